@@ -1,0 +1,91 @@
+# How everything here is compiled: flags, sanitizers, cache, linker, and the two functions that
+# every folder uses (godwit_library, godwit_test).
+
+set(CMAKE_CXX_STANDARD 23)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+
+add_compile_options(-Wall -Wextra -Wpedantic -Wswitch -Wnon-virtual-dtor -Wno-missing-field-initializers)
+add_compile_definitions(_GNU_SOURCE BOOST_ASIO_NO_DEPRECATED BOOST_ASIO_SEPARATE_COMPILATION
+                        BOOST_BEAST_SEPARATE_COMPILATION SPDLOG_FMT_EXTERNAL)
+include_directories(${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR}/generated)
+
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  add_link_options(-fuse-ld=mold)
+endif()
+
+if(CMAKE_BUILD_TYPE STREQUAL "Debug")
+  # -gline-tables-only: stack traces with lines, half the objects of full debug information.
+  set(CMAKE_CXX_FLAGS_DEBUG "-O1 -gline-tables-only")
+endif()
+if(GODWIT_SANITIZE)
+  add_compile_options(-fsanitize=${GODWIT_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
+  add_link_options(-fsanitize=${GODWIT_SANITIZE})
+endif()
+
+# Objects do not depend on where the clone lies, so that a cache warmed by one clone serves the next.
+add_compile_options(-ffile-prefix-map=${CMAKE_SOURCE_DIR}=.)
+find_program(CCACHE ccache)
+if(CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER
+      ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1
+      CCACHE_SLOPPINESS=pch_defines,time_macros ${CCACHE})
+endif()
+
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+find_package(Protobuf REQUIRED)
+find_package(fmt REQUIRED)
+find_package(OpenSSL REQUIRED)
+find_package(GTest REQUIRED)
+pkg_check_modules(URING REQUIRED IMPORTED_TARGET liburing)
+pkg_check_modules(CAP REQUIRED IMPORTED_TARGET libcap)
+pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+
+# godwit_library(NAME DEPS lib... SOURCES file...): a static library `godwit_NAME`.
+function(godwit_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_library(godwit_${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(godwit_${name} PUBLIC ${ARG_DEPS})
+endfunction()
+
+# godwit_test(NAME DEPS lib... SOURCES file... [LABELS l...]): a GoogleTest program, one ctest entry.
+function(godwit_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;LABELS" ${ARGN})
+  if(NOT ARG_LABELS)
+    set(ARG_LABELS unit)
+  endif()
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 120)
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock GTest::gtest_main)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+endfunction()
+
+# godwit_proto(NAME file.proto...): generates into build/generated/<path> and makes `godwit_NAME`.
+# Include as "common/image/core.pb.h".
+function(godwit_proto name)
+  set(outputs)
+  foreach(proto ${ARGN})
+    file(RELATIVE_PATH relative ${CMAKE_SOURCE_DIR} ${CMAKE_CURRENT_SOURCE_DIR}/${proto})
+    string(REGEX REPLACE "\\.proto$" "" stem ${relative})
+    set(cc ${CMAKE_BINARY_DIR}/generated/${stem}.pb.cc)
+    set(h ${CMAKE_BINARY_DIR}/generated/${stem}.pb.h)
+    add_custom_command(
+      OUTPUT ${cc} ${h}
+      COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/generated
+      COMMAND protobuf::protoc --cpp_out=${CMAKE_BINARY_DIR}/generated -I ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/${relative}
+      DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${proto}
+      VERBATIM)
+    list(APPEND outputs ${cc} ${h})
+  endforeach()
+  add_library(godwit_${name} STATIC ${outputs})
+  # Generated code is not ours to warn about.
+  target_compile_options(godwit_${name} PRIVATE -w)
+  target_link_libraries(godwit_${name} PUBLIC protobuf::libprotobuf)
+endfunction()

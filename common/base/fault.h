@@ -1,0 +1,17 @@
+// Named fault points. A test arms one through the environment:
+//
+//   GODWIT_FAULT=engine.dump.frozen=kill       SIGKILL this process there
+//   GODWIT_FAULT=engine.restore.filled=fail    throw Error(internal) there
+//   GODWIT_FAULT=agent.commit=pause:2000       sleep 2,000 ms there
+//   GODWIT_FAULT=a=fail,b=kill                 several
+//
+// Costs one branch when nothing is armed. Every name is listed in fault_points.h; arming another is an error.
+#pragma once
+
+#include <string_view>
+
+namespace godwit::fault {
+
+void point(std::string_view name);
+
+}  // namespace godwit::fault
