@@ -1,0 +1,60 @@
+// A single-producer single-consumer byte ring in shared memory: the engine writes frames, the agent sends them.
+//
+// The memfd holds one page of control words and `capacity` bytes of data. Records are whole frames,
+// 64-byte aligned, never wrapped: a frame that does not fit before the end is preceded by a pad record.
+// The consumer sends straight out of the ring and releases a frame when its bytes have been handed to the
+// kernel. Blocking is by two eventfds (data, space), so that one side may be an event loop.
+//
+// Trust: the consumer (agent, root) maps what the producer (engine, root) writes; lengths are still checked,
+// because a crashed producer may have left half a record. A record becomes visible only when committed.
+#pragma once
+
+#include "common/base/fd.h"
+#include "common/pagewire/frame.h"
+
+#include <chrono>
+#include <optional>
+#include <span>
+
+namespace godwit::pagewire {
+
+struct RingFds {
+  UniqueFd memory;  // memfd, sealed against resizing
+  UniqueFd data;    // eventfd: the producer signals new records
+  UniqueFd space;   // eventfd: the consumer signals released space
+};
+
+inline constexpr std::size_t default_ring_capacity = 16u << 20;
+RingFds make_ring(std::size_t capacity = default_ring_capacity);
+
+class Ring {
+ public:
+  explicit Ring(RingFds fds);
+  ~Ring();
+  Ring(const Ring&) = delete;
+  Ring& operator=(const Ring&) = delete;
+
+  // Producer: reserves `length` contiguous bytes, waiting for space at most `limit`; Errc::timed_out after it.
+  std::span<std::byte> reserve(std::size_t length, std::chrono::milliseconds limit);
+  void commit(std::size_t length);  // publishes the last reservation; `length` <= reserved
+
+  // Consumer: the oldest record, or nothing. The bytes stay valid until release().
+  std::optional<std::span<const std::byte>> front();
+  void release();
+  // Consumer: one record further than the unreleased ones, for several frames in flight. In order.
+  std::optional<std::span<const std::byte>> next();
+
+  int data_fd() const { return fds_.data.get(); }
+  std::size_t capacity() const { return capacity_; }
+
+ private:
+  struct Control;
+  RingFds fds_;
+  Control* control_ = nullptr;
+  std::byte* bytes_ = nullptr;
+  std::size_t capacity_ = 0;
+  std::uint64_t reserved_at_ = 0, reserved_ = 0;  // producer
+  std::uint64_t read_ = 0;                        // consumer: next()
+};
+
+}  // namespace godwit::pagewire
