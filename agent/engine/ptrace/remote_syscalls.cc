@@ -1,0 +1,124 @@
+#include "agent/engine/ptrace/remote_syscalls.h"
+
+#include "common/base/check.h"
+#include "common/base/log.h"
+
+#include <csignal>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+namespace godwit::engine {
+namespace {
+
+template <class T>
+void copy_in(pid_t pid, RemoteAddr at, std::span<const T> from) {
+  const iovec local{const_cast<T*>(from.data()), from.size_bytes()};
+  const iovec remote{reinterpret_cast<void*>(raw(at)), from.size_bytes()};
+  check(::process_vm_writev(pid, &local, 1, &remote, 1, 0), "write to process {} at {:#x}", pid, raw(at));
+}
+
+template <class T>
+void copy_out(pid_t pid, RemoteAddr at, std::span<T> into) {
+  const iovec local{into.data(), into.size_bytes()};
+  const iovec remote{reinterpret_cast<void*>(raw(at)), into.size_bytes()};
+  check(::process_vm_readv(pid, &local, 1, &remote, 1, 0), "read from process {} at {:#x}", pid, raw(at));
+}
+
+}  // namespace
+
+RemoteAddr find_syscall_instruction(pid_t pid, RemoteAddr start, RemoteAddr end) {
+  std::string code(raw(end) - raw(start), '\0');
+  copy_out(pid, start, std::span(code));
+  const std::size_t at = code.find("\x0f\x05");
+  if (at == std::string::npos) fail(Errc::unsupported, "the vdso of process {} has no syscall instruction", pid);
+  return start + at;
+}
+
+RemoteSyscalls::RemoteSyscalls(pid_t pid, pid_t tid, RemoteAddr syscall_instruction)
+    : pid_(pid), tid_(tid), syscall_instruction_(syscall_instruction), saved_(get_regs(tid)) {}
+
+RemoteSyscalls::~RemoteSyscalls() {
+  try {
+    // From a trap stop the kernel itself restarts the call that the stop interrupted: a sleep sees no EINTR.
+    trace(PTRACE_INTERRUPT, tid_, 0, 0, "interrupt");
+    trace(PTRACE_CONT, tid_, 0, 0, "continue");
+    const Stop stop = wait_stop(tid_);
+    if (stop.gone()) fail(Errc::target_gone, "thread {} ended", tid_);
+    set_regs(tid_, saved_);
+  } catch (const std::exception& e) {
+    log::warn("remote.registers_not_restored", {{"tid", tid_}, {"error", e.what()}});
+  }
+}
+
+long RemoteSyscalls::call_raw(long nr, std::array<std::uint64_t, 6> args) {
+  Regs regs = saved_;
+  regs.rip = raw(syscall_instruction_);
+  regs.rax = static_cast<unsigned long long>(nr);
+  regs.orig_rax = static_cast<unsigned long long>(-1);  // no restart of the interrupted call on top of ours
+  regs.rdi = args[0];
+  regs.rsi = args[1];
+  regs.rdx = args[2];
+  regs.r10 = args[3];
+  regs.r8 = args[4];
+  regs.r9 = args[5];
+  set_regs(tid_, regs);
+  for (int side = 0; side < 2; side++) {  // entry, exit
+    trace(PTRACE_SYSCALL, tid_, 0, 0, "run to a system call in");
+    const Stop stop = wait_stop(tid_);
+    if (!stop.syscall_stop())
+      fail(Errc::target_gone, "thread {} stopped with status {:#x} instead of running system call {}", tid_, stop.raw(), nr);
+  }
+  return static_cast<long>(get_regs(tid_).rax);
+}
+
+long RemoteSyscalls::checked(std::string_view what, long result) { return check_raw(result, "{} in the target", what); }
+
+void RemoteSyscalls::start(const Batch& batch) {
+  batch.write_to(pid_);
+  Regs regs = saved_;
+  regs.rip = raw(batch.scratch()) + Stub::loop_offset();
+  regs.r15 = raw(batch.scratch()) + ScratchLayout::table;
+  regs.r14 = batch.size();
+  regs.orig_rax = static_cast<unsigned long long>(-1);
+  set_regs(tid_, regs);
+  trace(PTRACE_CONT, tid_, 0, 0, "continue");
+}
+
+void RemoteSyscalls::finish(Batch& batch) {
+  const Stop stop = wait_stop(tid_);
+  if (!stop.breakpoint())
+    fail(Errc::target_gone, "thread {} stopped with status {:#x} in a batch of {} calls", tid_, stop.raw(), batch.size());
+  batch.read_back(pid_);
+  batch.check_results();
+}
+
+void RemoteSyscalls::run(Batch& batch) {
+  if (batch.empty()) return;
+  start(batch);
+  finish(batch);
+}
+
+Scratch::Scratch(RemoteSyscalls& remote) : remote_(remote) {
+  address_ = RemoteAddr{static_cast<std::uint64_t>(
+      remote.call("map scratch memory", SYS_mmap, 0, ScratchLayout::size, PROT_READ | PROT_WRITE | PROT_EXEC,
+                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))};
+  copy_in(remote.pid(), address_, Stub::code());
+  const RemoteAddr room = address_ + ScratchLayout::data;
+  remote.call("read the action of SIGTRAP", SYS_rt_sigaction, SIGTRAP, 0, room, 8);
+  copy_out(remote.pid(), room, std::span(&sigtrap_, 1));
+}
+
+Scratch::~Scratch() {
+  try {
+    const RemoteAddr room = address_ + ScratchLayout::data;
+    copy_in(remote_.pid(), room, std::span<const KernelSigaction>(&sigtrap_, 1));
+    remote_.call("restore the action of SIGTRAP", SYS_rt_sigaction, SIGTRAP, room, 0, 8);
+    remote_.call("unmap scratch memory", SYS_munmap, address_, ScratchLayout::size);
+  } catch (const std::exception& e) {
+    log::warn("remote.scratch_left", {{"pid", remote_.pid()}, {"error", e.what()}});
+  }
+}
+
+}  // namespace godwit::engine

@@ -1,0 +1,89 @@
+// An RAII borrow of a stopped thread that runs system calls in it and puts its registers back.
+//
+// Preconditions, which the caller sees to (ptrace/hold.h): the thread is seized by this engine with
+// PTRACE_O_TRACESYSGOOD, in a ptrace stop, all its signals but SIGTRAP are blocked, any rseq critical section
+// has been fixed up, and what is borrowed is in the journal. One RemoteSyscalls per thread at a time.
+//
+// The vdso's own `syscall` instruction is used for single calls, so that no code is patched.
+#pragma once
+
+#include "agent/engine/ptrace/batch.h"
+#include "agent/engine/ptrace/stop.h"
+#include "common/base/units.h"
+
+#include <string_view>
+
+namespace godwit::engine {
+
+// The address of a `syscall` instruction in the vdso mapped at [start, end) of process `pid`.
+RemoteAddr find_syscall_instruction(pid_t pid, RemoteAddr vdso_start, RemoteAddr vdso_end);
+
+class RemoteSyscalls {
+ public:
+  RemoteSyscalls(pid_t pid, pid_t tid, RemoteAddr syscall_instruction);
+  // Puts the registers back, in a trap stop, so that the kernel itself restarts the interrupted call.
+  ~RemoteSyscalls();
+  RemoteSyscalls(const RemoteSyscalls&) = delete;
+  RemoteSyscalls& operator=(const RemoteSyscalls&) = delete;
+
+  // One call by two syscall stops: no signal is involved. Throws on an error result.
+  template <class... Args>
+  long call(std::string_view what, long nr, Args... args) {
+    return checked(what, call_raw(nr, {value(args)...}));
+  }
+  // The raw result, -errno on failure.
+  template <class... Args>
+  long attempt(long nr, Args... args) {
+    return call_raw(nr, {value(args)...});
+  }
+
+  // Runs all calls of the batch in one go; throws for the first that had to succeed and did not. The stub ends
+  // in int3, which resets a SIGTRAP that is ignored or blocked: Scratch puts the disposition back.
+  void run(Batch& batch);
+  // The same in two halves, for a call that is meant to sleep.
+  void start(const Batch& batch);
+  void finish(Batch& batch);
+
+  pid_t pid() const { return pid_; }
+  pid_t tid() const { return tid_; }
+  const Regs& saved() const { return saved_; }
+  // What is put back in the end, instead of what was found.
+  void set_saved(const Regs& regs) { saved_ = regs; }
+
+ private:
+  static std::uint64_t value(RemoteAddr a) { return raw(a); }
+  template <class T>
+    requires std::is_integral_v<T> || std::is_enum_v<T>
+  static std::uint64_t value(T v) {
+    return static_cast<std::uint64_t>(v);
+  }
+  long call_raw(long nr, std::array<std::uint64_t, 6> args);
+  static long checked(std::string_view what, long result);
+
+  pid_t pid_, tid_;
+  RemoteAddr syscall_instruction_;
+  Regs saved_;
+};
+
+// A scratch mapping with the stub in it, made in the target by `remote` and removed with it. Keeps the
+// target's SIGTRAP disposition, which int3 would reset when the signal is ignored.
+class Scratch {
+ public:
+  explicit Scratch(RemoteSyscalls& remote);
+  ~Scratch();
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  RemoteAddr address() const { return address_; }
+  struct KernelSigaction {
+    std::uint64_t handler, flags, restorer, mask;
+  };
+  const KernelSigaction& sigtrap_action() const { return sigtrap_; }
+
+ private:
+  RemoteSyscalls& remote_;
+  RemoteAddr address_;
+  KernelSigaction sigtrap_{};
+};
+
+}  // namespace godwit::engine

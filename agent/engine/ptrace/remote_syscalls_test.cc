@@ -1,0 +1,92 @@
+#include "agent/engine/ptrace/remote_syscalls.h"
+
+#include "common/base/check.h"
+#include "common/base/fd.h"
+
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <string>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+namespace godwit::engine {
+namespace {
+
+// A child that sleeps in nanosleep; its exit status says whether the sleep was disturbed.
+class Target {
+ public:
+  Target() {
+    pid_ = ::fork();
+    if (pid_ == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      ::signal(SIGTRAP, SIG_IGN);
+      timespec nap{0, 300'000'000};
+      const bool undisturbed = ::nanosleep(&nap, nullptr) == 0;
+      struct sigaction action {};
+      ::sigaction(SIGTRAP, nullptr, &action);
+      ::_exit(undisturbed && action.sa_handler == SIG_IGN ? 0 : 1);
+    }
+    ::usleep(20'000);
+    trace(PTRACE_SEIZE, pid_, 0, PTRACE_O_TRACESYSGOOD, "seize");
+    trace(PTRACE_INTERRUPT, pid_, 0, 0, "interrupt");
+    wait_stop(pid_);
+    const std::string maps = read_file("/proc/" + std::to_string(pid_) + "/maps");
+    const std::size_t line = maps.rfind('\n', maps.find("[vdso]")) + 1;
+    unsigned long start = 0, end = 0;
+    std::sscanf(maps.c_str() + line, "%lx-%lx", &start, &end);
+    instruction_ = find_syscall_instruction(pid_, RemoteAddr{start}, RemoteAddr{end});
+  }
+  int finish() {
+    trace(PTRACE_DETACH, pid_, 0, 0, "detach");
+    int status = 0;
+    ::waitpid(pid_, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  }
+  pid_t pid_;
+  RemoteAddr instruction_;
+};
+
+TEST(RemoteSyscalls, runs_calls_in_a_target_that_does_not_notice) {
+  Target target;
+  {
+    RemoteSyscalls remote(target.pid_, target.pid_, target.instruction_);
+    EXPECT_EQ(remote.call("getpid", SYS_getpid), target.pid_);
+    EXPECT_EQ(remote.attempt(SYS_close, 12345), -EBADF);
+    Scratch scratch(remote);
+    Batch batch(scratch.address());
+    const RemoteAddr name = batch.reserve(16);
+    const std::size_t pid = batch.add("getpid", SYS_getpid);
+    batch.add("prctl", SYS_prctl, PR_GET_NAME, name);
+    for (int i = 0; i < 1000; i++) batch.add("getppid", SYS_getppid);
+    remote.run(batch);
+    EXPECT_EQ(batch.result(pid), target.pid_);
+    EXPECT_EQ(batch.result(1001), ::getpid());
+    const auto comm = batch.read<std::array<char, 16>>(name);
+    EXPECT_STREQ(comm.data(), "engine_ptrace_t");
+  }
+  EXPECT_EQ(target.finish(), 0);
+}
+
+TEST(RemoteSyscalls, a_failing_call_of_a_batch_is_named) {
+  Target target;
+  {
+    RemoteSyscalls remote(target.pid_, target.pid_, target.instruction_);
+    Scratch scratch(remote);
+    Batch batch(scratch.address());
+    batch.add("close descriptor 999", SYS_close, 999);
+    try {
+      remote.run(batch);
+      FAIL();
+    } catch (const Error& e) {
+      EXPECT_NE(std::string(e.what()).find("close descriptor 999"), std::string::npos);
+    }
+  }
+  EXPECT_EQ(target.finish(), 0);
+}
+
+}  // namespace
+}  // namespace godwit::engine

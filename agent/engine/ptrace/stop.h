@@ -1,0 +1,42 @@
+// Wait statuses and registers of traced threads: the only place that decodes status bits.
+#pragma once
+
+#include <chrono>
+#include <optional>
+
+#include <sys/types.h>
+#include <sys/user.h>
+
+namespace godwit::engine {
+
+using Regs = user_regs_struct;
+
+// Why a traced thread stopped.
+class Stop {
+ public:
+  explicit Stop(int status) : status_(status) {}
+
+  bool stopped() const { return (status_ & 0xff) == 0x7f; }
+  int signal() const { return (status_ >> 8) & 0xff; }  // of a stop
+  int event() const { return status_ >> 16; }           // PTRACE_EVENT_*, 0 for plain stops
+  bool trap_stop() const;     // PTRACE_EVENT_STOP: interrupt, group stop or first stop after auto-attach
+  bool syscall_stop() const;  // needs PTRACE_O_TRACESYSGOOD
+  bool breakpoint() const;    // plain SIGTRAP: int3
+  bool gone() const { return !stopped(); }
+  int raw() const { return status_; }
+
+ private:
+  int status_;
+};
+
+// Waits until `tid`, traced by this thread, stops or ends. Errc::timed_out after `limit`: a wedged tracee
+// must not wedge the engine.
+Stop wait_stop(pid_t tid, std::chrono::milliseconds limit = std::chrono::seconds(10));
+
+Regs get_regs(pid_t tid);
+void set_regs(pid_t tid, const Regs& regs);
+
+// ptrace(2) with the error checked; `what` names the request in the message.
+long trace(int request, pid_t tid, unsigned long addr, unsigned long data, const char* what);
+
+}  // namespace godwit::engine
