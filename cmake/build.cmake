@@ -21,8 +21,10 @@ if(CMAKE_BUILD_TYPE STREQUAL "Debug")
   set(CMAKE_CXX_FLAGS_DEBUG "-O1 -gline-tables-only")
 endif()
 if(GODWIT_SANITIZE)
-  add_compile_options(-fsanitize=${GODWIT_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
-  add_link_options(-fsanitize=${GODWIT_SANITIZE})
+  # Programs that are to be traced have no sanitizer: LeakSanitizer aborts in them. They set GODWIT_UNSANITIZED.
+  set(sanitized "$<NOT:$<BOOL:$<TARGET_PROPERTY:GODWIT_UNSANITIZED>>>")
+  add_compile_options("$<${sanitized}:-fsanitize=${GODWIT_SANITIZE};-fno-omit-frame-pointer;-fno-sanitize-recover=undefined>")
+  add_link_options("$<${sanitized}:-fsanitize=${GODWIT_SANITIZE}>")
 endif()
 
 # Objects do not depend on where the clone lies, so that a cache warmed by one clone serves the next.
