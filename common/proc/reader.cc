@@ -1,0 +1,112 @@
+#include "common/proc/reader.h"
+
+#include "common/proc/text.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <memory>
+
+#include <dirent.h>
+
+namespace godwit::proc {
+namespace {
+
+UniqueFd open_task_dir(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0 && errno == ENOENT) fail(Errc::target_gone, "there is no {}", path);
+  return UniqueFd(check(fd, "open {}", path));
+}
+
+// Names that are numbers, ascending.
+std::vector<int> numbers_in(UniqueFd fd, const std::string& path) {
+  DIR* raw_dir = ::fdopendir(fd.get());
+  if (raw_dir == nullptr) throw syscall_error(errno, "list " + path);
+  fd.release();
+  const std::unique_ptr<DIR, int (*)(DIR*)> dir(raw_dir, ::closedir);
+  std::vector<int> found;
+  for (;;) {
+    errno = 0;
+    const dirent* entry = ::readdir(dir.get());
+    if (entry == nullptr) {
+      if (errno != 0) throw syscall_error(errno, "list " + path);
+      break;
+    }
+    const char* end = entry->d_name + std::strlen(entry->d_name);
+    int number = 0;
+    const auto [stop, error] = std::from_chars(entry->d_name, end, number);
+    if (error == std::errc{} && stop == end) found.push_back(number);
+  }
+  std::ranges::sort(found);
+  return found;
+}
+
+}  // namespace
+
+Reader::Reader(pid_t pid) : path_("/proc/" + std::to_string(pid)), dir_(open_task_dir(path_)) {}
+Reader::Reader(pid_t pid, pid_t tid)
+    : path_("/proc/" + std::to_string(pid) + "/task/" + std::to_string(tid)), dir_(open_task_dir(path_)) {}
+
+void Reader::check_alive(int error_number) const {
+  // Inside the directory of an ended task every name gives ENOENT; `stat` is there as long as the task is.
+  if (error_number == ENOENT && ::faccessat(dir_.get(), "stat", F_OK, 0) != 0) fail(Errc::target_gone, "{} is gone", path_);
+  errno = error_number;
+}
+
+UniqueFd Reader::open(const std::string& name, int flags) const {
+  const int fd = ::openat(dir_.get(), name.c_str(), flags | O_CLOEXEC);
+  if (fd < 0) check_alive(errno);
+  return UniqueFd(check(fd, "open {}/{}", path_, name));
+}
+
+std::string Reader::text(const std::string& name) const {
+  const UniqueFd fd = open(name, O_RDONLY);
+  Doing doing("read {}/{}", path_, name);
+  return read_all(fd.get());
+}
+
+std::string Reader::link(const std::string& name) const {
+  std::string target(4096, '\0');
+  const ssize_t n = ::readlinkat(dir_.get(), name.c_str(), target.data(), target.size());
+  if (n < 0) check_alive(errno);
+  target.resize(static_cast<std::size_t>(check(n, "readlink {}/{}", path_, name)));
+  return target;
+}
+
+std::string Reader::comm() const {
+  std::string name = text("comm");
+  if (name.ends_with('\n')) name.pop_back();
+  return name;
+}
+
+std::vector<std::uint64_t> Reader::auxv() const {
+  const std::string bytes = text("auxv");
+  std::vector<std::uint64_t> words(bytes.size() / sizeof(std::uint64_t));
+  std::memcpy(words.data(), bytes.data(), words.size() * sizeof(std::uint64_t));
+  return words;
+}
+
+std::vector<int> Reader::numbers(const std::string& name) const {
+  return numbers_in(open(name, O_RDONLY | O_DIRECTORY), path_ + "/" + name);
+}
+
+std::vector<pid_t> Reader::threads() const { return numbers("task"); }
+std::vector<int> Reader::fds() const { return numbers("fd"); }
+
+std::vector<pid_t> Reader::children() const {
+  // The children files need CONFIG_PROC_CHILDREN, which not every kernel has; every stat names its parent.
+  const pid_t self = stat().pid;
+  std::vector<pid_t> found;
+  for (const pid_t pid : all_pids()) {
+    try {
+      if (Reader(pid).stat().ppid == self) found.push_back(pid);
+    } catch (const Error& error) {
+      if (error.errc() != Errc::target_gone) throw;
+    }
+  }
+  return found;
+}
+
+std::vector<pid_t> all_pids() { return numbers_in(open_file("/proc", O_RDONLY | O_DIRECTORY), "/proc"); }
+
+}  // namespace godwit::proc
