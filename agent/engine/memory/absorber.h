@@ -1,0 +1,63 @@
+// Frames out of the spool into a restore: in sequence order, each verified on a private copy before it is used.
+//
+// The page server writes the spool and is not trusted: files are opened beneath the directory without following links, bytes
+// are copied first and checked then, against the checksum that came through the agents' channel.
+#pragma once
+
+#include "common/base/fd.h"
+#include "common/pagewire/frame.h"
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace godwit::engine {
+
+// What is done with a verified frame.
+class FrameTarget {
+ public:
+  virtual ~FrameTarget() = default;
+  virtual void pages(pagewire::ObjectId object, std::span<const pagewire::Run> runs, std::span<const std::byte> data) = 0;
+  virtual void zero(pagewire::ObjectId object, std::span<const pagewire::Run> runs) = 0;
+  virtual void drop(pagewire::ObjectId object, std::span<const pagewire::Run> runs) = 0;
+  virtual void file(std::string_view name, std::uint64_t offset, std::span<const std::byte> part, bool last) = 0;
+  virtual void round_ended(std::uint32_t round) = 0;
+};
+
+class Absorber {
+ public:
+  Absorber(UniqueFd spool_directory, std::uint64_t seed);
+
+  void manifest(std::string_view entries);                   // queue; Errc::protocol when not in sequence
+  void stored(std::uint32_t stream, std::uint64_t upto);     // bytes of the stream that may be read
+  // Applies at most `most` frames that are ready; returns how many. Errc::image_corrupt names frame and place.
+  std::size_t absorb(FrameTarget& target, std::size_t most = 64);
+
+  std::uint64_t absorbed() const { return absorbed_; }  // sequence
+  bool waiting() const { return !queue_.empty(); }
+  struct Freed {
+    std::uint32_t stream;
+    std::uint64_t upto;
+  };
+  std::vector<Freed> freed();  // what has been punched since the last call, by stream
+
+ private:
+  struct Stream {
+    UniqueFd file;
+    std::uint64_t stored = 0, used = 0, punched = 0, reported = 0;
+  };
+  Stream& stream(std::uint32_t number);
+  void apply(const pagewire::ManifestEntry& entry, FrameTarget& target);
+
+  UniqueFd directory_;
+  std::uint64_t seed_;
+  std::deque<pagewire::ManifestEntry> queue_;
+  std::map<std::uint32_t, Stream> streams_;
+  std::vector<std::byte> copy_;
+  std::uint64_t absorbed_ = 0, queued_ = 0;
+};
+
+}  // namespace godwit::engine

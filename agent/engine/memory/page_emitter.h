@@ -1,0 +1,103 @@
+// Reads pages of a target and emits them: packed into frames of scattered runs, zero pages left out.
+#pragma once
+
+#include "agent/engine/memory/page_set.h"
+#include "agent/engine/memory/page_sink.h"
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include <sys/types.h>
+
+namespace godwit::engine {
+
+struct EmitCount {
+  std::uint64_t pages = 0, zero_pages = 0, dropped_pages = 0, bytes = 0;
+};
+
+// What has been emitted and not yet acknowledged as stored by the receiver. A scan consumes dirty state; until the
+// acknowledgement this list owes it.
+class Debt {
+ public:
+  void note(std::uint64_t sequence, pagewire::ObjectId object, std::span<const pagewire::Run> runs);
+  void acknowledge(std::uint64_t sequence);  // everything up to and including it is stored
+  // Takes back all that is not acknowledged, to be sent again.
+  std::vector<std::pair<pagewire::ObjectId, pagewire::Run>> take_back();
+  bool empty() const { return entries_.empty(); }
+
+ private:
+  struct Entry {
+    std::uint64_t sequence;
+    pagewire::ObjectId object;
+    std::vector<pagewire::Run> runs;
+  };
+  std::vector<Entry> entries_;  // ascending; acknowledged ones are erased from the front
+};
+
+// How the emitter reads: fills `into` with the pages of `runs`, in order; returns for each page whether it was there.
+class PageReader {
+ public:
+  virtual ~PageReader() = default;
+  // Reads whole pages of ascending runs. Pages that cannot be read (unmapped meanwhile) are left out of `runs`.
+  virtual void read(std::vector<pagewire::Run>& runs, std::span<std::byte> into) = 0;
+};
+
+// Reads an address space by process_vm_readv, 64 runs a call, and by /proc/PID/mem where the target itself may not
+// read (PROT_NONE, write-only).
+class ProcessReader : public PageReader {
+ public:
+  ProcessReader(pid_t pid, int mem_fd) : pid_(pid), mem_(mem_fd) {}
+  void read(std::vector<pagewire::Run>& runs, std::span<std::byte> into) override;
+
+ private:
+  pid_t pid_;
+  int mem_;  // borrowed: /proc/PID/mem
+};
+
+// Reads a shared memory segment through a descriptor of it.
+class FileReader : public PageReader {
+ public:
+  explicit FileReader(int fd) : fd_(fd) {}
+  void read(std::vector<pagewire::Run>& runs, std::span<std::byte> into) override;
+
+ private:
+  int fd_;
+};
+
+class PageEmitter {
+ public:
+  // `sent` is what the receiver holds, kept up to date here. `debt` may be null (directories).
+  PageEmitter(pagewire::ObjectId object, PageReader& reader, PageSink& sink, PageSet& sent, Debt* debt);
+  ~PageEmitter() = default;
+
+  // Pages of [start, end) to send. A page that is all zero is sent as a zero run when `zero_matters` (the receiver
+  // would else see something other than zero) or when it had been sent before; else it is left out.
+  void add(std::uint64_t start, std::uint64_t end, bool zero_matters);
+  // Pages that exist no longer: told to the receiver where it has them.
+  void drop(std::uint64_t start, std::uint64_t end);
+  void flush();
+
+  const EmitCount& count() const { return count_; }
+
+ private:
+  struct Pending {
+    pagewire::Run run;
+    bool zero_matters;
+  };
+  void send_pending();
+  void send_zero(std::vector<pagewire::Run>& runs);
+
+  pagewire::ObjectId object_;
+  PageReader& reader_;
+  PageSink& sink_;
+  PageSet& sent_;
+  Debt* debt_;
+  std::vector<Pending> pending_;
+  std::uint64_t pending_pages_ = 0;
+  std::vector<pagewire::Run> drops_;
+  EmitCount count_;
+};
+
+}  // namespace godwit::engine

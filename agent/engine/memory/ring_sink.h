@@ -1,0 +1,38 @@
+// Frames into the shared ring: the agent sends them straight from there.
+#pragma once
+
+#include "agent/engine/memory/page_sink.h"
+#include "common/pagewire/ring.h"
+
+#include <functional>
+
+namespace godwit::engine {
+
+class RingSink : public PageSink {
+ public:
+  // `seed` is the migration's checksum secret. `idle` runs while the ring is full (answer control messages there);
+  // it may throw to give up.
+  RingSink(pagewire::Ring& ring, std::uint64_t seed, std::function<void()> idle);
+
+  std::span<std::byte> buffer() override;
+  std::uint64_t pages(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
+  std::uint64_t zero(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
+  std::uint64_t drop(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
+  std::uint64_t file(std::string_view name, std::string_view content) override;
+  std::uint64_t end_round() override;
+  void set_round(std::uint32_t round) override { round_ = round; }
+  std::uint64_t last_sequence() const override { return sequence_; }
+
+ private:
+  std::span<std::byte> reserve();
+  std::uint64_t emit(pagewire::FrameHeader header, std::span<const std::byte> trailer, std::size_t payload);
+
+  pagewire::Ring& ring_;
+  std::uint64_t seed_;
+  std::function<void()> idle_;
+  std::span<std::byte> reserved_;  // room for the largest frame, or empty
+  std::uint64_t sequence_ = 0;
+  std::uint32_t round_ = 0;
+};
+
+}  // namespace godwit::engine

@@ -1,0 +1,40 @@
+// Content of shared memory segments (MAP_SHARED | MAP_ANONYMOUS and memfd), dumped as objects of their own.
+//
+// Writes to shared memory through another mapping or by write(2) are invisible to the tracker, so every round reads all of
+// a segment and sends what differs from what was sent, by hash. A segment is named by its shmid (resources/file_ids.h).
+#pragma once
+
+#include "agent/engine/memory/page_emitter.h"
+#include "common/base/fd.h"
+
+#include <cstdint>
+#include <map>
+#include <unordered_map>
+
+namespace godwit::engine {
+
+class SharedSegment {
+ public:
+  // `fd` reads the segment: from /proc/PID/map_files or pidfd_getfd.
+  SharedSegment(std::uint64_t shmid, UniqueFd fd);
+  void round(PageSink& sink, Debt* debt, EmitCount& total);
+  std::uint64_t shmid() const { return shmid_; }
+
+ private:
+  std::uint64_t shmid_;
+  UniqueFd fd_;
+  PageSet sent_;
+  std::unordered_map<std::uint64_t, std::uint64_t> hashes_;  // by offset, of what was sent
+};
+
+class SharedMemory {
+ public:
+  bool known(std::uint64_t shmid) const { return segments_.contains(shmid); }
+  void add(std::uint64_t shmid, UniqueFd fd);
+  void round(PageSink& sink, Debt* debt, EmitCount& total);
+
+ private:
+  std::map<std::uint64_t, SharedSegment> segments_;
+};
+
+}  // namespace godwit::engine
