@@ -1,0 +1,41 @@
+#include "agent/engine/resources/fd_view.h"
+
+#include <sys/pidfd.h>
+
+namespace godwit::engine::resources {
+
+std::string FdView::describe() const { return fmt::format("fd {}: {}", number, link); }
+
+std::optional<OwnedFdView> view_fd(const proc::Reader& proc, pid_t pid, int pidfd, int number) {
+  OwnedFdView result;
+  FdView& view = result.view;
+  const int copy = ::pidfd_getfd(pidfd, number, 0);
+  if (copy < 0 && errno == EBADF) return std::nullopt;
+  result.copy = UniqueFd(check(copy, "copy descriptor {} of task {}", number, pid));
+  view.pid = pid;
+  view.number = number;
+  view.fd = result.copy.get();
+  check(::fstat(view.fd, &view.st), "stat descriptor {} of task {}", number, pid);
+  try {
+    view.link = proc.fd_link(number);
+    view.info = proc.fdinfo(number);
+  } catch (const Error& e) {
+    if (e.sys_errno() == ENOENT) return std::nullopt;  // closed since
+    throw;
+  }
+  // On a running task the number may have become another file between the two looks.
+  if (view.info.inode != 0 && view.info.inode != view.st.st_ino) return std::nullopt;
+  return result;
+}
+
+FdView view_own_fd(int fd) {
+  FdView view{.pid = ::getpid(), .number = fd, .fd = fd};
+  view.link = read_link(fmt::format("/proc/self/fd/{}", fd));
+  view.info = read_own_fdinfo(fd);
+  check(::fstat(fd, &view.st), "stat descriptor {}", fd);
+  return view;
+}
+
+proc::Fdinfo read_own_fdinfo(int fd) { return proc::parse_fdinfo(read_file(fmt::format("/proc/self/fdinfo/{}", fd))); }
+
+}  // namespace godwit::engine::resources

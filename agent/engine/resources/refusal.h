@@ -1,0 +1,15 @@
+// What cannot be carried, named: `what` is the object ("fd 7: anon_inode:[io_uring]"), `reason` a sentence, `hint`
+// what the operator can do.
+#pragma once
+
+#include <string>
+
+namespace godwit::engine::resources {
+
+struct Refusal {
+  std::string what;
+  std::string reason;
+  std::string hint;
+};
+
+}  // namespace godwit::engine::resources
