@@ -1,0 +1,1 @@
+"""Hosts as namespaces on one machine: the library behind `deploy/lab`."""

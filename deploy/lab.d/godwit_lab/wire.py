@@ -1,0 +1,50 @@
+"""The lab's network: a switch, which is a bridge in a network namespace of its own, and a veth from it to each host.
+
+Nothing of it is visible in the machine's own network, and all of it goes when the namespaces do.
+"""
+
+import subprocess
+
+BRIDGE = "br0"
+PORT = "eth0"  # of every host
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+def _in(pid: int, *command: str) -> None:
+    _run("nsenter", "-t", str(pid), "-n", *command)
+
+
+def make_switch(switch: int) -> None:
+    _in(switch, "ip", "link", "set", "lo", "up")
+    _in(switch, "ip", "link", "add", BRIDGE, "type", "bridge", "forward_delay", "0")
+    _in(switch, "ip", "link", "set", BRIDGE, "up")
+
+
+def plug_in(switch: int, pid: int, host: str, address: str, prefix: int) -> None:
+    _run("ip", "link", "add", PORT, "netns", str(pid), "type", "veth", "peer", "name", host, "netns", str(switch))
+    _in(switch, "ip", "link", "set", host, "master", BRIDGE, "up")
+    _in(pid, "ip", "address", "add", f"{address}/{prefix}", "dev", PORT)
+    _in(pid, "ip", "link", "set", "lo", "up")
+    _in(pid, "ip", "link", "set", PORT, "up")
+
+
+def limit(switch: int, pid: int, host: str, mbit: int) -> None:
+    """Both directions; 0 lifts the limit."""
+    for where, port in ((pid, PORT), (switch, host)):
+        if mbit == 0:
+            subprocess.run(["nsenter", "-t", str(where), "-n", "tc", "qdisc", "del", "dev", port, "root"],
+                           stderr=subprocess.DEVNULL)
+            continue
+        # The bucket must hold one offloaded packet (64 KiB), or it never passes.
+        burst = max(128 * 1024, mbit * 1_000_000 // 8 // 250)
+        _in(where, "tc", "qdisc", "replace", "dev", port, "root", "tbf", "rate", f"{mbit}mbit",
+            "burst", str(burst), "latency", "50ms")
+
+
+def connect(switch: int, host: str, connected: bool) -> None:
+    _in(switch, "ip", "link", "set", host, "up" if connected else "down")
