@@ -10,7 +10,9 @@ namespace {
 constexpr std::string_view file = "fdinfo";
 
 template <class T>
-T& made(std::optional<T>& part) { return part ? *part : part.emplace(); }
+T& made(std::optional<T>& part) {
+  return part ? *part : part.emplace();
+}
 
 void set_eventfd(EventfdInfo& info, const KeyValue& kv) {
   Scanner scan(file, kv.value);
@@ -125,18 +127,28 @@ void set_pidfd(PidfdInfo& info, const KeyValue& kv) {
 void add(Fdinfo& info, std::string_view line, const KeyValue& kv) {
   const auto value = [&] { return Scanner(file, kv.value); };
   const std::string_view key = kv.key;
-  if (key == "mnt_id") info.mnt_id = value().dec<std::int64_t>();
-  else if (key == "ino") info.inode = value().dec<std::uint64_t>();
-  else if (key.starts_with("eventfd-")) set_eventfd(made(info.eventfd), kv);
-  else if (key == "tfd") info.epoll.push_back(epoll_target(line));
+  if (key == "mnt_id")
+    info.mnt_id = value().dec<std::int64_t>();
+  else if (key == "ino")
+    info.inode = value().dec<std::uint64_t>();
+  else if (key.starts_with("eventfd-"))
+    set_eventfd(made(info.eventfd), kv);
+  else if (key == "tfd")
+    info.epoll.push_back(epoll_target(line));
   else if (key == "clockid" || key == "ticks" || key == "settime flags" || key == "it_value" || key == "it_interval")
     set_timerfd(made(info.timerfd), kv);
-  else if (key == "sigmask") info.signalfd_mask = value().hex<std::uint64_t>();
-  else if (key == "inotify wd") info.inotify.push_back(inotify_watch(line));
-  else if (key.starts_with("fanotify ")) info.fanotify = true;
-  else if (key == "Pid" || key == "NSpid") set_pidfd(made(info.pidfd), kv);
-  else if (key == "tty-index") info.tty_index = value().dec<std::int32_t>();
-  else if (key == "lock") info.locks.push_back(file_lock(kv.value));
+  else if (key == "sigmask")
+    info.signalfd_mask = value().hex<std::uint64_t>();
+  else if (key == "inotify wd")
+    info.inotify.push_back(inotify_watch(line));
+  else if (key.starts_with("fanotify "))
+    info.fanotify = true;
+  else if (key == "Pid" || key == "NSpid")
+    set_pidfd(made(info.pidfd), kv);
+  else if (key == "tty-index")
+    info.tty_index = value().dec<std::int32_t>();
+  else if (key == "lock")
+    info.locks.push_back(file_lock(kv.value));
 }
 
 }  // namespace

@@ -14,7 +14,7 @@ namespace godwit::proc {
 
 struct EventfdInfo {
   std::uint64_t count = 0;
-  bool semaphore = false;        // 5.2+; before, nobody tells
+  bool semaphore = false;  // 5.2+; before, nobody tells
   std::optional<std::int64_t> id;
 };
 

@@ -7,10 +7,10 @@ namespace {
 
 // In the order of the resource numbers.
 constexpr std::array<std::string_view, 16> names{
-    "Max cpu time",      "Max file size",  "Max data size",     "Max stack size",    "Max core file size",
-    "Max resident set",  "Max processes",  "Max open files",    "Max locked memory", "Max address space",
-    "Max file locks",    "Max pending signals", "Max msgqueue size", "Max nice priority", "Max realtime priority",
-    "Max realtime timeout"};
+    "Max cpu time",       "Max file size",     "Max data size",         "Max stack size",
+    "Max core file size", "Max resident set",  "Max processes",         "Max open files",
+    "Max locked memory",  "Max address space", "Max file locks",        "Max pending signals",
+    "Max msgqueue size",  "Max nice priority", "Max realtime priority", "Max realtime timeout"};
 static_assert(RLIMIT_NOFILE == 7 && RLIMIT_RTTIME == 15 && RLIM_NLIMITS == 16);
 
 std::uint64_t value(Scanner& scan) {

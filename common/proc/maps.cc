@@ -16,8 +16,12 @@ void name_special(std::string_view name, Vma& vma) {
     VmaName kind;
   };
   static constexpr Known known[] = {
-      {"[heap]", VmaName::heap}, {"[stack]", VmaName::stack},             {"[vdso]", VmaName::vdso},
-      {"[vvar]", VmaName::vvar}, {"[vvar_vclock]", VmaName::vvar_vclock}, {"[vsyscall]", VmaName::vsyscall},
+      {"[heap]", VmaName::heap},
+      {"[stack]", VmaName::stack},
+      {"[vdso]", VmaName::vdso},
+      {"[vvar]", VmaName::vvar},
+      {"[vvar_vclock]", VmaName::vvar_vclock},
+      {"[vsyscall]", VmaName::vsyscall},
   };
   for (const Known& k : known) {
     if (k.name != name) continue;
@@ -93,8 +97,10 @@ Vma parse_vma(std::string_view line) {
   vma.dev = ::makedev(major_number, minor_number);
   vma.inode = scan.dec<std::uint64_t>();
   const std::string_view name = scan.rest();
-  if (name.starts_with('[')) name_special(name, vma);
-  else if (!name.empty()) name_path(name, vma);
+  if (name.starts_with('['))
+    name_special(name, vma);
+  else if (!name.empty())
+    name_path(name, vma);
   return vma;
 }
 

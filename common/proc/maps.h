@@ -15,17 +15,17 @@ namespace godwit::proc {
 
 // What the name column says.
 enum class VmaName {
-  none = 1,     // anonymous, no name
-  path,         // a file, also memfds, shared anonymous memory ("/dev/zero", deleted) and SysV segments
+  none = 1,  // anonymous, no name
+  path,      // a file, also memfds, shared anonymous memory ("/dev/zero", deleted) and SysV segments
   heap,
   stack,
   vdso,
   vvar,
   vvar_vclock,
   vsyscall,
-  anon,         // [anon:NAME], private; `name` is NAME
-  anon_shmem,   // [anon_shmem:NAME], shared anonymous memory that was given a name
-  other,        // any other [name], kept whole in `name`
+  anon,        // [anon:NAME], private; `name` is NAME
+  anon_shmem,  // [anon_shmem:NAME], shared anonymous memory that was given a name
+  other,       // any other [name], kept whole in `name`
 };
 
 struct Vma {

@@ -180,11 +180,10 @@ TEST(Status, refuses_text_without_identity) {
 
 TEST(Limits, come_in_the_order_of_the_resource_numbers) {
   std::string text = "Limit                     Soft Limit           Hard Limit           Units     \n";
-  const char* names[] = {"Max cpu time",          "Max file size",       "Max data size",     "Max stack size",
-                         "Max core file size",    "Max resident set",    "Max processes",     "Max open files",
-                         "Max locked memory",     "Max address space",   "Max file locks",    "Max pending signals",
-                         "Max msgqueue size",     "Max nice priority",   "Max realtime priority",
-                         "Max realtime timeout"};
+  const char* names[] = {"Max cpu time",       "Max file size",     "Max data size",         "Max stack size",
+                         "Max core file size", "Max resident set",  "Max processes",         "Max open files",
+                         "Max locked memory",  "Max address space", "Max file locks",        "Max pending signals",
+                         "Max msgqueue size",  "Max nice priority", "Max realtime priority", "Max realtime timeout"};
   int n = 0;
   for (const char* name : names) text += std::string(name) + "    " + std::to_string(++n) + "   unlimited   units\n";
   const Limits limits = parse_limits(text);
@@ -200,8 +199,13 @@ TEST(Timers, are_read_in_the_kernels_order) {
       "ID: 2\nsignal: 34/0000000000001234\nnotify: signal/tid.4766\nClockID: 1\n"
       "ID: 0\nsignal: 14/ffffffffffffffff\nnotify: none/pid.4766\nClockID: -6\n");
   ASSERT_EQ(timers.size(), 2u);
-  EXPECT_EQ(timers[0], (PosixTimer{.id = 2, .signal = 34, .sigval = 0x1234, .notify = TimerNotify::signal,
-                                   .to_thread = true, .target = 4766, .clock = 1}));
+  EXPECT_EQ(timers[0], (PosixTimer{.id = 2,
+                                   .signal = 34,
+                                   .sigval = 0x1234,
+                                   .notify = TimerNotify::signal,
+                                   .to_thread = true,
+                                   .target = 4766,
+                                   .clock = 1}));
   EXPECT_EQ(timers[0].sigev_notify(), SIGEV_THREAD_ID);
   EXPECT_EQ(timers[1].sigev_notify(), SIGEV_NONE);
   EXPECT_EQ(timers[1].sigval, UINT64_MAX);
@@ -223,7 +227,8 @@ TEST(Fdinfo, reads_the_common_part) {
 }
 
 TEST(Fdinfo, reads_an_eventfd_counter_as_hexadecimal) {
-  const Fdinfo info = parse_fdinfo(common_part + "eventfd-count: fffffffffffffffe\neventfd-id: 1\neventfd-semaphore: 1\n");
+  const Fdinfo info =
+      parse_fdinfo(common_part + "eventfd-count: fffffffffffffffe\neventfd-id: 1\neventfd-semaphore: 1\n");
   ASSERT_TRUE(info.eventfd);
   EXPECT_EQ(info.eventfd->count, 0xfffffffffffffffeu);
   EXPECT_TRUE(info.eventfd->semaphore);
@@ -231,9 +236,9 @@ TEST(Fdinfo, reads_an_eventfd_counter_as_hexadecimal) {
 }
 
 TEST(Fdinfo, reads_what_an_epoll_watches) {
-  const Fdinfo info = parse_fdinfo(
-      common_part + "tfd:        5 events:       1d data: deadbeef12345678  pos:-1 ino:3066 sdev:f\n"
-                    "tfd:        3 events: 80000019 data:                3  pos:0 ino:40e sdev:10\n");
+  const Fdinfo info = parse_fdinfo(common_part +
+                                   "tfd:        5 events:       1d data: deadbeef12345678  pos:-1 ino:3066 sdev:f\n"
+                                   "tfd:        3 events: 80000019 data:                3  pos:0 ino:40e sdev:10\n");
   ASSERT_EQ(info.epoll.size(), 2u);
   EXPECT_EQ(info.epoll[0].fd, 5);
   EXPECT_EQ(info.epoll[0].events, 0x1du);
@@ -245,7 +250,8 @@ TEST(Fdinfo, reads_what_an_epoll_watches) {
 }
 
 TEST(Fdinfo, reads_timerfd_and_signalfd) {
-  const Fdinfo timer = parse_fdinfo(common_part + "clockid: 1\nticks: 3\nsettime flags: 01\nit_value: (5, 999999999)\nit_interval: (3, 5)\n");
+  const Fdinfo timer = parse_fdinfo(
+      common_part + "clockid: 1\nticks: 3\nsettime flags: 01\nit_value: (5, 999999999)\nit_interval: (3, 5)\n");
   ASSERT_TRUE(timer.timerfd);
   EXPECT_EQ(timer.timerfd->clock, 1);
   EXPECT_EQ(timer.timerfd->ticks, 3u);
@@ -257,9 +263,10 @@ TEST(Fdinfo, reads_timerfd_and_signalfd) {
 }
 
 TEST(Fdinfo, reads_inotify_watches_with_their_handles) {
-  const Fdinfo info = parse_fdinfo(
-      common_part + "inotify wd:1a ino:3c51a sdev:fe00000 mask:100 ignored_mask:0 fhandle-bytes:8 fhandle-type:1 "
-                    "f_handle:1ac50300000000ff\ninotify wd:2 ino:5 sdev:1 mask:2 ignored_mask:0\n");
+  const Fdinfo info =
+      parse_fdinfo(common_part +
+                   "inotify wd:1a ino:3c51a sdev:fe00000 mask:100 ignored_mask:0 fhandle-bytes:8 fhandle-type:1 "
+                   "f_handle:1ac50300000000ff\ninotify wd:2 ino:5 sdev:1 mask:2 ignored_mask:0\n");
   ASSERT_EQ(info.inotify.size(), 2u);
   EXPECT_EQ(info.inotify[0].wd, 26);
   EXPECT_EQ(dev_of(info.inotify[0].dev), makedev(0xfe, 0));
@@ -267,8 +274,9 @@ TEST(Fdinfo, reads_inotify_watches_with_their_handles) {
   EXPECT_EQ(info.inotify[0].handle_type, 1);
   EXPECT_FALSE(info.inotify[1].handle_type);
   EXPECT_THAT(error_of([] {
-                parse_fdinfo(common_part + "inotify wd:1 ino:1 sdev:1 mask:1 ignored_mask:0 fhandle-bytes:80000000 "
-                                           "fhandle-type:1 f_handle:00\n");
+                parse_fdinfo(common_part +
+                             "inotify wd:1 ino:1 sdev:1 mask:1 ignored_mask:0 fhandle-bytes:80000000 "
+                             "fhandle-type:1 f_handle:00\n");
               }),
               HasSubstr("fdinfo"));
 }
@@ -283,9 +291,10 @@ TEST(Fdinfo, notices_fanotify_pidfd_and_terminals) {
 }
 
 TEST(Fdinfo, reads_locks) {
-  const Fdinfo info = parse_fdinfo(common_part + "lock:\t1: POSIX  ADVISORY  WRITE 4766 fe:00:10952748 5 14\n"
-                                                 "lock:\t2: FLOCK  ADVISORY  READ 4766 fe:00:10952749 0 EOF\n"
-                                                 "lock:\t3: OFDLCK ADVISORY  READ -1 fe:00:1 0 EOF\n");
+  const Fdinfo info = parse_fdinfo(common_part +
+                                   "lock:\t1: POSIX  ADVISORY  WRITE 4766 fe:00:10952748 5 14\n"
+                                   "lock:\t2: FLOCK  ADVISORY  READ 4766 fe:00:10952749 0 EOF\n"
+                                   "lock:\t3: OFDLCK ADVISORY  READ -1 fe:00:1 0 EOF\n");
   ASSERT_EQ(info.locks.size(), 3u);
   EXPECT_EQ(info.locks[0].kind, LockKind::posix);
   EXPECT_TRUE(info.locks[0].write);
@@ -298,7 +307,8 @@ TEST(Fdinfo, reads_locks) {
 }
 
 TEST(Mountinfo, reads_escapes_and_optional_fields) {
-  const Mount m = parse_mount("25 24 0:23 /a\\040b /dev/shm\\134 rw,relatime shared:1 master:2 - tmpfs tmp\\043fs rw,size=4k");
+  const Mount m =
+      parse_mount("25 24 0:23 /a\\040b /dev/shm\\134 rw,relatime shared:1 master:2 - tmpfs tmp\\043fs rw,size=4k");
   EXPECT_EQ(m.id, 25);
   EXPECT_EQ(m.parent, 24);
   EXPECT_EQ(m.dev, makedev(0, 23));

@@ -49,7 +49,8 @@ Reader::Reader(pid_t pid, pid_t tid)
 
 void Reader::check_alive(int error_number) const {
   // Inside the directory of an ended task every name gives ENOENT; `stat` is there as long as the task is.
-  if (error_number == ENOENT && ::faccessat(dir_.get(), "stat", F_OK, 0) != 0) fail(Errc::target_gone, "{} is gone", path_);
+  if (error_number == ENOENT && ::faccessat(dir_.get(), "stat", F_OK, 0) != 0)
+    fail(Errc::target_gone, "{} is gone", path_);
   errno = error_number;
 }
 

@@ -6,10 +6,14 @@ namespace godwit::proc {
 namespace {
 
 template <class T>
-void take(Scanner& scan, T& field) { field = scan.dec<T>(); }
+void take(Scanner& scan, T& field) {
+  field = scan.dec<T>();
+}
 
 template <class... Fields>
-void take_all(Scanner& scan, Fields&... fields) { (take(scan, fields), ...); }
+void take_all(Scanner& scan, Fields&... fields) {
+  (take(scan, fields), ...);
+}
 
 }  // namespace
 

@@ -6,7 +6,9 @@ namespace godwit::proc {
 namespace {
 
 template <class T>
-T dec(std::string_view value) { return Scanner("status", value).dec<T>(); }
+T dec(std::string_view value) {
+  return Scanner("status", value).dec<T>();
+}
 
 std::uint64_t hex(std::string_view value) { return Scanner("status", value).hex<std::uint64_t>(); }
 

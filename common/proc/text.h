@@ -34,19 +34,25 @@ class Scanner {
     skip_blanks();
     return rest_;
   }
-  std::string_view word();                       // up to the next blank; never empty
-  std::string_view until(char end);              // up to `end`, which is consumed
-  void expect(std::string_view literal);         // blanks in front are skipped
+  std::string_view word();                // up to the next blank; never empty
+  std::string_view until(char end);       // up to `end`, which is consumed
+  void expect(std::string_view literal);  // blanks in front are skipped
   bool accept(std::string_view literal);
   void skip_blanks();
   [[noreturn]] void bad() const { malformed(file_, line_); }
 
   template <std::integral T>
-  T dec() { return number<T>(10); }
+  T dec() {
+    return number<T>(10);
+  }
   template <std::integral T>
-  T hex() { return number<T>(16); }
+  T hex() {
+    return number<T>(16);
+  }
   template <std::integral T>
-  T oct() { return number<T>(8); }
+  T oct() {
+    return number<T>(8);
+  }
 
  private:
   template <std::integral T>

@@ -18,10 +18,14 @@ void set_signal(PosixTimer& timer, std::string_view value) {
 void set_notify(PosixTimer& timer, std::string_view value) {
   Scanner scan("timers", value);
   const std::string_view how = scan.until('/');
-  if (how == "signal") timer.notify = TimerNotify::signal;
-  else if (how == "none") timer.notify = TimerNotify::none;
-  else if (how == "thread") timer.notify = TimerNotify::thread;
-  else scan.bad();
+  if (how == "signal")
+    timer.notify = TimerNotify::signal;
+  else if (how == "none")
+    timer.notify = TimerNotify::none;
+  else if (how == "thread")
+    timer.notify = TimerNotify::thread;
+  else
+    scan.bad();
   timer.to_thread = scan.accept("tid.");
   if (!timer.to_thread) scan.expect("pid.");
   timer.target = scan.dec<pid_t>();

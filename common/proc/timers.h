@@ -17,9 +17,9 @@ struct PosixTimer {
   std::int32_t signal = 0;
   std::uint64_t sigval = 0;  // sival_ptr
   TimerNotify notify = TimerNotify::signal;
-  bool to_thread = false;    // SIGEV_THREAD_ID: `target` is a TID, else a PID
-  pid_t target = 0;          // in the PID namespace of the /proc mount
-  std::int32_t clock = 0;    // CLOCK_*; negative for CPU clocks of one process or thread
+  bool to_thread = false;  // SIGEV_THREAD_ID: `target` is a TID, else a PID
+  pid_t target = 0;        // in the PID namespace of the /proc mount
+  std::int32_t clock = 0;  // CLOCK_*; negative for CPU clocks of one process or thread
 
   int sigev_notify() const;  // SIGEV_* as timer_create takes it
   bool operator==(const PosixTimer&) const = default;

@@ -26,9 +26,9 @@ struct CgroupLine {
 };
 std::vector<CgroupLine> parse_cgroup(std::string_view text);
 
-std::vector<pid_t> parse_pids(std::string_view text);       // /proc/PID/task/TID/children
-std::uint32_t parse_personality(std::string_view text);     // hexadecimal
+std::vector<pid_t> parse_pids(std::string_view text);    // /proc/PID/task/TID/children
+std::uint32_t parse_personality(std::string_view text);  // hexadecimal
 std::int32_t parse_oom_score_adj(std::string_view text);
-std::uint32_t parse_loginuid(std::string_view text);        // 4294967295: unset
+std::uint32_t parse_loginuid(std::string_view text);  // 4294967295: unset
 
 }  // namespace godwit::proc

@@ -1,0 +1,59 @@
+// Finds the bytes of pages in a directory of images and, for what did not change, in its parents (`parent`
+// symlinks, the nearest first).
+//
+//   PageReader reader(dirfd, Kind::pagemap, pid);
+//   while (const auto run = reader.next()) pread_exact(run->fd, buffer, run->offset);
+//
+// Lazy: a parent is opened when the first page needs it. Errors: Errc::image_corrupt that names the file,
+// for pages that no parent has, loops of parents, pages files that are too short. Descriptors are the
+// reader's own and live as long as it does. Not thread-safe.
+#pragma once
+
+#include "common/base/fd.h"
+#include "common/image/magic.h"
+#include "common/image/pagemap.h"
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+namespace godwit::image {
+
+struct PageSource {
+  std::uint64_t vaddr = 0;
+  std::uint64_t pages = 0;
+  int fd = -1;
+  off_t offset = 0;  // bytes, in `fd`
+};
+
+class PageReader {
+ public:
+  // `kind`: pagemap or pagemap_shmem. Opens and checks pagemap-ID.img of this directory.
+  PageReader(int dirfd, Kind kind, std::uint64_t id);
+  ~PageReader();
+  PageReader(PageReader&&) noexcept;
+  PageReader& operator=(PageReader&&) noexcept;
+
+  // Ascending and not overlapping; one run never spans two files. Nothing at the end.
+  std::optional<PageSource> next();
+
+  const Pagemap& pagemap() const;  // of the nearest directory
+
+ private:
+  struct Level;
+
+  Level& level(std::size_t depth);
+  PageSource source(std::size_t depth, std::uint64_t vaddr, std::uint64_t end);
+
+  Kind kind_;
+  std::uint64_t id_;
+  std::vector<std::unique_ptr<Level>> levels_;  // nearest first
+  std::size_t run_ = 0;                         // of the nearest directory
+  std::uint64_t done_ = 0;                      // pages of that run which were handed out
+};
+
+// Makes `dirfd` a child of `target` (a path, relative to the directory if not absolute).
+void set_parent(int dirfd, const std::string& target);
+
+}  // namespace godwit::image
