@@ -55,7 +55,7 @@ struct FrameHeader {
   std::uint32_t stream = 0;          // which page stream carries the payload; set by the sender
   std::uint64_t checksum = 0;        // XXH3-64, seeded, over header (checksum and stream 0), runs or name, payload
 };
-static_assert(sizeof(FrameHeader) == 56 && std::is_trivially_copyable_v<FrameHeader>);
+static_assert(sizeof(FrameHeader) == 48 && std::is_trivially_copyable_v<FrameHeader>);
 
 inline constexpr std::uint16_t last_part = 1;
 
