@@ -1,0 +1,25 @@
+// What only common/net/*.cc needs of OpenSSL: errors as Errors, a certificate's Identity, a BIO over a socket.
+#pragma once
+
+#include "common/base/error.h"
+#include "common/net/identity.h"
+
+#include <optional>
+#include <string>
+
+#include <openssl/ssl.h>
+
+namespace godwit::net {
+
+std::string openssl_reason();  // the oldest queued reason, and empties the queue
+
+// The Error for a failed SSL_* call, whose SSL_get_error() said `why`; `error_number` is errno right after it.
+Error tls_error(SSL* ssl, int why, int error_number, const std::string& what);
+
+std::optional<Identity> identity_of(X509* certificate);
+
+// A BIO that does recv() and send(MSG_NOSIGNAL) on a non-blocking socket it does not own. OpenSSL's own one
+// uses write(), whose SIGPIPE would have to be ignored, and what is ignored is inherited by workloads.
+BIO* make_socket_bio(int fd);
+
+}  // namespace godwit::net
