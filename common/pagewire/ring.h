@@ -53,8 +53,12 @@ class Ring {
   Control* control_ = nullptr;
   std::byte* bytes_ = nullptr;
   std::size_t capacity_ = 0;
-  std::uint64_t reserved_at_ = 0, reserved_ = 0;  // producer
-  std::uint64_t read_ = 0;                        // consumer: next()
+  std::optional<std::span<const std::byte>> at(std::uint64_t& position);
+
+  // Positions count bytes from the beginning of time. Each side keeps its own here: what the other side could
+  // have overwritten in the control page is never read back.
+  std::uint64_t head_ = 0, reserved_at_ = 0, reserved_ = 0;  // producer
+  std::uint64_t tail_ = 0, read_ = 0;                        // consumer: release(), next()
 };
 
 }  // namespace godwit::pagewire
