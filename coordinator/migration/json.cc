@@ -1,0 +1,125 @@
+#include "coordinator/migration/json.h"
+
+#include "coordinator/json_reader.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+
+namespace godwit::coordinator {
+namespace {
+
+using nlohmann::json;
+using std::chrono::duration;
+using std::chrono::duration_cast;
+using std::chrono::nanoseconds;
+
+constexpr double longest_ms = 24 * 3600 * 1000.0;
+
+double to_ms(std::int64_t ns) { return static_cast<double>(ns) / 1e6; }
+
+std::string_view name(OnNoProgress choice) {
+  switch (choice) {
+    case OnNoProgress::force: return "force";
+    case OnNoProgress::abort: return "abort";
+  }
+  return "abort";
+}
+
+OnNoProgress on_no_progress(const std::string& text) {
+  if (text == "force") return OnNoProgress::force;
+  if (text == "abort") return OnNoProgress::abort;
+  fail(Errc::invalid_argument, "migration: 'on_no_progress' must be 'force' or 'abort', not '{}'", text);
+}
+
+}  // namespace
+
+void check_name(std::string_view what, std::string_view text) {
+  const auto allowed = [](unsigned char c) { return std::isalnum(c) || c == '.' || c == '_' || c == '-'; };
+  if (text.empty() || text.size() > 64 || !std::isalnum(static_cast<unsigned char>(text[0])) || !std::ranges::all_of(text, allowed))
+    fail(Errc::invalid_argument, "{} '{}' is no name: 1 to 64 letters, digits, '.', '_' or '-', a letter or digit first", what,
+         text.substr(0, 80));
+}
+
+json to_json(const MigrationSpec& s) {
+  return {{"workload", s.workload},
+          {"pid", s.pid},
+          {"from", s.source},
+          {"to", s.destination},
+          {"tcp_close", s.tcp_close},
+          {"spool_limit", s.spool_limit},
+          {"streams", s.streams},
+          {"rate_limit", s.rate_limit},
+          {"assume_shared", s.assume_shared},
+          {"downtime_ms", to_ms(s.policy.downtime.count())},
+          {"max_rounds", s.policy.max_rounds},
+          {"max_total_s", duration<double>(s.policy.max_total_time).count()},
+          {"on_no_progress", name(s.policy.on_no_progress)}};
+}
+
+MigrationSpec spec_from_json(const json& body) {
+  JsonReader in(body, "migration");
+  MigrationSpec s;
+  s.workload = in.text("workload");
+  s.pid = static_cast<std::int32_t>(in.number("pid", 0, 0, 1u << 22));
+  s.source = in.text("from");
+  s.destination = in.text("to");
+  s.tcp_close = in.flag("tcp_close", false);
+  s.spool_limit = in.number("spool_limit", s.spool_limit, 1u << 20, std::uint64_t{1} << 40);
+  s.streams = static_cast<std::uint32_t>(in.number("streams", s.streams, 1, 16));
+  s.rate_limit = in.number("rate_limit", 0, 0, std::uint64_t{1} << 50);
+  s.assume_shared = in.texts("assume_shared", 256);
+  s.policy.downtime = duration_cast<nanoseconds>(duration<double, std::milli>(in.real("downtime_ms", 300, 1, longest_ms)));
+  s.policy.max_rounds = static_cast<unsigned>(in.number("max_rounds", s.policy.max_rounds, 1, 1000));
+  s.policy.max_total_time = duration_cast<nanoseconds>(duration<double>(in.real("max_total_s", 0, 0, 30 * 24 * 3600.0)));
+  s.policy.on_no_progress = on_no_progress(in.text("on_no_progress", "abort"));
+  in.end();
+  if (s.workload.empty() == (s.pid == 0)) fail(Errc::invalid_argument, "migration: give either 'workload' or 'pid'");
+  if (!s.workload.empty()) check_name("workload", s.workload);
+  if (s.pid && s.source.empty()) fail(Errc::invalid_argument, "migration: a 'pid' needs 'from', the node it runs on");
+  if (!s.source.empty()) check_name("node", s.source);
+  check_name("node", s.destination);
+  return s;
+}
+
+json to_json(const RoundRecord& r) {
+  return {{"number", r.number},   {"pages", r.pages},
+          {"zero_pages", r.zero_pages}, {"bytes", r.bytes},
+          {"seconds", r.seconds}, {"dirty_bytes_after", r.dirty_bytes_after},
+          {"final", r.final}};
+}
+
+json to_json(const Reason& r) {
+  return {{"code", godwit::name(r.code)}, {"message", r.message}, {"hint", r.hint}};
+}
+
+json to_json(const Migration& m) {
+  json steps = json::object();
+  for (const StepRecord& s : m.steps) steps[s.name] = to_ms(s.nanoseconds);
+  json rounds = json::array();
+  for (const RoundRecord& r : m.rounds) rounds.push_back(to_json(r));
+  json order = json::array();
+  for (const StepRecord& s : m.steps) order.push_back(s.name);
+  return {{"migration", m.id},
+          {"epoch", m.epoch},
+          {"workload", m.spec.workload},
+          {"pid", m.spec.pid},
+          {"from", m.spec.source},
+          {"to", m.spec.destination},
+          {"phase", name(m.phase)},
+          {"outcome", m.outcome ? json(name(*m.outcome)) : json()},
+          {"reason", m.reason ? to_json(*m.reason) : json()},
+          {"created_unix_ms", m.created_unix_ms},
+          {"finished_unix_ms", m.finished_unix_ms},
+          {"downtime_budget_ms", to_ms(m.spec.policy.downtime.count())},
+          {"downtime_ms", m.downtime_ns ? json(to_ms(m.downtime_ns)) : json()},
+          {"predicted_downtime_ms", m.predicted_downtime_ns ? json(to_ms(m.predicted_downtime_ns)) : json()},
+          {"downtime_steps_ms", steps},
+          {"downtime_steps_order", order},
+          {"total_s", m.total_s},
+          {"gb_per_s", transfer_rate(m) / 1e9},
+          {"bytes", total_bytes(m)},
+          {"rounds", rounds}};
+}
+
+}  // namespace godwit::coordinator

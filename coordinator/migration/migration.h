@@ -1,0 +1,93 @@
+// What is known of one migration: what was asked for, how far it is, and what was measured. Plain values, one thread.
+// Times are nanoseconds of somebody's monotonic clock unless the name says unix; two hosts' clocks are never subtracted.
+#pragma once
+
+#include "common/base/error.h"
+#include "coordinator/migration/phases.h"
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace godwit::coordinator {
+
+enum class OnNoProgress { force = 1, abort };
+
+struct PolicyOptions {
+  std::chrono::nanoseconds downtime = std::chrono::milliseconds(300);  // the budget
+  unsigned max_rounds = 30;
+  std::chrono::nanoseconds max_total_time{0};  // 0: none
+  OnNoProgress on_no_progress = OnNoProgress::abort;
+};
+
+struct MigrationSpec {
+  std::string workload;  // by name, or
+  std::int32_t pid = 0;  // by host PID, which needs `source`
+  std::string source;
+  std::string destination;
+  bool tcp_close = false;
+  std::uint64_t spool_limit = 128u << 20;
+  std::uint32_t streams = 1;
+  std::uint64_t rate_limit = 0;  // bytes per second, 0: none
+  std::vector<std::string> assume_shared;
+  PolicyOptions policy;
+};
+
+struct RoundRecord {
+  std::uint32_t number = 0;
+  std::uint64_t pages = 0;
+  std::uint64_t zero_pages = 0;
+  std::uint64_t bytes = 0;
+  double seconds = 0;
+  std::uint64_t dirty_bytes_after = 0;
+  bool final = false;  // sent while frozen
+};
+
+struct StepRecord {
+  std::string name;
+  std::int64_t nanoseconds = 0;
+};
+
+// What an operator is told; exit codes hang on it.
+enum class Outcome { done = 1, rolled_back, refused, unknown };
+std::string_view name(Outcome outcome);
+std::optional<Outcome> outcome_from_name(std::string_view text);
+
+struct Reason {
+  Errc code = Errc::internal;
+  std::string message;
+  std::string hint;
+};
+
+struct Migration {
+  std::string id;
+  std::uint64_t epoch = 0;
+  MigrationSpec spec;
+  Phase phase = Phase::queued;
+  std::optional<Outcome> outcome;
+  std::optional<Reason> reason;          // why it was not done
+  std::int64_t created_unix_ms = 0;
+  std::int64_t finished_unix_ms = 0;
+  double total_s = 0;
+  std::int64_t predicted_downtime_ns = 0;
+  std::int64_t downtime_ns = 0;          // 0: not measured
+  std::vector<RoundRecord> rounds;
+  std::vector<StepRecord> steps;         // add up to downtime_ns, `transit` and `unexplained` among them
+};
+
+std::uint64_t total_bytes(const Migration& migration);
+double transfer_rate(const Migration& migration);  // bytes per second while rounds were running
+
+// Splits the pause: the source's and the destination's own durations, what the messages between took (`transit`), and
+// what nobody accounts for (`unexplained`), so that the values add up to `downtime_ns`.
+struct PauseTimes {
+  std::int64_t downtime_ns = 0;
+  std::vector<StepRecord> frozen, finished, resumed;  // reported by the agents
+  std::int64_t finish_ns = 0, arm_ns = 0, commit_ns = 0;  // request to answer, on the coordinator's clock
+};
+std::vector<StepRecord> split_pause(const PauseTimes& times);
+
+}  // namespace godwit::coordinator

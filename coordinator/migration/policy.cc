@@ -1,0 +1,103 @@
+#include "coordinator/migration/policy.h"
+
+#include "common/base/units.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <ranges>
+
+namespace godwit::coordinator {
+namespace {
+
+using std::chrono::nanoseconds;
+
+// A round has to shrink the dirty set by a tenth to count as progress.
+constexpr double progress_factor = 0.9;
+constexpr unsigned rounds_without_progress = 3;
+
+// Sending this is lost in the noise of a freeze, so another round cannot buy anything.
+constexpr nanoseconds negligible_transfer = std::chrono::milliseconds(2);
+
+// A smaller round measures latency, not bandwidth.
+constexpr std::uint64_t telling_round = 4u << 20;
+
+double milliseconds(nanoseconds t) { return std::chrono::duration<double, std::milli>(t).count(); }
+
+nanoseconds transfer_time(std::uint64_t bytes, double bytes_per_second) {
+  if (bytes == 0) return nanoseconds(0);
+  // Without a measured rate nothing can be promised: an hour is beyond every budget.
+  if (bytes_per_second <= 0) return std::chrono::hours(1);
+  const double seconds = std::min(static_cast<double>(bytes) / bytes_per_second, 3600.0);
+  return std::chrono::duration_cast<nanoseconds>(std::chrono::duration<double>(seconds));
+}
+
+bool shrank(const RoundRecord& before, const RoundRecord& after) {
+  return static_cast<double>(after.dirty_bytes_after) < progress_factor * static_cast<double>(before.dirty_bytes_after);
+}
+
+// How many of the last rounds in a row brought no progress.
+unsigned stalled_rounds(const std::vector<RoundRecord>& rounds) {
+  unsigned stalled = 0;
+  for (std::size_t i = rounds.size(); i-- > 1 && !shrank(rounds[i - 1], rounds[i]);) stalled++;
+  return stalled;
+}
+
+std::string numbers(const Measurements& measured, const PolicyOptions& options, nanoseconds predicted) {
+  const RoundRecord& last = measured.rounds.back();
+  return fmt::format("after {} rounds {} are dirty again and the path moves {}/s: predicted downtime {:.0f} ms, budget {:.0f} ms",
+                     measured.rounds.size(), human_bytes(last.dirty_bytes_after),
+                     human_bytes(static_cast<std::uint64_t>(bandwidth(measured.rounds))), milliseconds(predicted),
+                     milliseconds(options.downtime));
+}
+
+Decision no_progress(const Measurements& measured, const PolicyOptions& options, nanoseconds predicted, std::string_view why) {
+  const std::string text = fmt::format("{}: {}", why, numbers(measured, options, predicted));
+  switch (options.on_no_progress) {
+    case OnNoProgress::force: return {Action::freeze, predicted, text + "; frozen all the same, as asked"};
+    case OnNoProgress::abort: return {Action::give_up, predicted, text};
+  }
+  return {Action::give_up, predicted, text};
+}
+
+}  // namespace
+
+double bandwidth(const std::vector<RoundRecord>& rounds) {
+  for (const RoundRecord& r : std::views::reverse(rounds))
+    if (r.bytes >= telling_round && r.seconds > 0) return static_cast<double>(r.bytes) / r.seconds;
+  double bytes = 0, seconds = 0;
+  for (const RoundRecord& r : rounds) {
+    bytes += static_cast<double>(r.bytes);
+    seconds += r.seconds;
+  }
+  return seconds > 0 ? bytes / seconds : 0;
+}
+
+nanoseconds predict_downtime(const Measurements& measured) {
+  if (measured.rounds.empty()) return std::chrono::hours(1);
+  return measured.overhead + transfer_time(measured.rounds.back().dirty_bytes_after, bandwidth(measured.rounds));
+}
+
+Decision decide(const Measurements& measured, const PolicyOptions& options) {
+  const nanoseconds predicted = predict_downtime(measured);
+  const auto& rounds = measured.rounds;
+  if (rounds.empty()) return {Action::another_round, predicted, "nothing was sent yet"};
+
+  const bool within = predicted <= options.downtime;
+  const bool out_of_time = options.max_total_time.count() > 0 && measured.elapsed >= options.max_total_time;
+  if (within) {
+    const nanoseconds transfer = predicted - measured.overhead;
+    const std::string text = numbers(measured, options, predicted);
+    if (transfer <= negligible_transfer) return {Action::freeze, predicted, text};
+    if (stalled_rounds(rounds) > 0) return {Action::freeze, predicted, text + "; the last round did not shrink it"};
+    if (rounds.size() >= options.max_rounds || out_of_time) return {Action::freeze, predicted, text};
+    return {Action::another_round, predicted, text + "; still shrinking"};
+  }
+  if (out_of_time) return no_progress(measured, options, predicted, "the time for the whole migration is over");
+  if (rounds.size() >= options.max_rounds) return no_progress(measured, options, predicted, "the rounds are used up");
+  if (stalled_rounds(rounds) >= rounds_without_progress)
+    return no_progress(measured, options, predicted, "the workload writes faster than its pages can be sent");
+  return {Action::another_round, predicted, numbers(measured, options, predicted)};
+}
+
+}  // namespace godwit::coordinator

@@ -1,0 +1,36 @@
+// The convergence policy: a pure function of what the rounds measured. No clock, no I/O; every number comes in.
+//
+// Predicted downtime = overhead of freezing and restoring + dirty bytes / bandwidth. A workload is frozen when that is
+// within the budget and another round would not make it noticeably smaller.
+#pragma once
+
+#include "coordinator/migration/migration.h"
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+namespace godwit::coordinator {
+
+struct Measurements {
+  std::vector<RoundRecord> rounds;       // pre-copy rounds so far, in order
+  std::chrono::nanoseconds elapsed{0};   // since the migration began
+  std::chrono::nanoseconds overhead{0};  // of a pause without pages: final dump, restore, commit
+};
+
+enum class Action { another_round = 1, freeze, give_up };
+
+struct Decision {
+  Action action;
+  std::chrono::nanoseconds predicted_downtime;
+  std::string reason;  // a sentence with the numbers, for the journal and for people
+};
+
+Decision decide(const Measurements& measured, const PolicyOptions& options);
+
+// Bytes per second that a difference of typical size will see; 0 before anything was measured.
+double bandwidth(const std::vector<RoundRecord>& rounds);
+
+std::chrono::nanoseconds predict_downtime(const Measurements& measured);
+
+}  // namespace godwit::coordinator

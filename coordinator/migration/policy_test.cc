@@ -1,0 +1,130 @@
+// The policy on traces of rounds, made by a little model of a workload that writes and a path that sends.
+#include "coordinator/migration/policy.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace godwit::coordinator {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::HasSubstr;
+
+constexpr double mib = 1 << 20;
+
+struct Model {
+  double memory_bytes = 1024 * mib;
+  double path_bytes_per_s = 900 * mib;
+  double writes_bytes_per_s = 20 * mib;   // 5,000 SET/s of one page each
+  double writable_bytes = 1024 * mib;     // the working set: more than this is never dirty
+  double latency_s = 0.005;               // of a round that sends nothing
+};
+
+struct Ending {
+  Decision decision;
+  Measurements measured;
+};
+
+Ending run(const Model& model, const PolicyOptions& options, std::chrono::nanoseconds overhead = 30ms) {
+  Measurements measured{.overhead = overhead};
+  double to_send = model.memory_bytes, elapsed = 0;
+  for (std::uint32_t number = 0;; number++) {
+    const Decision decision = decide(measured, options);
+    if (decision.action != Action::another_round || number > 2000) return {decision, measured};
+    const double seconds = model.latency_s + to_send / model.path_bytes_per_s;
+    const double dirty = std::min(model.writable_bytes, model.writes_bytes_per_s * seconds);
+    measured.rounds.push_back({.number = number,
+                               .pages = static_cast<std::uint64_t>(to_send / 4096),
+                               .bytes = static_cast<std::uint64_t>(to_send),
+                               .seconds = seconds,
+                               .dirty_bytes_after = static_cast<std::uint64_t>(dirty)});
+    elapsed += seconds;
+    measured.elapsed = std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(elapsed));
+    to_send = dirty;
+  }
+}
+
+TEST(Policy, begins_with_a_round) { EXPECT_EQ(decide({}, {}).action, Action::another_round); }
+
+TEST(Policy, freezes_a_loaded_redis_after_a_few_rounds_with_almost_nothing_left) {
+  const Ending end = run({}, {});
+  EXPECT_EQ(end.decision.action, Action::freeze) << end.decision.reason;
+  EXPECT_LE(end.measured.rounds.size(), 4u);
+  EXPECT_LT(end.decision.predicted_downtime, 35ms);
+  EXPECT_LT(end.measured.rounds.back().dirty_bytes_after, 2 * mib);
+}
+
+TEST(Policy, freezes_an_idle_workload_after_one_round) {
+  const Ending end = run({.writes_bytes_per_s = 0}, {});
+  EXPECT_EQ(end.decision.action, Action::freeze);
+  EXPECT_EQ(end.measured.rounds.size(), 1u);
+}
+
+TEST(Policy, keeps_going_within_the_budget_while_the_difference_shrinks) {
+  // 20 MiB would fit into 300 ms at once, but another round makes it ten times smaller.
+  const Ending end = run({.memory_bytes = 200 * mib, .path_bytes_per_s = 100 * mib, .writes_bytes_per_s = 10 * mib}, {});
+  EXPECT_EQ(end.decision.action, Action::freeze);
+  EXPECT_GT(end.measured.rounds.size(), 1u);
+  EXPECT_LT(end.decision.predicted_downtime, 50ms);
+}
+
+TEST(Policy, settles_for_a_difference_that_stays_the_same_when_it_fits) {
+  const Ending end = run({.writes_bytes_per_s = 2000 * mib, .writable_bytes = 40 * mib}, {});
+  EXPECT_EQ(end.decision.action, Action::freeze);
+  EXPECT_LE(end.measured.rounds.size(), 3u);
+  EXPECT_GT(end.decision.predicted_downtime, 50ms);
+}
+
+TEST(Policy, gives_up_with_the_numbers_when_a_writer_is_faster_than_the_path) {
+  const Ending end = run({.path_bytes_per_s = 100 * mib, .writes_bytes_per_s = 400 * mib}, {});
+  EXPECT_EQ(end.decision.action, Action::give_up);
+  EXPECT_LE(end.measured.rounds.size(), 5u);
+  EXPECT_THAT(end.decision.reason, HasSubstr("predicted downtime"));
+  EXPECT_THAT(end.decision.reason, HasSubstr("1.0 GiB"));
+  EXPECT_THAT(end.decision.reason, HasSubstr("budget 300 ms"));
+}
+
+TEST(Policy, freezes_the_same_writer_by_force) {
+  const Ending end = run({.path_bytes_per_s = 100 * mib, .writes_bytes_per_s = 400 * mib}, {.on_no_progress = OnNoProgress::force});
+  EXPECT_EQ(end.decision.action, Action::freeze);
+  EXPECT_GT(end.decision.predicted_downtime, 5s);
+}
+
+TEST(Policy, does_not_promise_a_budget_below_its_own_overhead) {
+  const Ending end = run({.writes_bytes_per_s = 0}, {.downtime = 10ms});
+  EXPECT_EQ(end.decision.action, Action::give_up);
+}
+
+TEST(Policy, ends_with_the_rounds) {
+  // Shrinks by 12 % each time: progress, but not soon enough.
+  const Model slow{.memory_bytes = 100'000 * mib, .path_bytes_per_s = 100 * mib, .writes_bytes_per_s = 88 * mib, .writable_bytes = 1e12};
+  const Ending end = run(slow, {.max_rounds = 5});
+  EXPECT_EQ(end.decision.action, Action::give_up);
+  EXPECT_EQ(end.measured.rounds.size(), 5u);
+  EXPECT_THAT(end.decision.reason, HasSubstr("rounds are used up"));
+}
+
+TEST(Policy, ends_with_the_time_for_the_whole_migration) {
+  const Model slow{.memory_bytes = 100'000 * mib, .path_bytes_per_s = 100 * mib, .writes_bytes_per_s = 50 * mib};
+  const Ending end = run(slow, {.max_total_time = 60s});
+  EXPECT_EQ(end.decision.action, Action::give_up);
+  EXPECT_EQ(end.measured.rounds.size(), 1u);
+}
+
+TEST(Policy, bandwidth_comes_from_the_newest_round_that_is_large_enough_to_tell) {
+  std::vector<RoundRecord> rounds{{.bytes = 1000u << 20, .seconds = 1}, {.bytes = 20u << 20, .seconds = 0.2}, {.bytes = 4096, .seconds = 0.01}};
+  EXPECT_DOUBLE_EQ(bandwidth(rounds), 100 * mib);
+  EXPECT_EQ(bandwidth({}), 0);
+}
+
+TEST(Policy, rounds_without_any_byte_divide_by_nothing) {
+  Measurements measured{.rounds = {{.number = 0, .seconds = 0, .dirty_bytes_after = 4096}}};
+  EXPECT_EQ(decide(measured, {}).action, Action::another_round);
+  measured.rounds[0].dirty_bytes_after = 0;
+  EXPECT_EQ(decide(measured, {}).action, Action::freeze);
+}
+
+}  // namespace
+}  // namespace godwit::coordinator

@@ -1,0 +1,93 @@
+// The coordinator's journal: SQLite, in WAL mode, one connection, one thread. Every step is written here before it is
+// acted on. It matters for progress and for people, never for safety: losing it loses no workload.
+//
+// A write is durable when the call returns, except while a Pause lives: a workload stands still then, and no fsync may
+// stand in its way. What was written meanwhile becomes durable when the last Pause ends.
+//
+// Failures are Errors: internal (SQLite's own words), not_found, already_exists.
+#pragma once
+
+#include "coordinator/migration/migration.h"
+
+#include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace SQLite {
+class Database;
+}
+
+namespace godwit::coordinator {
+
+// One line of a migration's story, append-only. `sequence` grows over all migrations.
+struct StoredEvent {
+  std::int64_t sequence = 0;
+  std::string migration;
+  std::int64_t at_unix_ms = 0;
+  std::string kind;  // phase, decision, round, notice, outcome
+  nlohmann::json body;
+};
+
+// Where a workload was last seen; outlives the connection of its node.
+struct Placement {
+  std::string workload;
+  std::string node;
+  std::string copy;   // "<migration or run id>.<epoch>"
+  std::string state;  // as the agent said
+};
+
+class Store {
+ public:
+  explicit Store(const std::string& path);  // ":memory:" for tests
+  ~Store();
+  Store(const Store&) = delete;
+  Store& operator=(const Store&) = delete;
+
+  void add(const Migration& migration);
+  void enter(const std::string& id, Phase phase);
+  void name_workload(const std::string& id, const std::string& workload);  // known only after a survey by PID
+  void add_round(const std::string& id, const RoundRecord& round);
+  void set_prediction(const std::string& id, std::int64_t predicted_downtime_ns);
+  // Outcome, reason, times and steps of a migration that has settled.
+  void finish(const Migration& migration);
+
+  std::optional<Migration> migration(const std::string& id) const;
+  std::vector<Migration> migrations(unsigned limit, const std::string& workload = {}) const;  // newest first
+  std::vector<std::string> not_terminal() const;  // ids, oldest first
+
+  StoredEvent append(const std::string& migration, const std::string& kind, nlohmann::json body);
+  std::vector<StoredEvent> events(const std::string& migration, std::int64_t after_sequence) const;
+
+  // Greater than every epoch given out for this workload and than `at_least`.
+  std::uint64_t next_epoch(const std::string& workload, std::uint64_t at_least);
+
+  void place(const Placement& placement);
+  void forget(const std::string& workload, const std::string& node);
+  std::vector<Placement> placements() const;
+
+  class Pause {
+   public:
+    explicit Pause(Store& store);
+    ~Pause();
+    Pause(const Pause&) = delete;
+    Pause& operator=(const Pause&) = delete;
+
+   private:
+    Store& store_;
+  };
+  bool pausing() const { return pauses_ > 0; }
+  void checkpoint() noexcept;  // folds the log into the database; does nothing while a Pause lives
+
+ private:
+  Migration read(const std::string& id) const;
+
+  std::unique_ptr<SQLite::Database> db_;
+  int pauses_ = 0;
+};
+
+}  // namespace godwit::coordinator

@@ -1,0 +1,135 @@
+#include "coordinator/store/store.h"
+
+#include <SQLiteCpp/SQLiteCpp.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include <stdlib.h>
+
+namespace godwit::coordinator {
+namespace {
+
+class StoreTest : public testing::Test {
+ protected:
+  std::string directory = [] {
+    char name[] = "/tmp/godwit-store-XXXXXX";
+    return std::string(::mkdtemp(name));
+  }();
+  std::string path = directory + "/journal.db";
+  std::unique_ptr<Store> store = std::make_unique<Store>(path);
+
+  ~StoreTest() override {
+    store.reset();
+    std::filesystem::remove_all(directory);
+  }
+
+  void reopen() {
+    store.reset();
+    store = std::make_unique<Store>(path);
+  }
+
+  static Migration migration(const std::string& id) {
+    Migration m{.id = id, .epoch = 1, .created_unix_ms = 1000};
+    m.spec.workload = "redis";
+    m.spec.source = "a";
+    m.spec.destination = "b";
+    return m;
+  }
+};
+
+TEST_F(StoreTest, keeps_a_migration_with_all_its_parts) {
+  Migration m = migration("m1");
+  store->add(m);
+  store->enter("m1", Phase::precopy);
+  store->add_round("m1", {.number = 0, .pages = 10, .bytes = 40960, .seconds = 0.5, .dirty_bytes_after = 8192});
+  store->add_round("m1", {.number = 1, .pages = 2, .bytes = 8192, .seconds = 0.1, .final = true});
+  store->set_prediction("m1", 30'000'000);
+  m.phase = Phase::rolled_back;
+  m.outcome = Outcome::rolled_back;
+  m.reason = Reason{Errc::peer_lost, "the link broke", "look at it"};
+  m.total_s = 1.5;
+  m.downtime_ns = 42;
+  m.steps = {{"freeze", 40}, {"transit", 2}};
+  store->finish(m);
+  reopen();
+
+  const Migration read = store->migration("m1").value();
+  EXPECT_EQ(read.phase, Phase::rolled_back);
+  EXPECT_EQ(read.outcome, Outcome::rolled_back);
+  EXPECT_EQ(read.reason->code, Errc::peer_lost);
+  EXPECT_EQ(read.reason->hint, "look at it");
+  ASSERT_EQ(read.rounds.size(), 2u);
+  EXPECT_EQ(read.rounds[0].dirty_bytes_after, 8192u);
+  EXPECT_TRUE(read.rounds[1].final);
+  ASSERT_EQ(read.steps.size(), 2u);
+  EXPECT_EQ(read.steps[1].name, "transit");
+  EXPECT_EQ(read.predicted_downtime_ns, 30'000'000);
+  EXPECT_EQ(store->migration("m2"), std::nullopt);
+}
+
+TEST_F(StoreTest, never_takes_an_id_twice) {
+  store->add(migration("m1"));
+  EXPECT_THROW(store->add(migration("m1")), Error);
+}
+
+TEST_F(StoreTest, lists_what_is_not_over) {
+  for (const char* id : {"m1", "m2", "m3"}) store->add(migration(id));
+  store->enter("m1", Phase::done);
+  store->enter("m2", Phase::undecided);
+  EXPECT_EQ(store->not_terminal(), (std::vector<std::string>{"m2", "m3"}));
+}
+
+TEST_F(StoreTest, lists_the_newest_first) {
+  store->add(migration("m1"));
+  store->add(migration("m2"));
+  ASSERT_EQ(store->migrations(10).size(), 2u);
+  EXPECT_EQ(store->migrations(1)[0].id, "m2");
+  EXPECT_EQ(store->migrations(10, "other").size(), 0u);
+  EXPECT_EQ(store->migrations(10, "redis").size(), 2u);
+}
+
+TEST_F(StoreTest, events_are_appended_and_never_changed) {
+  store->add(migration("m1"));
+  const StoredEvent first = store->append("m1", "phase", {{"phase", "queued"}});
+  store->append("m1", "notice", {{"text", "bytes that are no text: \xff\xfe"}});
+  EXPECT_EQ(store->events("m1", 0).size(), 2u);
+  EXPECT_EQ(store->events("m1", first.sequence).at(0).kind, "notice");
+
+  SQLite::Database raw(path, SQLite::OPEN_READWRITE);
+  EXPECT_THROW(raw.exec("UPDATE events SET kind = 'x'"), SQLite::Exception);
+  EXPECT_THROW(raw.exec("DELETE FROM events"), SQLite::Exception);
+}
+
+TEST_F(StoreTest, epochs_only_grow) {
+  EXPECT_EQ(store->next_epoch("redis", 0), 1u);
+  EXPECT_EQ(store->next_epoch("redis", 0), 2u);
+  EXPECT_EQ(store->next_epoch("redis", 7), 8u);
+  EXPECT_EQ(store->next_epoch("redis", 3), 9u);
+  reopen();
+  EXPECT_EQ(store->next_epoch("redis", 0), 10u);
+  EXPECT_EQ(store->next_epoch("other", 0), 1u);
+}
+
+TEST_F(StoreTest, writes_in_a_pause_and_keeps_them) {
+  store->add(migration("m1"));
+  {
+    const Store::Pause one(*store);
+    const Store::Pause two(*store);
+    EXPECT_TRUE(store->pausing());
+    store->enter("m1", Phase::finishing);
+    store->checkpoint();
+  }
+  EXPECT_FALSE(store->pausing());
+  reopen();
+  EXPECT_EQ(store->migration("m1")->phase, Phase::finishing);
+}
+
+TEST_F(StoreTest, refuses_a_journal_from_the_future) {
+  store.reset();
+  { SQLite::Database(path, SQLite::OPEN_READWRITE).exec("PRAGMA user_version = 99"); }
+  EXPECT_THROW(Store{path}, Error);
+}
+
+}  // namespace
+}  // namespace godwit::coordinator
