@@ -47,7 +47,7 @@ class Absorber {
  private:
   struct Stream {
     UniqueFd file;
-    std::uint64_t stored = 0, used = 0, punched = 0, reported = 0;
+    std::uint64_t stored = 0, used = 0, punched = 0;
   };
   Stream& stream(std::uint32_t number);
   void apply(const pagewire::ManifestEntry& entry, FrameTarget& target);

@@ -1,7 +1,8 @@
 // The address space of a task that is being restored: mappings by injected calls, content by process_vm_writev.
 //
-// The task is a skeleton (restore/skeleton.h): stopped, its own memory unmapped but for the scratch mapping. Layouts may be
-// applied again and again as the source changes; content that lies in kept parts stays.
+// The task is a skeleton: stopped, its own memory unmapped but for the scratch mapping. Layouts may be applied again and
+// again as the source changes; content that lies in kept parts stays. One thread; every call may throw, after which the
+// skeleton is of no use.
 #pragma once
 
 #include "agent/engine/memory/layout_delta.h"
@@ -17,59 +18,69 @@
 
 namespace godwit::engine {
 
+// What a file id of a layout stands for.
 struct MappedFile {
   std::string path;
-  std::uint32_t flags = 0;  // open flags of the image
+  int flags = 0;            // open flags
+  std::uint32_t memfd = 0;  // not 0: a memfd, the shmid of its content
+};
+
+struct SegmentSpec {
+  std::string memfd_name;  // empty: anonymous shared memory
+  std::uint64_t size = 0;
+  unsigned create_flags = 0;  // of memfd_create
 };
 
 class AddressSpace {
  public:
-  // `pidfd` and `mem` (/proc/PID/mem, read-write) are of the skeleton.
-  AddressSpace(pid_t pid, int pidfd);
+  // `remote` drives the skeleton and outlives this; `pidfd` is of the skeleton, borrowed; `scratch` must be free in
+  // every layout (move_scratch when it is not).
+  AddressSpace(RemoteSyscalls& remote, RemoteAddr scratch, int pidfd);
+  void move_scratch(RemoteAddr scratch) { scratch_ = scratch; }
 
-  // Makes the mappings equal to `vmas` (kernel VMAs excepted). `file` resolves the file id of a file mapping.
-  // Throws with the path when a file cannot be opened. The scratch range of `remote` must be free in `vmas`.
-  void apply(RemoteSyscalls& remote, RemoteAddr scratch, const Vmas& vmas,
-             const std::function<MappedFile(std::uint64_t)>& file);
+  // Makes the mappings equal to `vmas` (the kernel's own excepted). `file` resolves the id of a file mapping. Throws with
+  // the path when a file cannot be opened.
+  void apply(const Vmas& vmas, const std::function<MappedFile(std::uint64_t)>& file);
 
-  // Content of the task's own memory (ObjectType::task).
+  // Content of the task's own memory (pagewire::ObjectType::task).
   void fill(std::span<const pagewire::Run> runs, std::span<const std::byte> data);
   void zero(std::span<const pagewire::Run> runs);
-  // Queued and run by the next flush_drops or apply: needs an injected call.
   void drop(std::span<const pagewire::Run> runs);
-  void flush_drops(RemoteSyscalls& remote, RemoteAddr scratch);
 
-  // Shared memory: segments are created in the task on first need; sized by the largest mapping or write.
-  void fill_segment(RemoteSyscalls& remote, RemoteAddr scratch, std::uint64_t shmid, std::span<const pagewire::Run> runs,
-                    std::span<const std::byte> data);
-  void clear_segment(std::uint64_t shmid, std::span<const pagewire::Run> runs);  // zero and drop
-  // shmid -> number of the segment's descriptor in the task's table, for the descriptors' restore. Closed there in the end.
-  std::map<std::uint32_t, int> segments() const;
-  // Says that a segment is a memfd of this name; before its first use.
-  void declare_memfd(std::uint64_t shmid, std::string name, std::uint64_t size, std::uint32_t create_flags);
+  // Shared memory. A segment is made in the task on first need; declare() says what it is, before.
+  void declare(std::uint64_t shmid, SegmentSpec spec);
+  void fill_segment(std::uint64_t shmid, std::span<const pagewire::Run> runs, std::span<const std::byte> data);
+  void clear_segment(std::uint64_t shmid, std::span<const pagewire::Run> runs);
+  // shmid -> descriptor in the task's own table, for the restore of descriptors, which closes it there in the end.
+  std::map<std::uint32_t, int> segments();
 
-  // Last steps, once the content is whole: madvise flags, names, locks, guard markers, seals.
-  void finish(RemoteSyscalls& remote, RemoteAddr scratch);
+  // Last steps, once the content is whole: advice, names, guards, locks.
+  void finish();
 
   const Vmas& layout() const { return layout_; }
 
  private:
   struct Segment {
-    UniqueFd fd;      // ours
+    SegmentSpec spec;
+    UniqueFd fd;      // ours; empty until made
     int number = -1;  // in the task
-    std::uint64_t size = 0;
-    std::string memfd_name;  // empty: anonymous shared memory
-    std::uint32_t create_flags = 0;
   };
-  Segment& segment(RemoteSyscalls& remote, RemoteAddr scratch, std::uint64_t shmid, std::uint64_t size);
+  Segment& segment(std::uint64_t shmid);
+  void make_memfd(Segment& segment);
+  void make_anonymous(Segment& segment);
+  void size_segments(const Vmas& vmas, const std::function<MappedFile(std::uint64_t)>& file);
+  std::map<std::uint64_t, int> open_files(const Vmas& vmas, const std::function<MappedFile(std::uint64_t)>& file);
+  void map_all(const Vmas& vmas, const std::map<std::uint64_t, int>& files);
+  void write_memory(std::uint64_t address, std::span<const std::byte> data, bool writable);
+  void discard(std::span<const pagewire::Run> runs);
   const image::VmaEntry* vma_at(std::uint64_t address) const;
 
-  pid_t pid_;
+  RemoteSyscalls& remote_;
+  RemoteAddr scratch_;
   int pidfd_;
-  UniqueFd mem_;
+  UniqueFd memory_;  // /proc/PID/mem
   Vmas layout_;
   std::map<std::uint64_t, Segment> segments_;
-  std::vector<pagewire::Run> drops_;
 };
 
 }  // namespace godwit::engine

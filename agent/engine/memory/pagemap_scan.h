@@ -48,6 +48,7 @@ class PagemapScanner {
  private:
   int pagemap_;
   std::vector<PageRegion> buffer_;
+  std::uint64_t known_ = ~0ull;  // categories that this kernel can report
 };
 
 }  // namespace godwit::engine

@@ -18,6 +18,7 @@ class SharedSegment {
   // `fd` reads the segment: from /proc/PID/map_files or pidfd_getfd.
   SharedSegment(std::uint64_t shmid, UniqueFd fd);
   void round(PageSink& sink, Debt* debt, EmitCount& total);
+  void forget() { hashes_.clear(); }  // what was sent may not have arrived: send all again
   std::uint64_t shmid() const { return shmid_; }
 
  private:
@@ -31,6 +32,9 @@ class SharedMemory {
  public:
   bool known(std::uint64_t shmid) const { return segments_.contains(shmid); }
   void add(std::uint64_t shmid, UniqueFd fd);
+  void forget(std::uint64_t shmid) {
+    if (const auto it = segments_.find(shmid); it != segments_.end()) it->second.forget();
+  }
   void round(PageSink& sink, Debt* debt, EmitCount& total);
 
  private:

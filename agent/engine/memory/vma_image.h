@@ -8,16 +8,19 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
+
+#include <sys/types.h>
 
 namespace godwit::engine {
 
-// VmFlags by start address and extent: smaps costs O(resident pages), so it is read before the freeze and only VMAs
-// that look the same in maps keep their flags; for others it is read again.
+// VmFlags by extent: smaps costs O(resident pages), 8 ms per GiB, so it is read before the freeze, and only VMAs that look
+// the same in maps keep their flags. When one does not, smaps must be read again.
 class VmaFlags {
  public:
   void learn(const std::vector<proc::VmaUsage>& usage);
-  const proc::VmFlags* find(const proc::Vma& vma) const;  // null: unknown, read smaps
+  const proc::VmFlags* find(const proc::Vma& vma) const;  // null: unknown
   bool covers(const std::vector<proc::Vma>& maps) const;
 
  private:
@@ -27,10 +30,27 @@ class VmaFlags {
 // Why this mapping cannot be carried; nothing when it can.
 std::optional<std::string> refuse_vma(const proc::Vma& vma, const proc::VmFlags& flags);
 
-// Whether the mapping is made by the kernel itself (vdso, vvar, vsyscall).
+// Made by the kernel itself (vdso, vvar, vsyscall), or of a kind that never has content of its own.
 bool kernel_vma(const proc::Vma& vma);
+bool is_memfd(const proc::Vma& vma);
+bool is_shared_anonymous(const proc::Vma& vma);
 
-// CRIU's entry for a mapping. `ids` hands out file ids and shmids. For deleted-file and device questions see refuse_vma.
-image::VmaEntry to_image(const proc::Vma& vma, const proc::VmFlags& flags, resources::FileIds& ids, pid_t pid);
+// The object behind a mapping, through /proc/PID/map_files (needs CAP_CHECKPOINT_RESTORE).
+UniqueFd open_mapped(pid_t pid, const proc::Vma& vma, int flags);
+
+class VmaImager {
+ public:
+  VmaImager(pid_t pid, resources::FileIds& ids) : pid_(pid), ids_(ids) {}
+
+  // CRIU's entry for a mapping. File ids and shmids stay the same over the rounds.
+  image::VmaEntry entry(const proc::Vma& vma, const proc::VmFlags& flags);
+
+ private:
+  std::uint64_t object_of(const proc::Vma& vma, bool writable);
+
+  pid_t pid_;
+  resources::FileIds& ids_;
+  std::map<std::tuple<dev_t, ino_t, std::string, bool>, std::uint64_t> objects_;
+};
 
 }  // namespace godwit::engine

@@ -1,0 +1,228 @@
+#include "agent/engine/memory/address_space.h"
+
+#include "common/base/check.h"
+#include "common/image/vma_status.h"
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include <fcntl.h>
+#include <linux/prctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+namespace godwit::engine {
+namespace {
+
+constexpr std::uint32_t late_flags = MAP_LOCKED;  // put on in finish(): content goes in first
+constexpr int madv_guard_install = 102;           // 6.13+
+constexpr int prctl_set_vma = 0x53564d41;
+
+bool made_by_kernel(const image::VmaEntry& e) { return e.status() & (image::vma_status::vdso | image::vma_status::vvar | image::vma_status::vsyscall); }
+bool of_file(const image::VmaEntry& e) { return e.status() & (image::vma_status::file_private | image::vma_status::file_shared); }
+bool private_anonymous(const image::VmaEntry& e) { return (e.flags() & MAP_ANONYMOUS) && !(e.flags() & MAP_SHARED); }
+bool writable(const image::VmaEntry& e) { return (e.prot() & PROT_WRITE) && (e.prot() & PROT_READ); }
+
+// Runs a batch whenever it is full, and at the end.
+class Calls {
+ public:
+  Calls(RemoteSyscalls& remote, RemoteAddr scratch) : remote_(remote), batch_(scratch) {}
+  Batch& room(std::size_t bytes = 0) {
+    if (!batch_.fits(1, bytes + 64)) run();
+    return batch_;
+  }
+  void run() {
+    remote_.run(batch_);
+    batch_.clear();
+  }
+
+ private:
+  RemoteSyscalls& remote_;
+  Batch batch_;
+};
+
+}  // namespace
+
+AddressSpace::AddressSpace(RemoteSyscalls& remote, RemoteAddr scratch, int pidfd)
+    : remote_(remote),
+      scratch_(scratch),
+      pidfd_(pidfd),
+      memory_(open_file(fmt::format("/proc/{}/mem", remote.pid()), O_RDWR)) {}
+
+void AddressSpace::apply(const Vmas& vmas, const std::function<MappedFile(std::uint64_t)>& file) {
+  Vmas target;
+  for (const image::VmaEntry& e : vmas)
+    if (!made_by_kernel(e)) target.push_back(e);
+  size_segments(target, file);
+  const LayoutDelta delta = difference(layout_, target);
+  const std::map<std::uint64_t, int> files = open_files(delta.map, file);
+  Calls calls(remote_, scratch_);
+  for (const auto& [start, end] : delta.unmap) calls.room().add("unmap", SYS_munmap, start, end - start);
+  calls.run();
+  map_all(delta.map, files);
+  for (const LayoutDelta::Protect& p : delta.protect)
+    calls.room().add("protect", SYS_mprotect, p.range.start, p.range.end - p.range.start, p.prot);
+  for (const auto& [id, number] : files) calls.room().add("close a mapped file", SYS_close, number);
+  calls.run();
+  layout_ = std::move(target);
+}
+
+// Anonymous shared memory is as large as its furthest mapping reaches.
+void AddressSpace::size_segments(const Vmas& vmas, const std::function<MappedFile(std::uint64_t)>& file) {
+  (void)file;
+  for (const image::VmaEntry& e : vmas) {
+    if (!(e.status() & image::vma_status::anon_shared)) continue;
+    SegmentSpec& spec = segments_[e.shmid()].spec;
+    spec.size = std::max(spec.size, e.pgoff() + (e.end() - e.start()));
+  }
+}
+
+// File id -> descriptor in the task, for the files that `vmas` need; memfds are mapped through their segment instead.
+std::map<std::uint64_t, int> AddressSpace::open_files(const Vmas& vmas, const std::function<MappedFile(std::uint64_t)>& file) {
+  std::map<std::uint64_t, std::size_t> calls;
+  std::map<std::uint64_t, int> numbers;
+  Batch batch(scratch_);
+  const auto run = [&] {
+    remote_.run(batch);
+    for (const auto& [id, index] : calls) numbers[id] = static_cast<int>(batch.result(index));
+    calls.clear();
+    batch.clear();
+  };
+  for (const image::VmaEntry& e : vmas) {
+    if (!of_file(e) || calls.contains(e.shmid()) || numbers.contains(e.shmid())) continue;
+    const MappedFile f = file(e.shmid());
+    if (f.memfd) {
+      Segment& s = segment(f.memfd);
+      calls[e.shmid()] = batch.add("duplicate a memfd", SYS_fcntl, s.number, F_DUPFD_CLOEXEC, 0);
+    } else {
+      if (!batch.fits(1, f.path.size() + 64)) run();
+      const RemoteAddr path = batch.put(std::string_view(f.path));
+      calls[e.shmid()] = batch.add(fmt::format("open mapped file {}", f.path), SYS_openat, AT_FDCWD, path,
+                                   (f.flags & O_ACCMODE) | O_CLOEXEC | O_NOCTTY, 0);
+    }
+  }
+  run();
+  return numbers;
+}
+
+void AddressSpace::map_all(const Vmas& vmas, const std::map<std::uint64_t, int>& files) {
+  for (const image::VmaEntry& e : vmas)  // before the batch below is begun: making a segment runs calls of its own
+    if (e.status() & image::vma_status::anon_shared) segment(e.shmid());
+  Calls calls(remote_, scratch_);
+  for (const image::VmaEntry& e : vmas) {
+    int fd = -1;
+    std::uint32_t flags = (e.flags() & ~late_flags) | MAP_FIXED_NOREPLACE;
+    if (e.status() & image::vma_status::anon_shared) {
+      fd = segment(e.shmid()).number;
+      flags &= ~static_cast<std::uint32_t>(MAP_ANONYMOUS);
+    } else if (of_file(e)) {
+      fd = files.at(e.shmid());
+    }
+    calls.room().add(fmt::format("map {:#x}-{:#x}", e.start(), e.end()), SYS_mmap, e.start(), e.end() - e.start(), e.prot(),
+                     flags, fd, e.pgoff());
+  }
+  calls.run();
+}
+
+const image::VmaEntry* AddressSpace::vma_at(std::uint64_t address) const {
+  auto it = std::upper_bound(layout_.begin(), layout_.end(), address,
+                             [](std::uint64_t a, const image::VmaEntry& e) { return a < e.start(); });
+  if (it == layout_.begin()) return nullptr;
+  --it;
+  return address < it->end() ? &*it : nullptr;
+}
+
+void AddressSpace::write_memory(std::uint64_t address, std::span<const std::byte> data, bool direct) {
+  if (!direct) {  // /proc/PID/mem writes where the task itself may not: PROT_NONE, read-only
+    pwrite_all(memory_.get(), data, static_cast<off_t>(address));
+    return;
+  }
+  const iovec local{const_cast<std::byte*>(data.data()), data.size()};
+  const iovec remote{reinterpret_cast<void*>(address), data.size()};
+  const ssize_t n = check(::process_vm_writev(remote_.pid(), &local, 1, &remote, 1, 0), "fill memory at {:#x}", address);
+  if (static_cast<std::size_t>(n) != data.size()) fail(Errc::internal, "memory at {:#x} took {} bytes of {}", address, n, data.size());
+}
+
+void AddressSpace::fill(std::span<const pagewire::Run> runs, std::span<const std::byte> data) {
+  // Neighbouring pieces of writable memory go in one call.
+  std::vector<iovec> remote;
+  std::size_t begun = 0, at = 0;
+  const auto flush = [&] {
+    if (remote.empty()) return;
+    const iovec local{const_cast<std::byte*>(data.data()) + begun, at - begun};
+    const ssize_t n = check(::process_vm_writev(remote_.pid(), &local, 1, remote.data(), remote.size(), 0),
+                            "fill memory from {:#x}", reinterpret_cast<std::uint64_t>(remote[0].iov_base));
+    if (static_cast<std::size_t>(n) != at - begun) fail(Errc::internal, "memory took {} bytes of {}", n, at - begun);
+    remote.clear();
+  };
+  for (const pagewire::Run& r : runs)
+    for (std::uint64_t address = r.address, end = r.address + r.pages * page_size; address < end;) {
+      const image::VmaEntry* vma = vma_at(address);
+      if (!vma) fail(Errc::image_corrupt, "pages at {:#x}, where the layout has no mapping", address);
+      const std::uint64_t length = std::min(end, vma->end()) - address;
+      if (writable(*vma)) {
+        if (remote.empty()) begun = at;
+        remote.push_back({reinterpret_cast<void*>(address), length});
+        at += length;
+      } else {
+        flush();
+        write_memory(address, data.subspan(at, length), false);
+        at += length;
+      }
+      address += length;
+    }
+  flush();
+}
+
+void AddressSpace::zero(std::span<const pagewire::Run> runs) {
+  static constexpr std::array<std::byte, page_size> zeros{};
+  std::vector<pagewire::Run> anonymous;
+  for (const pagewire::Run& r : runs)
+    for (std::uint64_t page = r.address; page < r.address + r.pages * page_size; page += page_size) {
+      const image::VmaEntry* vma = vma_at(page);
+      if (!vma) fail(Errc::image_corrupt, "zero page at {:#x}, where the layout has no mapping", page);
+      if (private_anonymous(*vma)) anonymous.push_back({page, 1});
+      else write_memory(page, zeros, writable(*vma));
+    }
+  discard(anonymous);
+}
+
+void AddressSpace::drop(std::span<const pagewire::Run> runs) { discard(runs); }
+
+void AddressSpace::discard(std::span<const pagewire::Run> runs) {
+  Calls calls(remote_, scratch_);
+  for (const pagewire::Run& r : runs)
+    for (std::uint64_t address = r.address, end = r.address + r.pages * page_size; address < end;) {
+      const image::VmaEntry* vma = vma_at(address);
+      if (!vma) {  // unmapped meanwhile: nothing is left to drop
+        address += page_size;
+        continue;
+      }
+      const std::uint64_t length = std::min(end, vma->end()) - address;
+      if (!(vma->flags() & MAP_SHARED)) calls.room().add("drop pages", SYS_madvise, address, length, MADV_DONTNEED);
+      address += length;
+    }
+  calls.run();
+}
+
+void AddressSpace::finish() {
+  Calls calls(remote_, scratch_);
+  for (const image::VmaEntry& e : layout_) {
+    const std::uint64_t length = e.end() - e.start();
+    for (int advice = 0; advice < 64; advice++)
+      if (e.madv() >> advice & 1) calls.room().add("advise", SYS_madvise, e.start(), length, advice);
+    if (e.has_anon_name()) {
+      Batch& batch = calls.room(e.anon_name().size() + 64);
+      const RemoteAddr name = batch.put(std::string_view(e.anon_name()));
+      batch.add("name memory", SYS_prctl, prctl_set_vma, PR_SET_VMA_ANON_NAME, e.start(), length, name);
+    }
+    for (int i = 0; i + 1 < e.guards_size(); i += 2)
+      calls.room().add("install guard pages", SYS_madvise, e.guards(i), e.guards(i + 1) - e.guards(i), madv_guard_install);
+    if (e.flags() & MAP_LOCKED) calls.room().add("lock memory", SYS_mlock, e.start(), length);
+  }
+  calls.run();
+}
+
+}  // namespace godwit::engine

@@ -1,0 +1,78 @@
+#include "agent/engine/memory/layout_delta.h"
+
+#include "common/image/vma_status.h"
+
+#include <algorithm>
+#include <set>
+
+#include <sys/mman.h>
+
+namespace godwit::engine {
+namespace {
+
+// What may differ between two mappings of the same thing and is put right in the end.
+constexpr std::uint32_t late_flags = MAP_LOCKED;
+constexpr std::uint32_t backing_status =
+    image::vma_status::file_private | image::vma_status::file_shared | image::vma_status::anon_shared | image::vma_status::anon_private | image::vma_status::memfd;
+
+bool has_offset(const image::VmaEntry& e) {
+  return e.status() & (image::vma_status::file_private | image::vma_status::file_shared | image::vma_status::anon_shared | image::vma_status::memfd);
+}
+
+const image::VmaEntry* covering(const Vmas& vmas, std::uint64_t address) {
+  auto it = std::upper_bound(vmas.begin(), vmas.end(), address,
+                             [](std::uint64_t a, const image::VmaEntry& e) { return a < e.start(); });
+  if (it == vmas.begin()) return nullptr;
+  --it;
+  return address < it->end() ? &*it : nullptr;
+}
+
+// Grows the last range when the next one continues it.
+void append(std::vector<LayoutDelta::Range>& ranges, std::uint64_t start, std::uint64_t end) {
+  if (!ranges.empty() && ranges.back().end == start) ranges.back().end = end;
+  else ranges.push_back({start, end});
+}
+
+void append_map(Vmas& map, const image::VmaEntry& whole, std::uint64_t start, std::uint64_t end) {
+  if (!map.empty() && map.back().end() == start && map.back().end() > whole.start()) {
+    map.back().set_end(end);  // the next segment of the same entry
+    return;
+  }
+  image::VmaEntry part = whole;
+  part.set_start(start);
+  part.set_end(end);
+  if (has_offset(whole)) part.set_pgoff(whole.pgoff() + (start - whole.start()));
+  map.push_back(std::move(part));
+}
+
+}  // namespace
+
+bool same_backing(const image::VmaEntry& a, const image::VmaEntry& b) {
+  if ((a.flags() & ~late_flags) != (b.flags() & ~late_flags)) return false;
+  if ((a.status() & backing_status) != (b.status() & backing_status) || a.shmid() != b.shmid()) return false;
+  return !has_offset(a) || a.pgoff() - a.start() == b.pgoff() - b.start();
+}
+
+LayoutDelta difference(const Vmas& from, const Vmas& to) {
+  std::set<std::uint64_t> borders;
+  for (const Vmas* vmas : {&from, &to})
+    for (const image::VmaEntry& e : *vmas) {
+      borders.insert(e.start());
+      borders.insert(e.end());
+    }
+  LayoutDelta delta;
+  for (auto it = borders.begin(); it != borders.end() && std::next(it) != borders.end(); ++it) {
+    const std::uint64_t start = *it, end = *std::next(it);
+    const image::VmaEntry* old = covering(from, start);
+    const image::VmaEntry* now = covering(to, start);
+    if (old && now && same_backing(*old, *now)) {
+      if (old->prot() != now->prot()) delta.protect.push_back({{start, end}, now->prot()});
+      continue;
+    }
+    if (old) append(delta.unmap, start, end);
+    if (now) append_map(delta.map, *now, start, end);
+  }
+  return delta;
+}
+
+}  // namespace godwit::engine

@@ -1,0 +1,95 @@
+#include "agent/engine/memory/layout_delta.h"
+#include "agent/engine/memory/page_set.h"
+
+#include "common/image/vma_status.h"
+
+#include <gtest/gtest.h>
+
+#include <sys/mman.h>
+
+namespace godwit::engine {
+namespace {
+
+image::VmaEntry anonymous(std::uint64_t start, std::uint64_t end, std::uint32_t prot = PROT_READ | PROT_WRITE) {
+  image::VmaEntry e;
+  e.set_start(start);
+  e.set_end(end);
+  e.set_prot(prot);
+  e.set_flags(MAP_PRIVATE | MAP_ANONYMOUS);
+  e.set_status(image::vma_status::regular | image::vma_status::anon_private);
+  return e;
+}
+
+image::VmaEntry of_file(std::uint64_t start, std::uint64_t end, std::uint64_t pgoff) {
+  image::VmaEntry e = anonymous(start, end);
+  e.set_flags(MAP_PRIVATE);
+  e.set_status(image::vma_status::regular | image::vma_status::file_private);
+  e.set_shmid(7);
+  e.set_pgoff(pgoff);
+  return e;
+}
+
+TEST(LayoutDelta, equal_layouts_need_nothing) {
+  const Vmas same{anonymous(0x1000, 0x5000), of_file(0x8000, 0x9000, 0)};
+  const LayoutDelta d = difference(same, same);
+  EXPECT_TRUE(d.unmap.empty() && d.map.empty() && d.protect.empty());
+}
+
+TEST(LayoutDelta, growth_maps_only_the_new_part) {
+  const LayoutDelta d = difference({anonymous(0x1000, 0x5000)}, {anonymous(0x1000, 0x7000)});
+  ASSERT_EQ(d.map.size(), 1u);
+  EXPECT_EQ(d.map[0].start(), 0x5000u);
+  EXPECT_EQ(d.map[0].end(), 0x7000u);
+  EXPECT_TRUE(d.unmap.empty());
+}
+
+TEST(LayoutDelta, a_split_by_protection_keeps_the_content) {
+  const LayoutDelta d = difference({anonymous(0x1000, 0x4000)}, {anonymous(0x1000, 0x2000), anonymous(0x2000, 0x3000, PROT_READ),
+                                                                 anonymous(0x3000, 0x4000)});
+  EXPECT_TRUE(d.unmap.empty() && d.map.empty());
+  ASSERT_EQ(d.protect.size(), 1u);
+  EXPECT_EQ(d.protect[0].range.start, 0x2000u);
+}
+
+TEST(LayoutDelta, another_offset_of_the_same_file_is_another_mapping) {
+  const LayoutDelta d = difference({of_file(0x1000, 0x3000, 0)}, {of_file(0x1000, 0x3000, 0x1000)});
+  ASSERT_EQ(d.unmap.size(), 1u);
+  ASSERT_EQ(d.map.size(), 1u);
+}
+
+TEST(LayoutDelta, a_hole_in_a_file_mapping_keeps_offsets) {
+  const LayoutDelta d = difference({anonymous(0x2000, 0x3000)}, {of_file(0x1000, 0x4000, 0x10000)});
+  ASSERT_EQ(d.map.size(), 1u);
+  EXPECT_EQ(d.map[0].pgoff(), 0x10000u);
+  const LayoutDelta part = difference({of_file(0x1000, 0x2000, 0x10000)}, {of_file(0x1000, 0x4000, 0x10000)});
+  ASSERT_EQ(part.map.size(), 1u);
+  EXPECT_EQ(part.map[0].start(), 0x2000u);
+  EXPECT_EQ(part.map[0].pgoff(), 0x11000u);
+}
+
+TEST(LayoutDelta, neighbours_are_not_glued_together) {
+  const LayoutDelta d = difference({}, {anonymous(0x1000, 0x2000), anonymous(0x2000, 0x3000, PROT_READ)});
+  EXPECT_EQ(d.map.size(), 2u);
+}
+
+TEST(PageSet, terabytes_of_nothing_cost_nothing) {
+  PageSet set;
+  set.add(0x1000, 0x3000);
+  set.add(std::uint64_t{1} << 40, (std::uint64_t{1} << 40) + 0x1000);
+  EXPECT_EQ(set.size(), 3u);
+  set.remove(0x2000, ~0ull);
+  EXPECT_EQ(set.size(), 1u);
+  EXPECT_TRUE(set.contains(0x1000));
+  EXPECT_FALSE(set.intersects(0x2000, ~0ull));
+}
+
+TEST(PageSet, runs_cross_chunks) {
+  PageSet set;
+  set.add(0x1ff000, 0x201000);
+  const auto runs = set.runs();
+  ASSERT_EQ(runs.size(), 1u);
+  EXPECT_EQ(runs[0].pages, 2u);
+}
+
+}  // namespace
+}  // namespace godwit::engine

@@ -1,0 +1,96 @@
+#include "agent/engine/memory/ring_sink.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace godwit::engine {
+namespace {
+// Pages are read to where the payload of a frame with the most runs lies; a smaller trailer is put right before it by
+// moving the payload, which happens only for the few frames with fewer runs than that: see emit().
+constexpr std::size_t header_room = sizeof(pagewire::FrameHeader) + pagewire::max_runs * sizeof(pagewire::Run);
+constexpr std::size_t largest = header_room + pagewire::max_payload;
+}  // namespace
+
+RingSink::RingSink(pagewire::Ring& ring, std::uint64_t seed, std::function<void()> idle)
+    : ring_(ring), seed_(seed), idle_(std::move(idle)) {}
+
+std::span<std::byte> RingSink::reserve() {
+  while (reserved_.empty()) {
+    idle_();
+    try {
+      reserved_ = ring_.reserve(largest, std::chrono::milliseconds(100));
+    } catch (const Error& e) {
+      if (e.errc() != Errc::timed_out) throw;
+    }
+  }
+  return reserved_;
+}
+
+std::span<std::byte> RingSink::buffer() { return reserve().subspan(header_room, pagewire::max_payload); }
+
+std::uint64_t RingSink::emit(pagewire::FrameHeader header, std::span<const std::byte> trailer, std::size_t payload) {
+  std::span<std::byte> room = reserve();
+  header.sequence = ++sequence_;
+  header.round = round_;
+  header.payload_length = static_cast<std::uint32_t>(payload);
+  std::byte* data = room.data() + header_room;
+  const std::size_t begin = sizeof header + trailer.size();
+  if (payload && begin != header_room) {
+    std::memmove(room.data() + begin, data, payload);
+    data = room.data() + begin;
+  }
+  header.checksum = pagewire::checksum(seed_, header, trailer, {data, payload});
+  std::memcpy(room.data(), &header, sizeof header);
+  std::memcpy(room.data() + sizeof header, trailer.data(), trailer.size());
+  ring_.commit(begin + payload);
+  reserved_ = {};
+  return header.sequence;
+}
+
+std::uint64_t RingSink::pages(pagewire::ObjectId object, std::span<const pagewire::Run> runs) {
+  pagewire::FrameHeader header;
+  header.kind = pagewire::FrameKind::pages;
+  header.object = object;
+  header.runs = static_cast<std::uint16_t>(runs.size());
+  return emit(header, std::as_bytes(runs), pagewire::pages_in(runs) * page_size);
+}
+
+std::uint64_t RingSink::zero(pagewire::ObjectId object, std::span<const pagewire::Run> runs) {
+  pagewire::FrameHeader header;
+  header.kind = pagewire::FrameKind::zero;
+  header.object = object;
+  header.runs = static_cast<std::uint16_t>(runs.size());
+  return emit(header, std::as_bytes(runs), 0);
+}
+
+std::uint64_t RingSink::drop(pagewire::ObjectId object, std::span<const pagewire::Run> runs) {
+  pagewire::FrameHeader header;
+  header.kind = pagewire::FrameKind::drop;
+  header.object = object;
+  header.runs = static_cast<std::uint16_t>(runs.size());
+  return emit(header, std::as_bytes(runs), 0);
+}
+
+std::uint64_t RingSink::file(std::string_view name, std::string_view content) {
+  std::uint64_t offset = 0;
+  do {
+    const std::size_t part = std::min(content.size() - offset, pagewire::max_payload);
+    std::memcpy(buffer().data(), content.data() + offset, part);
+    pagewire::FrameHeader header;
+    header.kind = pagewire::FrameKind::file;
+    header.object = offset;
+    header.name_length = static_cast<std::uint16_t>(name.size());
+    header.flags = offset + part == content.size() ? pagewire::last_part : 0;
+    emit(header, std::as_bytes(std::span(name)), part);
+    offset += part;
+  } while (offset < content.size());
+  return sequence_;
+}
+
+std::uint64_t RingSink::end_round() {
+  pagewire::FrameHeader header;
+  header.kind = pagewire::FrameKind::round;
+  return emit(header, {}, 0);
+}
+
+}  // namespace godwit::engine

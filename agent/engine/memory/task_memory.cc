@@ -1,0 +1,110 @@
+#include "agent/engine/memory/task_memory.h"
+
+#include "common/base/check.h"
+#include "common/base/fd.h"
+#include "common/image/image_set.h"
+
+#include <fcntl.h>
+
+namespace godwit::engine {
+namespace {
+
+std::vector<proc::Vma> read_maps(pid_t pid) { return proc::parse_maps(read_file(fmt::format("/proc/{}/maps", pid))); }
+
+}  // namespace
+
+TaskMemory::TaskMemory(pid_t pid, pid_t guest_pid, UniqueFd userfaultfd, resources::FileIds& ids)
+    : pid_(pid),
+      guest_pid_(guest_pid),
+      ids_(ids),
+      imager_(pid, ids),
+      tracker_(pid, std::move(userfaultfd)),
+      memory_(open_file(fmt::format("/proc/{}/mem", pid), O_RDONLY)) {}
+
+void TaskMemory::look() { flags_.learn(proc::parse_smaps(read_file(fmt::format("/proc/{}/smaps", pid_)))); }
+
+void TaskMemory::read_layout(bool frozen) {
+  if (!frozen) look();
+  maps_ = read_maps(pid_);
+  if (frozen && !flags_.covers(maps_)) look();
+  // A running task may have changed its mappings between the two reads: what has no flags yet comes with the next round.
+  if (!frozen) std::erase_if(maps_, [&](const proc::Vma& vma) { return !flags_.find(vma); });
+  for (const proc::Vma& vma : maps_)
+    if (const auto reason = refuse_vma(vma, *flags_.find(vma)))
+      throw Error(Errc::refused, fmt::format("memory at {:#x} ({}): {}", vma.start, vma.name, *reason),
+                  "it was mapped after the survey; see docs/support-matrix.md");
+}
+
+void TaskMemory::describe(image::MmEntry& mm) const {
+  VmaImager& imager = const_cast<VmaImager&>(imager_);
+  for (const proc::Vma& vma : maps_) {
+    image::VmaEntry& entry = *mm.add_vmas();
+    entry = imager.entry(vma, *flags_.find(vma));
+    for (const pagewire::Run& guard : tracker_.guards().runs(vma.start, vma.end)) {
+      entry.add_guards(guard.address);
+      entry.add_guards(guard.address + guard.pages * page_size);
+    }
+  }
+}
+
+void TaskMemory::emit_layout(PageSink& sink) const {
+  image::MmEntry mm;
+  describe(mm);
+  for (auto set : {&image::MmEntry::set_mm_start_code, &image::MmEntry::set_mm_end_code, &image::MmEntry::set_mm_start_data,
+                   &image::MmEntry::set_mm_end_data, &image::MmEntry::set_mm_start_stack, &image::MmEntry::set_mm_start_brk,
+                   &image::MmEntry::set_mm_brk, &image::MmEntry::set_mm_arg_start, &image::MmEntry::set_mm_arg_end,
+                   &image::MmEntry::set_mm_env_start, &image::MmEntry::set_mm_env_end})
+    (mm.*set)(0);  // required by the format, known only at the freeze
+  mm.set_exe_file_id(0);
+  image::ImageSet files;
+  ids_.write(files);
+  for (const auto& [name, bytes] : files.files()) sink.file(fmt::format("{}{}", layout_prefix, name), bytes);
+  // Last: the receiver applies the layout when it has this.
+  sink.file(fmt::format("{}mm", layout_prefix), mm.SerializeAsString());
+}
+
+void TaskMemory::find_segments() {
+  for (const proc::Vma& vma : maps_) {
+    if (!is_shared_anonymous(vma)) continue;
+    UniqueFd fd = open_mapped(pid_, vma, O_RDONLY);
+    struct stat st {};
+    check(::fstat(fd.get(), &st), "stat shared memory at {:#x}", vma.start);
+    const std::uint32_t shmid = ids_.shmid_for(st.st_dev, st.st_ino);
+    if (!shared_.known(shmid)) shared_.add(shmid, std::move(fd));
+  }
+  for (const resources::Segment& s : ids_.segments())
+    if (s.memfd && !shared_.known(s.shmid))
+      shared_.add(s.shmid, UniqueFd(check(::fcntl(s.memfd.get(), F_DUPFD_CLOEXEC, 0), "duplicate a memfd")));
+}
+
+RoundCount TaskMemory::round(PageSink& sink, bool frozen) {
+  const std::uint64_t begun = monotonic_ns();
+  RoundCount count;
+  read_layout(frozen);
+  emit_layout(sink);
+  ProcessReader reader(pid_, memory_.get());
+  PageEmitter emitter(pagewire::object_id(pagewire::ObjectType::task, static_cast<std::uint64_t>(guest_pid_)), reader, sink,
+                      sent_, &debt_);
+  count.scanned = tracker_.scan(maps_, emitter, sent_, frozen);
+  for (const proc::Vma& vma : maps_)
+    for (const pagewire::Run& r : owed_.runs(vma.start, vma.end)) emitter.add(r.address, r.address + r.pages * page_size, true);
+  owed_.clear();
+  emitter.flush();
+  count.emitted = emitter.count();
+  find_segments();
+  shared_.round(sink, &debt_, count.emitted);
+  count.nanoseconds = monotonic_ns() - begun;
+  return count;
+}
+
+std::uint64_t TaskMemory::dirty_bytes() { return tracker_.dirty_bytes(read_maps(pid_)); }
+
+void TaskMemory::owe_unacknowledged() {
+  for (const auto& [object, run] : debt_.take_back())
+    if (object == pagewire::object_id(pagewire::ObjectType::task, static_cast<std::uint64_t>(guest_pid_)))
+      owed_.add(run.address, run.address + run.pages * page_size);
+    else
+      shared_.forget(pagewire::object_number(object));
+}
+
+}  // namespace godwit::engine

@@ -1,0 +1,69 @@
+// The memory of one task at the source, over all rounds of a migration: layout, private pages, shared segments.
+//
+// A round emits the layout first (files below "layout/", the mm image last), then what was written since the round before.
+// Rounds may run while the task runs; the last one must find it stopped. Nothing here changes the task: the userfaultfd
+// is made by inject_userfaultfd (tracker.h).
+#pragma once
+
+#include "agent/engine/memory/page_emitter.h"
+#include "agent/engine/memory/shared_memory.h"
+#include "agent/engine/memory/tracker.h"
+#include "agent/engine/memory/vma_image.h"
+#include "agent/engine/resources/file_ids.h"
+#include "common/image/mm.pb.h"
+
+#include <cstdint>
+#include <string_view>
+
+#include <sys/types.h>
+
+namespace godwit::engine {
+
+inline constexpr std::string_view layout_prefix = "layout/";
+
+struct RoundCount {
+  EmitCount emitted;
+  ScanCount scanned;
+  std::uint64_t nanoseconds = 0;
+};
+
+class TaskMemory {
+ public:
+  // `userfaultfd` empty: no tracking, every round sends everything. `ids` outlives this.
+  TaskMemory(pid_t pid, pid_t guest_pid, UniqueFd userfaultfd, resources::FileIds& ids);
+
+  // Reads maps (and, while the task runs, smaps) anew. Before a frozen round, call look() while the task still runs, so that
+  // smaps need not be read inside the freeze.
+  RoundCount round(PageSink& sink, bool frozen);
+  void look();
+
+  // The mappings as of the last round, for mm-PID.img.
+  void describe(image::MmEntry& mm) const;
+  const std::vector<proc::Vma>& maps() const { return maps_; }
+
+  void acknowledged(std::uint64_t sequence) { debt_.acknowledge(sequence); }
+  // What would be sent now; does not consume anything.
+  std::uint64_t dirty_bytes();
+  // The stream to the receiver broke: all that is not acknowledged is sent again by the next round.
+  void owe_unacknowledged();
+
+ private:
+  void read_layout(bool frozen);
+  void emit_layout(PageSink& sink) const;
+  void find_segments();
+
+  pid_t pid_;
+  pid_t guest_pid_;
+  resources::FileIds& ids_;
+  VmaImager imager_;
+  VmaFlags flags_;
+  Tracker tracker_;
+  SharedMemory shared_;
+  Debt debt_;
+  PageSet sent_;
+  PageSet owed_;
+  UniqueFd memory_;
+  std::vector<proc::Vma> maps_;
+};
+
+}  // namespace godwit::engine

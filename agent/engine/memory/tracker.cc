@@ -1,0 +1,182 @@
+#include "agent/engine/memory/tracker.h"
+
+#include "agent/engine/memory/vma_image.h"
+#include "common/base/check.h"
+
+#include <linux/userfaultfd.h>
+
+#include <algorithm>
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+namespace godwit::engine {
+namespace {
+
+// Not in Debian 12's headers.
+constexpr std::uint64_t feature_wp_hugetlbfs_shmem = 1 << 12;
+constexpr std::uint64_t feature_wp_unpopulated = 1 << 13;  // 6.4+
+constexpr std::uint64_t feature_wp_async = 1 << 15;        // 6.7+
+constexpr int user_mode_only = 1;
+
+// Scanning a VMA the dense way leaves a marker in every hole: 8 bytes of page table per page. Fine for VMAs that are small
+// or mostly there; never for the terabytes that sanitizers and garbage collectors reserve.
+constexpr std::uint64_t always_dense = 64u << 20;
+constexpr std::uint64_t dense_fraction = 8;
+
+constexpr std::uint64_t there = page_present | page_swapped;
+
+}  // namespace
+
+UniqueFd inject_userfaultfd(RemoteSyscalls& remote, int pidfd) {
+  // USER_MODE_ONLY is allowed to unprivileged targets even with vm.unprivileged_userfaultfd=0.
+  const long number = remote.attempt(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | user_mode_only);
+  if (number == -ENOSYS) fail(Errc::kernel_missing, "this kernel has no userfaultfd");
+  check_raw(number, "create a userfaultfd in process {}", remote.pid());
+  UniqueFd ours(static_cast<int>(::syscall(SYS_pidfd_getfd, pidfd, static_cast<int>(number), 0)));
+  const int error = errno;
+  remote.call("close the userfaultfd", SYS_close, number);
+  if (!ours) throw syscall_error(error, fmt::format("take over the userfaultfd of process {}", remote.pid()));
+  uffdio_api api{};
+  api.api = UFFD_API;
+  api.features = feature_wp_async | feature_wp_unpopulated | feature_wp_hugetlbfs_shmem;
+  if (::ioctl(ours.get(), UFFDIO_API, &api) < 0)
+    fail(Errc::kernel_missing, "this kernel has no asynchronous write protection (6.7 or later is needed)");
+  return ours;
+}
+
+Tracker::Tracker(pid_t pid, UniqueFd userfaultfd)
+    : pid_(pid),
+      userfaultfd_(std::move(userfaultfd)),
+      pagemap_(open_file(fmt::format("/proc/{}/pagemap", pid), O_RDONLY)),
+      scanner_(pagemap_.get()) {}
+
+Tracker::Kind Tracker::kind_of(const proc::Vma& vma) {
+  if (vma.shared || kernel_vma(vma)) return Kind::skip;
+  // /dev/zero mapped privately is anonymous memory with a name.
+  return vma.kind == proc::VmaName::path && vma.name != "/dev/zero" ? Kind::file : Kind::anonymous;
+}
+
+bool Tracker::registered(std::uint64_t start, std::uint64_t end) {
+  if (!userfaultfd_) return false;
+  uffdio_register request{};
+  request.range = {start, end - start};
+  request.mode = UFFDIO_REGISTER_MODE_WP;
+  return ::ioctl(userfaultfd_.get(), UFFDIO_REGISTER, &request) == 0;
+}
+
+void Tracker::sort_region(const PageRegion& region, Kind kind, PageEmitter& emitter, ScanCount& count) {
+  count.regions++;
+  const std::uint64_t c = region.categories;
+  const bool clean_file = kind == Kind::file && (c & page_file);
+  const bool hole = !(c & there) || (c & page_pfnzero);
+  if (c & page_guard) guards_.add(region.start, region.end);
+  else guards_.remove(region.start, region.end);
+  // Markers look swapped; the zero page, a clean file page and a hole read the same here and there once dropped.
+  if (clean_file || hole || (c & page_guard)) {
+    emitter.drop(region.start, region.end);
+    return;
+  }
+  count.dirty_pages += (region.end - region.start) / page_size;
+  emitter.add(region.start, region.end, kind == Kind::file);
+}
+
+void Tracker::scan_new(const proc::Vma& vma, Kind kind, PageEmitter& emitter, ScanCount& count) {
+  count.new_vmas++;
+  const bool tracked = registered(vma.start, vma.end);
+  std::vector<PageRegion> present;
+  // What the receiver has of earlier mappings here is worth nothing.
+  if (tracked) {
+    // Protect first, look after: a write between the two is reported by the next scan.
+    std::vector<PageRegion> ignored;
+    scanner_.scan({.start = vma.start, .end = vma.end, .protect = true, .all_of = page_written, .any_of = there}, ignored);
+  }
+  scanner_.scan({.start = vma.start, .end = vma.end, .any_of = there}, present);
+  std::uint64_t pages = 0, at = vma.start;
+  for (const PageRegion& r : present) {
+    emitter.drop(at, r.start);
+    sort_region(r, kind, emitter, count);
+    pages += (r.end - r.start) / page_size;
+    at = r.end;
+  }
+  emitter.drop(at, vma.end);
+  const bool dense = kind == Kind::anonymous && (vma.size() <= always_dense || pages * page_size * dense_fraction >= vma.size());
+  known_[vma.start] = {vma.end, dense};
+}
+
+void Tracker::scan_dense(const proc::Vma& vma, Kind kind, PageEmitter& emitter, ScanCount& count) {
+  regions_.clear();
+  // Written and not there: vanished, or never touched; dropped where the receiver has it.
+  if (!scanner_.scan({.start = vma.start, .end = vma.end, .protect = true, .all_of = page_written}, regions_))
+    return scan_new(vma, kind, emitter, count);
+  for (const PageRegion& r : regions_) sort_region(r, kind, emitter, count);
+}
+
+void Tracker::scan_sparse(const proc::Vma& vma, Kind kind, PageEmitter& emitter, const PageSet& sent, ScanCount& count,
+                          bool frozen) {
+  regions_.clear();
+  if (!scanner_.scan({.start = vma.start, .end = vma.end, .protect = true, .all_of = page_written, .any_of = there}, regions_))
+    return scan_new(vma, kind, emitter, count);
+  for (const PageRegion& r : regions_) sort_region(r, kind, emitter, count);
+  if (frozen && sent.intersects(vma.start, vma.end)) drop_vanished(vma, kind, emitter);
+}
+
+// MADV_DONTNEED leaves no trace that a sparse or file scan would report: compare what is there with what was sent.
+void Tracker::drop_vanished(const proc::Vma& vma, Kind kind, PageEmitter& emitter) {
+  std::vector<PageRegion> present;
+  scanner_.scan({.start = vma.start, .end = vma.end, .any_of = there}, present);
+  std::uint64_t at = vma.start;
+  for (const PageRegion& r : present) {
+    const bool ours = !(r.categories & (page_pfnzero | page_guard)) && !(kind == Kind::file && (r.categories & page_file));
+    if (!ours) continue;
+    emitter.drop(at, r.start);
+    at = r.end;
+  }
+  emitter.drop(at, vma.end);
+}
+
+ScanCount Tracker::scan(const std::vector<proc::Vma>& maps, PageEmitter& emitter, const PageSet& sent, bool frozen) {
+  ScanCount count;
+  std::map<std::uint64_t, Known> before = std::exchange(known_, {});
+  std::uint64_t at = 0;
+  for (const proc::Vma& vma : maps) {
+    emitter.drop(at, vma.start);  // unmapped since it was sent
+    at = vma.end;
+    const Kind kind = kind_of(vma);
+    if (kind == Kind::skip) {
+      emitter.drop(vma.start, vma.end);
+      continue;
+    }
+    const auto old = before.find(vma.start);
+    const bool same = old != before.end() && old->second.end == vma.end;
+    if (!userfaultfd_ || before.empty()) {
+      scan_new(vma, kind, emitter, count);
+    } else {
+      // A VMA that was split, merged or grew is tracked in all its parts or says EPERM; only how to look is decided anew.
+      const bool dense = kind == Kind::anonymous && (same ? old->second.dense : vma.size() <= always_dense);
+      known_[vma.start] = {vma.end, dense};
+      if (dense) scan_dense(vma, kind, emitter, count);
+      else scan_sparse(vma, kind, emitter, sent, count, frozen);
+    }
+  }
+  emitter.drop(at, ~0ull);
+  emitter.flush();
+  return count;
+}
+
+std::uint64_t Tracker::dirty_bytes(const std::vector<proc::Vma>& maps) {
+  std::uint64_t bytes = 0;
+  for (const proc::Vma& vma : maps) {
+    const Kind kind = kind_of(vma);
+    if (kind == Kind::skip) continue;
+    regions_.clear();
+    scanner_.scan({.start = vma.start, .end = vma.end, .all_of = page_written, .any_of = there}, regions_);
+    for (const PageRegion& r : regions_)
+      if (!(r.categories & (page_pfnzero | page_guard)) && !(kind == Kind::file && (r.categories & page_file))) bytes += r.end - r.start;
+  }
+  return bytes;
+}
+
+}  // namespace godwit::engine

@@ -1,0 +1,304 @@
+// The shadow test: a hostile target is tracked over many rounds while it runs, then frozen; what was emitted must be, page by
+// page, what it has. Run in a sanitized build, the target is a sparse giant as well (terabytes of shadow memory).
+#include "agent/engine/memory/task_memory.h"
+
+#include "common/base/check.h"
+#include "common/base/fd.h"
+#include "common/proc/reader.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstring>
+#include <random>
+#include <thread>
+#include <unordered_map>
+
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+namespace godwit::engine {
+namespace {
+
+// A receiver that keeps everything in memory.
+class Shadow : public PageSink {
+ public:
+  std::span<std::byte> buffer() override { return buffer_; }
+  std::uint64_t pages(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override {
+    const std::byte* from = buffer_.data();
+    for (const pagewire::Run& r : runs)
+      for (std::uint64_t i = 0; i < r.pages; i++, from += page_size)
+        std::memcpy(content_[object][r.address + i * page_size].data(), from, page_size);
+    return ++sequence_;
+  }
+  std::uint64_t zero(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override {
+    for (const pagewire::Run& r : runs)
+      for (std::uint64_t i = 0; i < r.pages; i++) content_[object][r.address + i * page_size].fill(std::byte{});
+    return ++sequence_;
+  }
+  std::uint64_t drop(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override {
+    for (const pagewire::Run& r : runs)
+      for (std::uint64_t i = 0; i < r.pages; i++) content_[object].erase(r.address + i * page_size);
+    return ++sequence_;
+  }
+  std::uint64_t file(std::string_view, std::string_view) override { return ++sequence_; }
+  std::uint64_t end_round() override { return ++sequence_; }
+  void set_round(std::uint32_t) override {}
+  std::uint64_t last_sequence() const override { return sequence_; }
+
+  const std::array<std::byte, page_size>* find(pagewire::ObjectId object, std::uint64_t page) const {
+    const auto o = content_.find(object);
+    if (o == content_.end()) return nullptr;
+    const auto p = o->second.find(page);
+    return p == o->second.end() ? nullptr : &p->second;
+  }
+  std::size_t size() const {
+    std::size_t n = 0;
+    for (const auto& [object, pages] : content_) n += pages.size();
+    return n;
+  }
+
+ private:
+  std::vector<std::byte> buffer_ = std::vector<std::byte>(pagewire::max_payload);
+  std::unordered_map<pagewire::ObjectId, std::unordered_map<std::uint64_t, std::array<std::byte, page_size>>> content_;
+  std::uint64_t sequence_ = 0;
+};
+
+// ---- the hostile target -----------------------------------------------------------------------------------------------
+
+char* map_anonymous(std::size_t length, int prot = PROT_READ | PROT_WRITE, int extra = 0) {
+  return static_cast<char*>(::mmap(nullptr, length, prot, MAP_PRIVATE | MAP_ANONYMOUS | extra, -1, 0));
+}
+
+// Writes, drops, moves, grows, protects and replaces its own memory.
+void churn(unsigned seed) {
+  std::mt19937 random(seed);
+  constexpr std::size_t pages = 512;
+  char* region = map_anonymous(pages * page_size);
+  std::size_t length = pages * page_size;
+  for (;;) {
+    const std::size_t page = random() % (length / page_size);
+    char* at = region + page * page_size;
+    switch (random() % 12) {
+      case 0: ::madvise(at, page_size, MADV_DONTNEED); break;
+      case 1: ::mprotect(at, page_size, PROT_READ); break;
+      case 2: ::mprotect(region, length, PROT_READ | PROT_WRITE); break;
+      case 3: {  // move to somewhere else
+        char* other = static_cast<char*>(::mremap(region, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, map_anonymous(length)));
+        if (other != MAP_FAILED) region = other;
+        break;
+      }
+      case 4: {  // grow or shrink
+        const std::size_t now = (pages / 2 + random() % pages) * page_size;
+        char* other = static_cast<char*>(::mremap(region, length, now, MREMAP_MAYMOVE));
+        if (other != MAP_FAILED) region = other, length = now;
+        break;
+      }
+      case 5:  // the same place, another mapping
+        ::mmap(at, page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+        break;
+      default: {
+        ::mprotect(at, page_size, PROT_READ | PROT_WRITE);
+        std::uint32_t* word = reinterpret_cast<std::uint32_t*>(at);
+        for (int i = 0; i < 8; i++) word[random() % (page_size / 4)] = random();
+      }
+    }
+    if (random() % 64 == 0) ::usleep(200);
+  }
+}
+
+void allocate(unsigned seed) {
+  std::mt19937 random(seed);
+  std::vector<std::vector<char>> held(64);
+  for (;;) {
+    held[random() % held.size()] = std::vector<char>(random() % 65536, static_cast<char>(random()));
+    if (random() % 16 == 0) ::usleep(500);
+  }
+}
+
+[[noreturn]] void hostile_target(int ready) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  // Kinds of memory that stay as they are.
+  char* none = map_anonymous(16 * page_size);
+  std::memset(none, 0x11, 16 * page_size);
+  ::mprotect(none, 16 * page_size, PROT_NONE);
+  char* write_only = map_anonymous(4 * page_size);
+  std::memset(write_only, 0x22, 4 * page_size);
+  ::mprotect(write_only, 4 * page_size, PROT_WRITE);
+  char* sparse = map_anonymous(std::size_t{1} << 40, PROT_READ | PROT_WRITE, MAP_NORESERVE);
+  for (int i = 0; i < 32; i++) sparse[static_cast<std::size_t>(i) << 34] = static_cast<char>(i + 1);
+  char* shared = static_cast<char*>(::mmap(nullptr, 64 * page_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  const int memfd = ::memfd_create("shadow", 0);
+  check(::ftruncate(memfd, 64 * page_size), "size");
+  char* memory = static_cast<char*>(::mmap(nullptr, 64 * page_size, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0));
+  const int exe = ::open("/proc/self/exe", O_RDONLY);
+  char* file = static_cast<char*>(::mmap(nullptr, 64 * page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, exe, 0));
+  for (unsigned i = 0; i < 3; i++) std::thread(churn, i).detach();
+  std::thread(allocate, 7).detach();
+  char c = 'r';
+  check(::write(ready, &c, 1), "say ready");
+  std::mt19937 random(99);
+  for (std::uint32_t n = 1;; n++) {
+    std::memcpy(shared + (random() % 64) * page_size, &n, 4);
+    check(::pwrite(memfd, &n, 4, static_cast<off_t>(random() % 64 * page_size)), "write to the memfd");
+    memory[(random() % 64) * page_size + 8] = static_cast<char>(n);
+    char* page = file + (random() % 64) * page_size;
+    if (random() % 4 == 0) ::madvise(page, page_size, MADV_DONTNEED);
+    else page[random() % page_size] = static_cast<char>(n);
+    sparse[(static_cast<std::size_t>(random() % 32) << 34) + 100] = static_cast<char>(n);
+    if (random() % 8 == 0) ::madvise(sparse + (static_cast<std::size_t>(random() % 32) << 34), page_size, MADV_DONTNEED);
+    if (n % 512 == 0) {  // children come and go, and share pages copy-on-write
+      const pid_t child = ::fork();
+      if (child == 0) ::_exit(0);
+      ::waitpid(child, nullptr, 0);
+    }
+    if (n % 32 == 0) ::usleep(300);
+  }
+}
+
+class Target {
+ public:
+  Target() {
+    auto [from, to] = make_pipe();
+    pid_ = check(::fork(), "fork");
+    if (pid_ == 0) hostile_target(to.get());
+    char c = 0;
+    read_exact(from.get(), std::as_writable_bytes(std::span(&c, 1)));
+    pidfd_.reset(static_cast<int>(check(::syscall(SYS_pidfd_open, pid_, 0), "pidfd")));
+  }
+  ~Target() {
+    ::kill(pid_, SIGKILL);
+    for (const pid_t tid : seized_) ::waitpid(tid, nullptr, __WALL);
+    ::waitpid(pid_, nullptr, __WALL);
+  }
+  UniqueFd inject() {
+    trace(PTRACE_SEIZE, pid_, 0, PTRACE_O_TRACESYSGOOD, "seize");
+    trace(PTRACE_INTERRUPT, pid_, 0, 0, "interrupt");
+    Stop stop = wait_stop(pid_);
+    while (!stop.trap_stop()) {
+      trace(PTRACE_CONT, pid_, 0, static_cast<unsigned long>(stop.signal()), "continue");
+      stop = wait_stop(pid_);
+    }
+    UniqueFd fd;
+    {
+      RemoteAddr start{}, end{};
+      for (const proc::Vma& vma : proc::Reader(pid_).maps())
+        if (vma.kind == proc::VmaName::vdso) start = RemoteAddr{vma.start}, end = RemoteAddr{vma.end};
+      RemoteSyscalls remote(pid_, pid_, find_syscall_instruction(pid_, start, end));
+      fd = inject_userfaultfd(remote, pidfd_.get());
+    }
+    trace(PTRACE_DETACH, pid_, 0, 0, "detach");
+    return fd;
+  }
+  void freeze() {
+    for (bool more = true; more;) {
+      more = false;
+      for (const pid_t tid : proc::Reader(pid_).threads()) {
+        if (std::ranges::find(seized_, tid) != seized_.end()) continue;
+        trace(PTRACE_SEIZE, tid, 0, 0, "seize");
+        trace(PTRACE_INTERRUPT, tid, 0, 0, "interrupt");
+        wait_stop(tid);
+        seized_.push_back(tid);
+        more = true;
+      }
+    }
+  }
+  pid_t pid() const { return pid_; }
+
+ private:
+  pid_t pid_;
+  UniqueFd pidfd_;
+  std::vector<pid_t> seized_;
+};
+
+// Compares by an independent path: /proc/PID/mem, page by page, whatever is present by the plain pagemap.
+std::size_t count_differences(pid_t pid, const Shadow& shadow, const resources::FileIds& ids) {
+  (void)ids;
+  const pagewire::ObjectId task = pagewire::object_id(pagewire::ObjectType::task, static_cast<std::uint64_t>(pid));
+  UniqueFd mem = open_file("/proc/" + std::to_string(pid) + "/mem", O_RDONLY);
+  UniqueFd pagemap = open_file("/proc/" + std::to_string(pid) + "/pagemap", O_RDONLY);
+  std::size_t differences = 0, compared = 0;
+  for (const proc::Vma& vma : proc::Reader(pid).maps()) {
+    if (kernel_vma(vma) || vma.shared || vma.size() > (std::uint64_t{1} << 36)) continue;
+    const bool of_file = vma.kind == proc::VmaName::path;
+    UniqueFd file;
+    if (of_file) file = open_mapped(pid, vma, O_RDONLY);
+    for (std::uint64_t page = vma.start; page < vma.end; page += page_size) {
+      std::array<std::byte, page_size> now{}, expected{};
+      if (::pread(mem.get(), now.data(), page_size, static_cast<off_t>(page)) != static_cast<ssize_t>(page_size)) continue;
+      if (const auto* held = shadow.find(task, page)) expected = *held;
+      else if (of_file)
+        check(::pread(file.get(), expected.data(), page_size, static_cast<off_t>(vma.offset + page - vma.start)), "read file");
+      compared++;
+      if (now != expected && differences++ < 5)
+        ADD_FAILURE() << "page " << std::hex << page << " of " << vma.name << " prot " << vma.prot << " in "
+                      << vma.start << "-" << vma.end << (shadow.find(task, page) ? " held" : " not held");
+    }
+  }
+  EXPECT_GT(compared, 1000u);
+  return differences;
+}
+
+TEST(Tracker, the_receiver_of_a_hostile_target_has_every_page) {
+  Target target;
+  resources::FileIds ids;
+  TaskMemory memory(target.pid(), target.pid(), target.inject(), ids);
+  Shadow shadow;
+  for (int round = 0; round < 15; round++) {
+    const RoundCount count = memory.round(shadow, false);
+    if (round == 0) EXPECT_GT(count.emitted.pages, 100u);
+    ::usleep(30'000);
+  }
+  memory.look();
+  target.freeze();
+  const RoundCount last = memory.round(shadow, true);
+  EXPECT_GT(last.emitted.pages, 0u);
+  EXPECT_EQ(count_differences(target.pid(), shadow, ids), 0u);
+
+  // The sparse giant: what is left of 32 touched pages in a terabyte.
+  const pagewire::ObjectId task = pagewire::object_id(pagewire::ObjectType::task, static_cast<std::uint64_t>(target.pid()));
+  UniqueFd mem = open_file("/proc/" + std::to_string(target.pid()) + "/mem", O_RDONLY);
+  for (const proc::Vma& vma : memory.maps()) {
+    if (vma.size() < (std::uint64_t{1} << 40) || vma.size() > (std::uint64_t{1} << 40) + (1u << 30) || vma.shared) continue;
+    for (std::uint64_t i = 0; i < 32; i++)
+      for (std::uint64_t page = vma.start; page < vma.end && i == 0; page += std::uint64_t{1} << 34) {
+        std::array<std::byte, page_size> now{}, expected{};
+        if (::pread(mem.get(), now.data(), page_size, static_cast<off_t>(page)) != static_cast<ssize_t>(page_size)) continue;
+        if (const auto* held = shadow.find(task, page)) expected = *held;
+        EXPECT_TRUE(now == expected) << std::hex << page;
+      }
+  }
+  // Shared memory by its own objects.
+  for (const proc::Vma& vma : memory.maps()) {
+    if (!vma.shared || (!is_memfd(vma) && !is_shared_anonymous(vma))) continue;
+    UniqueFd fd = open_mapped(target.pid(), vma, O_RDONLY);
+    struct stat st {};
+    ASSERT_EQ(::fstat(fd.get(), &st), 0);
+    const pagewire::ObjectId object = pagewire::object_id(pagewire::ObjectType::shmem, ids.shmid_for(st.st_dev, st.st_ino));
+    for (std::uint64_t at = 0; at < vma.size(); at += page_size) {
+      std::array<std::byte, page_size> now{}, expected{};
+      ASSERT_EQ(::pread(fd.get(), now.data(), page_size, static_cast<off_t>(at)), static_cast<ssize_t>(page_size));
+      if (const auto* held = shadow.find(object, at)) expected = *held;
+      EXPECT_TRUE(now == expected) << vma.name << " at " << at;
+    }
+  }
+}
+
+TEST(Tracker, without_a_userfaultfd_every_round_sends_everything) {
+  Target target;
+  resources::FileIds ids;
+  TaskMemory memory(target.pid(), target.pid(), UniqueFd{}, ids);
+  Shadow shadow;
+  memory.look();
+  target.freeze();
+  const RoundCount first = memory.round(shadow, true);
+  const RoundCount second = memory.round(shadow, true);
+  EXPECT_EQ(first.scanned.dirty_pages, second.scanned.dirty_pages);
+  EXPECT_EQ(count_differences(target.pid(), shadow, ids), 0u);
+}
+
+}  // namespace
+}  // namespace godwit::engine

@@ -1,0 +1,153 @@
+#include "agent/engine/memory/vma_image.h"
+
+#include "common/base/check.h"
+#include "common/base/fd.h"
+#include "common/image/vma_status.h"
+
+#include <array>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+namespace godwit::engine {
+namespace {
+
+constexpr int map_droppable = 0x08;  // 6.11+; not in Debian 12's headers
+constexpr int madv_wipeonfork = 18;
+
+struct Advice {
+  std::string_view flag;
+  int advice;
+};
+constexpr std::array advices{
+    Advice{"dc", MADV_DONTFORK},   Advice{"dd", MADV_DONTDUMP}, Advice{"hg", MADV_HUGEPAGE},
+    Advice{"nh", MADV_NOHUGEPAGE}, Advice{"mg", MADV_MERGEABLE}, Advice{"wf", madv_wipeonfork},
+    Advice{"rr", MADV_RANDOM},     Advice{"sr", MADV_SEQUENTIAL},
+};
+
+std::uint32_t status_of(const proc::Vma& vma) {
+  switch (vma.kind) {
+    case proc::VmaName::vdso: return image::vma_status::regular | image::vma_status::anon_private | image::vma_status::vdso;
+    case proc::VmaName::vvar:
+    case proc::VmaName::vvar_vclock: return image::vma_status::regular | image::vma_status::anon_private | image::vma_status::vvar;
+    case proc::VmaName::vsyscall: return image::vma_status::vsyscall;
+    case proc::VmaName::heap: return image::vma_status::regular | image::vma_status::anon_private | image::vma_status::heap;
+    case proc::VmaName::stack: return image::vma_status::regular | image::vma_status::anon_private | image::vma_status::stack;
+    case proc::VmaName::none:
+    case proc::VmaName::anon:
+    case proc::VmaName::anon_shmem:
+    case proc::VmaName::other:
+    case proc::VmaName::path: break;
+  }
+  if (is_memfd(vma))
+    return image::vma_status::regular | image::vma_status::memfd | (vma.shared ? image::vma_status::file_shared : image::vma_status::file_private);
+  if (is_shared_anonymous(vma)) return image::vma_status::regular | image::vma_status::anon_shared;
+  if (vma.kind == proc::VmaName::path)
+    return image::vma_status::regular | (vma.shared ? image::vma_status::file_shared : image::vma_status::file_private);
+  return image::vma_status::regular | image::vma_status::anon_private;
+}
+
+}  // namespace
+
+void VmaFlags::learn(const std::vector<proc::VmaUsage>& usage) {
+  by_start_.clear();
+  for (const proc::VmaUsage& u : usage) by_start_.emplace(u.vma.start, std::pair(u.vma, u.flags));
+}
+
+const proc::VmFlags* VmaFlags::find(const proc::Vma& vma) const {
+  const auto it = by_start_.find(vma.start);
+  return it != by_start_.end() && it->second.first == vma ? &it->second.second : nullptr;
+}
+
+bool VmaFlags::covers(const std::vector<proc::Vma>& maps) const {
+  for (const proc::Vma& vma : maps)
+    if (!find(vma)) return false;
+  return true;
+}
+
+bool kernel_vma(const proc::Vma& vma) {
+  return vma.kind == proc::VmaName::vdso || vma.kind == proc::VmaName::vvar || vma.kind == proc::VmaName::vvar_vclock ||
+         vma.kind == proc::VmaName::vsyscall;
+}
+
+bool is_memfd(const proc::Vma& vma) {
+  return vma.kind == proc::VmaName::path && vma.deleted && vma.name.starts_with("/memfd:");
+}
+
+bool is_shared_anonymous(const proc::Vma& vma) {
+  return vma.kind == proc::VmaName::anon_shmem ||
+         (vma.kind == proc::VmaName::path && vma.deleted && vma.shared && vma.name == "/dev/zero");
+}
+
+std::optional<std::string> refuse_vma(const proc::Vma& vma, const proc::VmFlags& flags) {
+  if (kernel_vma(vma)) return std::nullopt;
+  if (flags.has("ht")) return "huge pages of a hugetlb pool are not carried";
+  if (flags.has("ss")) return "a shadow stack is not carried";
+  if (flags.has("um")) return "the process handles its own page faults (userfaultfd)";
+  if (flags.has("pf") || flags.has("io")) return "memory of a device cannot be carried";
+  if (vma.kind == proc::VmaName::other) return "a mapping of this kind is not known";
+  if (vma.kind != proc::VmaName::path) return std::nullopt;
+  if (vma.deleted && vma.name.starts_with("/SYSV")) return "System V shared memory is not carried";
+  if (vma.deleted && vma.name.starts_with("/secretmem")) return "secret memory cannot be read by anybody else";
+  if (vma.deleted && vma.name.starts_with("/[aio]")) return "an AIO ring is not carried";
+  if (vma.deleted && vma.name.starts_with("/anon_hugepage")) return "huge pages of a hugetlb pool are not carried";
+  if (vma.name.starts_with("anon_inode:")) return "a mapping of a kernel object is not carried";
+  if (vma.name.starts_with("socket:")) return "a mapped socket is not carried";
+  if (vma.deleted && !is_memfd(vma) && !is_shared_anonymous(vma)) return "the mapped file has been deleted";
+  return std::nullopt;
+}
+
+UniqueFd open_mapped(pid_t pid, const proc::Vma& vma, int flags) {
+  return open_file(fmt::format("/proc/{}/map_files/{:x}-{:x}", pid, vma.start, vma.end), flags);
+}
+
+std::uint64_t VmaImager::object_of(const proc::Vma& vma, bool writable) {
+  const auto key = std::tuple(vma.dev, static_cast<ino_t>(vma.inode), vma.name, writable);
+  if (const auto it = objects_.find(key); it != objects_.end()) return it->second;
+  struct stat st {};
+  std::uint64_t object = 0;
+  if (is_shared_anonymous(vma)) {
+    UniqueFd fd = open_mapped(pid_, vma, O_PATH);
+    check(::fstat(fd.get(), &st), "stat the mapping at {:#x}", vma.start);
+    object = ids_.shmid_for(st.st_dev, st.st_ino);
+  } else if (is_memfd(vma)) {
+    UniqueFd fd = open_mapped(pid_, vma, O_RDONLY);
+    check(::fstat(fd.get(), &st), "stat the mapping at {:#x}", vma.start);
+    object = ids_.memfd_for_mapping(fd.get(), st, writable ? O_RDWR : O_RDONLY);
+  } else {
+    UniqueFd fd = open_mapped(pid_, vma, O_PATH);
+    check(::fstat(fd.get(), &st), "stat {}", vma.name);
+    object = ids_.file_for_mapping(vma.name, st, writable ? O_RDWR : O_RDONLY);
+  }
+  objects_.emplace(key, object);
+  return object;
+}
+
+image::VmaEntry VmaImager::entry(const proc::Vma& vma, const proc::VmFlags& flags) {
+  image::VmaEntry e;
+  e.set_start(vma.start);
+  e.set_end(vma.end);
+  const std::uint32_t status = status_of(vma);
+  const bool has_object = status & (image::vma_status::file_private | image::vma_status::file_shared | image::vma_status::anon_shared);
+  e.set_pgoff(has_object ? vma.offset : 0);
+  // A shared mapping that may become writable (mprotect) needs a descriptor that allows it.
+  e.set_shmid(has_object ? object_of(vma, vma.shared && flags.has("mw")) : 0);
+  e.set_prot(static_cast<std::uint32_t>(vma.prot));
+  int map = vma.shared ? MAP_SHARED : flags.has("dp") ? map_droppable : MAP_PRIVATE;
+  if (!has_object || (status & image::vma_status::anon_shared)) map |= MAP_ANONYMOUS;
+  if (flags.has("gd")) map |= MAP_GROWSDOWN;
+  if (flags.has("nr")) map |= MAP_NORESERVE;
+  if (flags.has("lo")) map |= MAP_LOCKED;
+  e.set_flags(static_cast<std::uint32_t>(map));
+  e.set_status(status);
+  e.set_fd(-1);
+  std::uint64_t advice = 0;
+  for (const Advice& a : advices)
+    if (flags.has(a.flag)) advice |= std::uint64_t{1} << a.advice;
+  if (advice) e.set_madv(advice);
+  if (vma.kind == proc::VmaName::anon) e.set_anon_name(vma.name);
+  return e;
+}
+
+}  // namespace godwit::engine
