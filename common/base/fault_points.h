@@ -8,6 +8,7 @@ namespace godwit::fault {
 
 inline constexpr auto names = std::to_array<std::string_view>({
     "test.point",
+    "agent.records.sync",
 });
 
 }  // namespace godwit::fault
