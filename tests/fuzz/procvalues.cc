@@ -1,0 +1,23 @@
+// The small files of /proc. The first byte picks one, so that one target serves them all.
+#include "common/proc/limits.h"
+#include "common/proc/values.h"
+
+#include "tests/fuzz/fuzz.h"
+
+namespace godwit {
+
+void fuzz(std::string_view input) {
+  if (input.empty()) return;
+  const std::string_view text = input.substr(1);
+  switch (input[0] % 7) {
+    case 0: proc::parse_limits(text); break;
+    case 1: proc::parse_sched(text); break;
+    case 2: proc::parse_cgroup(text); break;
+    case 3: proc::parse_pids(text); break;
+    case 4: proc::parse_personality(text); break;
+    case 5: proc::parse_oom_score_adj(text); break;
+    case 6: proc::parse_loginuid(text); break;
+  }
+}
+
+}  // namespace godwit
