@@ -79,7 +79,8 @@ TEST(WriteLog, comes_back_as_it_was_written) {
 }
 
 TEST(Locator, finds_the_node_in_what_ps_prints) {
-  const char* ps = R"([{"name":"other","node":"h9"},{"name":"redis","node":"h2","state":"running"}])";
+  const char* ps = R"([{"name":"other","node":"h9"}, {"name":"redis","node":"h1","state":"frozen"},
+                       {"name":"redis","node":"h2","state":"running"}])";
   EXPECT_EQ(node_of(ps, "redis"), "h2");
   EXPECT_EQ(node_of(R"({"workloads":[{"name":"redis","node":"h1"}]})", "redis"), "h1");
   EXPECT_EQ(node_of(ps, "postgres"), std::nullopt);

@@ -60,7 +60,9 @@ std::optional<std::string> node_of(std::string_view ps_json, std::string_view wo
   if (answer.is_discarded()) return std::nullopt;
   const auto& list = answer.is_object() ? answer.value("workloads", nlohmann::json::array()) : answer;
   for (const auto& entry : list)
-    if (entry.is_object() && entry.value("name", "") == workload && entry.contains("node"))
+    // Only a copy that runs answers; the frozen and the prepared one are listed too.
+    if (entry.is_object() && entry.value("name", "") == workload && entry.value("state", "running") == "running" &&
+        entry.contains("node") && entry["node"].is_string())
       return entry["node"].get<std::string>();
   return std::nullopt;
 }

@@ -99,6 +99,18 @@ def _remove_tree(top: Path, patience_s: float = 5) -> None:
                 time.sleep(0.02)
 
 
+def shmem(lab: str, host: str) -> int:
+    """Bytes of tmpfs and shared memory that are charged to a host."""
+    v1 = memory_v1()
+    stat = (v1 or unified()) / lab / host / "memory.stat"
+    wanted = "total_shmem" if v1 else "shmem"
+    for line in stat.read_text().splitlines():
+        name, value = line.split()
+        if name == wanted:
+            return int(value)
+    return 0
+
+
 class PeakMeter:
     """The most memory that a host had in use since the meter was made (page cache and tmpfs included)."""
 

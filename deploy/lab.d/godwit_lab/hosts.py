@@ -31,7 +31,7 @@ class Host:
 @dataclass
 class Lab:
     name: str
-    preset: str
+    programs: str  # the directory of the build's programs
     switch: int = 0
     hosts: dict[str, Host] = field(default_factory=dict)
 
@@ -41,7 +41,7 @@ class Lab:
 
     @property
     def bin(self) -> Path:
-        return REPOSITORY / "build" / self.preset / "bin"
+        return Path(self.programs)
 
     @property
     def coordinator(self) -> Host:
@@ -68,8 +68,8 @@ class Lab:
         return Lab(**data)
 
 
-def plan(name: str, preset: str, count: int, same_pids: bool) -> Lab:
-    lab = Lab(name, preset)
+def plan(name: str, programs: Path, count: int, same_pids: bool) -> Lab:
+    lab = Lab(name, str(programs))
     # Labs of other names get a network of their own, which only matters to people reading addresses.
     net = 0 if name == "godwit-lab" else 1 + zlib.crc32(name.encode()) % 250
     for number in range(1, count + 1):

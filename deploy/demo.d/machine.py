@@ -1,0 +1,143 @@
+"""The lab of the demo, and what can be seen of it from outside: from the machine, not from Godwit."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from godwit_lab import cgroups, daemons, hosts
+from godwit_lab.hosts import Lab
+
+LAB_TOOL = hosts.REPOSITORY / "deploy" / "lab"
+NAME = "godwit-demo"
+EXIT_CODES = {1: "failed and was rolled back", 2: "was asked for wrongly", 3: "was refused by preflight",
+              4: "could not be asked for", 5: "has an unknown outcome"}
+
+
+class DemoLab:
+    """Two hosts and a coordinator under a name of their own; gone when the scope ends."""
+
+    def __init__(self, keep: bool, link: int, needed_bytes: int):
+        self._keep, self._link, self._needed = keep, link, needed_bytes
+
+    def __enter__(self) -> "DemoLab":
+        available = meminfo("MemAvailable")
+        if available < self._needed:
+            sys.exit(f"deploy/demo: source, destination and reference need {self._needed >> 20:,} MiB of memory, "
+                     f"{available >> 20:,} MiB are available: choose a smaller --size")
+        self._tool("down")  # what an earlier run may have left
+        self._tool("up", "2", *(["--rate", str(self._link)] if self._link else []))
+        self.lab = Lab.load(NAME)
+        self.name = NAME
+        return self
+
+    def __exit__(self, *_) -> None:
+        if not self._keep:
+            self._tool("down")
+
+    @staticmethod
+    def _tool(*arguments: str) -> None:
+        done = subprocess.run([LAB_TOOL, *arguments], env={**os.environ, "GODWIT_LAB": NAME}, stdin=subprocess.DEVNULL)
+        if done.returncode:
+            sys.exit(done.returncode)
+
+    def on(self, host: str, *command: str, timeout: float = 600) -> str:
+        """Runs a command on a host; its output."""
+        env = daemons.cli_environment(self.lab) if host == hosts.COORDINATOR else None
+        done = hosts.run(self.lab, host, list(command), env, timeout=timeout, stdin=subprocess.DEVNULL,
+                         capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command[:3])} ...: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout
+
+    def start(self, host: str, *command: str, **options) -> subprocess.Popen:
+        env = daemons.cli_environment(self.lab) if host == hosts.COORDINATOR else None
+        return hosts.popen(self.lab, host, list(command), env, stdin=subprocess.DEVNULL, text=True, **options)
+
+    def migrate(self, workload: str, to: str, streams: int) -> dict:
+        command = ["migrate", workload, "--to", to, "--tcp-close", "--json"]
+        if streams:
+            command += ["--streams", str(streams)]
+        done = daemons.godwit(self.lab, *command, timeout=600)
+        if done.returncode:
+            what = EXIT_CODES.get(done.returncode, f"ended with {done.returncode}")
+            raise RuntimeError(f"the migration to {to} {what}: {done.stdout.strip()} {done.stderr.strip()}")
+        # Progress may come first; the report is the last object.
+        return json.loads(done.stdout.strip().splitlines()[-1] if "\n{" in done.stdout else done.stdout)
+
+    def print_logs(self) -> None:
+        for host in self.lab.hosts.values():
+            print(f"--- {daemons.name_of(host)} on {host.name}\n{daemons.tail(self.lab, host)}", file=sys.stderr)
+
+
+def meminfo(field: str) -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"/proc/meminfo has no {field}")
+
+
+class Spool:
+    """Shared memory in use: the spool is a tmpfs that no path leads to, so it only shows in the kernel's counts."""
+
+    allowance = 8 << 20  # logs and journals of the lab are on a tmpfs too
+
+    def __init__(self, lab: DemoLab):
+        self._lab = lab
+        self._before = self._read()
+
+    def _read(self) -> dict:
+        return {"machine": meminfo("Shmem"), "lab": sum(cgroups.shmem(self._lab.name, h) for h in self._lab.lab.hosts)}
+
+    def after(self, patience_s: float = 5) -> dict:
+        deadline = time.monotonic() + patience_s
+        while True:
+            now = self._read()
+            # The machine's count is what an operator sees; on a machine where others work too, the lab's own decides.
+            released = any(now[what] <= self._before[what] + self.allowance for what in now)
+            if released or time.monotonic() > deadline:
+                return {"before": self._before, "after": now, "released": released}
+            time.sleep(0.1)
+
+
+def _redis_on(lab: DemoLab, host: str) -> list[int]:
+    found = []
+    for pid in cgroups.processes(lab.name, host):
+        try:
+            if Path(f"/proc/{pid}/comm").read_text().strip() == "redis-server":
+                found.append(pid)
+        except OSError:
+            pass  # ended meanwhile
+    return found
+
+
+def threads_of(lab: DemoLab, host: str) -> list[int]:
+    """The PID of redis and its TIDs, as it sees them itself."""
+    found = _redis_on(lab, host)
+    if len(found) != 1:
+        raise RuntimeError(f"{host} runs {len(found)} redis, not one")
+    tids = []
+    for task in Path(f"/proc/{found[0]}/task").iterdir():
+        for line in (task / "status").read_text().splitlines():
+            if line.startswith("NSpid:"):
+                tids.append(int(line.split()[-1]))
+    return sorted(tids)
+
+
+def remains(lab: DemoLab, host: str, patience_s: float = 3) -> list[str]:
+    """What is left of workloads on a host: command names. Empty is good."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        pids = set(_redis_on(lab, host)) | set(cgroups.processes(lab.name, f"{host}/godwit"))
+        if not pids or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    names = []
+    for pid in pids:
+        try:
+            names.append(f"{Path(f'/proc/{pid}/comm').read_text().strip()} ({pid})")
+        except OSError:
+            pass
+    return sorted(names)
