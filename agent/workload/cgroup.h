@@ -1,0 +1,63 @@
+// One cgroup (v2) as the home of a copy of a workload, of an engine job, or of the inits.
+//
+// What is done here needs the core of cgroup v2 only (procs, freeze, kill, events), no controller: on machines
+// where the controllers are v1 this hierarchy is still there. The object holds the directory open, so a cgroup
+// that was removed and made again under the same name is never taken for the old one.
+//
+// Waits are short polls; `settle` in cgroup_wait.h is the same for coroutines. Errors: not_found, timed_out,
+// and others by what failed. Not thread-safe.
+#pragma once
+
+#include "common/base/fd.h"
+#include "common/base/units.h"
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace godwit::workload {
+
+class Cgroup {
+ public:
+  // Makes it and its parents where missing; one that exists is opened.
+  static Cgroup create(const std::string& path);
+  static std::optional<Cgroup> open(const std::string& path);  // nothing: there is none
+
+  const std::string& path() const { return path_; }
+  int dir() const { return dir_.get(); }
+
+  void add(pid_t pid);  // moves a process with all its threads
+  std::vector<pid_t> pids() const;
+  bool populated() const { return event("populated"); }  // here or below; zombies do not count
+  bool frozen() const { return event("frozen"); }        // every task below has stopped
+
+  void request_freeze();
+  void request_thaw();
+  void kill();  // everything below, also while frozen
+
+  void freeze(std::chrono::milliseconds limit);
+  void thaw(std::chrono::milliseconds limit);
+  void wait_empty(std::chrono::milliseconds limit) const;
+
+  // Of an empty one. False: it is still in use.
+  bool remove() const;
+  // Kills what is in it and below and removes it; for leftovers of a former life.
+  static void destroy(const std::string& path, std::chrono::milliseconds limit);
+
+ private:
+  Cgroup(std::string path, UniqueFd dir) : path_(std::move(path)), dir_(std::move(dir)) {}
+  bool event(std::string_view name) const;
+  void write(const char* file, std::string_view text) const;
+
+  std::string path_;
+  UniqueFd dir_;
+};
+
+// The v2 cgroup that a process is in, as a path below `mount` (where cgroup v2 is mounted).
+std::string cgroup_of(pid_t pid, const std::string& mount);
+
+// Where cgroup v2 is mounted. Errc::kernel_missing when it is not.
+std::string cgroup2_mount();
+
+}  // namespace godwit::workload

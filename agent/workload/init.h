@@ -1,0 +1,49 @@
+// Starting the init of a workload's namespaces (init_main.cc), with the workload or waiting for a restored one.
+//
+// The init lives in PID, mount and IPC namespaces of its own, in the cgroup of the inits, and belongs to nobody:
+// it survives the agent, which finds it again by PID and start time. Killing it ends everything in its PID
+// namespace. Synchronous, milliseconds. Errors: what the kernel or exec said.
+#pragma once
+
+#include "agent/workload/cgroup.h"
+#include "agent/workload/spawn.h"
+
+namespace godwit::workload {
+
+struct Init {
+  pid_t pid = 0;
+  std::uint64_t start_time = 0;
+  UniqueFd pidfd;
+};
+
+struct InitPlace {
+  std::string program;    // godwit-init
+  int cgroup = -1;        // of the inits
+  std::string exit_path;  // how the root task ended is written there: "exit N" or "signal N"
+};
+
+struct RunPlan {
+  std::vector<std::string> argv;
+  std::vector<std::string> environment;
+  std::string directory = "/";
+  std::string output;  // appended to; made when missing
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+};
+
+struct Started {
+  Init init;
+  pid_t root = 0;  // as seen here; 0: it has ended already
+  GuestPid guest{};
+};
+
+Started start_workload(const InitPlace& place, const Cgroup& copy, const RunPlan& plan);
+
+// For a workload that will be restored inside. `complete` tells the init that it now is.
+Init start_waiting_init(const InitPlace& place, GuestPid root);
+void complete(const Init& init);
+
+// What an exit file says, as a shell would: 0..255, 128 + signal, -1 when nothing was written.
+int read_exit_code(const std::string& exit_path);
+
+}  // namespace godwit::workload
