@@ -1,0 +1,97 @@
+// Checks: memory that a thread writes, gives back (MADV_DONTNEED), moves (mremap, with and
+// without MREMAP_DONTUNMAP) and maps anew all the time. Catches what a tracker of dirty pages may miss.
+
+#include "tests/workloads/workload.h"
+
+#include <sys/mman.h>
+#include <thread>
+#include <vector>
+
+using namespace godwit::workloads;
+
+namespace {
+
+constexpr std::size_t page = 4096;
+constexpr std::size_t pages = 64;  // of one region
+
+struct Region {
+  char* at = nullptr;
+  std::vector<std::uint64_t> seeds = std::vector<std::uint64_t>(pages);  // 0: never written, or given back
+};
+
+void change(Region& region, std::uint64_t turn) {
+  const std::uint64_t dice = mix(turn);
+  const std::size_t first = dice % pages;
+  const std::size_t count = 1 + (dice >> 16) % (pages - first < 8 ? pages - first : 8);
+  char* const at = region.at + first * page;
+  const auto forget = [&](std::size_t from, std::size_t to) {
+    for (std::size_t i = from; i < to; ++i) region.seeds[i] = 0;
+  };
+  switch (dice >> 32 & 15) {
+    case 0:
+    case 1:
+      must(madvise(at, count * page, MADV_DONTNEED), "MADV_DONTNEED");
+      return forget(first, first + count);
+    case 2:  // the whole region moves
+      region.at = static_cast<char*>(must(mremap(region.at, pages * page, pages * page, MREMAP_MAYMOVE | MREMAP_FIXED, map(pages * page)), "mremap"));
+      return;
+    case 3: {  // it moves, and leaves an empty mapping behind, which takes its place afterwards
+      char* const target = map(pages * page);
+      must(mremap(region.at, pages * page, pages * page, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, target), "mremap");
+      if ((dice >> 40 & 1) != 0) {
+        must(munmap(region.at, pages * page), "munmap");
+        region.at = target;
+      } else {
+        must(munmap(target, pages * page), "munmap");
+        forget(0, pages);
+      }
+      return;
+    }
+    case 4:  // the same addresses, another mapping
+      must(munmap(at, count * page), "munmap");
+      must(mmap(at, count * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0), "mmap");
+      return forget(first, first + count);
+    case 5:
+      must(mmap(at, count * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), "mmap over");
+      return forget(first, first + count);
+    case 6:  // read only for a moment
+      must(mprotect(at, count * page, PROT_READ), "mprotect");
+      must(mprotect(at, count * page, PROT_READ | PROT_WRITE), "mprotect");
+      return;
+    default:
+      for (std::size_t i = first; i < first + count; ++i) fill(region.at + i * page, page, region.seeds[i] = turn * pages + i);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Workload w(argc, argv);
+  std::atomic<bool> stop = false;
+  std::atomic<std::uint64_t> turns = 0;
+  std::vector<Region> regions(16);
+  for (Region& region : regions) region.at = map(pages * page);
+  std::thread changer([&] {
+    for (std::uint64_t turn = 1; !stop; ++turn) {
+      change(regions[turn % regions.size()], turn);
+      turns = turn;
+    }
+  });
+  while (turns < 2000) pause_for(0.001);
+
+  w.ready();
+  w.wait_for_verify();
+  const std::uint64_t before = turns;
+  w.check(w.wait_until([&] { return turns > before; }), "the changing thread does not run any more");
+  stop = true;
+  changer.join();
+  for (std::size_t r = 0; r < regions.size(); ++r) {
+    for (std::size_t i = 0; i < pages; ++i) {
+      const char* const at = regions[r].at + i * page;
+      const std::uint64_t seed = regions[r].seeds[i];
+      w.check(seed == 0 ? all_zero(at, page) : holds(at, page, seed), "page %zu of region %zu is not as %s", i, r,
+              seed == 0 ? "given back" : "last written");
+    }
+  }
+  return w.finish();
+}

@@ -1,0 +1,56 @@
+// Checks: eventfds: counters above 32 bits, the greatest counter, semaphores, flags, sharing between descriptors.
+
+#include "tests/workloads/workload.h"
+
+#include <cerrno>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+using namespace godwit::workloads;
+
+namespace {
+
+constexpr std::uint64_t greatest = 0xffff'ffff'ffff'fffe;
+
+int with(std::uint64_t counter, int flags) {
+  const int fd = must(eventfd(0, flags), "eventfd");
+  if (counter != 0) must(eventfd_write(fd, counter), "eventfd_write");
+  return fd;
+}
+
+std::uint64_t take(int fd) {
+  std::uint64_t value = 0;
+  return read(fd, &value, 8) == 8 ? value : 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Workload w(argc, argv);
+  const int big = with(0x1234'5678'9abc'def0, EFD_CLOEXEC | EFD_NONBLOCK);
+  const int full = with(greatest, EFD_NONBLOCK);
+  const int semaphore = with(0x1'0000'0003, EFD_SEMAPHORE | EFD_NONBLOCK);
+  const int empty = with(0, EFD_NONBLOCK);
+  const int blocking = with(1, 0);
+  const int same = must(fcntl(big, F_DUPFD, 90), "F_DUPFD");
+
+  w.ready();
+  w.wait_for_verify();
+
+  w.check(fcntl(big, F_GETFL) == (O_RDWR | O_NONBLOCK) && fcntl(big, F_GETFD) == FD_CLOEXEC && fcntl(same, F_GETFD) == 0,
+          "the flags are %#o/%d", fcntl(big, F_GETFL), fcntl(big, F_GETFD));
+  const std::uint64_t counter = take(same);
+  w.check(counter == 0x1234'5678'9abc'def0, "the counter is %#llx", static_cast<unsigned long long>(counter));
+  w.check(take(big) == 0 && errno == EAGAIN, "the duplicate has a counter of its own");
+  w.check(eventfd_write(full, 1) == -1 && errno == EAGAIN, "the full counter takes more: %m");
+  w.check(take(full) == greatest, "the full counter is not full");
+  w.check(take(semaphore) == 1 && take(semaphore) == 1, "the semaphore does not count by one");
+  w.check(fcntl(semaphore, F_GETFL) == (O_RDWR | O_NONBLOCK), "the semaphore's flags are %#o", fcntl(semaphore, F_GETFL));
+  w.check(take(empty) == 0 && errno == EAGAIN, "the empty counter is not empty");
+  w.check(fcntl(blocking, F_GETFL) == O_RDWR && take(blocking) == 1, "the blocking counter changed");
+  pollfd nothing{blocking, POLLIN, 0};
+  w.check(poll(&nothing, 1, 0) == 0, "the blocking counter can be read twice");
+  return w.finish();
+}
