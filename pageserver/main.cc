@@ -1,0 +1,62 @@
+// godwit-pageserver: receives pages over TLS into spools that the agent opens. Unprivileged; ends with its agent.
+#include "common/base/log.h"
+#include "common/net/tls.h"
+#include "pageserver/privileges.h"
+#include "pageserver/server.h"
+
+#include <CLI/CLI.hpp>
+#include <boost/asio/io_context.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <unistd.h>
+
+using namespace godwit;
+
+namespace {
+
+// Undumpable, hence untraceable: the leak checker of an ASan build would fail in it.
+extern "C" const char* __asan_default_options() { return "detect_leaks=0"; }
+
+struct Settings {
+  int control_fd = -1;
+  std::string listen, certs, user = "nobody";
+  unsigned threads = std::clamp(std::thread::hardware_concurrency(), 1u, 4u);
+};
+
+[[noreturn]] void serve(const Settings& s) {
+  net::asio::io_context io(1);
+  net::ListenerOptions limits{.handshakes = 64, .connections = 64};
+  net::Listener listener(io.get_executor(), "pageserver", net::parse_address(s.listen), net::TlsContext::load(s.certs), limits);
+  pageserver::drop_privileges(s.user);
+  pageserver::Workers workers(s.threads);
+  pageserver::Server server(io.get_executor(), workers, UniqueFd(s.control_fd), listener);
+  net::spawn(io.get_executor(), server.run(), [](std::exception_ptr problem) {
+    if (problem) log::error("pageserver.failed", {{"message", net::to_error(problem).message()}});
+    // Streams may be in the middle of anything: nothing here outlives the process anyway.
+    ::_exit(problem ? 1 : 0);
+  });
+  io.run();
+  ::_exit(1);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Settings s;
+  CLI::App app("Receives pages over TLS for the agent that starts it.", "godwit-pageserver");
+  app.add_option("--control-fd", s.control_fd, "descriptor of the control socket (SOCK_SEQPACKET)")->required();
+  app.add_option("--listen", s.listen, "ADDR:PORT for page streams; port 0 takes a free one")->required();
+  app.add_option("--certs", s.certs, "directory with ca.crt, node.crt, node.key")->required();
+  app.add_option("--user", s.user, "user to run as")->capture_default_str();
+  app.add_option("--threads", s.threads, "threads for streams")->check(CLI::Range(1u, 64u))->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
+  log::init("godwit-pageserver");
+  try {
+    check(::fcntl(s.control_fd, F_SETFD, FD_CLOEXEC), "use control descriptor {}", s.control_fd);
+    serve(s);
+  } catch (const std::exception& e) {
+    log::error("pageserver.cannot_start", {{"message", e.what()}});
+    return 1;
+  }
+}

@@ -1,0 +1,32 @@
+// Where payload bytes go: a file that only grows.
+//
+// Two ways to write, chosen by the file system: pwritev for tmpfs, where it is a copy in memory and nothing is
+// gained by queueing, and io_uring for disks, where writes overlap with receiving. Single-threaded.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+namespace godwit::pageserver {
+
+using Piece = std::span<const std::byte>;
+
+class Appender {
+ public:
+  virtual ~Appender() = default;
+
+  // The pieces may be reused on return. Errc::no_space, or Errc::internal for other failures.
+  virtual void append(std::span<const Piece> pieces) = 0;
+  // Bytes from the beginning that have been written completely.
+  virtual std::uint64_t stored() const = 0;
+  // Waits until everything appended has been written.
+  virtual void settle() = 0;
+};
+
+// Creates `name` in `directory`; it must not exist.
+std::unique_ptr<Appender> create_appender(int directory, const std::string& name);
+
+}  // namespace godwit::pageserver

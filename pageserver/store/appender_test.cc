@@ -1,0 +1,95 @@
+#include "pageserver/store/appender.h"
+
+#include "common/base/fd.h"
+#include "pageserver/store/pwrite_appender.h"
+#include "pageserver/store/uring_appender.h"
+
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <sys/stat.h>
+#include <sys/resource.h>
+
+namespace godwit::pageserver {
+namespace {
+
+std::string fill(Appender& appender) {
+  std::string all;
+  for (int i = 1; i <= 300; ++i) {
+    std::vector<std::string> texts;
+    for (int k = 0; k < i % 7; ++k) texts.push_back(std::string(static_cast<std::size_t>(i * 53 % 30000), static_cast<char>('a' + k)));
+    std::vector<Piece> pieces;
+    for (const std::string& t : texts) pieces.push_back(std::as_bytes(std::span(t)));
+    appender.append(pieces);
+    for (const std::string& t : texts) all += t;
+    if (i % 100 == 0) {
+      appender.settle();
+      EXPECT_EQ(appender.stored(), all.size());
+    }
+  }
+  appender.settle();
+  EXPECT_EQ(appender.stored(), all.size());
+  return all;
+}
+
+UniqueFd temporary_file(const char* directory) { return UniqueFd(check(::open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600), "make a file in {}", directory)); }
+UniqueFd duplicate(const UniqueFd& fd) { return UniqueFd(check(::dup(fd.get()), "dup")); }
+
+bool holds(int fd, const std::string& text) {
+  std::string content(text.size(), '\0');
+  pread_exact(fd, std::as_writable_bytes(std::span(content)), 0);
+  return content == text;
+}
+
+TEST(PwriteAppender, appends_pieces_in_order) {
+  const UniqueFd file = temporary_file("/dev/shm");
+  PwriteAppender appender(duplicate(file));
+  const std::string text = fill(appender);
+  EXPECT_TRUE(holds(file.get(), text));
+}
+
+TEST(UringAppender, appends_pieces_in_order) {
+  const UniqueFd file = temporary_file("/tmp");
+  UniqueFd mine = duplicate(file);
+  const auto appender = UringAppender::create(mine);
+  if (!appender) GTEST_SKIP() << "io_uring is not available";
+  const std::string text = fill(*appender);
+  EXPECT_TRUE(holds(file.get(), text));
+}
+
+// Ends its process: a file size limit comes with a signal and stays.
+void write_beyond_limit(bool ring) {
+  ::signal(SIGXFSZ, SIG_IGN);
+  const rlimit limit{1 << 20, 1 << 20};
+  ::setrlimit(RLIMIT_FSIZE, &limit);
+  UniqueFd file = temporary_file("/tmp");
+  std::unique_ptr<Appender> appender;
+  if (ring) appender = UringAppender::create(file);
+  if (!appender) appender = std::make_unique<PwriteAppender>(std::move(file));
+  const std::vector<std::byte> big(2 << 20);
+  const Piece piece(big);
+  try {
+    appender->append({&piece, 1});
+    appender->settle();
+  } catch (const Error&) {
+    ::_exit(7);
+  }
+  ::_exit(0);
+}
+
+TEST(Appender, says_when_a_write_fails) {
+  for (const bool ring : {false, true}) EXPECT_EXIT(write_beyond_limit(ring), testing::ExitedWithCode(7), "") << ring;
+}
+
+TEST(Appender, does_not_write_to_a_file_that_exists) {
+  const std::string directory = testing::TempDir() + "/appender";
+  ::mkdir(directory.c_str(), 0700);
+  const UniqueFd dir = open_file(directory, O_DIRECTORY | O_RDONLY);
+  create_appender(dir.get(), "stream-0");
+  EXPECT_THROW(create_appender(dir.get(), "stream-0"), Error);
+  ::unlinkat(dir.get(), "stream-0", 0);
+  ::rmdir(directory.c_str());
+}
+
+}  // namespace
+}  // namespace godwit::pageserver
