@@ -15,10 +15,9 @@ struct RawCopy {
   std::int32_t pid;
   std::uint64_t epoch;
   std::uint64_t start_time;
-  char migration[64], workload[64], cgroup[96], peer_node[64], peer_address[64];
-  char boot_id[40], peer_boot[40];
+  char migration[64], workload[64], cgroup[80], peer_node[48], peer_address[64];
+  char boot_id[40], peer_boot[40], peer_store[40];
   std::uint8_t token[32];
-  std::uint8_t reserved[8];
 };
 static_assert(sizeof(RawCopy) == copy_size);
 
@@ -71,6 +70,7 @@ CopyBytes encode_copy(const StoredCopy& copy) {
   put(raw.peer_address, r.peer_address, "the peer's address");
   put(raw.boot_id, r.boot_id, "the boot id");
   put(raw.peer_boot, r.peer_boot, "the peer's boot id");
+  put(raw.peer_store, r.peer_store, "the peer's store");
   std::ranges::copy(r.token, raw.token);
   raw.checksum = checksum(raw);
   CopyBytes bytes;
@@ -93,6 +93,7 @@ std::optional<StoredCopy> decode_copy(std::span<const std::byte, copy_size> byte
   r.peer_address = get(raw.peer_address);
   r.boot_id = get(raw.boot_id);
   r.peer_boot = get(raw.peer_boot);
+  r.peer_store = get(raw.peer_store);
   std::ranges::copy(raw.token, r.token.begin());
   r.pid = raw.pid;
   r.start_time = raw.start_time;

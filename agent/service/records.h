@@ -43,6 +43,7 @@ struct Record {
   std::string peer_address;         // source: where the destination listens
   std::string boot_id;              // of this node, when the record was made
   std::string peer_boot;
+  std::string peer_store;           // uuid of the peer's record file: another one's answers prove nothing
   std::array<std::uint8_t, 32> token{};  // source: of the commit; destination: its SHA-256
   std::int32_t pid = 0;             // root task, host PID
   std::uint64_t start_time = 0;     // of the root task, clock ticks since boot
