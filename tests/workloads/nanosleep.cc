@@ -21,9 +21,8 @@ long sleep_on(clockid_t clock, bool absolute) {
 
 long plain_sleep() {
   const timespec time{seconds, 0};
-  timespec left{-1, 0};
-  const int result = nanosleep(&time, &left);
-  return left.tv_sec == -1 ? result : -1000;  // `left` may only be written when the sleep was interrupted
+  timespec left;
+  return nanosleep(&time, &left);
 }
 
 }  // namespace

@@ -20,7 +20,18 @@ namespace {
 constexpr int count = 12;
 thread_local std::uint64_t own[512];
 
-void member(Workload& w, int index, std::barrier<>& set_up, const std::atomic<bool>& stop) {
+struct Start {
+  Workload& w;
+  int index;
+  std::barrier<>& set_up;
+  const std::atomic<bool>& stop;
+  std::atomic<std::uint64_t> turns = 0;
+};
+
+void member(Start& start) {
+  Workload& w = start.w;
+  const int index = start.index;
+
   const pid_t tid = gettid();
   const std::string name = "member-" + std::to_string(index);
   pthread_setname_np(pthread_self(), name.c_str());
@@ -35,13 +46,12 @@ void member(Workload& w, int index, std::barrier<>& set_up, const std::atomic<bo
   sent.si_pid = getpid();
   sent.si_value.sival_int = 1000 + index;
   must(syscall(SYS_rt_tgsigqueueinfo, getpid(), tid, SIGRTMIN + index, &sent), "rt_tgsigqueueinfo");
-  set_up.arrive_and_wait();
+  start.set_up.arrive_and_wait();
 
-  std::uint64_t turns = 0;
-  while (!stop) {
+  while (!start.stop) {
     if (index % 3 == 0) pause_for(0.002);  // some sleep, some spin
     if (index % 3 == 1) sched_yield();
-    ++turns;
+    ++start.turns;
   }
 
   w.check(gettid() == tid, "thread %d had TID %d and has %d", index, tid, gettid());
@@ -60,19 +70,10 @@ void member(Workload& w, int index, std::barrier<>& set_up, const std::atomic<bo
   w.check(got.si_value.sival_int == 1000 + index && got.si_code == SI_QUEUE, "thread %d: signal with value %d, code %d",
           index, got.si_value.sival_int, got.si_code);
   w.check(sigtimedwait(&mask, &got, &none) == -1 && errno == EAGAIN, "thread %d got a signal twice", index);
-  w.check(turns > 0, "thread %d never ran", index);
 }
 
-struct Start {
-  Workload& w;
-  int index;
-  std::barrier<>& set_up;
-  const std::atomic<bool>& stop;
-};
-
 void* run(void* argument) {
-  const Start& start = *static_cast<Start*>(argument);
-  member(start.w, start.index, start.set_up, start.stop);
+  member(*static_cast<Start*>(argument));
   return argument;
 }
 
@@ -90,6 +91,10 @@ int main(int argc, char** argv) {
   set_up.arrive_and_wait();
   w.ready();
   w.wait_for_verify();
+  for (const Start& start : starts) {
+    const std::uint64_t before = start.turns;
+    w.check(w.wait_until([&] { return start.turns > before; }), "thread %d does not run any more", start.index);
+  }
   stop = true;
   for (pthread_t thread : threads) {
     timespec end;

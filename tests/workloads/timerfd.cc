@@ -54,7 +54,7 @@ int main(int argc, char** argv) {
   const itimerspec soon{{}, {0, 1'000'000}};
   must(timerfd_settime(fired, 0, &soon, nullptr), "timerfd_settime");
   const int idle = must(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK), "timerfd_create");
-  pause_for(0.2);
+  pause_for(0.4);
 
   w.ready();
   w.wait_for_verify();
@@ -68,7 +68,8 @@ int main(int argc, char** argv) {
     const double elapsed = Workload::now() - began;
     w.check(read(ticking[i], &ticks, 8) == 8, "%s: read: %m", name);
     const auto counted = static_cast<double>(ticks);
-    w.check(counted <= elapsed / interval + 2 && counted >= (elapsed - w.lost() - late) / interval - 2,
+    // The kernel counts whether or not this process gets to run; only what the freeze took may be missing.
+    w.check(counted <= elapsed / interval + 2 && counted >= (elapsed - w.lost()) / interval - 3,
             "%s: %llu ticks in %.3f s", name, static_cast<unsigned long long>(ticks), elapsed);
     pollfd next{ticking[i], POLLIN, 0};
     w.check(poll(&next, 1, 3000) == 1, "%s does not tick any more", name);

@@ -69,8 +69,8 @@ class Workload {
   void tell(const char* name, const std::string& text) const;
   std::string path(const std::string& name) const { return directory_ + "/" + name; }
 
-  // How the process was moved: the text of DIR/verify.
-  bool moved() const { return mode_ != "native"; }
+  // Whether the process was dumped and restored, or moved; a mere stop does not count.
+  bool moved() const { return mode_ == "restore" || mode_ == "live"; }
 
   double lost() const { return lost_; }
   static double now();
