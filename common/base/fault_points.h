@@ -8,7 +8,22 @@ namespace godwit::fault {
 
 inline constexpr auto names = std::to_array<std::string_view>({
     "test.point",
+    "engine.hold.stopped",
+    "engine.hold.seized",
+    "engine.inject.scratch",
+    "engine.inject.batch",
+    "engine.dump.frozen",
+    "engine.dump.state",
+    "engine.dump.held",
+    "engine.restore.spawned",
+    "engine.restore.cleared",
+    "engine.restore.filled",
+    "engine.restore.fds",
+    "engine.restore.threads",
+    "engine.restore.registers",
+    "engine.restore.held",
     "agent.records.sync",
+    "agent.transfer.frame",
 });
 
 }  // namespace godwit::fault

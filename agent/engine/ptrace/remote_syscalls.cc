@@ -52,6 +52,16 @@ RemoteSyscalls::~RemoteSyscalls() {
   }
 }
 
+// A SIGCONT or a stop signal from elsewhere shows as one more trap stop: go on over it.
+Stop RemoteSyscalls::resume(int request) {
+  for (;;) {
+    trace(request, tid_, 0, 0, "resume");
+    const Stop stop = wait_stop(tid_);
+    if (stop.gone()) fail(Errc::target_gone, "thread {} ended", tid_);
+    if (!stop.trap_stop()) return stop;
+  }
+}
+
 long RemoteSyscalls::call_raw(long nr, std::array<std::uint64_t, 6> args) {
   Regs regs = saved_;
   regs.rip = raw(syscall_instruction_);
@@ -65,8 +75,7 @@ long RemoteSyscalls::call_raw(long nr, std::array<std::uint64_t, 6> args) {
   regs.r9 = args[5];
   set_regs(tid_, regs);
   for (int side = 0; side < 2; side++) {  // entry, exit
-    trace(PTRACE_SYSCALL, tid_, 0, 0, "run to a system call in");
-    const Stop stop = wait_stop(tid_);
+    const Stop stop = resume(PTRACE_SYSCALL);
     if (!stop.syscall_stop())
       fail(Errc::target_gone, "thread {} stopped with status {:#x} instead of running system call {}", tid_, stop.raw(), nr);
   }
@@ -87,8 +96,9 @@ void RemoteSyscalls::start(const Batch& batch) {
 }
 
 void RemoteSyscalls::finish(Batch& batch) {
-  const Stop stop = wait_stop(tid_);
-  if (!stop.breakpoint())
+  Stop stop = wait_stop(tid_);
+  if (stop.trap_stop()) stop = resume(PTRACE_CONT);
+  if (!stop.signal_stop(SIGSTOP))
     fail(Errc::target_gone, "thread {} stopped with status {:#x} in a batch of {} calls", tid_, stop.raw(), batch.size());
   batch.read_back(pid_);
   batch.check_results();
@@ -100,21 +110,14 @@ void RemoteSyscalls::run(Batch& batch) {
   finish(batch);
 }
 
-Scratch::Scratch(RemoteSyscalls& remote) : remote_(remote) {
-  address_ = RemoteAddr{static_cast<std::uint64_t>(
-      remote.call("map scratch memory", SYS_mmap, 0, ScratchLayout::size, PROT_READ | PROT_WRITE | PROT_EXEC,
-                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))};
+Scratch::Scratch(RemoteSyscalls& remote, RemoteAddr address) : remote_(remote), address_(address) {
+  remote.call("map scratch memory", SYS_mmap, address, ScratchLayout::size, PROT_READ | PROT_WRITE | PROT_EXEC,
+              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
   copy_in(remote.pid(), address_, Stub::code());
-  const RemoteAddr room = address_ + ScratchLayout::data;
-  remote.call("read the action of SIGTRAP", SYS_rt_sigaction, SIGTRAP, 0, room, 8);
-  copy_out(remote.pid(), room, std::span(&sigtrap_, 1));
 }
 
 Scratch::~Scratch() {
   try {
-    const RemoteAddr room = address_ + ScratchLayout::data;
-    copy_in(remote_.pid(), room, std::span<const KernelSigaction>(&sigtrap_, 1));
-    remote_.call("restore the action of SIGTRAP", SYS_rt_sigaction, SIGTRAP, room, 0, 8);
     remote_.call("unmap scratch memory", SYS_munmap, address_, ScratchLayout::size);
   } catch (const std::exception& e) {
     log::warn("remote.scratch_left", {{"pid", remote_.pid()}, {"error", e.what()}});

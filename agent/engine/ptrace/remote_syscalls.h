@@ -1,8 +1,8 @@
 // An RAII borrow of a stopped thread that runs system calls in it and puts its registers back.
 //
 // Preconditions, which the caller sees to (ptrace/hold.h): the thread is seized by this engine with
-// PTRACE_O_TRACESYSGOOD, in a ptrace stop, all its signals but SIGTRAP are blocked, any rseq critical section
-// has been fixed up, and what is borrowed is in the journal. One RemoteSyscalls per thread at a time.
+// PTRACE_O_TRACESYSGOOD, in a ptrace stop, all its signals are blocked, any rseq critical section has been fixed
+// up, and what is borrowed is in the journal. One RemoteSyscalls per thread at a time.
 //
 // The vdso's own `syscall` instruction is used for single calls, so that no code is patched.
 #pragma once
@@ -37,8 +37,7 @@ class RemoteSyscalls {
     return call_raw(nr, {value(args)...});
   }
 
-  // Runs all calls of the batch in one go; throws for the first that had to succeed and did not. The stub ends
-  // in int3, which resets a SIGTRAP that is ignored or blocked: Scratch puts the disposition back.
+  // Runs all calls of the batch in one go; throws for the first that had to succeed and did not.
   void run(Batch& batch);
   // The same in two halves, for a call that is meant to sleep.
   void start(const Batch& batch);
@@ -59,31 +58,27 @@ class RemoteSyscalls {
   }
   long call_raw(long nr, std::array<std::uint64_t, 6> args);
   static long checked(std::string_view what, long result);
+  Stop resume(int request);
 
   pid_t pid_, tid_;
   RemoteAddr syscall_instruction_;
   Regs saved_;
 };
 
-// A scratch mapping with the stub in it, made in the target by `remote` and removed with it. Keeps the
-// target's SIGTRAP disposition, which int3 would reset when the signal is ignored.
+// A scratch mapping with the stub in it, made in the target by `remote` at `address`, which must be free, and removed
+// with it. The address is chosen before, so that it can be in the journal before the mapping exists.
 class Scratch {
  public:
-  explicit Scratch(RemoteSyscalls& remote);
+  Scratch(RemoteSyscalls& remote, RemoteAddr address);
   ~Scratch();
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 
   RemoteAddr address() const { return address_; }
-  struct KernelSigaction {
-    std::uint64_t handler, flags, restorer, mask;
-  };
-  const KernelSigaction& sigtrap_action() const { return sigtrap_; }
 
  private:
   RemoteSyscalls& remote_;
   RemoteAddr address_;
-  KernelSigaction sigtrap_{};
 };
 
 }  // namespace godwit::engine

@@ -56,7 +56,7 @@ TEST(RemoteSyscalls, runs_calls_in_a_target_that_does_not_notice) {
     RemoteSyscalls remote(target.pid_, target.pid_, target.instruction_);
     EXPECT_EQ(remote.call("getpid", SYS_getpid), target.pid_);
     EXPECT_EQ(remote.attempt(SYS_close, 12345), -EBADF);
-    Scratch scratch(remote);
+    Scratch scratch(remote, RemoteAddr{0x10000000});
     Batch batch(scratch.address());
     const RemoteAddr name = batch.reserve(16);
     const std::size_t pid = batch.add("getpid", SYS_getpid);
@@ -75,7 +75,7 @@ TEST(RemoteSyscalls, a_failing_call_of_a_batch_is_named) {
   Target target;
   {
     RemoteSyscalls remote(target.pid_, target.pid_, target.instruction_);
-    Scratch scratch(remote);
+    Scratch scratch(remote, RemoteAddr{0x10000000});
     Batch batch(scratch.address());
     batch.add("close descriptor 999", SYS_close, 999);
     try {

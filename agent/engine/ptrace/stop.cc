@@ -13,7 +13,7 @@ namespace godwit::engine {
 
 bool Stop::trap_stop() const { return stopped() && event() == PTRACE_EVENT_STOP; }
 bool Stop::syscall_stop() const { return stopped() && signal() == (SIGTRAP | 0x80); }
-bool Stop::breakpoint() const { return stopped() && event() == 0 && signal() == SIGTRAP; }
+bool Stop::signal_stop(int number) const { return stopped() && event() == 0 && signal() == number; }
 
 // The first stretch spins: stops arrive within microseconds, and a blocking wait with a deadline would need
 // SIGCHLD machinery. Later stretches sleep.

@@ -21,7 +21,7 @@ class Stop {
   int event() const { return status_ >> 16; }           // PTRACE_EVENT_*, 0 for plain stops
   bool trap_stop() const;     // PTRACE_EVENT_STOP: interrupt, group stop or first stop after auto-attach
   bool syscall_stop() const;  // needs PTRACE_O_TRACESYSGOOD
-  bool breakpoint() const;    // plain SIGTRAP: int3
+  bool signal_stop(int number) const;  // about to be delivered
   bool gone() const { return !stopped(); }
   int raw() const { return status_; }
 

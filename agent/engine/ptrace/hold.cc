@@ -1,0 +1,240 @@
+#include "agent/engine/ptrace/hold.h"
+
+#include "agent/engine/ptrace/tracing.h"
+#include "common/base/check.h"
+#include "common/base/fault.h"
+#include "common/base/log.h"
+#include "common/proc/reader.h"
+
+#include <csignal>
+#include <cstring>
+
+#include <sched.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+namespace godwit::engine {
+namespace {
+
+// While the threads are being stopped, a spinning target must not keep the engine off the CPU: 3 ms (at most 22) become
+// 0.07. Not permitted everywhere (a v1 cpu cgroup without real-time budget): then without.
+class Hurry {
+ public:
+  Hurry() {
+    const sched_param urgent{.sched_priority = 50};
+    active_ = ::sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &urgent) == 0;
+  }
+  ~Hurry() {
+    const sched_param normal{.sched_priority = 0};
+    if (active_) ::sched_setscheduler(0, SCHED_OTHER | SCHED_RESET_ON_FORK, &normal);
+  }
+  Hurry(const Hurry&) = delete;
+  Hurry& operator=(const Hurry&) = delete;
+
+ private:
+  bool active_ = false;
+};
+
+template <class T>
+bool peek(pid_t pid, std::uint64_t at, T& into) {
+  const iovec local{&into, sizeof into};
+  const iovec remote{reinterpret_cast<void*>(at), sizeof into};
+  return ::process_vm_readv(pid, &local, 1, &remote, 1, 0) == static_cast<ssize_t>(sizeof into);
+}
+
+struct RseqCriticalSection {
+  std::uint32_t version, flags;
+  std::uint64_t start, length, abort;
+};
+constexpr std::uint64_t rseq_cs_offset = 8;  // of the pointer within struct rseq
+
+// The kernel aborts an interrupted rseq critical section when the thread returns to user mode, but by then it would see
+// the injected code's address and forget the section. So the thread is moved to the abort handler here.
+void leave_rseq_section(pid_t pid, pid_t tid, Regs& regs) {
+  __ptrace_rseq_configuration conf{};
+  if (::ptrace(static_cast<__ptrace_request>(PTRACE_GET_RSEQ_CONFIGURATION), tid, sizeof conf, &conf) < 0) return;  // 5.13+
+  std::uint64_t at = 0;
+  RseqCriticalSection section{};
+  if (!conf.rseq_abi_pointer || !peek(pid, conf.rseq_abi_pointer + rseq_cs_offset, at) || !at) return;
+  if (!peek(pid, at, section)) return;
+  if (regs.rip - section.start < section.length) regs.rip = section.abort;
+}
+
+}  // namespace
+
+RemoteAddr find_hole(const std::vector<proc::Vma>& maps, std::uint64_t size) {
+  constexpr std::uint64_t margin = 1u << 20, highest = 0x7fff'0000'0000;
+  std::uint64_t free_from = 0x1000'0000;
+  for (const proc::Vma& vma : maps) {
+    if (vma.start > highest) break;
+    if (vma.start >= free_from && vma.start - free_from >= size + 2 * margin) break;
+    free_from = std::max(free_from, vma.end);
+  }
+  if (free_from + size + 2 * margin > highest) fail(Errc::no_space, "the address space has no room for {} bytes of scratch memory", size);
+  return RemoteAddr{page_up(free_from + margin)};
+}
+
+Hold::Hold(pid_t pid, Journal& journal, const HoldOptions& options) : pid_(pid), journal_(journal), options_(options) {
+  Doing doing("holding process {}", pid);
+  try {
+    stop();
+    borrow();
+  } catch (...) {
+    abandon();
+    throw;
+  }
+}
+
+Hold::~Hold() {
+  if (!held_) return;
+  try {
+    release();
+  } catch (const std::exception& e) {
+    log::error("hold.not_released", {{"pid", pid_}, {"error", e.what()}});
+    abandon();
+  }
+}
+
+void Hold::stop() {
+  const proc::Reader proc(pid_);
+  const proc::Status status = proc.status();
+  if (status.tracer_pid)
+    throw Error(Errc::busy, fmt::format("it is traced by process {} ({})", status.tracer_pid, proc::Reader(status.tracer_pid).comm()),
+                "detach the debugger and try again");
+  if (status.state == 'Z' || status.state == 'X') fail(Errc::target_gone, "it has ended");
+  was_stopped_ = status.state == 'T';
+  suspend_seccomp_ = status.seccomp != 0;
+  journal_.begin(pid_, proc.stat().start_time, was_stopped_);
+  if (options_.pin) pin();
+  Hurry hurry;
+  stopped_at_ = monotonic_ns();
+  if (!was_stopped_) check(::kill(pid_, SIGSTOP), "stop process {}", pid_);
+  fault::point("engine.hold.stopped");
+  const unsigned long seccomp = suspend_seccomp_ ? static_cast<unsigned long>(PTRACE_O_SUSPEND_SECCOMP) : 0;
+  for (const pid_t tid : seize_threads(pid_, PTRACE_O_TRACESYSGOOD | seccomp, false, options_.limit)) threads_.push_back({.tid = tid});
+  fault::point("engine.hold.seized");
+}
+
+void Hold::borrow() {
+  held_ = true;
+  maps_ = proc::parse_maps(read_file(fmt::format("/proc/{}/maps", pid_)));
+  for (const proc::Vma& vma : maps_)
+    if (vma.kind == proc::VmaName::vdso) instruction_ = find_syscall_instruction(pid_, RemoteAddr{vma.start}, RemoteAddr{vma.end});
+  if (raw(instruction_) == 0) fail(Errc::unsupported, "it has no vdso to run system calls from");
+  for (HeldThread& t : threads_) {
+    t.regs = get_regs(t.tid);
+    leave_rseq_section(pid_, t.tid, t.regs);
+    t.sigmask = get_sigmask(t.tid);
+    ::syscall(SYS_sched_getaffinity, t.tid, t.affinity.size(), t.affinity.data());
+    journal_.add({.tid = t.tid, .pinned = pinned_, .regs = t.regs, .sigmask = t.sigmask, .affinity = t.affinity});
+  }
+  journal_.held(raw(instruction_));
+  for (const HeldThread& t : threads_) {
+    set_sigmask(t.tid, all_signals);
+    if (pinned_) {
+      cpu_set_t one;
+      CPU_ZERO(&one);
+      CPU_SET(static_cast<unsigned>(::sched_getcpu()), &one);
+      ::sched_setaffinity(t.tid, sizeof one, &one);  // a cpuset may forbid it: slower, nothing else
+    }
+  }
+}
+
+void Hold::pin() {
+  const int cpu = ::sched_getcpu();
+  if (cpu < 0 || ::syscall(SYS_sched_getaffinity, 0, own_affinity_.size(), own_affinity_.data()) < 0) return;
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(static_cast<unsigned>(cpu), &one);
+  pinned_ = ::sched_setaffinity(0, sizeof one, &one) == 0;
+}
+
+void Hold::unpin() noexcept {
+  if (pinned_) ::syscall(SYS_sched_setaffinity, 0, own_affinity_.size(), own_affinity_.data());
+  pinned_ = false;
+}
+
+RemoteSyscalls& Hold::leader() {
+  if (!leader_) leader_ = std::make_unique<RemoteSyscalls>(pid_, pid_, instruction_);
+  return *leader_;
+}
+
+RemoteAddr Hold::scratch() {
+  if (!scratch_) {
+    const RemoteAddr at = find_hole(maps_, ScratchLayout::size);
+    journal_.scratch(at);
+    scratch_ = std::make_unique<Scratch>(leader(), at);
+    fault::point("engine.inject.scratch");
+  }
+  return scratch_->address();
+}
+
+void Hold::put_back() {
+  scratch_.reset();
+  leader_.reset();
+  journal_.scratch_gone();
+  for (const HeldThread& t : threads_) {
+    set_regs(t.tid, t.regs);
+    if (pinned_) ::syscall(SYS_sched_setaffinity, t.tid, t.affinity.size(), t.affinity.data());
+  }
+  journal_.releasing();
+}
+
+void Hold::swallow_sigcont() {
+  if (!was_stopped_) engine::swallow_sigcont(pid_, threads_.front().tid);
+  for (const HeldThread& t : threads_) set_sigmask(t.tid, t.sigmask);
+}
+
+void Hold::detach() {
+  held_ = false;
+  std::vector<pid_t> tids;
+  for (const HeldThread& t : threads_) tids.push_back(t.tid);
+  journal_.end();  // before the first thread runs: from here on there is nothing to put back
+  detach_threads(tids);
+  unpin();
+}
+
+void Hold::release() {
+  Doing doing("releasing process {}", pid_);
+  put_back();
+  swallow_sigcont();
+  detach();
+}
+
+void Hold::release_frozen(const Cgroup& cgroup) {
+  Doing doing("leaving process {} to the freezer of {}", pid_, cgroup.path());
+  put_back();
+  cgroup.add(pid_);
+  // The SIGCONT is taken before the freeze: a frozen thread takes none, and at the thaw a handler would run.
+  swallow_sigcont();
+  cgroup.freeze();
+  detach();
+  cgroup.wait_frozen();
+}
+
+// Whatever can still be undone after a failure.
+void Hold::abandon() noexcept {
+  if (journal_.phase() == HoldPhase::idle) return;
+  scratch_.reset();
+  leader_.reset();
+  std::vector<pid_t> tids;
+  for (const HeldThread& t : threads_) {
+    tids.push_back(t.tid);
+    if (held_) {
+      iovec view{const_cast<Regs*>(&t.regs), sizeof t.regs};
+      if (t.regs.rip) {
+        ::ptrace(PTRACE_SETREGSET, t.tid, 1 /* NT_PRSTATUS */, &view);
+        ::ptrace(static_cast<__ptrace_request>(PTRACE_SETSIGMASK), t.tid, sizeof t.sigmask, &t.sigmask);
+        if (pinned_) ::syscall(SYS_sched_setaffinity, t.tid, t.affinity.size(), t.affinity.data());
+      }
+    }
+  }
+  held_ = false;
+  detach_threads(tids);
+  if (!was_stopped_) ::kill(pid_, SIGCONT);
+  journal_.end();
+  unpin();
+}
+
+}  // namespace godwit::engine

@@ -1,0 +1,92 @@
+// Holds a process: all its threads stopped, traced by this engine and ready for injected calls, in such a way that the
+// death of the engine at any instruction leaves it stopped and whole.
+//
+// SIGSTOP's group stop comes first: a thread whose tracer dies goes back into it, wherever its registers point. Then every
+// thread is seized. What is borrowed (registers, signal mask, affinity) is in the journal before it is changed.
+//
+// What others can see: the parent may get SIGCHLD and see the stop and the continuation by waitpid(WUNTRACED |
+// WCONTINUED). No handler of the process runs: the SIGCONT that ends the stop is swallowed. What was stopped stays so.
+//
+// One thread; the constructor throws when the process cannot be held (Errc::busy: traced by somebody else, Errc::timed_out:
+// a thread does not stop, a vfork parent say), having let go of it again.
+#pragma once
+
+#include "agent/engine/ptrace/cgroup.h"
+#include "agent/engine/ptrace/journal.h"
+#include "agent/engine/ptrace/remote_syscalls.h"
+#include "common/proc/maps.h"
+
+#include <chrono>
+#include <memory>
+#include <vector>
+
+#include <sys/types.h>
+
+namespace godwit::engine {
+
+struct HeldThread {
+  pid_t tid = 0;  // host
+  Regs regs{};    // what it goes on with: outside of any rseq critical section
+  std::uint64_t sigmask = 0;
+  std::array<std::byte, 128> affinity{};
+};
+
+struct HoldOptions {
+  std::chrono::milliseconds limit = std::chrono::seconds(2);  // for everything to stop
+  bool pin = true;  // the engine and the target to one CPU: a ptrace stop across CPUs costs ten times as much
+};
+
+class Hold {
+ public:
+  Hold(pid_t pid, Journal& journal, const HoldOptions& options = {});
+  ~Hold();  // releases, if nothing else has
+  Hold(const Hold&) = delete;
+  Hold& operator=(const Hold&) = delete;
+
+  pid_t pid() const { return pid_; }
+  bool was_stopped() const { return was_stopped_; }
+  std::uint64_t stopped_at_ns() const { return stopped_at_; }  // CLOCK_MONOTONIC when the stop was asked for
+  const std::vector<HeldThread>& threads() const { return threads_; }  // the leader first
+  RemoteAddr syscall_instruction() const { return instruction_; }
+  const std::vector<proc::Vma>& maps() const { return maps_; }
+
+  // Scratch memory for injected calls, from the first use to the release.
+  RemoteSyscalls& leader();
+  RemoteAddr scratch();
+
+  // Everything back, and it runs on (or stays stopped, when it was).
+  void release();
+  // Everything back; from then on the cgroup's freezer holds it and no engine is needed.
+  void release_frozen(const Cgroup& cgroup);
+
+ private:
+  void stop();
+  void seize_all();
+  void borrow();
+  void put_back();
+  void swallow_sigcont();
+  void detach();
+  void abandon() noexcept;
+  void pin();
+  void unpin() noexcept;
+
+  pid_t pid_;
+  Journal& journal_;
+  HoldOptions options_;
+  bool was_stopped_ = false;
+  bool suspend_seccomp_ = false;
+  std::uint64_t stopped_at_ = 0;
+  std::vector<HeldThread> threads_;
+  std::vector<proc::Vma> maps_;
+  RemoteAddr instruction_{};
+  std::unique_ptr<RemoteSyscalls> leader_;
+  std::unique_ptr<Scratch> scratch_;
+  std::array<std::byte, 128> own_affinity_{};
+  bool pinned_ = false;
+  bool held_ = false;
+};
+
+// A free place for `size` bytes below 2^47 that no VMA of either list touches, with some room on both sides.
+RemoteAddr find_hole(const std::vector<proc::Vma>& maps, std::uint64_t size);
+
+}  // namespace godwit::engine

@@ -1,0 +1,75 @@
+#include "agent/engine/ptrace/recover.h"
+
+#include "agent/engine/ptrace/cgroup.h"
+#include "agent/engine/ptrace/remote_syscalls.h"
+#include "agent/engine/ptrace/tracing.h"
+#include "common/base/check.h"
+#include "common/base/log.h"
+#include "common/proc/reader.h"
+
+#include <algorithm>
+#include <csignal>
+
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+
+namespace godwit::engine {
+namespace {
+
+bool same_process(const Journal& journal) {
+  try {
+    return proc::Reader(journal.pid()).stat().start_time == journal.start_time();
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+void put_back(Journal& journal, std::span<const pid_t> tids) {
+  if (journal.phase() != HoldPhase::held) return;
+  for (const pid_t tid : tids) set_sigmask(tid, all_signals);
+  if (const RemoteAddr scratch = journal.scratch_address(); raw(scratch)) {
+    RemoteSyscalls leader(journal.pid(), journal.pid(), RemoteAddr{journal.syscall_instruction()});
+    leader.attempt(SYS_munmap, scratch, ScratchLayout::size);  // it may not have come to be
+    journal.scratch_gone();
+  }
+  for (const ThreadRecord& t : journal.threads()) {
+    if (std::ranges::find(tids, t.tid) == tids.end()) continue;
+    set_regs(t.tid, t.regs);
+    if (t.pinned) ::syscall(SYS_sched_setaffinity, t.tid, t.affinity.size(), t.affinity.data());
+  }
+}
+
+}  // namespace
+
+void recover(Journal& journal, const std::string& cgroup_path, bool release) {
+  const pid_t pid = journal.pid();
+  const bool frozen = !cgroup_path.empty() && Cgroup(cgroup_path).asked_to_freeze();
+  // The freeze is asked for when nothing is borrowed any more.
+  if (journal.phase() == HoldPhase::idle || frozen || !same_process(journal)) {
+    if (frozen && release) Cgroup(cgroup_path).thaw();
+    journal.end();
+    return;
+  }
+  Doing doing("putting back what was borrowed from process {}", pid);
+  const bool seccomp = proc::Reader(pid).status().seccomp != 0;
+  const std::vector<pid_t> tids =
+      seize_threads(pid, PTRACE_O_TRACESYSGOOD | (seccomp ? PTRACE_O_SUSPEND_SECCOMP : 0u), true, std::chrono::seconds(5));
+  std::vector<std::pair<pid_t, std::uint64_t>> masks;
+  for (const pid_t tid : tids) masks.emplace_back(tid, get_sigmask(tid));
+  for (const ThreadRecord& t : journal.threads())
+    for (auto& [tid, mask] : masks)
+      if (tid == t.tid) mask = t.sigmask;
+  put_back(journal, tids);
+  journal.releasing();
+  if (!journal.was_stopped()) {
+    for (const pid_t tid : tids) set_sigmask(tid, all_signals);
+    swallow_sigcont(pid, pid);
+  }
+  for (const auto& [tid, mask] : masks) set_sigmask(tid, mask);
+  if (!release && !cgroup_path.empty()) Cgroup(cgroup_path).freeze();
+  detach_threads(tids);
+  journal.end();
+  log::info("recover.done", {{"pid", pid}, {"threads", tids.size()}, {"released", release}});
+}
+
+}  // namespace godwit::engine

@@ -1,0 +1,125 @@
+#include "agent/engine/ptrace/tracing.h"
+
+#include "common/base/check.h"
+#include "common/base/log.h"
+#include "common/base/units.h"
+#include "common/proc/reader.h"
+
+#include <algorithm>
+#include <csignal>
+#include <set>
+
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+
+namespace godwit::engine {
+namespace {
+
+[[noreturn]] void refuse_seize(pid_t pid, int error) {
+  const pid_t tracer = proc::Reader(pid).status().tracer_pid;
+  if (tracer)
+    throw Error(Errc::busy, fmt::format("process {} is traced by process {} ({})", pid, tracer, proc::Reader(tracer).comm()),
+                "detach the debugger and try again");
+  throw syscall_error(error, fmt::format("trace process {}", pid));
+}
+
+// One more thread that has not stopped yet: true when it is done with (stopped, or gone).
+enum class Progress { waiting = 1, stopped, gone };
+Progress advance(pid_t tid) {
+  int status = 0;
+  const pid_t got = ::waitpid(tid, &status, __WALL | WNOHANG);
+  if (got == 0 || (got < 0 && errno == EINTR)) return Progress::waiting;
+  if (got < 0) return Progress::gone;
+  const Stop stop(status);
+  if (stop.gone()) return Progress::gone;
+  if (stop.trap_stop()) return Progress::stopped;
+  // A signal on its way to the thread, SIGSTOP among them: let it arrive as if nobody were tracing.
+  ::ptrace(PTRACE_CONT, tid, 0, stop.syscall_stop() ? 0 : stop.signal());
+  return Progress::waiting;
+}
+
+}  // namespace
+
+std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, bool interrupt, std::chrono::milliseconds limit) {
+  const std::uint64_t deadline = monotonic_ns() + static_cast<std::uint64_t>(limit.count()) * 1'000'000;
+  const proc::Reader proc(pid);
+  std::set<pid_t> seen;
+  std::vector<pid_t> stopped;
+  std::vector<pid_t> waiting;
+  try {
+    for (bool changed = true; changed;) {
+      changed = false;
+      for (const pid_t tid : proc.threads()) {
+        if (!seen.insert(tid).second) continue;
+        changed = true;
+        if (::ptrace(PTRACE_SEIZE, tid, 0, options) != 0) {
+          if (errno == ESRCH) continue;  // ended meanwhile
+          refuse_seize(pid, errno);
+        }
+        waiting.push_back(tid);
+        if (interrupt) ::ptrace(PTRACE_INTERRUPT, tid, 0, 0);
+      }
+      for (int spin = 0; !waiting.empty(); spin++) {
+        std::erase_if(waiting, [&](pid_t tid) {
+          const Progress p = advance(tid);
+          if (p == Progress::stopped) stopped.push_back(tid);
+          return p != Progress::waiting;
+        });
+        if (waiting.empty()) break;
+        if (monotonic_ns() > deadline)
+          throw Error(Errc::timed_out, fmt::format("thread {} of process {} did not stop within {} ms", waiting[0], pid, limit.count()),
+                      "a thread in vfork() stops only when its child has run another program");
+        if (spin < 2000) ::sched_yield();
+        else ::usleep(50);
+      }
+    }
+    if (std::ranges::find(stopped, pid) == stopped.end()) fail(Errc::target_gone, "the first thread of process {} has ended", pid);
+  } catch (...) {
+    detach_threads(stopped);
+    // A running thread cannot be detached: stop it first, as far as it will.
+    for (const pid_t tid : waiting) {
+      ::ptrace(PTRACE_INTERRUPT, tid, 0, 0);
+      for (int i = 0; i < 1000 && advance(tid) == Progress::waiting; i++) ::usleep(50);
+    }
+    detach_threads(waiting);
+    throw;
+  }
+  std::ranges::sort(stopped, [&](pid_t a, pid_t b) { return std::pair(a != pid, a) < std::pair(b != pid, b); });
+  return stopped;
+}
+
+std::uint64_t get_sigmask(pid_t tid) {
+  std::uint64_t mask = 0;
+  trace(PTRACE_GETSIGMASK, tid, sizeof mask, reinterpret_cast<unsigned long>(&mask), "read the signal mask of");
+  return mask;
+}
+
+void set_sigmask(pid_t tid, std::uint64_t mask) {
+  trace(PTRACE_SETSIGMASK, tid, sizeof mask, reinterpret_cast<unsigned long>(&mask), "set the signal mask of");
+}
+
+void swallow_sigcont(pid_t pid, pid_t tid) {
+  const std::uint64_t mask = get_sigmask(tid);
+  set_sigmask(tid, all_signals & ~signal_bit(SIGCONT));
+  check(::kill(pid, SIGCONT), "continue process {}", pid);
+  for (int tries = 0;; tries++) {
+    trace(PTRACE_CONT, tid, 0, 0, "continue");
+    const Stop stop = wait_stop(tid);
+    if (stop.gone()) fail(Errc::target_gone, "thread {} ended", tid);
+    if (stop.signal_stop(SIGCONT)) break;
+    if (tries == 10) fail(Errc::internal, "thread {} did not take SIGCONT (status {:#x})", tid, stop.raw());
+  }
+  trace(PTRACE_INTERRUPT, tid, 0, 0, "interrupt");
+  trace(PTRACE_CONT, tid, 0, 0, "continue");
+  const Stop stop = wait_stop(tid);
+  if (!stop.trap_stop()) fail(Errc::target_gone, "thread {} stopped with status {:#x}", tid, stop.raw());
+  set_sigmask(tid, mask);
+}
+
+void detach_threads(std::span<const pid_t> tids) noexcept {
+  for (const pid_t tid : tids)
+    if (::ptrace(PTRACE_DETACH, tid, 0, 0) != 0 && errno != ESRCH)
+      log::warn("hold.not_detached", {{"tid", tid}, {"errno", errno}});
+}
+
+}  // namespace godwit::engine

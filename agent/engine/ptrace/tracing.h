@@ -1,0 +1,31 @@
+// Seizing, masks and the swallowing of SIGCONT: what holding and recovering have in common.
+#pragma once
+
+#include "agent/engine/ptrace/stop.h"
+
+#include <chrono>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include <sys/types.h>
+
+namespace godwit::engine {
+
+// Seizes every thread of `pid` and waits until all are in a trap stop. Threads that end meanwhile are left out; threads
+// that appear are included. On failure nothing stays seized. Returns host TIDs, the leader first.
+std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, bool interrupt, std::chrono::milliseconds limit);
+
+std::uint64_t get_sigmask(pid_t tid);
+void set_sigmask(pid_t tid, std::uint64_t mask);
+inline constexpr std::uint64_t all_signals = ~std::uint64_t{0};
+constexpr std::uint64_t signal_bit(int number) { return std::uint64_t{1} << (number - 1); }
+
+// Ends the group stop of a traced process without its SIGCONT handler running: `tid`, in a trap stop, takes the signal
+// and drops it, and is in a trap stop again. Other signals must be blocked in all threads.
+void swallow_sigcont(pid_t pid, pid_t tid);
+
+// Lets go; threads that have ended are no error.
+void detach_threads(std::span<const pid_t> tids) noexcept;
+
+}  // namespace godwit::engine
