@@ -18,6 +18,13 @@ constexpr std::size_t pages = 64;  // of one region
 struct Region {
   char* at = nullptr;
   std::vector<std::uint64_t> seeds = std::vector<std::uint64_t>(pages);  // 0: never written, or given back
+
+  void check(Workload& w, std::size_t first, std::size_t count) const {
+    for (std::size_t i = first; i < first + count; ++i) {
+      w.check(seeds[i] == 0 ? all_zero(at + i * page, page) : holds(at + i * page, page, seeds[i]), "page %zu is not as %s", i,
+              seeds[i] == 0 ? "given back" : "last written");
+    }
+  }
 };
 
 // Moves a whole region, which consists of many mappings by then: before 6.17 the kernel moves only one at a time.
@@ -29,11 +36,12 @@ char* move(char* from, int extra_flags) {
   return nullptr;
 }
 
-void change(Region& region, std::uint64_t turn) {
+void change(Workload& w, Region& region, std::uint64_t turn) {
   const std::uint64_t dice = mix(turn);
   const std::size_t first = dice % pages;
   const std::size_t count = 1 + (dice >> 16) % (pages - first < 8 ? pages - first : 8);
   char* const at = region.at + first * page;
+  region.check(w, first, count);
   const auto forget = [&](std::size_t from, std::size_t to) {
     for (std::size_t i = from; i < to; ++i) region.seeds[i] = 0;
   };
@@ -83,7 +91,7 @@ int main(int argc, char** argv) {
   for (Region& region : regions) region.at = map(pages * page);
   std::thread changer([&] {
     for (std::uint64_t turn = 1; !stop; ++turn) {
-      change(regions[turn % regions.size()], turn);
+      change(w, regions[turn % regions.size()], turn);
       turns = turn;
     }
   });
@@ -95,13 +103,6 @@ int main(int argc, char** argv) {
   w.check(w.wait_until([&] { return turns > before; }), "the changing thread does not run any more");
   stop = true;
   changer.join();
-  for (std::size_t r = 0; r < regions.size(); ++r) {
-    for (std::size_t i = 0; i < pages; ++i) {
-      const char* const at = regions[r].at + i * page;
-      const std::uint64_t seed = regions[r].seeds[i];
-      w.check(seed == 0 ? all_zero(at, page) : holds(at, page, seed), "page %zu of region %zu is not as %s", i, r,
-              seed == 0 ? "given back" : "last written");
-    }
-  }
+  for (const Region& region : regions) region.check(w, 0, pages);
   return w.finish();
 }
