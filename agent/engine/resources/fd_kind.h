@@ -1,53 +1,59 @@
 // What a kind of file is to the dump and the restore: a few functions with no state between them.
 //
-// `matches` decides from the view alone. `refusal` names why this one cannot be carried; it only reads. `dump`
-// describes the open file (id, type and flags are set by the caller) and may not change it. `restore` makes the file from its
-// entry; flags that F_SETFL can set, the owner of SIGIO and the descriptor's number are the caller's work. `link`
-// runs when every descriptor has its final number.
+// `matches` decides from the view alone. `refusal` names why this one cannot be carried; it only reads. `dump` fills
+// the member of the entry (type and id are set) and may not change the file. `restore` makes the file from its
+// entry; the flags that F_SETFL can set, the owner of SIGIO and the number are the caller's work. `link` runs when
+// every descriptor has its final number: for files that refer to others.
 #pragma once
 
 #include "agent/engine/resources/fd_table.h"
 #include "agent/engine/resources/fd_view.h"
 #include "common/image/files.pb.h"
 
-#include <functional>
 #include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace godwit::engine::resources {
 
-// What the survey of the whole table knows, for kinds whose other end matters.
+inline constexpr unsigned held_for_reading = 1;
+inline constexpr unsigned held_for_writing = 2;
+
+// What the whole table says, for kinds whose other end matters.
 struct SurveyContext {
   const Options& options;
   pid_t pid = 0;
-  std::set<std::string> links;         // links of all descriptors of the tree, sockets and pipes among them
-  std::vector<std::string> notices;
-  std::vector<std::string> listening;
+  std::map<std::string, unsigned> held = {};   // pipes, fifos and sockets of the task by link: held_for_*
+  std::map<std::string, pid_t> outside = {};   // who else holds such a link; not looked for in a freeze
+  std::vector<std::string> notices = {};
+  std::vector<std::string> listening = {};
 };
 
 struct DumpContext {
   const Options& options;
-  pid_t pid = 0;
   FileIds& ids;
   image::ImageSet& out;
-  const std::vector<FdView>& table;    // the task's whole table
-  std::vector<std::string> notices;
+  const std::vector<FdView>& table;  // all of the task's, ascending
+  std::vector<std::string> notices = {};
+};
+
+// Both ends of a pipe, made when the first of its descriptors is.
+struct PipeEnds {
+  UniqueFd read;
+  UniqueFd write;
+  bool read_taken = false;
+  bool write_taken = false;
 };
 
 struct RestoreContext {
   const image::ImageSet& images;
   const std::map<std::uint32_t, int>& segments;
-  const std::map<std::uint32_t, image::FileEntry>& files;  // every entry of files.img, by id
-  std::map<std::uint32_t, int> numbers;                    // final number by id; complete when linking
-  std::map<std::uint32_t, UniqueFd> parked;                // ends made together with the first: by file id
-  std::vector<UniqueFd> scaffolding;                       // closed after linking
-
-  // An entry of files.img; Errc::image_corrupt when there is none.
-  const image::FileEntry& file(std::uint32_t id) const;
+  std::map<std::uint32_t, image::FileEntry> files = {};  // the entries of files.img, by id
+  std::map<std::uint32_t, PipeEnds> pipes = {};          // by pipe_id
+  std::map<std::uint32_t, UniqueFd> parked = {};         // second ends of pairs, by file id
+  std::map<std::uint32_t, UniqueFd> ghosts = {};         // content of deleted files, by remap_id
 };
 
 struct FdKind {
@@ -59,8 +65,5 @@ struct FdKind {
   UniqueFd (*restore)(const image::FileEntry&, RestoreContext&);
   void (*link)(const image::FileEntry&, int fd, RestoreContext&);
 };
-
-inline std::optional<Refusal> never_refused(const FdView&, SurveyContext&) { return std::nullopt; }
-inline void no_links(const image::FileEntry&, int, RestoreContext&) {}
 
 }  // namespace godwit::engine::resources

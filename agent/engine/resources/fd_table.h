@@ -22,7 +22,6 @@ namespace godwit::engine::resources {
 struct Options {
   bool tcp_close = false;            // established TCP connections end at the destination instead of being refused
   std::uint64_t ghost_limit = 1 << 20;  // bytes of a deleted file that are carried
-  std::vector<pid_t> tree;           // host PIDs whose descriptors move together; empty: the task alone
 };
 
 struct FdSurvey {

@@ -1,15 +1,32 @@
 #include "agent/engine/resources/fd_view.h"
 
-#include <sys/pidfd.h>
+#include <sys/syscall.h>
+#include <sys/socket.h>
 
 namespace godwit::engine::resources {
+namespace {
+
+std::optional<SocketType> socket_type(const FdView& view) {
+  if (!S_ISSOCK(view.st.st_mode) || (view.info.flags & O_PATH) != 0) return std::nullopt;
+  SocketType type;
+  const auto read = [&](int name, int& into) {
+    socklen_t size = sizeof into;
+    check(::getsockopt(view.fd, SOL_SOCKET, name, &into, &size), "read the type of {}", view.describe());
+  };
+  read(SO_DOMAIN, type.domain);
+  read(SO_TYPE, type.type);
+  read(SO_PROTOCOL, type.protocol);
+  return type;
+}
+
+}  // namespace
 
 std::string FdView::describe() const { return fmt::format("fd {}: {}", number, link); }
 
 std::optional<OwnedFdView> view_fd(const proc::Reader& proc, pid_t pid, int pidfd, int number) {
   OwnedFdView result;
   FdView& view = result.view;
-  const int copy = ::pidfd_getfd(pidfd, number, 0);
+  const int copy = static_cast<int>(::syscall(SYS_pidfd_getfd, pidfd, number, 0));
   if (copy < 0 && errno == EBADF) return std::nullopt;
   result.copy = UniqueFd(check(copy, "copy descriptor {} of task {}", number, pid));
   view.pid = pid;
@@ -25,6 +42,7 @@ std::optional<OwnedFdView> view_fd(const proc::Reader& proc, pid_t pid, int pidf
   }
   // On a running task the number may have become another file between the two looks.
   if (view.info.inode != 0 && view.info.inode != view.st.st_ino) return std::nullopt;
+  view.socket = socket_type(view);
   return result;
 }
 
@@ -33,6 +51,7 @@ FdView view_own_fd(int fd) {
   view.link = read_link(fmt::format("/proc/self/fd/{}", fd));
   view.info = read_own_fdinfo(fd);
   check(::fstat(fd, &view.st), "stat descriptor {}", fd);
+  view.socket = socket_type(view);
   return view;
 }
 

@@ -11,6 +11,12 @@
 
 namespace godwit::engine::resources {
 
+struct SocketType {
+  int domain = 0;
+  int type = 0;
+  int protocol = 0;
+};
+
 struct FdView {
   pid_t pid = 0;
   int number = 0;
@@ -18,6 +24,7 @@ struct FdView {
   std::string link;  // of /proc/PID/fd
   proc::Fdinfo info;
   struct stat st{};
+  std::optional<SocketType> socket;  // of sockets
 
   std::uint32_t flags() const { return info.flags & ~std::uint32_t{O_CLOEXEC}; }
   std::string describe() const;  // "fd 7: anon_inode:[eventfd]"

@@ -37,6 +37,7 @@ image::RegFileEntry path_entry(std::uint32_t id, const std::string& path, const 
 void FileIds::begin_descriptors() {
   descriptors_.clear();
   descriptor_entries_.clear();
+  seen_.clear();
 }
 
 FileIds::Slot FileIds::for_descriptor(pid_t pid, int number, const std::string& link) {

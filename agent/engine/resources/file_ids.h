@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -46,6 +47,10 @@ class FileIds {
   // The open file behind descriptor `number` of the stopped task `pid`; kcmp finds the ones that are shared, among
   // those with the same `link` (/proc/PID/fd).
   Slot for_descriptor(pid_t pid, int number, const std::string& link);
+
+  // True the first time it is asked about this object in a freeze: content shared by several open files (a pipe's)
+  // is written once.
+  bool first_sight(dev_t dev, ino_t inode) { return seen_.insert({dev, inode}).second; }
 
   // An id for an open file that no descriptor names (the path behind a fifo).
   std::uint32_t fresh_id() { return ++last_file_; }
@@ -88,6 +93,7 @@ class FileIds {
   std::map<std::uint32_t, image::FileEntry> mapping_entries_;
   std::map<std::tuple<dev_t, ino_t, std::string, int>, std::uint32_t> mappings_;
   std::map<std::pair<dev_t, ino_t>, std::uint32_t> shmids_;
+  std::set<std::pair<dev_t, ino_t>> seen_;
   std::map<std::uint32_t, image::MemfdInodeEntry> memfds_;
   std::vector<Segment> segments_;
 };

@@ -1,0 +1,68 @@
+#include "agent/engine/resources/fd_kinds.h"
+#include "agent/engine/resources/fd_table.h"
+#include "agent/engine/resources/fd_walk.h"
+#include "common/image/fs.pb.h"
+
+namespace godwit::engine::resources {
+namespace {
+
+[[noreturn]] void throw_refusals(const std::vector<Refusal>& refusals) {
+  std::string all;
+  for (const Refusal& refusal : refusals) {
+    all += fmt::format("{}{}: {}", all.empty() ? "" : "; ", refusal.what, refusal.reason);
+  }
+  throw Error(Errc::refused, all, refusals.front().hint);
+}
+
+}  // namespace
+
+std::vector<std::string> dump_fds(const StoppedTask& task, FileIds& ids, image::ImageSet& out, const Options& options) {
+  const Doing doing("dump the descriptors of task {}", task.pid);
+  const proc::Reader proc(task.pid);
+  const FdWalk walk = walk_fds(proc, task.pid, task.pidfd);
+  SurveyContext survey{.options = options, .pid = task.pid};
+  survey.held = held_by_task(walk);
+  if (const std::vector<Refusal> refusals = refusals_of(walk, survey); !refusals.empty()) throw_refusals(refusals);
+
+  // Nothing below refuses: what follows describes.
+  DumpContext context{.options = options, .ids = ids, .out = out, .table = walk.views, .notices = std::move(survey.notices)};
+  for (const FdView& view : walk.views) {
+    const Doing now("fd {}", view.number);
+    const FdKind* kind = kind_of(view);
+    if (kind == nullptr) fail(Errc::internal, "{} lost its kind", view.describe());
+    const FileIds::Slot slot = ids.for_descriptor(task.pid, view.number, view.link);
+    if (slot.fresh) {
+      image::FileEntry entry;
+      entry.set_type(kind->type);
+      entry.set_id(slot.id);
+      kind->dump(view, entry, context);
+      ids.add(std::move(entry));
+    }
+    image::FdinfoEntry descriptor;
+    descriptor.set_id(slot.id);
+    descriptor.set_flags(view.info.flags & O_CLOEXEC ? FD_CLOEXEC : 0);
+    descriptor.set_type(kind->type);
+    descriptor.set_fd(static_cast<std::uint32_t>(view.number));
+    out.append(image::Kind::fdinfo, task.files_id, descriptor);
+  }
+  return std::move(context.notices);
+}
+
+void dump_fs(const StoppedTask& task, FileIds& ids, image::ImageSet& out) {
+  const Doing doing("dump the directories of task {}", task.pid);
+  const proc::Reader proc(task.pid);
+  const auto place = [&](const char* name) {
+    const UniqueFd fd = proc.open(name, O_PATH | O_DIRECTORY);
+    struct stat st{};
+    check(::fstat(fd.get(), &st), "stat {}", name);
+    if (st.st_nlink == 0) fail(Errc::refused, "{} is deleted: {}", name, proc.link(name));
+    return ids.file_for_mapping(proc.link(name), st, O_PATH | O_DIRECTORY);
+  };
+  image::FsEntry entry;
+  entry.set_cwd_id(place("cwd"));
+  entry.set_root_id(place("root"));
+  entry.set_umask(proc.status().umask);
+  out.put(image::Kind::fs, static_cast<std::uint64_t>(task.guest_pid), entry);
+}
+
+}  // namespace godwit::engine::resources

@@ -1,0 +1,106 @@
+#include "agent/engine/resources/fd_walk.h"
+
+#include "agent/engine/resources/fd_kinds.h"
+
+#include <algorithm>
+
+#include <sys/resource.h>
+
+namespace godwit::engine::resources {
+namespace {
+
+unsigned access_of(std::uint32_t flags) {
+  switch (flags & O_ACCMODE) {
+    case O_RDONLY: return held_for_reading;
+    case O_WRONLY: return held_for_writing;
+    default: return held_for_reading | held_for_writing;
+  }
+}
+
+// Calls use(link) for each descriptor of a process that may end meanwhile, or that we may not look at.
+template <class Use>
+void for_each_link(pid_t pid, Use use) {
+  try {
+    const proc::Reader proc(pid);
+    for (const int number : proc.fds()) {
+      try {
+        use(proc.fd_link(number));
+      } catch (const Error& e) {
+        if (e.sys_errno() != ENOENT) throw;
+      }
+    }
+  } catch (const Error& e) {
+    if (e.errc() != Errc::target_gone && e.sys_errno() != EACCES && e.sys_errno() != EPERM) throw;
+  }
+}
+
+std::string_view lock_name(proc::LockKind kind) {
+  switch (kind) {
+    case proc::LockKind::posix: return "a record lock (fcntl)";
+    case proc::LockKind::flock: return "a file lock (flock)";
+    case proc::LockKind::ofd: return "an open file description lock";
+    case proc::LockKind::lease: return "a lease";
+    case proc::LockKind::other: return "a lock";
+  }
+  return "a lock";
+}
+
+}  // namespace
+
+FdWalk walk_fds(const proc::Reader& proc, pid_t pid, int pidfd) {
+  rlimit limit{};
+  check(::getrlimit(RLIMIT_NOFILE, &limit), "read the limit of descriptors");
+  if (limit.rlim_cur < limit.rlim_max) {
+    limit.rlim_cur = limit.rlim_max;
+    check(::setrlimit(RLIMIT_NOFILE, &limit), "raise the limit of descriptors to {}", limit.rlim_max);
+  }
+  FdWalk walk;
+  for (const int number : proc.fds()) {
+    std::optional<OwnedFdView> owned = view_fd(proc, pid, pidfd, number);
+    if (!owned) continue;
+    walk.views.push_back(std::move(owned->view));
+    walk.copies.push_back(std::move(owned->copy));
+  }
+  return walk;
+}
+
+std::map<std::string, unsigned> held_by_task(const FdWalk& walk) {
+  std::map<std::string, unsigned> held;
+  for (const FdView& view : walk.views) {
+    const bool fifo = S_ISFIFO(view.st.st_mode) && (view.info.flags & O_PATH) == 0;
+    if (fifo || view.socket) held[view.link] |= access_of(view.info.flags);
+  }
+  return held;
+}
+
+std::map<std::string, pid_t> held_outside(const std::map<std::string, unsigned>& links, pid_t pid) {
+  std::map<std::string, pid_t> outside;
+  if (links.empty()) return outside;
+  for (const pid_t other : proc::all_pids()) {
+    if (other == ::getpid() || other == pid) continue;  // we hold copies ourselves
+    for_each_link(other, [&](const std::string& link) {
+      if (links.contains(link)) outside.try_emplace(link, other);
+    });
+  }
+  return outside;
+}
+
+std::vector<Refusal> refusals_of(const FdWalk& walk, SurveyContext& context) {
+  std::vector<Refusal> refusals;
+  for (const FdView& view : walk.views) {
+    const Doing doing("fd {}", view.number);
+    const FdKind* kind = kind_of(view);
+    if (kind == nullptr) {
+      refusals.push_back(refuse_unknown(view));
+      continue;
+    }
+    if (!view.info.locks.empty()) {
+      refusals.push_back({view.describe(), fmt::format("{} is held on the file", lock_name(view.info.locks.front().kind)),
+                          "release the lock before the move"});
+    }
+    if (std::optional<Refusal> refused = kind->refusal(view, context)) refusals.push_back(std::move(*refused));
+  }
+  return refusals;
+}
+
+}  // namespace godwit::engine::resources

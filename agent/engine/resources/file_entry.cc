@@ -1,0 +1,67 @@
+#include "agent/engine/resources/file_entry.h"
+
+#include "common/base/error.h"
+
+namespace godwit::engine::resources {
+namespace {
+
+// Calls `use` with the member that the type names. A fifo's own record has neither flags nor owner: its path has.
+template <class Use>
+auto with_member(const image::FileEntry& entry, Use use) {
+  switch (entry.type()) {
+    case image::FD_REG:
+      if (entry.has_reg()) return use(entry.reg());
+      break;
+    case image::FD_PIPE:
+      if (entry.has_pipe()) return use(entry.pipe());
+      break;
+    case image::FD_INETSK:
+      if (entry.has_isk()) return use(entry.isk());
+      break;
+    case image::FD_UNIXSK:
+      if (entry.has_usk()) return use(entry.usk());
+      break;
+    case image::FD_EVENTFD:
+      if (entry.has_efd()) return use(entry.efd());
+      break;
+    case image::FD_EVENTPOLL:
+      if (entry.has_epfd()) return use(entry.epfd());
+      break;
+    case image::FD_INOTIFY:
+      if (entry.has_ify()) return use(entry.ify());
+      break;
+    case image::FD_SIGNALFD:
+      if (entry.has_sgfd()) return use(entry.sgfd());
+      break;
+    case image::FD_TIMERFD:
+      if (entry.has_tfd()) return use(entry.tfd());
+      break;
+    case image::FD_MEMFD:
+      if (entry.has_memfd()) return use(entry.memfd());
+      break;
+    case image::FD_FIFO:
+    case image::FD_UND:
+    case image::FD_PACKETSK:
+    case image::FD_TTY:
+    case image::FD_FANOTIFY:
+    case image::FD_NETLINKSK:
+    case image::FD_NS:
+    case image::FD_TUNF:
+    case image::FD_EXT:
+    case image::FD_BPFMAP:
+    case image::FD_PIDFD: break;
+  }
+  fail(Errc::image_corrupt, "file {} of type {} has no such content", entry.id(), image::FdType_Name(entry.type()));
+}
+
+}  // namespace
+
+std::uint32_t flags_of(const image::FileEntry& entry) {
+  return with_member(entry, [](const auto& member) { return static_cast<std::uint32_t>(member.flags()); });
+}
+
+const image::FownEntry& fown_of(const image::FileEntry& entry) {
+  return *with_member(entry, [](const auto& member) { return &member.fown(); });
+}
+
+}  // namespace godwit::engine::resources

@@ -1,0 +1,85 @@
+#include "agent/engine/resources/path_file.h"
+
+#include "agent/engine/resources/fown.h"
+
+#include <sys/sysmacros.h>
+
+namespace godwit::engine::resources::path_file {
+
+bool deleted(const FdView& view) { return view.st.st_nlink == 0 && view.link.ends_with(" (deleted)"); }
+
+std::string reach(pid_t pid, const std::string& path) {
+  // Paths of a chrooted task are shown from our root, but its root is where /proc/PID/root leads.
+  const std::string root = read_link(fmt::format("/proc/{}/root", pid));
+  const bool jailed = root != "/" && path.starts_with(root);
+  return fmt::format("/proc/{}/root{}", pid, jailed ? path.substr(root.size()) : path);
+}
+
+std::optional<Refusal> refuse_lost_path(const FdView& view) {
+  if (view.link.starts_with("(unreachable)") || !view.link.starts_with('/')) {
+    return Refusal{view.describe(), "its path cannot be reached from here", "move the task's mount namespace with it"};
+  }
+  struct stat there{};
+  if (::lstat(reach(view.pid, view.link).c_str(), &there) != 0) {
+    return Refusal{view.describe(), "no name leads to this open file any more (deleted, or renamed away)",
+                   "close the file before moving, or put the name back"};
+  }
+  if (there.st_dev != view.st.st_dev || there.st_ino != view.st.st_ino) {
+    return Refusal{view.describe(), "its name now belongs to another file", "close the file before moving"};
+  }
+  return std::nullopt;
+}
+
+image::RegFileEntry describe(const FdView& view, std::uint32_t id) {
+  image::RegFileEntry entry;
+  entry.set_id(id);
+  entry.set_flags(view.flags());
+  entry.set_pos(static_cast<std::uint64_t>(view.info.pos));
+  *entry.mutable_fown() = dump_fown(view.fd);
+  entry.set_name(view.link);
+  if (S_ISREG(view.st.st_mode)) entry.set_size(static_cast<std::uint64_t>(view.st.st_size));
+  entry.set_mode(view.st.st_mode);
+  return entry;
+}
+
+UniqueFd open(const image::RegFileEntry& entry, const std::string& path) {
+  const int recorded = static_cast<int>(entry.flags());
+  // What made or checked the file when it was first opened is not repeated.
+  int flags = recorded & ~(O_CREAT | O_EXCL | O_TRUNC | O_ASYNC | O_CLOEXEC | (O_TMPFILE & ~O_DIRECTORY));
+  // A fifo that took the file's place, or a device without carrier, must not make us wait.
+  if ((flags & O_PATH) == 0) flags |= O_NOCTTY | O_NONBLOCK;
+  UniqueFd fd = open_file(path, flags);
+  struct stat st{};
+  check(::fstat(fd.get(), &st), "stat {}", path);
+  if (entry.has_mode() && (st.st_mode & S_IFMT) != (entry.mode() & S_IFMT)) {
+    fail(Errc::refused, "{} is another type of file here (mode {:o}, {:o} at the source)", path, st.st_mode, entry.mode());
+  }
+  if (entry.pos() != 0) {
+    check(::lseek(fd.get(), static_cast<off_t>(entry.pos()), SEEK_SET), "seek to {} in {}", entry.pos(), path);
+  }
+  return fd;
+}
+
+bool is_directory(const FdView& view) { return S_ISDIR(view.st.st_mode); }
+
+bool is_device(const FdView& view) {
+  if (!S_ISCHR(view.st.st_mode) || major(view.st.st_rdev) != 1) return false;
+  switch (minor(view.st.st_rdev)) {
+    case 3:                // null
+    case 5:                // zero
+    case 7:                // full
+    case 8:                // random
+    case 9: return true;   // urandom
+    default: return false;
+  }
+}
+
+bool is_path_only(const FdView& view) { return (view.info.flags & O_PATH) != 0; }
+
+std::optional<Refusal> refusal(const FdView& view, SurveyContext&) { return refuse_lost_path(view); }
+
+void dump(const FdView& view, image::FileEntry& entry, DumpContext&) {
+  *entry.mutable_reg() = describe(view, entry.id());
+}
+
+}  // namespace godwit::engine::resources::path_file

@@ -1,0 +1,14 @@
+// Pipes: both ends, size, flags and what is in them. A pipe whose other end is held outside the task is refused.
+#pragma once
+
+#include "agent/engine/resources/fd_kind.h"
+
+namespace godwit::engine::resources::pipe {
+
+bool matches(const FdView& view);
+std::optional<Refusal> refusal(const FdView& view, SurveyContext& context);
+void dump(const FdView& view, image::FileEntry& entry, DumpContext& context);
+UniqueFd restore(const image::FileEntry& entry, RestoreContext& context);
+void link(const image::FileEntry& entry, int fd, RestoreContext& context);
+
+}  // namespace godwit::engine::resources::pipe

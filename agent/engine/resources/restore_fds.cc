@@ -1,0 +1,159 @@
+#include "agent/engine/resources/fd_kinds.h"
+#include "agent/engine/resources/fd_table.h"
+#include "agent/engine/resources/file_entry.h"
+#include "agent/engine/resources/fown.h"
+#include "common/image/fs.pb.h"
+
+#include <algorithm>
+#include <climits>
+#include <set>
+
+#include <linux/close_range.h>
+#include <netinet/tcp.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+namespace godwit::engine::resources {
+namespace {
+
+using Table = std::vector<image::FdinfoEntry>;
+
+constexpr int settable_flags = O_APPEND | O_ASYNC | O_DIRECT | O_NOATIME | O_NONBLOCK;
+
+Table read_table(const image::ImageSet& images, std::uint32_t files_id) {
+  Table table = images.records<image::FdinfoEntry>(image::Kind::fdinfo, files_id);
+  for (const image::FdinfoEntry& descriptor : table) {
+    if (descriptor.fd() > INT_MAX / 4) fail(Errc::image_corrupt, "descriptor number {}", descriptor.fd());
+  }
+  std::ranges::sort(table, {}, &image::FdinfoEntry::fd);
+  return table;
+}
+
+const image::FileEntry& file_of(const RestoreContext& context, std::uint32_t id) {
+  const auto at = context.files.find(id);
+  if (at == context.files.end()) fail(Errc::image_corrupt, "files.img has no file {}", id);
+  return at->second;
+}
+
+// The entry with flags and owner: a fifo's is that of its path.
+const image::FileEntry& described_by(const RestoreContext& context, const image::FileEntry& entry) {
+  return entry.type() == image::FD_FIFO ? file_of(context, entry.fifo().regf_id()) : entry;
+}
+
+// A connected pair is made through its name, where it has one, before the listener takes the name.
+int stage_of(const image::FileEntry& entry) {
+  return entry.type() == image::FD_UNIXSK && entry.usk().state() == TCP_LISTEN ? 2 : 1;
+}
+
+// Opens every file of the table, each once, above all numbers that the table uses.
+std::map<std::uint32_t, UniqueFd> open_files(const Table& table, int floor, RestoreContext& context) {
+  std::set<std::pair<int, std::uint32_t>> order;
+  for (const image::FdinfoEntry& descriptor : table) {
+    order.emplace(stage_of(file_of(context, descriptor.id())), descriptor.id());
+  }
+  std::map<std::uint32_t, UniqueFd> open;
+  for (const auto& [stage, id] : order) {
+    const image::FileEntry& entry = file_of(context, id);
+    const Doing doing("restore file {} ({})", id, image::FdType_Name(entry.type()));
+    flags_of(described_by(context, entry));  // the member that the type names is there
+    const UniqueFd fd = kind_of(entry.type()).restore(entry, context);
+    open[id] = UniqueFd(check(::fcntl(fd.get(), F_DUPFD_CLOEXEC, floor), "move a descriptor above {}", floor));
+  }
+  // Their numbers are about to be used.
+  context.pipes.clear();
+  context.parked.clear();
+  context.ghosts.clear();
+  return open;
+}
+
+void place_all(const Table& table, std::map<std::uint32_t, UniqueFd> open) {
+  for (const image::FdinfoEntry& descriptor : table) {
+    const int number = static_cast<int>(descriptor.fd());
+    check(::dup3(open[descriptor.id()].get(), number, descriptor.flags() & FD_CLOEXEC ? O_CLOEXEC : 0), "make descriptor {}", number);
+  }
+}
+
+void restore_flags(int number, std::uint32_t recorded) {
+  const int wanted = static_cast<int>(recorded) & settable_flags;
+  const int present = check(::fcntl(number, F_GETFL), "read the flags of descriptor {}", number);
+  if ((present & settable_flags) == wanted) return;
+  check(::fcntl(number, F_SETFL, wanted), "set the flags of descriptor {} to {:o}", number, wanted);
+}
+
+// Runs once per file, with its lowest number: SIGIO names the number under which O_ASYNC was set.
+void link_all(const Table& table, RestoreContext& context) {
+  std::set<std::uint32_t> done;
+  for (const image::FdinfoEntry& descriptor : table) {
+    if (!done.insert(descriptor.id()).second) continue;
+    const int number = static_cast<int>(descriptor.fd());
+    const Doing doing("link descriptor {}", number);
+    const image::FileEntry& entry = file_of(context, descriptor.id());
+    kind_of(entry.type()).link(entry, number, context);
+    const image::FileEntry& described = described_by(context, entry);
+    if ((flags_of(described) & O_PATH) != 0) continue;
+    restore_fown(fown_of(described), number);
+    restore_flags(number, flags_of(described));
+  }
+}
+
+void close_others(const Table& table, const std::vector<int>& keep) {
+  std::vector<unsigned> used;
+  for (const image::FdinfoEntry& descriptor : table) used.push_back(descriptor.fd());
+  for (const int fd : keep) used.push_back(static_cast<unsigned>(fd));
+  std::ranges::sort(used);
+  unsigned next = 0;
+  for (const unsigned number : used) {
+    if (number > next) check(::close_range(next, number - 1, 0), "close descriptors {} to {}", next, number - 1);
+    next = std::max(next, number + 1);
+  }
+  check(::close_range(next, ~0u, 0), "close descriptors from {}", next);
+}
+
+void restore_places(const image::ImageSet& images, pid_t guest_pid, const RestoreContext& context) {
+  const auto entry = images.get<image::FsEntry>(image::Kind::fs, static_cast<std::uint64_t>(guest_pid));
+  const std::string& root = file_of(context, entry.root_id()).reg().name();
+  const UniqueFd cwd = open_file(file_of(context, entry.cwd_id()).reg().name(), O_PATH | O_DIRECTORY);
+  if (root != "/") check(::chroot(root.c_str()), "change the root directory to {}", root);
+  check(::fchdir(cwd.get()), "enter the working directory");
+  ::umask(entry.umask());
+}
+
+void raise_own_limit() {
+  rlimit limit{};
+  check(::getrlimit(RLIMIT_NOFILE, &limit), "read the limit of descriptors");
+  limit.rlim_cur = limit.rlim_max;
+  check(::setrlimit(RLIMIT_NOFILE, &limit), "raise the limit of descriptors to {}", limit.rlim_max);
+}
+
+}  // namespace
+
+int highest_fd(const image::ImageSet& images, std::uint32_t files_id) {
+  const Table table = read_table(images, files_id);
+  return table.empty() ? -1 : static_cast<int>(table.back().fd());
+}
+
+void restore_fds(const image::ImageSet& images, const RestorePlan& plan) {
+  const Doing doing("restore the descriptors of task {}", plan.guest_pid);
+  const Table table = read_table(images, plan.files_id);
+  const int floor = table.empty() ? 0 : static_cast<int>(table.back().fd()) + 1;
+  for (const int fd : plan.keep) {
+    if (fd < floor) fail(Errc::internal, "descriptor {} is to be kept, but is in use by the image", fd);
+  }
+  raise_own_limit();  // of this helper process; the task's own limits come with the task
+  RestoreContext context{.images = images, .segments = plan.segments};
+  for (auto& entry : images.records<image::FileEntry>(image::Kind::files)) {
+    const std::uint32_t id = entry.id();
+    context.files.insert_or_assign(id, std::move(entry));
+  }
+  // Sockets and files are made with exactly the modes that are set below.
+  ::umask(0);
+  std::map<std::uint32_t, UniqueFd> open = open_files(table, floor, context);
+
+  // From here on standard error may be the task's: nothing is logged.
+  place_all(table, std::move(open));
+  link_all(table, context);
+  restore_places(images, plan.guest_pid, context);
+  close_others(table, plan.keep);
+}
+
+}  // namespace godwit::engine::resources

@@ -1,0 +1,102 @@
+#include "agent/engine/resources/unix_diag.h"
+
+#include <array>
+#include <cstring>
+
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <linux/sock_diag.h>
+#include <linux/sockios.h>
+#include <linux/unix_diag.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+namespace godwit::engine::resources {
+namespace {
+
+UniqueFd open_netlink() {
+  return UniqueFd(check(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG), "open a diagnostic socket"));
+}
+
+// A diagnostic socket sees the sockets of the network namespace that it was made in.
+UniqueFd open_netlink_beside(int fd) {
+  const UniqueFd theirs(check(::ioctl(fd, SIOCGSKNS), "find the network namespace of a socket"));
+  const UniqueFd ours = open_file("/proc/thread-self/ns/net", O_RDONLY);
+  struct stat a{};
+  struct stat b{};
+  check(::fstat(theirs.get(), &a), "stat a network namespace");
+  check(::fstat(ours.get(), &b), "stat a network namespace");
+  if (a.st_ino == b.st_ino) return open_netlink();
+  check(::setns(theirs.get(), CLONE_NEWNET), "enter the network namespace of a socket");
+  UniqueFd netlink(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
+  const int error = errno;
+  check(::setns(ours.get(), CLONE_NEWNET), "return to our network namespace");
+  if (!netlink) throw syscall_error(error, "open a diagnostic socket");
+  return netlink;
+}
+
+template <class T>
+T value_of(std::string_view payload) {
+  T value{};
+  std::memcpy(&value, payload.data(), std::min(payload.size(), sizeof value));
+  return value;
+}
+
+void take_attribute(int type, std::string_view payload, UnixSocketInfo& info) {
+  switch (type) {
+    case UNIX_DIAG_NAME:
+      info.name = payload;
+      if (!info.name.starts_with('\0')) info.name.resize(info.name.find_last_not_of('\0') + 1);  // a path ends in NUL
+      break;
+    case UNIX_DIAG_VFS: info.file_inode = value_of<unix_diag_vfs>(payload).udiag_vfs_ino; break;
+    case UNIX_DIAG_PEER: info.peer = value_of<std::uint32_t>(payload); break;
+    case UNIX_DIAG_RQLEN:
+      info.pending = value_of<unix_diag_rqlen>(payload).udiag_rqueue;
+      info.backlog = value_of<unix_diag_rqlen>(payload).udiag_wqueue;
+      break;
+    case UNIX_DIAG_SHUTDOWN: info.shutdown = value_of<std::uint8_t>(payload); break;
+    default: break;
+  }
+}
+
+}  // namespace
+
+std::optional<UnixSocketInfo> query_unix_socket(const FdView& view, std::uint32_t inode) {
+  struct {
+    nlmsghdr header;
+    unix_diag_req request;
+  } ask{};
+  ask.header.nlmsg_len = sizeof ask;
+  ask.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
+  ask.header.nlmsg_flags = NLM_F_REQUEST;
+  ask.request.sdiag_family = AF_UNIX;
+  ask.request.udiag_states = ~0u;
+  ask.request.udiag_ino = inode;
+  ask.request.udiag_show = UDIAG_SHOW_NAME | UDIAG_SHOW_VFS | UDIAG_SHOW_PEER | UDIAG_SHOW_RQLEN;
+  ask.request.udiag_cookie[0] = ask.request.udiag_cookie[1] = ~0u;  // any
+
+  const UniqueFd netlink = open_netlink_beside(view.fd);
+  check(::send(netlink.get(), &ask, sizeof ask, 0), "ask about {}", view.describe());
+  alignas(nlmsghdr) std::array<char, 4096> answer{};
+  const ssize_t size = check(::recv(netlink.get(), answer.data(), answer.size(), MSG_DONTWAIT), "hear about {}", view.describe());
+  const auto& header = *reinterpret_cast<const nlmsghdr*>(answer.data());
+  if (static_cast<std::size_t>(size) < sizeof header) fail(Errc::internal, "a short answer about {}", view.describe());
+  if (header.nlmsg_type == NLMSG_ERROR) {
+    const int error = -reinterpret_cast<const nlmsgerr*>(NLMSG_DATA(&header))->error;
+    if (error == ENOENT) return std::nullopt;
+    throw syscall_error(error, fmt::format("ask about {}", view.describe()));
+  }
+  UnixSocketInfo info;
+  const auto& message = *reinterpret_cast<const unix_diag_msg*>(NLMSG_DATA(&header));
+  info.type = message.udiag_type;
+  info.state = message.udiag_state;
+  auto left = static_cast<unsigned>(static_cast<std::size_t>(size) - NLMSG_LENGTH(sizeof message));
+  const auto* attribute = reinterpret_cast<const rtattr*>(&message + 1);
+  for (; RTA_OK(attribute, left); attribute = RTA_NEXT(attribute, left)) {
+    take_attribute(attribute->rta_type, {static_cast<const char*>(RTA_DATA(attribute)), RTA_PAYLOAD(attribute)}, info);
+  }
+  return info;
+}
+
+}  // namespace godwit::engine::resources
