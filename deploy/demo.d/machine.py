@@ -11,7 +11,7 @@ from godwit_lab import cgroups, daemons, hosts
 from godwit_lab.hosts import Lab
 
 LAB_TOOL = hosts.REPOSITORY / "deploy" / "lab"
-NAME = "godwit-demo"
+NAME = os.environ.get("GODWIT_LAB", "godwit-demo")
 EXIT_CODES = {1: "failed and was rolled back", 2: "was asked for wrongly", 3: "was refused by preflight",
               4: "could not be asked for", 5: "has an unknown outcome"}
 

@@ -1,0 +1,154 @@
+#!/usr/bin/python3
+"""The lab: what a host has of its own, and that nothing of a lab stays behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import unittest
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY / "deploy" / "lab.d"))
+
+from godwit_lab import cgroups  # noqa: E402
+from godwit_lab.hosts import Lab  # noqa: E402
+
+NAME = os.environ.setdefault("GODWIT_LAB", f"godwit-e2e-{os.getpid()}")
+
+
+def lab(*arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+    done = subprocess.run([REPOSITORY / "deploy" / "lab", *arguments], capture_output=True, text=True, timeout=60)
+    if check and done.returncode:
+        raise AssertionError(f"deploy/lab {' '.join(arguments)}: {done.stdout}{done.stderr}")
+    return done
+
+
+def on(host: str, command: str) -> str:
+    return lab("exec", host, "sh", "-c", command).stdout.strip()
+
+
+def traces() -> dict:
+    """Whatever could belong to a lab: all links and namespaces, and what carries the name of this one."""
+    def lines(*command: str) -> list[str]:
+        return subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+
+    return {
+        "links": [line.split(": ")[1] for line in lines("ip", "-o", "link")],
+        "namespaces": lines("ip", "netns"),
+        "mounts": [line for line in Path("/proc/mounts").read_text().splitlines() if NAME in line],
+        # The dead ones are the machine's init to reap.
+        "processes": [line for line in lines("ps", "-eo", "pid,stat,cgroup:200,args")
+                      if f"/{NAME}/" in line and not line.split()[1].startswith("Z")],
+        "groups": [str(path) for top in (cgroups.unified(), cgroups.memory_v1()) if top and (path := top / NAME).exists()],
+        "state": Path("/run", NAME).exists(),
+    }
+
+
+class LabTest(unittest.TestCase):
+    def setUp(self):
+        self.before = traces()
+        self.addCleanup(lab, "down")
+
+    def assert_nothing_is_left(self):
+        self.assertEqual(traces(), self.before)
+
+    def test_hosts_differ_in_everything_that_is_a_hosts_own(self):
+        lab("up", "2", "--no-daemons")
+        self.assertEqual(on("h1", "hostname"), "h1")
+        self.assertIn("inet", on("h2", "ip -o address show eth0"))
+        self.assertIn("lab-init", on("h1", "cat /proc/1/comm"))
+        self.assertTrue(1000 < int(on("h1", "echo $$")) < 2000)
+        self.assertTrue(2000 < int(on("h2", "echo $$")) < 3000)
+        on("h1", "touch /tmp/mine /run/mine /var/lib/mine /etc/mine /dev/shm/mine")
+        seen = on("h2", "ls -d /tmp/mine /run/mine /var/lib/mine /etc/mine /dev/shm/mine 2> /dev/null; true")
+        self.assertEqual(seen, "")
+        self.assertFalse(Path("/etc/mine").exists())
+
+    def test_hosts_share_one_directory_that_is_the_same_file_system(self):
+        lab("up", "2", "--no-daemons")
+        on("h1", "echo hello > /srv/shared/note")
+        self.assertEqual(on("h2", "cat /srv/shared/note"), "hello")
+        self.assertEqual(on("h1", "stat -c %d:%i /srv/shared/note"), on("h2", "stat -c %d:%i /srv/shared/note"))
+
+    def test_clocks_of_hosts_differ_by_a_day(self):
+        lab("up", "2", "--no-daemons")
+        up = [float(on(host, "cat /proc/uptime").split()[0]) for host in ("h1", "h2")]
+        self.assertAlmostEqual(up[1] - up[0], 24 * 3600, delta=20)
+
+    def test_pids_of_hosts_collide_when_asked_to(self):
+        lab("up", "2", "--no-daemons", "--same-pids")
+        self.assertTrue(1000 < int(on("h2", "echo $$")) < 2000)
+
+    def test_orphans_become_children_of_the_init_and_are_reaped(self):
+        lab("up", "1", "--no-daemons")
+        parent = on("h1", "setsid -f sleep 0.2; sleep 0.1; ps -o ppid= -C sleep | sort -u")
+        self.assertIn("1", parent.split())
+        time.sleep(0.5)
+        self.assertEqual(on("h1", "ps -eo stat= | grep -c Z || true"), "0")
+
+    def test_hosts_reach_each_other_until_one_is_cut_off(self):
+        lab("up", "2", "--no-daemons")
+        listen = "import socket; s = socket.create_server(('', 9)); s.settimeout(8); s.accept()"
+        dial = "import socket; socket.create_connection(('h2', 9), timeout=1)"
+        server = subprocess.Popen([REPOSITORY / "deploy/lab", "exec", "h2", "python3", "-c", listen])
+        self.addCleanup(server.wait, 10)
+        time.sleep(0.5)
+        lab("cut", "h2")
+        self.assertNotEqual(lab("exec", "h1", "python3", "-c", dial, check=False).returncode, 0)
+        lab("join", "h2")
+        deadline = time.monotonic() + 5
+        while lab("exec", "h1", "python3", "-c", dial, check=False).returncode and time.monotonic() < deadline:
+            pass
+        self.assertLess(time.monotonic(), deadline)
+
+    def test_a_link_carries_no_more_than_its_limit(self):
+        lab("up", "2", "--no-daemons", "--rate", "100")
+        server = subprocess.Popen(
+            [REPOSITORY / "deploy/lab", "exec", "h2", "python3", "-c",
+             "import socket\ns = socket.create_server(('', 9)); s.settimeout(8); c = s.accept()[0]\n"
+             "while c.recv(1 << 16): pass\nc.sendall(b'done')"])
+        self.addCleanup(server.wait, 15)
+        time.sleep(0.5)
+        seconds = on("h1", "python3 -c \"import socket, time; t = time.time(); s = socket.create_connection(('h2', 9)); "
+                     "s.sendall(bytes(6 << 20)); s.shutdown(1); s.recv(4); print(time.time() - t)\"")
+        self.assertGreater(float(seconds), (6 << 20) * 8 / 100e6 * 0.8)
+
+    def test_a_second_up_is_refused(self):
+        lab("up", "1", "--no-daemons")
+        self.assertIn("is up", lab("up", "1", "--no-daemons", check=False).stderr)
+
+    def test_down_leaves_nothing(self):
+        lab("up", "3", "--no-daemons")
+        on("h1", "(setsid -f sleep 1000; unshare --mount --pid --fork sleep 1000 &) > /dev/null 2>&1")
+        lab("down")
+        self.assert_nothing_is_left()
+        lab("down")
+        self.assert_nothing_is_left()
+
+    def test_down_leaves_nothing_after_a_crash(self):
+        lab("up", "2", "--no-daemons")
+        on("h1", "setsid -f sleep 1000 > /dev/null 2>&1")
+        frozen = Lab.load(NAME).cgroup("h1") / "held"
+        frozen.mkdir()
+        (frozen / "cgroup.freeze").write_text("1")
+        on("h1", f"sh -c 'echo $$ > {frozen}/cgroup.procs; exec sleep 1000' > /dev/null 2>&1 & sleep 0.2")
+        os.kill(Lab.load(NAME).hosts["h2"].pid, signal.SIGKILL)
+        Path("/run", NAME, "lab.json").unlink()
+        lab("down")
+        self.assert_nothing_is_left()
+
+    def test_a_failed_up_leaves_nothing(self):
+        link = Path("/run", NAME)
+        link.symlink_to("/nonexistent")
+        try:
+            self.assertNotEqual(lab("up", "1", "--no-daemons", check=False).returncode, 0)
+        finally:
+            link.unlink(missing_ok=True)
+        self.assert_nothing_is_left()
+
+
+if __name__ == "__main__":
+    unittest.main()
