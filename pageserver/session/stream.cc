@@ -108,13 +108,21 @@ awaitable<void> Stream::tell(AnswerKind kind, Reason reason) {
   co_await net::within(answer_limit, "tell the client what is stored", std::move(writing));
 }
 
+// Closing with bytes unread would reset the connection, and the client might never see the answer.
+awaitable<void> Stream::tell_and_linger(Reason reason) {
+  co_await tell(AnswerKind::failed, reason);
+  co_await connection_.shutdown();
+  std::vector<std::byte> discarded(64 * 1024);
+  while (co_await connection_.read_some(discarded) > 0) {
+  }
+}
+
 // The client deserves a reason; when it cannot be told, it will see the connection end.
 awaitable<void> Stream::complain(Errc code) {
   if (stopped_ || code == Errc::peer_lost) co_return;
   try {
-    awaitable<void> telling = tell(AnswerKind::failed, reason_of(code));
+    awaitable<void> telling = tell_and_linger(reason_of(code));
     co_await net::within(complaint_limit, std::move(telling));
-    co_await connection_.shutdown();
   } catch (...) {
     co_return;
   }

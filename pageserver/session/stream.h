@@ -41,6 +41,7 @@ class Stream : public std::enable_shared_from_this<Stream> {
   net::awaitable<void> store(std::span<const std::byte> bytes, bool drained);
   net::awaitable<void> report();
   net::awaitable<void> tell(pagewire::AnswerKind kind, pagewire::Reason reason);
+  net::awaitable<void> tell_and_linger(pagewire::Reason reason);
   net::awaitable<void> complain(Errc code);
   void end(std::exception_ptr problem);
 

@@ -1,0 +1,199 @@
+#include "agent/transfer/page_client.h"
+
+#include "agent/transfer/in_flight.h"
+#include "common/base/fault.h"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include <algorithm>
+#include <cstring>
+
+namespace godwit::transfer {
+
+using namespace pagewire;
+using net::awaitable;
+
+namespace {
+
+constexpr std::size_t manifest_batch = 64 * 1024;
+
+UniqueFd duplicate(int fd) { return UniqueFd(check(::fcntl(fd, F_DUPFD_CLOEXEC, 0), "duplicate a descriptor")); }
+
+}  // namespace
+
+struct PageClient::State {
+  Ring ring;
+  Events events;
+  net::asio::posix::stream_descriptor data;  // readable: the engine has put something into the ring
+  std::vector<std::unique_ptr<PageStream>> streams;
+  std::vector<std::uint64_t> ends;           // of the streams' spool files, as far as handed out
+  InFlight unwritten, unstored;
+  RateLimit rate;
+  Clock::time_point free_at{};               // when the rate limit lets the next frame go
+  std::string manifest;
+  Counters counters;
+  bool ended = false, idle = false;
+  net::Signal changed;
+
+  State(net::Executor executor, RingFds fds, Events ev, const Options& o)
+      : ring(std::move(fds)), events(std::move(ev)), data(executor, duplicate(ring.data_fd()).release()),
+        ends(o.streams), unwritten(o.streams), unstored(o.streams), rate(o.rate_limit, Clock::now()), changed(executor) {}
+
+  void end() {
+    ended = true;
+    boost::system::error_code ignored;
+    data.close(ignored);
+    changed.notify();
+  }
+  void fail(Error error) {
+    if (ended) return;
+    end();
+    events.failed(std::move(error));
+  }
+  void written(std::uint32_t stream, std::uint64_t sequence) {
+    unwritten.done(stream, sequence);
+    while (unwritten.take_first()) ring.release();
+  }
+  void stored(std::uint32_t stream, std::uint64_t sequence) {
+    if (ended) return;
+    if (!unstored.done(stream, sequence)) return fail(Error(Errc::protocol, "the page server has stored what was not sent"));
+    const std::uint64_t before = counters.stored_sequence;
+    while (const auto first = unstored.take_first()) counters.stored_sequence = *first;
+    if (counters.stored_sequence != before) events.stored(counters.stored_sequence);
+  }
+};
+
+namespace {
+
+using Shared = std::shared_ptr<PageClient::State>;
+
+std::uint32_t least_loaded(const Shared& s) {
+  std::uint32_t best = 0;
+  for (std::uint32_t i = 1; i < s->streams.size(); ++i)
+    if (s->streams[i]->queued_bytes() < s->streams[best]->queued_bytes()) best = i;
+  return best;
+}
+
+void send(const Shared& s, std::span<const std::byte> record) {
+  FrameHeader header = parse_header(record);
+  if (frame_length(header) != record.size())
+    fail(Errc::protocol, "frame {} of {} bytes in a record of {}", header.sequence, frame_length(header), record.size());
+  if (header.sequence <= s->counters.sent_sequence)
+    fail(Errc::protocol, "the engine emits frame {} after frame {}", header.sequence, s->counters.sent_sequence);
+  const std::uint32_t stream = header.stream = least_loaded(s);
+  const std::uint64_t offset = s->ends[stream];
+  s->ends[stream] = next_offset(offset + header.payload_length);
+  s->unwritten.add(stream, header.sequence);
+  s->unstored.add(stream, header.sequence);
+  append_manifest(s->manifest, header, record.subspan(sizeof header, trailer_length(header)), offset);
+  s->streams[stream]->send(header, record.subspan(sizeof header));
+  ++s->counters.frames;
+  s->counters.payload_bytes += header.payload_length;
+  s->counters.sent_sequence = header.sequence;
+}
+
+awaitable<void> flush_manifest(Shared s) {
+  if (s->manifest.empty()) co_return;
+  std::string entries = std::move(s->manifest);
+  s->manifest.clear();
+  co_await s->events.manifest(std::move(entries));
+}
+
+awaitable<void> wait_for_frames(Shared s) {
+  s->idle = true;
+  s->changed.notify();
+  std::ignore = co_await s->data.async_wait(net::asio::posix::stream_descriptor::wait_read,
+                                            net::asio::as_tuple(net::asio::use_awaitable));
+  s->idle = false;
+  std::uint64_t count;
+  if (!s->ended) std::ignore = ::read(s->data.native_handle(), &count, sizeof count);
+}
+
+awaitable<void> pump(Shared s) {
+  while (!s->ended) {
+    const auto record = s->ring.next();
+    if (!record) {
+      co_await flush_manifest(s);
+      if (!s->ended) co_await wait_for_frames(s);
+      continue;
+    }
+    fault::point("agent.transfer.frame");
+    while (!s->ended && Clock::now() < s->free_at) co_await s->changed.wait_until(s->free_at);
+    if (s->ended) break;
+    send(s, *record);
+    s->free_at = s->rate.spend(record->size(), Clock::now());
+    if (s->manifest.size() >= manifest_batch) co_await flush_manifest(s);
+  }
+}
+
+PageStream::Events events_of(const Shared& s, std::uint32_t stream) {
+  const std::weak_ptr<PageClient::State> weak = s;
+  return {.written =
+              [weak, stream](std::uint64_t sequence) {
+                if (const Shared state = weak.lock()) state->written(stream, sequence);
+              },
+          .stored =
+              [weak, stream](std::uint64_t sequence, std::uint64_t) {
+                if (const Shared state = weak.lock()) state->stored(stream, sequence);
+              },
+          .failed =
+              [weak](Error error) {
+                if (const Shared state = weak.lock()) state->fail(std::move(error));
+              }};
+}
+
+}  // namespace
+
+awaitable<std::unique_ptr<PageClient>> PageClient::connect(Options options, RingFds ring, Events events) {
+  const net::Executor executor = co_await net::asio::this_coro::executor;
+  if (options.streams == 0 || options.streams > max_streams)
+    fail(Errc::invalid_argument, "{} page streams, at most {}", options.streams, max_streams);
+  const auto state = std::make_shared<State>(executor, std::move(ring), std::move(events), options);
+  auto client = std::make_unique<PageClient>(state);
+  const std::span token(reinterpret_cast<const std::uint8_t*>(options.token.data()), options.token.size());
+  for (std::uint32_t i = 0; i < options.streams; ++i) {
+    StreamTarget target{.address = options.server,
+                        .tls = options.tls,
+                        .node = options.node,
+                        .hello = make_hello(options.migration, token, i, options.streams)};
+    state->streams.push_back(std::make_unique<PageStream>(executor, events_of(state, i)));
+    co_await state->streams.back()->open(std::move(target));
+  }
+  net::spawn(executor, pump(state), [state](std::exception_ptr problem) {
+    if (problem) state->fail(net::to_error(problem));
+  });
+  co_return client;
+}
+
+PageClient::~PageClient() {
+  state_->end();
+  state_->streams.clear();
+}
+
+void PageClient::set_rate_limit(std::uint64_t bytes_per_second) {
+  state_->free_at = state_->rate.set(bytes_per_second, Clock::now());
+  state_->changed.notify();
+}
+
+PageClient::Counters PageClient::counters() const { return state_->counters; }
+
+namespace {
+
+awaitable<void> finish_all(Shared s, Clock::duration limit) {
+  const auto deadline = Clock::now() + limit;
+  while (!s->ended && !(s->idle && s->unwritten.empty()))
+    if (!co_await s->changed.wait_until(std::min(deadline, Clock::now() + std::chrono::milliseconds(5))) &&
+        Clock::now() >= deadline)
+      fail(Errc::timed_out, "not everything could be sent within {:.3g} s", std::chrono::duration<double>(limit).count());
+  if (s->ended) fail(Errc::peer_lost, "the page streams have failed");
+  for (auto& stream : s->streams) co_await stream->finish(deadline - Clock::now());
+  s->end();
+}
+
+}  // namespace
+
+awaitable<void> PageClient::finish(Clock::duration limit) { return finish_all(state_, limit); }
+
+}  // namespace godwit::transfer
