@@ -1,6 +1,6 @@
 #include "agent/jobs/engine_job.h"
 
-#include "agent/jobs/process.h"
+#include "agent/workload/process.h"
 #include "common/base/log.h"
 
 #include <csignal>
@@ -37,7 +37,7 @@ void EngineJob::start_engine(const EngineJobPlan& plan) {
   UniqueFd journal = open_file(plan.journal, O_RDWR | O_CREAT, 0600);
   auto [ours, theirs] = make_socketpair(AF_UNIX, SOCK_SEQPACKET);
   child_ = workload::spawn({.program = plan.program, .arguments = {"job", "--control-fd", "3"},
-                            .environment = own_environment(), .fds = {theirs.get()}, .cgroup = cgroup.dir()});
+                            .environment = workload::own_environment(), .fds = {theirs.get()}, .cgroup = cgroup.dir()});
   const std::weak_ptr<EngineJob> weak = weak_from_this();
   link_ = PacketLink::start(executor_, std::move(ours),
                             {.arrived =
@@ -127,7 +127,7 @@ void EngineJob::arrived(net::Packet packet) {
 // What it said before it ended counts: the socket is read to its end first. A restored task that kept the socket
 // would hold it open, so that wait has an end.
 net::awaitable<void> EngineJob::watch(UniqueFd pidfd) {
-  const std::string how = co_await process_ended(std::move(pidfd));
+  const std::string how = co_await workload::process_ended(std::move(pidfd));
   const auto deadline = Clock::now() + 1s;
   while (!socket_closed_ && Clock::now() < deadline) co_await changed_.wait_until(deadline);
   dead_ = true;

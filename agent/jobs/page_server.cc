@@ -1,6 +1,6 @@
 #include "agent/jobs/page_server.h"
 
-#include "agent/jobs/process.h"
+#include "agent/workload/process.h"
 #include "agent/workload/cgroup.h"
 #include "common/base/log.h"
 
@@ -39,7 +39,7 @@ void PageServer::start_process() {
   child_ = workload::spawn({.program = plan_.program,
                             .arguments = {"--control-fd", "3", "--listen", plan_.listen, "--certs", plan_.certs,
                                           "--user", plan_.user},
-                            .environment = own_environment(), .fds = {theirs.get()}, .cgroup = cgroup.dir()});
+                            .environment = workload::own_environment(), .fds = {theirs.get()}, .cgroup = cgroup.dir()});
   const std::weak_ptr<PageServer> weak = weak_from_this();
   link_ = PacketLink::start(executor_, std::move(ours), {.arrived = [weak](net::Packet packet) {
                               if (const auto server = weak.lock()) server->arrived(std::move(packet));
@@ -50,7 +50,7 @@ net::awaitable<void> PageServer::supervise() {
   Clock::duration pause = least_pause;
   for (;;) {
     const auto started = Clock::now();
-    const std::string how = co_await process_ended(duplicate(child_.pidfd.get()));
+    const std::string how = co_await workload::process_ended(duplicate(child_.pidfd.get()));
     link_->close();
     listening_.reset();
     end_sessions(Error(Errc::peer_lost, fmt::format("the page server {}", how)));

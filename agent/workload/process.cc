@@ -1,4 +1,4 @@
-#include "agent/jobs/process.h"
+#include "agent/workload/process.h"
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
@@ -7,9 +7,10 @@
 #include <array>
 #include <cstdlib>
 
+#include <poll.h>
 #include <sys/wait.h>
 
-namespace godwit::jobs {
+namespace godwit::workload {
 
 namespace asio = boost::asio;
 
@@ -25,6 +26,13 @@ net::awaitable<std::string> process_ended(UniqueFd pidfd) {
   co_return "ended";
 }
 
+bool wait_for_exit(int pidfd, std::chrono::milliseconds limit) {
+  pollfd ended{.fd = pidfd, .events = POLLIN, .revents = 0};
+  const int n = ::poll(&ended, 1, static_cast<int>(limit.count()));
+  if (n == 1) reap(pidfd);
+  return n == 1;
+}
+
 std::vector<std::string> own_environment() {
   std::vector<std::string> environment{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"};
   // The sanitizers' options matter in builds that are sanitized, and mean nothing in others.
@@ -34,4 +42,4 @@ std::vector<std::string> own_environment() {
   return environment;
 }
 
-}  // namespace godwit::jobs
+}  // namespace godwit::workload

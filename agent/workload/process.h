@@ -1,20 +1,21 @@
-// A program that the agent runs and watches: tells when it has ended, and how.
-// On the executor's thread.
+// Waiting for processes that the agent runs or only knows: tells when one has ended, and how.
 #pragma once
 
 #include "agent/workload/spawn.h"
 #include "common/net/async.h"
 
-#include <functional>
-#include <memory>
+#include <chrono>
 #include <string>
 
-namespace godwit::jobs {
+namespace godwit::workload {
 
 // Waits until the process behind `pidfd` has ended; reaps it when it is ours.
 net::awaitable<std::string> process_ended(UniqueFd pidfd);  // "exited with 3", "killed by signal 9", "ended"
 
+// The same by blocking, for a process that has just been killed. False: it is still there.
+bool wait_for_exit(int pidfd, std::chrono::milliseconds limit);
+
 // The environment of our own programs: nothing of the agent's but what is meant for them.
 std::vector<std::string> own_environment();
 
-}  // namespace godwit::jobs
+}  // namespace godwit::workload

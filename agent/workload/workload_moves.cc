@@ -1,0 +1,122 @@
+// What becomes of a workload: it ends by itself, arrives from another node, or leaves for one.
+#include "agent/workload/process.h"
+#include "agent/workload/workloads.h"
+#include "common/base/log.h"
+
+#include <csignal>
+#include <filesystem>
+
+namespace godwit::workload {
+namespace {
+
+namespace fs = std::filesystem;
+
+net::awaitable<void> after(std::shared_ptr<bool> alive, UniqueFd process, std::function<void()> then) {
+  co_await process_ended(std::move(process));
+  if (*alive) then();
+}
+
+}  // namespace
+
+// The init knows how the root task ended; without one, that it ended is all there is to know.
+void Workloads::watch(Entry& entry) {
+  const Saved& s = entry.saved;
+  entry.generation = next_generation_++;
+  UniqueFd process = s.init_pid() > 0 ? find_process(s.init_pid(), s.init_start_time())
+                                      : find_process(s.info().pid(), s.start_time());
+  if (!process) {
+    ended(entry);
+    return;
+  }
+  const auto then = [this, name = s.info().name(), generation = entry.generation] {
+    const auto found = entries_.find(name);
+    if (found != entries_.end() && found->second.generation == generation) ended(found->second);
+  };
+  net::spawn(executor_, "workload.watch", after(alive_, std::move(process), then));
+}
+
+void Workloads::ended(Entry& entry) {
+  if (entry.departing) return;
+  api::WorkloadInfo& info = *entry.saved.mutable_info();
+  info.set_state("exited");
+  info.set_exit_code(read_exit_code(path(info.name(), ".exit")));
+  log::info("workload.exited", {{"name", info.name()}, {"code", info.exit_code()}});
+  try {
+    save(entry);
+    Cgroup::destroy(plan_.cgroup + "/" + entry.saved.cgroup(), std::chrono::seconds(1));
+  } catch (const Error& e) {
+    log::warn("workload.exited", {{"name", info.name()}, {"message", e.message()}});
+  }
+  if (exited_) exited_(info);
+}
+
+UniqueFd Workloads::build(Saved saved, bool in_namespaces) {
+  const std::string name = saved.info().name();
+  check_workload_name(name);
+  check_free(name);
+  UniqueFd init_fd;
+  if (in_namespaces) {
+    Init init = start_waiting_init(init_place(name), GuestPid{saved.info().guest_pid()});
+    saved.set_init_pid(init.pid);
+    saved.set_init_start_time(init.start_time);
+    init_fd = std::move(init.pidfd);
+  }
+  saved.mutable_info()->set_state("building");
+  Entry& entry = entries_[name] = Entry{.saved = std::move(saved)};
+  try {
+    save(entry);
+  } catch (...) {
+    end_init(entry.saved);
+    entries_.erase(name);
+    throw;
+  }
+  return init_fd;
+}
+
+void Workloads::prepared(const std::string& name, pid_t root, std::uint64_t start_time) {
+  Entry& entry = entries_.at(name);
+  entry.saved.mutable_info()->set_pid(root);
+  entry.saved.mutable_info()->set_state("prepared");
+  entry.saved.set_start_time(start_time);
+  save(entry);
+}
+
+void Workloads::running(const std::string& name) {
+  Entry& entry = entries_.at(name);
+  entry.saved.mutable_info()->set_state("running");
+  save(entry);
+  if (const UniqueFd init = find_process(entry.saved.init_pid(), entry.saved.init_start_time())) {
+    send_signal(init.get(), SIGUSR1);  // the workload is complete: its end is the init's
+  }
+  watch(entry);
+}
+
+void Workloads::depart(const std::string& name) {
+  if (const auto found = entries_.find(name); found != entries_.end()) found->second.departing = true;
+}
+
+void Workloads::stay(const std::string& name) {
+  const auto found = entries_.find(name);
+  if (found == entries_.end() || !found->second.departing) return;
+  found->second.departing = false;
+  watch(found->second);
+}
+
+void Workloads::forget(const std::string& name, const std::string& cgroup) {
+  const auto found = entries_.find(name);
+  if (found == entries_.end() || found->second.saved.cgroup() != cgroup) return;
+  const Saved saved = found->second.saved;
+  entries_.erase(found);
+  end_init(saved);
+  fs::remove(path(name, ".workload"));
+  fs::remove(path(name, ".exit"));
+}
+
+void Workloads::end_init(const Saved& saved) const {
+  const UniqueFd init = find_process(saved.init_pid(), saved.init_start_time());
+  if (!init) return;
+  send_signal(init.get(), SIGKILL);
+  wait_for_exit(init.get(), std::chrono::seconds(5));
+}
+
+}  // namespace godwit::workload

@@ -1,0 +1,179 @@
+#include "agent/workload/workloads.h"
+
+#include "common/base/log.h"
+#include "common/proc/reader.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include <sys/random.h>
+
+namespace godwit::workload {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string random_id() {
+  std::uint32_t bits = 0;
+  check(::getrandom(&bits, sizeof bits, 0), "get random bytes");
+  return fmt::format("{:08x}", bits);
+}
+
+std::uint64_t unix_seconds() {
+  using namespace std::chrono;
+  return static_cast<std::uint64_t>(duration_cast<seconds>(system_clock::now().time_since_epoch()).count());
+}
+
+std::uint64_t resident_bytes(const Cgroup& cgroup) {
+  std::uint64_t sum = 0;
+  for (const pid_t pid : cgroup.pids()) {
+    try {
+      sum += proc::Reader(pid).status().rss_bytes;
+    } catch (const Error& e) {
+      if (e.errc() != Errc::target_gone) throw;
+    }
+  }
+  return sum;
+}
+
+}  // namespace
+
+void check_workload_name(const std::string& name) {
+  const auto fine = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '.'; };
+  if (name.empty() || name.size() > 63 || name.front() == '.' || !std::ranges::all_of(name, fine)) {
+    fail(Errc::invalid_argument, "'{}' is no name of a workload: up to 63 letters, digits, '-', '_', '.'", name);
+  }
+}
+
+Workloads::Workloads(net::Executor executor, WorkloadsPlan plan, std::function<void(api::WorkloadInfo)> exited)
+    : executor_(std::move(executor)), plan_(std::move(plan)), exited_(std::move(exited)),
+      inits_(Cgroup::create(plan_.cgroup + "/inits")) {
+  fs::create_directories(plan_.directory);
+}
+
+Workloads::~Workloads() { *alive_ = false; }
+
+InitPlace Workloads::init_place(const std::string& name) const {
+  return {.program = plan_.init, .cgroup = inits_.dir(), .exit_path = path(name, ".exit")};
+}
+
+void Workloads::load() {
+  constexpr std::string_view suffix = ".workload";
+  for (const auto& file : fs::directory_iterator(plan_.directory)) {
+    const std::string name = file.path().filename();
+    if (!name.ends_with(suffix)) continue;
+    Entry entry;
+    if (!entry.saved.ParseFromString(read_file(file.path(), 1 << 20))) {
+      log::error("workload.unreadable", {{"file", name}});
+      continue;
+    }
+    Entry& kept = entries_[entry.saved.info().name()] = std::move(entry);
+    const std::string& state = kept.saved.info().state();
+    if (state == "running" || state == "prepared") watch(kept);
+  }
+}
+
+void Workloads::check_free(const std::string& name) const {
+  const auto found = entries_.find(name);
+  if (found != entries_.end() && found->second.saved.info().state() != "exited") {
+    fail(Errc::already_exists, "there is a workload '{}' on this node", name);
+  }
+}
+
+api::WorkloadInfo Workloads::run(const api::RunWorkload& request) {
+  check_workload_name(request.name());
+  check_free(request.name());
+  RunPlan plan{.argv = {request.argv().begin(), request.argv().end()},
+               .environment = {request.environment().begin(), request.environment().end()},
+               .directory = request.directory().empty() ? "/" : request.directory(),
+               .output = request.output().empty() ? log_path(request.name()) : request.output(),
+               .uid = request.uid(), .gid = request.gid()};
+  const auto names_path = [](const std::string& e) { return e.starts_with("PATH="); };
+  if (std::ranges::none_of(plan.environment, names_path)) {
+    plan.environment.push_back("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+  }
+  const std::string id = random_id();
+  Entry entry{.saved = {}, .generation = 0};
+  entry.saved.set_cgroup(id + ".0.run");
+  const Cgroup copy = Cgroup::create(plan_.cgroup + "/" + entry.saved.cgroup());
+  Started started;
+  try {
+    started = start_workload(init_place(request.name()), copy, plan);
+  } catch (...) {
+    copy.remove();
+    throw;
+  }
+  api::WorkloadInfo& info = *entry.saved.mutable_info();
+  info.set_name(request.name());
+  info.set_id(id + ".0");
+  info.set_pid(started.root);
+  info.set_guest_pid(raw(started.guest));
+  info.set_state("running");
+  *info.mutable_argv() = request.argv();
+  info.set_started_unix(unix_seconds());
+  entry.saved.set_init_pid(started.init.pid);
+  entry.saved.set_init_start_time(started.init.start_time);
+  entry.saved.set_start_time(started.root > 0 ? start_time_of(started.root) : 0);
+  entry.saved.set_output(plan.output);
+  Entry& kept = entries_[request.name()] = std::move(entry);
+  save(kept);
+  watch(kept);
+  log::info("workload.started", {{"name", request.name()}, {"pid", started.root}});
+  return this->info(request.name());
+}
+
+void Workloads::kill(const std::string& name, int signal) {
+  const auto found = entries_.find(name);
+  if (found == entries_.end()) fail(Errc::not_found, "there is no workload '{}' on this node", name);
+  const Saved& saved = found->second.saved;
+  if (saved.info().state() == "exited") {
+    fs::remove(path(name, ".workload"));
+    entries_.erase(found);
+    return;
+  }
+  const UniqueFd root = find_process(saved.info().pid(), saved.start_time());
+  if (root) send_signal(root.get(), signal);
+}
+
+std::vector<api::WorkloadInfo> Workloads::list() const {
+  std::vector<api::WorkloadInfo> infos;
+  for (const auto& [name, entry] : entries_) {
+    if (entry.saved.info().state() != "building") infos.push_back(info(name));
+  }
+  return infos;
+}
+
+const Saved* Workloads::find(const std::string& name) const {
+  const auto found = entries_.find(name);
+  return found == entries_.end() ? nullptr : &found->second.saved;
+}
+
+const Saved* Workloads::find_by_pid(pid_t pid) const {
+  const std::string at = cgroup_of(pid, cgroup2_mount());
+  for (const auto& [name, entry] : entries_) {
+    const Saved& s = entry.saved;
+    if (s.info().state() == "running" && at.ends_with("/" + s.cgroup())) return &s;
+  }
+  return nullptr;
+}
+
+api::WorkloadInfo Workloads::info(const std::string& name) const {
+  const auto found = entries_.find(name);
+  if (found == entries_.end()) fail(Errc::not_found, "there is no workload '{}' on this node", name);
+  api::WorkloadInfo info = found->second.saved.info();
+  if (info.state() == "exited") return info;
+  if (const auto cgroup = Cgroup::open(plan_.cgroup + "/" + found->second.saved.cgroup())) {
+    info.set_resident_bytes(resident_bytes(*cgroup));
+    if (info.state() == "running" && cgroup->frozen()) info.set_state("frozen");
+  }
+  return info;
+}
+
+// Renamed into place: a file is the old one or the new one. Not synced: after a reboot there is no workload to find.
+void Workloads::save(const Entry& entry) const {
+  const std::string& name = entry.saved.info().name();
+  write_file(path(name, ".workload.new"), entry.saved.SerializeAsString());
+  fs::rename(path(name, ".workload.new"), path(name, ".workload"));
+}
+
+}  // namespace godwit::workload

@@ -1,0 +1,81 @@
+// The workloads of this node: starts them, finds them again after the agent's death, tells when one has ended.
+//
+// What is known of one is saved (atomically) before it matters; the copy itself is its cgroup and its init, which
+// belong to nobody. A workload that has ended stays listed until its name is used again. On the executor's thread;
+// synchronous. Errors: invalid_argument, already_exists, not_found, and what the kernel says.
+#pragma once
+
+#include "agent/workload/init.h"
+#include "agent/workload/workload.pb.h"
+#include "common/net/async.h"
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace godwit::workload {
+
+struct WorkloadsPlan {
+  std::string directory;  // <state>/workloads, made when missing
+  std::string cgroup;     // the agent's root
+  std::string init;       // godwit-init
+};
+
+class Workloads {
+ public:
+  Workloads(net::Executor executor, WorkloadsPlan plan, std::function<void(api::WorkloadInfo)> exited);
+  ~Workloads();
+
+  // Reads the files of a former life; what has ended meanwhile is reported.
+  void load();
+
+  api::WorkloadInfo run(const api::RunWorkload& request);
+  void kill(const std::string& name, int signal);
+
+  std::vector<api::WorkloadInfo> list() const;
+  const Saved* find(const std::string& name) const;
+  const Saved* find_by_pid(pid_t pid) const;  // by cgroup
+  api::WorkloadInfo info(const std::string& name) const;
+
+  // Destination: an init for a workload to come (none when `in_namespaces` is false), and its entry as "building".
+  // Returns the pidfd of the init.
+  UniqueFd build(Saved saved, bool in_namespaces);
+  void prepared(const std::string& name, pid_t root, std::uint64_t start_time);
+  void running(const std::string& name);
+
+  // Source: from here on its end is nobody's business but the migration's; then forgets it, with init and cgroup.
+  void depart(const std::string& name);
+  void stay(const std::string& name);  // the migration came to nothing
+  void forget(const std::string& name, const std::string& cgroup);  // only when it is this copy
+
+  std::string log_path(const std::string& name) const { return plan_.directory + "/" + name + ".log"; }
+
+ private:
+  struct Entry {
+    Saved saved;
+    bool departing = false;
+    std::uint64_t generation = 0;  // a watcher of an older one is ignored
+  };
+
+  void check_free(const std::string& name) const;
+  void save(const Entry& entry) const;
+  void watch(Entry& entry);
+  void ended(Entry& entry);
+  void end_init(const Saved& saved) const;
+  std::string path(const std::string& name, const char* suffix) const { return plan_.directory + "/" + name + suffix; }
+  InitPlace init_place(const std::string& name) const;
+
+  net::Executor executor_;
+  WorkloadsPlan plan_;
+  std::function<void(api::WorkloadInfo)> exited_;
+  Cgroup inits_;
+  std::map<std::string, Entry> entries_;
+  std::uint64_t next_generation_ = 1;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+void check_workload_name(const std::string& name);  // Errc::invalid_argument: it becomes part of paths
+
+}  // namespace godwit::workload

@@ -1,0 +1,138 @@
+#include "agent/workload/workloads.h"
+
+#include "agent/workload/process.h"
+#include "agent/workload/test_cgroup.h"
+
+#include <boost/asio/io_context.hpp>
+#include <gmock/gmock.h>
+
+#include <csignal>
+#include <filesystem>
+
+namespace godwit::workload {
+namespace {
+
+using testing::ElementsAre;
+
+class WorkloadsTest : public testing::Test {
+ protected:
+  WorkloadsTest() : root("workloads") {
+    char name[] = "/tmp/godwit-workloads-XXXXXX";
+    if (!::mkdtemp(name)) throw std::runtime_error("cannot make a directory");
+    directory = name;
+    restart();
+  }
+  ~WorkloadsTest() override {
+    workloads.reset();
+    std::filesystem::remove_all(directory);
+  }
+
+  void restart() {
+    workloads.reset();
+    exited.clear();
+    workloads = std::make_unique<Workloads>(
+        io.get_executor(), WorkloadsPlan{.directory = directory, .cgroup = root.path(), .init = GODWIT_INIT},
+        [this](api::WorkloadInfo info) { exited.push_back(info); });
+    workloads->load();
+  }
+  static api::RunWorkload shell(const std::string& script, const std::string& name = "job") {
+    api::RunWorkload request;
+    request.set_name(name);
+    for (const char* a : {"sh", "-c"}) request.add_argv(a);
+    request.add_argv(script);
+    return request;
+  }
+  void run_until_exited() {
+    const auto deadline = Clock::now() + std::chrono::seconds(10);
+    io.restart();
+    while (exited.empty() && Clock::now() < deadline) io.run_one_until(deadline);
+    ASSERT_EQ(exited.size(), 1u);
+  }
+  std::string state(const std::string& name) { return workloads->info(name).state(); }
+
+  boost::asio::io_context io;
+  TestCgroup root;
+  std::string directory;
+  std::unique_ptr<Workloads> workloads;
+  std::vector<api::WorkloadInfo> exited;
+};
+
+TEST_F(WorkloadsTest, run_and_report_their_end) {
+  const auto info = workloads->run(shell("echo hello; exit 3"));
+  EXPECT_EQ(info.guest_pid(), 2);
+  run_until_exited();
+  EXPECT_EQ(exited.front().exit_code(), 3);
+  EXPECT_EQ(state("job"), "exited");
+  EXPECT_EQ(read_file(workloads->log_path("job")), "hello\n");
+}
+
+TEST_F(WorkloadsTest, are_found_again_after_the_death_of_the_agent) {
+  const auto before = workloads->run(shell("exec sleep 60"));
+  restart();
+  const auto after = workloads->info("job");
+  EXPECT_EQ(after.pid(), before.pid());
+  EXPECT_EQ(after.id(), before.id());
+  EXPECT_EQ(after.state(), "running");
+  EXPECT_GT(after.resident_bytes(), 0u);
+  workloads->kill("job", SIGTERM);
+  run_until_exited();
+  EXPECT_EQ(exited.front().exit_code(), 128 + SIGTERM);
+}
+
+TEST_F(WorkloadsTest, that_ended_while_nobody_watched_are_reported) {
+  workloads->run(shell("sleep 0.1; exit 4"));
+  const UniqueFd init = find_process(workloads->find("job")->init_pid(), workloads->find("job")->init_start_time());
+  workloads.reset();
+  wait_for_exit(init.get(), std::chrono::seconds(10));
+  restart();
+  ASSERT_EQ(exited.size(), 1u);
+  EXPECT_EQ(exited.front().exit_code(), 4);
+}
+
+TEST_F(WorkloadsTest, have_names_of_their_own) {
+  workloads->run(shell("exec sleep 60"));
+  EXPECT_THROW(workloads->run(shell("true")), Error);
+  EXPECT_THROW(workloads->run(shell("true", "../job")), Error);
+  workloads->kill("job", SIGKILL);
+  run_until_exited();
+  exited.clear();
+  workloads->run(shell("exit 0"));
+  run_until_exited();
+}
+
+TEST_F(WorkloadsTest, are_known_by_any_of_their_processes) {
+  workloads->run(shell("sleep 60 & wait"));
+  const std::string cgroup = root.path() + "/" + workloads->find("job")->cgroup();
+  std::vector<pid_t> pids;
+  while (pids.size() < 2) pids = Cgroup::open(cgroup)->pids();
+  for (const pid_t pid : pids) EXPECT_EQ(workloads->find_by_pid(pid)->info().name(), "job");
+  EXPECT_EQ(workloads->find_by_pid(::getpid()), nullptr);
+}
+
+TEST_F(WorkloadsTest, leave_nothing_when_they_depart) {
+  workloads->run(shell("exec sleep 60"));
+  const std::string cgroup = workloads->find("job")->cgroup();
+  workloads->depart("job");
+  Cgroup::destroy(root.path() + "/" + cgroup, std::chrono::seconds(5));
+  workloads->forget("job", "another.1.src");
+  EXPECT_TRUE(workloads->find("job"));
+  workloads->forget("job", cgroup);
+  EXPECT_FALSE(workloads->find("job"));
+  EXPECT_TRUE(exited.empty());
+  EXPECT_FALSE(Cgroup::open(root.path() + "/inits")->populated());
+}
+
+TEST_F(WorkloadsTest, arrive_in_namespaces_that_wait_for_them) {
+  Saved saved;
+  saved.mutable_info()->set_name("job");
+  saved.mutable_info()->set_guest_pid(7);
+  saved.set_cgroup("m.1.dst");
+  EXPECT_TRUE(workloads->build(saved, true));
+  EXPECT_TRUE(workloads->list().empty());
+  EXPECT_TRUE(Cgroup::open(root.path() + "/inits")->populated());
+  workloads->forget("job", "m.1.dst");
+  EXPECT_FALSE(Cgroup::open(root.path() + "/inits")->populated());
+}
+
+}  // namespace
+}  // namespace godwit::workload
