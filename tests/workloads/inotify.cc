@@ -72,7 +72,7 @@ int main(int argc, char** argv) {
   got = read_all(fd);
   w.check(got == std::vector<Event>{{on_file, IN_MODIFY, ""}, {on_directory, IN_CREATE, "new"}, {on_directory, IN_DELETE, "new"}},
           "the watches saw:%s", describe(got).c_str());
-  got = read_all(second);
+  got = readable(second) ? read_all(second) : std::vector<Event>();
   w.check(got.size() == 1 && got[0].mask == IN_OPEN && got[0].name == "new", "the second instance saw:%s", describe(got).c_str());
   for (const int watch : {gap, second_gap}) {
     w.check(inotify_rm_watch(fd, watch) == -1 && errno == EINVAL, "the watch %d is back", watch);

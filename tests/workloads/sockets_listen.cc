@@ -182,7 +182,7 @@ int main(int argc, char** argv) {
     if (!w.check(poll(ready, 2, 3000) == 1, "%s sees no client", s.name)) continue;
     const int accepted = accept4(ready[0].revents != 0 ? ready[0].fd : ready[1].fd, nullptr, nullptr, SOCK_CLOEXEC);
     char got[4];
-    w.check(write(client, "ping", 4) == 4 && recv(accepted, got, 4, MSG_WAITALL) == 4 && std::memcmp(got, "ping", 4) == 0,
+    w.check(write(client, "ping", 4) == 4 && readable(accepted) && recv(accepted, got, 4, MSG_WAITALL) == 4 && std::memcmp(got, "ping", 4) == 0,
             "%s: the connection carries nothing", s.name);
     close(client);
     close(accepted);

@@ -6,7 +6,6 @@
 #include <cstring>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -49,9 +48,8 @@ int bound(int family, int flags = 0) {
 
 bool arrives(int from, int to, Address* address) {
   const ssize_t sent = address != nullptr ? sendto(from, "datagram", 8, 0, address->get(), address->size) : send(from, "datagram", 8, 0);
-  pollfd ready{to, POLLIN, 0};
   char got[16];
-  return sent == 8 && poll(&ready, 1, 3000) == 1 && recv(to, got, sizeof got, 0) == 8 && std::memcmp(got, "datagram", 8) == 0;
+  return sent == 8 && readable(to) && recv(to, got, sizeof got, 0) == 8 && std::memcmp(got, "datagram", 8) == 0;
 }
 
 int option(int fd, int level, int name) {

@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <cstring>
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -44,11 +43,10 @@ void serve(Workload& w, int listener, int type, const Name& name, const char* wh
   w.check(name.is_of(listener), "%s has another name", what);
   const int client = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
   w.check(connect(client, name.get(), name.size) == 0, "connecting to %s: %m", what);
-  pollfd ready{listener, POLLIN, 0};
-  if (!w.check(poll(&ready, 1, 2000) == 1, "%s sees no client", what)) return;
+  if (!w.check(readable(listener), "%s sees no client", what)) return;
   const int accepted = accept(listener, nullptr, nullptr);
   char got[4];
-  w.check(write(client, "ping", 4) == 4 && read(accepted, got, 4) == 4 && std::memcmp(got, "ping", 4) == 0, "%s: nothing arrives", what);
+  w.check(write(client, "ping", 4) == 4 && readable(accepted) && read(accepted, got, 4) == 4 && std::memcmp(got, "ping", 4) == 0, "%s: nothing arrives", what);
   close(client);
   close(accepted);
 }
@@ -111,7 +109,7 @@ int main(int argc, char** argv) {
   for (const auto& receiver : receivers) {
     w.check(receiver.name.is_of(receiver.fd), "%s has another name", receiver.what);
     char got[8];
-    w.check(sendto(hidden_datagrams, "datagram", 8, 0, receiver.name.get(), receiver.name.size) == 8 && read(receiver.fd, got, 8) == 8,
+    w.check(sendto(hidden_datagrams, "datagram", 8, 0, receiver.name.get(), receiver.name.size) == 8 && readable(receiver.fd) && read(receiver.fd, got, 8) == 8,
             "%s: nothing arrives: %m", receiver.what);
   }
   int passes = 0, sent_now = 0;

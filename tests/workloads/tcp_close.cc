@@ -32,14 +32,12 @@ Connection connect_to(int listener) {
 
 bool carries(const Connection& c) {
   char got[4];
-  pollfd ready{c.server, POLLIN, 0};
-  return write(c.client, "ping", 4) == 4 && poll(&ready, 1, 2000) == 1 && read(c.server, got, 4) == 4 && std::memcmp(got, "ping", 4) == 0;
+  return write(c.client, "ping", 4) == 4 && readable(c.server) && read(c.server, got, 4) == 4 && std::memcmp(got, "ping", 4) == 0;
 }
 
 // Reading and writing end at once, as on a connection whose peer is gone.
 void is_reset(Workload& w, int fd, const char* which) {
-  pollfd ready{fd, POLLIN, 0};
-  w.check(poll(&ready, 1, 2000) == 1, "%s: a reader would wait", which);
+  w.check(readable(fd), "%s: a reader would wait", which);
   char got[64];
   const ssize_t size = recv(fd, got, sizeof got, MSG_DONTWAIT);
   w.check(size == 0 || (size == -1 && (errno == ECONNRESET || errno == ENOTCONN || errno == EPIPE || errno == ETIMEDOUT)),

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <ctime>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -140,6 +141,11 @@ void pause_for(double seconds) {
   timespec left = to_timespec(seconds);
   while (nanosleep(&left, &left) != 0 && errno == EINTR) {
   }
+}
+
+bool readable(int fd) {
+  pollfd asked{fd, POLLIN, 0};
+  return poll(&asked, 1, 2000) == 1;
 }
 
 void write_file(const std::string& path, const std::string& text) {

@@ -114,6 +114,9 @@ bool all_zero(const void* at, std::size_t bytes);
 char* map(std::size_t bytes, int extra_flags = 0);
 
 void pause_for(double seconds);
+
+// Whether something can be read from `fd` soon; a workload that has lost what it should read must not hang.
+bool readable(int fd);
 void write_file(const std::string& path, const std::string& text);
 std::string read_file(const std::string& path);  // empty when there is none
 
