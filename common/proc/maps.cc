@@ -108,7 +108,9 @@ std::vector<Vma> parse_maps(std::string_view text) {
   std::vector<Vma> vmas;
   while (const auto line = next_line(text)) {
     Vma vma = parse_vma(*line);
-    if (!vmas.empty() && vma.start < vmas.back().end) malformed("maps", *line);
+    // The text of a running process is read in pieces: a mapping that changes meanwhile may be shown twice. The later
+    // line is the truer one.
+    while (!vmas.empty() && vma.start < vmas.back().end) vmas.pop_back();
     vmas.push_back(std::move(vma));
   }
   return vmas;
@@ -138,7 +140,7 @@ std::vector<VmaUsage> parse_smaps(std::string_view text) {
       continue;
     }
     VmaUsage usage{.vma = parse_vma(*line)};
-    if (!all.empty() && usage.vma.start < all.back().vma.end) malformed("smaps", *line);
+    while (!all.empty() && usage.vma.start < all.back().vma.end) all.pop_back();
     all.push_back(std::move(usage));
   }
   return all;

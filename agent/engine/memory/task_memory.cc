@@ -21,14 +21,19 @@ TaskMemory::TaskMemory(pid_t pid, pid_t guest_pid, UniqueFd userfaultfd, resourc
       tracker_(pid, std::move(userfaultfd)),
       memory_(open_file(fmt::format("/proc/{}/mem", pid), O_RDONLY)) {}
 
-void TaskMemory::look() { flags_.learn(proc::parse_smaps(read_file(fmt::format("/proc/{}/smaps", pid_)))); }
+std::vector<proc::Vma> TaskMemory::look_again() {
+  const std::vector<proc::VmaUsage> usage = proc::parse_smaps(read_file(fmt::format("/proc/{}/smaps", pid_)));
+  flags_.learn(usage);
+  std::vector<proc::Vma> maps;
+  for (const proc::VmaUsage& u : usage) maps.push_back(u.vma);
+  return maps;
+}
+
+void TaskMemory::look() { look_again(); }
 
 void TaskMemory::read_layout(bool frozen) {
-  if (!frozen) look();
-  maps_ = read_maps(pid_);
+  maps_ = frozen ? read_maps(pid_) : look_again();
   if (frozen && !flags_.covers(maps_)) look();
-  // A running task may have changed its mappings between the two reads: what has no flags yet comes with the next round.
-  if (!frozen) std::erase_if(maps_, [&](const proc::Vma& vma) { return !flags_.find(vma); });
   for (const proc::Vma& vma : maps_)
     if (const auto reason = refuse_vma(vma, *flags_.find(vma)))
       throw Error(Errc::refused, fmt::format("memory at {:#x} ({}): {}", vma.start, vma.name, *reason),

@@ -48,6 +48,7 @@ class TaskMemory {
   void owe_unacknowledged();
 
  private:
+  std::vector<proc::Vma> look_again();  // smaps: mappings with their flags, both from one read
   void read_layout(bool frozen);
   void emit_layout(PageSink& sink) const;
   void find_segments();

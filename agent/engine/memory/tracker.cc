@@ -120,11 +120,13 @@ void Tracker::scan_sparse(const proc::Vma& vma, Kind kind, PageEmitter& emitter,
   if (!scanner_.scan({.start = vma.start, .end = vma.end, .protect = true, .all_of = page_written, .any_of = there}, regions_))
     return scan_new(vma, kind, emitter, count);
   for (const PageRegion& r : regions_) sort_region(r, kind, emitter, count);
-  if (frozen && sent.intersects(vma.start, vma.end)) drop_vanished(vma, kind, emitter);
+  if (frozen && sent.intersects(vma.start, vma.end)) drop_vanished(vma, kind, emitter, sent);
 }
 
-// MADV_DONTNEED leaves no trace that a sparse or file scan would report: compare what is there with what was sent.
-void Tracker::drop_vanished(const proc::Vma& vma, Kind kind, PageEmitter& emitter) {
+// MADV_DONTNEED leaves no trace that a sparse or file scan would report: compare what is there with what was sent. In a file
+// mapping it leaves a marker, which looks like a page that is swapped out: such pages are sent again, by reading them.
+void Tracker::drop_vanished(const proc::Vma& vma, Kind kind, PageEmitter& emitter, const PageSet& sent) {
+  emitter.flush();  // frames are ascending; these pages lie among those just added
   std::vector<PageRegion> present;
   scanner_.scan({.start = vma.start, .end = vma.end, .any_of = there}, present);
   std::uint64_t at = vma.start;
@@ -133,13 +135,36 @@ void Tracker::drop_vanished(const proc::Vma& vma, Kind kind, PageEmitter& emitte
     if (!ours) continue;
     emitter.drop(at, r.start);
     at = r.end;
+    if (kind != Kind::file || (r.categories & page_present)) continue;
+    for (const pagewire::Run& run : sent.runs(r.start, r.end)) emitter.add(run.address, run.address + run.pages * page_size, true);
   }
   emitter.drop(at, vma.end);
+}
+
+// Ranges that the last scan did not see (a mapping that grew, or that a torn read of maps left out): whatever is there may be
+// unknown to the receiver although nobody wrote it since.
+void Tracker::scan_unseen(const proc::Vma& vma, Kind kind, PageEmitter& emitter, ScanCount& count) {
+  std::uint64_t at = vma.start;
+  const auto all_there = [&](std::uint64_t start, std::uint64_t end) {
+    if (start >= end) return;
+    emitter.flush();  // frames are ascending; these pages lie among those just added
+    std::vector<PageRegion> present;
+    scanner_.scan({.start = start, .end = end, .any_of = there}, present);
+    for (const PageRegion& r : present) sort_region(r, kind, emitter, count);
+  };
+  auto seen = seen_.upper_bound(vma.start);
+  if (seen != seen_.begin()) --seen;
+  for (; seen != seen_.end() && seen->first < vma.end; ++seen) {
+    all_there(at, std::min(seen->first, vma.end));
+    at = std::max(at, seen->second);
+  }
+  all_there(at, vma.end);
 }
 
 ScanCount Tracker::scan(const std::vector<proc::Vma>& maps, PageEmitter& emitter, const PageSet& sent, bool frozen) {
   ScanCount count;
   std::map<std::uint64_t, Known> before = std::exchange(known_, {});
+  std::map<std::uint64_t, std::uint64_t> seen;
   std::uint64_t at = 0;
   for (const proc::Vma& vma : maps) {
     emitter.drop(at, vma.start);  // unmapped since it was sent
@@ -149,20 +174,23 @@ ScanCount Tracker::scan(const std::vector<proc::Vma>& maps, PageEmitter& emitter
       emitter.drop(vma.start, vma.end);
       continue;
     }
-    const auto old = before.find(vma.start);
-    const bool same = old != before.end() && old->second.end == vma.end;
+    seen[vma.start] = vma.end;
     if (!userfaultfd_ || before.empty()) {
       scan_new(vma, kind, emitter, count);
-    } else {
-      // A VMA that was split, merged or grew is tracked in all its parts or says EPERM; only how to look is decided anew.
-      const bool dense = kind == Kind::anonymous && (same ? old->second.dense : vma.size() <= always_dense);
-      known_[vma.start] = {vma.end, dense};
-      if (dense) scan_dense(vma, kind, emitter, count);
-      else scan_sparse(vma, kind, emitter, sent, count, frozen);
+      continue;
     }
+    const auto old = before.find(vma.start);
+    const bool same = old != before.end() && old->second.end == vma.end;
+    // A VMA that was split, merged or grew is tracked in all its parts or says EPERM; only how to look is decided anew.
+    const bool dense = kind == Kind::anonymous && (same ? old->second.dense : vma.size() <= always_dense);
+    known_[vma.start] = {vma.end, dense};
+    if (dense) scan_dense(vma, kind, emitter, count);
+    else scan_sparse(vma, kind, emitter, sent, count, frozen);
+    if (!same) scan_unseen(vma, kind, emitter, count);
   }
   emitter.drop(at, ~0ull);
   emitter.flush();
+  seen_ = std::move(seen);
   return count;
 }
 

@@ -58,7 +58,8 @@ class Tracker {
   void scan_dense(const proc::Vma& vma, Kind kind, PageEmitter& emitter, ScanCount& count);
   void scan_sparse(const proc::Vma& vma, Kind kind, PageEmitter& emitter, const PageSet& sent, ScanCount& count,
                    bool frozen);
-  void drop_vanished(const proc::Vma& vma, Kind kind, PageEmitter& emitter);
+  void scan_unseen(const proc::Vma& vma, Kind kind, PageEmitter& emitter, ScanCount& count);
+  void drop_vanished(const proc::Vma& vma, Kind kind, PageEmitter& emitter, const PageSet& sent);
   void sort_region(const PageRegion& region, Kind kind, PageEmitter& emitter, ScanCount& count);
 
   pid_t pid_;
@@ -66,6 +67,7 @@ class Tracker {
   UniqueFd pagemap_;
   PagemapScanner scanner_;
   std::map<std::uint64_t, Known> known_;  // by start
+  std::map<std::uint64_t, std::uint64_t> seen_;  // private mappings of the last scan, start -> end
   PageSet guards_;
   std::vector<PageRegion> regions_;  // reused
 };
