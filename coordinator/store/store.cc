@@ -52,7 +52,8 @@ Store::Store(const std::string& path) {
   doing("open", [&] {
     db_ = std::make_unique<SQLite::Database>(path, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE, busy_timeout_ms);
     db_->exec("PRAGMA journal_mode = WAL");
-    db_->exec("PRAGMA synchronous = FULL");
+    // In WAL mode NORMAL syncs at checkpoints only; a crash of the machine costs the tail of the log, never its order.
+    db_->exec("PRAGMA synchronous = NORMAL");
     db_->exec("PRAGMA foreign_keys = ON");
     // A checkpoint fsyncs; left to itself it would run inside somebody's pause.
     db_->exec("PRAGMA wal_autocheckpoint = 0");
@@ -69,7 +70,25 @@ Store::Store(const std::string& path) {
 
 Store::~Store() { checkpoint(); }
 
+// Commits made in this scope are synced, and with them all that were made before.
+class Store::Durable {
+ public:
+  explicit Durable(Store& store) : store_(store), on_(!store.pausing()) {
+    if (on_) doing("sync", [&] { store_.db_->exec("PRAGMA synchronous = FULL"); });
+  }
+  ~Durable() {
+    if (on_ && store_.db_->tryExec("PRAGMA synchronous = NORMAL") != SQLite::OK) log::error("journal.sync_mode_stays");
+  }
+  Durable(const Durable&) = delete;
+  Durable& operator=(const Durable&) = delete;
+
+ private:
+  Store& store_;
+  bool on_;
+};
+
 void Store::add(const Migration& m) {
+  const Durable durable(*this);
   doing("add migration", [&] {
     SQLite::Statement exists(*db_, "SELECT 1 FROM migrations WHERE id = ?");
     exists.bind(1, m.id);
@@ -102,6 +121,7 @@ void Store::set_prediction(const std::string& id, std::int64_t predicted_downtim
 }
 
 void Store::finish(const Migration& m) {
+  const Durable durable(*this);
   doing("finish migration", [&] {
     SQLite::Transaction change(*db_);
     const std::string outcome(m.outcome ? name(*m.outcome) : "unknown");
@@ -212,6 +232,7 @@ std::vector<StoredEvent> Store::events(const std::string& migration, std::int64_
 }
 
 std::uint64_t Store::next_epoch(const std::string& workload, std::uint64_t at_least) {
+  const Durable durable(*this);
   return doing("next epoch", [&] {
     SQLite::Statement row(*db_, "INSERT INTO epochs (workload, highest) VALUES (?1, ?2 + 1) ON CONFLICT (workload)"
                                 " DO UPDATE SET highest = max(highest, ?2) + 1 RETURNING highest");
@@ -252,19 +273,10 @@ void Store::checkpoint() noexcept {
   }
 }
 
-// In WAL mode a lost tail of the log is all that synchronous=OFF can cost, as long as no checkpoint runs meanwhile.
-Store::Pause::Pause(Store& store) : store_(store) {
-  if (store_.pauses_++ == 0) doing("begin pause", [&] { store_.db_->exec("PRAGMA synchronous = OFF"); });
-}
+Store::Pause::Pause(Store& store) : store_(store) { store_.pauses_++; }
 
 Store::Pause::~Pause() {
-  if (--store_.pauses_ > 0) return;
-  try {
-    store_.db_->exec("PRAGMA synchronous = FULL");
-    store_.checkpoint();
-  } catch (const SQLite::Exception& e) {
-    log::error("journal.pause_failed", {{"error", e.what()}});
-  }
+  if (--store_.pauses_ == 0) store_.checkpoint();
 }
 
 }  // namespace godwit::coordinator

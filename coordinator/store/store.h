@@ -1,8 +1,9 @@
 // The coordinator's journal: SQLite, in WAL mode, one connection, one thread. Every step is written here before it is
 // acted on. It matters for progress and for people, never for safety: losing it loses no workload.
 //
-// A write is durable when the call returns, except while a Pause lives: a workload stands still then, and no fsync may
-// stand in its way. What was written meanwhile becomes durable when the last Pause ends.
+// Every write survives a crash of this process. Ids, epochs and outcomes are on disk (fsync) when the call returns; the
+// steps between follow with the next of these, so that a workload does not dirty memory while the journal is synced.
+// While a Pause lives a workload stands still, and nothing is synced at all; the end of the last Pause makes up for it.
 //
 // Failures are Errors: internal (SQLite's own words), not_found, already_exists.
 #pragma once
@@ -84,6 +85,7 @@ class Store {
   void checkpoint() noexcept;  // folds the log into the database; does nothing while a Pause lives
 
  private:
+  class Durable;
   Migration read(const std::string& id) const;
 
   std::unique_ptr<SQLite::Database> db_;

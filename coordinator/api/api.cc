@@ -1,0 +1,257 @@
+#include "coordinator/api/api.h"
+
+#include "common/base/log.h"
+#include "coordinator/json_reader.h"
+#include "coordinator/migration/json.h"
+
+#include <charconv>
+#include <vector>
+
+namespace godwit::coordinator {
+namespace {
+
+using net::awaitable;
+using net::HttpResponse;
+using nlohmann::json;
+using namespace std::chrono_literals;
+
+constexpr std::size_t largest_body = 256 * 1024;  // a command line and an environment
+constexpr auto run_limit = 30s;
+constexpr auto kill_limit = 30s;
+constexpr auto heartbeat = 10s;  // a watcher that hears nothing for longer takes the stream for dead
+constexpr unsigned longest_history = 1000;
+
+HttpResponse answer(const json& body, unsigned status = 200) {
+  return {.status = status, .body = body.dump(-1, ' ', false, json::error_handler_t::replace) + "\n"};
+}
+
+json parse_body(const std::string& body) {
+  if (body.size() > largest_body)
+    fail(Errc::invalid_argument, "the request's body has {} bytes; at most {} are taken", body.size(), largest_body);
+  json parsed = json::parse(body, nullptr, false);
+  if (parsed.is_discarded()) fail(Errc::invalid_argument, "the request's body is no JSON");
+  return parsed;
+}
+
+std::vector<std::string_view> split(std::string_view path) {
+  std::vector<std::string_view> parts;
+  while (!path.empty()) {
+    path.remove_prefix(1);  // the slash
+    const std::size_t end = std::min(path.find('/'), path.size());
+    parts.push_back(path.substr(0, end));
+    path.remove_prefix(end);
+  }
+  return parts;
+}
+
+// The value of `key` in "a=1&b=2"; names and numbers only, so nothing is escaped.
+std::string parameter(const std::string& query, std::string_view key) {
+  std::string_view rest = query;
+  while (!rest.empty()) {
+    const std::string_view one = rest.substr(0, rest.find('&'));
+    rest.remove_prefix(std::min(rest.size(), one.size() + 1));
+    if (one.starts_with(key) && one.size() > key.size() && one[key.size()] == '=') return std::string(one.substr(key.size() + 1));
+  }
+  return {};
+}
+
+std::int64_t number_parameter(const std::string& query, std::string_view key, std::int64_t otherwise, std::int64_t most) {
+  const std::string text = parameter(query, key);
+  if (text.empty()) return otherwise;
+  std::int64_t value = -1;
+  const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (ec != std::errc{} || end != text.data() + text.size() || value < 0 || value > most)
+    fail(Errc::invalid_argument, "'{}' must be a number from 0 to {}", key, most);
+  return value;
+}
+
+json to_json(const WorkloadView& w) {
+  return {{"name", w.info.name()},
+          {"node", w.node},
+          {"state", w.state},
+          {"id", w.info.id()},
+          {"pid", w.info.pid()},
+          {"guest_pid", w.info.guest_pid()},
+          {"resident_bytes", w.info.resident_bytes()},
+          {"argv", std::vector<std::string>(w.info.argv().begin(), w.info.argv().end())},
+          {"started_unix", w.info.started_unix()},
+          {"exit_code", w.state == "exited" ? json(w.info.exit_code()) : json()}};
+}
+
+std::string event_text(std::int64_t sequence, const std::string& kind, const json& body) {
+  const std::string data = body.dump(-1, ' ', false, json::error_handler_t::replace);
+  return sequence > 0 ? fmt::format("id: {}\nevent: {}\ndata: {}\n\n", sequence, kind, data)
+                      : fmt::format("event: {}\ndata: {}\n\n", kind, data);
+}
+
+}  // namespace
+
+awaitable<HttpResponse> Api::handle(net::HttpRequest request) {
+  if (request.peer.role != "operator" && request.peer.role != "coordinator")
+    throw Error(Errc::denied, fmt::format("{} may not use this API", net::to_string(request.peer)),
+                "use a certificate with spiffe://godwit/operator/NAME");
+  const std::size_t mark = std::min(request.target.find('?'), request.target.size());
+  const std::string path = request.target.substr(0, mark);
+  const std::string query = request.target.substr(std::min(mark + 1, request.target.size()));
+  const std::vector<std::string_view> parts = path.starts_with('/') ? split(path) : std::vector<std::string_view>{};
+  const bool get = request.method == "GET", post = request.method == "POST";
+
+  if (parts.size() >= 2 && parts[0] == "v1") {
+    if (parts[1] == "nodes" && parts.size() == 2 && get) co_return nodes();
+    if (parts[1] == "workloads" && parts.size() == 2 && get) co_return co_await workloads();
+    if (parts[1] == "workloads" && parts.size() == 2 && post) co_return co_await run_workload(std::move(request.body));
+    if (parts[1] == "workloads" && parts.size() == 4 && parts[3] == "kill" && post)
+      co_return co_await kill_workload(std::string(parts[2]), std::move(request.body));
+    if (parts[1] == "migrations" && parts.size() == 2 && get) co_return history(query);
+    if (parts[1] == "migrations" && parts.size() == 2 && post) co_return co_await migrate(std::move(request.body));
+    if (parts[1] == "migrations" && parts.size() == 3 && get) co_return migration(std::string(parts[2]));
+    if (parts[1] == "migrations" && parts.size() == 4 && parts[3] == "events" && get) co_return events(std::string(parts[2]), query);
+  }
+  fail(Errc::not_found, "there is no {} {}", request.method, path.substr(0, 200));
+}
+
+HttpResponse Api::nodes() const {
+  json list = json::array();
+  for (const auto& [name, n] : registry_.nodes())
+    list.push_back({{"name", name},
+                    {"state", n.up ? "up" : "lost"},
+                    {"address", n.channel ? n.channel->address() : ""},
+                    {"peer_address", n.info.peer_address()},
+                    {"pages_address", n.info.pages_address()},
+                    {"kernel", n.info.kernel()},
+                    {"cpus", n.info.cpus()},
+                    {"memory_total", n.info.memory_total()},
+                    {"memory_available", n.info.memory_available()},
+                    {"workloads", n.workloads.size()}});
+  return answer({{"nodes", list}});
+}
+
+// By value: nodes come and go while somebody is asked.
+std::vector<std::string> Api::nodes_up() const {
+  std::vector<std::string> up;
+  for (const auto& [name, n] : registry_.nodes())
+    if (n.up) up.push_back(name);
+  return up;
+}
+
+awaitable<HttpResponse> Api::workloads() {
+  for (const std::string& name : nodes_up()) co_await agents_.refresh(name);
+  json list = json::array();
+  for (const WorkloadView& w : registry_.workloads()) {
+    json one = to_json(w);
+    one["migration"] = driver_.active_for(w.info.name());
+    list.push_back(std::move(one));
+  }
+  co_return answer({{"workloads", list}});
+}
+
+awaitable<HttpResponse> Api::run_workload(std::string body) {
+  const json parsed = parse_body(body);
+  JsonReader in(parsed, "workload");
+  api::Envelope request;
+  api::RunWorkload& run = *request.mutable_run_workload();
+  const std::string node = in.text("node");
+  run.set_name(in.text("name"));
+  for (std::string& a : in.texts("argv", 4096)) run.add_argv(std::move(a));
+  for (std::string& e : in.texts("environment", 4096)) run.add_environment(std::move(e));
+  run.set_directory(in.text("directory", "/"));
+  run.set_output(in.text("output"));
+  run.set_uid(static_cast<std::uint32_t>(in.number("uid", 0, 0, 0xffff'fffe)));
+  run.set_gid(static_cast<std::uint32_t>(in.number("gid", 0, 0, 0xffff'fffe)));
+  in.end();
+  check_name("workload", run.name());
+  check_name("node", node);
+  if (run.argv().empty() || run.argv(0).empty()) fail(Errc::invalid_argument, "workload: 'argv' names no program");
+  for (const std::string& e : run.environment())
+    if (e.find('=') == std::string::npos || e.starts_with('=')) fail(Errc::invalid_argument, "workload: environment '{}' is not NAME=VALUE", e);
+  for (const WorkloadView& w : registry_.workloads())
+    if (w.info.name() == run.name() && w.state != "exited")
+      throw Error(Errc::already_exists, fmt::format("workload '{}' is {} on node '{}'", run.name(), w.state, w.node), "choose another name");
+
+  const std::shared_ptr<net::Channel> channel = registry_.channel(node);
+  const std::string name = run.name();
+  const api::Envelope reply = co_await channel->ask(std::move(request), run_limit);
+  if (!reply.has_workload()) fail(Errc::protocol, "node '{}' did not say what it started", node);
+  registry_.update(node, reply.workload());
+  log::info("workload.started", {{"workload", name}, {"node", node}, {"pid", reply.workload().pid()}});
+  const WorkloadView view{.node = node, .state = reply.workload().state(), .info = reply.workload()};
+  co_return answer(to_json(view), 201);
+}
+
+awaitable<HttpResponse> Api::kill_workload(std::string name, std::string body) {
+  const json parsed = body.empty() ? json::object() : parse_body(body);
+  JsonReader in(parsed, "kill");
+  const std::string from = in.text("node");
+  api::Envelope request;
+  request.mutable_kill_workload()->set_name(name);
+  request.mutable_kill_workload()->set_signal(static_cast<std::uint32_t>(in.number("signal", 15, 1, 64)));
+  in.end();
+  check_name("workload", name);
+  const WorkloadView found = registry_.find(name, from);
+  if (const std::string id = driver_.active_for(name); !id.empty())
+    throw Error(Errc::busy, fmt::format("workload '{}' is being migrated by {}", name, id), "wait for it to end");
+  const std::shared_ptr<net::Channel> channel = registry_.channel(found.node);
+  co_await channel->ask(std::move(request), kill_limit);
+  log::info("workload.killed", {{"workload", name}, {"node", found.node}});
+  co_await agents_.refresh(found.node);
+  co_return answer({{"name", name}, {"node", found.node}});
+}
+
+awaitable<HttpResponse> Api::migrate(std::string body) {
+  MigrationSpec spec = spec_from_json(parse_body(body));
+  // What the registry heard last may be seconds old: a workload that has just exited or just arrived.
+  for (const std::string& node : nodes_up()) co_await agents_.refresh(node);
+  const std::string id = driver_.start(std::move(spec));
+  co_return answer({{"migration", id}}, 202);
+}
+
+HttpResponse Api::history(const std::string& query) const {
+  const auto limit = static_cast<unsigned>(number_parameter(query, "limit", 50, longest_history));
+  const std::string workload = parameter(query, "workload");
+  if (!workload.empty()) check_name("workload", workload);
+  json list = json::array();
+  for (const Migration& m : store_.migrations(limit, workload)) list.push_back(coordinator::to_json(m));
+  return answer({{"migrations", list}});
+}
+
+HttpResponse Api::migration(const std::string& id) const {
+  const std::optional<Migration> m = store_.migration(id);
+  if (!m) throw Error(Errc::not_found, fmt::format("no migration '{}'", id.substr(0, 80)), "`godwit history` lists them");
+  return answer(coordinator::to_json(*m));
+}
+
+HttpResponse Api::events(const std::string& id, const std::string& query) {
+  const std::int64_t after = number_parameter(query, "after", 0, INT64_MAX);
+  migration(id);
+  HttpResponse response{.content_type = "text/event-stream"};
+  response.stream = [this, id, after](std::shared_ptr<net::HttpStream> stream) { return follow(id, after, std::move(stream)); };
+  return response;
+}
+
+// The journal is the queue: a slow watcher reads later, and nothing piles up.
+awaitable<void> Api::follow(std::string id, std::int64_t after, std::shared_ptr<net::HttpStream> stream) {
+  std::uint64_t seen_progress = 0;
+  for (;;) {
+    const std::shared_ptr<Run> run = driver_.find(id);
+    std::string text;
+    for (const StoredEvent& e : store_.events(id, after)) {
+      json body = e.body;
+      body["at_unix_ms"] = e.at_unix_ms;
+      text += event_text(e.sequence, e.kind, body);
+      after = e.sequence;
+    }
+    if (run && run->progress_version() > seen_progress) {
+      seen_progress = run->progress_version();
+      text += event_text(0, "progress", run->latest_progress());
+    }
+    if (!text.empty()) {
+      co_await stream->write(std::move(text));
+      continue;  // there may be news since
+    }
+    if (!run) co_return;
+    const Clock::time_point deadline = Clock::now() + heartbeat;
+    if (!co_await run->changed().wait_until(deadline)) co_await stream->write(": still here\n\n");
+  }
+}
+
+}  // namespace godwit::coordinator

@@ -1,0 +1,39 @@
+// The HTTPS API: docs/api.md says what each path takes and gives. Only operators (and the coordinator itself) may call.
+//
+// Errors are {"code", "message", "hint"} with a fitting status; codes are those of docs/errors.md.
+#pragma once
+
+#include "common/net/http.h"
+#include "coordinator/migration/driver.h"
+#include "coordinator/registry/registry.h"
+#include "coordinator/service/agents.h"
+#include "coordinator/store/store.h"
+
+namespace godwit::coordinator {
+
+class Api {
+ public:
+  Api(Store& store, Registry& registry, Driver& driver, AgentService& agents)
+      : store_(store), registry_(registry), driver_(driver), agents_(agents) {}
+
+  net::awaitable<net::HttpResponse> handle(net::HttpRequest request);
+
+ private:
+  net::HttpResponse nodes() const;
+  std::vector<std::string> nodes_up() const;
+  net::awaitable<net::HttpResponse> workloads();
+  net::awaitable<net::HttpResponse> run_workload(std::string body);
+  net::awaitable<net::HttpResponse> kill_workload(std::string name, std::string body);
+  net::awaitable<net::HttpResponse> migrate(std::string body);
+  net::HttpResponse history(const std::string& query) const;
+  net::HttpResponse migration(const std::string& id) const;
+  net::HttpResponse events(const std::string& id, const std::string& query);
+  net::awaitable<void> follow(std::string id, std::int64_t after, std::shared_ptr<net::HttpStream> stream);
+
+  Store& store_;
+  Registry& registry_;
+  Driver& driver_;
+  AgentService& agents_;
+};
+
+}  // namespace godwit::coordinator

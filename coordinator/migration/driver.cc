@@ -1,0 +1,154 @@
+#include "coordinator/migration/driver.h"
+
+#include "common/base/log.h"
+#include "coordinator/migration/json.h"
+
+#include <fmt/chrono.h>
+
+#include <algorithm>
+#include <charconv>
+#include <random>
+
+namespace godwit::coordinator {
+namespace {
+
+using std::chrono::nanoseconds;
+
+// Freezing, restoring and committing a process without its pages, before anything was measured here.
+constexpr nanoseconds default_overhead = std::chrono::milliseconds(30);
+constexpr unsigned remembered = 5;
+
+// Sorts by time, can be read out on the telephone, and is never given out twice (the journal would refuse it).
+std::string new_id(std::chrono::system_clock::time_point now) {
+  std::random_device random;
+  return fmt::format("{:%Y%m%d-%H%M%S}-{:06x}", fmt::gmtime(now), random() & 0xffffff);
+}
+
+// The epoch that the running copy was made in, out of "<id>.<epoch>"; 0 when it says none.
+std::uint64_t epoch_of(const std::string& copy) {
+  const auto dot = copy.rfind('.');
+  std::uint64_t epoch = 0;
+  if (dot != std::string::npos) std::from_chars(copy.data() + dot + 1, copy.data() + copy.size(), epoch);
+  return epoch;
+}
+
+std::string key_of(const MigrationSpec& spec) {
+  return spec.pid ? fmt::format("{}@{}", spec.pid, spec.source) : spec.workload;
+}
+
+}  // namespace
+
+Driver::Driver(net::Executor executor, Store& store, Registry& registry, Limits limits)
+    : executor_(std::move(executor)), store_(store), registry_(registry), limits_(limits) {}
+
+std::string Driver::active_for(const std::string& workload) const {
+  for (const auto& [id, run] : runs_)
+    if (run->migration().spec.workload == workload) return id;
+  // An unknown outcome blocks the next attempt: there may be two copies to tell apart.
+  for (const std::string& id : store_.not_terminal())
+    if (const auto m = store_.migration(id); m && m->spec.workload == workload) return id;
+  return {};
+}
+
+void Driver::check_admission(MigrationSpec& spec) const {
+  if (stopping_) fail(Errc::cancelled, "the coordinator is shutting down");
+  if (!spec.workload.empty()) {
+    registry_.node(spec.destination);
+    if (const std::string id = active_for(spec.workload); !id.empty())
+      throw Error(Errc::busy, fmt::format("workload '{}' is already being migrated by {}", spec.workload, id), "see `godwit history`");
+    const WorkloadView found = registry_.find(spec.workload, spec.source);
+    spec.source = found.node;
+    if (found.state != "running") fail(Errc::busy, "workload '{}' on '{}' is {}", spec.workload, found.node, found.state);
+  } else {
+    for (const auto& [id, run] : runs_)
+      if (run->migration().spec.pid == spec.pid && run->migration().spec.source == spec.source)
+        throw Error(Errc::busy, fmt::format("PID {} on '{}' is already being migrated by {}", spec.pid, spec.source, id), "see `godwit history`");
+  }
+  if (spec.source == spec.destination)
+    fail(Errc::invalid_argument, "source and destination are the same node '{}'", spec.source);
+  registry_.channel(spec.source);
+  registry_.channel(spec.destination);
+  if (spec.workload.empty()) return;
+  const auto& there = registry_.node(spec.destination).workloads;
+  if (const auto twin = there.find(spec.workload); twin != there.end() && twin->second.state() != "exited")
+    fail(Errc::already_exists, "node '{}' already has a workload '{}'", spec.destination, spec.workload);
+}
+
+std::string Driver::start(MigrationSpec spec) {
+  check_admission(spec);
+  const auto now = std::chrono::system_clock::now();
+  Migration m{.id = new_id(now), .spec = spec};
+  const auto& workloads = registry_.node(spec.source).workloads;
+  const auto running = workloads.find(spec.workload);
+  m.epoch = store_.next_epoch(key_of(spec), running == workloads.end() ? 0 : epoch_of(running->second.id()));
+  m.created_unix_ms = std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch()).count();
+  store_.add(m);
+  store_.append(m.id, "phase", {{"phase", name(m.phase)}, {"migration", m.id}, {"request", to_json(spec)}});
+  const std::string id = m.id;
+  log::info("migration.start", {{"migration", id}, {"workload", key_of(spec)}, {"from", spec.source}, {"to", spec.destination}});
+  launch(std::move(m));
+  return id;
+}
+
+void Driver::launch(Migration m) {
+  const std::string id = m.id, source = m.spec.source, destination = m.spec.destination;
+  const nanoseconds overhead = expected_overhead(m.spec.workload);
+  auto run = std::make_shared<Run>(executor_, store_, registry_, limits_, std::move(m), overhead);
+  runs_[id] = run;
+  net::spawn(executor_, run->drive(), [this, id, run](std::exception_ptr problem) {
+    if (problem) log::error("migration.driver_failed", {{"migration", id}, {"message", net::to_error(problem).message()}});
+    runs_.erase(id);
+    run->changed().notify();
+  });
+}
+
+void Driver::resume() {
+  for (const std::string& id : store_.not_terminal()) {
+    const std::optional<Migration> m = store_.migration(id);
+    log::info("migration.resume", {{"migration", id}, {"phase", name(m->phase)}});
+    launch(*m);
+  }
+}
+
+void Driver::node_returned(const std::string& node) {
+  if (stopping_) return;
+  for (const std::string& id : store_.not_terminal()) {
+    const std::optional<Migration> m = store_.migration(id);
+    if (runs_.contains(id) || m->phase != Phase::undecided) continue;
+    if (m->spec.source == node || m->spec.destination == node) launch(*m);
+  }
+}
+
+void Driver::progress(const std::string& node, const api::Progress& progress) {
+  if (const auto run = runs_.find(progress.id().migration()); run != runs_.end()) run->second->progress(node, progress);
+}
+
+std::shared_ptr<Run> Driver::find(const std::string& id) const {
+  const auto it = runs_.find(id);
+  return it == runs_.end() ? nullptr : it->second;
+}
+
+net::awaitable<void> Driver::stop(Clock::duration grace) {
+  stopping_ = true;
+  for (auto& [id, run] : runs_) run->stop();
+  const Clock::time_point deadline = Clock::now() + grace;
+  while (!runs_.empty() && Clock::now() < deadline) co_await net::sleep_for(std::chrono::milliseconds(20));
+}
+
+// What the pauses of this workload took beyond their pages. The least of the last few: a single hiccup must not make
+// the policy refuse for ever.
+nanoseconds Driver::expected_overhead(const std::string& workload) const {
+  std::optional<nanoseconds> least;
+  if (workload.empty()) return default_overhead;
+  for (const Migration& m : store_.migrations(remembered, workload)) {
+    if (m.outcome != Outcome::done || m.downtime_ns <= 0 || m.rounds.empty() || !m.rounds.back().final) continue;
+    const double rate = bandwidth(m.rounds);
+    const double pages_s = rate > 0 ? static_cast<double>(m.rounds.back().bytes) / rate : 0;
+    const nanoseconds overhead = nanoseconds(m.downtime_ns) -
+                                 std::chrono::duration_cast<nanoseconds>(std::chrono::duration<double>(pages_s));
+    least = std::min(least.value_or(overhead), std::max(overhead, nanoseconds(0)));
+  }
+  return least.value_or(default_overhead);
+}
+
+}  // namespace godwit::coordinator

@@ -1,0 +1,47 @@
+// All migrations: who may start, which are under way, what the journal says is not over. One thread.
+#pragma once
+
+#include "coordinator/migration/run.h"
+
+#include <map>
+#include <memory>
+#include <string>
+
+namespace godwit::coordinator {
+
+class Driver {
+ public:
+  Driver(net::Executor executor, Store& store, Registry& registry, Limits limits = {});
+
+  // Checks what can be known here, journals the migration and sets off. Returns its id. Errors: not_found, target_gone,
+  // invalid_argument, already_exists, busy, peer_lost, cancelled.
+  std::string start(MigrationSpec spec);
+
+  // Drives on what an earlier life of the coordinator left unfinished. Once, at the start.
+  void resume();
+
+  // A node has registered: outcomes that were unknown may be told now.
+  void node_returned(const std::string& node);
+
+  void progress(const std::string& node, const api::Progress& progress);
+
+  std::shared_ptr<Run> find(const std::string& id) const;  // null when it is not under way
+  std::string active_for(const std::string& workload) const;  // id of the unfinished migration; empty: none
+
+  // No new ones; those that have not frozen yet roll back; returns when all have settled, or after `grace`.
+  net::awaitable<void> stop(Clock::duration grace);
+
+ private:
+  void launch(Migration migration);
+  void check_admission(MigrationSpec& spec) const;
+  std::chrono::nanoseconds expected_overhead(const std::string& workload) const;
+
+  net::Executor executor_;
+  Store& store_;
+  Registry& registry_;
+  Limits limits_;
+  bool stopping_ = false;
+  std::map<std::string, std::shared_ptr<Run>> runs_;
+};
+
+}  // namespace godwit::coordinator

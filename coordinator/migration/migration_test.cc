@@ -1,0 +1,203 @@
+// Whole migrations between two fake agents over real TLS, undisturbed and with a fault at every step. Whatever happens,
+// exactly one copy may be alive, and the coordinator says which, or that it does not know.
+#include "coordinator/testing/cluster.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace godwit::coordinator {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using Body = FakeAgent::Body;
+using Env = api::Envelope;
+
+std::vector<Body> without_lists(const std::vector<Body>& asked) {
+  std::vector<Body> rest;
+  std::ranges::copy_if(asked, std::back_inserter(rest), [](Body b) { return b != Env::kListWorkloads; });
+  return rest;
+}
+
+bool alive_at_source(const Cluster& c) { return c.a.source == api::SOURCE_NONE || c.a.source == api::SOURCE_THAWED; }
+bool alive_at_destination(const Cluster& c) { return c.b.destination == api::DESTINATION_RESUMED; }
+
+void expect_one_copy_as_told(const Cluster& c, const Migration& m) {
+  EXPECT_NE(alive_at_source(c), alive_at_destination(c)) << c.a.source << " " << c.b.destination;
+  ASSERT_TRUE(m.outcome);
+  EXPECT_EQ(*m.outcome == Outcome::done, alive_at_destination(c)) << name(*m.outcome);
+}
+
+TEST(Migration, walks_through_all_steps_in_order_and_reports_what_was_measured) {
+  Cluster c;
+  const Migration m = c.migrate();
+  EXPECT_EQ(m.outcome, Outcome::done) << (m.reason ? m.reason->message : "");
+  EXPECT_THAT(without_lists(c.a.asked), ElementsAre(Env::kSurvey, Env::kConnect, Env::kRound, Env::kRound, Env::kFreeze,
+                                                    Env::kArm, Env::kKillSource));
+  EXPECT_THAT(without_lists(c.b.asked), ElementsAre(Env::kPrepare, Env::kFinish, Env::kCommit));
+  ASSERT_EQ(m.rounds.size(), 3u);
+  EXPECT_TRUE(m.rounds.back().final);
+  EXPECT_EQ(m.downtime_ns, 40'000'000);
+  EXPECT_GT(m.predicted_downtime_ns, 0);
+  EXPECT_EQ(m.epoch, 4u) << "above that of the running copy, run.3";
+  std::int64_t sum = 0;
+  for (const StepRecord& s : m.steps) sum += s.nanoseconds;
+  EXPECT_EQ(sum, m.downtime_ns);
+  EXPECT_FALSE(m.reason);
+  EXPECT_EQ(c.daemon.registry.find("redis").node, "b");
+  expect_one_copy_as_told(c, m);
+}
+
+TEST(Migration, learns_the_overhead_of_a_pause_from_the_last_one) {
+  Cluster c;
+  c.migrate();
+  c.a.destination = api::DESTINATION_NONE;
+  c.b.source = api::SOURCE_NONE;
+  MigrationSpec back;
+  back.workload = "redis";
+  back.destination = "a";
+  const Migration m = c.finish(c.daemon.driver.start(back));
+  EXPECT_EQ(m.outcome, Outcome::done) << (m.reason ? m.reason->message : "");
+  EXPECT_EQ(m.spec.source, "b");
+  // 40 ms were measured; the first prediction was made without knowing that.
+  EXPECT_NEAR(static_cast<double>(m.predicted_downtime_ns), 40e6, 1e6);
+}
+
+TEST(Migration, is_refused_by_a_survey_that_names_what_cannot_be_carried) {
+  Cluster c;
+  c.a.survey_refusals = {"fd 7: a raw socket", "an established TCP connection"};
+  const Migration m = c.migrate();
+  EXPECT_EQ(m.outcome, Outcome::refused);
+  EXPECT_THAT(m.reason->message, HasSubstr("fd 7: a raw socket; an established"));
+  EXPECT_EQ(without_lists(c.b.asked).size(), 0u) << "the destination never hears of it";
+  EXPECT_THAT(without_lists(c.a.asked), ElementsAre(Env::kSurvey, Env::kAbort));
+}
+
+TEST(Migration, gives_up_when_the_workload_writes_too_fast) {
+  Cluster c;
+  c.a.dirty_after = {900'000'000};
+  const Migration m = c.migrate();
+  EXPECT_EQ(m.outcome, Outcome::rolled_back);
+  EXPECT_THAT(m.reason->message, HasSubstr("writes faster"));
+  EXPECT_EQ(std::ranges::count(c.a.asked, Env::kFreeze), 0);
+  expect_one_copy_as_told(c, m);
+}
+
+TEST(Migration, ignores_duplicate_replies_and_stray_notices) {
+  Cluster c;
+  c.a.says_everything_twice = c.b.says_everything_twice = true;
+  const Migration m = c.migrate();
+  EXPECT_EQ(m.outcome, Outcome::done) << (m.reason ? m.reason->message : "");
+}
+
+TEST(Migration, reports_an_unknown_outcome_as_unknown_and_learns_it_when_the_node_returns) {
+  Cluster c;
+  c.b.always[Env::kCommit] = Fault::break_after;
+  c.b.reconnects = false;
+  c.a.peer = nullptr;  // the source cannot reach the destination either
+  const std::string id = c.daemon.driver.start(c.to_b());
+  const Migration m = c.finish(id);
+  EXPECT_EQ(m.outcome, Outcome::unknown);
+  EXPECT_EQ(m.phase, Phase::undecided);
+  EXPECT_TRUE(m.reason);
+  EXPECT_THROW(c.daemon.driver.start(c.to_b()), Error) << "the next attempt has to wait for the outcome of this one";
+
+  c.b.reconnects = true;
+  c.b.start();
+  c.until([&] { return c.store.migration(id)->phase == Phase::done; });
+  EXPECT_EQ(c.store.migration(id)->outcome, Outcome::done);
+  expect_one_copy_as_told(c, *c.store.migration(id));
+}
+
+TEST(Migration, does_not_take_the_silence_of_a_new_store_for_proof) {
+  Cluster c;
+  c.a.always[Env::kArm] = Fault::break_after;
+  const std::string id = c.daemon.driver.start(c.to_b());
+  c.until([&] { return c.a.source == api::SOURCE_ARMED; });
+  c.a.peer = nullptr;
+  c.a.source = api::SOURCE_NONE;
+  c.a.store_uuid = "another";
+  const Migration m = c.finish(id);
+  EXPECT_EQ(m.outcome, Outcome::unknown);
+}
+
+TEST(Migration, rolls_back_when_the_coordinator_is_asked_to_stop_before_the_freeze) {
+  Cluster c;
+  c.a.always[Env::kRound] = Fault::hang_before;
+  const std::string id = c.daemon.driver.start(c.to_b());
+  c.until([&] { return std::ranges::count(c.a.asked, Env::kRound) > 0; });
+  net::run_to_end(c.io, c.daemon.driver.stop(std::chrono::seconds(5)));
+  const Migration m = c.store.migration(id).value();
+  EXPECT_EQ(m.outcome, Outcome::rolled_back);
+  EXPECT_EQ(m.reason->code, Errc::cancelled);
+  EXPECT_THROW(c.daemon.driver.start(c.to_b()), Error);
+}
+
+TEST(Migration, that_a_restart_interrupted_is_rolled_back_or_followed_to_its_end) {
+  for (const Phase at : {Phase::precopy, Phase::freezing, Phase::finishing, Phase::arming, Phase::committing, Phase::killing, Phase::rolling_back, Phase::asking}) {
+    Cluster c;
+    Migration m{.id = "m1", .epoch = 1};
+    m.spec = c.to_b();
+    m.spec.source = "a";
+    c.store.add(m);
+    c.store.enter("m1", at);
+    // The records as they may be then; a killing that is journaled means that the destination had resumed.
+    c.a.source = at < Phase::freezing ? api::SOURCE_NONE : at < Phase::committing ? api::SOURCE_FROZEN : api::SOURCE_ARMED;
+    c.b.destination = at == Phase::killing ? api::DESTINATION_RESUMED : at < Phase::arming ? api::DESTINATION_BUILDING : api::DESTINATION_PREPARED;
+    if (at == Phase::rolling_back) c.a.source = api::SOURCE_FROZEN, c.b.destination = api::DESTINATION_BUILDING;
+    c.daemon.driver.resume();
+    const Migration ended = c.finish("m1");
+    EXPECT_TRUE(terminal(ended.phase)) << name(at) << " " << name(ended.phase);
+    expect_one_copy_as_told(c, ended);
+  }
+}
+
+struct Disturbance {
+  bool at_source;
+  Body step;
+  Fault fault;
+};
+
+class Disturbed : public testing::TestWithParam<Disturbance> {};
+
+TEST_P(Disturbed, leaves_exactly_one_copy_and_says_where) {
+  Cluster c;
+  (GetParam().at_source ? c.a : c.b).once[GetParam().step] = GetParam().fault;
+  const Migration m = c.migrate();
+  expect_one_copy_as_told(c, m);
+  EXPECT_TRUE(terminal(m.phase)) << name(m.phase);
+  if (m.outcome != Outcome::done) {
+    EXPECT_TRUE(m.reason);
+    EXPECT_FALSE(m.reason->message.empty());
+  }
+  EXPECT_FALSE(c.store.pausing());
+  // Nothing stands in the way of the next attempt.
+  if (m.outcome == Outcome::done) return;
+  c.until([&] { return c.a.registered() && c.b.registered(); });
+  c.a.source = api::SOURCE_NONE;
+  c.b.destination = api::DESTINATION_NONE;
+  EXPECT_EQ(c.migrate().outcome, Outcome::done);
+}
+
+std::vector<Disturbance> all_disturbances() {
+  const std::vector<std::pair<bool, Body>> steps{
+      {true, Env::kSurvey}, {false, Env::kPrepare}, {true, Env::kConnect}, {true, Env::kRound},      {true, Env::kFreeze},
+      {false, Env::kFinish}, {true, Env::kArm},     {false, Env::kCommit}, {true, Env::kKillSource}};
+  std::vector<Disturbance> all;
+  for (const auto& [at_source, step] : steps)
+    for (const Fault fault : {Fault::refuse, Fault::break_before, Fault::break_after, Fault::hang_before, Fault::hang_after, Fault::wrong_answer})
+      all.push_back({at_source, step, fault});
+  return all;
+}
+
+std::string name_of(const testing::TestParamInfo<Disturbance>& info) {
+  constexpr std::array faults{"", "refused", "cut_before", "cut_after", "silent_before", "silent_after", "answered_wrongly"};
+  return Env::descriptor()->FindFieldByNumber(info.param.step)->name() + "_" + faults[static_cast<std::size_t>(info.param.fault)];
+}
+
+INSTANTIATE_TEST_SUITE_P(EveryStep, Disturbed, testing::ValuesIn(all_disturbances()), name_of);
+
+}  // namespace
+}  // namespace godwit::coordinator

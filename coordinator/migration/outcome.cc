@@ -1,0 +1,155 @@
+// How a migration ends: the kill after the point of no return, the rollback before it, and reading the records of both
+// sides when a step around the commit got no answer (docs/commit-protocol.md). None of this guesses.
+#include "common/base/log.h"
+#include "coordinator/migration/run.h"
+
+namespace godwit::coordinator {
+namespace {
+
+using net::awaitable;
+
+// A commit that the destination keeps refusing while it says `prepared` is left to the source, which asks it to give up.
+constexpr unsigned most_recommits = 3;
+
+}  // namespace
+
+// The destination runs. The source's answer carries the downtime; a source that cannot be reached asks by itself.
+awaitable<Event> Run::kill() {
+  const Clock::time_point deadline = Clock::now() + limits_.patience;
+  for (;;) {
+    api::Envelope request;
+    fill(request.mutable_kill_source()->mutable_id());
+    const SourceAnswer source = co_await ask_source(std::move(request));
+    if (source && (source->phase() == api::SOURCE_KILLING || source->phase() == api::SOURCE_KILLED)) {
+      m_.downtime_ns = static_cast<std::int64_t>(source->frozen_ns());
+      pause_.reset();
+      co_return Event::ok;
+    }
+    if (Clock::now() >= deadline) {
+      record("notice", {{"text", "the source could not be told to kill its frozen copy; it will ask the destination by itself"}});
+      co_return Event::out_of_patience;
+    }
+    co_await net::sleep_for(limits_.interval);
+  }
+}
+
+awaitable<Event> Run::roll_back() {
+  const Clock::time_point deadline = Clock::now() + (froze_ ? limits_.patience : limits_.farewell);
+  for (bool decided = false; !decided;) {
+    api::Envelope request;
+    fill(request.mutable_abort()->mutable_id());
+    request.mutable_abort()->set_reason(m_.reason ? m_.reason->message : "");
+    const SourceAnswer source = co_await ask_source(std::move(request));
+    const bool last = Clock::now() >= deadline;
+    if (source) {
+      const bool same_store = source_store_.empty() || source->store_uuid().empty() || source->store_uuid() == source_store_;
+      switch (source->phase()) {
+        case api::SOURCE_NONE: decided = !froze_ || same_store; break;
+        case api::SOURCE_THAWED: decided = true; break;
+        case api::SOURCE_ABORTED: decided = last; break;  // written, so it will thaw; worth waiting for
+        case api::SOURCE_ARMED: co_return Event::source_armed;
+        case api::SOURCE_KILLING:
+        case api::SOURCE_KILLED: co_return Event::source_killed;
+        case api::SOURCE_LOST:
+          record("notice", {{"text", "the source has lost its copy: its node was restarted"}});
+          co_return Event::out_of_patience;
+        default: break;  // frozen still, or a phase of a newer agent
+      }
+    }
+    if (decided) break;
+    if (last && !froze_) {
+      record("notice", {{"text", "the source could not be told; it has nothing to undo but its engine job"}});
+      break;
+    }
+    if (last) co_return Event::out_of_patience;
+    co_await net::sleep_for(limits_.interval);
+  }
+  pause_.reset();
+  co_await discard();
+  co_return Event::ok;
+}
+
+// After the source's word. A destination that does not hear this asks the source.
+awaitable<void> Run::discard() {
+  if (!asked_destination_) co_return;
+  const Clock::time_point deadline = Clock::now() + limits_.farewell;
+  for (;;) {
+    api::Envelope request;
+    fill(request.mutable_discard()->mutable_id());
+    request.mutable_discard()->set_reason(m_.reason ? m_.reason->message : "");
+    if (co_await ask_destination(std::move(request))) co_return;
+    if (Clock::now() >= deadline) break;
+    co_await net::sleep_for(limits_.interval);
+  }
+  record("notice", {{"text", "the destination could not be told to discard; it will ask the source by itself"}});
+}
+
+awaitable<Event> Run::read_records() {
+  const Clock::time_point deadline = Clock::now() + limits_.patience;
+  for (;;) {
+    api::Envelope to_destination;
+    fill(to_destination.mutable_query()->mutable_id());
+    const DestinationAnswer destination = co_await ask_destination(std::move(to_destination));
+    if (destination && !destination->boot_id().empty()) destination_boot_ = destination->boot_id();
+    if (destination && destination->phase() == api::DESTINATION_RESUMED) co_return Event::destination_resumed;
+
+    api::Envelope to_source;
+    fill(to_source.mutable_query_source()->mutable_id());
+    const SourceAnswer source = co_await ask_source(std::move(to_source));
+    const bool last = Clock::now() >= deadline;
+    if (source)
+      if (const std::optional<Event> event = verdict(*source, destination, last)) co_return *event;
+    if (last) co_return Event::out_of_patience;
+    co_await net::sleep_for(limits_.interval);
+  }
+}
+
+std::optional<Event> Run::verdict(const api::SourceState& source, const DestinationAnswer& destination, bool last) {
+  switch (source.phase()) {
+    case api::SOURCE_KILLED:
+    case api::SOURCE_KILLING:
+      m_.downtime_ns = static_cast<std::int64_t>(source.frozen_ns());
+      return Event::source_killed;
+    case api::SOURCE_THAWED: return Event::source_thawed;
+    case api::SOURCE_ABORTED: return last ? std::optional(Event::source_thawed) : std::nullopt;
+    case api::SOURCE_FROZEN: return Event::source_not_armed;
+    case api::SOURCE_NONE:
+      // A store that was replaced knows nothing of what the old one promised.
+      if (source_store_.empty() || source.store_uuid() != source_store_) return std::nullopt;
+      return Event::source_not_armed;
+    case api::SOURCE_ARMED:
+      if (destination && destination->phase() == api::DESTINATION_PREPARED && recommits_ < most_recommits) {
+        recommits_++;
+        return Event::still_prepared;
+      }
+      return std::nullopt;  // the source itself asks the destination to refuse, or learns that it has resumed
+    default: return std::nullopt;
+  }
+}
+
+awaitable<Run::SourceAnswer> Run::ask_source(api::Envelope request) {
+  std::exception_ptr problem;
+  try {
+    api::Envelope reply = co_await ask(m_.spec.source, std::move(request), api::Envelope::kSourceState, limits_.question);
+    co_return reply.source_state();
+  } catch (const Error&) {
+    problem = std::current_exception();
+  }
+  log::debug("migration.no_answer", {{"migration", m_.id}, {"node", m_.spec.source}, {"message", net::to_error(problem).message()}});
+  co_return std::nullopt;
+}
+
+awaitable<Run::DestinationAnswer> Run::ask_destination(api::Envelope request) {
+  std::exception_ptr problem;
+  try {
+    api::Envelope reply =
+        co_await ask(m_.spec.destination, std::move(request), api::Envelope::kDestinationState, limits_.question);
+    co_return reply.destination_state();
+  } catch (const Error&) {
+    problem = std::current_exception();
+  }
+  log::debug("migration.no_answer", {{"migration", m_.id}, {"node", m_.spec.destination}, {"message", net::to_error(problem).message()}});
+  co_return std::nullopt;
+}
+
+}  // namespace godwit::coordinator

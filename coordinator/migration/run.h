@@ -1,0 +1,123 @@
+// One migration on its way: one idempotent step per phase, each written to the journal before it is acted on.
+//
+// Before Arm every failure rolls back. From Arm on the coordinator decides nothing: it reads the records of both sides
+// (outcome.cc) until they tell the outcome, or reports it as unknown.
+//
+// Lives on one thread. Errors of a step end in the migration's Reason; drive() throws nothing of its own.
+#pragma once
+
+#include "common/net/async.h"
+#include "coordinator/migration/policy.h"
+#include "coordinator/registry/registry.h"
+#include "coordinator/store/store.h"
+
+#include <optional>
+#include <string>
+
+namespace godwit::coordinator {
+
+// How long each answer may take. Time-outs decide when to ask again or give up, never an outcome.
+struct Limits {
+  Clock::duration survey = std::chrono::seconds(60);      // reads a whole process tree
+  Clock::duration prepare = std::chrono::seconds(60);     // checks files by build-id, reserves memory
+  Clock::duration connect = std::chrono::seconds(20);     // two TLS handshakes, possibly over a slow path
+  Clock::duration stall = std::chrono::seconds(120);      // a round without any sign of progress
+  Clock::duration pause = std::chrono::seconds(10);       // a step of the pause, beyond twice what was predicted
+  Clock::duration arm = std::chrono::seconds(10);         // two fsyncs
+  Clock::duration commit = std::chrono::seconds(20);      // two fsyncs and a thaw
+  Clock::duration question = std::chrono::seconds(5);     // reading a record
+  Clock::duration interval = std::chrono::milliseconds(300);  // between two questions
+  Clock::duration patience = std::chrono::seconds(30);    // for records that do not yet tell the outcome
+  Clock::duration farewell = std::chrono::seconds(5);     // for a side that has nothing to decide
+  std::uint32_t child_patience_ms = 10'000;               // a child that exists at the freeze: redis saving, say
+};
+
+class Run {
+ public:
+  // `overhead` is the expected pause without pages. A migration from the journal is driven on from its phase.
+  Run(net::Executor executor, Store& store, Registry& registry, const Limits& limits, Migration migration,
+      std::chrono::nanoseconds overhead);
+
+  net::awaitable<void> drive();  // until the phase is settled
+
+  void progress(const std::string& node, const api::Progress& progress);
+  void stop();  // the coordinator ends: roll back if the workload is not yet frozen
+
+  const Migration& migration() const { return m_; }
+
+  // For whoever watches: `changed` wakes when there are new events in the journal or a newer progress.
+  net::Signal& changed() { return changed_; }
+  std::uint64_t progress_version() const { return progress_version_; }
+  const nlohmann::json& latest_progress() const { return latest_progress_; }
+
+ private:
+  using Reply = api::Envelope::BodyCase;
+  using SourceAnswer = std::optional<api::SourceState>;
+  using DestinationAnswer = std::optional<api::DestinationState>;
+
+  net::awaitable<Event> step();
+  net::awaitable<Event> survey();
+  net::awaitable<Event> prepare();
+  net::awaitable<Event> connect();
+  net::awaitable<Event> round();
+  net::awaitable<Event> freeze();
+  net::awaitable<Event> finish();
+  net::awaitable<Event> arm();
+  net::awaitable<Event> commit();
+  net::awaitable<Event> kill();       // outcome.cc, as the rest
+  net::awaitable<Event> roll_back();
+  net::awaitable<Event> read_records();
+  net::awaitable<void> discard();
+
+  // `reply` is what must come back. ask_while() also ends when the agent shows no progress or the coordinator stops.
+  net::awaitable<api::Envelope> ask(std::string node, api::Envelope request, Reply reply, Clock::duration limit);
+  net::awaitable<api::Envelope> ask_while(std::string node, api::Envelope request, Reply reply, Clock::duration stall);
+  net::awaitable<std::exception_ptr> stalled_or_stopped(Clock::duration stall);
+  net::awaitable<SourceAnswer> ask_source(api::Envelope request);
+  net::awaitable<DestinationAnswer> ask_destination(api::Envelope request);
+  std::optional<Event> verdict(const api::SourceState& source, const DestinationAnswer& destination, bool last);
+
+  void recover();
+  void enter(Phase phase);
+  void record(const std::string& kind, nlohmann::json body);
+  void blame(const Error& error);
+  void settle();
+  Outcome outcome() const;
+  Clock::duration pause_limit() const;
+  template <class F>
+  void journal(F&& write);
+  void fill(api::MigrationId* id) const;
+  void fill(api::Options* options) const;
+
+  Store& store_;
+  Registry& registry_;
+  Limits limits_;
+  Migration m_;
+  std::chrono::nanoseconds overhead_;
+  net::Signal changed_;
+  Clock::time_point began_ = Clock::now();
+  Clock::time_point heard_ = Clock::now();  // of the last progress
+  bool stopping_ = false;
+  bool began_here_;               // not taken over from the journal
+  std::optional<Error> journal_failure_;
+  Phase failed_in_ = Phase::queued;
+
+  api::Surveyed surveyed_;
+  api::Prepared prepared_;
+  std::uint64_t seed_ = 0;
+  std::uint64_t last_sequence_ = 0;
+  std::string destination_boot_;
+  api::WorkloadInfo arrived_;  // as the destination describes its copy
+  std::string source_store_, destination_store_;  // uuids: another store's silence is no proof
+  std::string commit_token_;
+  unsigned recommits_ = 0;
+  bool asked_destination_ = false;  // it may hold something to discard
+  bool froze_ = false;              // the source may be frozen
+  PauseTimes times_;
+  std::optional<Store::Pause> pause_;
+
+  std::uint64_t progress_version_ = 0;
+  nlohmann::json latest_progress_;
+};
+
+}  // namespace godwit::coordinator

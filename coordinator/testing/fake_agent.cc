@@ -1,0 +1,269 @@
+#include "coordinator/testing/fake_agent.h"
+
+#include "common/base/log.h"
+
+#include <algorithm>
+
+namespace godwit::coordinator {
+
+using net::awaitable;
+using namespace std::chrono_literals;
+
+FakeAgent::FakeAgent(net::Executor executor, std::string n, net::Address coordinator, net::TlsContext tls)
+    : node(std::move(n)), store_uuid("store-" + node), executor_(executor), coordinator_(std::move(coordinator)),
+      tls_(std::move(tls)), closed_(executor) {}
+
+FakeAgent::~FakeAgent() { stop(); }
+
+void FakeAgent::start() { net::spawn(executor_, "fake_agent", live()); }
+
+void FakeAgent::stop() {
+  *alive_ = false;
+  reconnects = false;
+  if (channel_) channel_->close();
+  closed_.notify();
+}
+
+awaitable<void> FakeAgent::live() {
+  const std::shared_ptr<bool> alive = alive_;
+  do {
+    try {
+      co_await connect_once();
+    } catch (const Error& e) {
+      log::warn("fake_agent.cut_off", {{"node", node}, {"message", e.message()}});
+    }
+    if (!*alive) co_return;
+    co_await net::sleep_for(30ms);
+  } while (*alive && reconnects);
+}
+
+awaitable<void> FakeAgent::connect_once() {
+  const std::shared_ptr<bool> alive = alive_;
+  net::Connection connection = co_await net::connect(coordinator_, tls_, 5s);
+  net::Channel::Handlers handlers;
+  handlers.request = [this](api::Envelope e) { return answer(std::move(e)); };
+  handlers.closed = [this, alive](Error) {
+    if (*alive) closed_.notify();
+  };
+  channel_ = net::Channel::start(std::move(connection), std::move(handlers));
+  api::Envelope request;
+  *request.mutable_register_() = hello();
+  co_await channel_->ask(std::move(request), 5s);
+  registered_ = true;
+  while (*alive && channel_->is_open()) co_await closed_.wait_until(Clock::now() + 50ms);
+  if (*alive) registered_ = false;
+}
+
+api::Register FakeAgent::hello() const {
+  api::Register r;
+  r.set_version(1);
+  r.set_node(node);
+  r.set_peer_address("127.0.0.1:1");
+  r.set_pages_address("127.0.0.1:2");
+  r.set_store_uuid(store_uuid);
+  r.set_boot_id("boot-" + node);
+  for (const api::WorkloadInfo& w : workloads) *r.add_workloads() = w;
+  return r;
+}
+
+bool FakeAgent::runs(const std::string& workload) const {
+  return std::ranges::any_of(workloads, [&](const auto& w) { return w.name() == workload && w.state() == "running"; });
+}
+
+api::WorkloadInfo* FakeAgent::find(const std::string& workload) {
+  const auto it = std::ranges::find_if(workloads, [&](const auto& w) { return w.name() == workload; });
+  return it == workloads.end() ? nullptr : &*it;
+}
+
+awaitable<void> FakeAgent::misbehave(Fault fault) {
+  switch (fault) {
+    case Fault::refuse: throw Error(refusal, "the fake agent says no", "ask another");
+    case Fault::break_before:
+    case Fault::break_after:
+      channel_->close();
+      closed_.notify();
+      co_return;
+    case Fault::hang_before:
+    case Fault::hang_after: co_await net::sleep_for(1h); co_return;
+    case Fault::wrong_answer: co_return;
+  }
+}
+
+awaitable<api::Envelope> FakeAgent::answer(api::Envelope request) {
+  asked.push_back(request.body_case());
+  std::optional<Fault> fault;
+  if (const auto it = always.find(request.body_case()); it != always.end()) fault = it->second;
+  if (const auto it = once.find(request.body_case()); it != once.end()) {
+    fault = it->second;
+    once.erase(it);
+  }
+  api::Envelope reply;
+  if (fault == Fault::wrong_answer) {
+    reply.mutable_workload();
+    co_return reply;
+  }
+  const bool acts = !fault || fault == Fault::break_after || fault == Fault::hang_after;
+  if (acts) reply = act(request);
+  if (acts && says_everything_twice) {
+    // A duplicate of the reply, and one to a request that was never made: both must be ignored.
+    api::Envelope copy = reply;
+    copy.set_id(request.id());
+    copy.set_reply(true);
+    co_await channel_->post(copy);
+    api::Envelope stray;
+    stray.mutable_progress()->mutable_id()->set_migration("no such migration");
+    co_await channel_->post(stray);
+    reply = act(request);  // idempotent
+  }
+  if (fault) co_await misbehave(*fault);
+  co_return reply;
+}
+
+api::Envelope FakeAgent::act(const api::Envelope& request) {
+  api::Envelope reply;
+  switch (request.body_case()) {
+    case api::Envelope::kListWorkloads:
+      reply.mutable_workload_list();
+      for (const api::WorkloadInfo& w : workloads) *reply.mutable_workload_list()->add_workloads() = w;
+      break;
+    case api::Envelope::kRunWorkload: {
+      api::WorkloadInfo w;
+      w.set_name(request.run_workload().name());
+      w.set_id("run.0");
+      w.set_state("running");
+      w.set_pid(4242);
+      *w.mutable_argv() = request.run_workload().argv();
+      workloads.push_back(w);
+      *reply.mutable_workload() = w;
+      break;
+    }
+    case api::Envelope::kKillWorkload:
+      if (!find(request.kill_workload().name())) fail(Errc::not_found, "no such workload");
+      find(request.kill_workload().name())->set_state("exited");
+      reply.mutable_ok();
+      break;
+    case api::Envelope::kPrepare:
+    case api::Envelope::kFinish:
+    case api::Envelope::kCommit:
+    case api::Envelope::kDiscard:
+    case api::Envelope::kQuery: destination_act(request, reply); break;
+    default: source_act(request, reply); break;
+  }
+  return reply;
+}
+
+api::SourceState FakeAgent::source_state() {
+  if (source == api::SOURCE_ARMED && peer) {
+    // What the agents do among themselves: an armed source reads the destination's record.
+    if (peer->destination == api::DESTINATION_REFUSED || peer->destination == api::DESTINATION_LOST) source = api::SOURCE_THAWED;
+    if (peer->destination == api::DESTINATION_RESUMED) source = api::SOURCE_KILLED;
+  }
+  if (api::WorkloadInfo* w = find(moving_); w && (source == api::SOURCE_THAWED || source == api::SOURCE_ABORTED)) w->set_state("running");
+  if (source == api::SOURCE_KILLED || source == api::SOURCE_KILLING)
+    std::erase_if(workloads, [&](const auto& w) { return w.name() == moving_; });
+  api::SourceState state;
+  state.set_phase(source);
+  state.set_store_uuid(store_uuid);
+  if (source == api::SOURCE_KILLED) state.set_frozen_ns(40'000'000);
+  return state;
+}
+
+void FakeAgent::source_act(const api::Envelope& request, api::Envelope& reply) {
+  switch (request.body_case()) {
+    case api::Envelope::kSurvey: {
+      moving_ = request.survey().workload().empty() ? "by-pid" : request.survey().workload();
+      reply.mutable_surveyed()->set_workload(moving_);
+      reply.mutable_surveyed()->set_engine("what the engine saw");
+      if (const api::WorkloadInfo* w = find(moving_)) *reply.mutable_surveyed()->mutable_info() = *w;
+      reply.mutable_surveyed()->mutable_info()->set_name(moving_);
+      for (const std::string& r : survey_refusals) reply.mutable_surveyed()->add_refusals(r);
+      break;
+    }
+    case api::Envelope::kRound: {
+      const std::size_t n = request.round().number();
+      const std::uint64_t sent = n == 0 ? 1'000'000'000 : dirty_after[std::min(n - 1, dirty_after.size() - 1)];
+      api::RoundDone& done = *reply.mutable_round_done();
+      done.set_number(request.round().number());
+      done.set_bytes(sent);
+      done.set_pages(sent / 4096);
+      done.set_seconds(static_cast<double>(sent) / 1e9);
+      done.set_dirty_bytes_after(dirty_after[std::min(n, dirty_after.size() - 1)]);
+      done.set_last_sequence(10 + n);
+      break;
+    }
+    case api::Envelope::kFreeze: {
+      source = api::SOURCE_FROZEN;
+      if (api::WorkloadInfo* w = find(moving_)) w->set_state("frozen");
+      reply.mutable_frozen()->mutable_round()->set_bytes(4096);
+      reply.mutable_frozen()->mutable_round()->set_pages(1);
+      reply.mutable_frozen()->mutable_round()->set_seconds(0.001);
+      reply.mutable_frozen()->mutable_round()->set_last_sequence(99);
+      api::Step& step = *reply.mutable_frozen()->add_steps();
+      step.set_name("freeze");
+      step.set_nanoseconds(1'000'000);
+      break;
+    }
+    case api::Envelope::kArm:
+      if (source != api::SOURCE_FROZEN && source != api::SOURCE_ARMED) fail(Errc::refused, "not frozen");
+      source = api::SOURCE_ARMED;
+      reply.mutable_armed()->set_commit_token("token");
+      break;
+    case api::Envelope::kAbort:
+      if (source == api::SOURCE_FROZEN) source = api::SOURCE_THAWED;
+      *reply.mutable_source_state() = source_state();
+      break;
+    case api::Envelope::kKillSource:
+      if (source == api::SOURCE_ARMED) source = api::SOURCE_KILLED;
+      *reply.mutable_source_state() = source_state();
+      break;
+    case api::Envelope::kQuerySource: *reply.mutable_source_state() = source_state(); break;
+    default: reply.mutable_ok(); break;  // Connect
+  }
+}
+
+void FakeAgent::destination_act(const api::Envelope& request, api::Envelope& reply) {
+  switch (request.body_case()) {
+    case api::Envelope::kPrepare:
+      moving_ = request.prepare().workload().name();
+      destination = api::DESTINATION_BUILDING;
+      reply.mutable_prepared()->set_peer_address("127.0.0.1:1");
+      reply.mutable_prepared()->set_pages_address("127.0.0.1:2");
+      reply.mutable_prepared()->set_token(std::string(32, 't'));
+      break;
+    case api::Envelope::kFinish: {
+      destination = api::DESTINATION_PREPARED;
+      api::Step& step = *reply.mutable_finished()->add_steps();
+      step.set_name("apply");
+      step.set_nanoseconds(2'000'000);
+      reply.mutable_finished()->set_boot_id("boot-" + node);
+      reply.mutable_finished()->mutable_workload()->set_name(moving_);
+      reply.mutable_finished()->mutable_workload()->set_state("prepared");
+      break;
+    }
+    case api::Envelope::kCommit: {
+      if (destination == api::DESTINATION_PREPARED) {
+        if (request.commit().commit_token() != "token") fail(Errc::denied, "a commit without the token");
+        destination = api::DESTINATION_RESUMED;
+        api::WorkloadInfo w;
+        w.set_name(moving_);
+        w.set_id("moved.1");
+        w.set_state("running");
+        workloads.push_back(w);
+      }
+      if (destination != api::DESTINATION_RESUMED) fail(Errc::refused, "not prepared");
+      reply.mutable_resumed();
+      break;
+    }
+    case api::Envelope::kDiscard:
+      if (destination == api::DESTINATION_BUILDING || destination == api::DESTINATION_PREPARED || destination == api::DESTINATION_NONE)
+        destination = api::DESTINATION_REFUSED;
+      [[fallthrough]];
+    default:  // Query
+      reply.mutable_destination_state()->set_phase(destination);
+      reply.mutable_destination_state()->set_boot_id("boot-" + node);
+      reply.mutable_destination_state()->set_store_uuid(store_uuid);
+      break;
+  }
+}
+
+}  // namespace godwit::coordinator

@@ -1,0 +1,75 @@
+// An agent for tests: speaks control.proto over real TLS, keeps the two records of the commit protocol, and does nothing
+// to any process. Faults are set per request. Runs on the test's io_context.
+#pragma once
+
+#include "common/net/channel.h"
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace godwit::coordinator {
+
+enum class Fault {
+  refuse = 1,       // answers with a Failure and does nothing
+  break_before,     // cuts the connection instead of doing it
+  break_after,      // does it and cuts the connection instead of answering
+  hang_before,      // neither does it nor answers
+  hang_after,       // does it and does not answer
+  wrong_answer,     // answers with Ok or, where that is right, with something else
+};
+
+class FakeAgent {
+ public:
+  using Body = api::Envelope::BodyCase;
+
+  FakeAgent(net::Executor executor, std::string node, net::Address coordinator, net::TlsContext tls);
+  ~FakeAgent();
+
+  void start();  // connects, registers, and comes back when it was cut off, until stop()
+  void stop();
+  bool registered() const { return registered_; }
+
+  // What the test sets and looks at.
+  std::string node;
+  std::map<Body, Fault> once;      // taken away when it strikes
+  std::map<Body, Fault> always;
+  Errc refusal = Errc::internal;
+  std::vector<std::string> survey_refusals;
+  FakeAgent* peer = nullptr;       // an armed source asks it
+  bool reconnects = true;
+  std::vector<Body> asked;         // requests in order
+  std::vector<api::WorkloadInfo> workloads;
+  api::SourcePhase source = api::SOURCE_NONE;
+  api::DestinationPhase destination = api::DESTINATION_NONE;
+  std::vector<std::uint64_t> dirty_after{20'000'000, 400'000, 4096};  // of each round; the last one for all further
+  bool says_everything_twice = false;
+  std::string store_uuid;
+
+  api::Register hello() const;
+  std::shared_ptr<net::Channel> channel() const { return channel_; }
+  bool runs(const std::string& workload) const;
+
+ private:
+  net::awaitable<void> live();
+  net::awaitable<void> connect_once();
+  net::awaitable<api::Envelope> answer(api::Envelope request);
+  net::awaitable<void> misbehave(Fault fault);
+  api::Envelope act(const api::Envelope& request);
+  api::SourceState source_state();
+  void source_act(const api::Envelope& request, api::Envelope& reply);
+  void destination_act(const api::Envelope& request, api::Envelope& reply);
+  api::WorkloadInfo* find(const std::string& workload);
+
+  net::Executor executor_;
+  net::Address coordinator_;
+  net::TlsContext tls_;
+  std::shared_ptr<net::Channel> channel_;
+  net::Signal closed_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+  bool registered_ = false;
+  std::string moving_;
+};
+
+}  // namespace godwit::coordinator
