@@ -6,6 +6,7 @@
 //   ready    written by the workload: its PID
 //   verify   written by the runner when the workload is to check itself: "native", "restore", "live", ...
 //   result   written by the workload: "pass" or "fail: sentence"
+//   skipped  written by the workload instead: why it cannot run on this machine
 //   others   further requests (`asked`) and answers (`tell`) that a single workload defines
 //
 // Times are seconds of CLOCK_REALTIME, the only clock that two hosts have in common. `lost()` says how long the process
@@ -64,6 +65,9 @@ class Workload {
 
   // For workloads whose main thread handles signals: its waits between polls may be interrupted.
   void expect_interrupts() { interrupts_expected_ = true; }
+
+  // Ends the program: what it checks does not exist on this machine.
+  [[noreturn]] void skip(const char* reason) const;
 
   bool asked(const char* name) const;
   void tell(const char* name, const std::string& text) const;

@@ -1,0 +1,281 @@
+// Checks: a process with something that cannot be carried (the part of its name after "refused_" says what) is refused
+// by name and left alone: no EINTR, no signal handler, no change of memory. Natively it just runs.
+
+#include "tests/workloads/blocked_call.h"
+
+#include <arpa/inet.h>
+#include <csignal>
+#include <cstdio>
+#include <fcntl.h>
+#include <linux/aio_abi.h>
+#include <linux/bpf.h>
+#include <linux/filter.h>
+#include <linux/if_tun.h>
+#include <linux/io_uring.h>
+#include <linux/perf_event.h>
+#include <linux/seccomp.h>
+#include <mqueue.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <string_view>
+#include <sys/epoll.h>
+#include <sys/fanotify.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/shm.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+using namespace godwit::workloads;
+
+namespace {
+
+std::atomic<int> handled = 0;
+
+// Each makes the thing; -1 when this machine has none.
+struct Kind {
+  std::string_view name;
+  long (*make)(Workload&);
+};
+
+long child(Workload&) {
+  const pid_t parent = getpid();
+  const pid_t pid = fork();
+  if (pid == 0) {
+    while (getppid() == parent) pause_for(0.01);
+    _exit(0);
+  }
+  return pid;
+}
+
+long zombie(Workload&) {
+  const pid_t pid = fork();
+  if (pid == 0) _exit(0);
+  siginfo_t info;
+  return waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOWAIT);
+}
+
+// By a process that is no child, so that being traced is all there is to refuse.
+long traced(Workload&) {
+  const pid_t target = getpid();
+  prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return -1;
+  const pid_t between = fork();
+  if (between == 0) {
+    if (fork() == 0) {
+      const bool seized = ptrace(PTRACE_SEIZE, target, nullptr, nullptr) == 0;
+      static_cast<void>(!write(ends[1], &seized, 1));
+      close(ends[0]);
+      close(ends[1]);
+      while (kill(target, 0) == 0 && waitpid(target, nullptr, WNOHANG | __WALL) == 0) pause_for(0.01);
+      _exit(0);
+    }
+    _exit(0);
+  }
+  waitpid(between, nullptr, 0);
+  bool seized = false;
+  close(ends[1]);
+  static_cast<void>(!read(ends[0], &seized, 1));
+  close(ends[0]);
+  return seized ? 0 : -1;
+}
+
+long uring(Workload&) {
+  io_uring_params parameters{};
+  return syscall(SYS_io_uring_setup, 4, &parameters);
+}
+
+long aio(Workload&) {
+  static aio_context_t context = 0;
+  return syscall(SYS_io_setup, 8, &context);
+}
+
+long own_pidfd(Workload&) { return syscall(SYS_pidfd_open, getpid(), 0); }
+long user_faults(Workload&) { return syscall(SYS_userfaultfd, O_CLOEXEC | 1 /* UFFD_USER_MODE_ONLY */); }
+
+long sysv_shm(Workload&) {
+  const int id = shmget(IPC_PRIVATE, 65536, IPC_CREAT | 0600);
+  void* const at = shmat(id, nullptr, 0);
+  shmctl(id, IPC_RMID, nullptr);  // lives as long as it is attached
+  return at == reinterpret_cast<void*>(-1) ? -1 : 0;
+}
+
+long secret_memory(Workload&) {
+  const long fd = syscall(SYS_memfd_secret, O_CLOEXEC);
+  if (fd < 0 || ftruncate(static_cast<int>(fd), 4096) != 0) return -1;
+  return mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, static_cast<int>(fd), 0) == MAP_FAILED ? -1 : 0;
+}
+
+long flock_lock(Workload& w) { return flock(open(w.path("locked").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600), LOCK_EX); }
+
+long posix_lock(Workload& w) {
+  struct flock lock {};
+  lock.l_type = F_WRLCK;
+  return fcntl(open(w.path("locked").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600), F_SETLK, &lock);
+}
+
+long lease(Workload& w) {
+  write_file(w.path("leased"), "x");
+  return fcntl(open(w.path("leased").c_str(), O_RDONLY | O_CLOEXEC), F_SETLEASE, F_RDLCK);
+}
+
+long deleted_file(Workload& w) {
+  const std::string name = w.path("short-lived");
+  const int fd = open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  return fd < 0 ? -1 : unlink(name.c_str());
+}
+
+long deleted_mapping(Workload& w) {
+  const std::string name = w.path("short-lived");
+  write_file(name, std::string(8192, 'm'));
+  const int fd = open(name.c_str(), O_RDWR | O_CLOEXEC);
+  void* const at = mmap(nullptr, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+  close(fd);
+  return at == MAP_FAILED ? -1 : unlink(name.c_str());
+}
+
+long terminal(Workload&) {
+  const int fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+  return fd < 0 || grantpt(fd) != 0 ? -1 : unlockpt(fd);
+}
+
+long netlink(Workload&) { return socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0); }
+long packet(Workload&) { return socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0); }
+long raw(Workload&) { return socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP); }
+
+long connected_unix(Workload&) {
+  int ends[2];
+  return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends);
+}
+
+long established_tcp(Workload&) {
+  const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+  socklen_t size = sizeof address;
+  if (bind(listener, reinterpret_cast<sockaddr*>(&address), size) != 0 || listen(listener, 1) != 0) return -1;
+  getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size);
+  const int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (connect(client, reinterpret_cast<sockaddr*>(&address), size) != 0) return -1;
+  return accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+}
+
+long perf(Workload&) {
+  perf_event_attr attributes{};
+  attributes.type = PERF_TYPE_SOFTWARE;
+  attributes.size = sizeof attributes;
+  attributes.config = PERF_COUNT_SW_CPU_CLOCK;
+  return syscall(SYS_perf_event_open, &attributes, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+}
+
+long bpf_map(Workload&) {
+  bpf_attr attributes{};
+  attributes.map_type = BPF_MAP_TYPE_ARRAY;
+  attributes.key_size = attributes.value_size = 4;
+  attributes.max_entries = 1;
+  return syscall(SYS_bpf, BPF_MAP_CREATE, &attributes, sizeof attributes);
+}
+
+long fanotify(Workload&) { return fanotify_init(FAN_CLASS_NOTIF | FAN_CLOEXEC, O_RDONLY); }
+
+long seccomp(Workload&) {
+  sock_filter allow_all[] = {{BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW}};
+  const sock_fprog program{1, allow_all};
+  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0);
+}
+
+long tunnel(Workload&) { return open("/dev/net/tun", O_RDWR | O_CLOEXEC); }
+
+long message_queue(Workload&) {
+  const std::string name = "/godwit-workload-" + std::to_string(getpid());
+  const mqd_t queue = mq_open(name.c_str(), O_RDWR | O_CREAT | O_EXCL, 0600, nullptr);
+  return queue < 0 ? -1 : mq_unlink(name.c_str());
+}
+
+long huge_page(Workload&) {
+  void* const at = mmap(nullptr, 2 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+  return at == MAP_FAILED ? -1 : 0;
+}
+
+long user_namespace(Workload&) { return unshare(CLONE_NEWUSER); }
+long time_namespace(Workload&) {
+  const int before = open("/proc/self/ns/time_for_children", O_RDONLY | O_CLOEXEC);
+  if (before < 0 || unshare(CLONE_NEWTIME) != 0) return -1;
+  const int after = open("/proc/self/ns/time_for_children", O_RDONLY | O_CLOEXEC);
+  const long entered = setns(after, CLONE_NEWTIME);
+  close(before);
+  close(after);
+  return entered;
+}
+
+constexpr Kind kinds[] = {{"child", child},
+                          {"zombie", zombie},
+                          {"traced", traced},
+                          {"io_uring", uring},
+                          {"aio", aio},
+                          {"pidfd", own_pidfd},
+                          {"userfaultfd", user_faults},
+                          {"sysv_shm", sysv_shm},
+                          {"memfd_secret", secret_memory},
+                          {"flock", flock_lock},
+                          {"posix_lock", posix_lock},
+                          {"lease", lease},
+                          {"deleted_file", deleted_file},
+                          {"deleted_mapping", deleted_mapping},
+                          {"terminal", terminal},
+                          {"netlink", netlink},
+                          {"packet", packet},
+                          {"raw_socket", raw},
+                          {"connected_unix", connected_unix},
+                          {"established_tcp", established_tcp},
+                          {"perf", perf},
+                          {"bpf", bpf_map},
+                          {"fanotify", fanotify},
+                          {"seccomp", seccomp},
+                          {"tun", tunnel},
+                          {"mqueue", message_queue},
+                          {"hugetlb", huge_page},
+                          {"user_namespace", user_namespace},
+                          {"time_namespace", time_namespace}};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Workload w(argc, argv);
+  const char* const full_name = getenv("WORKLOAD");
+  std::string_view name = full_name == nullptr ? "" : full_name;
+  name.remove_prefix(name.starts_with("refused_") ? 8 : 0);
+  struct sigaction action {};
+  action.sa_handler = [](int) { ++handled; };
+  action.sa_flags = SA_RESTART;
+  for (const int signal : {SIGCONT, SIGTRAP, SIGUSR1}) must(sigaction(signal, &action, nullptr), "sigaction");
+  char* const memory = map(1 << 20);
+  fill(memory, 1 << 20, 1);
+
+  bool known = false;
+  for (const Kind& kind : kinds) {
+    if (kind.name != name) continue;
+    known = true;
+    if (kind.make(w) == -1) w.skip(strerror(errno));
+  }
+  if (!known) give_up("the name of the workload");
+  const int epoll = must(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
+  epoll_event event;
+  BlockedCall waiting("epoll_wait", [&] { return epoll_wait(epoll, &event, 1, 800); });
+  waiting.settle();
+
+  w.ready();
+  w.expect_interrupts();  // so that a handler that ran is reported as that
+  w.wait_for_verify();
+  if (waiting.comes_back(w, 0)) waiting.took(w, 0.8);
+  w.check(handled == 0, "a signal handler ran %d times", handled.load());
+  w.check(holds(memory, 1 << 20, 1), "the memory changed");
+  return w.finish();
+}
