@@ -25,7 +25,8 @@ std::vector<std::string> dump_fds(const StoppedTask& task, FileIds& ids, image::
   if (const std::vector<Refusal> refusals = refusals_of(walk, survey); !refusals.empty()) throw_refusals(refusals);
 
   // Nothing below refuses: what follows describes.
-  DumpContext context{.options = options, .ids = ids, .out = out, .table = walk.views, .notices = std::move(survey.notices)};
+  DumpContext context{
+      .options = options, .ids = ids, .out = out, .table = walk.views, .notices = std::move(survey.notices)};
   for (const FdView& view : walk.views) {
     const Doing now("fd {}", view.number);
     const FdKind* kind = kind_of(view);

@@ -24,7 +24,8 @@ bool watches(const FdView& epoll, const kcmp_epoll_slot& slot, int number) {
 }
 
 // The descriptor through which to watch: `tfd` itself unless it was closed or reused while a duplicate lives on.
-int find_watched(const FdView& epoll, const kcmp_epoll_slot& slot, std::uint64_t inode, const std::vector<FdView>& table) {
+int find_watched(const FdView& epoll, const kcmp_epoll_slot& slot, std::uint64_t inode,
+                 const std::vector<FdView>& table) {
   const int number = static_cast<int>(slot.tfd);
   if (const FdView* view = find(table, number); view != nullptr && view->st.st_ino == inode) {
     // A socket has one open file only; of other files, several may have the same inode.

@@ -25,8 +25,8 @@ inline constexpr unsigned held_for_writing = 2;
 struct SurveyContext {
   const Options& options;
   pid_t pid = 0;
-  std::map<std::string, unsigned> held = {};   // pipes, fifos and sockets of the task by link: held_for_*
-  std::map<std::string, pid_t> outside = {};   // who else holds such a link; not looked for in a freeze
+  std::map<std::string, unsigned> held = {};  // pipes, fifos and sockets of the task by link: held_for_*
+  std::map<std::string, pid_t> outside = {};  // who else holds such a link; not looked for in a freeze
   std::vector<std::string> notices = {};
   std::vector<std::string> listening = {};
 };

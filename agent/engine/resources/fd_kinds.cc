@@ -47,7 +47,8 @@ constexpr FdKind kinds[] = {
 // clang-format on
 
 static_assert(std::ranges::all_of(kinds, [](const FdKind& a) {
-  return std::ranges::all_of(kinds, [&](const FdKind& b) { return a.type != b.type || (a.restore == b.restore && a.link == b.link); });
+  return std::ranges::all_of(
+      kinds, [&](const FdKind& b) { return a.type != b.type || (a.restore == b.restore && a.link == b.link); });
 }));
 
 struct Unknown {
@@ -62,13 +63,16 @@ constexpr Unknown unknown[] = {
     {"anon_inode:[userfaultfd]", "the program handles its own page faults (userfaultfd)",
      "wait until the program has closed it; postcopy receivers cannot move"},
     {"anon_inode:[fanotify]", "fanotify marks cannot be carried", "use inotify, or stop watching before the move"},
-    {"anon_inode:[perf_event]", "performance counters belong to this machine's hardware", "detach the profiler before the move"},
+    {"anon_inode:[perf_event]", "performance counters belong to this machine's hardware",
+     "detach the profiler before the move"},
     {"anon_inode:bpf", "BPF objects cannot be carried", "unload the program, and load it again at the destination"},
     {"anon_inode:[pidfd]", "pidfds cannot be carried yet", "close it, or use PIDs"},
     {"anon_inode:kvm", "virtual machines need their own live migration", "use the hypervisor's migration"},
     {"anon_inode:[landlock-ruleset]", "Landlock rule sets cannot be carried", "close it after applying it"},
-    {"anon_inode:seccomp notify", "seccomp supervisors cannot be carried", "move the supervised process without its supervisor"},
-    {"/secretmem", "secret memory cannot be read from outside, by design", "the program must give it up (memfd_secret)"},
+    {"anon_inode:seccomp notify", "seccomp supervisors cannot be carried",
+     "move the supervised process without its supervisor"},
+    {"/secretmem", "secret memory cannot be read from outside, by design",
+     "the program must give it up (memfd_secret)"},
     {"/dev/pts/", "terminals cannot be carried yet", "run the program without a terminal (setsid, redirected output)"},
     {"/dev/tty", "terminals cannot be carried yet", "run the program without a terminal (setsid, redirected output)"},
     {"/dev/ptmx", "terminals cannot be carried yet", "run the program without a terminal (setsid, redirected output)"},
@@ -120,7 +124,8 @@ Refusal refuse_unknown(const FdView& view) {
     if (view.link.starts_with(kind.prefix)) return {view.describe(), std::string(kind.reason), std::string(kind.hint)};
   }
   if (S_ISCHR(view.st.st_mode) || S_ISBLK(view.st.st_mode)) {
-    return {view.describe(), fmt::format("the state of device {}:{} cannot be carried", major(view.st.st_rdev), minor(view.st.st_rdev)),
+    return {view.describe(),
+            fmt::format("the state of device {}:{} cannot be carried", major(view.st.st_rdev), minor(view.st.st_rdev)),
             "close the device before the move"};
   }
   return {view.describe(), "this kind of file cannot be carried", "close it before the move"};

@@ -20,7 +20,7 @@
 namespace godwit::engine::resources {
 
 struct Options {
-  bool tcp_close = false;            // established TCP connections end at the destination instead of being refused
+  bool tcp_close = false;               // established TCP connections end at the destination instead of being refused
   std::uint64_t ghost_limit = 1 << 20;  // bytes of a deleted file that are carried
 };
 

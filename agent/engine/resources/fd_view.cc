@@ -1,6 +1,7 @@
 #include "agent/engine/resources/fd_view.h"
 
-#include <sys/syscall.h>
+#include "agent/engine/resources/pidfd.h"
+
 #include <sys/socket.h>
 
 namespace godwit::engine::resources {
@@ -26,7 +27,7 @@ std::string FdView::describe() const { return fmt::format("fd {}: {}", number, l
 std::optional<OwnedFdView> view_fd(const proc::Reader& proc, pid_t pid, int pidfd, int number) {
   OwnedFdView result;
   FdView& view = result.view;
-  const int copy = static_cast<int>(::syscall(SYS_pidfd_getfd, pidfd, number, 0));
+  const int copy = pidfd_getfd(pidfd, number);
   if (copy < 0 && errno == EBADF) return std::nullopt;
   result.copy = UniqueFd(check(copy, "copy descriptor {} of task {}", number, pid));
   view.pid = pid;

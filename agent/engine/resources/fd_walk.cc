@@ -95,7 +95,8 @@ std::vector<Refusal> refusals_of(const FdWalk& walk, SurveyContext& context) {
       continue;
     }
     if (!view.info.locks.empty()) {
-      refusals.push_back({view.describe(), fmt::format("{} is held on the file", lock_name(view.info.locks.front().kind)),
+      refusals.push_back({view.describe(),
+                          fmt::format("{} is held on the file", lock_name(view.info.locks.front().kind)),
                           "release the lock before the move"});
     }
     if (std::optional<Refusal> refused = kind->refusal(view, context)) refusals.push_back(std::move(*refused));

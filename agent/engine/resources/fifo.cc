@@ -36,7 +36,8 @@ void dump(const FdView& view, image::FileEntry& entry, DumpContext& context) {
 UniqueFd restore(const image::FileEntry& entry, RestoreContext& context) {
   const image::FifoEntry& fifo = entry.fifo();
   const auto path = context.files.find(fifo.regf_id());
-  if (path == context.files.end() || !path->second.has_reg()) fail(Errc::image_corrupt, "fifo {} has no path", fifo.id());
+  if (path == context.files.end() || !path->second.has_reg())
+    fail(Errc::image_corrupt, "fifo {} has no path", fifo.id());
   const std::string& name = path->second.reg().name();
   const auto [found, fresh] = context.pipes.try_emplace(fifo.pipe_id());
   if (fresh) {

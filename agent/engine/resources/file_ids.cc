@@ -10,8 +10,8 @@ namespace {
 
 // The order of two open files; kcmp's is arbitrary but total and stable while both are open.
 int compare(pid_t pid_a, int a, pid_t pid_b, int b) {
-  const long result = check(::syscall(SYS_kcmp, pid_a, pid_b, KCMP_FILE, a, b), "compare fd {} of task {} with fd {} of task {}",
-                            a, pid_a, b, pid_b);
+  const long result = check(::syscall(SYS_kcmp, pid_a, pid_b, KCMP_FILE, a, b),
+                            "compare fd {} of task {} with fd {} of task {}", a, pid_a, b, pid_b);
   if (result == 0) return 0;
   return result == 1 ? -1 : 1;
 }
@@ -125,7 +125,8 @@ std::uint32_t FileIds::memfd_object(int fd, const struct stat& st) {
   entry.set_mode(st.st_mode & 07777);
   if (fresh) {
     // Through /proc, because a descriptor of a mapping may lack the right to read.
-    const int copy = check(::open(fmt::format("/proc/self/fd/{}", fd).c_str(), O_RDONLY | O_CLOEXEC), "open memfd {}", link);
+    const int copy =
+        check(::open(fmt::format("/proc/self/fd/{}", fd).c_str(), O_RDONLY | O_CLOEXEC), "open memfd {}", link);
     segments_.push_back({shmid, st.st_dev, st.st_ino, UniqueFd(copy)});
   }
   return shmid;

@@ -40,7 +40,8 @@ image::FownEntry dump_fown(int fd) {
 }
 
 void restore_fown(const image::FownEntry& entry, int fd) {
-  if (entry.signum() != 0) check(::fcntl(fd, F_SETSIG, static_cast<int>(entry.signum())), "set the signal {}", entry.signum());
+  if (entry.signum() != 0)
+    check(::fcntl(fd, F_SETSIG, static_cast<int>(entry.signum())), "set the signal {}", entry.signum());
   if (entry.pid() == 0) return;
   // The kernel notes the caller's credentials as the sender's. Raw calls: libc would change every thread. The saved
   // uid stays 0, which is the way back.

@@ -80,8 +80,9 @@ std::optional<Refusal> refusal(const FdView& view, SurveyContext& context) {
   }
   const auto on_disk = static_cast<std::uint64_t>(view.st.st_blocks) * 512;
   if (std::min<std::uint64_t>(on_disk, static_cast<std::uint64_t>(view.st.st_size)) > context.options.ghost_limit) {
-    return Refusal{view.describe(), fmt::format("the file is deleted and holds {} bytes, more than the limit of {}", on_disk,
-                                                context.options.ghost_limit),
+    return Refusal{view.describe(),
+                   fmt::format("the file is deleted and holds {} bytes, more than the limit of {}", on_disk,
+                               context.options.ghost_limit),
                    "raise the limit for deleted files, or let the task close it"};
   }
   return std::nullopt;

@@ -186,9 +186,10 @@ Address peer_address(const image::InetSkEntry& entry) {
 }
 
 UniqueFd make_bound(const image::InetSkEntry& entry) {
-  UniqueFd fd(check(::socket(static_cast<int>(entry.family()), static_cast<int>(entry.type()) | SOCK_CLOEXEC | SOCK_NONBLOCK,
-                             static_cast<int>(entry.proto())),
-                    "create a socket of family {}", entry.family()));
+  UniqueFd fd(
+      check(::socket(static_cast<int>(entry.family()), static_cast<int>(entry.type()) | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                     static_cast<int>(entry.proto())),
+            "create a socket of family {}", entry.family()));
   restore_options_before_bind(fd.get(), entry.opts());
   if (entry.has_v6only()) set_option(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, entry.v6only());
   if (entry.ip_opts().freebind()) {
@@ -197,7 +198,8 @@ UniqueFd make_bound(const image::InetSkEntry& entry) {
   }
   const Address address = local_address(entry, fd.get());
   if (!address.any()) {
-    check(::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.size), "bind to {}", address.text());
+    check(::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.size), "bind to {}",
+          address.text());
   }
   return fd;
 }
@@ -212,7 +214,8 @@ UniqueFd restore(const image::FileEntry& entry, RestoreContext& context) {
     fail(Errc::unsupported, "a socket of type {}, protocol {} cannot be restored", socket.type(), socket.proto());
   }
   const bool over = socket.state() == TCP_CLOSE && (socket.shutdown() == image::SHUTDOWN_BOTH || socket.reset());
-  if (socket.state() == TCP_LISTEN || (socket.state() == TCP_CLOSE && !over)) return tcp_listener::restore(entry, context);
+  if (socket.state() == TCP_LISTEN || (socket.state() == TCP_CLOSE && !over))
+    return tcp_listener::restore(entry, context);
   return tcp_closed::restore(entry, context);
 }
 

@@ -16,7 +16,7 @@ struct Address {
   sockaddr_storage storage{};
   socklen_t size = 0;
 
-  bool any() const;  // no address and no port
+  bool any() const;          // no address and no port
   std::string text() const;  // "10.0.0.1:80", "[::1]:80"
   std::uint16_t port() const;
 };
@@ -26,7 +26,7 @@ Address peer_address(int fd);  // empty when there is none
 
 bool is_tcp(const FdView& view);
 bool is_udp(const FdView& view);
-int tcp_state(int fd);                    // TCP_ESTABLISHED and so on
+int tcp_state(int fd);  // TCP_ESTABLISHED and so on
 std::string_view tcp_state_name(int state);
 // The connection of a TCP_CLOSE socket is over, as opposed to a socket that was never connected.
 bool has_ended(int fd);
@@ -39,7 +39,8 @@ void set_peer(image::InetSkEntry& entry, const Address& address);
 Address local_address(const image::InetSkEntry& entry, int fd);  // `fd` knows the interfaces
 Address peer_address(const image::InetSkEntry& entry);
 
-// A socket of the entry's family, non-blocking, with the options that must come before bind, bound where the entry says.
+// A socket of the entry's family, non-blocking, with the options that must come before bind, bound where the entry
+// says.
 UniqueFd make_bound(const image::InetSkEntry& entry);
 
 UniqueFd restore(const image::FileEntry& entry, RestoreContext& context);

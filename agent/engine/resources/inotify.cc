@@ -19,7 +19,8 @@ constexpr std::uint32_t max_handle = 128;                          // MAX_HANDLE
 constexpr std::uint32_t settable = IN_ALL_EVENTS | IN_EXCL_UNLINK | IN_ONESHOT;
 
 // The watched file, by its handle on a mount of its file system that the task sees.
-std::optional<std::string> path_of(const FdView& view, const proc::InotifyWatch& watch, const std::vector<proc::Mount>& mounts) {
+std::optional<std::string> path_of(const FdView& view, const proc::InotifyWatch& watch,
+                                   const std::vector<proc::Mount>& mounts) {
   if (!watch.handle_type || watch.handle.size() > max_handle) return std::nullopt;
   std::vector<char> storage(sizeof(file_handle) + watch.handle.size());
   auto* handle = reinterpret_cast<file_handle*>(storage.data());
@@ -51,7 +52,8 @@ int unread_bytes(const FdView& view) {
 }
 
 std::string lost(const FdView& view, const proc::InotifyWatch& watch) {
-  return fmt::format("{} watches inode {} of device {:x}, whose path cannot be found", view.describe(), watch.inode, watch.dev);
+  return fmt::format("{} watches inode {} of device {:x}, whose path cannot be found", view.describe(), watch.inode,
+                     watch.dev);
 }
 
 }  // namespace
@@ -107,7 +109,8 @@ UniqueFd restore(const image::FileEntry& entry, RestoreContext&) {
     if (path.empty()) fail(Errc::unsupported, "watch {} has no path in the image", watch.wd());
     check(::ioctl(fd.get(), set_next_wd, static_cast<long>(watch.wd())), "choose watch number {}", watch.wd());
     const int wd = check(::inotify_add_watch(fd.get(), path.c_str(), watch.mask() & settable), "watch {}", path);
-    if (wd != static_cast<int>(watch.wd())) fail(Errc::internal, "the watch of {} became {} instead of {}", path, wd, watch.wd());
+    if (wd != static_cast<int>(watch.wd()))
+      fail(Errc::internal, "the watch of {} became {} instead of {}", path, wd, watch.wd());
   }
   return fd;
 }

@@ -41,13 +41,15 @@ UniqueFd restore(const image::FileEntry& entry, RestoreContext& context) {
   const image::MemfdFileEntry& file = entry.memfd();
   const image::MemfdInodeEntry object = find_object(context.images, file.inode_id());
   const auto segment = context.segments.find(object.shmid());
-  if (segment == context.segments.end()) fail(Errc::image_corrupt, "no content for memfd {} (shmid {})", object.name(), object.shmid());
+  if (segment == context.segments.end())
+    fail(Errc::image_corrupt, "no content for memfd {} (shmid {})", object.name(), object.shmid());
   check(::ftruncate(segment->second, static_cast<off_t>(object.size())), "set the size of memfd {}", object.name());
   check(::fchown(segment->second, object.uid(), object.gid()), "set the owner of memfd {}", object.name());
   if (object.has_mode()) check(::fchmod(segment->second, object.mode()), "set the mode of memfd {}", object.name());
   const int flags = static_cast<int>(file.flags()) & ~(O_CREAT | O_EXCL | O_TRUNC | O_ASYNC);
   UniqueFd fd = open_file(fmt::format("/proc/self/fd/{}", segment->second), flags);
-  if (file.pos() != 0) check(::lseek(fd.get(), static_cast<off_t>(file.pos()), SEEK_SET), "seek in memfd {}", object.name());
+  if (file.pos() != 0)
+    check(::lseek(fd.get(), static_cast<off_t>(file.pos()), SEEK_SET), "seek in memfd {}", object.name());
   return fd;
 }
 

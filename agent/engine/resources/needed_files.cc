@@ -12,7 +12,7 @@
 namespace godwit::engine::resources {
 namespace {
 
-constexpr std::size_t max_headers = 256;     // of a file that is not hostile
+constexpr std::size_t max_headers = 256;  // of a file that is not hostile
 constexpr std::size_t max_notes = 64 << 10;
 
 bool read_at(int fd, void* into, std::size_t size, std::uint64_t offset) {
@@ -80,7 +80,8 @@ void compare(const NeededFile& file, std::vector<std::string>& differences) {
   // O_PATH above follows no device and waits for nobody; only a regular file is opened for reading.
   const std::string here = elf_build_id(open_file(fmt::format("/proc/self/fd/{}", fd.get()), O_RDONLY).get());
   if (here != file.build_id) {
-    differences.push_back(fmt::format("{}: build-id {} here, {} at the source", file.path, hex(here), hex(file.build_id)));
+    differences.push_back(
+        fmt::format("{}: build-id {} here, {} at the source", file.path, hex(here), hex(file.build_id)));
   }
 }
 

@@ -16,11 +16,11 @@ namespace godwit::engine::resources {
 struct NeededFile {
   std::string path;
   std::uint64_t size = 0;
-  std::uint32_t mode = 0;      // st_mode
-  std::string build_id;        // bytes; empty when there is none
-  bool writable = false;       // open for writing, or mapped shared and writable: must be on shared storage
+  std::uint32_t mode = 0;  // st_mode
+  std::string build_id;    // bytes; empty when there is none
+  bool writable = false;   // open for writing, or mapped shared and writable: must be on shared storage
   bool mapped = false;
-  std::uint64_t device = 0;    // dev_t and inode at the source, to merge repeats
+  std::uint64_t device = 0;  // dev_t and inode at the source, to merge repeats
   std::uint64_t inode = 0;
 };
 

@@ -9,10 +9,11 @@ namespace godwit::engine::resources::path_file {
 bool deleted(const FdView& view) { return view.st.st_nlink == 0 && view.link.ends_with(" (deleted)"); }
 
 std::string reach(pid_t pid, const std::string& path) {
-  // Paths of a chrooted task are shown from our root, but its root is where /proc/PID/root leads.
   const std::string root = read_link(fmt::format("/proc/{}/root", pid));
-  const bool jailed = root != "/" && path.starts_with(root);
-  return fmt::format("/proc/{}/root{}", pid, jailed ? path.substr(root.size()) : path);
+  if (root == "/") return fmt::format("/proc/{}/root{}", pid, path);  // perhaps of another mount namespace
+  // The paths of a chrooted task are shown from our root, but its root is where /proc/PID/root leads; what it opened
+  // before it was locked in lies outside.
+  return path.starts_with(root + "/") ? fmt::format("/proc/{}/root{}", pid, path.substr(root.size())) : path;
 }
 
 std::optional<Refusal> refuse_lost_path(const FdView& view) {
@@ -52,7 +53,8 @@ UniqueFd open(const image::RegFileEntry& entry, const std::string& path) {
   struct stat st{};
   check(::fstat(fd.get(), &st), "stat {}", path);
   if (entry.has_mode() && (st.st_mode & S_IFMT) != (entry.mode() & S_IFMT)) {
-    fail(Errc::refused, "{} is another type of file here (mode {:o}, {:o} at the source)", path, st.st_mode, entry.mode());
+    fail(Errc::refused, "{} is another type of file here (mode {:o}, {:o} at the source)", path, st.st_mode,
+         entry.mode());
   }
   if (entry.pos() != 0) {
     check(::lseek(fd.get(), static_cast<off_t>(entry.pos()), SEEK_SET), "seek to {} in {}", entry.pos(), path);
@@ -65,11 +67,11 @@ bool is_directory(const FdView& view) { return S_ISDIR(view.st.st_mode); }
 bool is_device(const FdView& view) {
   if (!S_ISCHR(view.st.st_mode) || major(view.st.st_rdev) != 1) return false;
   switch (minor(view.st.st_rdev)) {
-    case 3:                // null
-    case 5:                // zero
-    case 7:                // full
-    case 8:                // random
-    case 9: return true;   // urandom
+    case 3:               // null
+    case 5:               // zero
+    case 7:               // full
+    case 8:               // random
+    case 9: return true;  // urandom
     default: return false;
   }
 }

@@ -27,7 +27,8 @@ std::optional<Refusal> refusal(const FdView& view, SurveyContext& context) {
   const unsigned held = context.held[view.link];
   const bool orphan_writer = (held & held_for_reading) == 0 && other_end_open(view.fd, POLLERR);
   const bool orphan_reader = (held & held_for_writing) == 0 && other_end_open(view.fd, POLLHUP);
-  if (orphan_writer || orphan_reader) return Refusal{view.describe(), "the other end of the pipe is held by another process", hint};
+  if (orphan_writer || orphan_reader)
+    return Refusal{view.describe(), "the other end of the pipe is held by another process", hint};
   return std::nullopt;
 }
 

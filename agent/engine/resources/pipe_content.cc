@@ -46,8 +46,9 @@ PipeContent read_pipe_content(int fd, std::uint32_t pipe_id) {
     const auto [read_end, write_end] = make_pipe(O_CLOEXEC | O_NONBLOCK);
     // tee shares buffers, so the copy needs as many slots as the original.
     if (size > 65536) check(::fcntl(write_end.get(), F_SETPIPE_SZ, size), "make a pipe of {} bytes", size);
-    const ssize_t copied = check(::tee(source.get(), write_end.get(), static_cast<std::size_t>(queued), SPLICE_F_NONBLOCK),
-                                 "copy {} bytes in a pipe", queued);
+    const ssize_t copied =
+        check(::tee(source.get(), write_end.get(), static_cast<std::size_t>(queued), SPLICE_F_NONBLOCK),
+              "copy {} bytes in a pipe", queued);
     if (copied != queued) fail(Errc::internal, "copied {} of {} bytes in a pipe", copied, queued);
     drain(read_end.get(), content, static_cast<std::size_t>(queued));
   }

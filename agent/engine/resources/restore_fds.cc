@@ -69,7 +69,8 @@ std::map<std::uint32_t, UniqueFd> open_files(const Table& table, int floor, Rest
 void place_all(const Table& table, std::map<std::uint32_t, UniqueFd> open) {
   for (const image::FdinfoEntry& descriptor : table) {
     const int number = static_cast<int>(descriptor.fd());
-    check(::dup3(open[descriptor.id()].get(), number, descriptor.flags() & FD_CLOEXEC ? O_CLOEXEC : 0), "make descriptor {}", number);
+    check(::dup3(open[descriptor.id()].get(), number, descriptor.flags() & FD_CLOEXEC ? O_CLOEXEC : 0),
+          "make descriptor {}", number);
   }
 }
 

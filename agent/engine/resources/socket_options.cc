@@ -209,14 +209,17 @@ void restore_options_before_bind(int fd, const image::SkOptsEntry& options) {
           "bind to device {}", device);
   }
   for (const image::SkOptionEntry& option : options.more()) {
-    const bool early = (option.level() == IPPROTO_IP && (option.name() == IP_TRANSPARENT || option.name() == IP_BIND_ADDRESS_NO_PORT ||
-                                                         option.name() == ip_local_port_range));
+    const bool early =
+        (option.level() == IPPROTO_IP && (option.name() == IP_TRANSPARENT || option.name() == IP_BIND_ADDRESS_NO_PORT ||
+                                          option.name() == ip_local_port_range));
     if (early) restore_raw(fd, option);
   }
 }
 
 void restore_socket_options(int fd, const image::SkOptsEntry& options) {
-  const auto set = [&](int name, std::uint32_t value) { set_if_different(fd, SOL_SOCKET, name, static_cast<int>(value)); };
+  const auto set = [&](int name, std::uint32_t value) {
+    set_if_different(fd, SOL_SOCKET, name, static_cast<int>(value));
+  };
   restore_buffer(fd, SO_SNDBUF, SO_SNDBUFFORCE, options.so_sndbuf());
   restore_buffer(fd, SO_RCVBUF, SO_RCVBUFFORCE, options.so_rcvbuf());
   timeval limit{static_cast<time_t>(options.so_snd_tmo_sec()), static_cast<suseconds_t>(options.so_snd_tmo_usec())};
@@ -255,14 +258,16 @@ std::optional<Refusal> refuse_socket(const FdView& view) {
   struct stat task_ns{};
   check(of_socket.get(), "find the network namespace of {}", view.describe());
   check(::fstat(of_socket.get(), &socket_ns), "stat a network namespace");
-  check(::stat(fmt::format("/proc/{}/ns/net", view.pid).c_str(), &task_ns), "stat the network namespace of task {}", view.pid);
+  check(::stat(fmt::format("/proc/{}/ns/net", view.pid).c_str(), &task_ns), "stat the network namespace of task {}",
+        view.pid);
   if (socket_ns.st_ino != task_ns.st_ino || socket_ns.st_dev != task_ns.st_dev) {
     return Refusal{view.describe(), "the socket belongs to another network namespace than its task",
                    "close the socket, or run the task inside that namespace"};
   }
   socklen_t instructions = 0;
   if (::getsockopt(view.fd, SOL_SOCKET, so_get_filter, nullptr, &instructions) != 0 || instructions != 0) {
-    return Refusal{view.describe(), "a packet filter (BPF) is attached to the socket", "detach the filter before moving"};
+    return Refusal{view.describe(), "a packet filter (BPF) is attached to the socket",
+                   "detach the filter before moving"};
   }
   return std::nullopt;
 }

@@ -2,8 +2,7 @@
 #include "agent/engine/resources/fd_table.h"
 #include "agent/engine/resources/fd_walk.h"
 #include "agent/engine/resources/path_file.h"
-
-#include <sys/pidfd.h>
+#include "agent/engine/resources/pidfd.h"
 
 namespace godwit::engine::resources {
 namespace {
@@ -15,7 +14,8 @@ bool is_needed(const FdView& view) {
 
 NeededFile needed(const FdView& view) {
   NeededFile file = describe_file(view.fd, view.link, BuildId::skip);
-  file.writable = S_ISREG(view.st.st_mode) && (view.info.flags & O_PATH) == 0 && (view.info.flags & O_ACCMODE) != O_RDONLY;
+  file.writable =
+      S_ISREG(view.st.st_mode) && (view.info.flags & O_PATH) == 0 && (view.info.flags & O_ACCMODE) != O_RDONLY;
   return file;
 }
 
@@ -25,7 +25,8 @@ void survey_place(const proc::Reader& proc, const char* name, FdSurvey& survey) 
   struct stat st{};
   check(::fstat(place.get(), &st), "stat {} of a task", name);
   if (st.st_nlink == 0) {
-    survey.refusals.push_back({fmt::format("{}: {}", name, path), "the directory is deleted", "let the task change to another"});
+    survey.refusals.push_back(
+        {fmt::format("{}: {}", name, path), "the directory is deleted", "let the task change to another"});
     return;
   }
   survey.files.push_back(describe_file(place.get(), path, BuildId::skip));
@@ -36,7 +37,7 @@ void survey_place(const proc::Reader& proc, const char* name, FdSurvey& survey) 
 FdSurvey survey_fds(pid_t pid, const Options& options) {
   const Doing doing("survey the descriptors of task {}", pid);
   const proc::Reader proc(pid);
-  const UniqueFd pidfd(check(::pidfd_open(pid, 0), "open task {}", pid));
+  const UniqueFd pidfd(check(pidfd_open(pid), "open task {}", pid));
   const FdWalk walk = walk_fds(proc, pid, pidfd.get());
   SurveyContext context{.options = options, .pid = pid};
   context.held = held_by_task(walk);

@@ -83,8 +83,9 @@ void dump(const FdView& view, image::FileEntry& entry, DumpContext&) {
 
 UniqueFd restore(const image::FileEntry& entry, RestoreContext&) {
   const image::InetSkEntry& socket = entry.isk();
-  UniqueFd fd(check(::socket(static_cast<int>(socket.family()), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP),
-                    "create a TCP socket"));
+  UniqueFd fd(
+      check(::socket(static_cast<int>(socket.family()), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP),
+            "create a TCP socket"));
   if (socket.reset()) pretend_reset(fd.get(), socket.family());
   // Says ENOTCONN and works nevertheless: reads find the end of the stream, writes EPIPE, poll HUP.
   if (::shutdown(fd.get(), SHUT_RDWR) != 0 && errno != ENOTCONN) throw syscall_error(errno, "shut a socket down");

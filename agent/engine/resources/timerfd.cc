@@ -67,8 +67,8 @@ void dump(const FdView& view, image::FileEntry& entry, DumpContext&) {
 
 UniqueFd restore(const image::FileEntry& entry, RestoreContext&) {
   const image::TimerfdEntry& file = entry.tfd();
-  UniqueFd fd(check(::timerfd_create(static_cast<int>(file.clockid()), TFD_CLOEXEC | TFD_NONBLOCK), "create a timer on clock {}",
-                    file.clockid()));
+  UniqueFd fd(check(::timerfd_create(static_cast<int>(file.clockid()), TFD_CLOEXEC | TFD_NONBLOCK),
+                    "create a timer on clock {}", file.clockid()));
   itimerspec spec{};
   spec.it_interval = {static_cast<time_t>(file.isec()), static_cast<long>(file.insec())};
   spec.it_value = {static_cast<time_t>(file.vsec()), static_cast<long>(file.vnsec())};

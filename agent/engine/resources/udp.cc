@@ -45,7 +45,8 @@ UniqueFd restore(const image::FileEntry& entry, RestoreContext&) {
   restore_socket_options(fd.get(), socket.opts());
   if (socket.state() == TCP_ESTABLISHED) {
     const inet_socket::Address peer = inet_socket::peer_address(socket);
-    check(::connect(fd.get(), reinterpret_cast<const sockaddr*>(&peer.storage), peer.size), "connect to {}", peer.text());
+    check(::connect(fd.get(), reinterpret_cast<const sockaddr*>(&peer.storage), peer.size), "connect to {}",
+          peer.text());
   }
   return fd;
 }

@@ -26,7 +26,8 @@ void make_way(const std::string& path, const UnixAddress& address) {
 
 UnixAddress unix_address(const std::string& name) {
   UnixAddress address;
-  if (name.size() >= sizeof address.storage.sun_path) fail(Errc::image_corrupt, "a socket's name of {} bytes", name.size());
+  if (name.size() >= sizeof address.storage.sun_path)
+    fail(Errc::image_corrupt, "a socket's name of {} bytes", name.size());
   address.storage.sun_family = AF_UNIX;
   name.copy(address.storage.sun_path, name.size());
   const bool path = !name.empty() && name.front() != '\0';

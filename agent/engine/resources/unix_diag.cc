@@ -79,7 +79,8 @@ std::optional<UnixSocketInfo> query_unix_socket(const FdView& view, std::uint32_
   const UniqueFd netlink = open_netlink_beside(view.fd);
   check(::send(netlink.get(), &ask, sizeof ask, 0), "ask about {}", view.describe());
   alignas(nlmsghdr) std::array<char, 4096> answer{};
-  const ssize_t size = check(::recv(netlink.get(), answer.data(), answer.size(), MSG_DONTWAIT), "hear about {}", view.describe());
+  const ssize_t size =
+      check(::recv(netlink.get(), answer.data(), answer.size(), MSG_DONTWAIT), "hear about {}", view.describe());
   const auto& header = *reinterpret_cast<const nlmsghdr*>(answer.data());
   if (static_cast<std::size_t>(size) < sizeof header) fail(Errc::internal, "a short answer about {}", view.describe());
   if (header.nlmsg_type == NLMSG_ERROR) {

@@ -11,13 +11,13 @@ namespace godwit::engine::resources {
 
 struct UnixSocketInfo {
   int type = 0;
-  int state = 0;              // TCP_ESTABLISHED, TCP_LISTEN, TCP_CLOSE
-  std::string name;           // as in sun_path: abstract ones begin with NUL; empty: unnamed
-  std::uint32_t peer = 0;     // inode, 0: none, or closed
+  int state = 0;                 // TCP_ESTABLISHED, TCP_LISTEN, TCP_CLOSE
+  std::string name;              // as in sun_path: abstract ones begin with NUL; empty: unnamed
+  std::uint32_t peer = 0;        // inode, 0: none, or closed
   std::uint32_t file_inode = 0;  // of the path that it is bound to
-  std::uint32_t pending = 0;  // connections not accepted yet, of a listener
-  std::uint32_t backlog = 0;  // of a listener
-  unsigned shutdown = 0;      // RCV_SHUTDOWN = 1, SEND_SHUTDOWN = 2
+  std::uint32_t pending = 0;     // connections not accepted yet, of a listener
+  std::uint32_t backlog = 0;     // of a listener
+  unsigned shutdown = 0;         // RCV_SHUTDOWN = 1, SEND_SHUTDOWN = 2
 };
 
 // `inode` is the view's own or that of its peer. Nothing when there is no such socket.

@@ -6,7 +6,8 @@ namespace godwit::engine::resources {
 namespace {
 
 UniqueFd make_socket(const image::UnixSkEntry& entry) {
-  return UniqueFd(check(::socket(AF_UNIX, static_cast<int>(entry.type()) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), "create a unix socket"));
+  return UniqueFd(check(::socket(AF_UNIX, static_cast<int>(entry.type()) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0),
+                        "create a unix socket"));
 }
 
 // An accepted socket has its listener's name: a listener for this one connection gives it. The true listener takes
@@ -20,7 +21,8 @@ UnixPair connect_by_name(const image::UnixSkEntry& client, const image::UnixSkEn
   bind_unix(pair.first.get(), client);
   const UnixAddress address = unix_address(server.name());
   check(::connect(pair.first.get(), address.get(), address.size), "connect to {}", printable(server.name()));
-  pair.second = UniqueFd(check(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK), "accept a connection"));
+  pair.second =
+      UniqueFd(check(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK), "accept a connection"));
   if (server.name().front() != '\0') ::unlink(server.name().c_str());  // gone already when the entry says deleted
   return pair;
 }
@@ -74,7 +76,8 @@ UnixPair make_unix_pair(const image::UnixSkEntry& first, const image::UnixSkEntr
   return {std::move(a), std::move(b)};
 }
 
-void fill_unix_pair(UnixPair& pair, const image::UnixSkEntry& first, const image::UnixSkEntry& second, const UnixQueues& queues) {
+void fill_unix_pair(UnixPair& pair, const image::UnixSkEntry& first, const image::UnixSkEntry& second,
+                    const UnixQueues& queues) {
   send_messages(pair.second.get(), queue_of(queues, first.id()));
   send_messages(pair.first.get(), queue_of(queues, second.id()));
   // After the queues: nothing can be sent to an end that is shut.

@@ -27,7 +27,8 @@ struct UnixPair {
 bool is_unix_pair(const image::UnixSkEntry& a, const image::UnixSkEntry& b);
 
 UnixPair make_unix_pair(const image::UnixSkEntry& first, const image::UnixSkEntry& second);
-void fill_unix_pair(UnixPair& pair, const image::UnixSkEntry& first, const image::UnixSkEntry& second, const UnixQueues& queues);
+void fill_unix_pair(UnixPair& pair, const image::UnixSkEntry& first, const image::UnixSkEntry& second,
+                    const UnixQueues& queues);
 
 // A connection whose other end was closed: what was queued can be read, then the end is found (or a reset).
 UniqueFd make_unix_orphan(const image::UnixSkEntry& entry, const UnixQueues& queues);

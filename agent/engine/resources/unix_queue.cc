@@ -65,7 +65,8 @@ bool peek(const FdView& view, std::span<char> room, std::string& into) {
   if (size < 0 && (errno == EAGAIN || errno == EINVAL || errno == ENOTCONN)) return false;
   check(size, "look into {}", view.describe());
   refuse_ancillary(view, message);
-  if ((message.msg_flags & MSG_TRUNC) != 0) fail(Errc::unsupported, "{} holds a message that is too long", view.describe());
+  if ((message.msg_flags & MSG_TRUNC) != 0)
+    fail(Errc::unsupported, "{} holds a message that is too long", view.describe());
   if (view.socket->type == SOCK_DGRAM && message.msg_namelen > sizeof(sa_family_t)) {
     fail(Errc::busy, "{} has datagrams from named senders that were not read yet", view.describe());
   }
@@ -83,7 +84,8 @@ std::vector<std::string> peek_unix_queue(const FdView& view) {
   const PeekFromStart from_start(view.fd);
   const auto room = std::make_unique_for_overwrite<char[]>(longest_message);
   std::string message;
-  while (messages.size() < most_messages && peek(view, {room.get(), longest_message}, message)) messages.push_back(message);
+  while (messages.size() < most_messages && peek(view, {room.get(), longest_message}, message))
+    messages.push_back(message);
   return messages;
 }
 
@@ -95,8 +97,10 @@ void send_messages(int sender, const std::vector<std::string>& messages) {
     set_option(sender, SOL_SOCKET, SO_SNDBUFFORCE, static_cast<int>(std::min<std::size_t>(2 * total, 1 << 30)));
   }
   for (const std::string& message : messages) {
-    const ssize_t sent = check(::send(sender, message.data(), message.size(), MSG_DONTWAIT | MSG_NOSIGNAL), "fill a socket's queue");
-    if (sent != static_cast<ssize_t>(message.size())) fail(Errc::no_space, "queued {} of {} bytes", sent, message.size());
+    const ssize_t sent =
+        check(::send(sender, message.data(), message.size(), MSG_DONTWAIT | MSG_NOSIGNAL), "fill a socket's queue");
+    if (sent != static_cast<ssize_t>(message.size()))
+      fail(Errc::no_space, "queued {} of {} bytes", sent, message.size());
   }
 }
 

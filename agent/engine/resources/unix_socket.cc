@@ -77,7 +77,8 @@ std::optional<Refusal> refusal(const FdView& view, SurveyContext& context) {
     context.notices.push_back(fmt::format("{} is connected again to {} of the destination", what, peer->name));
     return std::nullopt;
   }
-  return Refusal{what, fmt::format("it is connected to a socket of another process ({})", printable(peer ? peer->name : "")),
+  return Refusal{what,
+                 fmt::format("it is connected to a socket of another process ({})", printable(peer ? peer->name : "")),
                  "close the connection before the move"};
 }
 
@@ -126,13 +127,16 @@ UniqueFd restore(const image::FileEntry& entry, RestoreContext& context) {
   if (const auto parked = context.parked.find(entry.id()); parked != context.parked.end()) {
     fd = std::move(parked->second);
     context.parked.erase(parked);
-  } else if (const image::FileEntry* peer = find_peer(socket, context); peer != nullptr && is_unix_pair(socket, peer->usk())) {
+  } else if (const image::FileEntry* peer = find_peer(socket, context);
+             peer != nullptr && is_unix_pair(socket, peer->usk())) {
     restore_pair(entry, *peer, context, fd);
   } else if (socket.state() == TCP_ESTABLISHED && socket.type() != SOCK_DGRAM) {
-    if (socket.peer() != 0) fail(Errc::unsupported, "the other end of unix socket {} is not in the image", socket.ino());
+    if (socket.peer() != 0)
+      fail(Errc::unsupported, "the other end of unix socket {} is not in the image", socket.ino());
     fd = make_unix_orphan(socket, read_unix_queues(context.images));
   } else {
-    fd = UniqueFd(check(::socket(AF_UNIX, static_cast<int>(socket.type()) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), "create a unix socket"));
+    fd = UniqueFd(check(::socket(AF_UNIX, static_cast<int>(socket.type()) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0),
+                        "create a unix socket"));
     bind_unix(fd.get(), socket);
     if (socket.state() == TCP_LISTEN) check(::listen(fd.get(), static_cast<int>(socket.backlog())), "listen");
     fill_unix_datagrams(socket, read_unix_queues(context.images));
@@ -144,7 +148,8 @@ UniqueFd restore(const image::FileEntry& entry, RestoreContext& context) {
 void link(const image::FileEntry& entry, int fd, RestoreContext& context) {
   const image::UnixSkEntry& socket = entry.usk();
   if (socket.type() != SOCK_DGRAM || socket.peer_name().empty()) return;
-  if (const image::FileEntry* peer = find_peer(socket, context); peer != nullptr && is_unix_pair(socket, peer->usk())) return;
+  if (const image::FileEntry* peer = find_peer(socket, context); peer != nullptr && is_unix_pair(socket, peer->usk()))
+    return;
   const UnixAddress address = unix_address(socket.peer_name());
   check(::connect(fd, address.get(), address.size), "connect to {}", printable(socket.peer_name()));
 }

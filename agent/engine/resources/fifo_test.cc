@@ -1,0 +1,32 @@
+#include "agent/engine/resources/round_trip.h"
+
+#include <filesystem>
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+namespace godwit::engine::resources {
+namespace {
+
+TEST(Fifo, keeps_ends_and_content) {
+  const std::string path = fmt::format("/tmp/godwit-fifo-{}", ::getpid());
+  check(::mkfifo(path.c_str(), 0600), "make a fifo");
+  EXPECT_EQ("", round_trip(
+                    [&] {
+                      place(::open(path.c_str(), O_RDONLY | O_NONBLOCK), 4);
+                      place(::open(path.c_str(), O_WRONLY), 5);
+                      check(::write(5, "inside", 6), "fill");
+                    },
+                    [&] {
+                      std::string wrong = differs("content", "inside", now_or_never(4, 10));
+                      ::write(5, "more", 4);
+                      wrong += differs("connected", "more", now_or_never(4, 10));
+                      wrong += differs("flags", true, (::fcntl(4, F_GETFL) & O_NONBLOCK) != 0);
+                      ::close(5);
+                      return wrong + differs("end", 0, ::read(4, wrong.data(), 1));
+                    }));
+  std::filesystem::remove(path);
+}
+
+}  // namespace
+}  // namespace godwit::engine::resources

@@ -1,0 +1,13 @@
+// pidfd_open and pidfd_getfd. The libc of Debian 12 declares them without C linkage, so that they do not link.
+#pragma once
+
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+namespace godwit::engine::resources {
+
+inline int pidfd_open(pid_t pid) { return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)); }
+inline int pidfd_getfd(int pidfd, int number) { return static_cast<int>(::syscall(SYS_pidfd_getfd, pidfd, number, 0)); }
+
+}  // namespace godwit::engine::resources
