@@ -80,6 +80,21 @@ TEST(Frame, checksum_covers_everything_but_checksum_and_stream) {
   EXPECT_NE(checksum(1, h, trailer, payload), sum);
 }
 
+// The worked example of docs/page-protocol.md.
+TEST(Frame, looks_on_the_wire_as_the_documentation_says) {
+  FrameHeader h{.kind = FrameKind::pages, .runs = 1, .sequence = 1, .object = object_id(ObjectType::task, 7), .payload_length = page_size};
+  const pagewire::Run run{0x7f0000001000, 1};
+  const std::vector<std::byte> payload(page_size, std::byte{0x41});
+  h.checksum = checksum(42, h, bytes_of(run), payload);
+  EXPECT_EQ(h.checksum, 0xbc57a422ecec2831u);
+  const auto bytes = bytes_of(h);
+  EXPECT_EQ(std::to_integer<int>(bytes[0]), 0x31);
+  EXPECT_EQ(std::to_integer<int>(bytes[16]), 0x01);
+  EXPECT_EQ(std::to_integer<int>(bytes[17]), 0x07);
+  EXPECT_EQ(std::to_integer<int>(bytes[29]), 0x10);
+  EXPECT_EQ(std::to_integer<int>(bytes[40]), 0x31);
+}
+
 TEST(Manifest, lists_frames_and_where_their_payloads_lie) {
   std::string out;
   append_manifest(out, pages_header(), std::as_bytes(std::span(two_runs)), 4096);
