@@ -34,12 +34,15 @@ struct PageClient::State {
   Clock::time_point free_at{};               // when the rate limit lets the next frame go
   std::string manifest;
   Counters counters;
+  Clock::duration stall_limit;
+  Clock::time_point progress = Clock::now();  // when something was stored, or nothing was under way
   bool ended = false, idle = false;
   net::Signal changed;
 
   State(net::Executor executor, RingFds fds, Events ev, const Options& o)
       : ring(std::move(fds)), events(std::move(ev)), data(executor, duplicate(ring.data_fd()).release()),
-        ends(o.streams), unwritten(o.streams), unstored(o.streams), rate(o.rate_limit, Clock::now()), changed(executor) {}
+        ends(o.streams), unwritten(o.streams), unstored(o.streams), rate(o.rate_limit, Clock::now()),
+        stall_limit(o.stall_limit), changed(executor) {}
 
   void end() {
     ended = true;
@@ -61,6 +64,7 @@ struct PageClient::State {
     if (!unstored.done(stream, sequence)) return fail(Error(Errc::protocol, "the page server has stored what was not sent"));
     const std::uint64_t before = counters.stored_sequence;
     while (const auto first = unstored.take_first()) counters.stored_sequence = *first;
+    progress = Clock::now();
     if (counters.stored_sequence != before) events.stored(counters.stored_sequence);
   }
 };
@@ -85,6 +89,7 @@ void send(const Shared& s, std::span<const std::byte> record) {
   const std::uint32_t stream = header.stream = least_loaded(s);
   const std::uint64_t offset = s->ends[stream];
   s->ends[stream] = next_offset(offset + header.payload_length);
+  if (s->unstored.empty()) s->progress = Clock::now();
   s->unwritten.add(stream, header.sequence);
   s->unstored.add(stream, header.sequence);
   append_manifest(s->manifest, header, record.subspan(sizeof header, trailer_length(header)), offset);
@@ -128,6 +133,20 @@ awaitable<void> pump(Shared s) {
   }
 }
 
+awaitable<void> watch(Shared s) {
+  while (!s->ended) {
+    if (!s->unstored.empty() && Clock::now() - s->progress > s->stall_limit)
+      fail(Errc::timed_out, "the page server has stored nothing for {:.3g} s", std::chrono::duration<double>(s->stall_limit).count());
+    co_await s->changed.wait_until(Clock::now() + s->stall_limit / 8);
+  }
+}
+
+void run(const Shared& s, awaitable<void> loop) {
+  net::spawn(s->data.get_executor(), std::move(loop), [s](std::exception_ptr problem) {
+    if (problem) s->fail(net::to_error(problem));
+  });
+}
+
 PageStream::Events events_of(const Shared& s, std::uint32_t stream) {
   const std::weak_ptr<PageClient::State> weak = s;
   return {.written =
@@ -161,9 +180,8 @@ awaitable<std::unique_ptr<PageClient>> PageClient::connect(Options options, Ring
     state->streams.push_back(std::make_unique<PageStream>(executor, events_of(state, i)));
     co_await state->streams.back()->open(std::move(target));
   }
-  net::spawn(executor, pump(state), [state](std::exception_ptr problem) {
-    if (problem) state->fail(net::to_error(problem));
-  });
+  run(state, pump(state));
+  run(state, watch(state));
   co_return client;
 }
 

@@ -28,6 +28,8 @@ class PageClient {
     std::string token;      // 32 bytes
     unsigned streams = 2;
     std::uint64_t rate_limit = 0;  // bytes per second; 0: none
+    // Frames are under way and the page server has stored none for this long: the link or the destination is dead.
+    Clock::duration stall_limit = std::chrono::seconds(60);
   };
   struct Events {
     // Entries as parse_manifest reads them, up to about 64 KiB at a time. Sending waits while this does.

@@ -377,6 +377,19 @@ TEST_F(SmallSpool, stops_reading_when_nothing_is_released_and_goes_on_when_it_is
   EXPECT_FALSE(failure);
 }
 
+TEST_F(SmallSpool, gives_up_when_nothing_moves_for_too_long) {
+  release = false;
+  auto o = options(1);
+  o.stall_limit = 300ms;
+  net::run_to_end(io, connect(o));
+  std::thread producer([&] {
+    for (std::uint64_t i = 1; i <= 60; ++i) emit(engine, i);  // about 7 MiB: spool and ring together hold them
+  });
+  net::run_to_end(io, wait_failure());
+  producer.join();
+  EXPECT_EQ(failure->errc(), Errc::timed_out);
+}
+
 TEST_F(TransferTest, tells_both_sides_when_the_spool_is_full) {
   // Releases without punching: the tmpfs itself runs out.
   net::run_to_end(io, connect(options(2)));

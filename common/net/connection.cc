@@ -12,6 +12,7 @@
 #include <array>
 #include <cstring>
 
+#include <netinet/tcp.h>
 #include <openssl/err.h>
 
 namespace godwit::net {
@@ -236,10 +237,26 @@ Connection Connection::move_to(Executor executor) && {
   return std::move(*this);
 }
 
-awaitable<Connection> handshake(tcp::socket socket, TlsContext tls, Side side) {
+namespace {
+
+// A peer whose host has gone is noticed within half a minute, even when nothing is said. TCP_USER_TIMEOUT would also
+// catch unanswered data, but takes a full receive window, which is how back-pressure looks, for a dead peer.
+void set_options(tcp::socket& socket) {
   socket.non_blocking(true);
   boost::system::error_code ignored;
   socket.set_option(tcp::no_delay(true), ignored);
+  socket.set_option(asio::socket_base::keep_alive(true), ignored);
+  const int fd = socket.native_handle();
+  const auto set = [fd](int option, int value) { ::setsockopt(fd, IPPROTO_TCP, option, &value, sizeof value); };
+  set(TCP_KEEPIDLE, 10);
+  set(TCP_KEEPINTVL, 5);
+  set(TCP_KEEPCNT, 4);
+}
+
+}  // namespace
+
+awaitable<Connection> handshake(tcp::socket socket, TlsContext tls, Side side) {
+  set_options(socket);
   auto c = std::make_shared<Connection::Impl>(std::move(socket));
   Connection owner(c);  // closes on failure
   c->address = peer_text(c->socket);
