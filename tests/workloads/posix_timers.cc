@@ -112,11 +112,13 @@ int main(int argc, char** argv) {
   w.check(tick.si_signo != 0, "the ticking timer's signal is lost");
   w.check(tick.si_code == SI_TIMER && tick.si_value.sival_int == 11 && tick.si_timerid == ticking,
           "the ticking timer's signal: code %d, value %d, timer %d", tick.si_code, tick.si_value.sival_int, tick.si_timerid);
-  // One signal stands for all ticks of a blocked timer, less those that the clock was frozen for.
-  w.check(tick.si_overrun + 1 <= elapsed / 0.02 + 1 && tick.si_overrun + 1 >= (elapsed - w.lost()) / 0.02 - 3,
+  // One signal stands for all ticks of a blocked timer. How many there were so far cannot be read from outside, so after
+  // a move they may be missing; never may there be more.
+  const double least = w.moved() ? 0 : (elapsed - w.lost()) / 0.02 - 3;
+  w.check(tick.si_overrun <= elapsed / 0.02 && tick.si_overrun >= least,
           "the ticking timer overran %d times in %.3f s", tick.si_overrun, elapsed);
   const int overrun = static_cast<int>(syscall(SYS_timer_getoverrun, ticking));
-  w.check(overrun == tick.si_overrun, "timer_getoverrun says %d, the signal %d", overrun, tick.si_overrun);
+  w.check(w.moved() || overrun == tick.si_overrun, "timer_getoverrun says %d, the signal %d", overrun, tick.si_overrun);
   w.check(take(SIGRTMIN + 1, 1).si_signo != 0, "the ticking timer does not tick any more");
   const Left ticks = left(w, ticking);
   w.check(ticks.interval == 0.02 && ticks.value <= 0.02, "the ticking timer: %.6f s of %.6f s left", ticks.value, ticks.interval);
