@@ -65,7 +65,7 @@ void TaskMemory::emit_layout(PageSink& sink) const {
   ids_.write(files);
   for (const auto& [name, bytes] : files.files()) sink.file(fmt::format("{}{}", layout_prefix, name), bytes);
   // Last: the receiver applies the layout when it has this.
-  sink.file(fmt::format("{}mm", layout_prefix), mm.SerializeAsString());
+  sink.file(fmt::format("{}mm-{}", layout_prefix, guest_pid_), mm.SerializeAsString());
 }
 
 void TaskMemory::find_segments() {

@@ -43,11 +43,20 @@ class RemoteSyscalls {
   void start(const Batch& batch);
   void finish(Batch& batch);
 
+  // Ends the borrow with an error where the destructor would only log one: after it the thread is in a trap stop with its
+  // registers back.
+  void end();
+  void forget() { ended_ = true; }  // the thread is gone
+  // Single calls run from this `syscall` instruction from now on.
+  void run_from(RemoteAddr syscall_instruction) { syscall_instruction_ = syscall_instruction; }
+
   pid_t pid() const { return pid_; }
   pid_t tid() const { return tid_; }
   const Regs& saved() const { return saved_; }
   // What is put back in the end, instead of what was found.
   void set_saved(const Regs& regs) { saved_ = regs; }
+  // Single calls are made from here from now on.
+  void move_instruction(RemoteAddr syscall_instruction) { syscall_instruction_ = syscall_instruction; }
 
  private:
   static std::uint64_t value(RemoteAddr a) { return raw(a); }
@@ -63,6 +72,7 @@ class RemoteSyscalls {
   pid_t pid_, tid_;
   RemoteAddr syscall_instruction_;
   Regs saved_;
+  bool ended_ = false;
 };
 
 // A scratch mapping with the stub in it, made in the target by `remote` at `address`, which must be free, and removed
@@ -75,10 +85,12 @@ class Scratch {
   Scratch& operator=(const Scratch&) = delete;
 
   RemoteAddr address() const { return address_; }
+  void forget() { mapped_ = false; }  // the process is gone
 
  private:
   RemoteSyscalls& remote_;
   RemoteAddr address_;
+  bool mapped_ = true;
 };
 
 }  // namespace godwit::engine

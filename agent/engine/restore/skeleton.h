@@ -6,13 +6,13 @@
 // throws; a skeleton that threw is thrown away.
 #pragma once
 
-#include "agent/engine/memory/layout_delta.h"
 #include "agent/engine/ptrace/remote_syscalls.h"
 #include "agent/engine/restore/helper.h"
 #include "common/base/fd.h"
+#include "common/image/mm.pb.h"
 
 #include <memory>
-#include <optional>
+#include <utility>
 
 #include <sys/types.h>
 
@@ -22,7 +22,7 @@ struct SkeletonPlan {
   pid_t guest_pid = 0;     // PID in the target PID namespace
   int init_pidfd = -1;     // the init of the namespaces to live in; -1: the engine's own. Borrowed
   int cgroup_fd = -1;      // v2 cgroup directory to be born into; -1: the engine's. Borrowed
-  Vmas layout;             // of the task: the scratch mapping stays clear of it, the vdso goes where it was
+  image::MmEntry layout;   // of the task: the scratch mapping stays clear of it, the vdso goes where it was
 };
 
 class Skeleton {
@@ -41,29 +41,30 @@ class Skeleton {
   Helper& helper() { return *helper_; }
 
   // Moves the scratch mapping when a layout needs its place. Returns whether it did.
-  bool make_way(const Vmas& layout);
+  bool make_way(const image::MmEntry& layout);
   // Whether a layout has its vdso elsewhere: the program has exec'ed, and a new skeleton is needed.
-  bool exec_since(const Vmas& layout) const;
+  bool exec_since(const image::MmEntry& layout) const { return vdso_of(layout) != vdso_; }
 
-  // Unmaps the scratch mapping from the vdso's own syscall instruction: after this, no batches.
+  // Makes calls from the vdso's own syscall instruction and unmaps the scratch mapping: after this, no batches.
   void drop_scratch();
   // From now on the process belongs to nobody: the destructor lets it live. The caller has detached its threads.
   void abandon() { alive_ = false; }
 
  private:
-  void spawn(const SkeletonPlan& plan);
-  void clear(const SkeletonPlan& plan);
+  using Extent = std::pair<std::uint64_t, std::uint64_t>;
+  static Extent vdso_of(const image::MmEntry& layout);
+  void clear(const image::MmEntry& layout);
 
   UniqueFd pidfd_;
   pid_t pid_ = -1;
   bool alive_ = false;
   RemoteAddr scratch_{};
-  std::optional<std::pair<std::uint64_t, std::uint64_t>> vdso_;  // of the layout: where the kernel's part begins, where the vdso ends
+  Extent vdso_;
   std::unique_ptr<Helper> helper_;
   std::unique_ptr<RemoteSyscalls> remote_;
 };
 
 // A free place for a scratch mapping, clear of `layout` and of this process's own mappings.
-RemoteAddr scratch_hole(const Vmas& layout);
+RemoteAddr scratch_hole(const image::MmEntry& layout);
 
 }  // namespace godwit::engine
