@@ -49,7 +49,8 @@ class BlockedCall {
   pid_t tid() const { return tid_; }
 
   void still_blocked(Workload& w) const {
-    w.check(!returned_, "%s came back on its own with %ld (%s)", name_.c_str(), result_.load(), strerrorname_np(error_));
+    w.check(!returned_, "%s came back on its own with %ld (%s)", name_.c_str(), result_.load(),
+            strerrorname_np(error_));
   }
 
   // The call returns `result` (an errno as a negative number) within `seconds`.

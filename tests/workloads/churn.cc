@@ -32,7 +32,8 @@ void churn_heap(Workload& w, std::uint64_t seed, const std::atomic<bool>& stop) 
     if ((mix(turn) >> 60) % 3 == 0 && block.at != nullptr) {
       const std::size_t kept = size < block.size ? size : block.size;
       block.at = static_cast<char*>(std::realloc(block.at, size));
-      w.check(holds(block.at, kept, block.seed), "a heap block changed when it was resized from %zu to %zu", block.size, size);
+      w.check(holds(block.at, kept, block.seed), "a heap block changed when it was resized from %zu to %zu", block.size,
+              size);
     } else {
       std::free(block.at);
       block.at = static_cast<char*>(std::malloc(size));
@@ -61,7 +62,8 @@ void churn_mappings(Workload& w, std::uint64_t seed, const std::atomic<bool>& st
     } else {
       const std::size_t kept = size < block.size ? size : block.size;
       block.at = static_cast<char*>(must(mremap(block.at, block.size, size, MREMAP_MAYMOVE), "mremap"));
-      w.check(holds(block.at, kept, block.seed) && all_zero(block.at + kept, size - kept), "a mapping changed when it was resized");
+      w.check(holds(block.at, kept, block.seed) && all_zero(block.at + kept, size - kept),
+              "a mapping changed when it was resized");
       fill(block.at, block.size = size, block.seed = turn);
     }
   }
@@ -83,7 +85,8 @@ void flip_permissions(Workload& w, const std::atomic<bool>& stop) {
     must(mprotect(at, page, protections[turn % std::size(protections)]), "mprotect");
   }
   must(mprotect(memory, pages * page, PROT_READ), "mprotect");
-  for (std::size_t i = 0; i < pages; ++i) w.check(holds(memory + i * page, page, seeds[i]), "page %zu of changing permissions changed", i);
+  for (std::size_t i = 0; i < pages; ++i)
+    w.check(holds(memory + i * page, page, seeds[i]), "page %zu of changing permissions changed", i);
 }
 
 __attribute__((noinline)) bool dig(std::uint64_t seed, int depth) {

@@ -34,7 +34,8 @@ int main(int argc, char** argv) {
   const double passed = read_clock(CLOCK_REALTIME) - first[0];
   for (std::size_t i = 1; i < std::size(clocks); ++i) {
     const double own = read_clock(clocks[i]) - first[i];
-    w.check(std::fabs(own - passed) < 0.2, "clock %d advanced by %.3f s, the real time by %.3f s", clocks[i], own, passed);
+    w.check(std::fabs(own - passed) < 0.2, "clock %d advanced by %.3f s, the real time by %.3f s", clocks[i], own,
+            passed);
   }
   return w.finish();
 }

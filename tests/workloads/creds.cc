@@ -53,7 +53,8 @@ std::string credentials() {
   std::string text;
   std::istringstream status(read_file("/proc/thread-self/status"));
   for (std::string line; std::getline(status, line);) {
-    for (const char* prefix : {"Uid:", "Gid:", "Groups:", "CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:", "NoNewPrivs:"}) {
+    for (const char* prefix :
+         {"Uid:", "Gid:", "Groups:", "CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:", "NoNewPrivs:"}) {
       if (line.starts_with(prefix)) text += line + "\n";
     }
   }
@@ -69,8 +70,10 @@ int main(int argc, char** argv) {
   must(chmod(secret.c_str(), 0600), "chmod");
 
   // With this bit the kernel leaves the capabilities alone when the user changes.
-  must(prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_NOROOT), "PR_SET_SECUREBITS");
-  for (const int dropped : {CAP_SYS_MODULE, CAP_SYS_BOOT, CAP_SYS_RAWIO}) must(prctl(PR_CAPBSET_DROP, dropped), "PR_CAPBSET_DROP");
+  must(prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_NOROOT),
+       "PR_SET_SECUREBITS");
+  for (const int dropped : {CAP_SYS_MODULE, CAP_SYS_BOOT, CAP_SYS_RAWIO})
+    must(prctl(PR_CAPBSET_DROP, dropped), "PR_CAPBSET_DROP");
 
   std::atomic<bool> ready = false;
   std::atomic<bool> verify = false;
@@ -86,8 +89,10 @@ int main(int argc, char** argv) {
   while (!ready) pause_for(0.001);
 
   become({{2001, 2002, 2003}, {1001, 1002, 1003}, {3001, 3002, 3003}, 2001});
-  must(set_capabilities(bit(CAP_NET_BIND_SERVICE), bit(CAP_NET_BIND_SERVICE) | bit(CAP_CHOWN) | bit(CAP_CHECKPOINT_RESTORE),
-                        bit(CAP_NET_BIND_SERVICE) | bit(CAP_AUDIT_WRITE)), "capset");
+  must(set_capabilities(bit(CAP_NET_BIND_SERVICE),
+                        bit(CAP_NET_BIND_SERVICE) | bit(CAP_CHOWN) | bit(CAP_CHECKPOINT_RESTORE),
+                        bit(CAP_NET_BIND_SERVICE) | bit(CAP_AUDIT_WRITE)),
+       "capset");
   must(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_NET_BIND_SERVICE, 0, 0), "PR_CAP_AMBIENT_RAISE");
   must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS");
   const std::string before = credentials();
@@ -100,6 +105,7 @@ int main(int argc, char** argv) {
   other.join();
   w.check(open(secret.c_str(), O_RDONLY | O_CLOEXEC) == -1 && errno == EACCES, "root's file can be opened: %m");
   w.check(syscall(SYS_setresuid, 0, 0, 0) == -1 && errno == EPERM, "the way back to root is open: %m");
-  w.check(set_capabilities(bit(CAP_CHOWN), bit(CAP_CHOWN), 0) == 0 && chown(secret.c_str(), 2001, 1001) == 0, "a permitted capability cannot be used: %m");
+  w.check(set_capabilities(bit(CAP_CHOWN), bit(CAP_CHOWN), 0) == 0 && chown(secret.c_str(), 2001, 1001) == 0,
+          "a permitted capability cannot be used: %m");
   return w.finish();
 }

@@ -21,8 +21,8 @@ struct Region {
 
   void check(Workload& w, std::size_t first, std::size_t count) const {
     for (std::size_t i = first; i < first + count; ++i) {
-      w.check(seeds[i] == 0 ? all_zero(at + i * page, page) : holds(at + i * page, page, seeds[i]), "page %zu is not as %s", i,
-              seeds[i] == 0 ? "given back" : "last written");
+      w.check(seeds[i] == 0 ? all_zero(at + i * page, page) : holds(at + i * page, page, seeds[i]),
+              "page %zu is not as %s", i, seeds[i] == 0 ? "given back" : "last written");
     }
   }
 };
@@ -30,7 +30,8 @@ struct Region {
 // Moves a whole region, which consists of many mappings by then: before 6.17 the kernel moves only one at a time.
 char* move(char* from, int extra_flags) {
   char* const target = map(pages * page);
-  if (mremap(from, pages * page, pages * page, MREMAP_MAYMOVE | MREMAP_FIXED | extra_flags, target) == target) return target;
+  if (mremap(from, pages * page, pages * page, MREMAP_MAYMOVE | MREMAP_FIXED | extra_flags, target) == target)
+    return target;
   if (errno != EFAULT) give_up("mremap");
   must(munmap(target, pages * page), "munmap");
   return nullptr;
@@ -47,9 +48,7 @@ void change(Workload& w, Region& region, std::uint64_t turn) {
   };
   switch (dice >> 32 & 15) {
     case 0:
-    case 1:
-      must(madvise(at, count * page, MADV_DONTNEED), "MADV_DONTNEED");
-      return forget(first, first + count);
+    case 1: must(madvise(at, count * page, MADV_DONTNEED), "MADV_DONTNEED"); return forget(first, first + count);
     case 2:
       if (char* const target = move(region.at, 0)) region.at = target;
       return;
@@ -67,7 +66,8 @@ void change(Workload& w, Region& region, std::uint64_t turn) {
     }
     case 4:  // the same addresses, another mapping
       must(munmap(at, count * page), "munmap");
-      must(mmap(at, count * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0), "mmap");
+      must(mmap(at, count * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0),
+           "mmap");
       return forget(first, first + count);
     case 5:
       must(mmap(at, count * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), "mmap over");
@@ -77,7 +77,8 @@ void change(Workload& w, Region& region, std::uint64_t turn) {
       must(mprotect(at, count * page, PROT_READ | PROT_WRITE), "mprotect");
       return;
     default:
-      for (std::size_t i = first; i < first + count; ++i) fill(region.at + i * page, page, region.seeds[i] = turn * pages + i);
+      for (std::size_t i = first; i < first + count; ++i)
+        fill(region.at + i * page, page, region.seeds[i] = turn * pages + i);
   }
 }
 

@@ -39,17 +39,20 @@ int main(int argc, char** argv) {
   w.ready();
   w.wait_for_verify();
 
-  w.check(fcntl(big, F_GETFL) == (O_RDWR | O_NONBLOCK) && fcntl(big, F_GETFD) == FD_CLOEXEC && fcntl(same, F_GETFD) == 0,
-          "the flags are %#o/%d", fcntl(big, F_GETFL), fcntl(big, F_GETFD));
+  w.check(
+      fcntl(big, F_GETFL) == (O_RDWR | O_NONBLOCK) && fcntl(big, F_GETFD) == FD_CLOEXEC && fcntl(same, F_GETFD) == 0,
+      "the flags are %#o/%d", fcntl(big, F_GETFL), fcntl(big, F_GETFD));
   const std::uint64_t counter = take(same);
   w.check(counter == 0x1234'5678'9abc'def0, "the counter is %#llx", static_cast<unsigned long long>(counter));
   w.check(take(big) == 0 && errno == EAGAIN, "the duplicate has a counter of its own");
   w.check(eventfd_write(full, 1) == -1 && errno == EAGAIN, "the full counter takes more: %m");
   w.check(take(full) == greatest, "the full counter is not full");
   w.check(take(semaphore) == 1 && take(semaphore) == 1, "the semaphore does not count by one");
-  w.check(fcntl(semaphore, F_GETFL) == (O_RDWR | O_NONBLOCK), "the semaphore's flags are %#o", fcntl(semaphore, F_GETFL));
+  w.check(fcntl(semaphore, F_GETFL) == (O_RDWR | O_NONBLOCK), "the semaphore's flags are %#o",
+          fcntl(semaphore, F_GETFL));
   w.check(take(empty) == 0 && errno == EAGAIN, "the empty counter is not empty");
-  w.check(fcntl(blocking, F_GETFL) == O_RDWR && readable(blocking) && take(blocking) == 1, "the blocking counter changed");
+  w.check(fcntl(blocking, F_GETFL) == O_RDWR && readable(blocking) && take(blocking) == 1,
+          "the blocking counter changed");
   pollfd nothing{blocking, POLLIN, 0};
   w.check(poll(&nothing, 1, 0) == 0, "the blocking counter can be read twice");
   return w.finish();

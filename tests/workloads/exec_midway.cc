@@ -23,7 +23,8 @@ constexpr int closed_fd = 71;
 // The same addresses in both images, with other content.
 char* fixed() {
   return static_cast<char*>(must(mmap(reinterpret_cast<void*>(0x5000'0000), size, PROT_READ | PROT_WRITE,
-                                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0), "mmap"));
+                                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0),
+                                 "mmap"));
 }
 
 int first_image(Workload& w, char** argv) {
@@ -66,18 +67,20 @@ int main(int argc, char** argv) {
   w.wait_for_verify();
 
   for (std::size_t i = 0; i < size; i += 8192) {
-    w.check(holds(memory + i, 4096, 2 + i) && all_zero(memory + i + 4096, 4096), "the memory at %#zx is not the second image's", i);
+    w.check(holds(memory + i, 4096, 2 + i) && all_zero(memory + i + 4096, 4096),
+            "the memory at %#zx is not the second image's", i);
   }
   w.check(holds(heap.data(), heap.size(), 3), "the heap changed");
   char name[16] = {};
   prctl(PR_GET_NAME, name);
   w.check(std::strcmp(name, "exe") == 0 || std::strcmp(name, "exec_midway") == 0, "the name is %s", name);
-  struct sigaction action {};
+  struct sigaction action{};
   sigaction(SIGUSR1, nullptr, &action);
   w.check(action.sa_handler == SIG_IGN, "an ignored signal is not ignored any more");
   sigaction(SIGUSR2, nullptr, &action);
   w.check(action.sa_handler == SIG_DFL, "a handler of the first image is there");
   w.check(fcntl(closed_fd, F_GETFD) == -1, "a descriptor with FD_CLOEXEC is open");
-  w.check(write(kept_fd, "second", 6) == 6 && read_file(w.path("kept")) == "first second", "the kept descriptor leads elsewhere");
+  w.check(write(kept_fd, "second", 6) == 6 && read_file(w.path("kept")) == "first second",
+          "the kept descriptor leads elsewhere");
   return w.finish();
 }

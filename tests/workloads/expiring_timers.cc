@@ -67,7 +67,8 @@ int main(int argc, char** argv) {
   for (const int fd : {monotonic, realtime}) {
     w.check(readable(fd), "the %s timerfd never fired", fd == monotonic ? "monotonic" : "real-time");
     std::uint64_t ticks = 0;
-    w.check(read(fd, &ticks, 8) == 8 && ticks == 1, "the timerfd fired %llu times", static_cast<unsigned long long>(ticks));
+    w.check(read(fd, &ticks, 8) == 8 && ticks == 1, "the timerfd fired %llu times",
+            static_cast<unsigned long long>(ticks));
     itimerspec left{};
     timerfd_gettime(fd, &left);
     w.check(left.it_value.tv_sec == 0 && left.it_value.tv_nsec == 0, "the timerfd is armed again");

@@ -39,16 +39,20 @@ int main(int argc, char** argv) {
   int waiting = 0;
   ioctl(both, FIONREAD, &waiting);
   w.check(waiting == sizeof content, "the fifo has %d bytes in it, not %zu", waiting, sizeof content);
-  w.check(readable(both) && read(both, content, sizeof content) == sizeof content && holds(content, sizeof content, 1), "the fifo's content changed");
+  w.check(readable(both) && read(both, content, sizeof content) == sizeof content && holds(content, sizeof content, 1),
+          "the fifo's content changed");
   w.check((fcntl(both, F_GETFL) & O_ACCMODE) == O_RDWR, "the flags are %#o", fcntl(both, F_GETFL));
   char got[16];
-  w.check(read(reader, got, sizeof got) == 7 && std::memcmp(got, "content", 7) == 0, "the content between two ends changed");
+  w.check(read(reader, got, sizeof got) == 7 && std::memcmp(got, "content", 7) == 0,
+          "the content between two ends changed");
   w.check(read(reader, got, sizeof got) == -1 && errno == EAGAIN, "the reading end: %m");
-  w.check(write(writer, "more", 4) == 4 && read(reader, got, sizeof got) == 4, "the two ends do not belong together any more");
+  w.check(write(writer, "more", 4) == 4 && read(reader, got, sizeof got) == 4,
+          "the two ends do not belong together any more");
   close(writer);
   w.check(read(reader, got, sizeof got) == 0, "the fifo does not end: it has another writer");
   w.check(read(lone, got, sizeof got) == 0, "the fifo without a writer: %m");
   const int late_writer = open(lone_name.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC);
-  w.check(late_writer >= 0 && write(late_writer, "x", 1) == 1 && read(lone, got, 1) == 1, "the fifo is not the one at its path: %m");
+  w.check(late_writer >= 0 && write(late_writer, "x", 1) == 1 && read(lone, got, 1) == 1,
+          "the fifo is not the one at its path: %m");
   return w.finish();
 }

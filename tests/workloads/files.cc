@@ -22,8 +22,8 @@ std::string describe(int fd) {
   static_cast<void>(!readlink(("/proc/self/fd/" + std::to_string(fd)).c_str(), target, sizeof target - 1));
   const int flags = fcntl(fd, F_GETFL);
   char text[4400];
-  std::snprintf(text, sizeof text, "%d: %s flags %#o/%d offset %ld owner %d signal %d", fd, target, flags, fcntl(fd, F_GETFD),
-                lseek(fd, 0, SEEK_CUR), fcntl(fd, F_GETOWN), fcntl(fd, F_GETSIG));
+  std::snprintf(text, sizeof text, "%d: %s flags %#o/%d offset %ld owner %d signal %d", fd, target, flags,
+                fcntl(fd, F_GETFD), lseek(fd, 0, SEEK_CUR), fcntl(fd, F_GETOWN), fcntl(fd, F_GETSIG));
   return text;
 }
 
@@ -83,8 +83,9 @@ int main(int argc, char** argv) {
   close(gap);
   const int after_gap = must(fcntl(reading, F_DUPFD, gap + 2), "F_DUPFD");
 
-  const int fds[] = {0, 1, 2, reading, writing, shared, apart, appending, path_only, path_directory, link_itself,
-                     owned, null, zero, full, random, after_gap, dirfd(listing)};
+  const int fds[] = {0,     1,         2,         reading,        writing,     shared,
+                     apart, appending, path_only, path_directory, link_itself, owned,
+                     null,  zero,      full,      random,         after_gap,   dirfd(listing)};
   std::string before[std::size(fds)];
   for (std::size_t i = 3; i < std::size(fds); ++i) before[i] = describe(fds[i]);
   const std::string standard = describe(0);
@@ -99,13 +100,17 @@ int main(int argc, char** argv) {
   }
   w.check(fcntl(gap, F_GETFD) == -1 && errno == EBADF, "descriptor %d has come into being", gap);
   char got[100];
-  w.check(read(reading, got, sizeof got) == sizeof got && std::memcmp(got, &content[54'321], sizeof got) == 0, "reading goes on elsewhere");
+  w.check(read(reading, got, sizeof got) == sizeof got && std::memcmp(got, &content[54'321], sizeof got) == 0,
+          "reading goes on elsewhere");
   for (const int fd : {shared, after_gap}) {
-    w.check(lseek(fd, 0, SEEK_CUR) == 54'421, "descriptor %d does not share its offset any more: %ld", fd, lseek(fd, 0, SEEK_CUR));
+    w.check(lseek(fd, 0, SEEK_CUR) == 54'421, "descriptor %d does not share its offset any more: %ld", fd,
+            lseek(fd, 0, SEEK_CUR));
   }
   w.check(lseek(apart, 0, SEEK_CUR) == 0, "a descriptor of its own shares an offset");
-  w.check(write(appending, "after", 5) == 5 && read_file(w.path("appended")) == "before after", "appending does not append");
-  w.check(write(writing, "end", 3) == 3 && lseek(writing, 0, SEEK_CUR) == 5'000'000'003, "writing beyond 4 GiB goes elsewhere");
+  w.check(write(appending, "after", 5) == 5 && read_file(w.path("appended")) == "before after",
+          "appending does not append");
+  w.check(write(writing, "end", 3) == 3 && lseek(writing, 0, SEEK_CUR) == 5'000'000'003,
+          "writing beyond 4 GiB goes elsewhere");
   must(ftruncate(writing, 0), "ftruncate");
   w.check(read(path_only, got, 1) == -1 && errno == EBADF, "an O_PATH descriptor can be read");
   w.check(faccessat(path_directory, "7", F_OK, 0) == 0, "an O_PATH directory leads elsewhere: %m");

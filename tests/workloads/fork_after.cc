@@ -38,7 +38,8 @@ int main(int argc, char** argv) {
 
   const pid_t forked = fork();
   if (forked == 0) _exit(holds(before.data(), before.size(), 1) ? 11 : 12);
-  w.check(WEXITSTATUS(status_of(forked)) == 11 && prepared == 1, "a forked child sees another memory, or the fork handlers did not run");
+  w.check(WEXITSTATUS(status_of(forked)) == 11 && prepared == 1,
+          "a forked child sees another memory, or the fork handlers did not run");
   const pid_t vforked = vfork();
   if (vforked == 0) {
     execl("/bin/true", "true", nullptr);
@@ -48,11 +49,14 @@ int main(int argc, char** argv) {
   pid_t spawned = -1;
   char name[] = "sh", option[] = "-c", script[] = "exit 21";
   char* const arguments[] = {name, option, script, nullptr};
-  w.check(posix_spawn(&spawned, "/bin/sh", nullptr, nullptr, arguments, environ) == 0 && WEXITSTATUS(status_of(spawned)) == 21,
+  w.check(posix_spawn(&spawned, "/bin/sh", nullptr, nullptr, arguments, environ) == 0 &&
+              WEXITSTATUS(status_of(spawned)) == 21,
           "posix_spawn does not work");
   char line[32] = {};
   FILE* const output = popen("echo from the shell", "r");
-  w.check(output != nullptr && std::fgets(line, sizeof line, output) != nullptr && std::strcmp(line, "from the shell\n") == 0, "popen does not work");
+  w.check(output != nullptr && std::fgets(line, sizeof line, output) != nullptr &&
+              std::strcmp(line, "from the shell\n") == 0,
+          "popen does not work");
   if (output != nullptr) pclose(output);
 
   std::uint64_t answer = 0;

@@ -28,7 +28,8 @@ long wait_relative(std::uint32_t* word) {
 
 long wait_absolute(std::uint32_t* word) {
   const timespec timeout = in_a_while();
-  return syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE | FUTEX_CLOCK_REALTIME, 0, &timeout, nullptr, FUTEX_BITSET_MATCH_ANY);
+  return syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE | FUTEX_CLOCK_REALTIME, 0, &timeout, nullptr,
+                 FUTEX_BITSET_MATCH_ANY);
 }
 
 }  // namespace

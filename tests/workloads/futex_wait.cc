@@ -30,7 +30,8 @@ int main(int argc, char** argv) {
       must(mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), "mmap"));
   *shared = 9;
   std::list<BlockedCall> privates, shareds, bitsets;
-  for (int i = 0; i < 6; ++i) privates.emplace_back("FUTEX_WAIT_PRIVATE", [&] { return futex(&word, FUTEX_WAIT_PRIVATE, 7); });
+  for (int i = 0; i < 6; ++i)
+    privates.emplace_back("FUTEX_WAIT_PRIVATE", [&] { return futex(&word, FUTEX_WAIT_PRIVATE, 7); });
   for (int i = 0; i < 3; ++i) shareds.emplace_back("FUTEX_WAIT", [=] { return futex(shared, FUTEX_WAIT, 9); });
   for (int i = 0; i < 3; ++i) {
     bitsets.emplace_back("FUTEX_WAIT_BITSET",
@@ -50,7 +51,8 @@ int main(int argc, char** argv) {
   w.check(third == 7, "a wake of bit 10 woke %ld waiters, not 7", third);
   const long one = futex(shared, FUTEX_WAKE, 1);
   w.check(one == 1, "a wake of one shared waiter woke %ld", one);
-  w.check(w.wait_until([&] { return returned(shareds) == 1; }), "one shared waiter was woken, %td came back", returned(shareds));
+  w.check(w.wait_until([&] { return returned(shareds) == 1; }), "one shared waiter was woken, %td came back",
+          returned(shareds));
   const long others = futex(shared, FUTEX_WAKE, INT_MAX);
   w.check(others == 2, "a wake of all shared waiters woke %ld, not 2", others);
   const long rest = futex(&word, FUTEX_WAKE_PRIVATE, INT_MAX);

@@ -1,4 +1,5 @@
-// Checks: guard regions (MADV_GUARD_INSTALL, 6.13+) inside a mapping: still there, and their neighbours keep their content.
+// Checks: guard regions (MADV_GUARD_INSTALL, 6.13+) inside a mapping: still there, and their neighbours keep their
+// content.
 
 #include "tests/workloads/workload.h"
 
@@ -31,7 +32,8 @@ int main(int argc, char** argv) {
     if (guarded(i)) {
       if (!known) continue;
       w.check(write(ends[1], memory + i * page, 1) == -1 && errno == EFAULT, "page %zu is no guard any more", i);
-      w.check(madvise(memory + i * page, page, remove) == 0 && all_zero(memory + i * page, page), "the guard at %zu cannot be removed", i);
+      w.check(madvise(memory + i * page, page, remove) == 0 && all_zero(memory + i * page, page),
+              "the guard at %zu cannot be removed", i);
     } else {
       w.check(holds(memory + i * page, page, 1 + i * page), "page %zu changed", i);
     }

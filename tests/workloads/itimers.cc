@@ -34,7 +34,7 @@ void mask(int how) {
 
 int main(int argc, char** argv) {
   Workload w(argc, argv);
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = [](int signal) { ++ticks[signal]; };
   action.sa_flags = SA_RESTART;
   for (const Timer& timer : timers) must(sigaction(timer.signal, &action, nullptr), "sigaction");
@@ -58,19 +58,22 @@ int main(int argc, char** argv) {
     itimerval now{};
     getitimer(timer.which, &now);
     // The kernel rounds the CPU timers' values up to its tick.
-    w.check(now.it_interval.tv_sec == 0 && now.it_interval.tv_usec - timer.interval_us < 10'000 && now.it_interval.tv_usec >= timer.interval_us,
+    w.check(now.it_interval.tv_sec == 0 && now.it_interval.tv_usec - timer.interval_us < 10'000 &&
+                now.it_interval.tv_usec >= timer.interval_us,
             "the interval of %s is %ld.%06ld s", timer.name, now.it_interval.tv_sec, now.it_interval.tv_usec);
-    w.check(now.it_value.tv_sec == 0 && now.it_value.tv_usec < timer.interval_us + 20'000,
-            "%s has %ld.%06ld s left", timer.name, now.it_value.tv_sec, now.it_value.tv_usec);
+    w.check(now.it_value.tv_sec == 0 && now.it_value.tv_usec < timer.interval_us + 20'000, "%s has %ld.%06ld s left",
+            timer.name, now.it_value.tv_sec, now.it_value.tv_usec);
     const int before = ticks[timer.signal];
-    w.check(w.wait_until([&] { return ticks[timer.signal] >= before + 5; }, 10), "%s does not tick any more", timer.name);
+    w.check(w.wait_until([&] { return ticks[timer.signal] >= before + 5; }, 10), "%s does not tick any more",
+            timer.name);
   }
   const double elapsed = Workload::now() - started;
   const int real = ticks[SIGALRM];
   const double interval = static_cast<double>(timers[0].interval_us) * 1e-6;
   // Ticks while frozen are one signal; so are ticks while starved.
   w.check(real <= elapsed / interval + 2, "ITIMER_REAL ticked %d times in %.3f s", real, elapsed);
-  w.check(real >= (elapsed - w.lost()) / interval * 0.5 - 3, "ITIMER_REAL ticked only %d times in %.3f s", real, elapsed);
+  w.check(real >= (elapsed - w.lost()) / interval * 0.5 - 3, "ITIMER_REAL ticked only %d times in %.3f s", real,
+          elapsed);
   for (const Timer& timer : timers) {
     const itimerval off{};
     setitimer(timer.which, &off, nullptr);

@@ -47,7 +47,8 @@ std::string layout(const void* at, std::size_t bytes) {
     int name_at = 0;
     Mapping found;
     if (std::sscanf(line.c_str(), "%" SCNx64 "-%" SCNx64 " %7s %" SCNx64 " %*s %*s %n", &found.start, &found.end,
-                    permissions, &found.offset, &name_at) == 4 && name_at != 0) {
+                    permissions, &found.offset, &name_at) == 4 &&
+        name_at != 0) {
       found.permissions = permissions;
       found.name = line.substr(static_cast<std::size_t>(name_at));
       inside = found.start < high && found.end > low;

@@ -40,7 +40,7 @@ long masked(Wait wait) {
 
 int main(int argc, char** argv) {
   Workload w(argc, argv);
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = [](int) { ++handled; };
   must(sigaction(SIGUSR2, &action, nullptr), "sigaction");
   sigset_t blocked;
@@ -50,9 +50,8 @@ int main(int argc, char** argv) {
 
   std::list<BlockedCall> calls;
   calls.emplace_back("sigsuspend", [] { return masked([](const sigset_t* open) { return sigsuspend(open); }); });
-  calls.emplace_back("ppoll", [] {
-    return masked([](const sigset_t* open) { return ppoll(nullptr, 0, nullptr, open); });
-  });
+  calls.emplace_back("ppoll",
+                     [] { return masked([](const sigset_t* open) { return ppoll(nullptr, 0, nullptr, open); }); });
   calls.emplace_back("pselect", [] {
     return masked([](const sigset_t* open) { return pselect(0, nullptr, nullptr, nullptr, nullptr, open); });
   });

@@ -29,10 +29,12 @@ int main(int argc, char** argv) {
   });
 
   w.ready();
-  w.wait_for_verify([&] { w.check(membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0, "a private expedited barrier: %m"); });
+  w.wait_for_verify(
+      [&] { w.check(membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0, "a private expedited barrier: %m"); });
   w.check(membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0, "a private expedited barrier: %m");
   w.check(membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE) == 0, "a private expedited sync-core barrier: %m");
-  w.check(membarrier(get_registrations) == before, "the registrations are %ld, were %ld", membarrier(get_registrations), before);
+  w.check(membarrier(get_registrations) == before, "the registrations are %ld, were %ld", membarrier(get_registrations),
+          before);
   stop = true;
   spinner.join();
   return w.finish();

@@ -1,5 +1,5 @@
-// Checks: memfds: name, size, holes, seals, mode, offset, descriptor flags; unmapped, mapped once, twice, privately, and
-// the second descriptor of one description.
+// Checks: memfds: name, size, holes, seals, mode, offset, descriptor flags; unmapped, mapped once, twice, privately,
+// and the second descriptor of one description.
 
 #include "tests/workloads/layout.h"
 #include "tests/workloads/workload.h"
@@ -30,7 +30,7 @@ char* map_shared(int fd, int protection, off_t offset = 0) {
 }
 
 std::string describe(int fd) {
-  struct stat about {};
+  struct stat about{};
   fstat(fd, &about);
   char target[256] = {};
   static_cast<void>(!readlink(("/proc/self/fd/" + std::to_string(fd)).c_str(), target, sizeof target - 1));
@@ -75,7 +75,8 @@ int main(int argc, char** argv) {
   const int base = create("private", MFD_CLOEXEC);
   fill(content.data(), size, 5);
   must(pwrite(base, content.data(), size, 0), "pwrite");
-  auto* const copy = static_cast<char*>(must(mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, base, 0), "mmap"));
+  auto* const copy =
+      static_cast<char*>(must(mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, base, 0), "mmap"));
   fill(copy + 3 * page, page, 6);
 
   auto* const orphan = [] {  // the descriptor is closed, the mapping stays
@@ -90,8 +91,8 @@ int main(int argc, char** argv) {
   std::string before[std::size(fds)];
   for (std::size_t i = 0; i < std::size(fds); ++i) before[i] = describe(fds[i]);
   const auto mappings = [&] {
-    return layout(first, size / 2) + layout(second, size / 2) + layout(sealed_view, size / 2) + layout(old_view, size / 2) +
-           layout(copy, size) + layout(orphan, size / 2);
+    return layout(first, size / 2) + layout(second, size / 2) + layout(sealed_view, size / 2) +
+           layout(old_view, size / 2) + layout(copy, size) + layout(orphan, size / 2);
   };
   const std::string mappings_before = mappings();
 
@@ -104,24 +105,33 @@ int main(int argc, char** argv) {
     w.check(now == before[i], "a memfd was %s and is %s", before[i].c_str(), now.c_str());
   }
   const std::string mappings_now = mappings();
-  w.check(mappings_now == mappings_before, "the mappings were\n%sand are\n%s", mappings_before.c_str(), mappings_now.c_str());
+  w.check(mappings_now == mappings_before, "the mappings were\n%sand are\n%s", mappings_before.c_str(),
+          mappings_now.c_str());
 
   w.check(pread(unmapped, content.data(), size, 0) == size, "pread: %m");
-  w.check(all_zero(content.data(), 20 * page) && holds(&content[20 * page], 10 * page, 1) && all_zero(&content[30 * page], 34 * page),
+  w.check(all_zero(content.data(), 20 * page) && holds(&content[20 * page], 10 * page, 1) &&
+              all_zero(&content[30 * page], 34 * page),
           "the unmapped memfd's content changed");
-  w.check(lseek(unmapped, 0, SEEK_DATA) == 20 * page && lseek(unmapped, 20 * page, SEEK_HOLE) == 30 * page, "the unmapped memfd's holes changed");
-  w.check(holds(first, size / 2, 2) && std::memcmp(second, first + size / 4, size / 4) == 0, "the memfd mapped twice changed");
-  w.check(pwrite(same, "seen", 4, size / 4) == 4 && std::memcmp(second, "seen", 4) == 0 && std::memcmp(first + size / 4, "seen", 4) == 0,
+  w.check(lseek(unmapped, 0, SEEK_DATA) == 20 * page && lseek(unmapped, 20 * page, SEEK_HOLE) == 30 * page,
+          "the unmapped memfd's holes changed");
+  w.check(holds(first, size / 2, 2) && std::memcmp(second, first + size / 4, size / 4) == 0,
+          "the memfd mapped twice changed");
+  w.check(pwrite(same, "seen", 4, size / 4) == 4 && std::memcmp(second, "seen", 4) == 0 &&
+              std::memcmp(first + size / 4, "seen", 4) == 0,
           "what is written to the descriptor is not in its mappings");
   lseek(twice, 99, SEEK_SET);
   w.check(lseek(same, 0, SEEK_CUR) == 99, "a duplicated descriptor has its own offset now");
   w.check(holds(sealed_view, size / 2, 3), "the sealed memfd's content changed");
-  w.check(pwrite(sealed, "x", 1, 0) == -1 && errno == EPERM && ftruncate(sealed, 0) == -1, "the sealed memfd can be written");
-  w.check(holds(old_view, size / 2, 4) && pwrite(future, "x", 1, 0) == -1 && errno == EPERM, "the memfd sealed against new writers changed");
+  w.check(pwrite(sealed, "x", 1, 0) == -1 && errno == EPERM && ftruncate(sealed, 0) == -1,
+          "the sealed memfd can be written");
+  w.check(holds(old_view, size / 2, 4) && pwrite(future, "x", 1, 0) == -1 && errno == EPERM,
+          "the memfd sealed against new writers changed");
   old_view[0] = 1;
-  w.check(holds(copy + 3 * page, page, 6) && holds(copy, 3 * page, 5) && holds(copy + 4 * page, 60 * page, 5 + 4 * page),
-          "the private mapping of a memfd changed");
-  w.check(pwrite(base, "b", 1, 9 * page) == 1 && copy[9 * page] == 'b', "the private mapping is no longer one of its memfd");
+  w.check(
+      holds(copy + 3 * page, page, 6) && holds(copy, 3 * page, 5) && holds(copy + 4 * page, 60 * page, 5 + 4 * page),
+      "the private mapping of a memfd changed");
+  w.check(pwrite(base, "b", 1, 9 * page) == 1 && copy[9 * page] == 'b',
+          "the private mapping is no longer one of its memfd");
   w.check(holds(orphan, size / 2, 7), "the mapping whose descriptor is closed changed");
   return w.finish();
 }

@@ -17,7 +17,8 @@ int main(int argc, char** argv) {
   const int fd = must(memfd_create("live", MFD_CLOEXEC), "memfd_create");
   must(ftruncate(fd, pages * page), "ftruncate");
   auto* const read_view = static_cast<char*>(must(mmap(nullptr, pages * page, PROT_READ, MAP_SHARED, fd, 0), "mmap"));
-  auto* const write_view = static_cast<char*>(must(mmap(nullptr, pages * page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), "mmap"));
+  auto* const write_view =
+      static_cast<char*>(must(mmap(nullptr, pages * page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), "mmap"));
   std::vector<std::uint64_t> seeds(pages);  // 0: empty
   std::uint64_t turn = 0;
   const auto change = [&] {
@@ -30,11 +31,10 @@ int main(int argc, char** argv) {
         must(pwrite(fd, content, page, static_cast<off_t>(i * page)), "pwrite");
         break;
       }
-      case 1:
-        fill(at, page, seeds[i] = turn);
-        break;
+      case 1: fill(at, page, seeds[i] = turn); break;
       case 2:
-        must(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(i * page), page), "fallocate");
+        must(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(i * page), page),
+             "fallocate");
         seeds[i] = 0;
         break;
       default:

@@ -18,7 +18,8 @@ std::string executable() {
   return size < 0 ? "?" : std::string(target, static_cast<std::size_t>(size));
 }
 
-// Fields 26-28 and 45-51 of /proc/self/stat: start and end of code, data, arguments and environment, starts of stack and heap.
+// Fields 26-28 and 45-51 of /proc/self/stat: start and end of code, data, arguments and environment, starts of stack
+// and heap.
 std::string marks() {
   const std::string stat = read_file("/proc/self/stat");
   std::istringstream words(stat.substr(stat.rfind(") ") + 2));
@@ -54,7 +55,8 @@ int main(int argc, char** argv) {
   w.check(marks() == marks_before, "the marks were %s and are %s", marks_before.c_str(), marks().c_str());
   w.check(read_file("/proc/self/cmdline") == arguments && arguments.starts_with("godwit"), "the command line is %s",
           read_file("/proc/self/cmdline").c_str());
-  w.check(read_file("/proc/self/environ") == environment && environment.find(variable != nullptr ? "WORKLOAD=M" : "") != environment.npos,
+  w.check(read_file("/proc/self/environ") == environment &&
+              environment.find(variable != nullptr ? "WORKLOAD=M" : "") != environment.npos,
           "the environment changed");
   w.check(read_file("/proc/self/auxv") == auxiliary && !auxiliary.empty(), "the auxiliary vector changed");
   w.check(executable() == program, "the executable is %s", executable().c_str());

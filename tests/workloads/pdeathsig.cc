@@ -15,7 +15,7 @@ std::atomic<int> deaths = 0;
 
 int main(int argc, char** argv) {
   Workload w(argc, argv);
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = [](int) { ++deaths; };
   action.sa_flags = SA_RESTART;
   must(sigaction(SIGUSR2, &action, nullptr), "sigaction");

@@ -30,6 +30,7 @@ int main(int argc, char** argv) {
   const int unlocked = pthread_mutex_unlock(&mutex);
   w.check(unlocked == 0, "pthread_mutex_unlock by the owner: %s", strerrorname_np(unlocked));
   w.check(w.wait_until([&] { return waiter.returned(); }), "the mutex was not handed on");
-  if (waiter.returned()) w.check(waiter.result() == 0, "the waiter's pthread_mutex_lock returned %ld", -waiter.result());
+  if (waiter.returned())
+    w.check(waiter.result() == 0, "the waiter's pthread_mutex_lock returned %ld", -waiter.result());
   return w.finish();
 }

@@ -76,40 +76,47 @@ int main(int argc, char** argv) {
   const int second_writer = must(fcntl(mixed.write_end, F_DUPFD_CLOEXEC, 150), "F_DUPFD_CLOEXEC");
   must(fcntl(mixed.read_end, F_SETFL, O_NONBLOCK), "F_SETFL");  // only this end
   // Each end opened once more: other descriptions of the same pipe.
-  const int reopened = must(open(("/proc/self/fd/" + std::to_string(mixed.read_end)).c_str(), O_RDONLY | O_CLOEXEC), "open");
+  const int reopened =
+      must(open(("/proc/self/fd/" + std::to_string(mixed.read_end)).c_str(), O_RDONLY | O_CLOEXEC), "open");
 
-  const int sizes[] = {fcntl(empty.read_end, F_GETPIPE_SZ), fcntl(big.read_end, F_GETPIPE_SZ), fcntl(small.read_end, F_GETPIPE_SZ)};
+  const int sizes[] = {fcntl(empty.read_end, F_GETPIPE_SZ), fcntl(big.read_end, F_GETPIPE_SZ),
+                       fcntl(small.read_end, F_GETPIPE_SZ)};
 
   w.ready();
   w.wait_for_verify();
 
   w.check(fcntl(empty.read_end, F_GETPIPE_SZ) == sizes[0] && fcntl(big.read_end, F_GETPIPE_SZ) == sizes[1] &&
               fcntl(small.read_end, F_GETPIPE_SZ) == sizes[2],
-          "the sizes are %d, %d, %d, were %d, %d, %d", fcntl(empty.read_end, F_GETPIPE_SZ), fcntl(big.read_end, F_GETPIPE_SZ),
-          fcntl(small.read_end, F_GETPIPE_SZ), sizes[0], sizes[1], sizes[2]);
+          "the sizes are %d, %d, %d, were %d, %d, %d", fcntl(empty.read_end, F_GETPIPE_SZ),
+          fcntl(big.read_end, F_GETPIPE_SZ), fcntl(small.read_end, F_GETPIPE_SZ), sizes[0], sizes[1], sizes[2]);
   w.check(waiting(empty.read_end) == 0 && fcntl(empty.read_end, F_GETFD) == FD_CLOEXEC, "the empty pipe changed");
   put(empty.write_end, 10, 6);
   w.check(get(empty.read_end, 10, 6), "the empty pipe's ends do not belong together any more");
-  w.check(waiting(some.read_end) == 21'000 && get(some.read_end, 1000, 1) && get(some.read_end, 20'000, 2), "the content changed");
-  w.check(read(some.read_end, skipped, 1) == -1 && errno == EAGAIN, "the pipe is not O_NONBLOCK any more, or has more in it");
+  w.check(waiting(some.read_end) == 21'000 && get(some.read_end, 1000, 1) && get(some.read_end, 20'000, 2),
+          "the content changed");
+  w.check(read(some.read_end, skipped, 1) == -1 && errno == EAGAIN,
+          "the pipe is not O_NONBLOCK any more, or has more in it");
   std::vector<char> rest(9000 - sizeof skipped);
-  w.check(readable(part_read.read_end) && read(part_read.read_end, rest.data(), rest.size()) == static_cast<ssize_t>(rest.size()) &&
+  w.check(readable(part_read.read_end) &&
+              read(part_read.read_end, rest.data(), rest.size()) == static_cast<ssize_t>(rest.size()) &&
               holds(rest.data(), rest.size(), 3 + sizeof skipped),
           "the half-read pipe's content changed");
   w.check(get(big.read_end, 512 * 1024, 4), "the big pipe's content changed");
   for (const std::size_t size : {10, 4096, 1, 300}) {
     char packet[4096];
     const ssize_t got = readable(packets.read_end) ? read(packets.read_end, packet, sizeof packet) : -1;
-    w.check(got == static_cast<ssize_t>(size) && holds(packet, size, size), "a packet of %zu bytes came as %zd bytes", size, got);
+    w.check(got == static_cast<ssize_t>(size) && holds(packet, size, size), "a packet of %zu bytes came as %zd bytes",
+            size, got);
   }
   w.check((fcntl(packets.write_end, F_GETFL) & O_DIRECT) != 0, "the packet pipe became an ordinary one");
-  w.check(get(no_writer.read_end, 777, 5) && readable(no_writer.read_end) && read(no_writer.read_end, skipped, 1) == 0, "the pipe without a writer does not end");
+  w.check(get(no_writer.read_end, 777, 5) && readable(no_writer.read_end) && read(no_writer.read_end, skipped, 1) == 0,
+          "the pipe without a writer does not end");
   w.check(write(no_reader.write_end, "x", 1) == -1 && errno == EPIPE, "the pipe without a reader takes data: %m");
   w.check((fcntl(mixed.read_end, F_GETFL) & O_NONBLOCK) != 0 && (fcntl(reopened, F_GETFL) & O_NONBLOCK) == 0 &&
               (fcntl(mixed.write_end, F_GETFL) & O_NONBLOCK) == 0,
           "the flags of the ends changed");
-  w.check(write(second_writer, "ab", 2) == 2 && readable(reopened) && read(reopened, skipped, 1) == 1 && skipped[0] == 'a' &&
-              read(mixed.read_end, skipped, 1) == 1 && skipped[0] == 'b',
+  w.check(write(second_writer, "ab", 2) == 2 && readable(reopened) && read(reopened, skipped, 1) == 1 &&
+              skipped[0] == 'a' && read(mixed.read_end, skipped, 1) == 1 && skipped[0] == 'b',
           "the duplicated ends do not belong together any more");
   return w.finish();
 }

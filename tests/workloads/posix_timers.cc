@@ -49,7 +49,9 @@ struct Left {
 Left left(Workload& w, int id) {
   itimerspec now{};
   w.check(syscall(SYS_timer_gettime, id, &now) == 0, "timer %d: %m", id);
-  const auto seconds = [](const timespec& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9; };
+  const auto seconds = [](const timespec& t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+  };
   return {seconds(now.it_value), seconds(now.it_interval)};
 }
 
@@ -111,23 +113,26 @@ int main(int argc, char** argv) {
   const double elapsed = Workload::now() - began;
   w.check(tick.si_signo != 0, "the ticking timer's signal is lost");
   w.check(tick.si_code == SI_TIMER && tick.si_value.sival_int == 11 && tick.si_timerid == ticking,
-          "the ticking timer's signal: code %d, value %d, timer %d", tick.si_code, tick.si_value.sival_int, tick.si_timerid);
-  // One signal stands for all ticks of a blocked timer. How many there were so far cannot be read from outside, so after
-  // a move they may be missing; never may there be more.
+          "the ticking timer's signal: code %d, value %d, timer %d", tick.si_code, tick.si_value.sival_int,
+          tick.si_timerid);
+  // One signal stands for all ticks of a blocked timer. How many there were so far cannot be read from outside, so
+  // after a move they may be missing; never may there be more.
   const double least = w.moved() ? 0 : (elapsed - w.lost()) / 0.02 - 3;
-  w.check(tick.si_overrun <= elapsed / 0.02 && tick.si_overrun >= least,
-          "the ticking timer overran %d times in %.3f s", tick.si_overrun, elapsed);
+  w.check(tick.si_overrun <= elapsed / 0.02 && tick.si_overrun >= least, "the ticking timer overran %d times in %.3f s",
+          tick.si_overrun, elapsed);
   const int overrun = static_cast<int>(syscall(SYS_timer_getoverrun, ticking));
   w.check(w.moved() || overrun == tick.si_overrun, "timer_getoverrun says %d, the signal %d", overrun, tick.si_overrun);
   w.check(take(SIGRTMIN + 1, 1).si_signo != 0, "the ticking timer does not tick any more");
   const Left ticks = left(w, ticking);
-  w.check(ticks.interval == 0.02 && ticks.value <= 0.02, "the ticking timer: %.6f s of %.6f s left", ticks.value, ticks.interval);
+  w.check(ticks.interval == 0.02 && ticks.value <= 0.02, "the ticking timer: %.6f s of %.6f s left", ticks.value,
+          ticks.interval);
 
   const struct {
     int id;
     double first, interval;
     const char* name;
-  } expected[] = {{distant, 5000, 7.5, "the real-time timer"}, {silent, 1000, 0.25, "the SIGEV_NONE timer"},
+  } expected[] = {{distant, 5000, 7.5, "the real-time timer"},
+                  {silent, 1000, 0.25, "the SIGEV_NONE timer"},
                   {absolute, 6000, 0, "the absolute timer"}};
   for (const auto& e : expected) {
     const Left now = left(w, e.id);
@@ -141,12 +146,13 @@ int main(int argc, char** argv) {
   w.check(never_started.value == 0 && never_started.interval == 0, "the idle timer runs");
   start(idle, 0.01, 0);
   const siginfo_t started = take(SIGRTMIN + 4, 2);
-  w.check(started.si_value.sival_int == 17 && started.si_timerid == idle, "the idle timer notifies with %d", started.si_value.sival_int);
+  w.check(started.si_value.sival_int == 17 && started.si_timerid == idle, "the idle timer notifies with %d",
+          started.si_value.sival_int);
 
   verify = true;
   thread.join();
-  w.check(directed.si_signo != 0 && directed.si_value.sival_int == 15, "the thread's timer signal is lost or has value %d",
-          directed.si_value.sival_int);
+  w.check(directed.si_signo != 0 && directed.si_value.sival_int == 15,
+          "the thread's timer signal is lost or has value %d", directed.si_value.sival_int);
   w.check(left(w, to_thread).value == 0, "the thread's timer runs again");
   return w.finish();
 }

@@ -113,10 +113,12 @@ long secret_memory(Workload&) {
   return mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, static_cast<int>(fd), 0) == MAP_FAILED ? -1 : 0;
 }
 
-long flock_lock(Workload& w) { return flock(open(w.path("locked").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600), LOCK_EX); }
+long flock_lock(Workload& w) {
+  return flock(open(w.path("locked").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600), LOCK_EX);
+}
 
 long posix_lock(Workload& w) {
-  struct flock lock {};
+  struct flock lock{};
   lock.l_type = F_WRLCK;
   return fcntl(open(w.path("locked").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600), F_SETLK, &lock);
 }
@@ -252,7 +254,7 @@ int main(int argc, char** argv) {
   const char* const full_name = getenv("WORKLOAD");
   std::string_view name = full_name == nullptr ? "" : full_name;
   name.remove_prefix(name.starts_with("refused_") ? 8 : 0);
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = [](int) { ++handled; };
   action.sa_flags = SA_RESTART;
   for (const int signal : {SIGCONT, SIGTRAP, SIGUSR1}) must(sigaction(signal, &action, nullptr), "sigaction");

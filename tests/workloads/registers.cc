@@ -39,8 +39,8 @@ void spin_zmm(const std::uint64_t* in, std::uint64_t* out) {
       "vzeroupper\n"
       :
       : "D"(in), "S"(out)
-      : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",
-        "xmm12", "xmm13", "xmm14", "xmm15");
+      : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
+        "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
 }
 
 void spin_ymm(const std::uint64_t* in, std::uint64_t* out) {
@@ -56,8 +56,8 @@ void spin_ymm(const std::uint64_t* in, std::uint64_t* out) {
       "vzeroupper\n"
       :
       : "D"(in), "S"(out)
-      : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",
-        "xmm12", "xmm13", "xmm14", "xmm15");
+      : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
+        "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
 }
 
 void spin_xmm(const std::uint64_t* in, std::uint64_t* out) {
@@ -72,8 +72,8 @@ void spin_xmm(const std::uint64_t* in, std::uint64_t* out) {
       ".endr\n"
       :
       : "D"(in), "S"(out)
-      : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",
-        "xmm12", "xmm13", "xmm14", "xmm15");
+      : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
+        "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
 }
 
 // Every general register but rsp, which holds the way back, with the direction flag set.
@@ -97,8 +97,8 @@ __attribute__((naked)) void spin_general(const std::uint64_t*, std::uint64_t*) {
 
 // Six values on the x87 stack, a control word and an mxcsr that nobody else uses.
 void spin_x87(const long double* in, long double* out, std::uint16_t* control, std::uint32_t* status) {
-  const std::uint16_t own_control = 0x0e7f;    // truncate, double precision
-  const std::uint32_t own_status = 0xdfc0;     // truncate, flush to zero, denormals are zero
+  const std::uint16_t own_control = 0x0e7f;  // truncate, double precision
+  const std::uint32_t own_status = 0xdfc0;   // truncate, flush to zero, denormals are zero
   const std::uint16_t usual_control = 0x037f;
   const std::uint32_t usual_status = 0x1f80;
   asm volatile(
@@ -142,8 +142,12 @@ int main(int argc, char** argv) {
   const bool avx512 = __builtin_cpu_supports("avx512bw");
   std::thread threads[] = {
       std::thread([&] { spin_xmm(xmm, xmm_out); }),
-      std::thread([&] { if (avx) spin_ymm(ymm, ymm_out); }),
-      std::thread([&] { if (avx512) spin_zmm(zmm, zmm_out); }),
+      std::thread([&] {
+        if (avx) spin_ymm(ymm, ymm_out);
+      }),
+      std::thread([&] {
+        if (avx512) spin_zmm(zmm, zmm_out);
+      }),
       std::thread([&] {
         syscall(SYS_arch_prctl, ARCH_SET_GS, 0x123456789000);
         spin_general(general, general_out);

@@ -40,7 +40,8 @@ void check_registration(Workload& w, int thread) {
     CPU_ZERO(&one);
     CPU_SET(cpu, &one);
     w.check(sched_setaffinity(0, sizeof one, &one) == 0, "sched_setaffinity: %m");
-    w.check(static_cast<int>(area->cpu_id) == cpu, "thread %d runs on CPU %d, its rseq area says %u", thread, cpu, area->cpu_id);
+    w.check(static_cast<int>(area->cpu_id) == cpu, "thread %d runs on CPU %d, its rseq area says %u", thread, cpu,
+            area->cpu_id);
   }
   sched_setaffinity(0, sizeof before, &before);
   // The kernel answers EBUSY to the very registration that it has, EINVAL to another one, 0 when it has none.

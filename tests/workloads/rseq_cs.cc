@@ -47,7 +47,8 @@ bool increment(std::uint64_t dawdle) {
       "mov %%rax, (%[counter])\n"
       "2:\n"
       ".pushsection .text.unlikely, \"ax\"\n"
-      ".byte 0x0f, 0xb9, 0x3d\n"  // the signature must stand before the abort handler, as part of an undefined instruction
+      ".byte 0x0f, 0xb9, 0x3d\n"  // the signature must stand before the abort handler, as part of an undefined
+                                  // instruction
       ".long %c[signature]\n"
       "4: jmp %l[aborted]\n"
       ".popsection\n"

@@ -51,7 +51,8 @@ std::string describe() {
   CPU_ZERO(&set);
   sched_getaffinity(0, sizeof set, &set);
   char text[256];
-  std::snprintf(text, sizeof text, "policy %u flags %" PRIu64 " nice %d priority %u, %d CPUs (first two %d%d), slack %d, io %#lx",
+  std::snprintf(text, sizeof text,
+                "policy %u flags %" PRIu64 " nice %d priority %u, %d CPUs (first two %d%d), slack %d, io %#lx",
                 now.policy, now.flags, now.nice, now.priority, CPU_COUNT(&set), CPU_ISSET(0, &set), CPU_ISSET(1, &set),
                 prctl(PR_GET_TIMERSLACK), syscall(SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0));
   return text;

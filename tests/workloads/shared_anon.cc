@@ -14,7 +14,8 @@ int main(int argc, char** argv) {
   Workload w(argc, argv);
   constexpr std::size_t page = 4096, pages = 256, size = pages * page;
   const auto shared = [](std::size_t bytes) {
-    return static_cast<char*>(must(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), "mmap"));
+    return static_cast<char*>(
+        must(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), "mmap"));
   };
   char* const memory = shared(size);
   for (std::size_t i = 0; i < pages; i += 2) fill(memory + i * page, page, i);
@@ -27,7 +28,8 @@ int main(int argc, char** argv) {
   must(munmap(middle, 64 * page), "munmap");
   must(munmap(middle + 128 * page, 128 * page), "munmap");
   char* const other = shared(size);  // never touched
-  const std::string before = layout(memory, size) + layout(view, 20 * page) + layout(middle, size) + layout(other, size);
+  const std::string before =
+      layout(memory, size) + layout(view, 20 * page) + layout(middle, size) + layout(other, size);
 
   w.ready();
   std::uint64_t turn = 0;
@@ -46,8 +48,9 @@ int main(int argc, char** argv) {
   if (turn > 0) {
     w.check(holds(memory + 14 * page, page, turn + 1000), "what was written to one view is not in the other");
     const bool removed = turn % 3 == 0;
-    w.check(removed ? all_zero(memory + 40 * page, page) : holds(memory + 40 * page, page, turn % 3 == 1 ? turn : turn - 1),
-            "the page that is removed and written in turn is not the latest");
+    w.check(
+        removed ? all_zero(memory + 40 * page, page) : holds(memory + 40 * page, page, turn % 3 == 1 ? turn : turn - 1),
+        "the page that is removed and written in turn is not the latest");
   }
   w.check(holds(middle + 64 * page, 64 * page, 5 + 64 * page), "the middle piece changed");
   w.check(all_zero(other, size), "the untouched memory is not empty");

@@ -17,7 +17,7 @@ std::atomic<int> seen[65];
 
 int main(int argc, char** argv) {
   Workload w(argc, argv);
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = [](int signal) { ++seen[signal]; };
   action.sa_flags = SA_RESTART;
   sigfillset(&action.sa_mask);
@@ -36,7 +36,8 @@ int main(int argc, char** argv) {
   w.expect_interrupts();  // so that a handler that ran is reported as that
   w.wait_for_verify();
   for (int signal = 1; signal <= 64; ++signal) {
-    w.check(seen[signal] == 0, "the handler of signal %d (%s) ran %d times", signal, sigabbrev_np(signal), seen[signal].load());
+    w.check(seen[signal] == 0, "the handler of signal %d (%s) ran %d times", signal, sigabbrev_np(signal),
+            seen[signal].load());
   }
   const int before = seen[SIGCONT];
   kill(getpid(), SIGCONT);

@@ -73,7 +73,7 @@ void interrupted() {
 
 int main(int argc, char** argv) {
   Workload w(argc, argv);
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = outer;
   action.sa_flags = SA_ONSTACK;
   must(sigaction(SIGUSR1, &action, nullptr), "sigaction");

@@ -59,10 +59,9 @@ void check_queue(Workload& w, const char* whose, int signal, int code, int first
     expected.si_code = code;
     expected.si_pid = 4242;
     expected.si_uid = 77;
-    expected.si_value.sival_ptr =
-        reinterpret_cast<void*>(mix(static_cast<std::uint64_t>(first_value) + i) >> 16);
-    w.check(std::memcmp(&got[i], &expected, compared) == 0, "%s: signal %d number %zu: code %d, pid %d, value %p", whose,
-            signal, i, got[i].si_code, got[i].si_pid, got[i].si_value.sival_ptr);
+    expected.si_value.sival_ptr = reinterpret_cast<void*>(mix(static_cast<std::uint64_t>(first_value) + i) >> 16);
+    w.check(std::memcmp(&got[i], &expected, compared) == 0, "%s: signal %d number %zu: code %d, pid %d, value %p",
+            whose, signal, i, got[i].si_code, got[i].si_pid, got[i].si_value.sival_ptr);
   }
 }
 
@@ -116,7 +115,8 @@ int main(int argc, char** argv) {
   w.check(directed.size() == 1 && directed[0].si_code == SI_TKILL && directed[0].si_pid == getpid(),
           "%zu signals by tgkill%s", directed.size(), directed.size() == 1 ? ", with another code or pid" : "");
   const auto both = take(SIGRTMIN + 5);
-  w.check(both.size() == 2 && both[0].si_code == SI_TKILL && both[1].si_code == SI_QUEUE && both[1].si_value.sival_int == 55,
+  w.check(both.size() == 2 && both[0].si_code == SI_TKILL && both[1].si_code == SI_QUEUE &&
+              both[1].si_value.sival_int == 55,
           "%zu signals that were one in the thread's and one in the process's queue", both.size());
   sigset_t pending;
   sigpending(&pending);

@@ -57,7 +57,7 @@ void* run(void* argument) {
 
 int main(int argc, char** argv) {
   Workload w(argc, argv);
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_sigaction = handler;
   action.sa_flags = SA_SIGINFO | SA_RESTART;
   must(sigaction(SIGRTMIN, &action, nullptr), "sigaction");
@@ -72,9 +72,8 @@ int main(int argc, char** argv) {
   w.check(w.wait_until([&] { return sides[0].received > before[0] && sides[1].received > before[1]; }),
           "signals do not flow any more");
   stop = true;
-  const bool all = w.wait_until([] {
-    return done == 2 && sides[0].received == sides[1].sent && sides[1].received == sides[0].sent;
-  });
+  const bool all = w.wait_until(
+      [] { return done == 2 && sides[0].received == sides[1].sent && sides[1].received == sides[0].sent; });
   w.check(all, "sent %d and %d, received %d and %d", sides[0].sent, sides[1].sent, sides[1].received.load(),
           sides[0].received.load());
   done = 3;

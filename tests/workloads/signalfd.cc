@@ -36,7 +36,8 @@ int main(int argc, char** argv) {
   w.ready();
   w.wait_for_verify();
 
-  w.check(fcntl(two, F_GETFL) == (O_RDWR | O_NONBLOCK) && fcntl(two, F_GETFD) == FD_CLOEXEC && fcntl(one, F_GETFL) == O_RDWR,
+  w.check(fcntl(two, F_GETFL) == (O_RDWR | O_NONBLOCK) && fcntl(two, F_GETFD) == FD_CLOEXEC &&
+              fcntl(one, F_GETFL) == O_RDWR,
           "the flags are %#o/%d and %#o", fcntl(two, F_GETFL), fcntl(two, F_GETFD), fcntl(one, F_GETFL));
   signalfd_siginfo info{};
   for (int value = 1; value <= 3; ++value) {
@@ -45,11 +46,13 @@ int main(int argc, char** argv) {
   }
   w.check(read(two, &info, sizeof info) == -1 && errno == EAGAIN, "the signalfd has more to read than was sent");
   kill(getpid(), SIGUSR1);
-  w.check(read(two, &info, sizeof info) == sizeof info && info.ssi_signo == SIGUSR1, "SIGUSR1 is not in the signalfd's mask any more");
+  w.check(read(two, &info, sizeof info) == sizeof info && info.ssi_signo == SIGUSR1,
+          "SIGUSR1 is not in the signalfd's mask any more");
   pollfd nothing{one, POLLIN, 0};
   w.check(poll(&nothing, 1, 0) == 0, "the other signalfd is ready");
   kill(getpid(), SIGUSR2);
-  w.check(poll(&nothing, 1, 1000) == 1 && read(one, &info, sizeof info) == sizeof info && info.ssi_signo == SIGUSR2, "SIGUSR2 is not read");
+  w.check(poll(&nothing, 1, 1000) == 1 && read(one, &info, sizeof info) == sizeof info && info.ssi_signo == SIGUSR2,
+          "SIGUSR2 is not read");
   sigset_t pending;
   sigpending(&pending);
   w.check(sigismember(&pending, SIGTERM) == 1, "the pending SIGTERM is lost");

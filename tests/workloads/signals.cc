@@ -40,7 +40,7 @@ void with_info(int, siginfo_t* info, void*) {
 }
 
 void set(int signal, void (*handler)(int), int flags, int also_blocked = 0) {
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = handler;
   action.sa_flags = flags;
   if (also_blocked != 0) sigaddset(&action.sa_mask, also_blocked);
@@ -61,11 +61,12 @@ int main(int argc, char** argv) {
   set(SIGPIPE, SIG_IGN, SA_RESTART);
   set(SIGCHLD, SIG_DFL, SA_NOCLDSTOP | SA_NOCLDWAIT);
   set(SIGSEGV, plain, SA_ONSTACK | SA_NODEFER);
-  struct sigaction informed {};
+  struct sigaction informed{};
   informed.sa_sigaction = with_info;
   informed.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
   sigfillset(&informed.sa_mask);
-  for (int signal = SIGRTMIN + 1; signal <= SIGRTMAX; signal += 3) must(sigaction(signal, &informed, nullptr), "sigaction");
+  for (int signal = SIGRTMIN + 1; signal <= SIGRTMAX; signal += 3)
+    must(sigaction(signal, &informed, nullptr), "sigaction");
 
   sigset_t mask;
   sigemptyset(&mask);
@@ -80,8 +81,10 @@ int main(int argc, char** argv) {
 
   for (int signal = 1; signal <= 64; ++signal) {
     const KernelAction now = action_of(signal);
-    w.check(now.handler == before[signal].handler, "handler of signal %d: %p, was %p", signal, now.handler, before[signal].handler);
-    w.check(now.flags == before[signal].flags, "flags of signal %d: %#lx, were %#lx", signal, now.flags, before[signal].flags);
+    w.check(now.handler == before[signal].handler, "handler of signal %d: %p, was %p", signal, now.handler,
+            before[signal].handler);
+    w.check(now.flags == before[signal].flags, "flags of signal %d: %#lx, were %#lx", signal, now.flags,
+            before[signal].flags);
     w.check(now.mask == before[signal].mask && now.restorer == before[signal].restorer,
             "mask or restorer of signal %d changed", signal);
   }
@@ -99,7 +102,8 @@ int main(int argc, char** argv) {
   raise(SIGTRAP);
   w.check(plain_calls == 1, "the handler of SIGUSR1 ran %d times", plain_calls.load());
   sigqueue(getpid(), SIGRTMIN + 4, {.sival_int = 4711});
-  w.check(told_value == 4711 && on_stack, "the SA_SIGINFO handler saw %d%s", told_value.load(), on_stack ? "" : ", off its stack");
+  w.check(told_value == 4711 && on_stack, "the SA_SIGINFO handler saw %d%s", told_value.load(),
+          on_stack ? "" : ", off its stack");
   raise(SIGHUP);
   w.check(action_of(SIGHUP).handler == nullptr, "SA_RESETHAND does not reset");
   sigset_t pending;

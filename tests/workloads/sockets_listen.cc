@@ -22,18 +22,23 @@ struct Option {
   const char* text;
 };
 #define OPTION(level, name) {level, name, #name}
-constexpr Option options[] = {
-    OPTION(SOL_SOCKET, SO_REUSEADDR), OPTION(SOL_SOCKET, SO_REUSEPORT), OPTION(SOL_SOCKET, SO_KEEPALIVE),
-    OPTION(SOL_SOCKET, SO_LINGER), OPTION(SOL_SOCKET, SO_RCVBUF), OPTION(SOL_SOCKET, SO_SNDBUF),
-    OPTION(SOL_SOCKET, SO_PRIORITY), OPTION(SOL_SOCKET, SO_MARK), OPTION(SOL_SOCKET, SO_RCVTIMEO),
-    OPTION(SOL_SOCKET, SO_SNDTIMEO), OPTION(SOL_SOCKET, SO_RCVLOWAT), OPTION(SOL_SOCKET, SO_OOBINLINE),
-    OPTION(SOL_SOCKET, SO_DONTROUTE), OPTION(SOL_SOCKET, SO_ACCEPTCONN), OPTION(SOL_SOCKET, SO_BINDTODEVICE),
-    OPTION(SOL_SOCKET, SO_BUF_LOCK), OPTION(IPPROTO_IP, IP_TOS), OPTION(IPPROTO_IP, IP_TTL), OPTION(IPPROTO_IP, IP_FREEBIND),
-    OPTION(IPPROTO_TCP, TCP_NODELAY), OPTION(IPPROTO_TCP, TCP_KEEPIDLE), OPTION(IPPROTO_TCP, TCP_KEEPINTVL),
-    OPTION(IPPROTO_TCP, TCP_KEEPCNT), OPTION(IPPROTO_TCP, TCP_DEFER_ACCEPT), OPTION(IPPROTO_TCP, TCP_SYNCNT),
-    OPTION(IPPROTO_TCP, TCP_USER_TIMEOUT), OPTION(IPPROTO_TCP, TCP_MAXSEG), OPTION(IPPROTO_TCP, TCP_CONGESTION),
-    OPTION(IPPROTO_TCP, TCP_FASTOPEN), OPTION(IPPROTO_TCP, TCP_NOTSENT_LOWAT), OPTION(IPPROTO_TCP, TCP_LINGER2),
-    OPTION(IPPROTO_TCP, TCP_WINDOW_CLAMP), OPTION(IPPROTO_IPV6, IPV6_V6ONLY), OPTION(IPPROTO_IPV6, IPV6_TCLASS)};
+constexpr Option options[] = {OPTION(SOL_SOCKET, SO_REUSEADDR),    OPTION(SOL_SOCKET, SO_REUSEPORT),
+                              OPTION(SOL_SOCKET, SO_KEEPALIVE),    OPTION(SOL_SOCKET, SO_LINGER),
+                              OPTION(SOL_SOCKET, SO_RCVBUF),       OPTION(SOL_SOCKET, SO_SNDBUF),
+                              OPTION(SOL_SOCKET, SO_PRIORITY),     OPTION(SOL_SOCKET, SO_MARK),
+                              OPTION(SOL_SOCKET, SO_RCVTIMEO),     OPTION(SOL_SOCKET, SO_SNDTIMEO),
+                              OPTION(SOL_SOCKET, SO_RCVLOWAT),     OPTION(SOL_SOCKET, SO_OOBINLINE),
+                              OPTION(SOL_SOCKET, SO_DONTROUTE),    OPTION(SOL_SOCKET, SO_ACCEPTCONN),
+                              OPTION(SOL_SOCKET, SO_BINDTODEVICE), OPTION(SOL_SOCKET, SO_BUF_LOCK),
+                              OPTION(IPPROTO_IP, IP_TOS),          OPTION(IPPROTO_IP, IP_TTL),
+                              OPTION(IPPROTO_IP, IP_FREEBIND),     OPTION(IPPROTO_TCP, TCP_NODELAY),
+                              OPTION(IPPROTO_TCP, TCP_KEEPIDLE),   OPTION(IPPROTO_TCP, TCP_KEEPINTVL),
+                              OPTION(IPPROTO_TCP, TCP_KEEPCNT),    OPTION(IPPROTO_TCP, TCP_DEFER_ACCEPT),
+                              OPTION(IPPROTO_TCP, TCP_SYNCNT),     OPTION(IPPROTO_TCP, TCP_USER_TIMEOUT),
+                              OPTION(IPPROTO_TCP, TCP_MAXSEG),     OPTION(IPPROTO_TCP, TCP_CONGESTION),
+                              OPTION(IPPROTO_TCP, TCP_FASTOPEN),   OPTION(IPPROTO_TCP, TCP_NOTSENT_LOWAT),
+                              OPTION(IPPROTO_TCP, TCP_LINGER2),    OPTION(IPPROTO_TCP, TCP_WINDOW_CLAMP),
+                              OPTION(IPPROTO_IPV6, IPV6_V6ONLY),   OPTION(IPPROTO_IPV6, IPV6_TCLASS)};
 
 std::string bytes_of(int fd, const Option& option) {
   char value[64] = {};
@@ -48,7 +53,9 @@ std::string bytes_of(int fd, const Option& option) {
   return text;
 }
 
-void set(int fd, int level, int name, int value) { must(setsockopt(fd, level, name, &value, sizeof value), "setsockopt"); }
+void set(int fd, int level, int name, int value) {
+  must(setsockopt(fd, level, name, &value, sizeof value), "setsockopt");
+}
 
 struct Address {
   sockaddr_storage storage{};
@@ -127,8 +134,8 @@ int main(int argc, char** argv) {
   const int unbound = must(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), "socket");
 
   const int tuned = must(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), "socket");
-  const Option numbers[] = {OPTION(SOL_SOCKET, SO_REUSEADDR), OPTION(SOL_SOCKET, SO_KEEPALIVE), OPTION(SOL_SOCKET, SO_OOBINLINE),
-                            OPTION(IPPROTO_TCP, TCP_NODELAY)};
+  const Option numbers[] = {OPTION(SOL_SOCKET, SO_REUSEADDR), OPTION(SOL_SOCKET, SO_KEEPALIVE),
+                            OPTION(SOL_SOCKET, SO_OOBINLINE), OPTION(IPPROTO_TCP, TCP_NODELAY)};
   for (const Option& option : numbers) set(tuned, option.level, option.name, 1);
   set(tuned, SOL_SOCKET, SO_RCVBUF, 30'000);
   set(tuned, SOL_SOCKET, SO_SNDBUF, 50'000);
@@ -154,9 +161,13 @@ int main(int argc, char** argv) {
   must(bind(tuned, reinterpret_cast<const sockaddr*>(&loopback), sizeof loopback), "bind");
   must(listen(tuned, 11), "listen");
 
-  Socket sockets[] = {{plain, "the plain listener", true}, {v6, "the IPv6 listener", true}, {dual, "the dual listener", true},
-                      {twin_one, "the first of two on a port", true}, {twin_two, "the second of two on a port", true},
-                      {tuned, "the listener with options", true}, {only_bound, "the bound socket", false},
+  Socket sockets[] = {{plain, "the plain listener", true},
+                      {v6, "the IPv6 listener", true},
+                      {dual, "the dual listener", true},
+                      {twin_one, "the first of two on a port", true},
+                      {twin_two, "the second of two on a port", true},
+                      {tuned, "the listener with options", true},
+                      {only_bound, "the bound socket", false},
                       {unbound, "the unbound socket", false}};
   for (Socket& s : sockets) remember(s);
 
@@ -165,13 +176,16 @@ int main(int argc, char** argv) {
 
   for (Socket& s : sockets) {
     w.check(name_of(s.fd) == s.address, "%s has another address", s.name);
-    w.check(!s.listens || backlog_of(s.fd) == s.backlog, "%s has a backlog of %u, had %u", s.name, backlog_of(s.fd), s.backlog);
+    w.check(!s.listens || backlog_of(s.fd) == s.backlog, "%s has a backlog of %u, had %u", s.name, backlog_of(s.fd),
+            s.backlog);
     for (std::size_t i = 0; i < std::size(options); ++i) {
       const std::string now = bytes_of(s.fd, options[i]);
-      w.check(now == s.options[i], "%s: %s was %s and is %s", s.name, options[i].text, s.options[i].c_str(), now.c_str());
+      w.check(now == s.options[i], "%s: %s was %s and is %s", s.name, options[i].text, s.options[i].c_str(),
+              now.c_str());
     }
   }
-  w.check((fcntl(tuned, F_GETFL) & O_NONBLOCK) != 0 && (fcntl(plain, F_GETFL) & O_NONBLOCK) == 0 && fcntl(unbound, F_GETFD) == 0,
+  w.check((fcntl(tuned, F_GETFL) & O_NONBLOCK) != 0 && (fcntl(plain, F_GETFL) & O_NONBLOCK) == 0 &&
+              fcntl(unbound, F_GETFD) == 0,
           "flags of sockets changed");
   for (Socket& s : sockets) {
     if (!s.listens) continue;
@@ -182,12 +196,14 @@ int main(int argc, char** argv) {
     if (!w.check(poll(ready, 2, 3000) == 1, "%s sees no client", s.name)) continue;
     const int accepted = accept4(ready[0].revents != 0 ? ready[0].fd : ready[1].fd, nullptr, nullptr, SOCK_CLOEXEC);
     char got[4];
-    w.check(write(client, "ping", 4) == 4 && readable(accepted) && recv(accepted, got, 4, MSG_WAITALL) == 4 && std::memcmp(got, "ping", 4) == 0,
+    w.check(write(client, "ping", 4) == 4 && readable(accepted) && recv(accepted, got, 4, MSG_WAITALL) == 4 &&
+                std::memcmp(got, "ping", 4) == 0,
             "%s: the connection carries nothing", s.name);
     close(client);
     close(accepted);
   }
   w.check(listen(only_bound, 1) == 0, "the bound socket cannot listen: %m");
-  w.check(connect(unbound, sockets[0].address.get(), sockets[0].address.size) == -1 && errno == EINPROGRESS, "the unbound socket: %m");
+  w.check(connect(unbound, sockets[0].address.get(), sockets[0].address.size) == -1 && errno == EINPROGRESS,
+          "the unbound socket: %m");
   return w.finish();
 }

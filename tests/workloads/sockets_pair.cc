@@ -30,7 +30,8 @@ bool reads(int fd, const char* text) {
 int main(int argc, char** argv) {
   Workload w(argc, argv);
   signal(SIGPIPE, SIG_IGN);
-  const Pair stream(SOCK_STREAM), packets(SOCK_SEQPACKET), datagrams(SOCK_DGRAM | SOCK_NONBLOCK), shut(SOCK_STREAM), orphan(SOCK_STREAM);
+  const Pair stream(SOCK_STREAM), packets(SOCK_SEQPACKET), datagrams(SOCK_DGRAM | SOCK_NONBLOCK), shut(SOCK_STREAM),
+      orphan(SOCK_STREAM);
   must(write(stream.ends[0], "to one", 6), "write");
   must(write(stream.ends[1], "to zero", 7), "write");
   for (const char* text : {"one", "three", "five!"}) {
@@ -46,7 +47,8 @@ int main(int argc, char** argv) {
   w.wait_for_verify();
 
   w.check(reads(stream.ends[1], "to one") && reads(stream.ends[0], "to zero"), "what waited in the stream is lost");
-  w.check(write(stream.ends[0], "more", 4) == 4 && reads(stream.ends[1], "more"), "the stream's ends do not belong together any more");
+  w.check(write(stream.ends[0], "more", 4) == 4 && reads(stream.ends[1], "more"),
+          "the stream's ends do not belong together any more");
   for (const char* text : {"one", "three", "five!"}) {
     w.check(reads(packets.ends[1], text), "the packet \"%s\" is lost", text);
     w.check(reads(datagrams.ends[0], text), "the datagram \"%s\" is lost", text);
@@ -55,6 +57,7 @@ int main(int argc, char** argv) {
   w.check(reads(shut.ends[1], "last") && reads(shut.ends[1], ""), "the shut-down direction does not end");
   w.check(write(shut.ends[1], "back", 4) == 4 && reads(shut.ends[0], "back"), "the other direction is shut down, too");
   w.check(write(shut.ends[0], "x", 1) == -1 && errno == EPIPE, "the shut-down direction is open again");
-  w.check(reads(orphan.ends[1], "left") && reads(orphan.ends[1], "") && write(orphan.ends[1], "x", 1) == -1, "the orphan has a peer");
+  w.check(reads(orphan.ends[1], "left") && reads(orphan.ends[1], "") && write(orphan.ends[1], "x", 1) == -1,
+          "the orphan has a peer");
   return w.finish();
 }

@@ -42,12 +42,14 @@ int bound(int family, int flags = 0) {
   const sockaddr_in v4{.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
   const sockaddr_in6 v6{.sin6_family = AF_INET6, .sin6_addr = in6addr_loopback};
   must(family == AF_INET ? bind(fd, reinterpret_cast<const sockaddr*>(&v4), sizeof v4)
-                         : bind(fd, reinterpret_cast<const sockaddr*>(&v6), sizeof v6), "bind");
+                         : bind(fd, reinterpret_cast<const sockaddr*>(&v6), sizeof v6),
+       "bind");
   return fd;
 }
 
 bool arrives(int from, int to, Address* address) {
-  const ssize_t sent = address != nullptr ? sendto(from, "datagram", 8, 0, address->get(), address->size) : send(from, "datagram", 8, 0);
+  const ssize_t sent =
+      address != nullptr ? sendto(from, "datagram", 8, 0, address->get(), address->size) : send(from, "datagram", 8, 0);
   char got[16];
   return sent == 8 && readable(to) && recv(to, got, sizeof got, 0) == 8 && std::memcmp(got, "datagram", 8) == 0;
 }
@@ -106,6 +108,7 @@ int main(int argc, char** argv) {
   // A connected socket takes datagrams from its peer only.
   w.check(sendto(unbound, "x", 1, 0, names[3].get(), names[3].size) == 1, "sendto: %m");
   char none;
-  w.check(recv(bound_client, &none, 1, MSG_DONTWAIT) == -1 && errno == EAGAIN, "the connected socket takes datagrams from anybody");
+  w.check(recv(bound_client, &none, 1, MSG_DONTWAIT) == -1 && errno == EAGAIN,
+          "the connected socket takes datagrams from anybody");
   return w.finish();
 }

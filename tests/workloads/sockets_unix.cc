@@ -46,7 +46,9 @@ void serve(Workload& w, int listener, int type, const Name& name, const char* wh
   if (!w.check(readable(listener), "%s sees no client", what)) return;
   const int accepted = accept(listener, nullptr, nullptr);
   char got[4];
-  w.check(write(client, "ping", 4) == 4 && readable(accepted) && read(accepted, got, 4) == 4 && std::memcmp(got, "ping", 4) == 0, "%s: nothing arrives", what);
+  w.check(write(client, "ping", 4) == 4 && readable(accepted) && read(accepted, got, 4) == 4 &&
+              std::memcmp(got, "ping", 4) == 0,
+          "%s: nothing arrives", what);
   close(client);
   close(accepted);
 }
@@ -71,7 +73,8 @@ int main(int argc, char** argv) {
   const std::string abstract(1, '\0');
   const std::string own = "godwit-workload-" + std::to_string(getpid()) + "-";
   const Name stream_path(w.path("stream")), packet_path(w.path("packet")), datagram_path(w.path("datagram"));
-  const Name stream_abstract(abstract + own + "stream" + abstract + "x"), datagram_abstract(abstract + own + "datagram");
+  const Name stream_abstract(abstract + own + "stream" + abstract + "x"),
+      datagram_abstract(abstract + own + "datagram");
   const int stream = make(SOCK_STREAM, stream_path);
   must(chmod(w.path("stream").c_str(), 0712), "chmod");
   must(listen(stream, 5), "listen");
@@ -96,7 +99,7 @@ int main(int argc, char** argv) {
   serve(w, packets, SOCK_SEQPACKET, packet_path, "the seqpacket listener");
   serve(w, hidden, SOCK_STREAM, stream_abstract, "the abstract listener");
   w.check(room(stream_abstract) == 3, "the abstract listener's backlog is not 2");
-  struct stat about {};
+  struct stat about{};
   w.check(stat(w.path("stream").c_str(), &about) == 0 && S_ISSOCK(about.st_mode) && (about.st_mode & 0777) == 0712,
           "the socket file's mode is %o", about.st_mode);
   w.check((fcntl(packets, F_GETFL) & O_NONBLOCK) != 0 && (fcntl(stream, F_GETFL) & O_NONBLOCK) == 0, "flags changed");
@@ -105,18 +108,22 @@ int main(int argc, char** argv) {
     int fd;
     const Name& name;
     const char* what;
-  } receivers[] = {{datagrams, datagram_path, "the datagram socket"}, {hidden_datagrams, datagram_abstract, "the abstract datagram socket"}};
+  } receivers[] = {{datagrams, datagram_path, "the datagram socket"},
+                   {hidden_datagrams, datagram_abstract, "the abstract datagram socket"}};
   for (const auto& receiver : receivers) {
     w.check(receiver.name.is_of(receiver.fd), "%s has another name", receiver.what);
     char got[8];
-    w.check(sendto(hidden_datagrams, "datagram", 8, 0, receiver.name.get(), receiver.name.size) == 8 && readable(receiver.fd) && read(receiver.fd, got, 8) == 8,
+    w.check(sendto(hidden_datagrams, "datagram", 8, 0, receiver.name.get(), receiver.name.size) == 8 &&
+                readable(receiver.fd) && read(receiver.fd, got, 8) == 8,
             "%s: nothing arrives: %m", receiver.what);
   }
   int passes = 0, sent_now = 0;
   size = sizeof passes;
   getsockopt(datagrams, SOL_SOCKET, SO_PASSCRED, &passes, &size);
   getsockopt(datagrams, SOL_SOCKET, SO_SNDBUF, &sent_now, &size);
-  w.check(passes == 1 && sent_now == sent_before, "SO_PASSCRED is %d, SO_SNDBUF %d, was %d", passes, sent_now, sent_before);
-  w.check(connect(unbound, stream_path.get(), stream_path.size) == 0 && fcntl(unbound, F_GETFD) == 0, "the unbound socket: %m");
+  w.check(passes == 1 && sent_now == sent_before, "SO_PASSCRED is %d, SO_SNDBUF %d, was %d", passes, sent_now,
+          sent_before);
+  w.check(connect(unbound, stream_path.get(), stream_path.size) == 0 && fcntl(unbound, F_GETFD) == 0,
+          "the unbound socket: %m");
   return w.finish();
 }

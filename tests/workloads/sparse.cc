@@ -40,7 +40,8 @@ int main(int argc, char** argv) {
     w.check(all_zero(mapped + spot(5000 + i), page), "the empty page %zu is not empty", i);
   }
   for (std::uint64_t t = 1; t <= turn && t < 100; ++t) {
-    w.check(holds(mapped + spot(1000 + t), page, 1000 + t), "the page written in turn %llu changed", static_cast<unsigned long long>(t));
+    w.check(holds(mapped + spot(1000 + t), page, 1000 + t), "the page written in turn %llu changed",
+            static_cast<unsigned long long>(t));
   }
   return w.finish();
 }

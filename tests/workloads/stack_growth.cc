@@ -27,9 +27,10 @@ int main(int argc, char** argv) {
   constexpr std::size_t room = 64 << 20;
   char* const reserved = map(room, MAP_NORESERVE);
   must(munmap(reserved, room), "munmap");
-  char* const growing = static_cast<char*>(must(
-      mmap(reserved + room - 4 * page, 4 * page, PROT_READ | PROT_WRITE,
-           MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_FIXED_NOREPLACE, -1, 0), "mmap"));
+  char* const growing =
+      static_cast<char*>(must(mmap(reserved + room - 4 * page, 4 * page, PROT_READ | PROT_WRITE,
+                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_FIXED_NOREPLACE, -1, 0),
+                              "mmap"));
   fill(growing, 4 * page, 1);
 
   w.ready();
@@ -42,6 +43,7 @@ int main(int argc, char** argv) {
   w.check(holds(growing, 4 * page, 1), "the growing mapping changed");
   for (std::size_t i = 1; i <= 300; ++i) fill(growing - i * page, page, i);
   for (std::size_t i = 1; i <= 300; ++i) w.check(holds(growing - i * page, page, i), "page %zu below changed", i);
-  w.check(layout(growing - 300 * page, 304 * page).find(" gd") != std::string::npos, "the mapping does not grow down any more");
+  w.check(layout(growing - 300 * page, 304 * page).find(" gd") != std::string::npos,
+          "the mapping does not grow down any more");
   return w.finish();
 }

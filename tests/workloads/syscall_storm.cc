@@ -47,13 +47,13 @@ int main(int argc, char** argv) {
 
   std::atomic<bool> stop = false;
   std::list<std::thread> threads;
-  threads.push_back(storm(w, stop, "getpid and gettid", [pid] {
-    return syscall(SYS_getpid) == pid && syscall(SYS_gettid) > 0;
-  }));
+  threads.push_back(
+      storm(w, stop, "getpid and gettid", [pid] { return syscall(SYS_getpid) == pid && syscall(SYS_gettid) > 0; }));
   threads.push_back(storm(w, stop, "pread", [&, n = std::size_t{0}]() mutable {
     char got[4096];
     n = (n + 4096) % content.size();
-    return pread(file, got, sizeof got, static_cast<off_t>(n)) == sizeof got && std::memcmp(got, &content[n], sizeof got) == 0;
+    return pread(file, got, sizeof got, static_cast<off_t>(n)) == sizeof got &&
+           std::memcmp(got, &content[n], sizeof got) == 0;
   }));
   threads.push_back(storm(w, stop, "lseek", [&, n = off_t{0}]() mutable {
     n = (n + 1) % 60000;

@@ -1,5 +1,6 @@
-// Checks: established TCP connections moved with --tcp-close: both ends are reset (nothing hangs, nothing pretends to be
-// connected), their descriptors and flags stay, and the listener takes new clients. Natively they are still connected.
+// Checks: established TCP connections moved with --tcp-close: both ends are reset (nothing hangs, nothing pretends to
+// be connected), their descriptors and flags stay, and the listener takes new clients. Natively they are still
+// connected.
 
 #include "tests/workloads/workload.h"
 
@@ -32,7 +33,8 @@ Connection connect_to(int listener) {
 
 bool carries(const Connection& c) {
   char got[4];
-  return write(c.client, "ping", 4) == 4 && readable(c.server) && read(c.server, got, 4) == 4 && std::memcmp(got, "ping", 4) == 0;
+  return write(c.client, "ping", 4) == 4 && readable(c.server) && read(c.server, got, 4) == 4 &&
+         std::memcmp(got, "ping", 4) == 0;
 }
 
 // Reading and writing end at once, as on a connection whose peer is gone.
@@ -40,10 +42,12 @@ void is_reset(Workload& w, int fd, const char* which) {
   w.check(readable(fd), "%s: a reader would wait", which);
   char got[64];
   const ssize_t size = recv(fd, got, sizeof got, MSG_DONTWAIT);
-  w.check(size == 0 || (size == -1 && (errno == ECONNRESET || errno == ENOTCONN || errno == EPIPE || errno == ETIMEDOUT)),
-          "%s: recv returned %zd (%m)", which, size);
+  w.check(
+      size == 0 || (size == -1 && (errno == ECONNRESET || errno == ENOTCONN || errno == EPIPE || errno == ETIMEDOUT)),
+      "%s: recv returned %zd (%m)", which, size);
   const ssize_t sent = send(fd, "x", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-  w.check(sent == -1 && (errno == EPIPE || errno == ECONNRESET || errno == ENOTCONN), "%s: send returned %zd (%m)", which, sent);
+  w.check(sent == -1 && (errno == EPIPE || errno == ECONNRESET || errno == ENOTCONN), "%s: send returned %zd (%m)",
+          which, sent);
 }
 
 }  // namespace
@@ -66,14 +70,16 @@ int main(int argc, char** argv) {
   w.ready();
   w.wait_for_verify();
 
-  w.check((fcntl(idle.server, F_GETFL) & O_NONBLOCK) != 0 && fcntl(idle.server, F_GETFD) == 0 && fcntl(idle.client, F_GETFD) == FD_CLOEXEC,
+  w.check((fcntl(idle.server, F_GETFL) & O_NONBLOCK) != 0 && fcntl(idle.server, F_GETFD) == 0 &&
+              fcntl(idle.client, F_GETFD) == FD_CLOEXEC,
           "flags of the connections changed");
   epoll_event event;
   const int events = epoll_wait(epoll, &event, 1, 0);
   if (!w.moved()) {
     w.check(events == 0 && carries(idle), "a connection broke that was not moved");
     char got[20'000];
-    w.check(recv(busy.server, got, sizeof got, MSG_WAITALL) == sizeof got && holds(got, sizeof got, 1), "data was lost that was not moved");
+    w.check(recv(busy.server, got, sizeof got, MSG_WAITALL) == sizeof got && holds(got, sizeof got, 1),
+            "data was lost that was not moved");
   } else {
     w.check(events == 1 && event.data.u64 == 99, "epoll does not report the reset connection");
     is_reset(w, idle.server, "the idle connection's server");

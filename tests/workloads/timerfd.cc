@@ -62,7 +62,8 @@ int main(int argc, char** argv) {
     if (ticking[i] < 0) continue;
     const char* const name = clocks[i].name;
     w.check(fcntl(ticking[i], F_GETFL) == (O_RDWR | O_NONBLOCK), "%s: flags are %#o", name, fcntl(ticking[i], F_GETFL));
-    w.check(fcntl(ticking[i], F_GETFD) == FD_CLOEXEC && fcntl(distant[i], F_GETFD) == 0, "%s: FD_CLOEXEC changed", name);
+    w.check(fcntl(ticking[i], F_GETFD) == FD_CLOEXEC && fcntl(distant[i], F_GETFD) == 0, "%s: FD_CLOEXEC changed",
+            name);
     std::uint64_t ticks = 0;
     const double elapsed = Workload::now() - began;
     w.check(read(ticking[i], &ticks, 8) == 8, "%s: read: %m", name);
@@ -73,11 +74,12 @@ int main(int argc, char** argv) {
     w.check(readable(ticking[i]), "%s does not tick any more", name);
     itimerspec left{};
     timerfd_gettime(ticking[i], &left);
-    w.check(seconds(left.it_interval) == interval && seconds(left.it_value) <= interval, "%s: %.6f s of %.6f s left", name,
-            seconds(left.it_value), seconds(left.it_interval));
+    w.check(seconds(left.it_interval) == interval && seconds(left.it_value) <= interval, "%s: %.6f s of %.6f s left",
+            name, seconds(left.it_value), seconds(left.it_interval));
     timerfd_gettime(distant[i], &left);
     const double due = 4000 - (Workload::now() - began);
-    w.check(seconds(left.it_interval) == 9 && seconds(left.it_value) > due - late && seconds(left.it_value) < due + w.lost() + late,
+    w.check(seconds(left.it_interval) == 9 && seconds(left.it_value) > due - late &&
+                seconds(left.it_value) < due + w.lost() + late,
             "%s: the distant timer has %.3f s left, %.3f s expected", name, seconds(left.it_value), due);
   }
   std::uint64_t once = 0;

@@ -47,7 +47,8 @@ int main(int argc, char** argv) {
         unsigned cpu = ~0u;
         w.check(getcpu(&cpu, nullptr) == 0 && cpu < 4096, "getcpu says %u", cpu);
         // A move may happen between any two of them; on another host another monotonic clock runs.
-        if (seconds(kernel_then) - seconds(kernel_first) < 0 || seconds(kernel_then) - seconds(kernel_first) > 0.001) continue;
+        if (seconds(kernel_then) - seconds(kernel_first) < 0 || seconds(kernel_then) - seconds(kernel_first) > 0.001)
+          continue;
         w.check(seconds(vdso) >= seconds(kernel_first) - 0.005 && seconds(vdso) <= seconds(kernel_then) + 0.005,
                 "clock %d is %.6f in the vdso and %.6f in the kernel", clock, seconds(vdso), seconds(kernel_then));
       }
@@ -61,6 +62,7 @@ int main(int argc, char** argv) {
   const std::string now = vdso_lines();
   w.check(now == before, "the vdso was\n%sand is\n%s", before.c_str(), now.c_str());
   w.check(getauxval(AT_SYSINFO_EHDR) == base, "AT_SYSINFO_EHDR changed");
-  w.check(base != 0 && *reinterpret_cast<const std::uint32_t*>(base) == 0x464c457f, "there is no ELF header at AT_SYSINFO_EHDR");
+  w.check(base != 0 && *reinterpret_cast<const std::uint32_t*>(base) == 0x464c457f,
+          "there is no ELF header at AT_SYSINFO_EHDR");
   return w.finish();
 }

@@ -40,9 +40,9 @@ int main(int argc, char** argv) {
   char* const protected_later = map_file(reading, PROT_READ | PROT_WRITE, MAP_PRIVATE);
   char* const writable = map_file(reading, PROT_READ | PROT_WRITE, MAP_PRIVATE, 2 * page);
 
-  fill(changed + page, page, 2);                       // changed before
-  fill(changed + 3 * page, 2 * page, 3);               // changed, thrown away later
-  changed[file_pages * page + tail + 10] = 'x';        // behind the end of the file, in its last page
+  fill(changed + page, page, 2);                 // changed before
+  fill(changed + 3 * page, 2 * page, 3);         // changed, thrown away later
+  changed[file_pages * page + tail + 10] = 'x';  // behind the end of the file, in its last page
   fill(protected_later + 7 * page, page, 4);
   must(mprotect(protected_later, mapped, PROT_READ), "mprotect");
   close(reading);
@@ -67,27 +67,34 @@ int main(int argc, char** argv) {
   w.check(now == before, "the mappings were\n%sand are\n%s", before.c_str(), now.c_str());
   w.check(holds(changed + page, page, 2), "a changed page is not as it was changed");
   if (turn > 0) {
-    w.check(std::memcmp(changed + 3 * page, &content[3 * page], 2 * page) == 0, "a change that was thrown away is back");
+    w.check(std::memcmp(changed + 3 * page, &content[3 * page], 2 * page) == 0,
+            "a change that was thrown away is back");
     w.check(holds(changed + 6 * page, page, turn), "the page that changes all the time is not the latest");
-    w.check(turn % 2 == 0 ? std::memcmp(writable + 4 * page, &content[6 * page], page) == 0 : holds(writable + 4 * page, page, turn),
+    w.check(turn % 2 == 0 ? std::memcmp(writable + 4 * page, &content[6 * page], page) == 0
+                          : holds(writable + 4 * page, page, turn),
             "the page that is changed and thrown away in turn is not the latest");
   }
-  w.check(std::memcmp(changed, content.data(), page) == 0 && std::memcmp(changed + 8 * page, &content[8 * page], 8 * page) == 0,
+  w.check(std::memcmp(changed, content.data(), page) == 0 &&
+              std::memcmp(changed + 8 * page, &content[8 * page], 8 * page) == 0,
           "an unchanged page is not the file's");
-  w.check(changed[file_pages * page + tail + 10] == 'x' && std::memcmp(changed + file_pages * page, &content[file_pages * page], tail) == 0,
+  w.check(changed[file_pages * page + tail + 10] == 'x' &&
+              std::memcmp(changed + file_pages * page, &content[file_pages * page], tail) == 0,
           "the last page is not as it was changed");
   w.check(std::memcmp(clean, content.data(), content.size()) == 0, "the unchanged mapping is not the file's");
-  w.check(std::memcmp(shifted, content.data() + 5 * page, content.size() - 5 * page) == 0, "the mapping at an offset is not the file's");
+  w.check(std::memcmp(shifted, content.data() + 5 * page, content.size() - 5 * page) == 0,
+          "the mapping at an offset is not the file's");
   w.check(std::memcmp(protected_later, content.data(), 7 * page) == 0 && holds(protected_later + 7 * page, page, 4),
           "the mapping that became read-only changed");
   // The kernel answers a write(2) from a page behind the end of the file with EFAULT.
   int ends[2];
   must(pipe2(ends, O_CLOEXEC), "pipe2");
   for (const char* start : {changed, clean, protected_later}) {
-    w.check(write(ends[1], start + 18 * page, 1) == -1 && errno == EFAULT, "there is memory behind the end of the file: %m");
+    w.check(write(ends[1], start + 18 * page, 1) == -1 && errno == EFAULT,
+            "there is memory behind the end of the file: %m");
   }
   // What is still the file's follows the file.
-  w.check(pwrite(fd, "new", 3, 9 * page) == 3 && std::memcmp(clean + 9 * page, "new", 3) == 0 && std::memcmp(changed + 9 * page, "new", 3) == 0,
+  w.check(pwrite(fd, "new", 3, 9 * page) == 3 && std::memcmp(clean + 9 * page, "new", 3) == 0 &&
+              std::memcmp(changed + 9 * page, "new", 3) == 0,
           "an unchanged page no longer follows its file");
   return w.finish();
 }

@@ -32,12 +32,10 @@ char* advised(int advice) {
 
 int main(int argc, char** argv) {
   Workload w(argc, argv);
-  std::vector<Piece> pieces = {{"MADV_DONTDUMP", advised(MADV_DONTDUMP)},
-                               {"MADV_SEQUENTIAL", advised(MADV_SEQUENTIAL)},
-                               {"MADV_RANDOM", advised(MADV_RANDOM)},
-                               {"MADV_HUGEPAGE", advised(MADV_HUGEPAGE)},
-                               {"MADV_NOHUGEPAGE", advised(MADV_NOHUGEPAGE)},
-                               {"MADV_MERGEABLE", advised(MADV_MERGEABLE)}};
+  std::vector<Piece> pieces = {
+      {"MADV_DONTDUMP", advised(MADV_DONTDUMP)},     {"MADV_SEQUENTIAL", advised(MADV_SEQUENTIAL)},
+      {"MADV_RANDOM", advised(MADV_RANDOM)},         {"MADV_HUGEPAGE", advised(MADV_HUGEPAGE)},
+      {"MADV_NOHUGEPAGE", advised(MADV_NOHUGEPAGE)}, {"MADV_MERGEABLE", advised(MADV_MERGEABLE)}};
   char* const not_inherited = advised(MADV_DONTFORK);
   char* const wiped = advised(MADV_WIPEONFORK);
   pieces.push_back({"MADV_DONTFORK", not_inherited});

@@ -19,8 +19,10 @@ int main(int argc, char** argv) {
   write_file(name, content);
   const int fd = must(open(name.c_str(), O_RDWR | O_CLOEXEC), "open");
   const int reading = must(open(name.c_str(), O_RDONLY | O_CLOEXEC), "open");
-  auto* const writable = static_cast<char*>(must(mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), "mmap"));
-  auto* const readable = static_cast<char*>(must(mmap(nullptr, size / 2, PROT_READ, MAP_SHARED, reading, size / 2), "mmap"));
+  auto* const writable =
+      static_cast<char*>(must(mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), "mmap"));
+  auto* const readable =
+      static_cast<char*>(must(mmap(nullptr, size / 2, PROT_READ, MAP_SHARED, reading, size / 2), "mmap"));
   close(reading);
   const std::string before = layout(writable, size) + layout(readable, size / 2);
 
@@ -37,8 +39,10 @@ int main(int argc, char** argv) {
     w.check(holds(readable + 4 * 4096, 4096, turn + 100), "the second mapping does not see the first");
   }
   fill(page, sizeof page, 5);
-  w.check(pwrite(fd, page, sizeof page, 31 * 4096) == sizeof page && holds(writable + 31 * 4096, 4096, 5) && holds(readable + 15 * 4096, 4096, 5),
+  w.check(pwrite(fd, page, sizeof page, 31 * 4096) == sizeof page && holds(writable + 31 * 4096, 4096, 5) &&
+              holds(readable + 15 * 4096, 4096, 5),
           "the mappings do not see what is written to the file");
-  w.check(mprotect(readable, size / 2, PROT_READ | PROT_WRITE) == -1, "a mapping of a file open for reading can become writable");
+  w.check(mprotect(readable, size / 2, PROT_READ | PROT_WRITE) == -1,
+          "a mapping of a file open for reading can become writable");
   return w.finish();
 }

@@ -60,7 +60,8 @@ int main(int argc, char** argv) {
 
   // Untouched, only read, filled with zeros, written.
   char* const mixed = map(64 * page);
-  for (int i = 16; i < 32; ++i) static_cast<void>(*static_cast<volatile char*>(mixed + static_cast<std::size_t>(i) * page));
+  for (int i = 16; i < 32; ++i)
+    static_cast<void>(*static_cast<volatile char*>(mixed + static_cast<std::size_t>(i) * page));
   std::memset(mixed + 32 * page, 1, 16 * page);
   std::memset(mixed + 32 * page, 0, 16 * page);
   fill(mixed + 48 * page, 16 * page, 7);
@@ -71,17 +72,19 @@ int main(int argc, char** argv) {
   madvise(huge, huge_size, MADV_HUGEPAGE);
   fill(huge, huge_size, 8);
   char* const low = static_cast<char*>(must(mmap(reinterpret_cast<void*>(0x20000), size, PROT_READ | PROT_WRITE,
-                                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0), "mmap low"));
+                                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0),
+                                            "mmap low"));
   fill(low, size, 9);
   const int zero = must(open("/dev/zero", O_RDWR | O_CLOEXEC), "open");
-  char* const from_zero = static_cast<char*>(must(mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, zero, 0), "mmap"));
+  char* const from_zero =
+      static_cast<char*>(must(mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, zero, 0), "mmap"));
   close(zero);
   fill(from_zero, size / 2, 10);
   char* const moved_from = map(size);
   fill(moved_from, size, 11);
   char* const elsewhere = map(3 * size);
-  char* const moved = static_cast<char*>(must(
-      mremap(moved_from + page, size / 2, size / 2, MREMAP_MAYMOVE | MREMAP_FIXED, elsewhere + size), "mremap"));
+  char* const moved = static_cast<char*>(
+      must(mremap(moved_from + page, size / 2, size / 2, MREMAP_MAYMOVE | MREMAP_FIXED, elsewhere + size), "mremap"));
 
   const auto whole = [&] {
     return layout(region, count * (size + 2 * page)) + layout(striped, stripes * page) + layout(mixed, 64 * page) +
@@ -103,7 +106,8 @@ int main(int argc, char** argv) {
     char expected[page];
     fill(expected, page, i);
     std::memcpy(expected, code, sizeof code);
-    w.check(std::memcmp(at[i], expected, page) == 0 && holds(at[i] + page, size - page, i + page), "%s memory changed", kinds[i].name);
+    w.check(std::memcmp(at[i], expected, page) == 0 && holds(at[i] + page, size - page, i + page), "%s memory changed",
+            kinds[i].name);
   }
   w.check(mprotect(striped, stripes * page, PROT_READ) == 0, "mprotect: %m");
   for (std::size_t i = 0; i < stripes; ++i) {
@@ -113,7 +117,8 @@ int main(int argc, char** argv) {
   w.check(all_zero(mixed, 48 * page) && holds(mixed + 48 * page, 16 * page, 7), "the partly empty mapping changed");
   w.check(holds(huge, huge_size, 8), "the huge pages changed");
   w.check(holds(low, size, 9), "the mapping at the lowest address changed");
-  w.check(holds(from_zero, size / 2, 10) && all_zero(from_zero + size / 2, size / 2), "the private mapping of /dev/zero changed");
+  w.check(holds(from_zero, size / 2, 10) && all_zero(from_zero + size / 2, size / 2),
+          "the private mapping of /dev/zero changed");
   w.check(holds(moved, size / 2, 11 + page), "the moved piece changed");
   w.check(holds(moved_from, page, 11), "what was left of the moved piece changed");
   return w.finish();

@@ -138,8 +138,8 @@ bool all_zero(const void* at, std::size_t bytes) {
 }
 
 char* map(std::size_t bytes, int extra_flags) {
-  return static_cast<char*>(must(
-      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | extra_flags, -1, 0), "mmap"));
+  return static_cast<char*>(
+      must(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | extra_flags, -1, 0), "mmap"));
 }
 
 void pause_for(double seconds) {
