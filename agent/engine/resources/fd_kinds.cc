@@ -99,6 +99,16 @@ std::string_view family_name(int domain) {
   }
 }
 
+std::string_view type_name(int type) {
+  switch (type) {
+    case SOCK_STREAM: return "stream";
+    case SOCK_DGRAM: return "datagram";
+    case SOCK_SEQPACKET: return "seqpacket";
+    case SOCK_RAW: return "raw";
+    default: return "other";
+  }
+}
+
 }  // namespace
 
 std::span<const FdKind> fd_kinds() { return kinds; }
@@ -116,8 +126,8 @@ const FdKind& kind_of(image::FdType type) {
 
 Refusal refuse_unknown(const FdView& view) {
   if (view.socket) {
-    return {fmt::format("{} ({} socket, type {}, protocol {})", view.describe(), family_name(view.socket->domain),
-                        view.socket->type, view.socket->protocol),
+    return {fmt::format("{} ({} {} socket, protocol {})", view.describe(), family_name(view.socket->domain),
+                        type_name(view.socket->type), view.socket->protocol),
             "sockets of this kind cannot be carried", "close it before the move"};
   }
   for (const Unknown& kind : unknown) {
@@ -127,6 +137,9 @@ Refusal refuse_unknown(const FdView& view) {
     return {view.describe(),
             fmt::format("the state of device {}:{} cannot be carried", major(view.st.st_rdev), minor(view.st.st_rdev)),
             "close the device before the move"};
+  }
+  if (S_ISREG(view.st.st_mode)) {
+    return {view.describe(), "POSIX message queues (mqueue) cannot be carried yet", "close the queue before the move"};
   }
   return {view.describe(), "this kind of file cannot be carried", "close it before the move"};
 }

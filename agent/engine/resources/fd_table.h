@@ -57,6 +57,7 @@ int highest_fd(const image::ImageSet& images, std::uint32_t files_id);
 struct RestorePlan {
   std::uint32_t files_id = 0;
   pid_t guest_pid = 0;
+  pid_t pid = 0;                          // the task's PID as this process sees it; 0: the same as guest_pid
   std::map<std::uint32_t, int> segments;  // by shmid: filled memory objects, descriptors of this process, borrowed
   std::vector<int> keep;                  // stay open; must be above highest_fd()
 };

@@ -1,6 +1,7 @@
 #include "agent/engine/resources/fd_walk.h"
 
 #include "agent/engine/resources/fd_kinds.h"
+#include "agent/engine/resources/fown.h"
 
 #include <algorithm>
 
@@ -99,6 +100,7 @@ std::vector<Refusal> refusals_of(const FdWalk& walk, SurveyContext& context) {
                           fmt::format("{} is held on the file", lock_name(view.info.locks.front().kind)),
                           "release the lock before the move"});
     }
+    if (std::optional<Refusal> refused = refuse_fown(view)) refusals.push_back(std::move(*refused));
     if (std::optional<Refusal> refused = kind->refusal(view, context)) refusals.push_back(std::move(*refused));
   }
   return refusals;

@@ -39,16 +39,17 @@ UniqueFd restore(const image::FileEntry& entry, RestoreContext& context) {
   if (path == context.files.end() || !path->second.has_reg())
     fail(Errc::image_corrupt, "fifo {} has no path", fifo.id());
   const std::string& name = path->second.reg().name();
-  const auto [found, fresh] = context.pipes.try_emplace(fifo.pipe_id());
-  if (fresh) {
+  const auto content = find_pipe_content(context.images, image::Kind::fifo_data, fifo.pipe_id());
+  const bool reader = (path->second.reg().flags() & O_ACCMODE) == O_RDONLY;
+  // A reader of an empty fifo is opened as it is: one that never had a writer does not poll as hung up.
+  const bool helped = !reader || (content && !content->bytes.empty());
+  UniqueFd& helper = context.pipes[fifo.pipe_id()].write;
+  if (helped && !helper) {
     // Held open for both until every end is: opening one end for writing fails while nobody reads.
-    found->second.write = open_file(name, O_RDWR | O_NONBLOCK);
+    helper = open_file(name, O_RDWR | O_NONBLOCK);
     // On storage that both hosts share, the bytes may be here already.
-    if (read_pipe_content(found->second.write.get(), 0).bytes.empty()) {
-      if (const auto content = find_pipe_content(context.images, image::Kind::fifo_data, fifo.pipe_id())) {
-        write_pipe_content(found->second.write.get(), *content);
-      }
-    }
+    const bool empty = read_pipe_content(helper.get(), fifo.pipe_id()).bytes.empty();
+    if (content && empty) write_pipe_content(helper.get(), *content);
   }
   return path_file::open(path->second.reg(), name);
 }

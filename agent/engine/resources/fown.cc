@@ -1,11 +1,6 @@
 #include "agent/engine/resources/fown.h"
 
-#include "common/base/fd.h"
-#include "common/proc/reader.h"
-
-#include <cstdint>
-
-#include <sys/syscall.h>
+#include "agent/engine/resources/become.h"
 
 namespace godwit::engine::resources {
 namespace {
@@ -20,37 +15,39 @@ pid_t guest_pid(pid_t pid, int type) {
 
 }  // namespace
 
+std::optional<Refusal> refuse_fown(const FdView& view) {
+  f_owner_ex owner{};
+  if (::fcntl(view.fd, F_GETOWN_EX, &owner) != 0 || owner.pid == 0 || owner.pid == view.pid) return std::nullopt;
+  return Refusal{view.describe(), fmt::format("its SIGIO goes to process {}", owner.pid),
+                 "make the task itself the owner"};
+}
+
 image::FownEntry dump_fown(int fd) {
-  image::FownEntry entry;
   f_owner_ex owner{};
   std::uint32_t uids[2]{};
-  int signal = 0;
   // An O_PATH descriptor answers EBADF to all of these: it has no owner.
   if (::fcntl(fd, F_GETOWN_EX, &owner) == 0 && owner.pid != 0) {
     check(::fcntl(fd, f_getowner_uids, uids), "read the credentials of a descriptor's owner");
     owner.pid = guest_pid(owner.pid, owner.type);
   }
-  signal = ::fcntl(fd, F_GETSIG);
+  const int signal = ::fcntl(fd, F_GETSIG);
+  image::FownEntry entry;
   entry.set_uid(uids[0]);
   entry.set_euid(uids[1]);
   entry.set_signum(signal > 0 ? static_cast<std::uint32_t>(signal) : 0);
-  entry.set_pid_type(owner.pid ? static_cast<std::uint32_t>(owner.type) : 0);
+  entry.set_pid_type(owner.pid != 0 ? static_cast<std::uint32_t>(owner.type) : 0);
   entry.set_pid(static_cast<std::uint32_t>(owner.pid));
   return entry;
 }
 
-void restore_fown(const image::FownEntry& entry, int fd) {
-  if (entry.signum() != 0)
+void restore_fown(const image::FownEntry& entry, int fd, pid_t own_pid) {
+  if (entry.signum() != 0) {
     check(::fcntl(fd, F_SETSIG, static_cast<int>(entry.signum())), "set the signal {}", entry.signum());
+  }
   if (entry.pid() == 0) return;
-  // The kernel notes the caller's credentials as the sender's. Raw calls: libc would change every thread. The saved
-  // uid stays 0, which is the way back.
-  check(::syscall(SYS_setresuid, entry.uid(), entry.euid(), 0), "become uid {} for a descriptor's owner", entry.uid());
-  const f_owner_ex owner{static_cast<__pid_type>(entry.pid_type()), static_cast<pid_t>(entry.pid())};
-  const int result = ::fcntl(fd, F_SETOWN_EX, &owner);
-  const int error = errno;
-  check(::syscall(SYS_setresuid, 0, 0, 0), "become root again");
-  if (result < 0) throw syscall_error(error, fmt::format("make PID {} the owner of a descriptor", entry.pid()));
+  const Become owner_of_the_file({.uid = entry.uid(), .euid = entry.euid()});
+  const f_owner_ex owner{static_cast<__pid_type>(entry.pid_type()), own_pid};
+  check(::fcntl(fd, F_SETOWN_EX, &owner), "make task {} the owner of a descriptor", own_pid);
 }
 
 }  // namespace godwit::engine::resources

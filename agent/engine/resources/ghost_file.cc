@@ -78,6 +78,12 @@ std::optional<Refusal> refusal(const FdView& view, SurveyContext& context) {
   if (!name.starts_with('/')) {
     return Refusal{view.describe(), "its path cannot be reached from here", "move the task's mount namespace with it"};
   }
+  // It is made again in the directory that it was in, so that one must be there, on the same file system.
+  const std::string directory = std::filesystem::path(name).parent_path();
+  struct stat parent{};
+  if (::stat(path_file::reach(view.pid, directory).c_str(), &parent) != 0 || parent.st_dev != view.st.st_dev) {
+    return Refusal{view.describe(), "the file is deleted, and so is its directory", "let the task close it"};
+  }
   const auto on_disk = static_cast<std::uint64_t>(view.st.st_blocks) * 512;
   if (std::min<std::uint64_t>(on_disk, static_cast<std::uint64_t>(view.st.st_size)) > context.options.ghost_limit) {
     return Refusal{view.describe(),

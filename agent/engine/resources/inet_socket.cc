@@ -145,6 +145,7 @@ void describe(const FdView& view, image::FileEntry& entry, int state, OptionSet 
   socket.set_backlog(0);
   *socket.mutable_fown() = dump_fown(view.fd);
   *socket.mutable_opts() = dump_socket_options(view, options);
+  socket.set_uid(view.st.st_uid);
   if (socket.family() == AF_INET6) socket.set_v6only(get_option(view.fd, IPPROTO_IPV6, IPV6_V6ONLY) != 0);
   if (get_option(view.fd, IPPROTO_IP, IP_FREEBIND) != 0) socket.mutable_ip_opts()->set_freebind(true);
 }
@@ -190,6 +191,9 @@ UniqueFd make_bound(const image::InetSkEntry& entry) {
       check(::socket(static_cast<int>(entry.family()), static_cast<int>(entry.type()) | SOCK_CLOEXEC | SOCK_NONBLOCK,
                      static_cast<int>(entry.proto())),
             "create a socket of family {}", entry.family()));
+  // Whose it is decides who may share its port (SO_REUSEPORT); a socket takes chown(2) for its owner since 4.10.
+  if (entry.uid() != 0)
+    check(::fchown(fd.get(), entry.uid(), static_cast<gid_t>(-1)), "give a socket to user {}", entry.uid());
   restore_options_before_bind(fd.get(), entry.opts());
   if (entry.has_v6only()) set_option(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, entry.v6only());
   if (entry.ip_opts().freebind()) {

@@ -2,7 +2,9 @@
 
 #include "agent/engine/resources/fown.h"
 
+#include <linux/magic.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 
 namespace godwit::engine::resources::path_file {
 
@@ -60,6 +62,18 @@ UniqueFd open(const image::RegFileEntry& entry, const std::string& path) {
     check(::lseek(fd.get(), static_cast<off_t>(entry.pos()), SEEK_SET), "seek to {} in {}", entry.pos(), path);
   }
   return fd;
+}
+
+bool is_pseudo(const FdView& view) {
+  constexpr std::uint32_t mqueue_magic = 0x19800202;  // ipc/mqueue.c keeps it to itself
+  struct statfs fs{};
+  check(::fstatfs(view.fd, &fs), "stat the file system of {}", view.describe());
+  switch (static_cast<std::uint32_t>(fs.f_type)) {
+    case mqueue_magic:
+    case SECRETMEM_MAGIC:
+    case DMA_BUF_MAGIC: return true;
+    default: return false;
+  }
 }
 
 bool is_directory(const FdView& view) { return S_ISDIR(view.st.st_mode); }

@@ -18,6 +18,9 @@ std::optional<Refusal> refuse_lost_path(const FdView& view);
 image::RegFileEntry describe(const FdView& view, std::uint32_t id);
 UniqueFd open(const image::RegFileEntry& entry, const std::string& path);
 
+// Files whose name is no path: message queues, secret memory, buffers of devices.
+bool is_pseudo(const FdView& view);
+
 bool is_directory(const FdView& view);
 bool is_device(const FdView& view);     // /dev/null, zero, full, random, urandom
 bool is_path_only(const FdView& view);  // O_PATH, of whatever

@@ -5,7 +5,9 @@
 
 namespace godwit::engine::resources::regular_file {
 
-bool matches(const FdView& view) { return S_ISREG(view.st.st_mode) && view.link.starts_with('/'); }
+bool matches(const FdView& view) {
+  return S_ISREG(view.st.st_mode) && view.link.starts_with('/') && !path_file::is_pseudo(view);
+}
 
 std::optional<Refusal> refusal(const FdView& view, SurveyContext& context) {
   return path_file::deleted(view) ? ghost_file::refusal(view, context) : path_file::refuse_lost_path(view);

@@ -1,10 +1,13 @@
 #include "agent/engine/resources/round_trip.h"
 
+#include <csignal>
 #include <filesystem>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <mqueue.h>
 #include <sys/file.h>
+#include <sys/syscall.h>
 
 namespace godwit::engine::resources {
 namespace {
@@ -46,6 +49,31 @@ TEST_F(Files, keep_position_flags_and_sharing) {
                       wrong += differs("no other", -1, ::fcntl(7, F_GETFD));
                       return wrong;
                     }));
+}
+
+TEST_F(Files, send_their_signals_to_the_same_task) {
+  // Whatever PID the task has: the child that restores stands in for it.
+  Dumped dumped;
+  {
+    const StoppedChild child([&] {
+      place(::open(path("a").c_str(), O_RDWR | O_CREAT, 0600), 4);
+      check(::fcntl(4, F_SETOWN, ::getpid()), "own");
+      check(::fcntl(4, F_SETSIG, SIGUSR1), "choose a signal");
+    });
+    dumped = dump_table(child);
+  }
+  EXPECT_EQ("", restore_and_verify(dumped, [] {
+              return differs("owner", ::getpid(), ::fcntl(4, F_GETOWN)) +
+                     differs("signal", SIGUSR1, ::fcntl(4, F_GETSIG));
+            }));
+}
+
+TEST_F(Files, that_signal_another_process_are_refused) {
+  const StoppedChild child([&] {
+    place(::open(path("a").c_str(), O_RDWR | O_CREAT, 0600), 4);
+    check(::fcntl(4, F_SETOWN, ::getppid()), "own");
+  });
+  EXPECT_THAT(refusal_of(child), ::testing::HasSubstr("SIGIO goes to process"));
 }
 
 TEST_F(Files, working_directory_and_umask_come_back) {
@@ -165,6 +193,18 @@ TEST_F(Files, of_another_build_are_told_apart_by_build_id) {
   EXPECT_THAT(check_files({file}), ::testing::IsEmpty());
   file.build_id = std::string(20, 'z');
   EXPECT_THAT(check_files({file}), ::testing::ElementsAre(::testing::HasSubstr("build-id")));
+}
+
+TEST(Pseudo, files_without_a_path_are_refused_by_name) {
+  const StoppedChild child([] {
+    place(::mq_open("/godwit-queue", O_RDWR | O_CREAT, 0600, nullptr), 4);
+    check(::mq_unlink("/godwit-queue"), "unlink");
+    place(static_cast<int>(::syscall(SYS_memfd_secret, 0)), 5);
+  });
+  const std::vector<Refusal> refusals = survey_fds(child.pid(), {}).refusals;
+  ASSERT_EQ(2u, refusals.size());
+  EXPECT_THAT(refusals[0].reason, ::testing::HasSubstr("mqueue"));
+  EXPECT_THAT(refusals[1].reason, ::testing::HasSubstr("secret"));
 }
 
 TEST(Devices, with_state_are_refused_by_name) {

@@ -82,7 +82,7 @@ void restore_flags(int number, std::uint32_t recorded) {
 }
 
 // Runs once per file, with its lowest number: SIGIO names the number under which O_ASYNC was set.
-void link_all(const Table& table, RestoreContext& context) {
+void link_all(const Table& table, pid_t own_pid, RestoreContext& context) {
   std::set<std::uint32_t> done;
   for (const image::FdinfoEntry& descriptor : table) {
     if (!done.insert(descriptor.id()).second) continue;
@@ -92,7 +92,7 @@ void link_all(const Table& table, RestoreContext& context) {
     kind_of(entry.type()).link(entry, number, context);
     const image::FileEntry& described = described_by(context, entry);
     if ((flags_of(described) & O_PATH) != 0) continue;
-    restore_fown(fown_of(described), number);
+    restore_fown(fown_of(described), number, own_pid);
     restore_flags(number, flags_of(described));
   }
 }
@@ -152,7 +152,7 @@ void restore_fds(const image::ImageSet& images, const RestorePlan& plan) {
 
   // From here on standard error may be the task's: nothing is logged.
   place_all(table, std::move(open));
-  link_all(table, context);
+  link_all(table, plan.pid != 0 ? plan.pid : plan.guest_pid, context);
   restore_places(images, plan.guest_pid, context);
   close_others(table, plan.keep);
 }

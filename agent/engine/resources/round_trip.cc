@@ -71,7 +71,11 @@ std::string restore_and_verify(const Dumped& dumped, const std::function<std::st
     check(::dup2(writer.get(), report_fd), "keep the report's end");
     try {
       std::vector<UniqueFd> owned;
-      RestorePlan plan{.files_id = 1, .guest_pid = 1, .segments = make_segments(dumped, owned), .keep = {report_fd}};
+      RestorePlan plan{.files_id = 1,
+                       .guest_pid = 1,
+                       .pid = ::getpid(),
+                       .segments = make_segments(dumped, owned),
+                       .keep = {report_fd}};
       restore_fds(dumped.images, plan);
       for (UniqueFd& fd : owned) (void)fd.release();  // closed by the restore
       answer = verify();

@@ -200,8 +200,9 @@ image::SkOptsEntry dump_socket_options(const FdView& view, OptionSet set) {
 }
 
 void restore_options_before_bind(int fd, const image::SkOptsEntry& options) {
-  // Connections that linger in TIME_WAIT must not stand in the way.
-  set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+  // Connections that linger in TIME_WAIT must not stand in the way; among datagram sockets it would mean sharing.
+  const bool stream = get_option(fd, SOL_SOCKET, SO_TYPE) == SOCK_STREAM;
+  if (stream || options.reuseaddr()) set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
   if (options.so_reuseport()) set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
   if (options.has_so_bound_dev()) {
     const std::string& device = options.so_bound_dev();

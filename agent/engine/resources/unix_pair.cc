@@ -1,5 +1,6 @@
 #include "agent/engine/resources/unix_pair.h"
 
+#include "agent/engine/resources/become.h"
 #include "agent/engine/resources/unix_queue.h"
 
 namespace godwit::engine::resources {
@@ -10,17 +11,22 @@ UniqueFd make_socket(const image::UnixSkEntry& entry) {
                         "create a unix socket"));
 }
 
+Identity shown_by(const image::UnixSkEntry& entry) { return {.euid = entry.shown_uid(), .egid = entry.shown_gid()}; }
+
 // An accepted socket has its listener's name: a listener for this one connection gives it. The true listener takes
 // the name later.
 UnixPair connect_by_name(const image::UnixSkEntry& client, const image::UnixSkEntry& server) {
   UnixPair pair;
   const UniqueFd listener = make_socket(server);
   bind_unix(listener.get(), server);
-  check(::listen(listener.get(), 1), "listen at {}", printable(server.name()));
   pair.first = make_socket(client);
   bind_unix(pair.first.get(), client);
   const UnixAddress address = unix_address(server.name());
-  check(::connect(pair.first.get(), address.get(), address.size), "connect to {}", printable(server.name()));
+  {
+    const Become shown(shown_by(client));
+    check(::listen(listener.get(), 1), "listen at {}", printable(server.name()));
+    check(::connect(pair.first.get(), address.get(), address.size), "connect to {}", printable(server.name()));
+  }
   pair.second =
       UniqueFd(check(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK), "accept a connection"));
   if (server.name().front() != '\0') ::unlink(server.name().c_str());  // gone already when the entry says deleted
@@ -72,6 +78,7 @@ UnixPair make_unix_pair(const image::UnixSkEntry& first, const image::UnixSkEntr
     std::swap(pair.first, pair.second);
     return pair;
   }
+  const Become shown(shown_by(first));
   auto [a, b] = make_socketpair(AF_UNIX, static_cast<int>(first.type()) | SOCK_NONBLOCK);
   return {std::move(a), std::move(b)};
 }

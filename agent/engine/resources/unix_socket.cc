@@ -1,5 +1,6 @@
 #include "agent/engine/resources/unix_socket.h"
 
+#include "agent/engine/resources/become.h"
 #include "agent/engine/resources/fown.h"
 #include "agent/engine/resources/path_file.h"
 #include "agent/engine/resources/socket_options.h"
@@ -99,6 +100,14 @@ void dump(const FdView& view, image::FileEntry& entry, DumpContext& context) {
   *socket.mutable_fown() = dump_fown(view.fd);
   *socket.mutable_opts() = dump_socket_options(view, OptionSet::all);
   socket.set_name(info.name);
+  socket.set_owner(view.st.st_uid);
+  ucred shown{};
+  socklen_t size = sizeof shown;
+  if (info.state != TCP_CLOSE && ::getsockopt(view.fd, SOL_SOCKET, SO_PEERCRED, &shown, &size) == 0 && shown.pid != 0) {
+    // Of a listener its own, of a connection the peer's; ends of one task have the same.
+    socket.set_shown_uid(shown.uid);
+    socket.set_shown_gid(shown.gid);
+  }
   socket.set_shutdown(static_cast<image::SkShutdown>(info.shutdown & 3));
   if (is_path(info.name)) {
     if (const auto file = bound_file(view, info)) {
@@ -138,9 +147,14 @@ UniqueFd restore(const image::FileEntry& entry, RestoreContext& context) {
     fd = UniqueFd(check(::socket(AF_UNIX, static_cast<int>(socket.type()) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0),
                         "create a unix socket"));
     bind_unix(fd.get(), socket);
-    if (socket.state() == TCP_LISTEN) check(::listen(fd.get(), static_cast<int>(socket.backlog())), "listen");
+    if (socket.state() == TCP_LISTEN) {
+      const Become shown({.euid = socket.shown_uid(), .egid = socket.shown_gid()});
+      check(::listen(fd.get(), static_cast<int>(socket.backlog())), "listen at {}", printable(socket.name()));
+    }
     fill_unix_datagrams(socket, read_unix_queues(context.images));
   }
+  if (socket.owner() != 0)
+    check(::fchown(fd.get(), socket.owner(), static_cast<gid_t>(-1)), "give a socket to user {}", socket.owner());
   restore_socket_options(fd.get(), socket.opts());
   return fd;
 }

@@ -166,6 +166,32 @@ TEST(UnixListener, with_an_abstract_name_and_its_connection_come_back) {
                     }));
 }
 
+TEST(UnixListener, shows_the_credentials_of_its_user) {
+  const std::string name = std::string(1, '\0') + fmt::format("godwit-user-{}", ::getpid());
+  EXPECT_EQ("", round_trip(
+                    [&] {
+                      check(::setresgid(65534, 65534, 65534), "setresgid");
+                      check(::setresuid(65534, 65534, 65534), "setresuid");
+                      place(::socket(AF_UNIX, SOCK_STREAM, 0), 4);
+                      bind_name(4, name);
+                      check(::listen(4, 5), "listen");
+                      pair_at(SOCK_STREAM, 5, 6);
+                    },
+                    [&] {
+                      place(::socket(AF_UNIX, SOCK_STREAM, 0), 9);
+                      std::string wrong = differs("connects", 0, connect_name(9, name));
+                      for (const int fd : {5, 6, 9}) {
+                        ucred shown{};
+                        socklen_t size = sizeof shown;
+                        ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &shown, &size);
+                        wrong += differs("user", 65534u, shown.uid) + differs("group", 65534u, shown.gid);
+                      }
+                      struct stat st{};
+                      ::fstat(4, &st);
+                      return wrong + differs("owner", 65534u, st.st_uid) + differs("still root", 0u, ::geteuid());
+                    }));
+}
+
 TEST(UnixDatagram, bound_socket_keeps_its_messages) {
   const std::string path = unique("datagram");
   EXPECT_EQ("", round_trip(
