@@ -18,6 +18,7 @@ constexpr std::uint32_t max_header = 16 * 1024;
 constexpr std::uint64_t max_body = 1024 * 1024;
 constexpr auto between_requests = std::chrono::seconds(60);
 constexpr auto write_limit = std::chrono::seconds(30);
+constexpr auto refusal_limit = std::chrono::seconds(2);
 
 std::shared_ptr<Connection> share(Connection c) { return std::make_shared<Connection>(std::move(c)); }
 using Shared = std::shared_ptr<Connection>;
@@ -106,13 +107,37 @@ awaitable<void> send(Shared c, HttpResponse response, bool keep_alive) {
   co_await write_bounded(c, "0\r\n\r\n");
 }
 
+// Says what was wrong with a request. Closing with bytes unread would reset the connection before that is read.
+awaitable<void> refuse(Shared c, Error error) {
+  co_await send(c, failure(error), false);
+  co_await c->shutdown();
+  std::vector<std::byte> discarded(64 * 1024);
+  while (co_await c->read_some(discarded) > 0) {
+  }
+}
+
+// The next request; nothing when the client has left, or has been told that what it sent is none.
+awaitable<std::optional<http::request<http::string_body>>> next_request(Shared c,
+                                                                        std::shared_ptr<boost::beast::flat_buffer> buffer) {
+  std::optional<Error> problem;
+  try {
+    auto reading = read_request(c, buffer);
+    co_return co_await within(between_requests, "wait for a request", std::move(reading));
+  } catch (const Error& e) {
+    if (e.errc() != Errc::protocol) throw;
+    problem = e;
+  }
+  awaitable<void> refusing = refuse(c, *problem);
+  co_await within(refusal_limit, "refuse a request", std::move(refusing));
+  co_return std::nullopt;
+}
+
 // One request after the other; a streaming handler learns from its next write that the client has left.
 awaitable<void> serve(HttpHandler handler, Connection connection) {
   const Shared c = share(std::move(connection));
   const auto buffer = std::make_shared<boost::beast::flat_buffer>(64 * 1024);
   for (bool keep_alive = true; keep_alive;) {
-    auto reading = read_request(c, buffer);
-    auto parsed = co_await within(between_requests, "wait for a request", std::move(reading));
+    auto parsed = co_await next_request(c, buffer);
     if (!parsed) break;
     keep_alive = parsed->keep_alive();
     const auto text = [](auto view) { return std::string(view.data(), view.size()); };
