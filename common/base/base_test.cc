@@ -1,4 +1,5 @@
 #include "common/base/check.h"
+#include "common/base/fault.h"
 #include "common/base/fd.h"
 #include "common/base/rollback.h"
 #include "common/base/units.h"
@@ -71,6 +72,21 @@ TEST(Fd, a_symlink_is_not_followed_beneath_a_directory) {
   EXPECT_THROW(open_beneath(d.get(), "../passwd", O_RDONLY), Error);
   ::unlink(link.c_str());
   ::rmdir(dir);
+}
+
+TEST(Fault, armed_in_the_file_happens_once_and_leaves_the_others) {
+  char path[] = "/tmp/godwit-fault-XXXXXX";
+  const UniqueFd file(check(::mkstemp(path), "make {}", path));
+  ::setenv("GODWIT_FAULT_FILE", path, 1);
+  write_file(path, "test.point=fail,engine.dump.frozen=kill");
+  EXPECT_THROW(fault::point("test.point"), Error);
+  EXPECT_EQ(read_file(path), "engine.dump.frozen=kill");
+  fault::point("test.point");
+  write_file(path, "no.such.point=kill");
+  EXPECT_THROW(fault::point("test.point"), Error);
+  write_file(path, "test.point=fail");
+  EXPECT_THROW(fault::point("test.point"), Error);
+  EXPECT_NE(::access(path, F_OK), 0) << "an empty file is removed";
 }
 
 }  // namespace

@@ -24,6 +24,17 @@ inline constexpr auto names = std::to_array<std::string_view>({
     "engine.restore.held",
     "agent.records.sync",
     "agent.transfer.frame",
+    "agent.source.frozen",
+    "agent.source.armed",
+    "agent.source.aborted",
+    "agent.source.killing",
+    "agent.destination.building",
+    "agent.destination.finished",
+    "agent.destination.prepared",
+    "agent.destination.committed",
+    "agent.destination.thawed",
+    "agent.destination.resumed",
+    "agent.destination.refused",
 });
 
 }  // namespace godwit::fault
