@@ -34,6 +34,7 @@ struct Settings {
   std::size_t value_size = 1000;
   std::uint64_t seed = 1;
   std::uint32_t rate = 5000;
+  bool go_on = false;
   std::vector<std::uint64_t> carried_out;
 
   Values values() const { return {seed, value_size}; }
@@ -52,8 +53,10 @@ json do_write(const Settings& s) {
   const Values values = s.values();
   const Locator locator =
       s.workload.empty() ? Locator::at(parse_address(s.address)) : Locator::of_workload(s.workload, s.port);
-  LogWriter log(s.log_path);
   WriterOptions options;
+  if (s.go_on)
+    for (const LogRecord& record : read_log(s.log_path)) options.first_version = std::max(options.first_version, record.version + 1);
+  LogWriter log(s.log_path, s.go_on);
   options.keys = s.keys;
   options.per_second = s.rate;
   Writer writer(options, values, locator, log, s.seed);
@@ -115,6 +118,7 @@ int main(int argc, char** argv) {
   write->add_option("--workload", s.workload, "ask Godwit where this workload is");
   write->add_option("--port", s.port, "of the workload");
   write->add_option("--rate", s.rate, "SETs a second");
+  write->add_flag("--go-on", s.go_on, "after what the log holds already");
   verb("verify", do_verify);
   verb("replay", do_replay)->add_option("--carried-out", s.carried_out, "versions of unknown writes that happened");
   verb("digest", do_digest);

@@ -5,7 +5,8 @@
 
 namespace godwit::demo {
 
-LogWriter::LogWriter(const std::string& path) : file_(open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0600)) {}
+LogWriter::LogWriter(const std::string& path, bool append)
+    : file_(open_file(path, O_WRONLY | O_CREAT | (append ? O_APPEND : O_TRUNC), 0600)) {}
 
 LogWriter::~LogWriter() {
   try {

@@ -23,7 +23,7 @@ static_assert(sizeof(LogRecord) == 16);
 
 class LogWriter {
  public:
-  explicit LogWriter(const std::string& path);
+  explicit LogWriter(const std::string& path, bool append = false);
   ~LogWriter();
   void append(const LogRecord& record);
   void flush();

@@ -18,6 +18,7 @@ namespace godwit::demo {
 struct WriterOptions {
   std::uint32_t keys = 0;
   std::uint32_t per_second = 5000;
+  std::uint64_t first_version = 1;
   std::uint32_t in_flight = 256;                     // at most, so that a stall does not pile up
   std::chrono::milliseconds patience{300};           // without an answer, before asking where the workload is
   std::chrono::milliseconds give_up{60'000};         // without an answer, before failing
