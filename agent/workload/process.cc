@@ -36,7 +36,7 @@ bool wait_for_exit(int pidfd, std::chrono::milliseconds limit) {
 std::vector<std::string> own_environment() {
   std::vector<std::string> environment{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"};
   // The sanitizers' options matter in builds that are sanitized, and mean nothing in others.
-  for (const char* name : {"GODWIT_FAULT", "GODWIT_LOG", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"}) {
+  for (const char* name : {"GODWIT_FAULT", "GODWIT_FAULT_FILE", "GODWIT_LOG", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"}) {
     if (const char* value = std::getenv(name)) environment.push_back(fmt::format("{}={}", name, value));
   }
   return environment;
