@@ -70,7 +70,7 @@ MigrationSpec spec_from_json(const json& body) {
   s.rate_limit = in.number("rate_limit", 0, 0, std::uint64_t{1} << 50);
   s.assume_shared = in.texts("assume_shared", 256);
   s.policy.downtime = duration_cast<nanoseconds>(duration<double, std::milli>(in.real("downtime_ms", 300, 1, longest_ms)));
-  s.policy.max_rounds = static_cast<unsigned>(in.number("max_rounds", s.policy.max_rounds, 1, 1000));
+  s.policy.max_rounds = static_cast<unsigned>(in.number("max_rounds", s.policy.max_rounds, 0, 1000));
   s.policy.max_total_time = duration_cast<nanoseconds>(duration<double>(in.real("max_total_s", 0, 0, 30 * 24 * 3600.0)));
   s.policy.on_no_progress = on_no_progress(in.text("on_no_progress", "abort"));
   in.end();

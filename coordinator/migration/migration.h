@@ -18,7 +18,7 @@ enum class OnNoProgress { force = 1, abort };
 
 struct PolicyOptions {
   std::chrono::nanoseconds downtime = std::chrono::milliseconds(300);  // the budget
-  unsigned max_rounds = 30;
+  unsigned max_rounds = 30;  // 0: stop and copy, whatever the budget says
   std::chrono::nanoseconds max_total_time{0};  // 0: none
   OnNoProgress on_no_progress = OnNoProgress::abort;
 };
@@ -30,7 +30,7 @@ struct MigrationSpec {
   std::string destination;
   bool tcp_close = false;
   std::uint64_t spool_limit = 128u << 20;
-  std::uint32_t streams = 1;
+  std::uint32_t streams = 2;  // one TLS stream keeps one core busy at each end
   std::uint64_t rate_limit = 0;  // bytes per second, 0: none
   std::vector<std::string> assume_shared;
   PolicyOptions policy;

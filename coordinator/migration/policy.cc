@@ -79,8 +79,9 @@ nanoseconds predict_downtime(const Measurements& measured) {
 }
 
 Decision decide(const Measurements& measured, const PolicyOptions& options) {
-  const nanoseconds predicted = predict_downtime(measured);
   const auto& rounds = measured.rounds;
+  if (options.max_rounds == 0) return {Action::freeze, nanoseconds(0), "stopped and copied, as asked"};
+  const nanoseconds predicted = predict_downtime(measured);
   if (rounds.empty()) return {Action::another_round, predicted, "nothing was sent yet"};
 
   const bool within = predicted <= options.downtime;

@@ -106,6 +106,12 @@ TEST(Policy, ends_with_the_rounds) {
   EXPECT_THAT(end.decision.reason, HasSubstr("rounds are used up"));
 }
 
+TEST(Policy, without_rounds_stops_and_copies) {
+  const Ending end = run({.writes_bytes_per_s = 0}, {.max_rounds = 0});
+  EXPECT_EQ(end.decision.action, Action::freeze);
+  EXPECT_EQ(end.measured.rounds.size(), 0u);
+}
+
 TEST(Policy, ends_with_the_time_for_the_whole_migration) {
   const Model slow{.memory_bytes = 100'000 * mib, .path_bytes_per_s = 100 * mib, .writes_bytes_per_s = 50 * mib};
   const Ending end = run(slow, {.max_total_time = 60s});

@@ -294,8 +294,12 @@ awaitable<std::exception_ptr> Run::stalled_or_stopped(Clock::duration stall) {
 void Run::progress(const std::string& node, const api::Progress& p) {
   if (node != m_.spec.source && node != m_.spec.destination) return;
   heard_ = Clock::now();
-  latest_progress_ = {{"phase", p.phase()}, {"round", p.round()}, {"pages", p.pages()},
-                      {"bytes", p.bytes()}, {"expected_bytes", p.expected_bytes()}, {"node", node}};
+  // Agents count over the whole migration; people look at one round.
+  const std::uint64_t before = total_bytes(m_);
+  const std::uint64_t expected = m_.rounds.empty() ? surveyed_.resident_bytes() : m_.rounds.back().dirty_bytes_after;
+  latest_progress_ = {{"round", m_.rounds.size()},
+                      {"bytes", p.bytes() > before ? p.bytes() - before : 0},
+                      {"expected_bytes", p.expected_bytes() ? p.expected_bytes() : expected}};
   progress_version_++;
   if (!pause_) changed_.notify();
 }
@@ -337,13 +341,8 @@ void Run::blame(const Error& error) {
 
 void Run::settle() {
   pause_.reset();
-  if (m_.phase == Phase::done) {
-    m_.reason.reset();
-    registry_.gone(m_.spec.source, m_.spec.workload);
-    arrived_.set_name(m_.spec.workload);
-    arrived_.set_state("running");
-    registry_.update(m_.spec.destination, arrived_);
-  }
+  if (m_.phase == Phase::done) m_.reason.reset();
+  tell_registry();
   m_.outcome = outcome();
   m_.finished_unix_ms = unix_ms();
   m_.total_s = began_here_ ? std::chrono::duration<double>(Clock::now() - began_).count()
@@ -361,6 +360,24 @@ void Run::settle() {
   store_.checkpoint();
   log::info("migration.settled", {{"migration", m_.id}, {"workload", m_.spec.workload}, {"outcome", name(*m_.outcome)},
                                   {"downtime_ms", static_cast<double>(m_.downtime_ns) / 1e6}, {"total_s", m_.total_s}});
+}
+
+// What the agents would say when asked the next time.
+void Run::tell_registry() {
+  const std::string& workload = m_.spec.workload;
+  if (m_.phase == Phase::done) {
+    registry_.gone(m_.spec.source, workload);
+    arrived_.set_name(workload);
+    arrived_.set_state("running");
+    registry_.update(m_.spec.destination, arrived_);
+  } else if (m_.phase == Phase::rolled_back) {
+    registry_.gone(m_.spec.destination, workload);
+    const auto node = registry_.nodes().find(m_.spec.source);
+    if (node == registry_.nodes().end() || !node->second.workloads.contains(workload)) return;
+    api::WorkloadInfo back = node->second.workloads.at(workload);
+    if (back.state() == "frozen") back.set_state("running");
+    registry_.update(m_.spec.source, back);
+  }
 }
 
 Outcome Run::outcome() const {

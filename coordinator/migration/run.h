@@ -82,6 +82,7 @@ class Run {
   void record(const std::string& kind, nlohmann::json body);
   void blame(const Error& error);
   void settle();
+  void tell_registry();
   Outcome outcome() const;
   Clock::duration pause_limit() const;
   template <class F>

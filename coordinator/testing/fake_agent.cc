@@ -30,7 +30,7 @@ awaitable<void> FakeAgent::live() {
     try {
       co_await connect_once();
     } catch (const Error& e) {
-      log::warn("fake_agent.cut_off", {{"node", node}, {"message", e.message()}});
+      log::debug("fake_agent.cut_off", {{"node", node}, {"message", e.message()}});
     }
     if (!*alive) co_return;
     co_await net::sleep_for(30ms);

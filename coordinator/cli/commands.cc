@@ -1,0 +1,115 @@
+#include "coordinator/cli/commands.h"
+
+#include "coordinator/cli/exit_codes.h"
+#include "coordinator/cli/migrate.h"
+#include "coordinator/cli/report.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdio>
+#include <vector>
+
+#include <pwd.h>
+
+namespace godwit::cli {
+namespace {
+
+using nlohmann::json;
+
+void print(const std::string& text) {
+  std::fputs(text.c_str(), stdout);
+  std::fflush(stdout);
+}
+
+void show(const Options& options, const json& answer, std::string (*table)(const json&)) {
+  print(options.json ? answer.dump(2) + "\n" : table(answer));
+}
+
+struct User {
+  std::uint32_t uid = 0, gid = 0;
+};
+
+// Names are looked up here, numbers are taken as they are: the nodes need not know this machine's users.
+User parse_user(const std::string& text) {
+  User user;
+  if (text.empty()) return user;
+  const std::string first = text.substr(0, text.find(':'));
+  const auto number = [&](const std::string& digits) {
+    std::uint32_t value = 0;
+    const auto [end, ec] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    if (ec != std::errc{} || end != digits.data() + digits.size())
+      fail(Errc::invalid_argument, "'{}' is no user: write UID, UID:GID or a name", text);
+    return value;
+  };
+  if (!first.empty() && std::ranges::all_of(first, [](unsigned char c) { return std::isdigit(c); })) {
+    user.uid = user.gid = number(first);
+    if (text.size() > first.size()) user.gid = number(text.substr(first.size() + 1));
+    return user;
+  }
+  std::vector<char> buffer(16384);
+  passwd entry{};
+  passwd* found = nullptr;
+  ::getpwnam_r(text.c_str(), &entry, buffer.data(), buffer.size(), &found);
+  if (!found) fail(Errc::invalid_argument, "this machine knows no user '{}'", text);
+  return {.uid = entry.pw_uid, .gid = entry.pw_gid};
+}
+
+struct Runner {
+  const Options& options;
+  Client& client;
+
+  int operator()(const NodesCommand&) const {
+    show(options, client.get("/v1/nodes"), nodes_table);
+    return exit_done;
+  }
+
+  int operator()(const PsCommand&) const {
+    show(options, client.get("/v1/workloads"), workloads_table);
+    return exit_done;
+  }
+
+  int operator()(const RunCommand& run) const {
+    const User user = parse_user(run.user);
+    const json answer = client.post("/v1/workloads", {{"name", run.name}, {"node", run.node}, {"argv", run.argv},
+                                                      {"environment", run.environment}, {"directory", run.directory},
+                                                      {"output", run.output}, {"uid", user.uid}, {"gid", user.gid}});
+    print(options.json ? answer.dump(2) + "\n"
+                       : fmt::format("{} runs on {} as PID {}\n", run.name, run.node, answer.value("pid", 0)));
+    return exit_done;
+  }
+
+  int operator()(const KillCommand& kill) const {
+    const json answer = client.post("/v1/workloads/" + kill.name + "/kill", {{"signal", kill.signal}, {"node", kill.from}});
+    if (options.json) print(answer.dump(2) + "\n");
+    return exit_done;
+  }
+
+  int operator()(const MigrateCommand& command) const { return migrate(client, command, options.json); }
+
+  int operator()(const HistoryCommand& history) const {
+    const std::string filter = history.workload.empty() ? "" : "&workload=" + history.workload;
+    show(options, client.get(fmt::format("/v1/migrations?limit={}{}", history.limit, filter)), history_table);
+    return exit_done;
+  }
+};
+
+}  // namespace
+
+int exit_code_of(const std::string& outcome) {
+  if (outcome == "done") return exit_done;
+  if (outcome == "rolled_back") return exit_failed;
+  if (outcome == "refused") return exit_refused;
+  return exit_unknown;
+}
+
+int exit_code_of(const Error& error) {
+  if (dynamic_cast<const Unreachable*>(&error)) return exit_unreachable;
+  return error.errc() == Errc::invalid_argument ? exit_usage : exit_failed;
+}
+
+int run(const Options& options) {
+  Client client(options.coordinator, options.certs);
+  return std::visit(Runner{options, client}, options.command);
+}
+
+}  // namespace godwit::cli

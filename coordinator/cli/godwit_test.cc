@@ -1,0 +1,198 @@
+// The programs themselves: `godwit` against a coordinator with two fake agents, exit code by exit code, and
+// `godwit-coordinator` from start to SIGTERM.
+#include "common/base/fd.h"
+#include "coordinator/testing/cluster.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+
+extern char** environ;
+
+namespace godwit::coordinator {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+using testing::Not;
+
+struct Ended {
+  int code = -1;
+  std::string out, err;
+};
+
+// A child with its output in files; killed when the test ends before it does.
+class Child {
+ public:
+  Child(const std::string& program, std::vector<std::string> arguments, const std::vector<std::string>& environment) {
+    arguments.insert(arguments.begin(), program);
+    std::vector<char*> argv, env;
+    for (std::string& a : arguments) argv.push_back(a.data());
+    std::vector<std::string> variables = environment;
+    for (char** e = environ; *e; e++) variables.emplace_back(*e);
+    for (std::string& v : variables) env.push_back(v.data());
+    argv.push_back(nullptr);
+    env.push_back(nullptr);
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 1, out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    posix_spawn_file_actions_addopen(&actions, 2, err_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    const int rc = ::posix_spawn(&pid_, program.c_str(), &actions, nullptr, argv.data(), env.data());
+    posix_spawn_file_actions_destroy(&actions);
+    if (rc != 0) throw syscall_error(rc, "start " + program);
+  }
+  ~Child() {
+    if (pid_ > 0) {
+      ::kill(pid_, SIGKILL);
+      ::waitpid(pid_, nullptr, 0);
+    }
+    std::filesystem::remove_all(directory_);
+  }
+  Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
+
+  bool ended() {
+    if (pid_ > 0 && ::waitpid(pid_, &status_, WNOHANG) == pid_) pid_ = -1;
+    return pid_ < 0;
+  }
+  Ended result() const { return {WIFEXITED(status_) ? WEXITSTATUS(status_) : 128 + WTERMSIG(status_), read_file(out_), read_file(err_)}; }
+  std::string err() const { return std::filesystem::exists(err_) ? read_file(err_) : ""; }
+  void signal(int number) { ::kill(pid_, number); }
+
+ private:
+  std::string directory_ = [] {
+    char name[] = "/tmp/godwit-cli-XXXXXX";
+    return std::string(::mkdtemp(name));
+  }();
+  std::string out_ = directory_ + "/out", err_ = directory_ + "/err";
+  pid_t pid_ = -1;
+  int status_ = 0;
+};
+
+class Godwit : public testing::Test {
+ protected:
+  Cluster c;
+
+  Ended godwit(std::vector<std::string> arguments, const std::string& who = "operator/ann") {
+    Child child(GODWIT_BINARY, std::move(arguments),
+                {"GODWIT_COORDINATOR=" + net::to_string(c.daemon.api_address()),
+                 "GODWIT_CERTS=" + shared_certs().node("spiffe://godwit/" + who)});
+    c.until([&] { return child.ended(); }, std::chrono::seconds(30));
+    return child.result();
+  }
+};
+
+TEST_F(Godwit, migrates_and_prints_progress_and_report) {
+  const Ended e = godwit({"migrate", "redis", "--to", "b"});
+  EXPECT_EQ(e.code, 0) << e.err;
+  EXPECT_THAT(e.out, HasSubstr("redis from a to b: done"));
+  EXPECT_THAT(e.out, HasSubstr("downtime 40.0 ms"));
+  EXPECT_THAT(e.out, HasSubstr("transit"));
+  EXPECT_THAT(e.err, HasSubstr("round 0: "));
+  EXPECT_THAT(e.err, Not(HasSubstr("\x1b"))) << "not a terminal";
+  EXPECT_THAT(godwit({"history"}).out, HasSubstr("done"));
+}
+
+TEST_F(Godwit, prints_one_json_object_when_asked) {
+  const Ended e = godwit({"migrate", "redis", "--to", "b", "--json", "--no-progress"});
+  EXPECT_EQ(e.code, 0);
+  EXPECT_EQ(e.err, "");
+  const json report = json::parse(e.out);
+  EXPECT_EQ(report["outcome"], "done");
+  EXPECT_EQ(report["downtime_ms"], 40.0);
+  double sum = 0;
+  for (const auto& [step, ms] : report["downtime_steps_ms"].items()) sum += ms.get<double>();
+  EXPECT_NEAR(sum, 40.0, 1e-6);
+}
+
+TEST_F(Godwit, ends_with_1_when_a_migration_was_rolled_back) {
+  c.b.always[api::Envelope::kFinish] = Fault::refuse;
+  const Ended e = godwit({"migrate", "redis", "--to", "b"});
+  EXPECT_EQ(e.code, 1);
+  EXPECT_THAT(e.out, HasSubstr("failed and rolled back"));
+  EXPECT_THAT(e.out, HasSubstr("hint: ask another"));
+}
+
+TEST_F(Godwit, ends_with_2_on_a_bad_command_line) {
+  EXPECT_EQ(godwit({"migrate", "redis"}).code, 2);
+  EXPECT_EQ(godwit({"migrate", "redis", "--to", "a"}).code, 2) << "source and destination are the same";
+}
+
+TEST_F(Godwit, ends_with_3_when_refused) {
+  c.a.survey_refusals = {"fd 7: a raw socket"};
+  const Ended e = godwit({"migrate", "redis", "--to", "b"});
+  EXPECT_EQ(e.code, 3);
+  EXPECT_THAT(e.out, HasSubstr("fd 7: a raw socket"));
+  const Ended nobody = godwit({"migrate", "nobody", "--to", "b", "--json"});
+  EXPECT_EQ(nobody.code, 3);
+  EXPECT_EQ(json::parse(nobody.out)["reason"]["code"], "not_found");
+}
+
+TEST_F(Godwit, ends_with_4_without_a_coordinator) {
+  const Ended e = godwit({"--coordinator", "127.0.0.1:1", "ps"});
+  EXPECT_EQ(e.code, 4);
+  EXPECT_THAT(e.err, HasSubstr("hint:"));
+}
+
+TEST_F(Godwit, ends_with_5_when_the_outcome_is_unknown) {
+  c.b.always[api::Envelope::kCommit] = Fault::break_after;
+  c.b.reconnects = false;
+  c.a.peer = nullptr;
+  EXPECT_EQ(godwit({"migrate", "redis", "--to", "b"}).code, 5);
+}
+
+TEST_F(Godwit, lists_starts_and_kills) {
+  EXPECT_THAT(godwit({"nodes"}).out, HasSubstr("a     up"));
+  const Ended started = godwit({"run", "--name", "w", "--on", "b", "--", "/bin/sleep", "9"});
+  EXPECT_EQ(started.code, 0) << started.err;
+  EXPECT_THAT(started.out, HasSubstr("w runs on b as PID 4242"));
+  EXPECT_THAT(godwit({"ps"}).out, HasSubstr("/bin/sleep 9"));
+  EXPECT_EQ(json::parse(godwit({"ps", "--json"}).out)["workloads"].size(), 2u);
+  EXPECT_EQ(godwit({"kill", "w"}).code, 0);
+  EXPECT_EQ(godwit({"kill", "w"}).code, 1);
+}
+
+TEST_F(Godwit, tells_an_agents_certificate_that_it_may_not) {
+  const Ended e = godwit({"ps"}, "agent/a");
+  EXPECT_EQ(e.code, 1);
+  EXPECT_THAT(e.err, HasSubstr("may not use this API"));
+}
+
+TEST(GodwitCoordinator, serves_and_ends_cleanly_on_sigterm) {
+  char name[] = "/tmp/godwit-coordinator-XXXXXX";
+  const std::string state = ::mkdtemp(name);
+  {
+    Child child(GODWIT_COORDINATOR_BINARY, {"--listen", "127.0.0.1:0", "--api", "127.0.0.1:0", "--state", state},
+                {"GODWIT_CERTS=" + shared_certs().node("spiffe://godwit/coordinator")});
+    const auto wait_for = [&](const std::function<bool()>& what) {
+      const Clock::time_point deadline = Clock::now() + std::chrono::seconds(20);
+      while (!what() && Clock::now() < deadline) ::usleep(10'000);
+      return what();
+    };
+    ASSERT_TRUE(wait_for([&] { return child.err().find("coordinator.ready") != std::string::npos; })) << child.err();
+    child.signal(SIGTERM);
+    ASSERT_TRUE(wait_for([&] { return child.ended(); }));
+    EXPECT_EQ(child.result().code, 0) << child.result().err;
+    EXPECT_TRUE(std::filesystem::exists(state + "/journal.db"));
+  }
+  std::filesystem::remove_all(state);
+}
+
+TEST(GodwitCoordinator, refuses_to_run_with_another_role) {
+  char name[] = "/tmp/godwit-coordinator-XXXXXX";
+  const std::string state = ::mkdtemp(name);
+  {
+    Child child(GODWIT_COORDINATOR_BINARY, {"--state", state, "--certs", shared_certs().node("spiffe://godwit/agent/a")}, {});
+    for (int i = 0; i < 1000 && !child.ended(); i++) ::usleep(10'000);
+    EXPECT_EQ(child.result().code, 1);
+  }
+  std::filesystem::remove_all(state);
+}
+
+}  // namespace
+}  // namespace godwit::coordinator

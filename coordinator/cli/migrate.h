@@ -1,0 +1,16 @@
+// `godwit migrate`: asks for the migration, follows it to its end, reports.
+#pragma once
+
+#include "coordinator/cli/client.h"
+#include "coordinator/cli/options.h"
+
+namespace godwit::cli {
+
+int migrate(Client& client, const MigrateCommand& command, bool json_output);
+
+nlohmann::json migration_request(const MigrateCommand& command);
+
+// The report as `--json` prints it: stable members, numbers or null.
+nlohmann::json json_report(const nlohmann::json& report);
+
+}  // namespace godwit::cli

@@ -1,0 +1,134 @@
+#include "coordinator/cli/options.h"
+
+#include "common/base/error.h"
+#include "common/base/units.h"
+#include "coordinator/cli/exit_codes.h"
+
+#include <CLI/CLI.hpp>
+
+#include <array>
+#include <cmath>
+
+namespace godwit::cli {
+namespace {
+
+using std::chrono::nanoseconds;
+
+// CLI11 wants a message or nothing.
+template <class Parse>
+auto checked(Parse parse) {
+  return [parse](const std::string& text) -> std::string {
+    try {
+      parse(text);
+      return {};
+    } catch (const Error& e) {
+      return e.message();
+    }
+  };
+}
+
+struct Texts {
+  std::string downtime = "300ms", spool = "128M", rate_limit = "0", max_total_time = "0";
+};
+
+void add_run(CLI::App& app, RunCommand& run) {
+  app.add_option("--name", run.name, "name of the workload")->required();
+  app.add_option("--on", run.node, "node that runs it")->required();
+  app.add_option("--output", run.output, "file on that node for its standard output and error (appended)");
+  app.add_option("--env", run.environment, "NAME=VALUE for its environment; may be repeated")->allow_extra_args(false);
+  app.add_option("--cwd", run.directory, "its working directory")->capture_default_str();
+  app.add_option("--user", run.user, "user to run as: UID, UID:GID or a name that this machine knows");
+  app.add_option("argv", run.argv, "program and arguments, after --")->required();
+}
+
+void add_migrate(CLI::App& app, MigrateCommand& m, Texts& t) {
+  app.add_option("workload", m.workload, "name of a workload, or a PID on the node given by --from")->required();
+  app.add_option("--from", m.from, "node it runs on (needed for a PID)");
+  app.add_option("--to", m.to, "node to move it to")->required();
+  app.add_flag("--tcp-close", m.tcp_close, "let established TCP connections be reset");
+  app.add_option("--downtime", t.downtime, "budget for the pause")->capture_default_str()->check(checked(parse_duration));
+  app.add_option("--spool", t.spool, "most memory at the destination for pages in flight")->capture_default_str()->check(checked(parse_bytes));
+  app.add_option("--rate-limit", t.rate_limit, "bytes per second, 0: none")->check(checked(parse_bytes));
+  app.add_option("--streams", m.streams, "page streams")->capture_default_str()->check(CLI::Range(1, 16));
+  app.add_option("--max-rounds", m.max_rounds, "most rounds of pre-copy, 0: stop and copy")->capture_default_str()->check(CLI::Range(0, 1000));
+  app.add_option("--max-total-time", t.max_total_time, "give up pre-copy after this, 0: never")->check(checked(parse_duration));
+  app.add_option("--on-no-progress", m.on_no_progress, "abort, or force the longer pause")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"abort", "force"}));
+  app.add_option("--assume-shared", m.assume_shared, "path that both nodes see; may be repeated")->allow_extra_args(false);
+  app.add_flag("--no-progress", m.no_progress, "print the report only");
+}
+
+}  // namespace
+
+nanoseconds parse_duration(const std::string& text) {
+  struct Unit {
+    const char* suffix;
+    double nanoseconds;
+  };
+  constexpr std::array units{Unit{"us", 1e3}, Unit{"ms", 1e6}, Unit{"s", 1e9}, Unit{"m", 60e9}, Unit{"h", 3600e9}, Unit{"", 1e6}};
+  std::size_t used = 0;
+  double number = -1;
+  try {
+    number = std::stod(text, &used);
+  } catch (const std::exception&) {
+  }
+  for (const Unit& unit : units)
+    if (used > 0 && text.substr(used) == unit.suffix && number >= 0 && number * unit.nanoseconds < 1e17)
+      return nanoseconds(std::llround(number * unit.nanoseconds));
+  fail(Errc::invalid_argument, "'{}' is not a duration: write 300ms, 1.5s or 2m", text);
+}
+
+std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) {
+  Options options;
+  RunCommand run;
+  KillCommand kill;
+  MigrateCommand migrate;
+  HistoryCommand history;
+  Texts texts;
+
+  CLI::App app("Moves running Linux processes between hosts, live.", "godwit");
+  app.set_version_flag("--version", "godwit 0.1.0");
+  app.require_subcommand(1);
+  app.fallthrough();  // --json and --coordinator may also stand behind the command
+  app.add_option("--coordinator", options.coordinator, "HOST:PORT of its API")->envname("GODWIT_COORDINATOR")->capture_default_str();
+  app.add_option("--certs", options.certs, "directory with ca.crt, node.crt, node.key")->envname("GODWIT_CERTS");
+  app.add_flag("--json", options.json, "print JSON");
+  app.footer(
+      "Without a daemon, as root: godwit dump -t PID -D DIR, godwit restore -D DIR.\n"
+      "Exit codes: 0 done, 1 failed and rolled back, 2 bad command line, 3 refused, 4 no coordinator, 5 outcome unknown.");
+
+  app.add_subcommand("nodes", "list the nodes");
+  app.add_subcommand("ps", "list the workloads");
+  add_run(*app.add_subcommand("run", "start a workload"), run);
+  CLI::App* kill_app = app.add_subcommand("kill", "signal a workload");
+  kill_app->add_option("name", kill.name, "name of the workload")->required();
+  kill_app->add_option("--from", kill.from, "node it runs on");
+  kill_app->add_option("--signal,-s", kill.signal, "signal number")->capture_default_str()->check(CLI::Range(1, 64));
+  add_migrate(*app.add_subcommand("migrate", "move a workload to another node, live"), migrate, texts);
+  CLI::App* history_app = app.add_subcommand("history", "list past migrations");
+  history_app->add_option("workload", history.workload, "of this workload only");
+  history_app->add_option("--limit", history.limit, "how many")->capture_default_str()->check(CLI::Range(1, 1000));
+
+  try {
+    app.parse(argc, argv);
+    if (options.certs.empty()) throw CLI::RequiredError("--certs (or GODWIT_CERTS)");
+  } catch (const CLI::ParseError& e) {
+    exit_code = app.exit(e) == 0 ? exit_done : exit_usage;
+    return std::nullopt;
+  }
+  migrate.downtime = parse_duration(texts.downtime);
+  migrate.max_total_time = parse_duration(texts.max_total_time);
+  migrate.spool = parse_bytes(texts.spool);
+  migrate.rate_limit = parse_bytes(texts.rate_limit);
+  const std::string command = app.get_subcommands().front()->get_name();
+  if (command == "nodes") options.command = NodesCommand{};
+  if (command == "ps") options.command = PsCommand{};
+  if (command == "run") options.command = run;
+  if (command == "kill") options.command = kill;
+  if (command == "migrate") options.command = migrate;
+  if (command == "history") options.command = history;
+  return options;
+}
+
+}  // namespace godwit::cli

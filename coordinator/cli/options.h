@@ -1,0 +1,57 @@
+// The command line of `godwit`, as values. Parsing does nothing else.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace godwit::cli {
+
+struct NodesCommand {};
+struct PsCommand {};
+struct RunCommand {
+  std::string name, node, output, user;
+  std::string directory = "/";
+  std::vector<std::string> environment, argv;
+};
+struct KillCommand {
+  std::string name, from;
+  unsigned signal = 15;
+};
+struct MigrateCommand {
+  std::string workload;  // or a PID in digits
+  std::string from, to;
+  bool tcp_close = false;
+  std::chrono::nanoseconds downtime = std::chrono::milliseconds(300);
+  std::uint64_t spool = 128u << 20;
+  std::uint64_t rate_limit = 0;
+  unsigned streams = 2;
+  unsigned max_rounds = 30;
+  std::chrono::nanoseconds max_total_time{0};
+  std::string on_no_progress = "abort";
+  std::vector<std::string> assume_shared;
+  bool no_progress = false;
+};
+struct HistoryCommand {
+  std::string workload;
+  unsigned limit = 20;
+};
+
+struct Options {
+  std::string coordinator = "127.0.0.1:7441";
+  std::string certs;
+  bool json = false;
+  std::variant<NodesCommand, PsCommand, RunCommand, KillCommand, MigrateCommand, HistoryCommand> command;
+};
+
+// Nothing when there is nothing to do (--help, --version) or the line is bad; `exit_code` says which. Both are
+// explained on standard output or error.
+std::optional<Options> parse(int argc, const char* const* argv, int& exit_code);
+
+// "300ms", "1.5s", "2m"; a plain number is milliseconds. Errc::invalid_argument.
+std::chrono::nanoseconds parse_duration(const std::string& text);
+
+}  // namespace godwit::cli

@@ -1,0 +1,149 @@
+#include "coordinator/cli/report.h"
+
+#include "common/base/units.h"
+#include "coordinator/cli/table.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <chrono>
+
+namespace godwit::cli {
+namespace {
+
+using nlohmann::json;
+
+std::string text(const json& object, const char* member) {
+  const auto it = object.find(member);
+  return it != object.end() && it->is_string() ? printable(it->get<std::string>()) : "";
+}
+
+double number(const json& object, const char* member) {
+  const auto it = object.find(member);
+  return it != object.end() && it->is_number() ? it->get<double>() : 0;
+}
+
+std::uint64_t count(const json& object, const char* member) {
+  const auto it = object.find(member);
+  return it != object.end() && it->is_number_integer() ? it->get<std::uint64_t>() : 0;
+}
+
+const json& list(const json& object, const char* member) {
+  static const json none = json::array();
+  const auto it = object.find(member);
+  return it != object.end() && it->is_array() ? *it : none;
+}
+
+std::string or_dash(std::string text) { return text.empty() ? "-" : text; }
+std::string bytes(double n) { return n > 0 ? human_bytes(static_cast<std::uint64_t>(n)) : "0 B"; }
+std::string per_second(double n, double seconds) { return seconds > 0 ? bytes(n / seconds) + "/s" : "-"; }
+
+std::string what_moved(const json& m) {
+  const std::string workload = text(m, "workload");
+  return workload.empty() ? fmt::format("PID {}", count(m, "pid")) : workload;
+}
+
+std::string ended(const std::string& outcome) {
+  if (outcome == "done") return "done";
+  if (outcome == "rolled_back") return "failed and rolled back";
+  if (outcome == "refused") return "refused";
+  if (outcome == "unknown") return "outcome unknown";
+  return "under way";
+}
+
+std::string rounds_table(const json& report) {
+  Table table({{"round", true}, {"pages", true}, {"sent", true}, {"duration", true}, {"rate", true}, {"dirty after", true}, {"dirty rate", true}});
+  for (const json& r : list(report, "rounds")) {
+    const double seconds = number(r, "seconds");
+    const bool final = r.value("final", false);
+    table.add({final ? "final" : std::to_string(count(r, "number")), std::to_string(count(r, "pages")), bytes(number(r, "bytes")),
+               human_duration(seconds * 1e3), per_second(number(r, "bytes"), seconds),
+               final ? "" : bytes(number(r, "dirty_bytes_after")), final ? "" : per_second(number(r, "dirty_bytes_after"), seconds)});
+  }
+  return table.text("  ");
+}
+
+std::string downtime_table(const json& report) {
+  const double downtime = number(report, "downtime_ms");
+  std::string out = fmt::format("downtime {}, predicted {}, budget {}\n", human_duration(downtime),
+                                human_duration(number(report, "predicted_downtime_ms")), human_duration(number(report, "downtime_budget_ms")));
+  Table table({{"step"}, {"time", true}, {"share", true}});
+  const json steps = report.value("downtime_steps_ms", json::object());
+  for (const json& step : list(report, "downtime_steps_order")) {
+    const std::string name = step.get<std::string>();
+    const double ms = number(steps, name.c_str());
+    table.add({printable(name), human_duration(ms), downtime > 0 ? fmt::format("{:.0f} %", 100 * ms / downtime) : ""});
+  }
+  return out + table.text("  ");
+}
+
+}  // namespace
+
+std::string printable(std::string text) {
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  return text;
+}
+
+std::string human_duration(double ms) {
+  if (ms < 0) return "-" + human_duration(-ms);
+  if (ms < 10) return fmt::format("{:.2f} ms", ms);
+  if (ms < 1000) return fmt::format("{:.1f} ms", ms);
+  if (ms < 120'000) return fmt::format("{:.2f} s", ms / 1e3);
+  const auto seconds = static_cast<std::uint64_t>(ms / 1e3);
+  return fmt::format("{}:{:02} min", seconds / 60, seconds % 60);
+}
+
+std::string nodes_table(const json& answer) {
+  Table table({{"NODE"}, {"STATE"}, {"WORKLOADS", true}, {"CPUS", true}, {"MEMORY", true}, {"AVAILABLE", true}, {"KERNEL"}, {"ADDRESS"}});
+  for (const json& n : list(answer, "nodes"))
+    table.add({text(n, "name"), text(n, "state"), std::to_string(count(n, "workloads")), std::to_string(count(n, "cpus")),
+               bytes(number(n, "memory_total")), bytes(number(n, "memory_available")), or_dash(text(n, "kernel")), or_dash(text(n, "peer_address"))});
+  return table.text();
+}
+
+std::string workloads_table(const json& answer) {
+  Table table({{"WORKLOAD"}, {"NODE"}, {"STATE"}, {"PID", true}, {"INSIDE", true}, {"RESIDENT", true}, {"MIGRATION"}, {"COMMAND"}});
+  for (const json& w : list(answer, "workloads")) {
+    std::string command;
+    for (const json& a : list(w, "argv"))
+      if (a.is_string() && command.size() < 60) command += (command.empty() ? "" : " ") + a.get<std::string>();
+    std::string state = text(w, "state");
+    if (state == "exited") state += fmt::format(" ({})", static_cast<int>(number(w, "exit_code")));
+    table.add({text(w, "name"), text(w, "node"), state, std::to_string(count(w, "pid")), std::to_string(count(w, "guest_pid")),
+               bytes(number(w, "resident_bytes")), or_dash(text(w, "migration")), printable(command)});
+  }
+  return table.text();
+}
+
+std::string history_table(const json& answer) {
+  Table table({{"MIGRATION"}, {"STARTED (UTC)"}, {"WORKLOAD"}, {"FROM"}, {"TO"}, {"OUTCOME"}, {"DOWNTIME", true}, {"TOTAL", true}, {"SENT", true}, {"REASON"}});
+  for (const json& m : list(answer, "migrations")) {
+    const std::chrono::system_clock::time_point started{std::chrono::milliseconds(count(m, "created_unix_ms"))};
+    const json reason = m.contains("reason") && m["reason"].is_object() ? m["reason"] : json::object();
+    table.add({text(m, "migration"), fmt::format("{:%F %T}", fmt::gmtime(started)), what_moved(m), text(m, "from"), text(m, "to"),
+               text(m, "outcome").empty() ? text(m, "phase") : text(m, "outcome"),
+               number(m, "downtime_ms") > 0 ? human_duration(number(m, "downtime_ms")) : "-", human_duration(number(m, "total_s") * 1e3),
+               bytes(number(m, "bytes")), text(reason, "message").substr(0, 80)});
+  }
+  return table.text();
+}
+
+std::string migration_report(const json& report) {
+  const std::string outcome = text(report, "outcome");
+  std::string out = fmt::format("{} from {} to {}: {} in {} (migration {})\n", what_moved(report), text(report, "from"), text(report, "to"),
+                                ended(outcome), human_duration(number(report, "total_s") * 1e3), text(report, "migration"));
+  if (report.contains("reason") && report["reason"].is_object()) {
+    const json& reason = report["reason"];
+    out += fmt::format("reason: {} [{}]\n", text(reason, "message"), text(reason, "code"));
+    if (!text(reason, "hint").empty()) out += "hint: " + text(reason, "hint") + "\n";
+  }
+  if (!list(report, "rounds").empty()) out += "\n" + rounds_table(report);
+  if (number(report, "downtime_ms") > 0) out += "\n" + downtime_table(report);
+  if (!list(report, "rounds").empty())
+    out += fmt::format("\nsent {} at {:.2f} GB/s\n", bytes(number(report, "bytes")), number(report, "gb_per_s"));
+  if (outcome == "unknown") out += "\nNothing is decided by guessing: `godwit ps` shows where the workload is once both nodes can be reached.\n";
+  return out;
+}
+
+}  // namespace godwit::cli
