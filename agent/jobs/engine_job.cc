@@ -115,6 +115,8 @@ void EngineJob::arrived(net::Packet packet) {
     if (event.has_failure()) log::warn("engine_job.failure", {{"message", event.failure().message()}});
     return;
   }
+  // The last word of a destination job: it lets go of the tasks and exits.
+  if (event.has_prepared()) ending_ = true;
   if (event.has_failure()) {
     const engine::Failure& f = event.failure();
     found->second->problem = Error(errc_from_name(f.code()), f.message(), f.hint());
@@ -155,19 +157,27 @@ net::awaitable<bool> EngineJob::wait_dead(Clock::duration limit) {
   co_return dead_;
 }
 
-net::awaitable<void> EngineJob::end(Clock::duration limit) {
+net::awaitable<bool> EngineJob::end(Clock::duration limit) {
   const auto self = shared_from_this();
   ending_ = true;
+  bool well = false;
   if (!dead_) {
     engine::Command command;
     command.mutable_end();
     try {
       co_await ask(std::move(command), {}, limit);
+      well = true;
     } catch (const Error& e) {
       log::warn("engine_job.end", {{"message", e.message()}});
     }
   }
   if (!co_await wait_dead(1s)) co_await kill();
+  co_return well;
+}
+
+void EngineJob::interrupt() {
+  ending_ = true;
+  if (!dead_) workload::send_signal(child_.pidfd.get(), SIGKILL);
 }
 
 net::awaitable<void> EngineJob::kill() {

@@ -51,9 +51,11 @@ class EngineJob : public std::enable_shared_from_this<EngineJob> {
   void post(const engine::Command& command);
   net::awaitable<void> room() { return link_->room(); }
 
-  // Ends in good order, or else by force; the process is gone when this returns. Not an error when it has died.
-  net::awaitable<void> end(Clock::duration limit);
+  // Ends in good order, or else by force; the process is gone when this returns. False: it had died, or had to be
+  // killed, and may have left something borrowed.
+  net::awaitable<bool> end(Clock::duration limit);
   net::awaitable<void> kill();
+  void interrupt();  // sends the kill and does not wait: what is being asked fails
 
   bool alive() const { return !dead_; }
   // The consumer's side of the ring; source jobs only, once.

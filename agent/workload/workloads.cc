@@ -68,8 +68,7 @@ void Workloads::load() {
       continue;
     }
     Entry& kept = entries_[entry.saved.info().name()] = std::move(entry);
-    const std::string& state = kept.saved.info().state();
-    if (state == "running" || state == "prepared") watch(kept);
+    if (kept.saved.info().state() == "running") watch(kept);
   }
 }
 

@@ -1,0 +1,167 @@
+#include "agent/service/destination_migration.h"
+
+#include "agent/service/preflight.h"
+#include "agent/service/token.h"
+#include "common/base/fault.h"
+#include "common/base/log.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+namespace godwit::service {
+net::awaitable<api::Envelope> DestinationMigration::prepare(api::Prepare request) {
+  heard_ = Clock::now();
+  return steps_.once("prepare", [self = shared_from_this(), request] { return self->do_prepare(request); });
+}
+net::awaitable<api::Envelope> DestinationMigration::finish(api::Finish request) {
+  heard_ = Clock::now();
+  return steps_.once("finish", [self = shared_from_this(), request] { return self->do_finish(request); });
+}
+
+net::awaitable<api::Envelope> DestinationMigration::do_prepare(api::Prepare request) {
+  const auto hold = co_await turn_.take();
+  if (failure_) throw *failure_;
+  request_ = std::move(request);
+  if (!survey_.ParseFromString(request_.survey()) || survey_.tasks().empty()) {
+    fail(Errc::invalid_argument, "the survey cannot be read");
+  }
+  workload::check_workload_name(request_.workload().name());
+  check_admission();
+  const std::vector<std::string> wrong = preflight(context_, request_, survey_);
+  if (!wrong.empty()) fail(Errc::refused, "{}", fmt::join(wrong, "; "));
+  context_.records.reserve(record());
+  context_.records.enter(record(), DestinationPhase::building);
+  std::exception_ptr problem;
+  api::Envelope answer;
+  try {
+    fault::point("agent.destination.building");
+    co_await build();
+    answer.mutable_prepared()->set_pages_address(co_await context_.pages->address());
+  } catch (...) {
+    problem = std::current_exception();
+  }
+  if (problem) {
+    co_await give_up(net::to_error(problem));
+    throw *failure_;
+  }
+  answer.mutable_prepared()->set_peer_address(context_.peer_address);
+  answer.mutable_prepared()->set_token(std::string(text_of(session_token_)));
+  net::spawn(context_.executor, "destination.watch", watch());
+  co_return answer;
+}
+
+// Rule 2: not while another migration of this workload is unfinished on this node.
+void DestinationMigration::check_admission() {
+  const std::string& name = request_.workload().name();
+  if (key_.epoch < context_.records.highest_epoch(name)) fail(Errc::refused, "a newer epoch of '{}' has been seen", name);
+  for (const Record& r : context_.records.all()) {
+    if (r.key == key_ || r.workload != name || r.is_final() || r.phase == 1) continue;
+    fail(Errc::busy, "the migration {} of '{}' is still {} on this node", r.key.migration, name, phase_name(r));
+  }
+}
+
+// Everything that was sent for it must have been passed on first: the engine takes commands in order.
+net::awaitable<void> DestinationMigration::wait_complete(std::uint64_t sequence) {
+  const auto self = shared_from_this();
+  const auto complete = [this, sequence] {
+    if (manifest_sequence_ < sequence) return false;
+    return std::ranges::all_of(streams_, [](const auto& s) { return s.second.stored >= s.second.needed; });
+  };
+  const auto deadline = Clock::now() + context_.options.limits.stored;
+  while (!complete() && !failure_) {
+    if (Clock::now() >= deadline) {
+      fail(Errc::timed_out, "frames up to {} were announced, {} are needed", manifest_sequence_, sequence);
+    }
+    co_await changed_.wait_until(deadline);
+  }
+  if (failure_) throw *failure_;
+}
+
+net::awaitable<api::Envelope> DestinationMigration::do_finish(api::Finish request) {
+  const auto hold = co_await turn_.take();
+  if (failure_) throw *failure_;
+  if (phase() == DestinationPhase::building && !job_) fail(Errc::internal, "there is no restore job");
+  if (phase() != DestinationPhase::building && phase() != DestinationPhase::prepared) {
+    fail(Errc::refused, "the destination is {}, not building", name(phase()));
+  }
+  api::Envelope answer;
+  api::Finished& finished = *answer.mutable_finished();
+  if (phase() == DestinationPhase::building) {
+    std::exception_ptr problem;
+    try {
+      *finished.mutable_steps() = co_await build_last(request.sequence());
+    } catch (...) {
+      problem = std::current_exception();
+    }
+    if (problem) {
+      co_await give_up(net::to_error(problem));
+      throw *failure_;
+    }
+  }
+  *finished.mutable_workload() = context_.workloads->info(record().workload);
+  finished.set_boot_id(context_.facts.boot_id);
+  heard_ = Clock::now();
+  co_return answer;
+}
+
+net::awaitable<google::protobuf::RepeatedPtrField<api::Step>> DestinationMigration::build_last(std::uint64_t sequence) {
+  const auto self = shared_from_this();
+  const std::uint64_t begin = monotonic_ns();
+  co_await wait_complete(sequence);
+  google::protobuf::RepeatedPtrField<api::Step> steps;
+  api::Step* arrive = steps.Add();
+  arrive->set_name("arrive");
+  arrive->set_nanoseconds(monotonic_ns() - begin);
+  engine::Command command;
+  command.mutable_finish()->set_sequence(sequence);
+  const auto job = job_;
+  const engine::Event event = co_await job->ask(std::move(command), {}, context_.options.limits.finish);
+  if (!event.has_prepared()) fail(Errc::protocol, "the engine does not answer a finish with what it prepared");
+  for (const engine::Step& s : event.prepared().steps()) {
+    api::Step* step = steps.Add();
+    step->set_name(s.name());
+    step->set_nanoseconds(s.nanoseconds());
+  }
+  const std::uint64_t finished = monotonic_ns();
+  check_held(event.prepared());
+  fault::point("agent.destination.finished");
+  context_.records.enter(record(), DestinationPhase::prepared);
+  fault::point("agent.destination.prepared");
+  context_.workloads->prepared(request_.workload().name(), root_, start_time_);
+  api::Step* recorded = steps.Add();
+  recorded->set_name("record prepared");
+  recorded->set_nanoseconds(monotonic_ns() - finished);
+  co_return steps;
+}
+
+// Held means: without any engine, in the copy's cgroup, frozen, and every task that was announced is there.
+void DestinationMigration::check_held(const engine::Prepared& prepared) {
+  const auto copy = workload::Cgroup::open(context_.cgroup(to_string(key_)));
+  if (!copy || !copy->frozen()) fail(Errc::internal, "the restored tasks are not held by their cgroup");
+  std::vector<pid_t> there = copy->pids(), said;
+  for (const engine::Task& task : prepared.tasks()) said.push_back(task.pid());
+  std::ranges::sort(there);
+  std::ranges::sort(said);
+  if (there != said || said.empty()) {
+    fail(Errc::internal, "the copy holds the processes {}, the engine restored {}", fmt::join(there, ", "), fmt::join(said, ", "));
+  }
+  root_ = prepared.tasks(0).pid();
+  start_time_ = workload::start_time_of(root_);
+}
+
+Record DestinationMigration::record() const {
+  if (const Record* known = context_.records.find(key_); known && request_.id().migration().empty()) return *known;
+  Record r;
+  r.key = key_;
+  r.workload = request_.workload().name();
+  r.cgroup = to_string(key_);
+  r.peer_node = request_.source_node();
+  r.boot_id = context_.facts.boot_id;
+  if (commit_hash_) r.token = *commit_hash_;
+  r.pid = root_;
+  r.start_time = start_time_;
+  return r;
+}
+
+}  // namespace godwit::service

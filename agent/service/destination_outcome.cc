@@ -1,0 +1,217 @@
+// How a migration ends at its destination: the copy runs, or it is given up.
+#include "agent/service/destination_migration.h"
+#include "agent/service/token.h"
+#include "common/base/fault.h"
+#include "common/base/log.h"
+
+#include <algorithm>
+
+namespace godwit::service {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto thaw_limit = 5s;
+constexpr auto destroy_limit = 30s;
+
+// External effects that must not happen twice (file locks, names of sockets) are claimed between the commit record
+// and the thaw. No kind of state that is carried has one yet.
+void claim(const Record&) {}
+
+}  // namespace
+
+net::awaitable<api::Envelope> DestinationMigration::commit(api::Commit request) {
+  return steps_.joined("commit", [self = shared_from_this(), request] { return self->do_commit(request); });
+}
+net::awaitable<api::Envelope> DestinationMigration::discard(api::Discard request) {
+  return steps_.joined("discard", [self = shared_from_this(), request] { return self->do_discard(request); });
+}
+net::awaitable<api::Envelope> DestinationMigration::refuse() {
+  return steps_.joined("refuse", [self = shared_from_this()] { return self->do_refuse(); });
+}
+
+api::Envelope DestinationMigration::state() {
+  api::Envelope answer;
+  *answer.mutable_destination_state() = destination_state(context_, key_);
+  return answer;
+}
+
+DestinationPhase DestinationMigration::phase() {
+  const Record* r = context_.records.find(key_);
+  return r ? r->destination() : DestinationPhase::none;
+}
+
+std::string DestinationMigration::source_node() {
+  const Record* r = context_.records.find(key_);
+  return r ? r->peer_node : request_.source_node();
+}
+
+api::Envelope DestinationMigration::hello(const api::PeerHello& hello, std::shared_ptr<net::Channel> channel) {
+  if (hello.commit_hash().size() != 32) fail(Errc::protocol, "a hello without the hash of the commit token");
+  std::array<std::uint8_t, 32> hash;
+  std::ranges::copy(hello.commit_hash(), hash.begin());
+  if (commit_hash_ && *commit_hash_ != hash) fail(Errc::denied, "this is another attempt's source");
+  commit_hash_ = hash;
+  channel_ = channel;
+  heard_ = Clock::now();
+  return state();
+}
+
+// Every held task is there, on this boot.
+bool DestinationMigration::copy_intact() {
+  const Record* r = context_.records.find(key_);
+  return r && living_copy(context_, *r) && workload::find_process(r->pid, r->start_time);
+}
+
+net::awaitable<api::Envelope> DestinationMigration::do_commit(api::Commit request) {
+  const auto hold = co_await turn_.take();
+  api::Envelope answer;
+  answer.mutable_resumed();
+  if (phase() == DestinationPhase::resumed) {  // answered, not acted on
+    *answer.mutable_resumed() = resumed_;
+    co_return answer;
+  }
+  if (phase() == DestinationPhase::prepared) {
+    if (!commit_hash_ || !is_token_of(request.commit_token(), *commit_hash_)) fail(Errc::denied, "the commit token is wrong");
+    if (!copy_intact()) {
+      co_await give_up(Error(Errc::target_gone, "the restored copy is not there any more"));
+      throw *failure_;
+    }
+    const std::uint64_t begin = monotonic_ns();
+    context_.records.enter(record(), DestinationPhase::committed);
+    api::Step* recorded = resumed_.add_steps();
+    recorded->set_name("record committed");
+    recorded->set_nanoseconds(monotonic_ns() - begin);
+    fault::point("agent.destination.committed");
+  }
+  if (phase() != DestinationPhase::committed) fail(Errc::refused, "the destination is {}, not prepared", name(phase()));
+  co_await resume();
+  *answer.mutable_resumed() = resumed_;
+  co_return answer;
+}
+
+// From `committed` on only this copy may run. `resumed` is the point of no return for the source's.
+net::awaitable<void> DestinationMigration::resume() {
+  const auto self = shared_from_this();
+  const std::uint64_t begin = monotonic_ns();
+  const Record committed = record();
+  auto copy = living_copy(context_, committed);
+  if (!copy) {
+    co_await lose("the restored copy is not there any more");
+    throw *failure_;
+  }
+  claim(committed);
+  copy->request_thaw();
+  const auto deadline = Clock::now() + thaw_limit;
+  while (copy->frozen() && Clock::now() < deadline) co_await net::sleep_for(200us);
+  if (copy->frozen()) {
+    co_await lose("the restored copy does not thaw");
+    throw *failure_;
+  }
+  const std::uint64_t thawed = monotonic_ns();
+  fault::point("agent.destination.thawed");
+  context_.records.enter(committed, DestinationPhase::resumed);
+  fault::point("agent.destination.resumed");
+  context_.workloads->running(committed.workload);
+  api::Step* thaw = resumed_.add_steps();
+  thaw->set_name("thaw");
+  thaw->set_nanoseconds(thawed - begin);
+  api::Step* recorded = resumed_.add_steps();
+  recorded->set_name("record resumed");
+  recorded->set_nanoseconds(monotonic_ns() - thawed);
+  log::info("destination.resumed", {{"migration", key_.migration}, {"workload", committed.workload}});
+  net::spawn(context_.executor, "destination.release", release());
+}
+
+net::awaitable<void> DestinationMigration::release() {
+  const auto self = shared_from_this();
+  co_await context_.pages->close(key_.migration);
+  if (job_) co_await job_->end(2s);
+  job_.reset();
+  ::unlink(context_.journal(key_).c_str());
+}
+
+net::awaitable<void> DestinationMigration::destroy_copy() {
+  const auto self = shared_from_this();
+  if (job_) co_await job_->kill();
+  co_await release();
+  const Record r = record();
+  auto copy = workload::Cgroup::open(context_.cgroup(to_string(key_)));
+  if (copy) {
+    copy->kill();
+    const auto deadline = Clock::now() + destroy_limit;
+    while (copy->populated() && Clock::now() < deadline) co_await net::sleep_for(2ms);
+    if (copy->populated()) fail(Errc::timed_out, "the copy {} does not die", r.cgroup);
+  }
+  context_.workloads->forget(r.workload, to_string(key_));
+  if (copy) workload::Cgroup::destroy(copy->path(), 1s);
+  workload::Cgroup::destroy(context_.cgroup("jobs/" + to_string(key_)), 5s);
+}
+
+// The caller has the turn. The record first: whoever asks from now on hears that this copy will never run.
+net::awaitable<void> DestinationMigration::give_up(Error why) {
+  const auto self = shared_from_this();
+  if (!failure_) failure_ = why;
+  log::warn("destination.refused", {{"migration", key_.migration}, {"phase", name(phase())}, {"message", why.message()}});
+  if (phase() == DestinationPhase::none) {
+    Record tombstone = record();
+    tombstone.key = key_;
+    context_.records.reserve(tombstone);
+  }
+  if (allowed(phase(), DestinationPhase::refused)) context_.records.enter(record(), DestinationPhase::refused);
+  fault::point("agent.destination.refused");
+  tell_source(*failure_);
+  changed_.notify();
+  co_await destroy_copy();
+  if (!commit_hash_) {  // no source ever came: nobody will say that it is settled
+    context_.records.settle(key_);
+    over_ = true;
+  }
+}
+
+net::awaitable<void> DestinationMigration::lose(std::string why) {
+  const auto self = shared_from_this();
+  failure_ = Error(Errc::target_gone, why);
+  log::error("destination.lost", {{"migration", key_.migration}, {"message", why}});
+  co_await destroy_copy();
+  context_.records.enter(record(), DestinationPhase::lost);
+  tell_source(*failure_);
+}
+
+void DestinationMigration::tell_source(const Error& why) {
+  const auto channel = channel_.lock();
+  if (!channel || !channel->is_open()) return;
+  api::Envelope notice = state();
+  *notice.mutable_failure() = net::to_failure(why);
+  net::spawn(context_.executor, "destination.tell", channel->post(std::move(notice)));
+}
+
+// The coordinator may end what is being built; of what is prepared only the source may say that it is not needed.
+net::awaitable<api::Envelope> DestinationMigration::do_discard(api::Discard request) {
+  if (phase() == DestinationPhase::building || phase() == DestinationPhase::none) {
+    if (job_) job_->interrupt();
+    const auto hold = co_await turn_.take();
+    const Error why(Errc::cancelled, request.reason().empty() ? "the migration was cancelled" : request.reason());
+    if (phase() == DestinationPhase::building || phase() == DestinationPhase::none) co_await give_up(why);
+  } else if (phase() == DestinationPhase::prepared) {
+    try {
+      const SourcePhase source = co_await ask_source();
+      log::info("destination.discard", {{"migration", key_.migration}, {"source", name(source)}});
+    } catch (const Error& e) {
+      log::warn("destination.discard", {{"migration", key_.migration}, {"message", e.message()}});
+    }
+  }
+  co_return state();
+}
+
+// An armed source asks: what has not committed will not.
+net::awaitable<api::Envelope> DestinationMigration::do_refuse() {
+  if (phase() == DestinationPhase::building && job_) job_->interrupt();
+  const auto hold = co_await turn_.take();
+  if (phase() == DestinationPhase::none || allowed(phase(), DestinationPhase::refused)) {
+    co_await give_up(Error(Errc::cancelled, "the source asked for a refusal"));
+  }
+  co_return state();
+}
+
+}  // namespace godwit::service

@@ -1,0 +1,122 @@
+#include "agent/service/dispatch.h"
+
+#include "common/base/log.h"
+
+#include <csignal>
+
+namespace godwit::service {
+namespace {
+
+using net::awaitable;
+
+awaitable<api::Envelope> value(api::Envelope envelope) { co_return envelope; }
+
+api::Envelope ok() {
+  api::Envelope answer;
+  answer.mutable_ok();
+  return answer;
+}
+
+api::Envelope list(Context& context) {
+  api::Envelope answer;
+  answer.mutable_workload_list();
+  for (api::WorkloadInfo& info : context.workloads->list()) *answer.mutable_workload_list()->add_workloads() = std::move(info);
+  return answer;
+}
+
+api::Envelope run(Context& context, const api::RunWorkload& request) {
+  api::Envelope answer;
+  *answer.mutable_workload() = context.workloads->run(request);
+  return answer;
+}
+
+api::Envelope kill(Context& context, const api::KillWorkload& request) {
+  const int signal = request.signal() == 0 ? SIGTERM : static_cast<int>(request.signal());
+  if (signal < 0 || signal > SIGRTMAX) fail(Errc::invalid_argument, "{} is no signal", signal);
+  context.workloads->kill(request.name(), signal);
+  return ok();
+}
+
+// What one peer's connection stands for.
+struct Peer {
+  Context& context;
+  Migrations& migrations;
+  std::shared_ptr<net::Channel> channel;
+
+  std::shared_ptr<DestinationMigration> migration_of(const api::MigrationId& id) {
+    const auto migration = migrations.destination(id);
+    const std::string source = migration->source_node();
+    if (!source.empty()) net::require(channel->peer(), "agent", source);
+    return migration;
+  }
+};
+
+awaitable<api::Envelope> answer_peer(std::shared_ptr<Peer> peer, api::Envelope request) {
+  switch (request.body_case()) {
+    case api::Envelope::kPeerHello: {
+      const api::PeerHello& hello = request.peer_hello();
+      if (hello.version() != 1) fail(Errc::protocol, "this agent speaks version 1, not {}", hello.version());
+      net::require(peer->channel->peer(), "agent", hello.node());
+      co_return peer->migration_of(hello.id())->hello(hello, peer->channel);
+    }
+    case api::Envelope::kQuery: co_return peer->migration_of(request.query().id())->state();
+    case api::Envelope::kRefuse: co_return co_await peer->migration_of(request.refuse().id())->refuse();
+    case api::Envelope::kSettled:
+      co_return co_await peer->migration_of(request.settled().id())->settled(request.settled());
+    default: fail(Errc::unsupported, "an agent does not answer this to another");
+  }
+}
+
+awaitable<void> note_peer(std::shared_ptr<Peer> peer, api::Envelope notice) {
+  if (!notice.has_manifest()) co_return;
+  const auto migration = peer->migration_of(notice.manifest().id());
+  co_await migration->manifest(std::move(*notice.mutable_manifest()->mutable_entries()));
+}
+
+}  // namespace
+
+// Not a coroutine: the work starts at once and holds what it needs.
+awaitable<api::Envelope> answer_coordinator(Context& context, Migrations& m, api::Envelope request) {
+  switch (request.body_case()) {
+    case api::Envelope::kListWorkloads: return value(list(context));
+    case api::Envelope::kRunWorkload: return value(run(context, request.run_workload()));
+    case api::Envelope::kKillWorkload: return value(kill(context, request.kill_workload()));
+
+    case api::Envelope::kSurvey: return m.source(request.survey().id())->survey(request.survey());
+    case api::Envelope::kConnect: return m.source(request.connect().id())->connect(request.connect());
+    case api::Envelope::kRound: return m.source(request.round().id())->round(request.round());
+    case api::Envelope::kFreeze: return m.source(request.freeze().id())->freeze(request.freeze());
+    case api::Envelope::kArm: return m.source(request.arm().id())->arm(request.arm());
+    case api::Envelope::kAbort: return m.source(request.abort().id())->abort(request.abort());
+    case api::Envelope::kKillSource: return m.source(request.kill_source().id())->kill();
+    case api::Envelope::kQuerySource: return value(m.source_state(request.query_source().id()));
+
+    case api::Envelope::kPrepare: return m.destination(request.prepare().id())->prepare(request.prepare());
+    case api::Envelope::kFinish: return m.destination(request.finish().id())->finish(request.finish());
+    case api::Envelope::kCommit: return m.destination(request.commit().id())->commit(request.commit());
+    case api::Envelope::kDiscard: return m.destination(request.discard().id())->discard(request.discard());
+    case api::Envelope::kQuery: return value(m.destination_state(request.query().id()));
+    default: fail(Errc::unsupported, "an agent does not answer this to a coordinator");
+  }
+}
+
+awaitable<void> serve_peer(Context& context, Migrations& migrations, net::Connection connection) {
+  net::require(connection.peer(), "agent");
+  const auto peer = std::make_shared<Peer>(context, migrations, nullptr);
+  const auto ended = std::make_shared<net::Signal>(context.executor);
+  const auto open = std::make_shared<bool>(true);
+  net::Channel::Handlers handlers{
+      .request = [peer](api::Envelope request) { return answer_peer(peer, std::move(request)); },
+      .notice = [peer](api::Envelope notice) { return note_peer(peer, std::move(notice)); },
+      .closed =
+          [open, ended](Error) {
+            *open = false;
+            ended->notify();
+          }};
+  peer->channel = net::Channel::start(std::move(connection), std::move(handlers));
+  while (*open) co_await ended->wait();
+  peer->channel->close();
+  peer->channel.reset();  // it holds the handlers, and they hold it
+}
+
+}  // namespace godwit::service

@@ -1,0 +1,47 @@
+// The source's page path as a migration sees it: frames go from the job's ring to the destination by themselves; the
+// migration waits until a sequence has been stored there. On the executor's thread.
+#pragma once
+
+#include "agent/jobs/engine_job.h"
+#include "agent/service/peer_link.h"
+#include "agent/transfer/page_client.h"
+
+#include <memory>
+#include <optional>
+
+namespace godwit::service {
+
+class PageFeed : public std::enable_shared_from_this<PageFeed> {
+ public:
+  // `failed` is called once, for the page path only; the caller knows when the job or the peer fails.
+  PageFeed(Context& context, std::shared_ptr<jobs::EngineJob> job, std::shared_ptr<PeerLink> peer, Key key,
+           std::function<void(Error)> failed)
+      : changed_(context.executor), job_(std::move(job)), peer_(std::move(peer)), key_(std::move(key)),
+        failed_(std::move(failed)) {}
+
+  net::awaitable<void> connect(Context& context, api::Connect request, api::Options options);
+
+  // Throws what the page path failed with, or timed_out.
+  net::awaitable<void> wait_stored(std::uint64_t sequence, Clock::duration limit);
+  std::uint64_t stored() const { return stored_; }
+  std::uint64_t sent_bytes() const { return client_ ? client_->counters().payload_bytes : 0; }
+
+  net::awaitable<void> finish();  // goodbye to the page server
+  void abort();
+
+ private:
+  net::awaitable<void> send_manifest(std::string entries);
+  void acknowledged(std::uint64_t sequence);
+  void failed(Error error);
+
+  net::Signal changed_;
+  std::shared_ptr<jobs::EngineJob> job_;
+  std::shared_ptr<PeerLink> peer_;
+  Key key_;
+  std::function<void(Error)> failed_;
+  std::unique_ptr<transfer::PageClient> client_;
+  std::uint64_t stored_ = 0;
+  std::optional<Error> problem_;
+};
+
+}  // namespace godwit::service

@@ -1,0 +1,138 @@
+#include "agent/service/preflight.h"
+
+#include "agent/engine/resources/needed_files.h"
+#include "common/net/address.h"
+#include "common/proc/reader.h"
+
+#include <algorithm>
+#include <csignal>
+
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+namespace godwit::service {
+namespace {
+
+using Sentences = std::vector<std::string>;
+
+void append(Sentences& to, Sentences more) {
+  to.insert(to.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
+}
+
+// The log that an agent gives a workload by default is the node's own, like journals are: it goes on in a file of
+// this node.
+bool is_own_log(const Context& context, const std::string& workload, const std::string& path) {
+  return path == context.workloads->log_path(workload);
+}
+
+Sentences check_needed_files(Context& context, const api::Prepare& request, const engine::Surveyed& survey) {
+  Sentences wrong;
+  std::vector<engine::resources::NeededFile> files;
+  std::vector<std::string> shared = context.options.shared;
+  shared.insert(shared.end(), request.options().assume_shared().begin(), request.options().assume_shared().end());
+  for (const engine::NeededFile& f : survey.files()) {
+    if (is_own_log(context, request.workload().name(), f.path())) {
+      open_file(f.path(), O_WRONLY | O_CREAT | O_APPEND, 0644);
+      continue;
+    }
+    files.push_back({.path = f.path(), .size = f.size(), .mode = f.mode(), .build_id = f.build_id(),
+                     .writable = f.writable(), .mapped = f.mapped(), .device = f.device(), .inode = f.inode()});
+    if (f.writable() && S_ISREG(f.mode()) && !is_below(f.path(), shared)) {
+      wrong.push_back(fmt::format("{} can be written and is not known to be on storage that both nodes share "
+                                  "(--assume-shared {})", f.path(), f.path()));
+    }
+  }
+  append(wrong, engine::resources::check_files(files));
+  return wrong;
+}
+
+Sentences check_memory(const Context& context, const api::Prepare& request, const engine::Surveyed& survey) {
+  const std::uint64_t spool = request.options().spool_limit() ? request.options().spool_limit()
+                                                              : context.options.spool_limit;
+  const std::uint64_t needed = survey.resident_bytes() + spool, available = memory_available();
+  if (needed <= available) return {};
+  return {fmt::format("{} of memory are needed, {} are available", human_bytes(needed), human_bytes(available))};
+}
+
+Sentences check_name(Context& context, const std::string& name) {
+  const workload::Saved* there = context.workloads->find(name);
+  if (!there || there->info().state() == "exited") return {};
+  return {fmt::format("there is a workload '{}' on this node already", name)};
+}
+
+std::string holder_of(pid_t pid) {
+  try {
+    return fmt::format(" ({})", proc::Reader(pid).comm());
+  } catch (const Error&) {
+    return {};
+  }
+}
+
+}  // namespace
+
+bool is_below(const std::string& path, const std::vector<std::string>& prefixes) {
+  return std::ranges::any_of(prefixes, [&](const std::string& prefix) {
+    if (prefix.empty() || !path.starts_with(prefix)) return false;
+    return path.size() == prefix.size() || prefix.back() == '/' || path[prefix.size()] == '/';
+  });
+}
+
+bool has_own_namespaces(const engine::Surveyed& survey) {
+  return std::ranges::find(survey.namespaces(), "pid") != survey.namespaces().end();
+}
+
+Sentences check_cpu(std::uint64_t needed, std::uint64_t available) {
+  const std::uint64_t missing = needed & ~available;
+  if (missing == 0) return {};
+  return {fmt::format("register state is in use that this CPU does not have: xfeatures {:#x} of {:#x}", missing, needed)};
+}
+
+Sentences check_pids(const engine::Surveyed& survey) {
+  Sentences wrong;
+  for (const engine::Task& task : survey.tasks()) {
+    std::vector<pid_t> wanted{task.threads().begin(), task.threads().end()};
+    if (wanted.empty()) wanted.push_back(task.guest_pid());
+    for (const pid_t tid : wanted) {
+      if (::kill(tid, 0) == -1 && errno == ESRCH) continue;
+      wrong.push_back(fmt::format("PID {} of {} is taken here{}", tid, task.comm(), holder_of(tid)));
+    }
+  }
+  return wrong;
+}
+
+Sentences check_ports(const engine::Surveyed& survey) {
+  Sentences wrong;
+  for (const std::string& text : survey.listening()) {
+    const auto space = text.find(' ');
+    if (space == std::string::npos) continue;
+    const bool tcp = text.starts_with("tcp");
+    const net::Address address = net::parse_address(text.substr(space + 1));
+    addrinfo hints{}, *found = nullptr;
+    hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE;
+    hints.ai_socktype = tcp ? SOCK_STREAM : SOCK_DGRAM;
+    if (::getaddrinfo(address.host.c_str(), address.port.c_str(), &hints, &found) != 0) continue;
+    UniqueFd fd(::socket(found->ai_family, found->ai_socktype | SOCK_CLOEXEC, 0));
+    const int on = 1;
+    if (tcp) ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (found->ai_family == AF_INET6) ::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    const int rc = ::bind(fd.get(), found->ai_addr, found->ai_addrlen);
+    const int e = errno;
+    ::freeaddrinfo(found);
+    if (rc == -1) wrong.push_back(fmt::format("{} cannot be listened on here: {}", text, ::strerror(e)));
+  }
+  return wrong;
+}
+
+Sentences preflight(Context& context, const api::Prepare& request, const engine::Surveyed& survey) {
+  Sentences wrong = check_name(context, request.workload().name());
+  append(wrong, check_needed_files(context, request, survey));
+  if (!has_own_namespaces(survey)) append(wrong, check_pids(survey));
+  append(wrong, check_cpu(survey.xfeatures(), context.facts.xfeatures));
+  append(wrong, check_ports(survey));
+  append(wrong, check_memory(context, request, survey));
+  return wrong;
+}
+
+}  // namespace godwit::service

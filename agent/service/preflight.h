@@ -1,0 +1,25 @@
+// What the destination looks at before anything is touched: can this node take that workload?
+//
+// Everything that is wrong is said at once, as sentences. Reads only (a port is tried by binding it for a moment).
+#pragma once
+
+#include "agent/engine/job.pb.h"
+#include "agent/service/context.h"
+
+#include <string>
+#include <vector>
+
+namespace godwit::service {
+
+// True when the tree brings its own PID namespace, which an init of ours then makes here.
+bool has_own_namespaces(const engine::Surveyed& survey);
+
+std::vector<std::string> preflight(Context& context, const api::Prepare& request, const engine::Surveyed& survey);
+
+// The pieces, for tests.
+std::vector<std::string> check_cpu(std::uint64_t needed, std::uint64_t available);
+std::vector<std::string> check_ports(const engine::Surveyed& survey);
+std::vector<std::string> check_pids(const engine::Surveyed& survey);
+bool is_below(const std::string& path, const std::vector<std::string>& prefixes);
+
+}  // namespace godwit::service

@@ -1,0 +1,230 @@
+#include "agent/service/source_migration.h"
+
+#include "agent/service/token.h"
+#include "common/base/fault.h"
+#include "common/base/log.h"
+
+#include <filesystem>
+
+namespace godwit::service {
+namespace {
+
+using namespace std::chrono_literals;
+
+double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+}  // namespace
+
+net::awaitable<api::Envelope> SourceMigration::survey(api::Survey request) {
+  heard_ = Clock::now();
+  return steps_.once("survey", [self = shared_from_this(), request] { return self->do_survey(request); });
+}
+net::awaitable<api::Envelope> SourceMigration::connect(api::Connect request) {
+  heard_ = Clock::now();
+  return steps_.once("connect", [self = shared_from_this(), request] { return self->do_connect(request); });
+}
+net::awaitable<api::Envelope> SourceMigration::round(api::Round request) {
+  heard_ = Clock::now();
+  return steps_.once(fmt::format("round {}", request.number()),
+                     [self = shared_from_this(), request] { return self->do_round(request); });
+}
+net::awaitable<api::Envelope> SourceMigration::freeze(api::Freeze request) {
+  heard_ = Clock::now();
+  return steps_.once("freeze", [self = shared_from_this(), request] { return self->do_freeze(request); });
+}
+
+// A job of its own that reads and ends: most surveys are refusals, dry runs or questions.
+net::awaitable<api::Envelope> SourceMigration::do_survey(api::Survey request) {
+  if (failure_) throw *failure_;
+  request_ = request;
+  tree_ = find_tree(context_, request, key_);
+  const auto job = start_source_job(context_, key_, 0, {});
+  std::exception_ptr problem;
+  engine::Surveyed surveyed;
+  try {
+    surveyed = co_await ask_survey(job);
+  } catch (...) {
+    problem = std::current_exception();
+  }
+  co_await job->end(2s);
+  if (problem) std::rethrow_exception(problem);
+  api::Envelope answer;
+  *answer.mutable_surveyed() = describe(tree_, surveyed);
+  co_return answer;
+}
+
+net::awaitable<engine::Surveyed> SourceMigration::ask_survey(std::shared_ptr<jobs::EngineJob> job) {
+  engine::Command command;
+  command.mutable_survey()->set_pid(tree_.root);
+  *command.mutable_survey()->mutable_options() = engine_options(request_.options());
+  engine::Event event = co_await job->ask(std::move(command), {}, context_.options.limits.survey);
+  if (!event.has_surveyed()) fail(Errc::protocol, "the engine does not answer a survey with one");
+  co_return std::move(*event.mutable_surveyed());
+}
+
+// The job that stays, with the seed that the destination has, too. It surveys again: time has passed.
+net::awaitable<api::Envelope> SourceMigration::do_connect(api::Connect request) {
+  if (failure_) throw *failure_;
+  if (tree_.root == 0) fail(Errc::invalid_argument, "there was no survey before");
+  if (key_.epoch < context_.records.highest_epoch(tree_.workload)) fail(Errc::refused, "a newer epoch has been seen");
+  peer_node_ = request.destination_node();
+  peer_address_ = request.peer_address();
+  token_ = random_token();
+  context_.records.reserve(record());
+  job_ = start_source_job(context_, key_, request.seed(), job_handlers());
+  net::spawn(context_.executor, "source.watch", watch());
+  const engine::Surveyed surveyed = co_await ask_survey(job_);
+  if (surveyed.refusals_size() > 0) {
+    fail(Errc::refused, "cannot be moved any more: {}", describe(tree_, surveyed).refusals(0));
+  }
+  enter_cgroup(context_, tree_, surveyed);
+  const api::DestinationState there = co_await peer()->connect();
+  if (there.phase() != api::DESTINATION_BUILDING) fail(Errc::refused, "node '{}' is not prepared", peer_node_);
+  peer_boot_ = there.boot_id();
+  peer_store_ = there.store_uuid();
+  feed_ = std::make_shared<PageFeed>(context_, job_, peer_, key_, [weak = weak_from_this()](Error e) {
+    if (const auto self = weak.lock()) self->failed(std::move(e));
+  });
+  co_await feed_->connect(context_, request, request_.options());
+  api::Envelope answer;
+  answer.mutable_ok();
+  co_return answer;
+}
+
+net::awaitable<engine::Event> SourceMigration::ask_engine(engine::Command command, Clock::duration limit) {
+  if (failure_) throw *failure_;
+  if (!job_) fail(Errc::invalid_argument, "the migration is not connected");
+  const auto job = job_;
+  touched_ = true;
+  asking_engine_++;
+  std::exception_ptr problem;
+  engine::Event event;
+  try {
+    event = co_await job->ask(std::move(command), {}, limit);
+  } catch (...) {
+    problem = std::current_exception();
+  }
+  asking_engine_--;
+  changed_.notify();
+  if (problem && failure_) throw *failure_;  // the job was ended for it
+  if (problem) std::rethrow_exception(problem);
+  co_return event;
+}
+
+net::awaitable<api::Envelope> SourceMigration::do_round(api::Round request) {
+  const auto begin = Clock::now();
+  if (!feed_) fail(Errc::invalid_argument, "the migration is not connected");
+  net::spawn(context_.executor, "source.progress", report_progress(feed_, request.number()));
+  engine::Command command;
+  command.mutable_round()->set_number(request.number());
+  const engine::Event event = co_await ask_engine(std::move(command), context_.options.limits.round);
+  const engine::RoundDone& done = event.round_done();
+  co_await feed_->wait_stored(done.last_sequence(), context_.options.limits.round);
+  api::Envelope answer;
+  *answer.mutable_round_done() = describe(done, seconds_since(begin));
+  heard_ = Clock::now();
+  co_return answer;
+}
+
+net::awaitable<void> SourceMigration::report_progress(std::weak_ptr<PageFeed> feed, std::uint32_t round) {
+  const auto self = shared_from_this();
+  std::uint64_t told = 0;
+  do {
+    co_await net::sleep_for(250ms);
+    const auto f = feed.lock();
+    if (!f || failure_) co_return;
+    if (f->sent_bytes() == told) continue;
+    told = f->sent_bytes();
+    api::Envelope notice;
+    api::Progress& p = *notice.mutable_progress();
+    fill(p.mutable_id(), key_);
+    p.set_round(round);
+    p.set_bytes(told);
+    p.set_phase("precopy");
+    context_.tell_coordinator(std::move(notice));
+  } while (asking_engine_ > 0);
+}
+
+net::awaitable<api::Envelope> SourceMigration::do_freeze(api::Freeze request) {
+  const auto hold = co_await turn_.take();
+  if (failure_) throw *failure_;
+  if (!feed_) fail(Errc::invalid_argument, "the migration is not connected");
+  check_freezable();
+  const auto begin = Clock::now();
+  context_.records.enter(record(), SourcePhase::frozen);
+  context_.workloads->depart(tree_.workload);
+  frozen_since_ = Clock::now();
+  std::exception_ptr problem;
+  engine::Frozen frozen;
+  try {
+    fault::point("agent.source.frozen");
+    frozen = co_await freeze_and_send(std::move(request));
+  } catch (...) {
+    problem = std::current_exception();
+  }
+  if (problem) {
+    const Error why = net::to_error(problem);
+    log::warn("source.freeze_failed", {{"migration", key_.migration}, {"message", why.message()}});
+    if (!failure_) failure_ = why;
+    co_await let_go();
+    std::rethrow_exception(problem);
+  }
+  frozen_at_ns_ = frozen.frozen_at_ns();
+  api::Envelope answer;
+  api::Frozen& f = *answer.mutable_frozen();
+  *f.mutable_round() = describe(frozen.round(), seconds_since(begin));
+  for (const engine::Step& s : frozen.steps()) {
+    f.add_steps()->set_name(s.name());
+    f.mutable_steps()->rbegin()->set_nanoseconds(s.nanoseconds());
+  }
+  heard_ = Clock::now();
+  co_return answer;
+}
+
+net::awaitable<engine::Frozen> SourceMigration::freeze_and_send(api::Freeze request) {
+  engine::Command command;
+  command.mutable_freeze()->set_number(request.number());
+  command.mutable_freeze()->set_cgroup(context_.cgroup(tree_.cgroup));
+  command.mutable_freeze()->set_child_patience_ms(request.child_patience_ms());
+  const auto limit = context_.options.limits.freeze + std::chrono::milliseconds(request.child_patience_ms());
+  engine::Event event = co_await ask_engine(std::move(command), limit);
+  if (!event.has_frozen()) fail(Errc::protocol, "the engine does not answer a freeze with one");
+  const std::uint64_t last = event.frozen().round().last_sequence(), begin = monotonic_ns();
+  co_await feed_->wait_stored(last, context_.options.limits.stored);
+  const auto copy = living_copy(context_, record());
+  if (!copy || !copy->frozen()) fail(Errc::internal, "the engine has not left the copy frozen");
+  engine::Step& sent = *event.mutable_frozen()->add_steps();
+  sent.set_name("send");
+  sent.set_nanoseconds(monotonic_ns() - begin);
+  co_return std::move(*event.mutable_frozen());
+}
+
+// Rule 1: every other epoch of this copy is over, none newer was seen, and what made the copy has `resumed`.
+void SourceMigration::check_freezable() const {
+  if (key_.epoch < context_.records.highest_epoch(tree_.workload)) fail(Errc::refused, "a newer epoch has been seen");
+  for (const Record& r : context_.records.all()) {
+    if (r.key == key_ || r.cgroup != tree_.cgroup) continue;
+    const bool over = r.key.side == Side::source
+                          ? r.source() == SourcePhase::none || r.source() == SourcePhase::thawed
+                          : r.destination() == DestinationPhase::resumed;
+    if (!over) fail(Errc::busy, "the migration {} of this copy is {}", r.key.migration, phase_name(r));
+  }
+}
+
+Record SourceMigration::record() const {
+  Record r;
+  r.key = key_;
+  r.workload = tree_.workload;
+  r.cgroup = tree_.cgroup;
+  r.peer_node = peer_node_;
+  r.peer_address = peer_address_;
+  r.boot_id = context_.facts.boot_id;
+  r.peer_boot = peer_boot_;
+  r.peer_store = peer_store_;
+  r.token = token_;
+  r.pid = tree_.root;
+  r.start_time = tree_.start_time;
+  return r;
+}
+
+}  // namespace godwit::service

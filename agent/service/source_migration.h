@@ -1,0 +1,103 @@
+// The source's side of one migration attempt: the steps that the coordinator asks for, each carried out once, and
+// the durable record that goes before every action (docs/commit-protocol.md).
+//
+// Until it is armed the source lets its copy go on its own word: whatever fails, aborts or stays silent too long
+// ends in `thawed`. Armed, only the destination's record decides, and the source keeps asking for it by itself.
+//
+// On the executor's thread; kept alive by its own coroutines. source_outcome.cc has everything from Arm on,
+// source_watch.cc what the source does unasked.
+#pragma once
+
+#include "agent/service/page_feed.h"
+#include "agent/service/source_tree.h"
+#include "agent/service/steps.h"
+
+#include <memory>
+#include <optional>
+
+namespace godwit::service {
+
+class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
+ public:
+  SourceMigration(Context& context, Key key)
+      : context_(context), key_(std::move(key)), steps_(context.executor), turn_(context.executor),
+        changed_(context.executor) {}
+
+  net::awaitable<api::Envelope> survey(api::Survey request);
+  net::awaitable<api::Envelope> connect(api::Connect request);
+  net::awaitable<api::Envelope> round(api::Round request);
+  net::awaitable<api::Envelope> freeze(api::Freeze request);
+  net::awaitable<api::Envelope> arm(api::Arm request);
+  net::awaitable<api::Envelope> abort(api::Abort request);
+  net::awaitable<api::Envelope> kill();
+  api::Envelope state();
+
+  // After a restart of the agent, from the record alone. Engine jobs of the former life are gone.
+  net::awaitable<void> recover();
+
+  bool over() const { return over_; }
+  void stop();  // the agent ends: nothing is undone, nobody is asked any more
+
+ private:
+  // source_migration.cc, source_watch.cc
+  net::awaitable<api::Envelope> do_survey(api::Survey request);
+  net::awaitable<api::Envelope> do_connect(api::Connect request);
+  net::awaitable<api::Envelope> do_round(api::Round request);
+  net::awaitable<api::Envelope> do_freeze(api::Freeze request);
+  net::awaitable<engine::Surveyed> ask_survey(std::shared_ptr<jobs::EngineJob> job);
+  net::awaitable<engine::Frozen> freeze_and_send(api::Freeze request);
+  net::awaitable<void> report_progress(std::weak_ptr<PageFeed> feed, std::uint32_t round);
+  net::awaitable<engine::Event> ask_engine(engine::Command command, Clock::duration limit);
+  jobs::EngineJob::Handlers job_handlers();
+  PeerLink::Handlers peer_handlers();
+  static net::awaitable<api::Envelope> peer_request(std::shared_ptr<SourceMigration> self, api::Envelope request);
+  static net::awaitable<void> peer_notice(std::shared_ptr<SourceMigration> self, api::Envelope notice);
+  void check_freezable() const;
+  void failed(Error error);
+  void interrupt(Error error);
+  net::awaitable<void> drop_job();
+  net::awaitable<void> watch();
+  Record record() const;
+
+  // source_outcome.cc
+  net::awaitable<api::Envelope> do_arm(api::Arm request);
+  net::awaitable<api::Envelope> do_abort(api::Abort request);
+  net::awaitable<api::Envelope> do_kill();
+  net::awaitable<void> abort_unarmed(std::string reason);
+  net::awaitable<void> let_go();      // aborted, thawed; holds the turn
+  net::awaitable<void> kill_copy();   // killing, killed
+  net::awaitable<DestinationPhase> ask_destination(bool refuse);
+  net::awaitable<void> decide();      // asks until it is known
+  net::awaitable<void> settle();      // tells the destination until it has heard
+  net::awaitable<void> close();
+  SourcePhase phase() const;
+  std::shared_ptr<PeerLink> peer();
+
+  Context& context_;
+  Key key_;
+  Steps steps_;
+  Turn turn_;
+  net::Signal changed_;
+
+  SourceTree tree_;
+  api::Survey request_;
+  std::shared_ptr<jobs::EngineJob> job_;
+  std::shared_ptr<PeerLink> peer_;
+  std::shared_ptr<PageFeed> feed_;
+  std::array<std::uint8_t, 32> token_{};
+  std::string peer_node_, peer_address_, peer_boot_, peer_store_;
+
+  std::optional<Error> failure_;      // what ended it; the first one counts
+  int asking_engine_ = 0;
+  bool touched_ = false;              // the engine may have borrowed something
+  bool deciding_ = false;
+  bool settling_ = false;
+  bool stopped_ = false;
+  bool over_ = false;
+  Clock::time_point heard_ = Clock::now();  // last request
+  Clock::time_point frozen_since_{};
+  std::uint64_t frozen_at_ns_ = 0;
+  std::uint64_t frozen_ns_ = 0;
+};
+
+}  // namespace godwit::service

@@ -1,0 +1,45 @@
+// The tree of processes that a migration moves away, and what the agent has an engine job do to it.
+//
+// Managed workloads keep the cgroup that they live in: it is the copy. Anything else (migrated by PID) is moved into
+// a cgroup made for this migration when its pages begin to be sent, and back when the migration comes to nothing.
+#pragma once
+
+#include "agent/jobs/engine_job.h"
+#include "agent/service/context.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace godwit::service {
+
+struct SourceTree {
+  std::string workload;
+  bool managed = false;
+  pid_t root = 0;
+  std::uint64_t start_time = 0;
+  std::string cgroup;  // of the copy, relative to the agent's root
+  std::string home;    // not managed: the cgroup it comes from
+  api::WorkloadInfo info;
+};
+
+// By name or host PID. Errc::not_found, or busy when it is held by another migration.
+SourceTree find_tree(Context& context, const api::Survey& request, const Key& key);
+
+void enter_cgroup(Context& context, const SourceTree& tree, const engine::Surveyed& survey);
+void leave_cgroup(Context& context, const SourceTree& tree);  // what failed is logged
+
+std::shared_ptr<jobs::EngineJob> start_source_job(Context& context, const Key& key, std::uint64_t seed,
+                                                  jobs::EngineJob::Handlers handlers);
+
+engine::Options engine_options(const api::Options& options);
+api::Surveyed describe(const SourceTree& tree, const engine::Surveyed& survey);
+api::RoundDone describe(const engine::RoundDone& round, double seconds);
+
+// Has a fresh job put back whatever a dead one had borrowed from the copy; with `release` the copy then runs.
+net::awaitable<void> put_back(Context& context, Record record, bool release);
+
+// Puts back and thaws, come what may: the copy runs when this returns.
+net::awaitable<void> release_copy(Context& context, Record record);
+
+}  // namespace godwit::service

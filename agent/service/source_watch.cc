@@ -1,0 +1,152 @@
+// What a source does by itself: notices failures, gives up when nobody drives it, goes on after a restart.
+#include "agent/service/source_migration.h"
+#include "agent/service/token.h"
+#include "common/base/log.h"
+
+namespace godwit::service {
+namespace {
+
+using namespace std::chrono_literals;
+
+}  // namespace
+
+jobs::EngineJob::Handlers SourceMigration::job_handlers() {
+  const auto weak = weak_from_this();
+  return {.absorbed = {},
+          .progress =
+              [weak](engine::Progress progress) {
+                const auto self = weak.lock();
+                if (!self) return;
+                api::Envelope notice;
+                api::Progress& p = *notice.mutable_progress();
+                fill(p.mutable_id(), self->key_);
+                p.set_round(progress.round());
+                p.set_pages(progress.pages());
+                p.set_bytes(progress.bytes());
+                p.set_expected_bytes(progress.expected_bytes());
+                p.set_phase("precopy");
+                self->context_.tell_coordinator(std::move(notice));
+              },
+          .died =
+              [weak](Error error) {
+                if (const auto self = weak.lock()) self->failed(std::move(error));
+              }};
+}
+
+PeerLink::Handlers SourceMigration::peer_handlers() {
+  const auto weak = weak_from_this();
+  return {.request = [weak](api::Envelope request) -> net::awaitable<api::Envelope> {
+            const auto self = weak.lock();
+            if (!self) fail(Errc::not_found, "the migration is over");
+            return peer_request(self, std::move(request));
+          },
+          .notice = [weak](api::Envelope notice) -> net::awaitable<void> {
+            const auto self = weak.lock();
+            if (!self) fail(Errc::not_found, "the migration is over");
+            return peer_notice(self, std::move(notice));
+          },
+          .lost =
+              [weak](Error error) {
+                if (const auto self = weak.lock()) self->failed(std::move(error));
+              }};
+}
+
+std::shared_ptr<PeerLink> SourceMigration::peer() {
+  if (!peer_) {
+    PeerPlan plan{.key = key_, .node = peer_node_, .address = peer_address_, .commit_hash = sha256(text_of(token_))};
+    peer_ = std::make_shared<PeerLink>(context_, std::move(plan), peer_handlers());
+  }
+  return peer_;
+}
+
+net::awaitable<api::Envelope> SourceMigration::peer_request(std::shared_ptr<SourceMigration> self, api::Envelope request) {
+  if (!request.has_query_source()) fail(Errc::protocol, "a source does not answer this");
+  co_return self->state();
+}
+
+// The destination says how far it is, or that it has given up and why.
+net::awaitable<void> SourceMigration::peer_notice(std::shared_ptr<SourceMigration> self, api::Envelope notice) {
+  if (notice.has_destination_state() && notice.has_failure()) {
+    const Error why = net::from_failure(notice.failure());
+    self->failed(Error(why.errc(), fmt::format("node '{}': {}", self->peer_node_, why.message()), why.hint()));
+  }
+  co_return;
+}
+
+void SourceMigration::interrupt(Error error) {
+  if (!failure_) failure_ = std::move(error);
+  if (asking_engine_ > 0 && job_) job_->interrupt();
+}
+
+// Before it is armed, whatever fails ends the attempt, and the copy runs on. Afterwards it changes nothing.
+void SourceMigration::failed(Error error) {
+  if (stopped_ || over_ || failure_ || settling_) return;
+  const SourcePhase now = phase();
+  if (now != SourcePhase::none && now != SourcePhase::frozen) return;
+  log::warn("source.failed", {{"migration", key_.migration}, {"phase", name(now)},
+                              {"code", godwit::name(error.errc())}, {"message", error.message()}});
+  const std::string reason = error.message();
+  interrupt(std::move(error));
+  net::spawn(context_.executor, "source.give_up", abort_unarmed(reason));
+}
+
+net::awaitable<void> SourceMigration::watch() {
+  const auto self = shared_from_this();
+  const Limits& limits = context_.options.limits;
+  while (!stopped_ && !over_ && !failure_) {
+    co_await net::sleep_for(250ms);
+    const auto now = Clock::now();
+    const SourcePhase at = phase();
+    if (at != SourcePhase::none && at != SourcePhase::frozen) co_return;
+    const bool idle = at == SourcePhase::none && asking_engine_ == 0 && now - heard_ > limits.idle;
+    const bool undriven = at == SourcePhase::frozen && now - context_.coordinator_seen > limits.undriven &&
+                          now - frozen_since_ > limits.undriven;
+    const bool forgotten = at == SourcePhase::frozen && now - frozen_since_ > limits.unarmed;
+    if (idle || undriven || forgotten) failed(Error(Errc::timed_out, "nobody drives this migration any more"));
+  }
+}
+
+net::awaitable<void> SourceMigration::recover() {
+  const auto self = shared_from_this();
+  const Record r = *context_.records.find(key_);
+  tree_.workload = r.workload;
+  tree_.root = r.pid;
+  tree_.start_time = r.start_time;
+  tree_.cgroup = r.cgroup;
+  const workload::Saved* saved = context_.workloads->find(r.workload);
+  tree_.managed = saved && saved->cgroup() == r.cgroup;
+  peer_node_ = r.peer_node;
+  peer_address_ = r.peer_address;
+  peer_boot_ = r.peer_boot;
+  peer_store_ = r.peer_store;
+  token_ = r.token;
+  failure_ = Error(Errc::cancelled, "the agent was restarted");
+  if (!r.is_final()) log::info("source.recover", {{"migration", key_.migration}, {"phase", name(r.source())}});
+  switch (r.source()) {
+    case SourcePhase::none: over_ = true; break;
+    case SourcePhase::frozen:
+    case SourcePhase::aborted: co_await abort_unarmed("the agent was restarted"); break;
+    case SourcePhase::armed:
+      if (living_copy(context_, r)) {
+        net::spawn(context_.executor, "source.decide", decide());
+      } else {
+        context_.records.enter(record(), SourcePhase::lost);
+        net::spawn(context_.executor, "source.settle", settle());
+      }
+      break;
+    case SourcePhase::killing: co_await kill_copy(); break;
+    case SourcePhase::thawed:
+    case SourcePhase::killed:
+    case SourcePhase::lost:
+      if (r.settled) over_ = true;
+      else net::spawn(context_.executor, "source.settle", settle());
+      break;
+  }
+}
+
+void SourceMigration::stop() {
+  stopped_ = true;
+  changed_.notify();
+}
+
+}  // namespace godwit::service

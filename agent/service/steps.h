@@ -1,0 +1,62 @@
+// Idempotence of a migration's steps: whoever repeats a request, also while it is being carried out, gets the same
+// answer, and nothing is done twice. Work goes on when the one who asked for it has gone.
+#pragma once
+
+#include "common/api/control.pb.h"
+#include "common/net/async.h"
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace godwit::service {
+
+class Steps {
+ public:
+  using Work = std::function<net::awaitable<api::Envelope>()>;  // its captures live until it has ended
+
+  explicit Steps(net::Executor executor) : executor_(std::move(executor)) {}
+
+  // The outcome, an Error too, is kept for good.
+  net::awaitable<api::Envelope> once(std::string name, Work work);
+  // Shared by those who ask while it runs, then forgotten: for questions and for what may have to be tried again.
+  net::awaitable<api::Envelope> joined(std::string name, Work work);
+
+ private:
+  struct Step;
+  net::awaitable<api::Envelope> outcome_of(std::shared_ptr<Step> step);
+  std::shared_ptr<Step> begin(const std::string& name, Work work);
+
+  net::Executor executor_;
+  std::map<std::string, std::shared_ptr<Step>> steps_;
+};
+
+// One at a time: what changes the phase of a migration takes its turn.
+class Turn {
+ public:
+  explicit Turn(net::Executor executor) : changed_(std::move(executor)) {}
+
+  class Hold {
+   public:
+    explicit Hold(Turn* turn) : turn_(turn) {}
+    Hold(Hold&& other) noexcept : turn_(std::exchange(other.turn_, nullptr)) {}
+    ~Hold() {
+      if (!turn_) return;
+      turn_->taken_ = false;
+      turn_->changed_.notify();
+    }
+
+   private:
+    Turn* turn_;
+  };
+
+  net::awaitable<Hold> take();
+
+ private:
+  net::Signal changed_;
+  bool taken_ = false;
+};
+
+}  // namespace godwit::service

@@ -1,0 +1,20 @@
+// One-time tokens: 32 random bytes, known to the other side by their SHA-256 until they are used.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace godwit::service {
+
+using TokenBytes = std::array<std::uint8_t, 32>;
+
+TokenBytes random_token();
+TokenBytes sha256(std::string_view bytes);
+inline std::string_view text_of(const TokenBytes& token) {
+  return {reinterpret_cast<const char*>(token.data()), token.size()};
+}
+bool is_token_of(std::string_view token, const TokenBytes& hash);  // in constant time
+
+}  // namespace godwit::service
