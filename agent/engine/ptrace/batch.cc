@@ -54,7 +54,7 @@ std::size_t Stub::loop_offset() { return static_cast<std::size_t>(godwit_stub_lo
 
 RemoteAddr Batch::put_bytes(std::span<const std::byte> bytes) {
   const RemoteAddr at = reserve(bytes.size());
-  std::memcpy(data_.data() + (raw(at) - raw(scratch_) - ScratchLayout::data), bytes.data(), bytes.size());
+  if (!bytes.empty()) std::memcpy(data_.data() + (raw(at) - raw(scratch_) - ScratchLayout::data), bytes.data(), bytes.size());
   return at;
 }
 

@@ -75,7 +75,8 @@ RemoteAddr find_hole(const std::vector<proc::Vma>& maps, std::uint64_t size) {
   return RemoteAddr{page_up(free_from + margin)};
 }
 
-Hold::Hold(pid_t pid, Journal& journal, const HoldOptions& options) : pid_(pid), journal_(journal), options_(options) {
+Hold::Hold(pid_t pid, Journal& journal, InterruptedCalls& calls, const HoldOptions& options)
+    : pid_(pid), journal_(journal), calls_(calls), options_(options) {
   Doing doing("holding process {}", pid);
   try {
     stop();
@@ -106,6 +107,7 @@ void Hold::stop() {
   was_stopped_ = status.state == 'T';
   suspend_seccomp_ = status.seccomp != 0;
   journal_.begin(pid_, proc.stat().start_time, was_stopped_);
+  calls_.look(pid_);
   if (options_.pin) pin();
   Hurry hurry;
   stopped_at_ = monotonic_ns();
@@ -126,6 +128,7 @@ void Hold::borrow() {
     t.regs = get_regs(t.tid);
     leave_rseq_section(pid_, t.tid, t.regs);
     t.sigmask = get_sigmask(t.tid);
+    t.interrupted = calls_.settle(pid_, t.tid, stopped_at_, t.sigmask, t.regs);
     ::syscall(SYS_sched_getaffinity, t.tid, t.affinity.size(), t.affinity.data());
     journal_.add({.tid = t.tid, .pinned = pinned_, .regs = t.regs, .sigmask = t.sigmask, .affinity = t.affinity});
   }
@@ -170,10 +173,14 @@ RemoteAddr Hold::scratch() {
   return scratch_->address();
 }
 
-void Hold::put_back() {
+void Hold::drop_scratch() {
   scratch_.reset();
   leader_.reset();
   journal_.scratch_gone();
+}
+
+void Hold::put_back() {
+  drop_scratch();
   for (const HeldThread& t : threads_) {
     set_regs(t.tid, t.regs);
     if (pinned_) ::syscall(SYS_sched_setaffinity, t.tid, t.affinity.size(), t.affinity.data());
@@ -211,6 +218,14 @@ void Hold::release_frozen(const Cgroup& cgroup) {
   cgroup.freeze();
   detach();
   cgroup.wait_frozen();
+}
+
+void Hold::gone() {
+  held_ = false;
+  if (scratch_) scratch_->forget();
+  if (leader_) leader_->forget();
+  journal_.end();
+  unpin();
 }
 
 // Whatever can still be undone after a failure.

@@ -12,6 +12,7 @@
 #pragma once
 
 #include "agent/engine/ptrace/cgroup.h"
+#include "agent/engine/ptrace/interrupted_call.h"
 #include "agent/engine/ptrace/journal.h"
 #include "agent/engine/ptrace/remote_syscalls.h"
 #include "common/proc/maps.h"
@@ -29,6 +30,7 @@ struct HeldThread {
   Regs regs{};    // what it goes on with: outside of any rseq critical section
   std::uint64_t sigmask = 0;
   std::array<std::byte, 128> affinity{};
+  InterruptedCall interrupted{};
 };
 
 struct HoldOptions {
@@ -38,7 +40,8 @@ struct HoldOptions {
 
 class Hold {
  public:
-  Hold(pid_t pid, Journal& journal, const HoldOptions& options = {});
+  // `calls` remembers what interrupted calls were, from one hold of this process to the next.
+  Hold(pid_t pid, Journal& journal, InterruptedCalls& calls, const HoldOptions& options = {});
   ~Hold();  // releases, if nothing else has
   Hold(const Hold&) = delete;
   Hold& operator=(const Hold&) = delete;
@@ -53,11 +56,14 @@ class Hold {
   // Scratch memory for injected calls, from the first use to the release.
   RemoteSyscalls& leader();
   RemoteAddr scratch();
+  void drop_scratch();
 
   // Everything back, and it runs on (or stays stopped, when it was).
   void release();
   // Everything back; from then on the cgroup's freezer holds it and no engine is needed.
   void release_frozen(const Cgroup& cgroup);
+  // It has been killed.
+  void gone();
 
  private:
   void stop();
@@ -72,6 +78,7 @@ class Hold {
 
   pid_t pid_;
   Journal& journal_;
+  InterruptedCalls& calls_;
   HoldOptions options_;
   bool was_stopped_ = false;
   bool suspend_seccomp_ = false;

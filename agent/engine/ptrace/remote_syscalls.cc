@@ -40,16 +40,22 @@ RemoteSyscalls::RemoteSyscalls(pid_t pid, pid_t tid, RemoteAddr syscall_instruct
     : pid_(pid), tid_(tid), syscall_instruction_(syscall_instruction), saved_(get_regs(tid)) {}
 
 RemoteSyscalls::~RemoteSyscalls() {
+  if (ended_) return;
   try {
-    // From a trap stop the kernel itself restarts the call that the stop interrupted: a sleep sees no EINTR.
-    trace(PTRACE_INTERRUPT, tid_, 0, 0, "interrupt");
-    trace(PTRACE_CONT, tid_, 0, 0, "continue");
-    const Stop stop = wait_stop(tid_);
-    if (stop.gone()) fail(Errc::target_gone, "thread {} ended", tid_);
-    set_regs(tid_, saved_);
+    end();
   } catch (const std::exception& e) {
     log::warn("remote.registers_not_restored", {{"tid", tid_}, {"error", e.what()}});
   }
+}
+
+void RemoteSyscalls::end() {
+  ended_ = true;
+  // From a trap stop the kernel itself restarts the call that the stop interrupted: a sleep sees no EINTR.
+  trace(PTRACE_INTERRUPT, tid_, 0, 0, "interrupt");
+  trace(PTRACE_CONT, tid_, 0, 0, "continue");
+  const Stop stop = wait_stop(tid_);
+  if (!stop.trap_stop()) fail(Errc::target_gone, "thread {} stopped with status {:#x}", tid_, stop.raw());
+  set_regs(tid_, saved_);
 }
 
 // A SIGCONT or a stop signal from elsewhere shows as one more trap stop: go on over it.
@@ -100,6 +106,10 @@ void RemoteSyscalls::finish(Batch& batch) {
   if (stop.trap_stop()) stop = resume(PTRACE_CONT);
   if (!stop.signal_stop(SIGSTOP))
     fail(Errc::target_gone, "thread {} stopped with status {:#x} in a batch of {} calls", tid_, stop.raw(), batch.size());
+  collect(batch);
+}
+
+void RemoteSyscalls::collect(Batch& batch) {
   batch.read_back(pid_);
   batch.check_results();
 }
@@ -117,6 +127,7 @@ Scratch::Scratch(RemoteSyscalls& remote, RemoteAddr address) : remote_(remote), 
 }
 
 Scratch::~Scratch() {
+  if (!mapped_) return;
   try {
     remote_.call("unmap scratch memory", SYS_munmap, address_, ScratchLayout::size);
   } catch (const std::exception& e) {

@@ -42,6 +42,7 @@ class RemoteSyscalls {
   // The same in two halves, for a call that is meant to sleep.
   void start(const Batch& batch);
   void finish(Batch& batch);
+  void collect(Batch& batch);  // results of a batch that has come to its end, its last stop already waited for
 
   // Ends the borrow with an error where the destructor would only log one: after it the thread is in a trap stop with its
   // registers back.

@@ -1,43 +1,58 @@
-// The helper process of a skeleton: forked by the engine, it enters the task's namespaces, clones the skeleton so that both
-// share descriptor table and fs, and waits for the final image set to restore the descriptors natively.
+// The helper of a restore: a process that shares descriptors, working directory and umask with the skeleton, in the
+// target's namespaces, and does natively what needs no memory of the task: descriptors, and the time namespace.
+//
+// It is a fork of the engine and talks over a SOCK_SEQPACKET pair: requests and answers are one byte of kind and text. It
+// dies with the engine, and says what went wrong before it ends.
 #pragma once
 
-#include "agent/engine/resources/fd_table.h"
 #include "common/base/fd.h"
-#include "common/base/units.h"
 #include "common/image/image_set.h"
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
 
 #include <sys/types.h>
 
 namespace godwit::engine {
 
-struct HelperPlan {
-  pid_t guest_pid = 0;
-  int init_pidfd = -1;
-  int cgroup_fd = -1;
-  RemoteAddr scratch{};  // the skeleton maps its scratch here
+struct SpawnRequest {
+  pid_t pid = 0;               // of the skeleton, in the target PID namespace
+  std::uint64_t scratch = 0;   // where its scratch memory is mapped
+  int init = -1;               // pidfd of the init of the target's namespaces; -1: ours
+  int cgroup = -1;             // directory of the cgroup to be born into; -1: ours
 };
 
 class Helper {
  public:
-  // Forks the helper, which clones the skeleton. The skeleton is the engine's child, waits to be seized, then stops
-  // itself by int3 at go().
-  explicit Helper(const HelperPlan& plan);
-  ~Helper();  // kills and reaps
+  // Forks the helper and the skeleton. Errc::already_exists when the PID is taken.
+  explicit Helper(const SpawnRequest& request);
+  ~Helper();  // kills both, unless dismissed
   Helper(const Helper&) = delete;
   Helper& operator=(const Helper&) = delete;
 
-  pid_t skeleton() const { return skeleton_; }  // host PID
-  void go();
+  int pidfd() const { return pidfd_.get(); }  // of the skeleton
+  pid_t host_pid() const { return host_pid_; }
 
-  // Restores the descriptors of the task and ends the helper, whose own descriptors leave the shared table with it.
-  void restore_fds(const image::ImageSet& images, const resources::RestorePlan& plan);
+  // A time namespace whose clocks go on from these values. Returns its descriptor in the skeleton's table.
+  int time_namespace(std::uint64_t monotonic_ns, std::uint64_t boottime_ns);
+
+  // resources::restore_fds. The helper ends afterwards; the skeleton becomes a child of its namespace's init.
+  void restore_fds(const image::ImageSet& images, std::uint32_t files_id, pid_t guest_pid, const std::map<std::uint32_t, int>& segments);
+
+  void dismiss() { dismissed_ = true; }  // the skeleton lives on
 
  private:
-  pid_t pid_ = -1;
-  pid_t skeleton_ = -1;
-  UniqueFd control_;
-  volatile int* go_ = nullptr;  // shared with the skeleton
+  std::string ask(char kind, const std::string& text, int fd = -1);
+  std::string answer();
+  void spawn(const SpawnRequest& request);
+
+  UniqueFd socket_;
+  UniqueFd pidfd_;
+  pid_t helper_ = 0;
+  pid_t host_pid_ = 0;
+  bool dismissed_ = false;
 };
 
 }  // namespace godwit::engine

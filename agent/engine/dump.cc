@@ -1,0 +1,187 @@
+#include "agent/engine/dump.h"
+
+#include "agent/engine/survey.h"
+#include "common/base/check.h"
+#include "common/base/fault.h"
+#include "common/base/log.h"
+#include "common/proc/reader.h"
+
+#include <csignal>
+
+#include <poll.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+namespace godwit::engine {
+namespace {
+
+// What a program is, as far as an exec changes it.
+std::string program_of(pid_t pid) {
+  const proc::Reader proc(pid);
+  const proc::Stat s = proc.stat();
+  std::string text = fmt::format("{} {:x} {:x} {:x}", proc.link("exe"), s.start_code, s.start_stack, s.env_start);
+  for (const std::uint64_t word : proc.auxv()) text += fmt::format(" {:x}", word);
+  return text;
+}
+
+}  // namespace
+
+Dump::Dump(pid_t pid, resources::Options options, Journal& journal)
+    : pid_(pid),
+      options_(std::move(options)),
+      journal_(journal),
+      pidfd_(static_cast<int>(check(::syscall(SYS_pidfd_open, pid, 0), "open process {}", pid))) {}
+
+Dump::~Dump() = default;
+
+bool Dump::same_program() { return program_of(pid_) == program_; }
+
+// Makes a tracker in the task, which needs one injected call.
+void Dump::track() {
+  Hold hold(pid_, journal_, calls_);
+  UniqueFd userfaultfd;
+  try {
+    userfaultfd = inject_userfaultfd(hold.leader(), pidfd_.get());
+  } catch (const Error& e) {
+    if (e.errc() != Errc::kernel_missing && e.errc() != Errc::busy) throw;
+    log::warn("tracker.none", {{"pid", pid_}, {"reason", e.message()}, {"consequence", "every round sends everything"}});
+  }
+  const proc::Status status = proc::Reader(pid_).status();
+  memory_ = std::make_unique<TaskMemory>(pid_, status.ns_pid.empty() ? pid_ : status.ns_pid.back(), std::move(userfaultfd), ids_);
+  program_ = program_of(pid_);
+  hold.release();
+}
+
+RoundDone Dump::emit_round(std::uint32_t number, PageSink& sink, bool frozen) {
+  const RoundCount count = memory_->round(sink, frozen);
+  RoundDone done;
+  done.set_number(number);
+  done.set_pages(count.emitted.pages);
+  done.set_zero_pages(count.emitted.zero_pages);
+  done.set_bytes(count.emitted.bytes);
+  done.set_nanoseconds(count.nanoseconds);
+  done.set_regions(count.scanned.regions);
+  return done;
+}
+
+RoundDone Dump::round(std::uint32_t number, PageSink& sink) {
+  Doing doing("round {}", number);
+  sink.set_round(number);
+  const bool first = !memory_;
+  if (first || !same_program()) {
+    if (!first) sink.file(fmt::format("{}reset", layout_prefix), "");  // an exec: nothing of what was sent is left
+    const image::ImageSet tree = describe_tree(pid_);
+    for (const auto& [name, bytes] : tree.files()) sink.file(fmt::format("{}{}", layout_prefix, name), bytes);
+    track();
+  }
+  RoundDone done = emit_round(number, sink, false);
+  sink.end_round();
+  done.set_dirty_bytes_after(memory_->dirty_bytes());
+  done.set_last_sequence(sink.last_sequence());
+  return done;
+}
+
+void Dump::hold_without_children(std::chrono::milliseconds patience) {
+  const std::uint64_t deadline = monotonic_ns() + static_cast<std::uint64_t>(patience.count()) * 1'000'000;
+  for (;;) {
+    try {
+      refuse_children(pid_);
+      hold_ = std::make_unique<Hold>(pid_, journal_, calls_);
+      refuse_children(pid_);  // one may have been born before everything stood still
+      return;
+    } catch (const Error& e) {
+      hold_.reset();
+      if (e.errc() != Errc::busy || monotonic_ns() > deadline) throw;
+    }
+    ::usleep(20'000);
+  }
+}
+
+Dump::Frozen Dump::freeze(std::uint32_t number, PageSink& sink, std::chrono::milliseconds child_patience) {
+  Doing doing("freezing process {}", pid_);
+  sink.set_round(number);
+  const bool track_now = !memory_ || !same_program();
+  if (track_now) {
+    if (memory_) sink.file(fmt::format("{}reset", layout_prefix), "");
+    const image::ImageSet tree = describe_tree(pid_);
+    for (const auto& [name, bytes] : tree.files()) sink.file(fmt::format("{}{}", layout_prefix, name), bytes);
+    const proc::Status status = proc::Reader(pid_).status();
+    memory_ = std::make_unique<TaskMemory>(pid_, status.ns_pid.empty() ? pid_ : status.ns_pid.back(), UniqueFd(), ids_);
+    program_ = program_of(pid_);
+  }
+  memory_->look();
+  hold_without_children(child_patience);  // from here on nothing of the task runs
+  try {
+    Frozen frozen{.round = {}, .steps = Steps(hold_->stopped_at_ns()), .at_ns = hold_->stopped_at_ns()};
+    frozen.steps.lap("stop");
+    fault::point("engine.dump.frozen");
+    if (!same_program()) fail(Errc::busy, "it ran another program just now");
+
+    TaskState state = dump_task(*hold_, ids_);
+    hold_->drop_scratch();  // memory is looked at without it
+    frozen.steps.lap("tasks");
+
+    image::ImageSet images;
+    ids_.begin_descriptors();
+    const resources::StoppedTask stopped{
+        .pid = pid_, .pidfd = pidfd_.get(), .guest_pid = state.guest_pid, .files_id = root_files_id};
+    for (const std::string& notice : resources::dump_fds(stopped, ids_, images, options_)) log::warn("dump.notice", {{"what", notice}});
+    resources::dump_fs(stopped, ids_, images);
+    frozen.steps.lap("descriptors");
+    fault::point("engine.dump.state");
+
+    frozen.round = emit_round(number, sink, true);
+    frozen.steps.lap("memory");
+
+    memory_->describe(state.mm);
+    write_task(state, images);
+    ids_.write(images);
+    for (const auto& [name, bytes] : images.files()) sink.file(name, bytes);
+    sink.end_round();
+    frozen.round.set_last_sequence(sink.last_sequence());
+    frozen.steps.lap("images");
+    return frozen;
+  } catch (...) {
+    hold_.reset();
+    throw;
+  }
+}
+
+void Dump::hold_in(const Cgroup& cgroup) {
+  fault::point("engine.dump.held");
+  cgroup_ = cgroup;
+  hold_->release_frozen(cgroup);
+  hold_.reset();
+}
+
+void Dump::release() {
+  hold_->release();
+  hold_.reset();
+}
+
+void Dump::thaw() {
+  if (hold_) release();
+  if (cgroup_) cgroup_->thaw();
+  if (memory_) memory_->owe_unacknowledged();
+}
+
+void Dump::kill() {
+  check(::syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0), "kill process {}", pid_);
+  // A traced thread that has ended waits for its tracer first.
+  for (const HeldThread& t : hold_->threads())
+    for (int i = 0; i < 2000 && ::waitpid(t.tid, nullptr, __WALL | WNOHANG) == 0; i++) ::usleep(100);
+  hold_->gone();
+  hold_.reset();
+  pollfd ended{.fd = pidfd_.get(), .events = POLLIN, .revents = 0};
+  if (::poll(&ended, 1, 5000) != 1) fail(Errc::timed_out, "process {} did not end", pid_);
+}
+
+void Dump::acknowledged(std::uint64_t sequence) {
+  if (memory_) memory_->acknowledged(sequence);
+}
+
+void Dump::owe_unacknowledged() {
+  if (memory_) memory_->owe_unacknowledged();
+}
+
+}  // namespace godwit::engine

@@ -1,0 +1,66 @@
+// The source's side of one migration, or of one dump into a directory: rounds while the task runs, then the freeze.
+//
+// After any exception the task runs as before. One thread. The object may go away at any time: tracking ends, a task that
+// it holds is released; a task that the freezer holds stays so.
+#pragma once
+
+#include "agent/engine/memory/page_sink.h"
+#include "agent/engine/memory/task_memory.h"
+#include "agent/engine/ptrace/hold.h"
+#include "agent/engine/resources/fd_table.h"
+#include "agent/engine/resources/file_ids.h"
+#include "agent/engine/steps.h"
+#include "agent/engine/task_dump.h"
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace godwit::engine {
+
+class Dump {
+ public:
+  Dump(pid_t pid, resources::Options options, Journal& journal);
+  ~Dump();
+
+  // Tracks, and emits what has changed since the last round (0: everything). The task runs, but for a stop of a
+  // millisecond when tracking begins.
+  RoundDone round(std::uint32_t number, PageSink& sink);
+
+  // Stops the task and emits the last difference and all state. It is left stopped and traced; then one of:
+  struct Frozen {
+    RoundDone round;
+    Steps steps;
+    std::uint64_t at_ns = 0;
+  };
+  Frozen freeze(std::uint32_t number, PageSink& sink, std::chrono::milliseconds child_patience);
+  void hold_in(const Cgroup& cgroup);  // nothing borrowed any more, held by the freezer
+  void release();                      // runs on
+  void kill();                         // and waits until it is gone
+
+  // Undo of hold_in.
+  void thaw();
+
+  void acknowledged(std::uint64_t sequence);
+  void owe_unacknowledged();
+
+ private:
+  void track();
+  void hold_without_children(std::chrono::milliseconds patience);
+  RoundDone emit_round(std::uint32_t number, PageSink& sink, bool frozen);
+  bool same_program();
+
+  pid_t pid_;
+  resources::Options options_;
+  Journal& journal_;
+  InterruptedCalls calls_;
+  UniqueFd pidfd_;
+  resources::FileIds ids_;
+  std::unique_ptr<TaskMemory> memory_;
+  std::string program_;  // tells an exec: the new program has other bounds
+  std::unique_ptr<Hold> hold_;
+  std::optional<Cgroup> cgroup_;
+};
+
+}  // namespace godwit::engine

@@ -1,0 +1,234 @@
+#include "agent/engine/job.h"
+
+#include "agent/engine/control_socket.h"
+#include "agent/engine/dump.h"
+#include "agent/engine/memory/ring_sink.h"
+#include "agent/engine/ptrace/recover.h"
+#include "agent/engine/restore.h"
+#include "agent/engine/survey.h"
+#include "common/base/check.h"
+#include "common/base/log.h"
+
+#include <deque>
+#include <optional>
+
+namespace godwit::engine {
+namespace {
+
+using namespace std::chrono_literals;
+
+// No frame for this long while one is awaited: the source or the page server is gone, and the agent did not say so.
+constexpr auto absorb_patience = 60s;
+
+resources::Options options_from(const Options& o) {
+  resources::Options options;
+  options.tcp_close = o.tcp_close();
+  if (o.ghost_limit()) options.ghost_limit = o.ghost_limit();
+  return options;
+}
+
+class Job {
+ public:
+  explicit Job(UniqueFd control) : control_(std::move(control)) {}
+
+  int run() {
+    while (!done_) {
+      try {
+        work();
+      } catch (const Error& e) {
+        if (e.errc() == Errc::peer_lost) throw;
+        answer_failure(e);
+      }
+    }
+    return 0;
+  }
+
+ private:
+  // One command, or a little absorbing when there is none.
+  void work() {
+    if (commands_.empty()) {
+      listen(restore_ && absorb_some() ? 0ms : restore_ && absorber_->waiting() ? 50ms : -1ms);
+      return;
+    }
+    current_ = std::move(commands_.front());
+    commands_.pop_front();
+    Event event;
+    execute(current_.command, current_.fds, event);
+    event.set_id(current_.command.id());
+    control_.send(event);
+    current_ = {};
+  }
+
+  void answer_failure(const Error& e) {
+    log::warn("job.failure", {{"code", name(e.errc())}, {"message", e.message()}});
+    Event event;
+    event.set_id(current_.command.id());
+    event.mutable_failure()->set_code(std::string(name(e.errc())));
+    event.mutable_failure()->set_message(e.message());
+    event.mutable_failure()->set_hint(e.hint());
+    control_.send(event);
+    current_ = {};
+    // What failed between commands (an absorbed frame) makes the skeleton worthless.
+    if (broken_) done_ = true;
+  }
+
+  // Takes one packet. What is not answered is done at once, even in the middle of a command.
+  void listen(std::chrono::milliseconds limit) {
+    std::optional<Received> packet = control_.receive(limit);
+    if (!packet) return;
+    const Command& c = packet->command;
+    if (c.has_acknowledged()) {
+      if (dump_) dump_->acknowledged(c.acknowledged().sequence());
+    } else if (c.has_manifest()) {
+      absorber().manifest(c.manifest().entries());
+    } else if (c.has_stored()) {
+      absorber().stored(c.stored().stream(), c.stored().upto());
+    } else {
+      commands_.push_back(std::move(*packet));
+    }
+  }
+
+  // While the ring is full, and between frames: acknowledgements free what is owed, a lost agent ends the job.
+  void idle() { listen(0ms); }
+
+  void execute(const Command& c, std::vector<UniqueFd>& fds, Event& event) {
+    switch (c.body_case()) {
+      case Command::kStart: return start(c.start(), fds, event);
+      case Command::kSurvey: return do_survey(c.survey(), event);
+      case Command::kRound: *event.mutable_round_done() = dump().round(c.round().number(), *sink_); return;
+      case Command::kFreeze: return freeze(c.freeze(), event);
+      case Command::kThaw: dump().thaw(); event.mutable_done(); return;
+      case Command::kPrepare: return prepare(c.prepare(), fds, event);
+      case Command::kFinish: return finish(c.finish(), event);
+      case Command::kRecover: recover(journal(), c.recover().cgroup(), c.recover().release()); event.mutable_done(); return;
+      case Command::kEnd:
+        dump_.reset();
+        restore_.reset();
+        done_ = true;
+        event.mutable_done();
+        return;
+      case Command::kAcknowledged:
+      case Command::kManifest:
+      case Command::kStored:
+      case Command::BODY_NOT_SET: break;
+    }
+    fail(Errc::protocol, "a command that this engine does not know");
+  }
+
+  void start(const Start& start, std::vector<UniqueFd>& fds, Event& event) {
+    if (fds.empty()) fail(Errc::protocol, "a start without a journal");
+    seed_ = start.seed();
+    journal_.emplace(std::move(fds[0]));
+    if (fds.size() >= 4) {
+      ring_.emplace(pagewire::RingFds{std::move(fds[1]), std::move(fds[2]), std::move(fds[3])});
+      sink_.emplace(*ring_, seed_, [this] { idle(); });
+    }
+    event.mutable_done();
+  }
+
+  void do_survey(const Survey& request, Event& event) {
+    pid_ = request.pid();
+    options_ = options_from(request.options());
+    *event.mutable_surveyed() = survey(pid_, options_);
+  }
+
+  void freeze(const Freeze& request, Event& event) {
+    const Cgroup cgroup(request.cgroup());
+    Dump::Frozen frozen = dump().freeze(request.number(), *sink_, std::chrono::milliseconds(request.child_patience_ms()));
+    dump().hold_in(cgroup);
+    frozen.steps.lap("hold");
+    *event.mutable_frozen()->mutable_round() = frozen.round;
+    *event.mutable_frozen()->mutable_steps() = frozen.steps.list();
+    event.mutable_frozen()->set_frozen_at_ns(frozen.at_ns);
+  }
+
+  void prepare(const Prepare& request, std::vector<UniqueFd>& fds, Event& event) {
+    if (fds.empty() || (request.has_init() && fds.size() < 2)) fail(Errc::protocol, "a prepare without its descriptors");
+    absorber_.emplace(std::move(fds[0]), seed_);
+    Surroundings surroundings;
+    if (request.has_init()) surroundings.init = std::move(fds[1]);
+    surroundings.cgroup = request.cgroup();
+    restore_.emplace(std::move(surroundings));
+    event.mutable_done();
+  }
+
+  bool absorb_some() {
+    if (!restore_) return false;
+    broken_ = true;
+    const std::size_t n = absorber_->absorb(*restore_);
+    broken_ = false;
+    if (n) report_absorbed();
+    return n != 0;
+  }
+
+  void report_absorbed() {
+    Event event;
+    event.mutable_absorbed()->set_sequence(absorber_->absorbed());
+    for (const Absorber::Freed& f : absorber_->freed()) {
+      Released& r = *event.mutable_absorbed()->add_released();
+      r.set_stream(f.stream);
+      r.set_upto(f.upto);
+    }
+    control_.send(event);
+  }
+
+  void finish(const Finish& request, Event& event) {
+    if (!restore_) fail(Errc::protocol, "a finish without a prepare");
+    Clock::time_point progress = Clock::now();
+    while (absorber_->absorbed() < request.sequence()) {
+      if (absorb_some()) progress = Clock::now();
+      else if (Clock::now() - progress > absorb_patience)
+        fail(Errc::timed_out, "frame {} did not arrive, the last was {}", request.sequence(), absorber_->absorbed());
+      listen(absorber_->absorbed() < request.sequence() ? 1ms : 0ms);
+    }
+    broken_ = true;
+    *event.mutable_prepared() = restore_->finish();
+    broken_ = false;
+    done_ = true;  // the tasks need no engine any more
+  }
+
+  Journal& journal() {
+    if (!journal_) fail(Errc::protocol, "no start came first");
+    return *journal_;
+  }
+  Dump& dump() {
+    if (!dump_) {
+      if (!pid_ || !sink_) fail(Errc::protocol, "no survey came first");
+      dump_.emplace(pid_, options_, journal());
+    }
+    return *dump_;
+  }
+  Absorber& absorber() {
+    if (!absorber_) fail(Errc::protocol, "no prepare came first");
+    return *absorber_;
+  }
+
+  ControlSocket control_;
+  std::deque<Received> commands_;
+  Received current_;
+  bool done_ = false, broken_ = false;
+  std::uint64_t seed_ = 0;
+  pid_t pid_ = 0;
+  resources::Options options_;
+  std::optional<Journal> journal_;
+  std::optional<pagewire::Ring> ring_;
+  std::optional<RingSink> sink_;
+  std::optional<Dump> dump_;
+  std::optional<Absorber> absorber_;
+  std::optional<Restore> restore_;
+};
+
+}  // namespace
+
+int run_job(UniqueFd control) {
+  Job job(std::move(control));
+  try {
+    return job.run();
+  } catch (const Error& e) {
+    if (e.errc() != Errc::peer_lost) throw;
+    log::info("job.abandoned", {{"reason", e.message()}});  // the destructors put back what is borrowed
+    return 1;
+  }
+}
+
+}  // namespace godwit::engine

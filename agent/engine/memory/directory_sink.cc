@@ -1,0 +1,80 @@
+#include "agent/engine/memory/directory_sink.h"
+
+#include "agent/engine/memory/task_memory.h"
+#include "common/base/check.h"
+
+#include <algorithm>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+namespace godwit::engine {
+
+DirectorySink::DirectorySink(int directory) : directory_(directory), buffer_(pagewire::max_payload) {}
+
+DirectorySink::Object& DirectorySink::object(pagewire::ObjectId id) {
+  Object& o = objects_[id];
+  if (!o.pages) {
+    o.pages_id = static_cast<std::uint32_t>(objects_.size());
+    o.pages = open_at(directory_, image::file_name(image::Kind::pages, o.pages_id), O_RDWR | O_CREAT | O_TRUNC, 0600);
+  }
+  return o;
+}
+
+void DirectorySink::append(Object& o, std::span<const pagewire::Run> runs, std::span<const std::byte> data) {
+  pwrite_all(o.pages.get(), data, static_cast<off_t>(o.length));
+  for (const pagewire::Run& r : runs) {
+    o.places.push_back({r, o.length});
+    o.length += r.pages * page_size;
+  }
+}
+
+std::uint64_t DirectorySink::pages(pagewire::ObjectId id, std::span<const pagewire::Run> runs) {
+  append(object(id), runs, std::span(buffer_).first(pagewire::pages_in(runs) * page_size));
+  return 0;
+}
+
+std::uint64_t DirectorySink::zero(pagewire::ObjectId id, std::span<const pagewire::Run> runs) {
+  static constexpr std::array<std::byte, page_size> zeros{};
+  Object& o = object(id);
+  for (const pagewire::Run& r : runs)
+    for (std::uint64_t i = 0; i < r.pages; i++) append(o, std::array{pagewire::Run{r.address + i * page_size, 1}}, zeros);
+  return 0;
+}
+
+std::uint64_t DirectorySink::file(std::string_view name, std::string_view content) {
+  if (!name.starts_with(layout_prefix)) images_.put_file(std::string(name), std::string(content));
+  return 0;
+}
+
+// Pages lie in the file in the order of the pagemap. They come nearly sorted; zero pages come late.
+void DirectorySink::sort_pages(Object& o) {
+  const auto address = [](const Object::Place& p) { return p.run.address; };
+  if (std::ranges::is_sorted(o.places, {}, address)) return;
+  std::ranges::sort(o.places, {}, address);
+  const std::string name = image::file_name(image::Kind::pages, o.pages_id);
+  UniqueFd sorted = open_at(directory_, name + ".sorted", O_RDWR | O_CREAT | O_TRUNC, 0600);
+  off_t to = 0;
+  for (const Object::Place& p : o.places) {
+    off_t from = static_cast<off_t>(p.offset);
+    for (std::uint64_t left = p.run.pages * page_size; left > 0;) {
+      const ssize_t n = check(::copy_file_range(o.pages.get(), &from, sorted.get(), &to, left, 0), "sort {}", name);
+      if (n == 0) fail(Errc::internal, "{} ended early", name);
+      left -= static_cast<std::uint64_t>(n);
+    }
+  }
+  check(::renameat(directory_, (name + ".sorted").c_str(), directory_, name.c_str()), "rename {}.sorted", name);
+}
+
+void DirectorySink::save() {
+  for (auto& [id, o] : objects_) {
+    sort_pages(o);
+    image::PagemapWriter writer(o.pages_id);
+    for (const Object::Place& p : o.places) writer.add(p.run.address, p.run.pages, image::PageFlag::present);
+    const image::Kind kind = pagewire::object_type(id) == pagewire::ObjectType::task ? image::Kind::pagemap : image::Kind::pagemap_shmem;
+    images_.put_file(image::file_name(kind, pagewire::object_number(id)), writer.finish());
+  }
+  images_.save(directory_);
+}
+
+}  // namespace godwit::engine

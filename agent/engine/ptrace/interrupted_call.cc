@@ -1,0 +1,162 @@
+#include "agent/engine/ptrace/interrupted_call.h"
+
+#include "common/base/check.h"
+#include "common/base/fd.h"
+#include "common/base/units.h"
+#include "common/proc/reader.h"
+
+#include <array>
+#include <cstring>
+
+#include <sched.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+namespace godwit::engine {
+namespace {
+
+constexpr long restart_block = -516;  // -ERESTART_RESTARTBLOCK
+constexpr std::size_t syscall_length = 2;
+
+// A stop switches a thread at most this often: the group stop, the seizure, a trap.
+constexpr std::uint64_t switches_of_a_stop = 4;
+
+bool interrupted_by_any_stop(long number) {
+  switch (number) {
+    case SYS_epoll_wait:
+    case SYS_epoll_pwait:
+    case SYS_epoll_pwait2:
+    case SYS_rt_sigtimedwait:
+    case SYS_ppoll:
+    case SYS_pselect6:
+    case SYS_read:
+    case SYS_readv:
+    case SYS_recvfrom:
+    case SYS_recvmsg:
+    case SYS_recvmmsg:
+    case SYS_write:
+    case SYS_writev:
+    case SYS_sendto:
+    case SYS_sendmsg:
+    case SYS_sendmmsg:
+    case SYS_accept:
+    case SYS_accept4:
+    case SYS_semop:
+    case SYS_semtimedop:
+    case SYS_msgrcv:
+    case SYS_msgsnd:
+    case SYS_io_getevents: return true;
+    default: return false;
+  }
+}
+
+// The value after `key` in a "key : value" listing.
+double field(std::string_view text, std::string_view key) {
+  const std::size_t at = text.find(key);
+  const std::size_t colon = at == text.npos ? at : text.find(':', at);
+  return colon == text.npos ? 0 : std::strtod(text.data() + colon + 1, nullptr);
+}
+
+std::string read_sched(const std::string& path) {
+  try {
+    return read_file(path);
+  } catch (const Error&) {
+    return {};  // ended meanwhile, or a kernel without scheduler statistics
+  }
+}
+
+bool signal_waits(pid_t pid, pid_t tid, std::uint64_t sigmask) {
+  const proc::Status s = proc::Reader(pid, tid).status();
+  return ((s.sig_pending | s.shared_sig_pending) & ~sigmask & s.sig_caught) != 0;
+}
+
+// `mov $number, %eax` right in front of the syscall instruction.
+std::optional<long> number_in_code(pid_t pid, std::uint64_t rip) {
+  std::array<unsigned char, 7> code{};
+  const iovec local{code.data(), code.size()};
+  const iovec remote{reinterpret_cast<void*>(rip - code.size()), code.size()};
+  if (::process_vm_readv(pid, &local, 1, &remote, 1, 0) != static_cast<ssize_t>(code.size())) return std::nullopt;
+  if (code[0] != 0xb8 || code[5] != 0x0f || code[6] != 0x05) return std::nullopt;
+  std::int32_t number = 0;
+  std::memcpy(&number, &code[1], sizeof number);
+  return number;
+}
+
+}  // namespace
+
+// exec_start is on the clock of the CPU that the thread ran on: our own exec_start there, just after a yield, tells how it
+// relates to CLOCK_MONOTONIC. The largest of a few tries is the least disturbed.
+double InterruptedCalls::clock_offset_ms(unsigned cpu) {
+  if (const auto it = offsets_.find(cpu); it != offsets_.end()) return it->second;
+  cpu_set_t old, one;
+  ::sched_getaffinity(0, sizeof old, &old);
+  CPU_ZERO(&one);
+  CPU_SET(cpu, &one);
+  ::sched_setaffinity(0, sizeof one, &one);
+  double best = -1e18;
+  for (int i = 0; i < 3; i++) {
+    ::sched_yield();
+    const double now = static_cast<double>(monotonic_ns()) / 1e6;
+    best = std::max(best, field(read_sched("/proc/self/sched"), "se.exec_start") - now);
+  }
+  ::sched_setaffinity(0, sizeof old, &old);
+  return offsets_[cpu] = best;
+}
+
+void InterruptedCalls::look(pid_t pid) {
+  asleep_.clear();
+  for (const pid_t tid : proc::Reader(pid).threads()) {
+    const std::string path = fmt::format("/proc/{}/task/{}/", pid, tid);
+    const std::string text = read_sched(path + "sched");
+    if (text.empty()) continue;
+    const std::string stat = read_sched(path + "stat");
+    if (stat.empty()) continue;
+    const double start = field(text, "se.exec_start") - clock_offset_ms(static_cast<unsigned>(proc::parse_stat(stat).processor));
+    asleep_[tid] = {start > 0 ? static_cast<std::uint64_t>(start * 1e6) : 0, static_cast<std::uint64_t>(field(text, "nr_switches"))};
+  }
+}
+
+InterruptedCall InterruptedCalls::settle(pid_t pid, pid_t tid, std::uint64_t stopped_at_ns, std::uint64_t sigmask, Regs& regs) {
+  const long result = static_cast<long>(regs.rax);
+  long number = static_cast<long>(regs.orig_rax);
+  const bool block = result == restart_block && number >= 0;
+  const bool again = result == -EINTR && interrupted_by_any_stop(number);
+  if (!block && !again) {
+    seen_.erase(tid);
+    return {};
+  }
+  std::uint64_t begun = stopped_at_ns;
+  if (const auto it = asleep_.find(tid); it != asleep_.end()) {
+    const std::string text = read_sched(fmt::format("/proc/{}/task/{}/sched", pid, tid));
+    // More switches: it has woken and slept again since the look, and the new call is only just begun.
+    if (field(text, "nr_switches") <= static_cast<double>(it->second.switches + switches_of_a_stop))
+      begun = std::min(begun, it->second.since_ns);
+  }
+  if (again) {
+    if (signal_waits(pid, tid, sigmask)) return {};
+    // Timeouts in memory are left alone; epoll's is in a register.
+    if ((number == SYS_epoll_wait || number == SYS_epoll_pwait) && static_cast<int>(regs.r10) > 0) {
+      const std::uint64_t slept_ms = (stopped_at_ns - begun) / 1'000'000;
+      const std::uint64_t timeout = regs.r10 & 0x7fffffff;
+      regs.r10 = timeout > slept_ms ? timeout - slept_ms : 0;
+    }
+    regs.rip -= syscall_length;
+    regs.rax = regs.orig_rax;
+    regs.orig_rax = static_cast<unsigned long long>(-1);
+    return {};
+  }
+  const auto seen = seen_.find(tid);
+  const bool same = seen != seen_.end() && seen->second.rip == regs.rip && seen->second.rsp == regs.rsp;
+  if (number == SYS_restart_syscall) {
+    if (same) {
+      number = seen->second.number;
+      begun = seen->second.begun_ns;
+    } else {
+      number = number_in_code(pid, regs.rip).value_or(SYS_restart_syscall);
+    }
+  }
+  seen_[tid] = {number, regs.rip, regs.rsp, begun};
+  return {number, stopped_at_ns > begun ? stopped_at_ns - begun : 0};
+}
+
+}  // namespace godwit::engine

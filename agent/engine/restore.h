@@ -1,0 +1,58 @@
+// The destination's side: prepare, absorb, finish. A plain restore from a directory is the same three in a row.
+//
+// Frames come through FrameTarget in sequence order. The skeleton is made when the first layout is known and filled as pages
+// arrive; finish() gives it everything else. Until then it dies with this object. One thread.
+#pragma once
+
+#include "agent/engine/memory/absorber.h"
+#include "agent/engine/ptrace/cgroup.h"
+#include "agent/engine/restore/skeleton.h"
+#include "agent/engine/restore/task_restore.h"
+#include "agent/engine/steps.h"
+#include "common/image/image_set.h"
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace godwit::engine {
+
+struct Surroundings {
+  UniqueFd init;    // pidfd of the init of the workload's namespaces; empty: ours
+  std::string cgroup;  // absolute path, where the task is born and later frozen; empty: ours, and it runs at once
+};
+
+class Restore : public FrameTarget {
+ public:
+  explicit Restore(Surroundings surroundings);
+
+  void pages(pagewire::ObjectId object, std::span<const pagewire::Run> runs, std::span<const std::byte> data) override;
+  void zero(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
+  void drop(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
+  void file(std::string_view name, std::uint64_t offset, std::span<const std::byte> part, bool last) override;
+  void round_ended(std::uint32_t) override {}
+
+  // All that a directory holds, in the place of frames.
+  void absorb_directory(int directory);
+
+  // Everything else, then the task is let go of: held by the freezer of its cgroup, or running when there is none. It needs
+  // no engine any more.
+  Prepared finish();
+
+ private:
+  void layout_file(const std::string& name, std::string content);
+  void apply_layout(const Vmas& vmas, const image::ImageSet& files);
+  void let_go(const RestoredTask& task);
+  Skeleton& skeleton();
+
+  Surroundings surroundings_;
+  UniqueFd cgroup_directory_;
+  std::map<std::string, std::string, std::less<>> partial_;  // files of which parts are missing
+  image::ImageSet layout_files_;
+  image::ImageSet images_;
+  pid_t guest_pid_ = 0;
+  std::unique_ptr<Skeleton> skeleton_;
+};
+
+}  // namespace godwit::engine

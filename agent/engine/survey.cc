@@ -1,0 +1,118 @@
+#include "agent/engine/survey.h"
+
+#include "agent/engine/memory/vma_image.h"
+#include "agent/engine/tasks/refusals.h"
+#include "common/base/check.h"
+#include "common/proc/reader.h"
+
+#include <fcntl.h>
+#include <set>
+#include <sys/stat.h>
+
+namespace godwit::engine {
+namespace {
+
+void refuse(Surveyed& out, pid_t pid, std::string what, std::string reason, std::string hint = {}) {
+  Refusal& r = *out.add_refusals();
+  r.set_pid(pid);
+  r.set_what(std::move(what));
+  r.set_reason(std::move(reason));
+  r.set_hint(std::move(hint));
+}
+
+void survey_memory(const proc::Reader& proc, pid_t pid, Surveyed& out) {
+  std::set<std::pair<dev_t, ino_t>> seen;
+  for (const proc::VmaUsage& u : proc.smaps()) {
+    out.set_mapped_bytes(out.mapped_bytes() + u.vma.size());
+    out.set_resident_bytes(out.resident_bytes() + u.rss + u.swap);
+    if (const auto reason = refuse_vma(u.vma, u.flags))
+      refuse(out, pid, fmt::format("memory at {:#x}-{:#x}{}{}", u.vma.start, u.vma.end, u.vma.name.empty() ? "" : " ", u.vma.name), *reason);
+    const bool file = u.vma.kind == proc::VmaName::path && !u.vma.deleted;
+    if (!file || !seen.insert({u.vma.dev, u.vma.inode}).second) continue;
+    UniqueFd fd = open_mapped(pid, u.vma, O_RDONLY);
+    const resources::NeededFile f = resources::describe_file(fd.get(), u.vma.name, resources::BuildId::read);
+    NeededFile& n = *out.add_files();
+    n.set_path(f.path);
+    n.set_size(f.size);
+    n.set_mode(f.mode);
+    n.set_build_id(f.build_id);
+    n.set_writable(u.vma.shared && u.flags.has("mw"));
+    n.set_mapped(true);
+    n.set_device(f.device);
+    n.set_inode(f.inode);
+  }
+}
+
+void survey_fds(pid_t pid, const resources::Options& options, Surveyed& out) {
+  const resources::FdSurvey s = resources::survey_fds(pid, options);
+  for (const resources::Refusal& r : s.refusals) refuse(out, pid, r.what, r.reason, r.hint);
+  for (const std::string& notice : s.notices) out.add_notices(notice);
+  for (const std::string& listening : s.listening) out.add_listening(listening);
+  for (const resources::NeededFile& f : s.files) {
+    NeededFile& n = *out.add_files();
+    n.set_path(f.path);
+    n.set_size(f.size);
+    n.set_mode(f.mode);
+    n.set_build_id(f.build_id);
+    n.set_writable(f.writable);
+    n.set_device(f.device);
+    n.set_inode(f.inode);
+  }
+}
+
+void describe_task(const proc::Reader& proc, pid_t pid, Surveyed& out) {
+  const proc::Status status = proc.status();
+  Task& task = *out.add_tasks();
+  task.set_pid(pid);
+  task.set_guest_pid(status.ns_pid.empty() ? pid : status.ns_pid.back());
+  task.set_comm(proc.comm());
+  task.set_uid(status.uid.effective);
+  task.set_start_time(proc.stat().start_time);
+  for (const pid_t tid : proc.threads()) {
+    const proc::Status s = proc::Reader(pid, tid).status();
+    task.add_threads(s.ns_pid.empty() ? tid : s.ns_pid.back());
+  }
+}
+
+}  // namespace
+
+Surveyed survey(pid_t pid, const resources::Options& options) {
+  Doing doing("looking at process {}", pid);
+  Surveyed out;
+  const proc::Reader proc(pid);
+  describe_task(proc, pid, out);
+  tasks::Refusals found = tasks::refusals_of(proc, pid);
+  for (const tasks::Refusal& r : found.refusals) refuse(out, pid, r.what, r.reason, r.hint);
+  for (const std::string& notice : found.notices) out.add_notices(notice);
+  for (const std::string& name : found.namespaces) out.add_namespaces(name);
+  for (const std::string& name : found.capabilities) out.add_capabilities(name);
+  survey_memory(proc, pid, out);
+  survey_fds(pid, options, out);
+  out.set_xfeatures(tasks::enabled_xfeatures());
+  out.set_tracker(tasks::tracker_backend());
+  return out;
+}
+
+void refuse_unsupported(const Surveyed& surveyed) {
+  if (surveyed.refusals().empty()) return;
+  std::string all;
+  for (const Refusal& r : surveyed.refusals()) all += fmt::format("{}{}: {}", all.empty() ? "" : "; ", r.what(), r.reason());
+  throw Error(Errc::refused, all, surveyed.refusals(0).hint());
+}
+
+void refuse_children(pid_t pid) {
+  const std::vector<pid_t> children = proc::Reader(pid).children();
+  if (children.empty()) return;
+  std::string list;
+  for (const pid_t child : children) {
+    std::string comm = "?";
+    try {
+      comm = proc::Reader(child).comm();
+    } catch (const Error&) {
+    }
+    list += fmt::format("{}{} ({})", list.empty() ? "" : ", ", child, comm);
+  }
+  throw Error(Errc::busy, fmt::format("process {} has children: {}", pid, list), "only single processes are moved: try again when they have ended");
+}
+
+}  // namespace godwit::engine

@@ -1,0 +1,161 @@
+#include "agent/engine/task_dump.h"
+
+#include "agent/engine/tasks/bounds.h"
+#include "agent/engine/tasks/credentials.h"
+#include "agent/engine/tasks/limits.h"
+#include "agent/engine/tasks/process_flags.h"
+#include "agent/engine/tasks/registers.h"
+#include "agent/engine/tasks/scheduling.h"
+#include "agent/engine/tasks/signals.h"
+#include "agent/engine/tasks/thread_links.h"
+#include "agent/engine/tasks/timers.h"
+#include "common/base/fault.h"
+#include "common/image/inventory.pb.h"
+#include "common/image/pstree.pb.h"
+#include "common/proc/reader.h"
+
+#include <sys/syscall.h>
+#include <time.h>
+
+namespace godwit::engine {
+namespace {
+
+constexpr std::uint32_t alive = 1, stopped = 3;  // TaskCoreEntry.task_state
+
+pid_t innermost(const std::vector<pid_t>& ids, pid_t otherwise) { return ids.empty() ? otherwise : ids.back(); }
+
+// As the task sees it: a time namespace of its own may shift it.
+void ask_clock(tasks::Inquiry& ask, clockid_t clock, image::TaskCoreEntry& tc, void (image::TaskCoreEntry::*set)(std::uint64_t)) {
+  const RemoteAddr at = ask.batch().reserve(sizeof(timespec));
+  ask.batch().add("read a clock", SYS_clock_gettime, clock, at);
+  ask.then([&tc, set, at](const Batch& b) {
+    const auto t = b.read<timespec>(at);
+    (tc.*set)(static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(t.tv_nsec));
+  });
+}
+
+void dump_process(Hold& hold, const proc::Reader& proc, resources::FileIds& ids, tasks::Inquiry& ask, TaskState& state,
+                  image::CoreEntry& core) {
+  const proc::Stat stat = proc.stat();
+  image::TaskCoreEntry& tc = *core.mutable_tc();
+  tc.set_task_state(hold.was_stopped() ? stopped : alive);
+  tc.set_exit_code(0);
+  tc.set_flags(static_cast<std::uint32_t>(stat.flags));
+  tc.set_blk_sigset(hold.threads().front().sigmask);
+  tc.set_comm(stat.comm);
+  tasks::signals::dump_actions(ask, tc);
+  tasks::process_flags::dump(proc, ask, tc, state.mm);
+  tasks::bounds::dump(proc, stat, ids, ask, state.mm);
+  tasks::limits::dump(proc.limits(), *tc.mutable_rlimits());
+  tasks::timers::dump(ask, proc.timers(), state.guest_tids, *tc.mutable_timers());
+  ask_clock(ask, CLOCK_MONOTONIC, tc, &image::TaskCoreEntry::set_monotonic_ns);
+  ask_clock(ask, CLOCK_BOOTTIME, tc, &image::TaskCoreEntry::set_boottime_ns);
+  for (const proc::Vma& vma : hold.maps())
+    if (vma.kind == proc::VmaName::vdso)
+      state.mm.set_vdso_symbols(tasks::bounds::vdso_symbols(hold.pid(), RemoteAddr{vma.start}, RemoteAddr{vma.end}));
+}
+
+void dump_thread(const HeldThread& thread, const proc::Status& status, tasks::Inquiry& ask, image::CoreEntry& core) {
+  core.set_mtype(image::CoreEntry::X86_64);
+  image::ThreadCoreEntry& t = *core.mutable_thread_core();
+  tasks::registers::dump(thread.regs, tasks::registers::read_xstate(thread.tid), *core.mutable_thread_info());
+  t.set_blk_sigset(thread.sigmask);
+  if (thread.interrupted.number >= 0) {
+    t.set_interrupted_call(static_cast<std::uint32_t>(thread.interrupted.number));
+    t.set_slept_ns(thread.interrupted.slept_ns);
+  }
+  tasks::thread_links::dump(thread.tid, ask, core);
+  tasks::signals::dump_stack(ask, t);
+  tasks::scheduling::dump(thread, ask, t);
+  tasks::credentials::dump(status, ask, *t.mutable_creds());
+}
+
+}  // namespace
+
+TaskState dump_task(Hold& hold, resources::FileIds& ids) {
+  const proc::Reader proc(hold.pid());
+  const proc::Status status = proc.status();
+  TaskState state;
+  state.guest_pid = innermost(status.ns_pid, hold.pid());
+  state.guest_pgid = innermost(status.ns_pgid, 0);
+  state.guest_sid = innermost(status.ns_sid, 0);
+  state.ids.set_vm_id(1);
+  state.ids.set_files_id(root_files_id);
+  state.ids.set_fs_id(1);
+  state.ids.set_sighand_id(1);
+
+  std::map<pid_t, proc::Status> statuses;
+  for (const HeldThread& t : hold.threads()) {
+    const proc::Status& s = statuses.emplace(t.tid, t.tid == hold.pid() ? status : proc::Reader(hold.pid(), t.tid).status()).first->second;
+    state.guest_tids[t.tid] = innermost(s.ns_pid, t.tid);
+  }
+  for (const HeldThread& t : hold.threads()) {
+    Doing doing("thread {}", t.tid);
+    image::CoreEntry& core = state.cores[state.guest_tids[t.tid]];
+    const bool leader = t.tid == hold.pid();
+    if (leader) {
+      tasks::Inquiry ask(hold.leader(), hold.scratch());
+      dump_process(hold, proc, ids, ask, state, core);
+      dump_thread(t, statuses.at(t.tid), ask, core);
+      ask.run();
+      fault::point("engine.inject.batch");
+    } else {
+      RemoteSyscalls remote(hold.pid(), t.tid, hold.syscall_instruction());
+      tasks::Inquiry ask(remote, hold.scratch());
+      dump_thread(t, statuses.at(t.tid), ask, core);
+      ask.run();
+    }
+  }
+
+  // After the timers: an expiry in between is then in the queue, and its timer is not to fire twice.
+  image::CoreEntry& leader = state.cores.at(state.guest_pid);
+  tasks::signals::dump_queue(hold.pid(), tasks::signals::Queue::process, *leader.mutable_tc()->mutable_signals_s());
+  tasks::timers::disarm_expired(*leader.mutable_tc()->mutable_timers(), leader.tc().signals_s());
+  for (const HeldThread& t : hold.threads()) {
+    image::ThreadCoreEntry& entry = *state.cores.at(state.guest_tids[t.tid]).mutable_thread_core();
+    tasks::signals::dump_queue(t.tid, tasks::signals::Queue::thread, *entry.mutable_signals_p());
+    tasks::timers::disarm_expired(*leader.mutable_tc()->mutable_timers(), entry.signals_p());
+  }
+  return state;
+}
+
+namespace {
+
+void append_pstree(image::ImageSet& out, pid_t pid, pid_t pgid, pid_t sid, const std::vector<pid_t>& tids) {
+  image::PstreeEntry entry;
+  entry.set_pid(static_cast<std::uint32_t>(pid));
+  entry.set_ppid(0);
+  entry.set_pgid(static_cast<std::uint32_t>(pgid));
+  entry.set_sid(static_cast<std::uint32_t>(sid));
+  for (const pid_t tid : tids) entry.add_threads(static_cast<std::uint32_t>(tid));
+  out.append(image::Kind::pstree, 0, entry);
+}
+
+}  // namespace
+
+void write_task(const TaskState& state, image::ImageSet& out) {
+  std::vector<pid_t> tids{state.guest_pid};
+  for (const auto& [tid, core] : state.cores) {
+    out.put(image::Kind::core, static_cast<std::uint64_t>(tid), core);
+    if (tid != state.guest_pid) tids.push_back(tid);
+  }
+  out.put(image::Kind::mm, static_cast<std::uint64_t>(state.guest_pid), state.mm);
+  out.put(image::Kind::ids, static_cast<std::uint64_t>(state.guest_pid), state.ids);
+  append_pstree(out, state.guest_pid, state.guest_pgid, state.guest_sid, tids);
+  image::InventoryEntry inventory;
+  inventory.set_img_version(image::image_version);
+  inventory.set_fdinfo_per_id(true);
+  inventory.set_ns_per_id(true);
+  *inventory.mutable_root_ids() = state.ids;
+  out.put(image::Kind::inventory, 0, inventory);
+}
+
+image::ImageSet describe_tree(pid_t pid) {
+  const proc::Status status = proc::Reader(pid).status();
+  image::ImageSet out;
+  const pid_t guest = innermost(status.ns_pid, pid);
+  append_pstree(out, guest, innermost(status.ns_pgid, 0), innermost(status.ns_sid, 0), {guest});
+  return out;
+}
+
+}  // namespace godwit::engine

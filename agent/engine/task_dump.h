@@ -1,0 +1,36 @@
+// The state of a held task, but for its memory and descriptors, as images.
+#pragma once
+
+#include "agent/engine/ptrace/hold.h"
+#include "agent/engine/resources/file_ids.h"
+#include "common/image/core.pb.h"
+#include "common/image/image_set.h"
+#include "common/image/mm.pb.h"
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace godwit::engine {
+
+inline constexpr std::uint32_t root_files_id = 1;
+
+struct TaskState {
+  pid_t guest_pid = 0;
+  pid_t guest_pgid = 0, guest_sid = 0;
+  std::map<pid_t, pid_t> guest_tids;              // by host TID
+  std::map<pid_t, image::CoreEntry> cores;        // by guest TID
+  image::MmEntry mm;                              // without mappings
+  image::TaskKobjIdsEntry ids;
+};
+
+// Reads everything; injects one batch per thread.
+TaskState dump_task(Hold& hold, resources::FileIds& ids);
+
+// core-*, mm-*, ids-*, pstree, inventory. `state.mm` has its mappings by now.
+void write_task(const TaskState& state, image::ImageSet& out);
+
+// pstree.img, which the destination needs before everything else.
+image::ImageSet describe_tree(pid_t pid);
+
+}  // namespace godwit::engine

@@ -1,0 +1,126 @@
+#include "agent/engine/tasks/bounds.h"
+
+#include "common/base/check.h"
+#include "common/image/vma_status.h"
+
+#include <algorithm>
+#include <cstring>
+#include <elf.h>
+#include <linux/prctl.h>
+
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+namespace godwit::engine::tasks::bounds {
+namespace {
+
+constexpr int arch_map_vdso_64 = 0x2003;
+
+// FNV-1a: stable across versions and machines, and there is nobody to fool.
+struct Digest {
+  std::uint64_t value = 0xcbf29ce484222325;
+  void add(const void* bytes, std::size_t n) {
+    for (std::size_t i = 0; i < n; i++) value = (value ^ static_cast<const unsigned char*>(bytes)[i]) * 0x100000001b3;
+  }
+};
+
+template <class T>
+T load(const std::string& from, std::size_t at) {
+  T value{};
+  if (at + sizeof value > from.size()) fail(Errc::internal, "the vdso's ELF structures point outside of it");
+  std::memcpy(&value, from.data() + at, sizeof value);
+  return value;
+}
+
+}  // namespace
+
+std::uint64_t vdso_symbols(pid_t pid, RemoteAddr start, RemoteAddr end) {
+  std::string image(raw(end) - raw(start), '\0');
+  const iovec local{image.data(), image.size()};
+  const iovec remote{reinterpret_cast<void*>(raw(start)), image.size()};
+  check(::process_vm_readv(pid, &local, 1, &remote, 1, 0), "read the vdso of process {}", pid);
+  Digest digest;
+  const std::uint64_t size = image.size();
+  digest.add(&size, sizeof size);
+  const auto head = load<Elf64_Ehdr>(image, 0);
+  for (unsigned i = 0; i < head.e_shnum; i++) {
+    const auto section = load<Elf64_Shdr>(image, head.e_shoff + i * sizeof(Elf64_Shdr));
+    if (section.sh_type != SHT_DYNSYM) continue;
+    const auto strings = load<Elf64_Shdr>(image, head.e_shoff + section.sh_link * sizeof(Elf64_Shdr));
+    for (std::uint64_t at = 0; at + sizeof(Elf64_Sym) <= section.sh_size; at += sizeof(Elf64_Sym)) {
+      const auto symbol = load<Elf64_Sym>(image, section.sh_offset + at);
+      const char* name = image.data() + std::min<std::uint64_t>(strings.sh_offset + symbol.st_name, size - 1);
+      digest.add(name, ::strnlen(name, static_cast<std::size_t>(image.data() + size - name)));
+      digest.add(&symbol.st_value, sizeof symbol.st_value);
+    }
+  }
+  return digest.value;
+}
+
+void dump(const proc::Reader& proc, const proc::Stat& stat, resources::FileIds& ids, Inquiry& ask, image::MmEntry& into) {
+  into.set_mm_start_code(stat.start_code);
+  into.set_mm_end_code(stat.end_code);
+  into.set_mm_start_data(stat.start_data);
+  into.set_mm_end_data(stat.end_data);
+  into.set_mm_start_stack(stat.start_stack);
+  into.set_mm_start_brk(stat.start_brk);
+  into.set_mm_brk(stat.start_brk);
+  into.set_mm_arg_start(stat.arg_start);
+  into.set_mm_arg_end(stat.arg_end);
+  into.set_mm_env_start(stat.env_start);
+  into.set_mm_env_end(stat.env_end);
+  for (const std::uint64_t word : proc.auxv()) into.add_mm_saved_auxv(word);
+  UniqueFd exe = proc.open("exe", O_PATH);
+  struct stat st {};
+  check(::fstat(exe.get(), &st), "stat the executable");
+  into.set_exe_file_id(ids.file_for_mapping(proc.link("exe"), st, O_RDONLY));
+  const std::size_t brk = ask.batch().add("read the break", SYS_brk, 0);
+  ask.then([&into, brk](const Batch& b) { into.set_mm_brk(static_cast<std::uint64_t>(b.result(brk))); });
+}
+
+void restore(Batch& batch, const image::MmEntry& from, int exe) {
+  const std::vector<std::uint64_t> auxv(from.mm_saved_auxv().begin(), from.mm_saved_auxv().end());
+  prctl_mm_map map{};
+  map.start_code = from.mm_start_code();
+  map.end_code = from.mm_end_code();
+  map.start_data = from.mm_start_data();
+  map.end_data = from.mm_end_data();
+  map.start_brk = from.mm_start_brk();
+  map.brk = from.mm_brk();
+  map.start_stack = from.mm_start_stack();
+  map.arg_start = from.mm_arg_start();
+  map.arg_end = from.mm_arg_end();
+  map.env_start = from.mm_env_start();
+  map.env_end = from.mm_env_end();
+  map.auxv = reinterpret_cast<__u64*>(raw(batch.put_bytes(std::as_bytes(std::span(auxv)))));
+  map.auxv_size = static_cast<__u32>(auxv.size() * sizeof(std::uint64_t));
+  map.exe_fd = static_cast<__u32>(exe);
+  batch.add("set the bounds of the address space", SYS_prctl, PR_SET_MM, PR_SET_MM_MAP, batch.put(map), sizeof map, 0);
+}
+
+void restore_vdso(RemoteSyscalls& remote, RemoteAddr scratch, const image::MmEntry& from) {
+  std::uint64_t first = ~std::uint64_t{0}, vdso = 0, vdso_end = 0;
+  for (const image::VmaEntry& e : from.vmas()) {
+    if (e.status() & image::vma_status::vdso) {
+      vdso = e.start();
+      vdso_end = e.end();
+    } else if (!(e.status() & image::vma_status::vvar)) {
+      continue;
+    }
+    first = std::min(first, e.start());
+  }
+  if (!vdso) return;
+  Batch batch(scratch);
+  batch.add("map the vdso", SYS_arch_prctl, arch_map_vdso_64, first);
+  remote.run(batch);
+  // The kernel puts it elsewhere, silently, when the place is taken; and another kernel's may differ in size.
+  const std::vector<proc::Vma> maps = proc::parse_maps(read_file(fmt::format("/proc/{}/maps", remote.pid())));
+  const auto here = std::ranges::find(maps, proc::VmaName::vdso, &proc::Vma::kind);
+  if (here == maps.end() || here->start != vdso || here->end != vdso_end)
+    throw Error(Errc::unsupported, "this kernel's vdso does not have the layout of the source's", "move to a node with the same kernel");
+  if (from.has_vdso_symbols() && vdso_symbols(remote.pid(), RemoteAddr{vdso}, RemoteAddr{vdso_end}) != from.vdso_symbols())
+    throw Error(Errc::unsupported, "this kernel's vdso has its functions elsewhere than the source's", "move to a node with the same kernel");
+}
+
+}  // namespace godwit::engine::tasks::bounds

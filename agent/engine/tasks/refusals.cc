@@ -1,0 +1,83 @@
+#include "agent/engine/tasks/refusals.h"
+
+#include "common/base/check.h"
+
+#include <array>
+
+#include <linux/userfaultfd.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+
+namespace godwit::engine::tasks {
+namespace {
+
+constexpr std::uint32_t kernel_thread_flag = 0x00200000;  // PF_KTHREAD
+
+// The architecture of a running program: ELF class of its executable. A 64-bit program that jumps to 32-bit code is found
+// by its registers at the freeze.
+bool is_32_bit(const proc::Reader& proc) {
+  UniqueFd exe = proc.open("exe", O_RDONLY);
+  std::array<unsigned char, 5> head{};
+  return ::pread(exe.get(), head.data(), head.size(), 0) == 5 && head[0] == 0x7f && head[4] == 1;
+}
+
+bool shares(const proc::Reader& proc, const char* ns) { return proc.link(fmt::format("ns/{}", ns)) == read_link(fmt::format("/proc/self/ns/{}", ns)); }
+
+void look_at_threads(pid_t pid, const proc::Reader& proc, Refusals& out) {
+  for (const pid_t tid : proc.threads()) {
+    const proc::Stat stat = proc::Reader(pid, tid).stat();
+    if (stat.policy == SCHED_DEADLINE)
+      out.refusals.push_back({fmt::format("thread {} ({})", tid, stat.comm), "deadline scheduling is not carried", "choose another policy"});
+    if (stat.state == 'Z') out.refusals.push_back({fmt::format("thread {} ({})", tid, stat.comm), "it has ended and waits for the others", ""});
+  }
+}
+
+}  // namespace
+
+Refusals refusals_of(const proc::Reader& proc, pid_t pid) {
+  Refusals out;
+  const proc::Stat stat = proc.stat();
+  const proc::Status status = proc.status();
+  const std::string name = fmt::format("process {} ({})", pid, stat.comm);
+  if (stat.flags & kernel_thread_flag) {
+    out.refusals.push_back({name, "it is a part of the kernel", ""});
+    return out;
+  }
+  if (stat.state == 'Z' || stat.state == 'X') {
+    out.refusals.push_back({name, "it has ended", ""});
+    return out;
+  }
+  if (status.tracer_pid)
+    out.refusals.push_back({name, fmt::format("it is traced by process {}", status.tracer_pid), "detach the debugger and try again"});
+  if (is_32_bit(proc)) out.refusals.push_back({name, "32-bit programs are not carried", ""});
+  if (status.seccomp)
+    out.refusals.push_back({name, status.seccomp == 1 ? "strict seccomp is not carried" : "seccomp filters are not carried", "run it without a filter"});
+  if (stat.tty) out.refusals.push_back({name, fmt::format("its session has a controlling terminal (tty {:#x})", stat.tty), "start it with setsid, its output in files"});
+  if (!shares(proc, "user")) out.refusals.push_back({name, "it is in a user namespace of its own", ""});
+  for (const char* ns : {"pid", "mnt", "ipc", "net", "uts", "cgroup"})
+    if (!shares(proc, ns)) out.namespaces.push_back(ns);
+  if (status.core_dumping) out.refusals.push_back({name, "it is dumping core", ""});
+  const pid_t sid = status.ns_sid.empty() ? stat.sid : status.ns_sid.back();
+  if (sid != (status.ns_pid.empty() ? pid : status.ns_pid.back()))
+    out.notices.push_back(fmt::format("{}: it will be the leader of a session of its own", name));
+  look_at_threads(pid, proc, out);
+  return out;
+}
+
+std::uint64_t enabled_xfeatures() {
+  std::uint32_t low = 0, high = 0;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return std::uint64_t{high} << 32 | low;
+}
+
+std::string tracker_backend() {
+  UniqueFd fd(static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY)));
+  if (!fd) return "none";
+  uffdio_api api{};
+  api.api = UFFD_API;
+  api.features = 1 << 15;  // UFFD_FEATURE_WP_ASYNC, 6.7+
+  return ::ioctl(fd.get(), UFFDIO_API, &api) == 0 ? "pagemap_scan" : "none";
+}
+
+}  // namespace godwit::engine::tasks
