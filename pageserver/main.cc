@@ -27,7 +27,8 @@ struct Settings {
 [[noreturn]] void serve(const Settings& s) {
   net::asio::io_context io(1);
   net::ListenerOptions limits{.handshakes = 64, .connections = 64};
-  net::Listener listener(io.get_executor(), "pageserver", net::parse_address(s.listen), net::TlsContext::load(s.certs), limits);
+  net::Listener listener(io.get_executor(), "pageserver", net::parse_address(s.listen), net::TlsContext::load(s.certs),
+                         limits);
   pageserver::drop_privileges(s.user);
   pageserver::Workers workers(s.threads);
   pageserver::Server server(io.get_executor(), workers, UniqueFd(s.control_fd), listener);

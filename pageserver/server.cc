@@ -17,13 +17,16 @@ constexpr auto hello_limit = std::chrono::seconds(5);
 constexpr auto refusal_limit = std::chrono::seconds(2);
 
 SessionOptions options_of(const Open& m) {
-  SessionOptions o{.migration = m.migration(), .peer = m.peer(), .spool_limit = m.spool_limit(), .max_streams = m.max_streams()};
-  if (m.token_sha256().size() != o.token_sha256.size()) fail(Errc::invalid_argument, "session: the token's digest is not SHA-256");
+  SessionOptions o{
+      .migration = m.migration(), .peer = m.peer(), .spool_limit = m.spool_limit(), .max_streams = m.max_streams()};
+  if (m.token_sha256().size() != o.token_sha256.size())
+    fail(Errc::invalid_argument, "session: the token's digest is not SHA-256");
   std::ranges::copy(m.token_sha256(), o.token_sha256.begin());
   return o;
 }
 
-awaitable<void> read_hello(std::shared_ptr<net::Connection> c, std::shared_ptr<std::array<std::byte, sizeof(Hello)>> bytes) {
+awaitable<void> read_hello(std::shared_ptr<net::Connection> c,
+                           std::shared_ptr<std::array<std::byte, sizeof(Hello)>> bytes) {
   co_await c->read_exact(*bytes);
 }
 
@@ -37,7 +40,10 @@ awaitable<void> refuse_stream(std::shared_ptr<net::Connection> c, std::uint32_t 
 }  // namespace
 
 Server::Server(net::Executor executor, Workers& workers, UniqueFd control, net::Listener& listener)
-    : executor_(executor), workers_(workers), control_(executor, std::move(control)), listener_(listener),
+    : executor_(executor),
+      workers_(workers),
+      control_(executor, std::move(control)),
+      listener_(listener),
       outbox_(executor, control_) {}
 
 awaitable<void> Server::run() {
@@ -54,15 +60,14 @@ awaitable<void> Server::run() {
 
 void Server::handle(ToServer message, std::vector<UniqueFd> fds) {
   switch (message.body_case()) {
-    case ToServer::kOpen:
-      try {
-        return open(message.open(), std::move(fds));
+    case ToServer::kOpen: try { return open(message.open(), std::move(fds));
       } catch (const Error& e) {
         return refuse(message.open().migration(), e);
       }
     case ToServer::kReleased: {
       const Released& r = message.released();
-      if (const auto found = sessions_.find(r.migration()); found != sessions_.end()) found->second->release(r.stream(), r.upto());
+      if (const auto found = sessions_.find(r.migration()); found != sessions_.end())
+        found->second->release(r.stream(), r.upto());
       return;
     }
     case ToServer::kClose: {
@@ -82,14 +87,16 @@ void Server::open(const Open& message, std::vector<UniqueFd> fds) {
   if (sessions_.size() >= max_sessions) fail(Errc::busy, "{} sessions are open", sessions_.size());
   if (fds.size() != 1) fail(Errc::invalid_argument, "session: {} descriptors", fds.size());
   SessionEvents events{
-      .stored = [this, migration](std::uint32_t stream, std::uint64_t upto) { outbox_.stored(migration, stream, upto); },
+      .stored = [this, migration](std::uint32_t stream,
+                                  std::uint64_t upto) { outbox_.stored(migration, stream, upto); },
       .ended =
           [this, migration](std::exception_ptr problem) {
             FromServer m;
             m.mutable_session_ended()->set_migration(migration);
             if (problem) {
               const Error e = net::to_error(problem);
-              log::warn("session.failed", {{"migration", migration}, {"code", name(e.errc())}, {"message", e.message()}});
+              log::warn("session.failed",
+                        {{"migration", migration}, {"code", name(e.errc())}, {"message", e.message()}});
               m.mutable_session_ended()->set_code(std::string(name(e.errc())));
               m.mutable_session_ended()->set_message(e.message());
             }
@@ -107,7 +114,8 @@ void Server::open(const Open& message, std::vector<UniqueFd> fds) {
           }};
   sessions_[migration] =
       std::make_shared<Session>(executor_, workers_, options_of(message), std::move(fds[0]), std::move(events));
-  log::info("session.opened", {{"migration", migration}, {"peer", message.peer()}, {"spool_limit", message.spool_limit()}});
+  log::info("session.opened",
+            {{"migration", migration}, {"peer", message.peer()}, {"spool_limit", message.spool_limit()}});
   FromServer answer;
   answer.mutable_opened()->set_migration(migration);
   outbox_.send(std::move(answer));
@@ -132,7 +140,8 @@ awaitable<void> Server::greet(net::Connection accepted) {
   if (reason == Reason::none)
     reason = found == sessions_.end() ? Reason::denied : found->second->admit(hello, connection->peer());
   if (reason == Reason::none) co_return found->second->adopt(hello.stream, std::move(*connection));
-  log::warn("stream.refused", {{"peer", net::to_string(connection->peer())}, {"address", connection->address()},
+  log::warn("stream.refused", {{"peer", net::to_string(connection->peer())},
+                               {"address", connection->address()},
                                {"reason", std::to_underlying(reason)}});
   awaitable<void> refusing = refuse_stream(connection, hello.stream, reason);
   co_await net::within(refusal_limit, "refuse a stream", std::move(refusing));

@@ -28,10 +28,10 @@ struct PageClient::State {
   Events events;
   net::asio::posix::stream_descriptor data;  // readable: the engine has put something into the ring
   std::vector<std::unique_ptr<PageStream>> streams;
-  std::vector<std::uint64_t> ends;           // of the streams' spool files, as far as handed out
+  std::vector<std::uint64_t> ends;  // of the streams' spool files, as far as handed out
   InFlight unwritten, unstored;
   RateLimit rate;
-  Clock::time_point free_at{};               // when the rate limit lets the next frame go
+  Clock::time_point free_at{};  // when the rate limit lets the next frame go
   std::string manifest;
   Counters counters;
   Clock::duration stall_limit;
@@ -40,9 +40,15 @@ struct PageClient::State {
   net::Signal changed;
 
   State(net::Executor executor, RingFds fds, Events ev, const Options& o)
-      : ring(std::move(fds)), events(std::move(ev)), data(executor, duplicate(ring.data_fd()).release()),
-        ends(o.streams), unwritten(o.streams), unstored(o.streams), rate(o.rate_limit, Clock::now()),
-        stall_limit(o.stall_limit), changed(executor) {}
+      : ring(std::move(fds)),
+        events(std::move(ev)),
+        data(executor, duplicate(ring.data_fd()).release()),
+        ends(o.streams),
+        unwritten(o.streams),
+        unstored(o.streams),
+        rate(o.rate_limit, Clock::now()),
+        stall_limit(o.stall_limit),
+        changed(executor) {}
 
   void end() {
     ended = true;
@@ -61,7 +67,8 @@ struct PageClient::State {
   }
   void stored(std::uint32_t stream, std::uint64_t sequence) {
     if (ended) return;
-    if (!unstored.done(stream, sequence)) return fail(Error(Errc::protocol, "the page server has stored what was not sent"));
+    if (!unstored.done(stream, sequence))
+      return fail(Error(Errc::protocol, "the page server has stored what was not sent"));
     const std::uint64_t before = counters.stored_sequence;
     while (const auto first = unstored.take_first()) counters.stored_sequence = *first;
     progress = Clock::now();
@@ -83,7 +90,8 @@ std::uint32_t least_loaded(const Shared& s) {
 void send(const Shared& s, std::span<const std::byte> record) {
   FrameHeader header = parse_header(record);
   if (frame_length(header) != record.size())
-    fail(Errc::protocol, "frame {} of {} bytes in a record of {}", header.sequence, frame_length(header), record.size());
+    fail(Errc::protocol, "frame {} of {} bytes in a record of {}", header.sequence, frame_length(header),
+         record.size());
   if (header.sequence <= s->counters.sent_sequence)
     fail(Errc::protocol, "the engine emits frame {} after frame {}", header.sequence, s->counters.sent_sequence);
   const std::uint32_t stream = header.stream = least_loaded(s);
@@ -136,7 +144,8 @@ awaitable<void> pump(Shared s) {
 awaitable<void> watch(Shared s) {
   while (!s->ended) {
     if (!s->unstored.empty() && Clock::now() - s->progress > s->stall_limit)
-      fail(Errc::timed_out, "the page server has stored nothing for {:.3g} s", std::chrono::duration<double>(s->stall_limit).count());
+      fail(Errc::timed_out, "the page server has stored nothing for {:.3g} s",
+           std::chrono::duration<double>(s->stall_limit).count());
     co_await s->changed.wait_until(Clock::now() + s->stall_limit / 8);
   }
 }
@@ -204,7 +213,8 @@ awaitable<void> finish_all(Shared s, Clock::duration limit) {
   while (!s->ended && !(s->idle && s->unwritten.empty()))
     if (!co_await s->changed.wait_until(std::min(deadline, Clock::now() + std::chrono::milliseconds(5))) &&
         Clock::now() >= deadline)
-      fail(Errc::timed_out, "not everything could be sent within {:.3g} s", std::chrono::duration<double>(limit).count());
+      fail(Errc::timed_out, "not everything could be sent within {:.3g} s",
+           std::chrono::duration<double>(limit).count());
   if (s->ended) fail(Errc::peer_lost, "the page streams have failed");
   for (auto& stream : s->streams) co_await stream->finish(deadline - Clock::now());
   s->end();

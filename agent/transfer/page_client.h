@@ -23,9 +23,9 @@ class PageClient {
   struct Options {
     net::Address server;
     net::TlsContext tls;
-    std::string node;       // of the page server, as its certificate has it
+    std::string node;  // of the page server, as its certificate has it
     std::string migration;
-    std::string token;      // 32 bytes
+    std::string token;  // 32 bytes
     unsigned streams = 2;
     std::uint64_t rate_limit = 0;  // bytes per second; 0: none
     // Frames are under way and the page server has stored none for this long: the link or the destination is dead.

@@ -149,7 +149,8 @@ awaitable<void> greet(Shared r, StreamTarget target) {
 }  // namespace
 
 PageStream::PageStream(net::Executor home, Events events)
-    : thread_(std::make_unique<Thread>()), home_(std::make_shared<Home>(std::move(home), std::move(events))),
+    : thread_(std::make_unique<Thread>()),
+      home_(std::make_shared<Home>(std::move(home), std::move(events))),
       remote_(std::make_shared<Remote>(home_, thread_->io.get_executor())) {}
 
 // Whatever the thread was doing is dropped; it must have ended before what it shares with us goes.
@@ -180,7 +181,8 @@ awaitable<void> PageStream::finish(Clock::duration limit) {
   });
   while (!home_->finished && !home_->ended)
     if (!co_await home_->changed.wait_until(deadline) && !home_->finished)
-      fail(Errc::timed_out, "the page server has not said goodbye within {:.3g} s", std::chrono::duration<double>(limit).count());
+      fail(Errc::timed_out, "the page server has not said goodbye within {:.3g} s",
+           std::chrono::duration<double>(limit).count());
   if (!home_->finished) fail(Errc::peer_lost, "the page stream has failed");
 }
 

@@ -25,9 +25,9 @@ struct StreamTarget {
 class PageStream {
  public:
   struct Events {
-    std::function<void(std::uint64_t sequence)> written;       // and everything before: its memory may be reused
+    std::function<void(std::uint64_t sequence)> written;  // and everything before: its memory may be reused
     std::function<void(std::uint64_t sequence, std::uint64_t bytes)> stored;
-    std::function<void(Error)> failed;                         // once; nothing else follows
+    std::function<void(Error)> failed;  // once; nothing else follows
   };
 
   PageStream(net::Executor home, Events events);

@@ -25,7 +25,7 @@ class TestPageServer {
     std::string fd = std::to_string(theirs.get());
     check(::fcntl(theirs.get(), F_SETFD, 0), "hand over the control socket");
     const char* arguments[] = {program.c_str(), "--control-fd", fd.c_str(), "--listen", "127.0.0.1:0",
-                               "--certs", certs.c_str(), "--user", "nobody", nullptr};
+                               "--certs",       certs.c_str(),  "--user",   "nobody",   nullptr};
     const int failed = ::posix_spawn(&pid_, program.c_str(), nullptr, nullptr, const_cast<char**>(arguments), environ);
     if (failed != 0) throw syscall_error(failed, "start " + program);
     control = std::make_shared<net::PacketSocket>(executor, std::move(mine));
@@ -55,12 +55,14 @@ class TestPageServer {
   }
   pid_t pid() const { return pid_; }
 
-  net::awaitable<void> open(std::string migration, std::string token, std::string peer, std::uint64_t limit, UniqueFd spool) {
+  net::awaitable<void> open(std::string migration, std::string token, std::string peer, std::uint64_t limit,
+                            UniqueFd spool) {
     pageserver::ToServer m;
     auto& o = *m.mutable_open();
     o.set_migration(migration);
     std::string digest(SHA256_DIGEST_LENGTH, '\0');
-    ::SHA256(reinterpret_cast<const unsigned char*>(token.data()), token.size(), reinterpret_cast<unsigned char*>(digest.data()));
+    ::SHA256(reinterpret_cast<const unsigned char*>(token.data()), token.size(),
+             reinterpret_cast<unsigned char*>(digest.data()));
     o.set_token_sha256(digest);
     o.set_spool_limit(limit);
     o.set_peer(peer);

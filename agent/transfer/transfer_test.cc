@@ -133,7 +133,12 @@ class TransferTest : public testing::Test {
   }
 
   PageClient::Options options(unsigned streams) {
-    return {.server = address, .tls = source_tls, .node = "destination", .migration = "m1", .token = token, .streams = streams};
+    return {.server = address,
+            .tls = source_tls,
+            .node = "destination",
+            .migration = "m1",
+            .token = token,
+            .streams = streams};
   }
   PageClient::Events events() {
     return {.manifest = [this](std::string entries) { return take_manifest(std::move(entries)); },
@@ -144,8 +149,12 @@ class TransferTest : public testing::Test {
     for (ManifestEntry& e : parse_manifest(entries)) manifest.push_back(std::move(e));
     co_return;
   }
-  awaitable<void> connect(PageClient::Options o) { client = co_await PageClient::connect(std::move(o), duplicate(ring_fds), events()); }
-  awaitable<void> expect_refusal(PageClient::Options o, Errc code) { EXPECT_EQ(co_await net::code_of(connect(std::move(o))), code); }
+  awaitable<void> connect(PageClient::Options o) {
+    client = co_await PageClient::connect(std::move(o), duplicate(ring_fds), events());
+  }
+  awaitable<void> expect_refusal(PageClient::Options o, Errc code) {
+    EXPECT_EQ(co_await net::code_of(connect(std::move(o))), code);
+  }
   awaitable<void> wait_stored(std::uint64_t sequence) {
     while (stored < sequence && !failure) co_await net::sleep_for(1ms);
   }
@@ -171,8 +180,9 @@ class TransferTest : public testing::Test {
   std::uint64_t spool_bytes() {
     std::uint64_t sum = 0;
     for (int i = 0; i < 4; ++i) {
-      struct stat status {};
-      if (::fstatat(spool.get(), ("stream-" + std::to_string(i)).c_str(), &status, 0) == 0) sum += static_cast<std::uint64_t>(status.st_size);
+      struct stat status{};
+      if (::fstatat(spool.get(), ("stream-" + std::to_string(i)).c_str(), &status, 0) == 0)
+        sum += static_cast<std::uint64_t>(status.st_size);
     }
     return sum;
   }
@@ -272,7 +282,8 @@ awaitable<void> send_and_read_failure(net::Address address, net::TlsContext tls,
 
 TEST_F(TransferTest, ends_the_session_when_a_frame_lies_about_its_length) {
   FrameHeader h{.kind = FrameKind::file, .sequence = 1, .payload_length = 0xffff'ffff, .name_length = 1};
-  net::run_to_end(io, send_and_read_failure(address, source_tls, std::string(reinterpret_cast<const char*>(&h), sizeof h)));
+  net::run_to_end(io,
+                  send_and_read_failure(address, source_tls, std::string(reinterpret_cast<const char*>(&h), sizeof h)));
   net::run_to_end(io, wait_ended());
   net::run_to_end(io, close_session());
   ASSERT_TRUE(ended);
@@ -347,7 +358,8 @@ class SmallSpool : public TransferTest {
   awaitable<void> punch(std::uint32_t stream) {
     const std::uint64_t upto = announced[stream];
     const UniqueFd file = open_at(spool.get(), "stream-" + std::to_string(stream), O_RDWR);
-    check(::fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(page_down(upto))), "punch");
+    check(::fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(page_down(upto))),
+          "punch");
     co_await release_upto(stream, upto);
   }
   awaitable<void> punch_until(std::uint64_t sequence) {

@@ -15,7 +15,8 @@ Address parse_address(std::string_view text) {
     fail(Errc::invalid_argument, "'{}' is no address: expected HOST:PORT", text);
   std::string_view host = text.substr(0, colon);
   const std::string_view port = text.substr(colon + 1);
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']')
+    host = host.substr(1, host.size() - 2);
   else if (host.find(':') != std::string_view::npos)
     fail(Errc::invalid_argument, "'{}' is no address: write IPv6 as [ADDRESS]:PORT", text);
   if (port.size() > 5 || !std::ranges::all_of(port, [](char c) { return c >= '0' && c <= '9'; }) ||

@@ -17,7 +17,8 @@ constexpr std::size_t max_running = 64;
 
 std::string frame(const api::Envelope& envelope) {
   const std::size_t length = envelope.ByteSizeLong();
-  if (length > max_envelope) fail(Errc::internal, "a message of {} bytes is over the limit of {}", length, max_envelope);
+  if (length > max_envelope)
+    fail(Errc::internal, "a message of {} bytes is over the limit of {}", length, max_envelope);
   std::string out(4, '\0');
   for (int i = 0; i < 4; ++i) out[static_cast<std::size_t>(i)] = static_cast<char>(length >> (8 * i));
   envelope.AppendToString(&out);
@@ -59,7 +60,10 @@ struct Channel::State : std::enable_shared_from_this<State> {
   Signal work, room, slot;
 
   State(Connection c, Handlers h)
-      : connection(std::move(c)), handlers(std::move(h)), work(connection.executor()), room(connection.executor()),
+      : connection(std::move(c)),
+        handlers(std::move(h)),
+        work(connection.executor()),
+        room(connection.executor()),
         slot(connection.executor()) {}
 
   void end(Error reason, bool tell) {

@@ -76,7 +76,9 @@ class ChannelTest : public testing::Test {
       EXPECT_EQ(e.hint(), "try tomorrow");
     }
   }
-  awaitable<void> ask_slow(std::shared_ptr<Channel> channel, Clock::duration limit) { co_await channel->ask(run("slow"), limit); }
+  awaitable<void> ask_slow(std::shared_ptr<Channel> channel, Clock::duration limit) {
+    co_await channel->ask(run("slow"), limit);
+  }
   awaitable<void> time_out() {
     const auto channel = co_await dial();
     EXPECT_EQ(co_await code_of(ask_slow(channel, 30ms)), Errc::timed_out);
@@ -142,7 +144,8 @@ TEST_F(ChannelTest, fails_pending_requests_when_the_peer_goes) {
 
 TEST_F(ChannelTest, ends_when_a_length_is_a_lie) {
   serve();
-  for (const std::string& bytes : {std::string("\xff\xff\xff\xff", 4), std::string("\0\0\0\0", 4), std::string("\x02\0\0\0\xff\xff", 6)}) {
+  for (const std::string& bytes :
+       {std::string("\xff\xff\xff\xff", 4), std::string("\0\0\0\0", 4), std::string("\x02\0\0\0\xff\xff", 6)}) {
     closed.reset();
     run_to_end(io, be_cut_off(bytes));
     ASSERT_TRUE(closed);

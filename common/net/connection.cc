@@ -21,8 +21,8 @@ using tcp = asio::ip::tcp;
 
 namespace {
 
-constexpr std::size_t record = 16 * 1024;         // the largest plaintext of one TLS record
-constexpr std::size_t turn = 1024 * 1024;         // bytes one connection may move before others get a turn
+constexpr std::size_t record = 16 * 1024;  // the largest plaintext of one TLS record
+constexpr std::size_t turn = 1024 * 1024;  // bytes one connection may move before others get a turn
 
 struct FreeSsl {
   void operator()(SSL* ssl) const { SSL_free(ssl); }
@@ -37,7 +37,7 @@ struct Connection::Impl {
   std::string address;
   std::size_t moved = 0;  // since the last turn of others
   bool reading = false, writing = false, said_goodbye = false;
-  std::exception_ptr broken;  // met while bytes were being handed out; told by the next read
+  std::exception_ptr broken;              // met while bytes were being handed out; told by the next read
   std::array<std::byte, record> staging;  // where small pieces become one record
 
   explicit Impl(tcp::socket s) : socket(std::move(s)) {}
@@ -264,8 +264,10 @@ awaitable<Connection> handshake(tcp::socket socket, TlsContext tls, Side side) {
   if (!c->ssl) fail(Errc::internal, "make a TLS session: {}", openssl_reason());
   BIO* bio = make_socket_bio(c->socket.native_handle());
   SSL_set_bio(c->ssl.get(), bio, bio);
-  if (side == Side::client) SSL_set_connect_state(c->ssl.get());
-  else SSL_set_accept_state(c->ssl.get());
+  if (side == Side::client)
+    SSL_set_connect_state(c->ssl.get());
+  else
+    SSL_set_accept_state(c->ssl.get());
   for (;;) {
     ERR_clear_error();
     errno = 0;

@@ -23,7 +23,8 @@ class Lines {
   void take(std::string& body) {
     if (!on_line_) return;
     std::size_t begin = 0;
-    for (std::size_t end; (end = body.find('\n', begin)) != std::string::npos; begin = end + 1) hand_out(body, begin, end);
+    for (std::size_t end; (end = body.find('\n', begin)) != std::string::npos; begin = end + 1)
+      hand_out(body, begin, end);
     body.erase(0, begin);
     if (body.size() > max_line) fail(Errc::protocol, "the server sends a line of more than {} bytes", max_line);
   }
@@ -81,8 +82,10 @@ awaitable<HttpResponse> http_request(Address server, TlsContext tls, HttpRequest
     const std::size_t n = co_await within(limit, "wait for " + to_string(server), std::move(reading));
     boost::system::error_code ec;
     buffer.commit(n);
-    if (n == 0) parser.put_eof(ec);
-    else buffer.consume(parser.put(buffer.data(), ec));
+    if (n == 0)
+      parser.put_eof(ec);
+    else
+      buffer.consume(parser.put(buffer.data(), ec));
     if (ec && ec != http::error::need_more) {
       const Errc code = n == 0 ? Errc::peer_lost : Errc::protocol;
       fail(code, "{}: bad HTTP answer: {}", to_string(server), ec.message());

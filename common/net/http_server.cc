@@ -27,8 +27,10 @@ std::string head(const HttpResponse& r, bool keep_alive) {
   const std::string_view reason = http::obsolete_reason(static_cast<http::status>(r.status));
   std::string out = fmt::format("HTTP/1.1 {} {}\r\nContent-Type: {}\r\nCache-Control: no-store\r\n", r.status,
                                 std::string_view(reason.data(), reason.size()), r.content_type);
-  if (r.stream) out += "Transfer-Encoding: chunked\r\n";
-  else out += fmt::format("Content-Length: {}\r\n", r.body.size());
+  if (r.stream)
+    out += "Transfer-Encoding: chunked\r\n";
+  else
+    out += fmt::format("Content-Length: {}\r\n", r.body.size());
   out += keep_alive ? "\r\n" : "Connection: close\r\n\r\n";
   return out;
 }
@@ -69,8 +71,8 @@ awaitable<HttpResponse> ask_handler(HttpHandler handler, HttpRequest request) {
 }
 
 // Nothing: the client has closed the connection between two requests.
-awaitable<std::optional<http::request<http::string_body>>> read_request(Shared c,
-                                                                        std::shared_ptr<boost::beast::flat_buffer> buffer) {
+awaitable<std::optional<http::request<http::string_body>>> read_request(
+    Shared c, std::shared_ptr<boost::beast::flat_buffer> buffer) {
   http::request_parser<http::string_body> parser;
   parser.header_limit(max_header);
   parser.body_limit(max_body);
@@ -83,8 +85,7 @@ awaitable<std::optional<http::request<http::string_body>>> read_request(Shared c
       if (parser.is_done()) break;
     }
     const auto space = buffer->prepare(16 * 1024);
-    const std::size_t n =
-        co_await c->read_some(std::span(static_cast<std::byte*>(space.data()), space.size()));
+    const std::size_t n = co_await c->read_some(std::span(static_cast<std::byte*>(space.data()), space.size()));
     if (n == 0) {
       if (!parser.got_some()) co_return std::nullopt;
       fail(Errc::peer_lost, "the client left in the middle of a request");
@@ -117,8 +118,8 @@ awaitable<void> refuse(Shared c, Error error) {
 }
 
 // The next request; nothing when the client has left, or has been told that what it sent is none.
-awaitable<std::optional<http::request<http::string_body>>> next_request(Shared c,
-                                                                        std::shared_ptr<boost::beast::flat_buffer> buffer) {
+awaitable<std::optional<http::request<http::string_body>>> next_request(
+    Shared c, std::shared_ptr<boost::beast::flat_buffer> buffer) {
   std::optional<Error> problem;
   try {
     auto reading = read_request(c, buffer);

@@ -21,7 +21,8 @@ awaitable<void> count(std::shared_ptr<HttpStream> stream) {
 }
 
 awaitable<HttpResponse> handle(HttpRequest request) {
-  if (request.target == "/stream") co_return HttpResponse{.content_type = "application/jsonl", .body = "{}\n", .stream = count};
+  if (request.target == "/stream")
+    co_return HttpResponse{.content_type = "application/jsonl", .body = "{}\n", .stream = count};
   if (request.target == "/broken") throw Error(Errc::not_found, "no workload \"x\"", "see `godwit ps`");
   co_return HttpResponse{.body = request.method + " " + request.body + " from " + to_string(request.peer)};
 }
@@ -31,7 +32,8 @@ class HttpTest : public testing::Test {
   test::TestCerts certs;
   asio::io_context io{1};
   TlsContext tls = TlsContext::load(certs.node("spiffe://godwit/operator/ann"));
-  HttpServer server{io.get_executor(), {"127.0.0.1", "0"}, TlsContext::load(certs.node("spiffe://godwit/coordinator")), handle};
+  HttpServer server{
+      io.get_executor(), {"127.0.0.1", "0"}, TlsContext::load(certs.node("spiffe://godwit/coordinator")), handle};
   Address address = parse_address(to_string(server.endpoint()));
   HttpResponse response;
   std::vector<std::string> lines;

@@ -14,9 +14,9 @@ TEST(Identity, is_role_and_name_of_a_spiffe_uri) {
 }
 
 TEST(Identity, refuses_names_that_could_be_paths_or_escape_sequences) {
-  for (const char* uri : {"", "spiffe://godwit/", "spiffe://godwit/agent", "spiffe://godwit/agent/", "spiffe://godwit/king/a",
-                          "spiffe://godwit/agent/..", "spiffe://godwit/agent/a/b", "spiffe://godwit/agent/a b",
-                          "spiffe://godwit/agent/\x1b[2J", "spiffe://other/agent/a"})
+  for (const char* uri : {"", "spiffe://godwit/", "spiffe://godwit/agent", "spiffe://godwit/agent/",
+                          "spiffe://godwit/king/a", "spiffe://godwit/agent/..", "spiffe://godwit/agent/a/b",
+                          "spiffe://godwit/agent/a b", "spiffe://godwit/agent/\x1b[2J", "spiffe://other/agent/a"})
     EXPECT_FALSE(parse_identity(uri)) << uri;
 }
 

@@ -122,8 +122,8 @@ std::optional<Identity> identity_of(X509* certificate) {
     const GENERAL_NAME* one = sk_GENERAL_NAME_value(names, i);
     if (one->type != GEN_URI) continue;
     const ASN1_IA5STRING* uri = one->d.uniformResourceIdentifier;
-    found = parse_identity({reinterpret_cast<const char*>(ASN1_STRING_get0_data(uri)),
-                            static_cast<std::size_t>(ASN1_STRING_length(uri))});
+    found = parse_identity(
+        {reinterpret_cast<const char*>(ASN1_STRING_get0_data(uri)), static_cast<std::size_t>(ASN1_STRING_length(uri))});
   }
   GENERAL_NAMES_free(names);
   return found;

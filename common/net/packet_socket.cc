@@ -51,7 +51,8 @@ awaitable<std::optional<Packet>> receive_on(Shared s) {
     if (!s->socket.is_open()) fail(Errc::cancelled, "the control socket has been closed");
     ControlSpace control{};
     iovec data{s->buffer.data(), s->buffer.size()};
-    msghdr message{.msg_iov = &data, .msg_iovlen = 1, .msg_control = control.bytes.data(), .msg_controllen = control.bytes.size()};
+    msghdr message{
+        .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.bytes.data(), .msg_controllen = control.bytes.size()};
     const ssize_t n = ::recvmsg(s->socket.native_handle(), &message, MSG_CMSG_CLOEXEC);
     if (n < 0 && errno == EAGAIN) {
       co_await wait(s, Descriptor::wait_read);

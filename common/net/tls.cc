@@ -17,7 +17,8 @@ constexpr long read_buffer = 128 * 1024;
 void configure(SSL_CTX* ctx) {
   SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION);
   SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION);
-  if (SSL_CTX_set_ciphersuites(ctx, cipher_suites) != 1) fail(Errc::internal, "set cipher suites: {}", openssl_reason());
+  if (SSL_CTX_set_ciphersuites(ctx, cipher_suites) != 1)
+    fail(Errc::internal, "set cipher suites: {}", openssl_reason());
   SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_TICKET);
   SSL_CTX_set_num_tickets(ctx, 0);  // else a client that never reads stalls the server in its handshake
   SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
@@ -48,7 +49,8 @@ TlsContext TlsContext::load(const std::string& directory) {
     fail(Errc::invalid_argument, "read {}: {}", key, openssl_reason());
   if (SSL_CTX_check_private_key(ctx) != 1) fail(Errc::invalid_argument, "{} does not belong to {}", key, certificate);
   const std::optional<Identity> self = identity_of(SSL_CTX_get0_certificate(ctx));
-  if (!self) fail(Errc::invalid_argument, "{}: no URI spiffe://godwit/ROLE/NAME among the alternative names", certificate);
+  if (!self)
+    fail(Errc::invalid_argument, "{}: no URI spiffe://godwit/ROLE/NAME among the alternative names", certificate);
   tls.state_->self = *self;
   return tls;
 }

@@ -64,7 +64,8 @@ void check_header(const FrameHeader& h) {
     fail(Errc::protocol, "frame {}: name of {} bytes in a frame of kind {}", h.sequence, h.name_length, kind);
   if (h.flags & ~(h.kind == FrameKind::file ? last_part : 0))
     fail(Errc::protocol, "frame {}: unknown flags {:#x}", h.sequence, h.flags);
-  if (shape.runs && !known(object_type(h.object))) fail(Errc::protocol, "frame {}: unknown object {:#x}", h.sequence, h.object);
+  if (shape.runs && !known(object_type(h.object)))
+    fail(Errc::protocol, "frame {}: unknown object {:#x}", h.sequence, h.object);
   if (h.kind == FrameKind::pages && (h.payload_length == 0 || h.payload_length % page_size != 0))
     fail(Errc::protocol, "frame {}: payload of {} bytes is no number of pages", h.sequence, h.payload_length);
 }
@@ -122,7 +123,8 @@ std::uint64_t checksum(std::uint64_t seed, const FrameHeader& header, std::span<
   return XXH3_64bits_digest(state.get());
 }
 
-void append_manifest(std::string& out, const FrameHeader& header, std::span<const std::byte> trailer, std::uint64_t offset) {
+void append_manifest(std::string& out, const FrameHeader& header, std::span<const std::byte> trailer,
+                     std::uint64_t offset) {
   out.append(reinterpret_cast<const char*>(&header), sizeof header);
   out.append(reinterpret_cast<const char*>(trailer.data()), trailer.size());
   out.append(reinterpret_cast<const char*>(&offset), sizeof offset);

@@ -10,7 +10,11 @@ namespace godwit::pagewire {
 namespace {
 
 FrameHeader pages_header() {
-  return {.kind = FrameKind::pages, .runs = 2, .sequence = 7, .object = object_id(ObjectType::task, 42), .payload_length = 3 * page_size};
+  return {.kind = FrameKind::pages,
+          .runs = 2,
+          .sequence = 7,
+          .object = object_id(ObjectType::task, 42),
+          .payload_length = 3 * page_size};
 }
 const std::vector<Run> two_runs{{0x1000, 1}, {0x5000, 2}};
 
@@ -54,12 +58,12 @@ TEST(Frame, refuses_runs_that_overlap_wrap_or_do_not_add_up) {
   FrameHeader h = pages_header();
   const auto parse = [&](std::vector<pagewire::Run> runs) { return parse_runs(h, std::as_bytes(std::span(runs))); };
   EXPECT_EQ(parse(two_runs).size(), 2u);
-  EXPECT_THROW(parse({{0x1000, 1}}), Error);                            // cut off
-  EXPECT_THROW(parse({{0x1000, 1}, {0x5000, 1}}), Error);               // not the payload
-  EXPECT_THROW(parse({{0x1001, 1}, {0x5000, 2}}), Error);               // not aligned
-  EXPECT_THROW(parse({{0x5000, 2}, {0x1000, 1}}), Error);               // not in order
-  EXPECT_THROW(parse({{0x4000, 2}, {0x5000, 1}}), Error);               // overlap
-  EXPECT_THROW(parse({{0x1000, 0}, {0x5000, 3}}), Error);               // empty
+  EXPECT_THROW(parse({{0x1000, 1}}), Error);               // cut off
+  EXPECT_THROW(parse({{0x1000, 1}, {0x5000, 1}}), Error);  // not the payload
+  EXPECT_THROW(parse({{0x1001, 1}, {0x5000, 2}}), Error);  // not aligned
+  EXPECT_THROW(parse({{0x5000, 2}, {0x1000, 1}}), Error);  // not in order
+  EXPECT_THROW(parse({{0x4000, 2}, {0x5000, 1}}), Error);  // overlap
+  EXPECT_THROW(parse({{0x1000, 0}, {0x5000, 3}}), Error);  // empty
   h.kind = FrameKind::zero, h.payload_length = 0;
   EXPECT_THROW(parse({{0x1000, std::uint64_t{1} << 52}, {0x2000, 1}}), Error);  // 2^52 pages are 2^64 bytes
   EXPECT_THROW(parse({{0x1000, 1}, {~std::uint64_t{0xfff}, 1}}), Error);
@@ -82,7 +86,11 @@ TEST(Frame, checksum_covers_everything_but_checksum_and_stream) {
 
 // The worked example of docs/page-protocol.md.
 TEST(Frame, looks_on_the_wire_as_the_documentation_says) {
-  FrameHeader h{.kind = FrameKind::pages, .runs = 1, .sequence = 1, .object = object_id(ObjectType::task, 7), .payload_length = page_size};
+  FrameHeader h{.kind = FrameKind::pages,
+                .runs = 1,
+                .sequence = 1,
+                .object = object_id(ObjectType::task, 7),
+                .payload_length = page_size};
   const pagewire::Run run{0x7f0000001000, 1};
   const std::vector<std::byte> payload(page_size, std::byte{0x41});
   h.checksum = checksum(42, h, bytes_of(run), payload);
@@ -99,7 +107,8 @@ TEST(Manifest, lists_frames_and_where_their_payloads_lie) {
   std::string out;
   append_manifest(out, pages_header(), std::as_bytes(std::span(two_runs)), 4096);
   const std::string name = "core-42.img";
-  const FrameHeader file{.kind = FrameKind::file, .sequence = 8, .payload_length = 100, .name_length = 11, .flags = last_part};
+  const FrameHeader file{
+      .kind = FrameKind::file, .sequence = 8, .payload_length = 100, .name_length = 11, .flags = last_part};
   append_manifest(out, file, std::as_bytes(std::span(name)), 12345);
   append_manifest(out, {.kind = FrameKind::round, .sequence = 9}, {}, 0);
   const std::vector<ManifestEntry> entries = parse_manifest(out);
@@ -115,7 +124,8 @@ TEST(Manifest, lists_frames_and_where_their_payloads_lie) {
 TEST(Manifest, refuses_names_that_leave_the_directory) {
   for (const std::string name : {"../x", "a/b", ".hidden", "a b", "a\n"}) {
     std::string out;
-    append_manifest(out, {.kind = FrameKind::file, .sequence = 1, .name_length = static_cast<std::uint16_t>(name.size())},
+    append_manifest(out,
+                    {.kind = FrameKind::file, .sequence = 1, .name_length = static_cast<std::uint16_t>(name.size())},
                     std::as_bytes(std::span(name)), 0);
     EXPECT_THROW(parse_manifest(out), Error) << name;
   }

@@ -14,8 +14,8 @@
 namespace godwit::pagewire {
 
 struct Ring::Control {
-  alignas(64) std::atomic<std::uint64_t> head;        // committed up to here; written by the producer
-  alignas(64) std::atomic<std::uint64_t> tail;        // released up to here; written by the consumer
+  alignas(64) std::atomic<std::uint64_t> head;          // committed up to here; written by the producer
+  alignas(64) std::atomic<std::uint64_t> tail;          // released up to here; written by the consumer
   alignas(64) std::atomic<std::uint32_t> space_wanted;  // the producer sleeps until there is space
 };
 
@@ -63,7 +63,7 @@ RingFds make_ring(std::size_t capacity) {
 }
 
 Ring::Ring(RingFds fds) : fds_(std::move(fds)) {
-  struct stat status {};
+  struct stat status{};
   check(::fstat(fds_.memory.get(), &status), "stat the ring");
   const auto size = static_cast<std::size_t>(status.st_size);
   if (size < 2 * page_size || size % page_size != 0) fail(Errc::invalid_argument, "a ring of {} bytes", size);
@@ -80,7 +80,8 @@ Ring::~Ring() { ::munmap(control_, page_size + capacity_); }
 
 std::span<std::byte> Ring::reserve(std::size_t length, std::chrono::milliseconds limit) {
   // More than half might never fit behind a pad.
-  if (whole(length) > capacity_ / 2) fail(Errc::invalid_argument, "{} bytes do not fit a ring of {}", length, capacity_);
+  if (whole(length) > capacity_ / 2)
+    fail(Errc::invalid_argument, "{} bytes do not fit a ring of {}", length, capacity_);
   const std::uint64_t offset = head_ % capacity_;
   const std::uint64_t pad = offset + whole(length) > capacity_ ? capacity_ - offset : 0;
   const std::uint64_t needed = pad + whole(length);

@@ -11,7 +11,8 @@ static_assert(std::endian::native == std::endian::little);
 
 bool good_migration_name(std::string_view name) {
   return !name.empty() && name.size() <= max_migration_name && std::ranges::all_of(name, [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
+           c == '.';
   });
 }
 

@@ -71,10 +71,10 @@ TEST(FrameSplitter, gives_no_more_than_it_is_allowed) {
 }
 
 TEST(FrameSplitter, refuses_frames_of_other_streams_and_old_sequences) {
-  for (const FrameHeader& second : {FrameHeader{.kind = FrameKind::round, .sequence = 3, .stream = 1},
-                                    FrameHeader{.kind = FrameKind::round, .sequence = 2},
-                                    FrameHeader{.kind = FrameKind::round, .sequence = 1},
-                                    FrameHeader{.magic = 0, .kind = FrameKind::round, .sequence = 3}}) {
+  for (const FrameHeader& second :
+       {FrameHeader{.kind = FrameKind::round, .sequence = 3, .stream = 1},
+        FrameHeader{.kind = FrameKind::round, .sequence = 2}, FrameHeader{.kind = FrameKind::round, .sequence = 1},
+        FrameHeader{.magic = 0, .kind = FrameKind::round, .sequence = 3}}) {
     std::string wire;
     append(wire, {.kind = FrameKind::round, .sequence = 2}, "", "");
     append(wire, second, "", "");

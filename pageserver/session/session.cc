@@ -24,8 +24,9 @@ void check_options(const SessionOptions& o, int directory) {
   if (o.max_streams == 0 || o.max_streams > pagewire::max_streams)
     fail(Errc::invalid_argument, "session: {} streams, at most {}", o.max_streams, pagewire::max_streams);
   if (o.spool_limit / o.max_streams < least_quota)
-    fail(Errc::invalid_argument, "session: a spool of {} bytes is too small for {} streams", o.spool_limit, o.max_streams);
-  struct stat status {};
+    fail(Errc::invalid_argument, "session: a spool of {} bytes is too small for {} streams", o.spool_limit,
+         o.max_streams);
+  struct stat status{};
   check(::fstat(directory, &status), "look at the spool directory");
   if (!S_ISDIR(status.st_mode)) fail(Errc::invalid_argument, "session: the spool is no directory");
 }
@@ -33,7 +34,10 @@ void check_options(const SessionOptions& o, int directory) {
 }  // namespace
 
 Session::Session(net::Executor main, Workers& workers, SessionOptions options, UniqueFd directory, SessionEvents events)
-    : main_(std::move(main)), workers_(workers), options_(std::move(options)), directory_(std::move(directory)),
+    : main_(std::move(main)),
+      workers_(workers),
+      options_(std::move(options)),
+      directory_(std::move(directory)),
       events_(std::move(events)) {
   check_options(options_, directory_.get());
 }
@@ -55,15 +59,19 @@ void Session::adopt(std::uint32_t number, net::Connection connection) {
   // Called on the stream's worker; whatever follows happens on the main thread.
   const auto self = shared_from_this();
   Stream::Events events{
-      .stored = [self, number](std::uint64_t upto) {
-        net::asio::post(self->main_, [self, number, upto] { self->events_.stored(number, upto); });
-      },
-      .ended = [self, number](Stream::Totals totals, std::exception_ptr problem) {
-        net::asio::post(self->main_, [self, number, totals, problem] { self->end_stream(number, totals, problem); });
-      }};
+      .stored =
+          [self, number](std::uint64_t upto) {
+            net::asio::post(self->main_, [self, number, upto] { self->events_.stored(number, upto); });
+          },
+      .ended =
+          [self, number](Stream::Totals totals, std::exception_ptr problem) {
+            net::asio::post(self->main_,
+                            [self, number, totals, problem] { self->end_stream(number, totals, problem); });
+          }};
   const net::Executor executor = workers_.next();
   const std::uint64_t quota = options_.spool_limit / announced_;
-  auto stream = std::make_shared<Stream>(number, quota, std::move(connection).move_to(executor), std::move(file), std::move(events));
+  auto stream = std::make_shared<Stream>(number, quota, std::move(connection).move_to(executor), std::move(file),
+                                         std::move(events));
   running_.emplace(number, Running{executor, stream});
   net::asio::post(executor, [stream] { stream->start(); });
 }

@@ -24,8 +24,8 @@ struct SessionOptions {
 
 struct SessionEvents {
   std::function<void(std::uint32_t stream, std::uint64_t upto)> stored;
-  std::function<void(std::exception_ptr)> ended;   // at most once: the client has gone; null: it said goodbye
-  std::function<void(Stream::Totals)> closed;      // after close(), when no stream is left
+  std::function<void(std::exception_ptr)> ended;  // at most once: the client has gone; null: it said goodbye
+  std::function<void(Stream::Totals)> closed;     // after close(), when no stream is left
 };
 
 class Session : public std::enable_shared_from_this<Session> {

@@ -14,15 +14,20 @@ namespace {
 // Decrypted into, written from: small enough to stay in the second-level cache between the two.
 constexpr std::size_t buffer_size = 256 * 1024;
 constexpr std::uint64_t report_step = 1024 * 1024;
-constexpr auto answer_limit = std::chrono::seconds(30);    // for a client that does not read its answers
+constexpr auto answer_limit = std::chrono::seconds(30);  // for a client that does not read its answers
 constexpr auto complaint_limit = std::chrono::seconds(2);
 
 }  // namespace
 
 Stream::Stream(std::uint32_t number, std::uint64_t quota, net::Connection connection, std::unique_ptr<Appender> file,
                Events events)
-    : number_(number), quota_(quota), connection_(std::move(connection)), file_(std::move(file)),
-      events_(std::move(events)), splitter_(number), room_(connection_.executor()) {}
+    : number_(number),
+      quota_(quota),
+      connection_(std::move(connection)),
+      file_(std::move(file)),
+      events_(std::move(events)),
+      splitter_(number),
+      room_(connection_.executor()) {}
 
 void Stream::start() {
   auto work = run();
@@ -102,7 +107,8 @@ awaitable<void> Stream::report() {
 }
 
 awaitable<void> Stream::tell(AnswerKind kind, Reason reason) {
-  const Answer answer{.kind = kind, .reason = reason, .stream = number_, .sequence = splitter_.sequence(), .bytes = file_->stored()};
+  const Answer answer{
+      .kind = kind, .reason = reason, .stream = number_, .sequence = splitter_.sequence(), .bytes = file_->stored()};
   std::vector<net::Bytes> pieces{std::as_bytes(std::span(&answer, 1))};
   awaitable<void> writing = connection_.write(std::move(pieces));
   co_await net::within(answer_limit, "tell the client what is stored", std::move(writing));

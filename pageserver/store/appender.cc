@@ -11,7 +11,7 @@ namespace godwit::pageserver {
 namespace {
 
 bool in_memory(int fd) {
-  struct statfs fs {};
+  struct statfs fs{};
   check(::fstatfs(fd, &fs), "look at the spool's file system");
   return fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC;
 }

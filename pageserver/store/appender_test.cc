@@ -17,7 +17,8 @@ std::string fill(Appender& appender) {
   std::string all;
   for (int i = 1; i <= 300; ++i) {
     std::vector<std::string> texts;
-    for (int k = 0; k < i % 7; ++k) texts.push_back(std::string(static_cast<std::size_t>(i * 53 % 30000), static_cast<char>('a' + k)));
+    for (int k = 0; k < i % 7; ++k)
+      texts.push_back(std::string(static_cast<std::size_t>(i * 53 % 30000), static_cast<char>('a' + k)));
     std::vector<Piece> pieces;
     for (const std::string& t : texts) pieces.push_back(std::as_bytes(std::span(t)));
     appender.append(pieces);
@@ -32,7 +33,9 @@ std::string fill(Appender& appender) {
   return all;
 }
 
-UniqueFd temporary_file(const char* directory) { return UniqueFd(check(::open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600), "make a file in {}", directory)); }
+UniqueFd temporary_file(const char* directory) {
+  return UniqueFd(check(::open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600), "make a file in {}", directory));
+}
 UniqueFd duplicate(const UniqueFd& fd) { return UniqueFd(check(::dup(fd.get()), "dup")); }
 
 bool holds(int fd, const std::string& text) {

@@ -14,8 +14,7 @@ void PwriteAppender::append(std::span<const Piece> pieces) {
   std::size_t skip = 0;  // of the first piece: already written
   while (!pieces.empty()) {
     const std::size_t count = std::min(pieces.size(), vectors.size());
-    for (std::size_t i = 0; i < count; ++i)
-      vectors[i] = {const_cast<std::byte*>(pieces[i].data()), pieces[i].size()};
+    for (std::size_t i = 0; i < count; ++i) vectors[i] = {const_cast<std::byte*>(pieces[i].data()), pieces[i].size()};
     vectors[0].iov_base = static_cast<std::byte*>(vectors[0].iov_base) + skip;
     vectors[0].iov_len -= skip;
     const ssize_t n = ::pwritev(file_.get(), vectors.data(), static_cast<int>(count), static_cast<off_t>(stored_));

@@ -98,8 +98,10 @@ void UringAppender::complete_one() {
     if (written == 0) fail(Errc::no_space, "write to the store: nothing was written");
     b.written += static_cast<std::size_t>(written);
   }
-  if (b.written < b.length) submit(index);
-  else b.length = b.written = 0;
+  if (b.written < b.length)
+    submit(index);
+  else
+    b.length = b.written = 0;
 }
 
 }  // namespace godwit::pageserver

@@ -40,7 +40,8 @@ RingFds duplicate(const RingFds& fds) {
 double cpu_seconds(pid_t pid) {
   const std::string stat = read_file("/proc/" + std::to_string(pid) + "/stat");
   unsigned long user = 0, system = 0;
-  std::sscanf(stat.c_str() + stat.rfind(')') + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system);
+  std::sscanf(stat.c_str() + stat.rfind(')') + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
+              &system);
   return static_cast<double>(user + system) / static_cast<double>(::sysconf(_SC_CLK_TCK));
 }
 
@@ -70,8 +71,8 @@ class Bench {
     net::run_to_end(io_, stored(), std::chrono::seconds(300));
     const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
     producer.join();
-    return {streams_, seconds, static_cast<double>(frames_ * max_payload) / seconds / 1e9, cpu_seconds(::getpid()) - sender,
-            cpu_seconds(server_.pid()) - server};
+    return {streams_, seconds, static_cast<double>(frames_ * max_payload) / seconds / 1e9,
+            cpu_seconds(::getpid()) - sender, cpu_seconds(server_.pid()) - server};
   }
 
  private:
@@ -107,7 +108,9 @@ class Bench {
       UniqueFd& file = files[stream];
       if (!file) file = open_at(spool_.get(), "stream-" + std::to_string(stream), O_RDWR);
       const std::uint64_t from = punched[stream], to = page_down(m->stored().upto());
-      if (to > from) ::fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(from), static_cast<off_t>(to - from));
+      if (to > from)
+        ::fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(from),
+                    static_cast<off_t>(to - from));
       punched[stream] = to;
       pageserver::ToServer r;
       r.mutable_released()->set_migration("bench");

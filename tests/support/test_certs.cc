@@ -38,7 +38,8 @@ Certificate make(EVP_PKEY* key, const std::string& name, long serial, X509* issu
   X509_gmtime_adj(X509_getm_notAfter(c.get()), 24 * 3600);
   X509_set_pubkey(c.get(), key);
   X509_NAME* subject = X509_get_subject_name(c.get());
-  X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>(name.c_str()), -1, -1, 0);
+  X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>(name.c_str()), -1, -1,
+                             0);
   if (!issuer) issuer = c.get();
   X509_set_issuer_name(c.get(), X509_get_subject_name(issuer));
   if (uri.empty()) {
@@ -87,9 +88,8 @@ std::string TestCerts::node(const std::string& uri) {
       make(key.get(), "test node", 1 + count_, authority_->certificate.get(), authority_->key.get(), uri);
   save(directory + "/ca.crt", [&](BIO* out) { PEM_write_bio_X509(out, authority_->certificate.get()); });
   save(directory + "/node.crt", [&](BIO* out) { PEM_write_bio_X509(out, certificate.get()); });
-  save(directory + "/node.key", [&](BIO* out) {
-    PEM_write_bio_PrivateKey(out, key.get(), nullptr, nullptr, 0, nullptr, nullptr);
-  });
+  save(directory + "/node.key",
+       [&](BIO* out) { PEM_write_bio_PrivateKey(out, key.get(), nullptr, nullptr, 0, nullptr, nullptr); });
   return directory;
 }
 
