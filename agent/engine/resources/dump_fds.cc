@@ -27,10 +27,10 @@ std::vector<std::string> dump_fds(const StoppedTask& task, FileIds& ids, image::
   // Nothing below refuses: what follows describes.
   DumpContext context{
       .options = options, .ids = ids, .out = out, .table = walk.views, .notices = std::move(survey.notices)};
-  for (const FdView& view : walk.views) {
+  for (std::size_t i = 0; i < walk.views.size(); ++i) {
+    const FdView& view = walk.views[i];
+    const FdKind* kind = walk.kinds[i];
     const Doing now("fd {}", view.number);
-    const FdKind* kind = kind_of(view);
-    if (kind == nullptr) fail(Errc::internal, "{} lost its kind", view.describe());
     const FileIds::Slot slot = ids.for_descriptor(task.pid, view.number, view.link);
     if (slot.fresh) {
       image::FileEntry entry;

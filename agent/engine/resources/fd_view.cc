@@ -2,6 +2,8 @@
 
 #include "agent/engine/resources/pidfd.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 namespace godwit::engine::resources {
@@ -17,6 +19,12 @@ std::optional<SocketType> socket_type(const FdView& view) {
   read(SO_DOMAIN, type.domain);
   read(SO_TYPE, type.type);
   read(SO_PROTOCOL, type.protocol);
+  if (type.protocol == IPPROTO_TCP && type.type == SOCK_STREAM) {
+    std::uint8_t state = 0;  // the first member of tcp_info
+    socklen_t size = sizeof state;
+    check(::getsockopt(view.fd, IPPROTO_TCP, TCP_INFO, &state, &size), "read the state of {}", view.describe());
+    type.tcp_state = state;
+  }
   return type;
 }
 

@@ -15,6 +15,7 @@ struct SocketType {
   int domain = 0;
   int type = 0;
   int protocol = 0;
+  int tcp_state = 0;  // TCP_ESTABLISHED and so on; 0: not TCP
 };
 
 struct FdView {

@@ -61,6 +61,7 @@ FdWalk walk_fds(const proc::Reader& proc, pid_t pid, int pidfd) {
     if (!owned) continue;
     walk.views.push_back(std::move(owned->view));
     walk.copies.push_back(std::move(owned->copy));
+    walk.kinds.push_back(kind_of(walk.views.back()));
   }
   return walk;
 }
@@ -88,9 +89,10 @@ std::map<std::string, pid_t> held_outside(const std::map<std::string, unsigned>&
 
 std::vector<Refusal> refusals_of(const FdWalk& walk, SurveyContext& context) {
   std::vector<Refusal> refusals;
-  for (const FdView& view : walk.views) {
+  for (std::size_t i = 0; i < walk.views.size(); ++i) {
+    const FdView& view = walk.views[i];
     const Doing doing("fd {}", view.number);
-    const FdKind* kind = kind_of(view);
+    const FdKind* kind = walk.kinds[i];
     if (kind == nullptr) {
       refusals.push_back(refuse_unknown(view));
       continue;

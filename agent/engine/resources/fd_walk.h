@@ -8,8 +8,9 @@
 namespace godwit::engine::resources {
 
 struct FdWalk {
-  std::vector<FdView> views;     // ascending by number
-  std::vector<UniqueFd> copies;  // behind the views' `fd`
+  std::vector<FdView> views;         // ascending by number
+  std::vector<UniqueFd> copies;      // behind the views' `fd`
+  std::vector<const FdKind*> kinds;  // of the views; null: none matches
 };
 
 // Raises this process's own limit of descriptors to its ceiling: as many are copied as the task has.

@@ -101,13 +101,6 @@ bool is_udp(const FdView& view) {
   return view.socket->type == SOCK_DGRAM && view.socket->protocol == IPPROTO_UDP;
 }
 
-int tcp_state(int fd) {
-  tcp_info info{};
-  socklen_t size = sizeof info;
-  check(::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size), "read the state of a TCP socket");
-  return info.tcpi_state;
-}
-
 std::string_view tcp_state_name(int state) {
   switch (state) {
     case TCP_ESTABLISHED: return "established";

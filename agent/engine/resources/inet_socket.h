@@ -26,7 +26,6 @@ Address peer_address(int fd);  // empty when there is none
 
 bool is_tcp(const FdView& view);
 bool is_udp(const FdView& view);
-int tcp_state(int fd);  // TCP_ESTABLISHED and so on
 std::string_view tcp_state_name(int state);
 // The connection of a TCP_CLOSE socket is over, as opposed to a socket that was never connected.
 bool has_ended(int fd);

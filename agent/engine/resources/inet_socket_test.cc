@@ -180,6 +180,20 @@ TEST(Udp, keeps_address_peer_and_options) {
                     }));
 }
 
+TEST(Udp, in_a_multicast_group_is_refused) {
+  const StoppedChild child([] {
+    place(::socket(AF_INET, SOCK_DGRAM, 0), 4);
+    ip_mreqn join{};
+    join.imr_multiaddr.s_addr = htonl(0xe00000fb);
+    join.imr_ifindex = 1;
+    check(::setsockopt(4, IPPROTO_IP, IP_ADD_MEMBERSHIP, &join, sizeof join), "join");
+    place(::socket(AF_INET, SOCK_DGRAM, 0), 5);
+  });
+  const std::vector<Refusal> refusals = survey_fds(child.pid(), {}).refusals;
+  ASSERT_EQ(1u, refusals.size());
+  EXPECT_THAT(refusals[0].reason, ::testing::HasSubstr("224.0.0.251"));
+}
+
 TEST(Sockets, of_unknown_families_are_refused_by_name) {
   const StoppedChild child([] {
     place(::socket(AF_NETLINK, SOCK_RAW, 0), 4);

@@ -253,15 +253,18 @@ void restore_socket_options(int fd, const image::SkOptsEntry& options) {
   if (options.has_so_buf_lock()) set(so_buf_lock, options.so_buf_lock());
 }
 
-std::optional<Refusal> refuse_socket(const FdView& view) {
+std::optional<Refusal> refuse_socket(const FdView& view, SurveyContext& context) {
+  if (context.network == 0) {
+    struct stat task_ns{};
+    check(::stat(fmt::format("/proc/{}/ns/net", view.pid).c_str(), &task_ns), "stat the network namespace of task {}",
+          view.pid);
+    context.network = task_ns.st_ino;
+  }
   const UniqueFd of_socket(::ioctl(view.fd, SIOCGSKNS));
   struct stat socket_ns{};
-  struct stat task_ns{};
   check(of_socket.get(), "find the network namespace of {}", view.describe());
   check(::fstat(of_socket.get(), &socket_ns), "stat a network namespace");
-  check(::stat(fmt::format("/proc/{}/ns/net", view.pid).c_str(), &task_ns), "stat the network namespace of task {}",
-        view.pid);
-  if (socket_ns.st_ino != task_ns.st_ino || socket_ns.st_dev != task_ns.st_dev) {
+  if (socket_ns.st_ino != context.network) {
     return Refusal{view.describe(), "the socket belongs to another network namespace than its task",
                    "close the socket, or run the task inside that namespace"};
   }

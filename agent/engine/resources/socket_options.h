@@ -2,8 +2,7 @@
 // What a fresh socket has already is left alone on restore.
 #pragma once
 
-#include "agent/engine/resources/fd_view.h"
-#include "agent/engine/resources/refusal.h"
+#include "agent/engine/resources/fd_kind.h"
 #include "common/image/socket.pb.h"
 
 #include <optional>
@@ -23,7 +22,7 @@ void restore_options_before_bind(int fd, const image::SkOptsEntry& options);
 void restore_socket_options(int fd, const image::SkOptsEntry& options);
 
 // The socket belongs to another network namespace than its task, or has a filter that cannot be read.
-std::optional<Refusal> refuse_socket(const FdView& view);
+std::optional<Refusal> refuse_socket(const FdView& view, SurveyContext& context);
 
 // getsockopt and setsockopt of an int, checked.
 int get_option(int fd, int level, int name);

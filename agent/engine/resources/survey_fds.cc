@@ -47,8 +47,8 @@ FdSurvey survey_fds(pid_t pid, const Options& options) {
   survey.refusals = refusals_of(walk, context);
   survey.notices = std::move(context.notices);
   survey.listening = std::move(context.listening);
-  for (const FdView& view : walk.views) {
-    if (is_needed(view) && kind_of(view) != nullptr) survey.files.push_back(needed(view));
+  for (std::size_t i = 0; i < walk.views.size(); ++i) {
+    if (walk.kinds[i] != nullptr && is_needed(walk.views[i])) survey.files.push_back(needed(walk.views[i]));
   }
   survey_place(proc, "cwd", survey);
   survey_place(proc, "root", survey);

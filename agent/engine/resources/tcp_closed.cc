@@ -48,12 +48,12 @@ void pretend_reset(int fd, std::uint32_t family) {
 
 bool matches(const FdView& view) {
   if (!inet_socket::is_tcp(view)) return false;
-  const int state = inet_socket::tcp_state(view.fd);
+  const int state = view.socket->tcp_state;
   return state != TCP_LISTEN && (state != TCP_CLOSE || inet_socket::has_ended(view.fd));
 }
 
 std::optional<Refusal> refusal(const FdView& view, SurveyContext& context) {
-  const int state = inet_socket::tcp_state(view.fd);
+  const int state = view.socket->tcp_state;
   if (state == TCP_CLOSE) {
     int unread = 0;
     check(::ioctl(view.fd, FIONREAD, &unread), "read the fill of {}", view.describe());
@@ -63,7 +63,7 @@ std::optional<Refusal> refusal(const FdView& view, SurveyContext& context) {
     }
     return std::nullopt;
   }
-  if (context.options.tcp_close) return refuse_socket(view);
+  if (context.options.tcp_close) return std::nullopt;
   return Refusal{fmt::format("{} (tcp, {} <-> {}, {})", view.describe(), inet_socket::local_address(view.fd).text(),
                              inet_socket::peer_address(view.fd).text(), inet_socket::tcp_state_name(state)),
                  "an established TCP connection cannot follow to another address",
@@ -71,7 +71,7 @@ std::optional<Refusal> refusal(const FdView& view, SurveyContext& context) {
 }
 
 void dump(const FdView& view, image::FileEntry& entry, DumpContext&) {
-  const bool was_connected = inet_socket::tcp_state(view.fd) != TCP_CLOSE;
+  const bool was_connected = view.socket->tcp_state != TCP_CLOSE;
   inet_socket::describe(view, entry, TCP_CLOSE, OptionSet::required);
   image::InetSkEntry& socket = *entry.mutable_isk();
   // Bound nowhere, as CRIU has it after --tcp-close: the address may not exist at the destination.

@@ -18,17 +18,17 @@ tcp_info info_of(int fd) {
 
 bool matches(const FdView& view) {
   if (!inet_socket::is_tcp(view)) return false;
-  const int state = inet_socket::tcp_state(view.fd);
+  const int state = view.socket->tcp_state;
   return state == TCP_LISTEN || (state == TCP_CLOSE && !inet_socket::has_ended(view.fd));
 }
 
 std::optional<Refusal> refusal(const FdView& view, SurveyContext& context) {
-  if (std::optional<Refusal> refused = refuse_socket(view)) return refused;
+  if (std::optional<Refusal> refused = refuse_socket(view, context)) return refused;
   if (const auto holder = context.outside.find(view.link); holder != context.outside.end()) {
     return Refusal{view.describe(), fmt::format("the socket is also held by process {}", holder->second),
                    "end that process before the move"};
   }
-  if (inet_socket::tcp_state(view.fd) == TCP_LISTEN) {
+  if (view.socket->tcp_state == TCP_LISTEN) {
     context.listening.push_back(fmt::format("tcp {}", inet_socket::local_address(view.fd).text()));
   }
   return std::nullopt;

@@ -1,6 +1,7 @@
 #include "agent/engine/resources/udp.h"
 
 #include "agent/engine/resources/inet_socket.h"
+#include "agent/engine/resources/multicast.h"
 
 #include <netinet/tcp.h>
 #include <netinet/udp.h>
@@ -11,13 +12,17 @@ namespace godwit::engine::resources::udp {
 bool matches(const FdView& view) { return inet_socket::is_udp(view); }
 
 std::optional<Refusal> refusal(const FdView& view, SurveyContext& context) {
-  if (std::optional<Refusal> refused = refuse_socket(view)) return refused;
+  if (std::optional<Refusal> refused = refuse_socket(view, context)) return refused;
   if (const auto holder = context.outside.find(view.link); holder != context.outside.end()) {
     return Refusal{view.describe(), fmt::format("the socket is also held by process {}", holder->second),
                    "end that process before the move"};
   }
   if (get_option(view.fd, IPPROTO_UDP, UDP_CORK) != 0) {
     return Refusal{view.describe(), "a datagram is being put together (UDP_CORK)", "let the task send it"};
+  }
+  if (const std::optional<std::string> group = joined_group(view)) {
+    return Refusal{view.describe(), fmt::format("the socket has joined multicast group {}", *group),
+                   "let the task leave the group before the move"};
   }
   const inet_socket::Address local = inet_socket::local_address(view.fd);
   if (local.port() != 0 && inet_socket::peer_address(view.fd).size == 0) {

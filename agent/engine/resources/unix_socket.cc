@@ -60,7 +60,7 @@ bool matches(const FdView& view) {
 }
 
 std::optional<Refusal> refusal(const FdView& view, SurveyContext& context) {
-  if (std::optional<Refusal> refused = refuse_socket(view)) return refused;
+  if (std::optional<Refusal> refused = refuse_socket(view, context)) return refused;
   if (const auto holder = context.outside.find(view.link); holder != context.outside.end()) {
     return Refusal{view.describe(), fmt::format("the socket is also held by process {}", holder->second),
                    "end that process before the move"};
