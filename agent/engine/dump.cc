@@ -70,8 +70,6 @@ RoundDone Dump::round(std::uint32_t number, PageSink& sink) {
   const bool first = !memory_;
   if (first || !same_program()) {
     if (!first) sink.file(fmt::format("{}reset", layout_prefix), "");  // an exec: nothing of what was sent is left
-    const image::ImageSet tree = describe_tree(pid_);
-    for (const auto& [name, bytes] : tree.files()) sink.file(fmt::format("{}{}", layout_prefix, name), bytes);
     track();
   }
   RoundDone done = emit_round(number, sink, false);
@@ -103,8 +101,6 @@ Dump::Frozen Dump::freeze(std::uint32_t number, PageSink& sink, std::chrono::mil
   const bool track_now = !memory_ || !same_program();
   if (track_now) {
     if (memory_) sink.file(fmt::format("{}reset", layout_prefix), "");
-    const image::ImageSet tree = describe_tree(pid_);
-    for (const auto& [name, bytes] : tree.files()) sink.file(fmt::format("{}{}", layout_prefix, name), bytes);
     const proc::Status status = proc::Reader(pid_).status();
     memory_ = std::make_unique<TaskMemory>(pid_, status.ns_pid.empty() ? pid_ : status.ns_pid.back(), UniqueFd(), ids_);
     program_ = program_of(pid_);

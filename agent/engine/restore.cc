@@ -81,7 +81,8 @@ void Restore::file(std::string_view name, std::uint64_t offset, std::span<const 
 }
 
 void Restore::layout_file(const std::string& name, std::string content) {
-  if (name == "mm") {
+  if (name.starts_with("mm-")) {
+    guest_pid_ = static_cast<pid_t>(std::strtol(name.c_str() + 3, nullptr, 10));
     image::MmEntry mm;
     if (!mm.ParseFromString(content)) fail(Errc::image_corrupt, "a layout that is no layout");
     apply_layout(Vmas(mm.vmas().begin(), mm.vmas().end()), layout_files_);
@@ -90,13 +91,12 @@ void Restore::layout_file(const std::string& name, std::string content) {
     if (skeleton_) skeleton_->memory().apply({}, [](std::uint64_t) { return MappedFile{}; });
   } else {
     layout_files_.put_file(name, std::move(content));
-    if (name == image::file_name(image::Kind::pstree)) guest_pid_ = root_of(layout_files_);
   }
 }
 
 void Restore::apply_layout(const Vmas& vmas, const image::ImageSet& files) {
   Doing doing("applying a layout of {} mappings", vmas.size());
-  if (!guest_pid_) fail(Errc::protocol, "a layout came before the tree that it belongs to");
+  if (guest_pid_ <= 0) fail(Errc::protocol, "a layout of PID {}", guest_pid_);
   std::map<std::uint64_t, MappedFile> mapped;
   std::map<std::uint64_t, image::MemfdInodeEntry> memfds;
   for (const auto& m : files.records<image::MemfdInodeEntry>(image::Kind::memfd)) memfds[m.inode_id()] = m;

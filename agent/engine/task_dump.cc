@@ -150,12 +150,4 @@ void write_task(const TaskState& state, image::ImageSet& out) {
   out.put(image::Kind::inventory, 0, inventory);
 }
 
-image::ImageSet describe_tree(pid_t pid) {
-  const proc::Status status = proc::Reader(pid).status();
-  image::ImageSet out;
-  const pid_t guest = innermost(status.ns_pid, pid);
-  append_pstree(out, guest, innermost(status.ns_pgid, 0), innermost(status.ns_sid, 0), {guest});
-  return out;
-}
-
 }  // namespace godwit::engine

@@ -30,7 +30,4 @@ TaskState dump_task(Hold& hold, resources::FileIds& ids);
 // core-*, mm-*, ids-*, pstree, inventory. `state.mm` has its mappings by now.
 void write_task(const TaskState& state, image::ImageSet& out);
 
-// pstree.img, which the destination needs before everything else.
-image::ImageSet describe_tree(pid_t pid);
-
 }  // namespace godwit::engine

@@ -128,7 +128,7 @@ void Hold::borrow() {
     t.regs = get_regs(t.tid);
     leave_rseq_section(pid_, t.tid, t.regs);
     t.sigmask = get_sigmask(t.tid);
-    t.interrupted = calls_.settle(pid_, t.tid, stopped_at_, t.sigmask, t.regs);
+    t.interrupted = calls_.settle(pid_, t.tid, stopped_at_, t.sigmask, maps_, t.regs);
     ::syscall(SYS_sched_getaffinity, t.tid, t.affinity.size(), t.affinity.data());
     journal_.add({.tid = t.tid, .pinned = pinned_, .regs = t.regs, .sigmask = t.sigmask, .affinity = t.affinity});
   }

@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 
 namespace godwit::engine {
 namespace {
@@ -47,6 +48,37 @@ bool interrupted_by_any_stop(long number) {
     case SYS_msgsnd:
     case SYS_io_getevents: return true;
     default: return false;
+  }
+}
+
+// The argument that points to a relative timeout, which the kernel does not write back.
+unsigned long long* timeout_in_memory(long number, Regs& regs) {
+  switch (number) {
+    case SYS_epoll_pwait2:
+    case SYS_semtimedop: return &regs.r10;
+    case SYS_rt_sigtimedwait: return &regs.rdx;
+    default: return nullptr;
+  }
+}
+
+// The caller's timeout may be in read-only memory or in use by others, so what is left of it goes far below the stack
+// pointer, where nothing is kept, and past what a signal handler may use before the call is begun again.
+void shorten(pid_t pid, const std::vector<proc::Vma>& maps, std::uint64_t rsp, std::uint64_t slept_ns, unsigned long long& pointer) {
+  constexpr std::uint64_t distance = 128 * 1024;
+  timespec t{};
+  const iovec local{&t, sizeof t};
+  iovec remote{reinterpret_cast<void*>(pointer), sizeof t};
+  if (::process_vm_readv(pid, &local, 1, &remote, 1, 0) != static_cast<ssize_t>(sizeof t)) return;
+  const std::uint64_t total = static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(t.tv_nsec);
+  const std::uint64_t left = total > slept_ns ? total - slept_ns : 0;
+  t = {static_cast<time_t>(left / 1'000'000'000u), static_cast<long>(left % 1'000'000'000u)};
+  for (const proc::Vma& vma : maps) {
+    if (rsp < vma.start || rsp >= vma.end) continue;
+    const std::uint64_t at = std::max(vma.start, rsp > distance ? rsp - distance : 0) & ~std::uint64_t{63};
+    if (at < vma.start || at + sizeof t > rsp - 1024) return;
+    remote.iov_base = reinterpret_cast<void*>(at);
+    if (::process_vm_writev(pid, &local, 1, &remote, 1, 0) == static_cast<ssize_t>(sizeof t)) pointer = at;
+    return;
   }
 }
 
@@ -116,7 +148,8 @@ void InterruptedCalls::look(pid_t pid) {
   }
 }
 
-InterruptedCall InterruptedCalls::settle(pid_t pid, pid_t tid, std::uint64_t stopped_at_ns, std::uint64_t sigmask, Regs& regs) {
+InterruptedCall InterruptedCalls::settle(pid_t pid, pid_t tid, std::uint64_t stopped_at_ns, std::uint64_t sigmask,
+                                         const std::vector<proc::Vma>& maps, Regs& regs) {
   const long result = static_cast<long>(regs.rax);
   long number = static_cast<long>(regs.orig_rax);
   const bool block = result == restart_block && number >= 0;
@@ -134,7 +167,8 @@ InterruptedCall InterruptedCalls::settle(pid_t pid, pid_t tid, std::uint64_t sto
   }
   if (again) {
     if (signal_waits(pid, tid, sigmask)) return {};
-    // Timeouts in memory are left alone; epoll's is in a register.
+    if (unsigned long long* timeout = timeout_in_memory(number, regs); timeout && *timeout)
+      shorten(pid, maps, regs.rsp, stopped_at_ns - begun, *timeout);
     if ((number == SYS_epoll_wait || number == SYS_epoll_pwait) && static_cast<int>(regs.r10) > 0) {
       const std::uint64_t slept_ms = (stopped_at_ns - begun) / 1'000'000;
       const std::uint64_t timeout = regs.r10 & 0x7fffffff;

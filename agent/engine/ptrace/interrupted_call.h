@@ -9,10 +9,12 @@
 #pragma once
 
 #include "agent/engine/ptrace/stop.h"
+#include "common/proc/maps.h"
 
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <vector>
 
 namespace godwit::engine {
 
@@ -26,7 +28,8 @@ class InterruptedCalls {
   // Before the stop: how long every thread has been asleep.
   void look(pid_t pid);
   // After it: corrects `regs` where the thread is to begin its call again, and says what a restore must know.
-  InterruptedCall settle(pid_t pid, pid_t tid, std::uint64_t stopped_at_ns, std::uint64_t sigmask, Regs& regs);
+  InterruptedCall settle(pid_t pid, pid_t tid, std::uint64_t stopped_at_ns, std::uint64_t sigmask,
+                         const std::vector<proc::Vma>& maps, Regs& regs);
 
  private:
   struct Asleep {

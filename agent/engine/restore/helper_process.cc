@@ -13,6 +13,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/rseq.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -79,8 +80,17 @@ void unregister_rseq() {
   if (__rseq_size) check(-1, "unregister the rseq area");
 }
 
+// The task may have descriptors above our own limit; its own limits come later.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  check(::getrlimit(RLIMIT_NOFILE, &limit), "read the limit of descriptors");
+  limit.rlim_cur = limit.rlim_max;
+  check(::setrlimit(RLIMIT_NOFILE, &limit), "raise the limit of descriptors");
+}
+
 void spawn(int socket, const SpawnRequest& request) {
   unregister_rseq();
+  raise_descriptor_limit();
   const std::uint64_t tid = static_cast<std::uint64_t>(request.pid);
   pid_t wanted = static_cast<pid_t>(tid);
   int pidfd = -1;
