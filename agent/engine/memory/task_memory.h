@@ -1,6 +1,6 @@
 // The memory of one task at the source, over all rounds of a migration: layout, private pages, shared segments.
 //
-// A round emits the layout first (files below "layout/", the mm image last), then what was written since the round before.
+// A round emits the layout first (files named "layout-...", the mm image last), then what was written since the round before.
 // Rounds may run while the task runs; the last one must find it stopped. Nothing here changes the task: the userfaultfd
 // is made by inject_userfaultfd (tracker.h).
 #pragma once
@@ -19,7 +19,7 @@
 
 namespace godwit::engine {
 
-inline constexpr std::string_view layout_prefix = "layout/";
+inline constexpr std::string_view layout_prefix = "layout-";
 
 struct RoundCount {
   EmitCount emitted;
