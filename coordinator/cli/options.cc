@@ -88,7 +88,7 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) 
   Texts texts;
 
   CLI::App app("Moves running Linux processes between hosts, live.", "godwit");
-  app.set_version_flag("--version", "godwit 0.1.0");
+  app.set_version_flag("--version", "godwit " GODWIT_VERSION);
   app.require_subcommand(1);
   app.fallthrough();  // --json and --coordinator may also stand behind the command
   app.add_option("--coordinator", options.coordinator, "HOST:PORT of its API")->envname("GODWIT_COORDINATOR")->capture_default_str();

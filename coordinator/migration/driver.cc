@@ -52,6 +52,10 @@ std::string Driver::active_for(const std::string& workload) const {
 
 void Driver::check_admission(MigrationSpec& spec) const {
   if (stopping_) fail(Errc::cancelled, "the coordinator is shutting down");
+  // A workload of ours is one by whatever name: its epochs count under its own.
+  if (spec.pid)
+    for (const auto& [workload, info] : registry_.node(spec.source).workloads)
+      if (info.pid() == spec.pid && info.state() == "running") spec.workload = workload, spec.pid = 0;
   if (!spec.workload.empty()) {
     registry_.node(spec.destination);
     if (const std::string id = active_for(spec.workload); !id.empty())

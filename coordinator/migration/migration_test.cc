@@ -21,6 +21,8 @@ std::vector<Body> without_lists(const std::vector<Body>& asked) {
   return rest;
 }
 
+net::awaitable<void> look_at(AgentService& agents, std::string node) { co_await agents.refresh(node); }
+
 bool alive_at_source(const Cluster& c) { return c.a.source == api::SOURCE_NONE || c.a.source == api::SOURCE_THAWED; }
 bool alive_at_destination(const Cluster& c) { return c.b.destination == api::DESTINATION_RESUMED; }
 
@@ -63,6 +65,32 @@ TEST(Migration, learns_the_overhead_of_a_pause_from_the_last_one) {
   EXPECT_EQ(m.spec.source, "b");
   // 40 ms were measured; the first prediction was made without knowing that.
   EXPECT_NEAR(static_cast<double>(m.predicted_downtime_ns), 40e6, 1e6);
+}
+
+TEST(Migration, takes_the_pid_of_a_known_workload_for_its_name) {
+  Cluster c;
+  c.a.workloads[0].set_pid(4711);
+  net::run_to_end(c.io, look_at(c.daemon.agents, "a"));
+  MigrationSpec spec;
+  spec.pid = 4711;
+  spec.source = "a";
+  spec.destination = "b";
+  const Migration m = c.finish(c.daemon.driver.start(spec));
+  EXPECT_EQ(m.outcome, Outcome::done) << (m.reason ? m.reason->message : "");
+  EXPECT_EQ(m.spec.workload, "redis");
+  EXPECT_EQ(m.epoch, 4u);
+}
+
+TEST(Migration, names_a_foreign_process_as_the_survey_does) {
+  Cluster c;
+  MigrationSpec spec;
+  spec.pid = 4711;
+  spec.source = "a";
+  spec.destination = "b";
+  const Migration m = c.finish(c.daemon.driver.start(spec));
+  EXPECT_EQ(m.outcome, Outcome::done) << (m.reason ? m.reason->message : "");
+  EXPECT_EQ(m.spec.workload, "by-pid");
+  EXPECT_EQ(c.daemon.registry.find("by-pid").node, "b");
 }
 
 TEST(Migration, is_refused_by_a_survey_that_names_what_cannot_be_carried) {

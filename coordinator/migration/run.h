@@ -11,6 +11,7 @@
 #include "coordinator/registry/registry.h"
 #include "coordinator/store/store.h"
 
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -56,7 +57,7 @@ class Run {
   using DestinationAnswer = std::optional<api::DestinationState>;
 
   net::awaitable<Event> step();
-  net::awaitable<Event> survey();
+  net::awaitable<Event> survey();    // steps.cc
   net::awaitable<Event> prepare();
   net::awaitable<Event> connect();
   net::awaitable<Event> round();
@@ -69,7 +70,7 @@ class Run {
   net::awaitable<Event> read_records();
   net::awaitable<void> discard();
 
-  // `reply` is what must come back. ask_while() also ends when the agent shows no progress or the coordinator stops.
+  // ask.cc. `reply` is what must come back. ask_while() also ends when the agent shows no progress or the coordinator stops.
   net::awaitable<api::Envelope> ask(std::string node, api::Envelope request, Reply reply, Clock::duration limit);
   net::awaitable<api::Envelope> ask_while(std::string node, api::Envelope request, Reply reply, Clock::duration stall);
   net::awaitable<std::exception_ptr> stalled_or_stopped(Clock::duration stall);
@@ -85,8 +86,7 @@ class Run {
   void tell_registry();
   Outcome outcome() const;
   Clock::duration pause_limit() const;
-  template <class F>
-  void journal(F&& write);
+  void journal(const std::function<void()>& write);
   void fill(api::MigrationId* id) const;
   void fill(api::Options* options) const;
 

@@ -1,0 +1,194 @@
+// The steps of a migration that goes well, in their order. outcome.cc has those of one that does not.
+#include "common/base/units.h"
+#include "coordinator/migration/json.h"
+#include "coordinator/migration/run.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+namespace godwit::coordinator {
+namespace {
+
+using net::awaitable;
+
+// The seed of the checksums, which the page server never sees: from the kernel, not from a generator.
+std::uint64_t random_u64() {
+  std::random_device device;
+  return (std::uint64_t{device()} << 32) | device();
+}
+
+RoundRecord to_record(const api::RoundDone& r, bool final) {
+  return {.number = r.number(), .pages = r.pages(), .zero_pages = r.zero_pages(), .bytes = r.bytes(),
+          // Numbers from a peer are divided by and stored: they must be numbers.
+          .seconds = std::isfinite(r.seconds()) && r.seconds() > 0 ? r.seconds() : 0,
+          .dirty_bytes_after = r.dirty_bytes_after(), .final = final};
+}
+
+template <class Steps>
+std::vector<StepRecord> to_records(const Steps& steps) {
+  constexpr int most = 64;
+  std::vector<StepRecord> records;
+  for (const api::Step& s : steps)
+    if (records.size() < most) records.push_back({s.name().substr(0, 64), static_cast<std::int64_t>(s.nanoseconds())});
+  return records;
+}
+
+}  // namespace
+
+awaitable<Event> Run::survey() {
+  source_store_ = registry_.node(m_.spec.source).info.store_uuid();
+  destination_store_ = registry_.node(m_.spec.destination).info.store_uuid();
+  api::Envelope request;
+  api::Survey& survey = *request.mutable_survey();
+  fill(survey.mutable_id());
+  if (m_.spec.pid) survey.set_pid(m_.spec.pid);
+  else survey.set_workload(m_.spec.workload);
+  fill(survey.mutable_options());
+  api::Envelope reply = co_await ask_while(m_.spec.source, std::move(request), api::Envelope::kSurveyed, limits_.survey);
+  surveyed_ = std::move(*reply.mutable_surveyed());
+
+  if (m_.spec.pid && !surveyed_.workload().empty()) {
+    check_name("workload", surveyed_.workload());
+    m_.spec.workload = surveyed_.workload();
+    journal([&] { store_.name_workload(m_.id, m_.spec.workload); });
+  }
+  for (const std::string& notice : surveyed_.notices()) record("notice", {{"text", notice}});
+  if (surveyed_.refusals_size() > 0) {
+    record("refusals", {{"refusals", std::vector<std::string>(surveyed_.refusals().begin(), surveyed_.refusals().end())}});
+    throw Error(Errc::refused, fmt::format("cannot be moved: {}", fmt::join(surveyed_.refusals(), "; ")));
+  }
+  co_return Event::ok;
+}
+
+awaitable<Event> Run::prepare() {
+  seed_ = random_u64();
+  asked_destination_ = true;
+  api::Envelope request;
+  api::Prepare& prepare = *request.mutable_prepare();
+  fill(prepare.mutable_id());
+  prepare.set_source_node(m_.spec.source);
+  prepare.set_survey(surveyed_.engine());
+  *prepare.mutable_workload() = surveyed_.info();
+  fill(prepare.mutable_options());
+  prepare.set_seed(seed_);
+  api::Envelope reply = co_await ask_while(m_.spec.destination, std::move(request), api::Envelope::kPrepared, limits_.prepare);
+  prepared_ = std::move(*reply.mutable_prepared());
+  if (prepared_.token().empty() || prepared_.peer_address().empty() || prepared_.pages_address().empty())
+    fail(Errc::protocol, "node '{}' opened a session without saying where or for whom", m_.spec.destination);
+  co_return Event::ok;
+}
+
+awaitable<Event> Run::connect() {
+  api::Envelope request;
+  api::Connect& connect = *request.mutable_connect();
+  fill(connect.mutable_id());
+  connect.set_destination_node(m_.spec.destination);
+  connect.set_peer_address(prepared_.peer_address());
+  connect.set_pages_address(prepared_.pages_address());
+  connect.set_token(prepared_.token());
+  connect.set_seed(seed_);
+  co_await ask_while(m_.spec.source, std::move(request), api::Envelope::kOk, limits_.connect);
+  co_return Event::ok;
+}
+
+awaitable<Event> Run::round() {
+  const Measurements measured{.rounds = m_.rounds, .elapsed = Clock::now() - began_, .overhead = overhead_};
+  const Decision decision = decide(measured, m_.spec.policy);
+  const double predicted_ms = static_cast<double>(decision.predicted_downtime.count()) / 1e6;
+  if (!m_.rounds.empty())
+    record("decision", {{"action", decision.action == Action::another_round ? "another_round"
+                                   : decision.action == Action::freeze      ? "freeze"
+                                                                            : "give_up"},
+                        {"predicted_downtime_ms", predicted_ms}, {"reason", decision.reason}});
+  switch (decision.action) {
+    case Action::give_up:
+      throw Error(Errc::refused, decision.reason,
+                  "raise --downtime, lower the load, or take the longer pause with --on-no-progress force");
+    case Action::freeze:
+      m_.predicted_downtime_ns = decision.predicted_downtime.count();
+      journal([&] { store_.set_prediction(m_.id, m_.predicted_downtime_ns); });
+      co_return Event::ok;
+    case Action::another_round: break;
+  }
+  api::Envelope request;
+  fill(request.mutable_round()->mutable_id());
+  request.mutable_round()->set_number(static_cast<std::uint32_t>(m_.rounds.size()));
+  const api::Envelope reply = co_await ask_while(m_.spec.source, std::move(request), api::Envelope::kRoundDone, limits_.stall);
+  m_.rounds.push_back(to_record(reply.round_done(), false));
+  m_.rounds.back().number = static_cast<std::uint32_t>(m_.rounds.size() - 1);
+  journal([&] { store_.add_round(m_.id, m_.rounds.back()); });
+  record("round", to_json(m_.rounds.back()));
+  co_return Event::another_round;
+}
+
+// From here until the destination has resumed the workload stands still: no fsync, no news to watchers, five messages.
+awaitable<Event> Run::freeze() {
+  froze_ = true;
+  pause_.emplace(store_);
+  api::Envelope request;
+  fill(request.mutable_freeze()->mutable_id());
+  request.mutable_freeze()->set_number(static_cast<std::uint32_t>(m_.rounds.size()));
+  request.mutable_freeze()->set_child_patience_ms(limits_.child_patience_ms);
+  const Clock::duration limit = pause_limit() + std::chrono::milliseconds(limits_.child_patience_ms);
+  const api::Envelope reply = co_await ask(m_.spec.source, std::move(request), api::Envelope::kFrozen, limit);
+  last_sequence_ = reply.frozen().round().last_sequence();
+  times_.frozen = to_records(reply.frozen().steps());
+  m_.rounds.push_back(to_record(reply.frozen().round(), true));
+  m_.rounds.back().number = static_cast<std::uint32_t>(m_.rounds.size() - 1);
+  co_return Event::ok;
+}
+
+awaitable<Event> Run::finish() {
+  api::Envelope request;
+  fill(request.mutable_finish()->mutable_id());
+  request.mutable_finish()->set_sequence(last_sequence_);
+  const std::uint64_t asked = monotonic_ns();
+  const api::Envelope reply = co_await ask(m_.spec.destination, std::move(request), api::Envelope::kFinished, pause_limit());
+  times_.finish_ns = static_cast<std::int64_t>(monotonic_ns() - asked);
+  times_.finished = to_records(reply.finished().steps());
+  destination_boot_ = reply.finished().boot_id();
+  arrived_ = reply.finished().workload();
+  co_return Event::ok;
+}
+
+awaitable<Event> Run::arm() {
+  api::Envelope request;
+  fill(request.mutable_arm()->mutable_id());
+  request.mutable_arm()->set_destination_node(m_.spec.destination);
+  request.mutable_arm()->set_destination_boot(destination_boot_);
+  const std::uint64_t asked = monotonic_ns();
+  const api::Envelope reply = co_await ask(m_.spec.source, std::move(request), api::Envelope::kArmed, limits_.arm);
+  times_.arm_ns = static_cast<std::int64_t>(monotonic_ns() - asked);
+  commit_token_ = reply.armed().commit_token();
+  co_return Event::ok;
+}
+
+awaitable<Event> Run::commit() {
+  api::Envelope request;
+  fill(request.mutable_commit()->mutable_id());
+  request.mutable_commit()->set_commit_token(commit_token_);
+  const std::uint64_t asked = monotonic_ns();
+  const api::Envelope reply = co_await ask(m_.spec.destination, std::move(request), api::Envelope::kResumed, limits_.commit);
+  times_.commit_ns = static_cast<std::int64_t>(monotonic_ns() - asked);
+  times_.resumed = to_records(reply.resumed().steps());
+  co_return Event::ok;
+}
+
+void Run::fill(api::MigrationId* id) const {
+  id->set_migration(m_.id);
+  id->set_epoch(m_.epoch);
+}
+
+void Run::fill(api::Options* options) const {
+  options->set_tcp_close(m_.spec.tcp_close);
+  options->set_force(m_.spec.policy.on_no_progress == OnNoProgress::force);
+  for (const std::string& path : m_.spec.assume_shared) options->add_assume_shared(path);
+  options->set_spool_limit(m_.spec.spool_limit);
+  options->set_streams(m_.spec.streams);
+  options->set_rate_limit(m_.spec.rate_limit);
+}
+
+}  // namespace godwit::coordinator
