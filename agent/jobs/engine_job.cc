@@ -110,16 +110,16 @@ void EngineJob::arrived(net::Packet packet) {
     if (handlers.progress) handlers.progress(std::move(*event.mutable_progress()));
     return;
   }
+  const auto error_of = [](const engine::Failure& f) { return Error(errc_from_name(f.code()), f.message(), f.hint()); };
   const auto found = pending_.find(event.id());
   if (found == pending_.end()) {
-    if (event.has_failure()) log::warn("engine_job.failure", {{"message", event.failure().message()}});
+    if (event.has_failure()) last_words_ = error_of(event.failure());
     return;
   }
   // The last word of a destination job: it lets go of the tasks and exits.
   if (event.has_prepared()) ending_ = true;
   if (event.has_failure()) {
-    const engine::Failure& f = event.failure();
-    found->second->problem = Error(errc_from_name(f.code()), f.message(), f.hint());
+    found->second->problem = error_of(event.failure());
   } else {
     found->second->answer = std::move(event);
   }
@@ -134,7 +134,7 @@ net::awaitable<void> EngineJob::watch(UniqueFd pidfd) {
   while (!socket_closed_ && Clock::now() < deadline) co_await changed_.wait_until(deadline);
   dead_ = true;
   link_->close();
-  const Error error(Errc::internal, fmt::format("the engine job {}", how));
+  const Error error = last_words_.value_or(Error(Errc::internal, fmt::format("the engine job {}", how)));
   if (!ending_) log::warn("engine_job.died", {{"pid", child_.pid}, {"how", how}});
   fail_all(error);
   if (const auto cgroup = workload::Cgroup::open(cgroup_)) cgroup->remove();

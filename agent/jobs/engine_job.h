@@ -84,6 +84,7 @@ class EngineJob : public std::enable_shared_from_this<EngineJob> {
   pagewire::RingFds ring_;
   std::map<std::uint64_t, std::shared_ptr<Pending>> pending_;
   std::uint64_t next_id_ = 1;
+  std::optional<Error> last_words_;  // a failure that answered nothing: why it is about to end
   bool socket_closed_ = false;
   bool ending_ = false;  // asked to: its end is no death
   bool dead_ = false;

@@ -41,12 +41,13 @@ api::Envelope kill(Context& context, const api::KillWorkload& request) {
 struct Peer {
   Context& context;
   Migrations& migrations;
-  std::shared_ptr<net::Channel> channel;
+  net::Identity identity;
+  std::shared_ptr<net::Channel> channel;  // not yet set while the first message is handled inside Channel::start()
 
   std::shared_ptr<DestinationMigration> migration_of(const api::MigrationId& id) {
     const auto migration = migrations.destination(id);
     const std::string source = migration->source_node();
-    if (!source.empty()) net::require(channel->peer(), "agent", source);
+    if (!source.empty()) net::require(identity, "agent", source);
     return migration;
   }
 };
@@ -56,7 +57,8 @@ awaitable<api::Envelope> answer_peer(std::shared_ptr<Peer> peer, api::Envelope r
     case api::Envelope::kPeerHello: {
       const api::PeerHello& hello = request.peer_hello();
       if (hello.version() != 1) fail(Errc::protocol, "this agent speaks version 1, not {}", hello.version());
-      net::require(peer->channel->peer(), "agent", hello.node());
+      net::require(peer->identity, "agent", hello.node());
+      while (!peer->channel) co_await net::sleep_for(std::chrono::milliseconds(1));
       co_return peer->migration_of(hello.id())->hello(hello, peer->channel);
     }
     case api::Envelope::kQuery: co_return peer->migration_of(request.query().id())->state();
@@ -102,14 +104,15 @@ awaitable<api::Envelope> answer_coordinator(Context& context, Migrations& m, api
 
 awaitable<void> serve_peer(Context& context, Migrations& migrations, net::Connection connection) {
   net::require(connection.peer(), "agent");
-  const auto peer = std::make_shared<Peer>(context, migrations, nullptr);
+  const auto peer = std::make_shared<Peer>(context, migrations, connection.peer(), nullptr);
   const auto ended = std::make_shared<net::Signal>(context.executor);
   const auto open = std::make_shared<bool>(true);
   net::Channel::Handlers handlers{
       .request = [peer](api::Envelope request) { return answer_peer(peer, std::move(request)); },
       .notice = [peer](api::Envelope notice) { return note_peer(peer, std::move(notice)); },
       .closed =
-          [open, ended](Error) {
+          [open, ended](Error why) {
+            if (why.errc() != Errc::cancelled) log::info("peer.gone", {{"message", why.message()}});
             *open = false;
             ended->notify();
           }};
