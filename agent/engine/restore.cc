@@ -112,10 +112,8 @@ void Restore::apply_layout(const Vmas& vmas, const image::ImageSet& files) {
                                                         .cgroup = cgroup_directory_ ? cgroup_directory_.get() : -1},
                                            vmas);
   }
-  for (const auto& [id, m] : memfds) {
-    const unsigned seals = m.seals() & 1 /* F_SEAL_SEAL */ ? 0u : MFD_ALLOW_SEALING;
-    skeleton_->memory().declare(m.shmid(), {.memfd_name = m.name(), .size = m.size(), .create_flags = seals | m.hugetlb_flag()});
-  }
+  for (const auto& [id, m] : memfds)
+    skeleton_->memory().declare(m.shmid(), {.memfd_name = m.name(), .size = m.size(), .create_flags = MFD_ALLOW_SEALING | m.hugetlb_flag()});
   skeleton_->memory().apply(vmas, [&](std::uint64_t id) {
     const auto it = mapped.find(id);
     if (it == mapped.end()) fail(Errc::image_corrupt, "a mapping of file {}, which is not described", id);

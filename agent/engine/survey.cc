@@ -69,8 +69,12 @@ void describe_task(const proc::Reader& proc, pid_t pid, Surveyed& out) {
   task.set_uid(status.uid.effective);
   task.set_start_time(proc.stat().start_time);
   for (const pid_t tid : proc.threads()) {
-    const proc::Status s = proc::Reader(pid, tid).status();
-    task.add_threads(s.ns_pid.empty() ? tid : s.ns_pid.back());
+    try {
+      const proc::Status s = proc::Reader(pid, tid).status();
+      task.add_threads(s.ns_pid.empty() ? tid : s.ns_pid.back());
+    } catch (const Error& e) {
+      if (e.errc() != Errc::target_gone || tid == pid) throw;  // a thread may end while we look
+    }
   }
 }
 

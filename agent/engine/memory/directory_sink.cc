@@ -47,11 +47,23 @@ std::uint64_t DirectorySink::file(std::string_view name, std::string_view conten
   return 0;
 }
 
-// Pages lie in the file in the order of the pagemap. They come nearly sorted; zero pages come late.
+// Pages lie in the file in the order of the pagemap. They come nearly sorted: zero pages come late, and a page may come
+// twice, the later one is right.
 void DirectorySink::sort_pages(Object& o) {
-  const auto address = [](const Object::Place& p) { return p.run.address; };
-  if (std::ranges::is_sorted(o.places, {}, address)) return;
-  std::ranges::sort(o.places, {}, address);
+  const auto ends = [](const Object::Place& p) { return p.run.address + p.run.pages * page_size; };
+  bool in_order = true;
+  for (std::size_t i = 1; i < o.places.size(); i++) in_order = in_order && ends(o.places[i - 1]) <= o.places[i].run.address;
+  if (in_order) return;
+  std::map<std::uint64_t, std::uint64_t> pages;  // address -> offset
+  for (const Object::Place& p : o.places)
+    for (std::uint64_t i = 0; i < p.run.pages; i++) pages[p.run.address + i * page_size] = p.offset + i * page_size;
+  o.places.clear();
+  for (const auto& [address, offset] : pages) {
+    if (!o.places.empty() && ends(o.places.back()) == address &&
+        o.places.back().offset + o.places.back().run.pages * page_size == offset)
+      o.places.back().run.pages++;
+    else o.places.push_back({{address, 1}, offset});
+  }
   const std::string name = image::file_name(image::Kind::pages, o.pages_id);
   UniqueFd sorted = open_at(directory_, name + ".sorted", O_RDWR | O_CREAT | O_TRUNC, 0600);
   off_t to = 0;

@@ -17,6 +17,9 @@
 
 namespace godwit::engine {
 
+// What the skeleton writes to the table of its scratch memory when it is ready to be seized.
+inline constexpr std::uint64_t skeleton_ready = 0x7964616572;
+
 struct SpawnRequest {
   pid_t pid = 0;               // of the skeleton, in the target PID namespace
   std::uint64_t scratch = 0;   // where its scratch memory is mapped

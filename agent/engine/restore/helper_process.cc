@@ -49,11 +49,12 @@ long clone_process(clone_args& arguments) { return ::syscall(SYS_clone3, &argume
 // memory that will be gone, a SIGSEGV at the first instruction in user mode: the helper has unregistered it.
 [[noreturn]] void be_skeleton(std::uint64_t scratch) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // until it is traced, and dies with its tracer
+  ::setsid();
   void* at = ::mmap(reinterpret_cast<void*>(scratch), ScratchLayout::size, PROT_READ | PROT_WRITE | PROT_EXEC,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
   if (at != reinterpret_cast<void*>(scratch)) ::_exit(90);
   std::memcpy(at, Stub::code().data(), Stub::code().size());
-  ::setsid();
+  *reinterpret_cast<volatile std::uint64_t*>(scratch + ScratchLayout::table) = skeleton_ready;
   for (;;) ::pause();
 }
 

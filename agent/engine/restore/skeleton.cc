@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -33,6 +34,13 @@ RemoteAddr free_place(const std::vector<proc::Vma>& own, const Vmas& first, cons
   return find_hole(all, ScratchLayout::size);
 }
 
+bool is_ready(pid_t pid, RemoteAddr scratch) {
+  std::uint64_t word = 0;
+  const iovec local{&word, sizeof word};
+  const iovec remote{reinterpret_cast<void*>(raw(scratch) + ScratchLayout::table), sizeof word};
+  return ::process_vm_readv(pid, &local, 1, &remote, 1, 0) == sizeof word && word == skeleton_ready;
+}
+
 }  // namespace
 
 Skeleton::Skeleton(SpawnRequest request, const Vmas& layout) {
@@ -42,11 +50,10 @@ Skeleton::Skeleton(SpawnRequest request, const Vmas& layout) {
   helper_ = std::make_unique<Helper>(request);
   fault::point("engine.restore.spawned");
   // It maps its scratch memory natively: wait until that is there.
-  for (int i = 0;; i++) {
-    const std::vector<proc::Vma> maps = proc::Reader(pid()).maps();
-    if (std::ranges::find(maps, raw(scratch_), &proc::Vma::start) != maps.end()) break;
-    if (i == 20'000) fail(Errc::timed_out, "the skeleton is not ready");
-    ::usleep(100);
+  for (int i = 0; !is_ready(pid(), scratch_); i++) {
+    if (i == 50'000) fail(Errc::timed_out, "the skeleton is not ready");
+    if (i > 200) ::usleep(100);
+    else ::sched_yield();
   }
   seize_threads(pid(), PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL, true, std::chrono::seconds(5));
   set_sigmask(pid(), all_signals);

@@ -24,13 +24,19 @@ bool is_32_bit(const proc::Reader& proc) {
 
 bool shares(const proc::Reader& proc, const char* ns) { return proc.link(fmt::format("ns/{}", ns)) == read_link(fmt::format("/proc/self/ns/{}", ns)); }
 
+void look_at_thread(pid_t pid, pid_t tid, Refusals& out) {
+  const proc::Stat stat = proc::Reader(pid, tid).stat();
+  const std::string name = fmt::format("thread {} ({})", tid, stat.comm);
+  if (stat.policy == SCHED_DEADLINE) out.refusals.push_back({name, "deadline scheduling is not carried", "choose another policy"});
+  if (stat.state == 'Z' && tid == pid) out.refusals.push_back({name, "the first thread has ended before the others", ""});
+}
+
 void look_at_threads(pid_t pid, const proc::Reader& proc, Refusals& out) {
-  for (const pid_t tid : proc.threads()) {
-    const proc::Stat stat = proc::Reader(pid, tid).stat();
-    if (stat.policy == SCHED_DEADLINE)
-      out.refusals.push_back({fmt::format("thread {} ({})", tid, stat.comm), "deadline scheduling is not carried", "choose another policy"});
-    if (stat.state == 'Z') out.refusals.push_back({fmt::format("thread {} ({})", tid, stat.comm), "it has ended and waits for the others", ""});
-  }
+  for (const pid_t tid : proc.threads()) try {
+      look_at_thread(pid, tid, out);
+    } catch (const Error& e) {
+      if (e.errc() != Errc::target_gone || tid == pid) throw;  // a thread may end while we look
+    }
 }
 
 }  // namespace

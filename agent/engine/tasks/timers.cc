@@ -31,10 +31,12 @@ void ask_itimer(Inquiry& ask, int which, image::ItimerEntry& into) {
 }
 
 void set_itimer(Batch& batch, int which, const image::ItimerEntry& from) {
-  if (!from.vsec() && !from.vusec()) return;
   itimerval t{};
   t.it_interval = {static_cast<time_t>(from.isec()), static_cast<suseconds_t>(from.iusec())};
   t.it_value = {static_cast<time_t>(from.vsec()), static_cast<suseconds_t>(from.vusec())};
+  // ITIMER_REAL with its signal queued: the kernel winds it up again when the signal is taken.
+  if (!from.vsec() && !from.vusec()) t.it_value = t.it_interval;
+  if (!t.it_value.tv_sec && !t.it_value.tv_usec) return;
   batch.add("set an interval timer", SYS_setitimer, which, batch.put(t), 0);
 }
 
