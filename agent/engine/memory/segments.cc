@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 namespace godwit::engine {
 
@@ -57,6 +58,12 @@ void AddressSpace::fill_segment(std::uint64_t shmid, std::span<const pagewire::R
     std::span<const std::byte> part = data.subspan(0, r.pages * page_size);
     data = data.subspan(part.size());
     // A write past the end would make the segment longer than it was: its last page may be a partial one.
+    // Shared anonymous memory may reach further than its mappings: mremap brings that back.
+    const std::uint64_t end = r.address + r.pages * page_size;
+    if (s.spec.memfd_name.empty() && end > s.spec.size) {
+      check(::ftruncate(s.fd.get(), static_cast<off_t>(end)), "lengthen shared memory {}", shmid);
+      s.spec.size = end;
+    }
     if (r.address >= s.spec.size) fail(Errc::image_corrupt, "pages at {:#x} of shared memory {}, past its end", r.address, shmid);
     part = part.subspan(0, std::min<std::uint64_t>(part.size(), s.spec.size - r.address));
     pwrite_all(s.fd.get(), part, static_cast<off_t>(r.address));
