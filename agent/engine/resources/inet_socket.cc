@@ -3,6 +3,7 @@
 #include "agent/engine/resources/fown.h"
 #include "agent/engine/resources/tcp_closed.h"
 #include "agent/engine/resources/tcp_listener.h"
+#include "agent/engine/resources/tcp_remnants.h"
 #include "agent/engine/resources/udp.h"
 
 #include <cstring>
@@ -179,6 +180,17 @@ Address peer_address(const image::InetSkEntry& entry) {
   return address_of(entry.family(), entry.dst_addr(), entry.dst_port());
 }
 
+namespace {
+
+void bind_there(int fd, const Address& address, int type) {
+  const auto* name = reinterpret_cast<const sockaddr*>(&address.storage);
+  if (::bind(fd, name, address.size) == 0) return;
+  if (errno == EADDRINUSE && type == SOCK_STREAM) remove_tcp_remnants(address.port());
+  check(::bind(fd, name, address.size), "bind to {}", address.text());
+}
+
+}  // namespace
+
 UniqueFd make_bound(const image::InetSkEntry& entry) {
   UniqueFd fd(
       check(::socket(static_cast<int>(entry.family()), static_cast<int>(entry.type()) | SOCK_CLOEXEC | SOCK_NONBLOCK,
@@ -194,10 +206,7 @@ UniqueFd make_bound(const image::InetSkEntry& entry) {
     if (entry.family() == AF_INET6) set_option(fd.get(), IPPROTO_IPV6, ipv6_freebind, 1);
   }
   const Address address = local_address(entry, fd.get());
-  if (!address.any()) {
-    check(::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address.storage), address.size), "bind to {}",
-          address.text());
-  }
+  if (!address.any()) bind_there(fd.get(), address, static_cast<int>(entry.type()));
   return fd;
 }
 

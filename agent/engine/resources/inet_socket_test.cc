@@ -38,7 +38,6 @@ std::uint16_t free_port(int type) {
 // A connection inside the child: 4 listens, 5 is the client's end, 6 the server's.
 void make_connection(std::uint16_t port) {
   place(::socket(AF_INET, SOCK_STREAM, 0), 4);
-  set_option(4, SOL_SOCKET, SO_REUSEADDR, 1);  // what the dead child leaves behind lingers on this very host
   bind_to(4, loopback(port));
   check(::listen(4, 8), "listen");
   place(::socket(AF_INET, SOCK_STREAM, 0), 5);
