@@ -96,4 +96,11 @@ net::awaitable<void> Migrations::stop(Clock::duration limit) {
   for (const auto& [key, migration] : destinations_) migration->stop();
 }
 
+void Migrations::forget_all() {
+  for (const auto& [key, migration] : sources_) migration->stop();
+  for (const auto& [key, migration] : destinations_) migration->stop();
+  sources_.clear();
+  destinations_.clear();
+}
+
 }  // namespace godwit::service

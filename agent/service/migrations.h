@@ -28,6 +28,7 @@ class Migrations {
 
   // Lets go of what is not armed, within `limit`, and stops asking for the rest.
   net::awaitable<void> stop(Clock::duration limit);
+  void forget_all();  // drops them as they are, as a crash would
 
  private:
   template <class Migration>

@@ -11,6 +11,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
+constexpr auto explain_limit = 300ms;
+
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
 }  // namespace
@@ -83,7 +85,8 @@ net::awaitable<api::Envelope> SourceMigration::do_connect(api::Connect request) 
   peer_boot_ = there.boot_id();
   peer_store_ = there.store_uuid();
   feed_ = std::make_shared<PageFeed>(context_, job_, peer_, key_, [weak = weak_from_this()](Error e) {
-    if (const auto self = weak.lock()) self->failed(std::move(e));
+    const auto self = weak.lock();
+    if (self) net::spawn(self->context_.executor, "source.feed", self->feed_failed(std::move(e)));
   });
   co_await feed_->connect(context_, request, request_.options());
   api::Envelope answer;
@@ -119,11 +122,26 @@ net::awaitable<api::Envelope> SourceMigration::do_round(api::Round request) {
   command.mutable_round()->set_number(request.number());
   const engine::Event event = co_await ask_engine(std::move(command), context_.options.limits.round);
   const engine::RoundDone& done = event.round_done();
-  co_await feed_->wait_stored(done.last_sequence(), context_.options.limits.round);
+  co_await wait_stored(done.last_sequence(), context_.options.limits.round);
   api::Envelope answer;
   *answer.mutable_round_done() = describe(done, seconds_since(begin));
   heard_ = Clock::now();
   co_return answer;
+}
+
+net::awaitable<void> SourceMigration::wait_stored(std::uint64_t sequence, Clock::duration limit) {
+  const auto feed = feed_;
+  std::exception_ptr problem;
+  try {
+    co_await feed->wait_stored(sequence, limit);
+  } catch (...) {
+    problem = std::current_exception();
+  }
+  if (!problem) co_return;
+  const auto deadline = Clock::now() + 2 * explain_limit;
+  while (!failure_ && Clock::now() < deadline) co_await changed_.wait_until(deadline);
+  if (failure_) throw *failure_;
+  std::rethrow_exception(problem);
 }
 
 net::awaitable<void> SourceMigration::report_progress(std::weak_ptr<PageFeed> feed, std::uint32_t round) {
@@ -190,7 +208,7 @@ net::awaitable<engine::Frozen> SourceMigration::freeze_and_send(api::Freeze requ
   engine::Event event = co_await ask_engine(std::move(command), limit);
   if (!event.has_frozen()) fail(Errc::protocol, "the engine does not answer a freeze with one");
   const std::uint64_t last = event.frozen().round().last_sequence(), begin = monotonic_ns();
-  co_await feed_->wait_stored(last, context_.options.limits.stored);
+  co_await wait_stored(last, context_.options.limits.stored);
   const auto copy = living_copy(context_, record());
   if (!copy || !copy->frozen()) fail(Errc::internal, "the engine has not left the copy frozen");
   engine::Step& sent = *event.mutable_frozen()->add_steps();
@@ -225,6 +243,14 @@ Record SourceMigration::record() const {
   r.pid = tree_.root;
   r.start_time = tree_.start_time;
   return r;
+}
+
+// A stream that breaks is often the first sign of trouble at the destination, which knows better what it was.
+net::awaitable<void> SourceMigration::feed_failed(Error error) {
+  const auto self = shared_from_this();
+  const auto deadline = Clock::now() + explain_limit;
+  while (!failure_ && Clock::now() < deadline) co_await changed_.wait_until(deadline);
+  failed(Error(error.errc(), fmt::format("sending pages to node '{}': {}", peer_node_, error.message()), error.hint()));
 }
 
 }  // namespace godwit::service

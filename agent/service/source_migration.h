@@ -52,6 +52,8 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   PeerLink::Handlers peer_handlers();
   static net::awaitable<api::Envelope> peer_request(std::shared_ptr<SourceMigration> self, api::Envelope request);
   static net::awaitable<void> peer_notice(std::shared_ptr<SourceMigration> self, api::Envelope notice);
+  net::awaitable<void> wait_stored(std::uint64_t sequence, Clock::duration limit);
+  net::awaitable<void> feed_failed(Error error);
   void check_freezable() const;
   void failed(Error error);
   void interrupt(Error error);

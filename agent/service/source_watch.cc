@@ -75,6 +75,7 @@ net::awaitable<void> SourceMigration::peer_notice(std::shared_ptr<SourceMigratio
 
 void SourceMigration::interrupt(Error error) {
   if (!failure_) failure_ = std::move(error);
+  changed_.notify();
   if (asking_engine_ > 0 && job_) job_->interrupt();
 }
 
@@ -146,6 +147,7 @@ net::awaitable<void> SourceMigration::recover() {
 
 void SourceMigration::stop() {
   stopped_ = true;
+  if (feed_) feed_->abort();  // its threads must not outlive the loop
   changed_.notify();
 }
 

@@ -1,0 +1,280 @@
+// For tests: a program that speaks agent/engine/job.proto and moves nothing but a `sleep`. It freezes and thaws the
+// copy's cgroup, sends a few frames, checks those that arrive, and starts `sleep` in the namespaces it is given.
+//
+// The migration's id says what is to go wrong: "fail-freeze", "die-frozen" and so on. Not sanitized: it is killed.
+#include "agent/engine/job.pb.h"
+#include "agent/workload/cgroup.h"
+#include "common/pagewire/frame.h"
+#include "common/pagewire/ring.h"
+#include "common/proc/reader.h"
+
+#include <csignal>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <optional>
+
+#include <linux/sched.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+using namespace godwit;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr int control = 3;
+constexpr std::size_t payload_size = 64 * 1024;
+
+class FakeEngine {
+ public:
+  int run() {
+    while (!done_) step(-1);
+    return 0;
+  }
+
+ private:
+  void step(int limit_ms) {
+    pollfd readable{.fd = control, .events = POLLIN, .revents = 0};
+    if (::poll(&readable, 1, limit_ms) == 0) return;
+    std::vector<UniqueFd> fds;
+    const std::string bytes = receive(fds);
+    engine::Command command;
+    if (bytes.empty()) std::_Exit(1);  // the agent has gone; what is frozen stays so
+    command.ParseFromString(bytes);
+    engine::Event event;
+    event.set_id(command.id());
+    try {
+      if (!execute(command, fds, event)) return;
+    } catch (const Error& e) {
+      event.mutable_failure()->set_code(std::string(name(e.errc())));
+      event.mutable_failure()->set_message(e.message());
+    }
+    send(event);
+    if (command.has_freeze()) misbehave("die-frozen");
+  }
+
+  bool execute(engine::Command& c, std::vector<UniqueFd>& fds, engine::Event& event) {
+    switch (c.body_case()) {
+      case engine::Command::kStart: start(c.start(), fds); break;
+      case engine::Command::kSurvey: survey(c.survey(), *event.mutable_surveyed()); return true;
+      case engine::Command::kRound: round(c.round().number(), *event.mutable_round_done()); return true;
+      case engine::Command::kFreeze: freeze(c.freeze(), *event.mutable_frozen()); return true;
+      case engine::Command::kThaw: frozen_->thaw(1s); break;
+      case engine::Command::kPrepare: prepare(c.prepare(), fds); break;
+      case engine::Command::kManifest: {
+        for (auto& entry : pagewire::parse_manifest(c.manifest().entries())) entries_.push_back(std::move(entry));
+        absorb();
+        return false;
+      }
+      case engine::Command::kStored:
+        stored_[c.stored().stream()] = c.stored().upto();
+        absorb();
+        return false;
+      case engine::Command::kFinish: finish(c.finish().sequence(), *event.mutable_prepared()); return true;
+      case engine::Command::kRecover:
+        if (c.recover().release()) workload::Cgroup::open(c.recover().cgroup())->thaw(1s);
+        break;
+      case engine::Command::kEnd: done_ = true; break;
+      case engine::Command::kAcknowledged:
+      case engine::Command::BODY_NOT_SET: return false;
+    }
+    event.mutable_done();
+    return true;
+  }
+
+  void misbehave(const std::string& what) const {
+    if (migration_.find(what) == std::string::npos) return;
+    if (what.starts_with("die")) ::kill(::getpid(), SIGKILL);
+    if (what.starts_with("hang")) ::sleep(3600);
+    fail(Errc::internal, "told to {}", what);
+  }
+
+  void start(const engine::Start& start, std::vector<UniqueFd>& fds) {
+    migration_ = start.migration();
+    seed_ = start.seed();
+    if (fds.size() == 4) ring_.emplace(pagewire::RingFds{std::move(fds[1]), std::move(fds[2]), std::move(fds[3])});
+  }
+
+  void survey(const engine::Survey& request, engine::Surveyed& answer) {
+    const proc::Reader reader(request.pid()), self(::getpid());
+    engine::Task& task = *answer.add_tasks();
+    task.set_pid(request.pid());
+    task.set_guest_pid(reader.status().ns_pid.back());
+    task.add_threads(reader.status().ns_pid.back());
+    task.set_comm(reader.comm());
+    for (const char* ns : {"pid", "mnt", "ipc"}) {
+      if (reader.link(std::string("ns/") + ns) != self.link(std::string("ns/") + ns)) answer.add_namespaces(ns);
+    }
+    if (migration_.find("refuse-survey") == std::string::npos) return;
+    engine::Refusal& refusal = *answer.add_refusals();
+    refusal.set_pid(request.pid());
+    refusal.set_what("fd 7: a unicorn");
+    refusal.set_reason("cannot be carried");
+  }
+
+  void emit(pagewire::FrameKind kind, std::uint32_t round, bool with_payload) {
+    pagewire::FrameHeader header{.kind = kind, .sequence = ++sequence_, .round = round};
+    std::string trailer;
+    if (with_payload) {
+      const pagewire::Run run{.address = sequence_ << 20, .pages = payload_size / page_size};
+      header.runs = 1;
+      header.object = pagewire::object_id(pagewire::ObjectType::task, 2);
+      header.payload_length = payload_size;
+      trailer.assign(reinterpret_cast<const char*>(&run), sizeof run);
+    }
+    const std::string payload(header.payload_length, static_cast<char>('a' + sequence_ % 26));
+    header.checksum = pagewire::checksum(seed_, header, std::as_bytes(std::span(trailer)), std::as_bytes(std::span(payload)));
+    const std::size_t length = pagewire::frame_length(header);
+    const auto room = ring_->reserve(length, 10s);
+    std::memcpy(room.data(), &header, sizeof header);
+    std::memcpy(room.data() + sizeof header, trailer.data(), trailer.size());
+    std::memcpy(room.data() + sizeof header + trailer.size(), payload.data(), payload.size());
+    ring_->commit(length);
+  }
+
+  void round(std::uint32_t number, engine::RoundDone& done) {
+    misbehave("die-round");
+    misbehave("fail-round");
+    misbehave("hang-round");
+    constexpr int frames = 20;
+    for (int i = 0; i < frames; ++i) emit(pagewire::FrameKind::pages, number, true);
+    emit(pagewire::FrameKind::round, number, false);
+    done.set_number(number);
+    done.set_pages(frames * payload_size / page_size);
+    done.set_bytes(frames * payload_size);
+    done.set_last_sequence(sequence_);
+  }
+
+  void freeze(const engine::Freeze& request, engine::Frozen& answer) {
+    misbehave("fail-freeze");
+    answer.set_frozen_at_ns(monotonic_ns());
+    frozen_ = workload::Cgroup::open(request.cgroup());
+    frozen_->freeze(5s);
+    misbehave("die-freeze");
+    misbehave("hang-freeze");
+    round(request.number(), *answer.mutable_round());
+    engine::Step& step = *answer.add_steps();
+    step.set_name("freeze");
+    step.set_nanoseconds(monotonic_ns() - answer.frozen_at_ns());
+  }
+
+  void prepare(const engine::Prepare& request, std::vector<UniqueFd>& fds) {
+    misbehave("fail-prepare");
+    spool_ = std::move(fds.at(0));
+    if (request.has_init()) init_ = std::move(fds.at(1));
+    copy_ = workload::Cgroup::open(request.cgroup());
+  }
+
+  // In sequence order, as far as payloads have arrived; each is verified and its place given back.
+  void absorb() {
+    engine::Event event;
+    while (!entries_.empty()) {
+      const pagewire::ManifestEntry& e = entries_.front();
+      const std::uint32_t stream = e.header.stream;
+      const std::uint64_t end = e.offset + e.header.payload_length;
+      if (e.header.payload_length > 0 && stored_[stream] < end) break;
+      std::string payload(e.header.payload_length, '\0');
+      if (!payload.empty()) {
+        UniqueFd file = open_beneath(spool_.get(), "stream-" + std::to_string(stream), O_RDONLY);
+        pread_exact(file.get(), std::as_writable_bytes(std::span(payload)), static_cast<off_t>(e.offset));
+        engine::Released& released = *event.mutable_absorbed()->add_released();
+        released.set_stream(stream);
+        released.set_upto(end);
+      }
+      if (pagewire::checksum(seed_, e.header, std::as_bytes(std::span(e.runs)), std::as_bytes(std::span(payload))) != e.header.checksum) {
+        fail(Errc::image_corrupt, "frame {} fails its check", e.header.sequence);
+      }
+      absorbed_ = e.header.sequence;
+      entries_.pop_front();
+    }
+    event.mutable_absorbed()->set_sequence(absorbed_);
+    send(event);
+  }
+
+  void finish(std::uint64_t sequence, engine::Prepared& answer) {
+    misbehave("die-finish");
+    misbehave("fail-finish");
+    misbehave("hang-finish");
+    if (absorbed_ < sequence) fail(Errc::internal, "absorbed {} of {} when told to finish", absorbed_, sequence);
+    copy_->freeze(1s);
+    start_sleep();
+    while (copy_->pids().empty() || !copy_->frozen()) ::usleep(1000);
+    engine::Task& task = *answer.add_tasks();
+    task.set_pid(copy_->pids().at(0));
+    task.set_guest_pid(2);
+    done_ = true;
+  }
+
+  // The child of a child, so that the init of the namespaces becomes its parent when the one between has gone.
+  void start_sleep() {
+    const pid_t outer = ::fork();
+    if (outer == 0) {
+      if (init_ && ::setns(init_.get(), CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC) == -1) std::_Exit(1);
+      if (clone_as(init_ ? 300 : 0, -1) == 0) {
+        const long child = clone_as(init_ ? 2 : 0, copy_->dir());
+        if (child == 0) {
+          ::execl("/bin/sleep", "sleep", "600", nullptr);
+          std::_Exit(1);
+        }
+        std::_Exit(child > 0 ? 0 : 1);
+      }
+      int status = 0;
+      ::wait(&status);
+      std::_Exit(WEXITSTATUS(status));
+    }
+    int status = 0;
+    ::waitpid(outer, &status, 0);
+    if (status != 0) fail(Errc::internal, "cannot start sleep");
+  }
+
+  // With a PID of its own choice in the innermost namespace (0: any), and straight into a cgroup (-1: ours).
+  static long clone_as(pid_t pid, int cgroup) {
+    clone_args args{};
+    args.exit_signal = SIGCHLD;
+    if (cgroup >= 0) {
+      args.flags = CLONE_INTO_CGROUP;
+      args.cgroup = static_cast<std::uint64_t>(cgroup);
+    }
+    if (pid > 0) {
+      args.set_tid = reinterpret_cast<std::uint64_t>(&pid);
+      args.set_tid_size = 1;
+    }
+    return ::syscall(SYS_clone3, &args, sizeof args);
+  }
+
+  static std::string receive(std::vector<UniqueFd>& fds) {
+    std::string bytes(256 * 1024, '\0');
+    alignas(cmsghdr) char space[CMSG_SPACE(16 * sizeof(int))];
+    iovec data{bytes.data(), bytes.size()};
+    msghdr message{.msg_iov = &data, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof space};
+    const ssize_t n = ::recvmsg(control, &message, MSG_CMSG_CLOEXEC);
+    bytes.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
+    for (cmsghdr* c = CMSG_FIRSTHDR(&message); n > 0 && c; c = CMSG_NXTHDR(&message, c)) {
+      for (std::size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); ++i) {
+        fds.emplace_back(reinterpret_cast<const int*>(CMSG_DATA(c))[i]);
+      }
+    }
+    return bytes;
+  }
+  static void send(const engine::Event& event) {
+    const std::string bytes = event.SerializeAsString();
+    ::send(control, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+  }
+
+  std::string migration_;
+  std::uint64_t seed_ = 0, sequence_ = 0, absorbed_ = 0;
+  std::optional<pagewire::Ring> ring_;
+  std::optional<workload::Cgroup> frozen_, copy_;
+  UniqueFd spool_, init_;
+  std::deque<pagewire::ManifestEntry> entries_;
+  std::map<std::uint32_t, std::uint64_t> stored_;
+  bool done_ = false;
+};
+
+}  // namespace
+
+int main() { return FakeEngine().run(); }

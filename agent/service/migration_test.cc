@@ -1,0 +1,375 @@
+#include "agent/service/test_pair.h"
+
+#include <gmock/gmock.h>
+
+#include <csignal>
+
+namespace godwit::service {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::HasSubstr;
+
+// A workload on node a, and the coordinator's part of moving it to b.
+class MigrationTest : public testing::Test {
+ protected:
+  void SetUp() override { ::setenv("ASAN_OPTIONS", "detect_leaks=0", 1); }
+
+  pid_t run_workload() {
+    api::Envelope request;
+    api::RunWorkload& run = *request.mutable_run_workload();
+    run.set_name("job");
+    for (const char* word : {"sleep", "600"}) run.add_argv(word);
+    return pair.ask(a, std::move(request)).workload().pid();
+  }
+  void identify(std::string migration, std::uint64_t epoch = 1) {
+    id.set_migration(std::move(migration));
+    id.set_epoch(epoch);
+  }
+  template <class Set>
+  api::Envelope ask(TestNode& node, Set set) {
+    api::Envelope request;
+    set(request);
+    return pair.ask(node, std::move(request));
+  }
+
+  api::Surveyed survey() {
+    return ask(a, [&](api::Envelope& e) {
+      *e.mutable_survey()->mutable_id() = id;
+      e.mutable_survey()->set_workload("job");
+    }).surveyed();
+  }
+  api::Prepared prepare(const api::Surveyed& surveyed) {
+    return ask(b, [&](api::Envelope& e) {
+      api::Prepare& p = *e.mutable_prepare();
+      *p.mutable_id() = id;
+      p.set_source_node("a");
+      p.set_survey(surveyed.engine());
+      *p.mutable_workload() = surveyed.info();
+      p.set_seed(42);
+    }).prepared();
+  }
+  void connect(const api::Prepared& prepared) {
+    ask(a, [&](api::Envelope& e) {
+      api::Connect& c = *e.mutable_connect();
+      *c.mutable_id() = id;
+      c.set_destination_node("b");
+      c.set_peer_address(prepared.peer_address());
+      c.set_pages_address(prepared.pages_address());
+      c.set_token(prepared.token());
+      c.set_seed(42);
+    });
+  }
+  void connect_all() { connect(prepare(survey())); }
+  api::RoundDone round(std::uint32_t number) {
+    return ask(a, [&](api::Envelope& e) {
+      *e.mutable_round()->mutable_id() = id;
+      e.mutable_round()->set_number(number);
+    }).round_done();
+  }
+  api::Frozen freeze() {
+    return ask(a, [&](api::Envelope& e) {
+      *e.mutable_freeze()->mutable_id() = id;
+      e.mutable_freeze()->set_number(1);
+    }).frozen();
+  }
+  api::Finished finish(std::uint64_t sequence) {
+    return ask(b, [&](api::Envelope& e) {
+      *e.mutable_finish()->mutable_id() = id;
+      e.mutable_finish()->set_sequence(sequence);
+    }).finished();
+  }
+  std::string arm(const api::Finished& finished) {
+    return ask(a, [&](api::Envelope& e) {
+      *e.mutable_arm()->mutable_id() = id;
+      e.mutable_arm()->set_destination_node("b");
+      e.mutable_arm()->set_destination_boot(finished.boot_id());
+    }).armed().commit_token();
+  }
+  api::Resumed commit(const std::string& token) {
+    return ask(b, [&](api::Envelope& e) {
+      *e.mutable_commit()->mutable_id() = id;
+      e.mutable_commit()->set_commit_token(token);
+    }).resumed();
+  }
+  api::SourceState kill_source() {
+    return ask(a, [&](api::Envelope& e) { *e.mutable_kill_source()->mutable_id() = id; }).source_state();
+  }
+  api::SourceState abort() {
+    return ask(a, [&](api::Envelope& e) { *e.mutable_abort()->mutable_id() = id; }).source_state();
+  }
+  api::DestinationState discard() {
+    return ask(b, [&](api::Envelope& e) { *e.mutable_discard()->mutable_id() = id; }).destination_state();
+  }
+  api::Finished prepare_all() {
+    connect_all();
+    round(0);
+    return finish(freeze().round().last_sequence());
+  }
+  std::string arm_all() { return arm(prepare_all()); }
+
+  SourcePhase source() { return static_cast<SourcePhase>(a.agent->migrations().source_state(id).source_state().phase()); }
+  DestinationPhase destination() {
+    return static_cast<DestinationPhase>(b.agent->migrations().destination_state(id).destination_state().phase());
+  }
+  bool becomes(SourcePhase phase) { return pair.turn_until([&] { return source() == phase; }); }
+  bool becomes(DestinationPhase phase) { return pair.turn_until([&] { return destination() == phase; }); }
+
+  static std::string state_at(TestNode& node) {
+    return node.workloads().find("job") ? node.workloads().info("job").state() : "none";
+  }
+  template <class F>
+  static std::string error_of(F&& call) {
+    try {
+      call();
+    } catch (const Error& e) {
+      return std::string(name(e.errc())) + ": " + e.message();
+    }
+    return "it succeeded";
+  }
+  void expect_running_at_the_source_only(pid_t root) {
+    EXPECT_TRUE(becomes(SourcePhase::thawed));
+    EXPECT_TRUE(pair.turn_until([&] { return state_at(b) == "none"; })) << state_at(b);
+    EXPECT_EQ(state_at(a), "running");
+    EXPECT_EQ(a.workloads().info("job").pid(), root);
+    EXPECT_EQ(::kill(root, 0), 0);
+    expect_nothing_left_but("run");
+  }
+  // No engine job, no copy's cgroup but those that end so.
+  void expect_nothing_left_but(const std::string& kept) {
+    const auto leftovers = [&] {
+      std::string names;
+      for (TestNode* node : {&a, &b}) {
+        for (const std::string& at : {node->options.cgroup, node->options.cgroup + "/jobs"}) {
+          for (const auto& entry : std::filesystem::directory_iterator(at)) {
+            const std::string name = entry.path().filename();
+            if (!entry.is_directory() || name == "jobs" || name == "inits" || name == "pageserver") continue;
+            if (!name.ends_with(kept)) names += node->options.node + ":" + name + " ";
+          }
+        }
+      }
+      return names;
+    };
+    EXPECT_TRUE(pair.turn_until([&] { return leftovers().empty(); }, 5s)) << leftovers();
+  }
+
+  TestPair pair;
+  TestNode &a = pair.a, &b = pair.b;
+  api::MigrationId id;
+};
+
+TEST_F(MigrationTest, moves_a_workload_and_leaves_nothing_at_the_source) {
+  const pid_t root = run_workload();
+  identify("good");
+  const std::string token = arm_all();
+  EXPECT_EQ(state_at(a), "frozen");
+  EXPECT_EQ(state_at(b), "prepared");
+  EXPECT_GE(commit(token).steps_size(), 3);
+  EXPECT_EQ(state_at(b), "running");
+  const api::SourceState state = kill_source();
+  EXPECT_EQ(state.phase(), api::SOURCE_KILLED);
+  EXPECT_GT(state.frozen_ns(), 0u);
+  EXPECT_NE(::kill(root, 0), 0);
+  EXPECT_EQ(state_at(a), "none");
+  const api::WorkloadInfo there = b.workloads().info("job");
+  EXPECT_EQ(there.guest_pid(), 2);
+  EXPECT_EQ(there.id(), "good.1");
+  expect_nothing_left_but("good.1.dst");
+  // Its end is reported where it lives now.
+  ::kill(there.pid(), SIGTERM);
+  EXPECT_TRUE(pair.turn_until([&] { return state_at(b) == "exited"; }));
+  EXPECT_EQ(b.workloads().info("job").exit_code(), 128 + SIGTERM);
+}
+
+TEST_F(MigrationTest, answers_repeated_requests_alike) {
+  run_workload();
+  identify("again");
+  connect_all();
+  const auto first = round(0);
+  EXPECT_EQ(round(0).last_sequence(), first.last_sequence());
+  const auto frozen = freeze();
+  EXPECT_EQ(freeze().round().last_sequence(), frozen.round().last_sequence());
+  const auto finished = finish(frozen.round().last_sequence());
+  finish(frozen.round().last_sequence());
+  const std::string token = arm(finished);
+  EXPECT_EQ(arm(finished), token);
+  EXPECT_EQ(commit(token).steps_size(), commit(token).steps_size());
+  const auto killed = kill_source();
+  EXPECT_EQ(kill_source().frozen_ns(), killed.frozen_ns());
+}
+
+TEST_F(MigrationTest, does_not_touch_what_cannot_be_carried) {
+  const pid_t root = run_workload();
+  identify("refuse-survey");
+  EXPECT_THAT(survey().refusals(0), HasSubstr("fd 7: a unicorn: cannot be carried"));
+  EXPECT_EQ(abort().phase(), api::SOURCE_THAWED);
+  expect_running_at_the_source_only(root);
+}
+
+TEST_F(MigrationTest, refuses_a_name_that_is_taken) {
+  run_workload();
+  api::RunWorkload twin;
+  twin.set_name("job");
+  for (const char* word : {"sleep", "600"}) twin.add_argv(word);
+  b.workloads().run(twin);
+  identify("taken");
+  const auto surveyed = survey();
+  EXPECT_THAT(error_of([&] { prepare(surveyed); }), HasSubstr("refused: there is a workload 'job' on this node"));
+}
+
+TEST_F(MigrationTest, a_commit_needs_the_token_of_an_armed_source) {
+  run_workload();
+  identify("token");
+  const auto finished = prepare_all();
+  EXPECT_THAT(error_of([&] { commit(std::string(32, 'x')); }), HasSubstr("denied"));
+  EXPECT_EQ(destination(), DestinationPhase::prepared);
+  commit(arm(finished));
+}
+
+TEST_F(MigrationTest, a_source_is_not_killed_on_the_word_of_the_coordinator) {
+  const pid_t root = run_workload();
+  identify("word");
+  arm_all();
+  EXPECT_THAT(error_of([&] { kill_source(); }), HasSubstr("not resumed"));
+  EXPECT_EQ(::kill(root, 0), 0);
+}
+
+TEST_F(MigrationTest, a_destination_does_not_give_up_the_last_copy_on_the_word_of_the_coordinator) {
+  run_workload();
+  identify("last");
+  const std::string token = arm_all();
+  EXPECT_EQ(discard().phase(), api::DESTINATION_PREPARED);
+  commit(token);
+}
+
+TEST_F(MigrationTest, an_armed_source_gets_a_refusal_when_nobody_commits) {
+  const pid_t root = run_workload();
+  identify("nobody");
+  const std::string token = arm_all();
+  EXPECT_TRUE(becomes(SourcePhase::thawed));
+  EXPECT_EQ(destination(), DestinationPhase::refused);
+  EXPECT_THAT(error_of([&] { commit(token); }), HasSubstr("refused"));
+  expect_running_at_the_source_only(root);
+}
+
+TEST_F(MigrationTest, an_armed_source_learns_of_the_commit_by_itself) {
+  const pid_t root = run_workload();
+  identify("silent");
+  commit(arm_all());
+  EXPECT_TRUE(becomes(SourcePhase::killed));
+  EXPECT_NE(::kill(root, 0), 0);
+  EXPECT_EQ(state_at(b), "running");
+}
+
+TEST_F(MigrationTest, an_abort_before_the_freeze_costs_nothing) {
+  const pid_t root = run_workload();
+  identify("early");
+  connect_all();
+  round(0);
+  EXPECT_EQ(abort().phase(), api::SOURCE_THAWED);
+  discard();
+  expect_running_at_the_source_only(root);
+  EXPECT_THAT(error_of([&] { freeze(); }), HasSubstr("cancelled"));
+}
+
+TEST_F(MigrationTest, an_abort_of_a_frozen_source_thaws_it) {
+  const pid_t root = run_workload();
+  identify("frozen");
+  prepare_all();
+  EXPECT_EQ(abort().phase(), api::SOURCE_THAWED);
+  expect_running_at_the_source_only(root);
+}
+
+TEST_F(MigrationTest, can_be_tried_again_with_a_newer_epoch_only) {
+  run_workload();
+  identify("first", 5);
+  connect_all();
+  abort();
+  discard();
+  EXPECT_TRUE(pair.turn_until([&] { return a.records().find({"first", 5, Side::source})->settled; }));
+  identify("older", 4);
+  const auto surveyed = survey();
+  EXPECT_THAT(error_of([&] { prepare(surveyed); }), HasSubstr("newer epoch"));
+  identify("newer", 6);
+  commit(arm_all());
+  EXPECT_EQ(kill_source().phase(), api::SOURCE_KILLED);
+}
+
+TEST_F(MigrationTest, goes_there_and_back) {
+  run_workload();
+  identify("there", 1);
+  commit(arm_all());
+  EXPECT_EQ(kill_source().phase(), api::SOURCE_KILLED);
+  EXPECT_TRUE(pair.turn_until([&] { return b.records().find({"there", 1, Side::destination})->settled; }));
+  std::swap(a.agent, b.agent);
+  std::swap(a.io, b.io);
+  std::swap(a.options, b.options);
+  identify("back", 2);
+  const auto surveyed = survey();
+  api::Envelope e;
+  api::Prepare& p = *e.mutable_prepare();
+  *p.mutable_id() = id;
+  p.set_source_node("b");
+  p.set_survey(surveyed.engine());
+  *p.mutable_workload() = surveyed.info();
+  p.set_seed(42);
+  const auto prepared = pair.ask(b, std::move(e)).prepared();
+  ask(a, [&](api::Envelope& request) {
+    api::Connect& c = *request.mutable_connect();
+    *c.mutable_id() = id;
+    c.set_destination_node("a");
+    c.set_peer_address(prepared.peer_address());
+    c.set_pages_address(prepared.pages_address());
+    c.set_token(prepared.token());
+    c.set_seed(42);
+  });
+  round(0);
+  EXPECT_GT(freeze().round().last_sequence(), 0u);
+  EXPECT_EQ(abort().phase(), api::SOURCE_THAWED);
+  EXPECT_EQ(state_at(a), "running");
+}
+
+class FailingStep : public MigrationTest, public testing::WithParamInterface<const char*> {};
+
+TEST_P(FailingStep, leaves_the_workload_running_at_the_source) {
+  const pid_t root = run_workload();
+  identify(GetParam());
+  EXPECT_NE(error_of([&] { arm_all(); }), "it succeeded");
+  abort();
+  discard();
+  expect_running_at_the_source_only(root);
+}
+
+INSTANTIATE_TEST_SUITE_P(Engine, FailingStep,
+                         testing::Values("fail-prepare", "fail-round", "die-round", "fail-freeze", "die-freeze",
+                                         "fail-finish", "die-finish"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+TEST_F(MigrationTest, an_engine_that_dies_holding_the_frozen_copy_loses_nothing) {
+  const pid_t root = run_workload();
+  identify("die-frozen");
+  EXPECT_NE(error_of([&] { arm_all(); }), "it succeeded");
+  EXPECT_TRUE(becomes(SourcePhase::thawed));
+  discard();
+  expect_running_at_the_source_only(root);
+}
+
+TEST_F(MigrationTest, a_page_server_that_dies_ends_the_attempt_with_a_clear_error) {
+  const pid_t root = run_workload();
+  identify("pages");
+  connect_all();
+  round(0);
+  ::kill(b.agent->context().pages->pid(), SIGKILL);
+  EXPECT_TRUE(becomes(SourcePhase::thawed));
+  EXPECT_THAT(error_of([&] { round(1); }), HasSubstr("page server"));
+  expect_running_at_the_source_only(root);
+  identify("next", 2);
+  commit(arm_all());
+}
+
+}  // namespace
+}  // namespace godwit::service
