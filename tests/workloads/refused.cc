@@ -128,12 +128,6 @@ long lease(Workload& w) {
   return fcntl(open(w.path("leased").c_str(), O_RDONLY | O_CLOEXEC), F_SETLEASE, F_RDLCK);
 }
 
-long deleted_file(Workload& w) {
-  const std::string name = w.path("short-lived");
-  const int fd = open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  return fd < 0 ? -1 : unlink(name.c_str());
-}
-
 long deleted_mapping(Workload& w) {
   const std::string name = w.path("short-lived");
   write_file(name, std::string(8192, 'm'));
@@ -151,11 +145,6 @@ long terminal(Workload&) {
 long netlink(Workload&) { return socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0); }
 long packet(Workload&) { return socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0); }
 long raw(Workload&) { return socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP); }
-
-long connected_unix(Workload&) {
-  int ends[2];
-  return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends);
-}
 
 long established_tcp(Workload&) {
   const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -229,13 +218,11 @@ constexpr Kind kinds[] = {{"child", child},
                           {"flock", flock_lock},
                           {"posix_lock", posix_lock},
                           {"lease", lease},
-                          {"deleted_file", deleted_file},
                           {"deleted_mapping", deleted_mapping},
                           {"terminal", terminal},
                           {"netlink", netlink},
                           {"packet", packet},
                           {"raw_socket", raw},
-                          {"connected_unix", connected_unix},
                           {"established_tcp", established_tcp},
                           {"perf", perf},
                           {"bpf", bpf_map},

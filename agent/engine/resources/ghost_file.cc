@@ -116,6 +116,12 @@ std::optional<UniqueFd> restore(const image::RegFileEntry& entry, RestoreContext
       ghost = open_file(directory, O_TMPFILE | O_RDWR, 0600);
       restore_content(ghost.get(), remap.remap_id(), context.images);
     }
+    constexpr std::uint32_t nameless = O_TMPFILE | O_RDWR;
+    if ((entry.flags() & (O_TMPFILE | O_ACCMODE)) == nameless) {
+      // Born without a name like the ghost itself, which F_GETFL shows; only its first open file was.
+      check(::lseek(ghost.get(), static_cast<off_t>(entry.pos()), SEEK_SET), "seek in {}", entry.name());
+      return UniqueFd(check(::fcntl(ghost.get(), F_DUPFD_CLOEXEC, 0), "copy a descriptor"));
+    }
     return path_file::open(entry, fmt::format("/proc/self/fd/{}", ghost.get()));
   }
   return std::nullopt;

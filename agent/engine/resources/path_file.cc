@@ -49,6 +49,7 @@ UniqueFd open(const image::RegFileEntry& entry, const std::string& path) {
   const int recorded = static_cast<int>(entry.flags());
   // What made or checked the file when it was first opened is not repeated.
   int flags = recorded & ~(O_CREAT | O_EXCL | O_TRUNC | O_ASYNC | O_CLOEXEC | (O_TMPFILE & ~O_DIRECTORY));
+  if ((recorded & O_TMPFILE) == O_TMPFILE) flags &= ~O_DIRECTORY;  // it named the directory to be nameless in
   // A fifo that took the file's place, or a device without carrier, must not make us wait.
   if ((flags & O_PATH) == 0) flags |= O_NOCTTY | O_NONBLOCK;
   UniqueFd fd = open_file(path, flags);
