@@ -223,7 +223,8 @@ void AddressSpace::finish() {
     }
     for (int i = 0; i + 1 < e.guards_size(); i += 2)
       calls.room().add("install guard pages", SYS_madvise, e.guards(i), e.guards(i + 1) - e.guards(i), madv_guard_install);
-    if (e.flags() & MAP_LOCKED) calls.room().add("lock memory", SYS_mlock, e.start(), length);
+    if (e.flags() & MAP_LOCKED)
+      calls.room().add("lock memory", SYS_mlock2, e.start(), length, e.locked_on_fault() ? MLOCK_ONFAULT : 0);
   }
   calls.run();
 }

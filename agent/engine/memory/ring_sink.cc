@@ -41,7 +41,7 @@ std::uint64_t RingSink::emit(pagewire::FrameHeader header, std::span<const std::
   }
   header.checksum = pagewire::checksum(seed_, header, trailer, {data, payload});
   std::memcpy(room.data(), &header, sizeof header);
-  std::memcpy(room.data() + sizeof header, trailer.data(), trailer.size());
+  if (!trailer.empty()) std::memcpy(room.data() + sizeof header, trailer.data(), trailer.size());
   ring_.commit(begin + payload);
   reserved_ = {};
   return header.sequence;

@@ -91,6 +91,7 @@ RoundCount TaskMemory::round(PageSink& sink, bool frozen) {
   PageEmitter emitter(pagewire::object_id(pagewire::ObjectType::task, static_cast<std::uint64_t>(guest_pid_)), reader, sink,
                       sent_, &debt_);
   count.scanned = tracker_.scan(maps_, emitter, sent_, frozen);
+  emitter.flush();  // runs of one frame ascend
   for (const proc::Vma& vma : maps_)
     for (const pagewire::Run& r : owed_.runs(vma.start, vma.end)) emitter.add(r.address, r.address + r.pages * page_size, true);
   owed_.clear();

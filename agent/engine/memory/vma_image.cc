@@ -139,6 +139,7 @@ image::VmaEntry VmaImager::entry(const proc::Vma& vma, const proc::VmFlags& flag
   if (flags.has("gd")) map |= MAP_GROWSDOWN;
   if (flags.has("nr")) map |= MAP_NORESERVE;
   if (flags.has("lo")) map |= MAP_LOCKED;
+  if (flags.has("lf")) e.set_locked_on_fault(true);
   e.set_flags(static_cast<std::uint32_t>(map));
   e.set_status(status);
   e.set_fd(-1);

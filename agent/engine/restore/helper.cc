@@ -30,7 +30,7 @@ std::string holder_of(pid_t pid) {
   try {
     return proc::Reader(pid).comm();
   } catch (const Error&) {
-    return "in the target's namespace";
+    return "?";
   }
 }
 
@@ -59,6 +59,7 @@ void Helper::spawn(const SpawnRequest& request) {
     const std::string text = answer();
     ::waitpid(child, nullptr, 0);
     helper_ = static_cast<pid_t>(std::stol(text));
+    check(::send(socket_.get(), "G", 1, MSG_NOSIGNAL), "tell the helper");
   }
   std::string text;
   {
@@ -83,7 +84,7 @@ void Helper::spawn(const SpawnRequest& request) {
     }
   }
   if (text == "Etaken")
-    throw Error(Errc::already_exists, fmt::format("PID {} is taken ({})", request.pid, holder_of(request.pid)),
+    throw Error(Errc::already_exists, fmt::format("PID {} is taken ({})", request.pid, request.init >= 0 ? "in the namespace of the workload" : holder_of(request.pid)),
                 "restore in a PID namespace of its own, or end the process that has it");
   if (text[0] == 'E') throw Error(Errc::internal, text.substr(1));
   if (!pidfd_) fail(Errc::internal, "the helper sent no skeleton");

@@ -61,11 +61,18 @@ long clone_process(clone_args& arguments) { return ::syscall(SYS_clone3, &argume
 void enter_namespaces(int socket, const SpawnRequest& request) {
   check(::setns(request.init, CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWCGROUP),
         "enter the namespaces of the workload");
-  // A PID namespace takes effect for children only.
-  clone_args arguments{};
-  arguments.flags = CLONE_PARENT;
-  arguments.exit_signal = SIGCHLD;
-  const long child = clone_process(arguments);
+  // A PID namespace takes effect for children only. The child takes a PID from the upper end: the lowest free one may be
+  // that of the task or of one of its threads.
+  const pid_t highest = static_cast<pid_t>(std::stol(read_file("/proc/sys/kernel/pid_max"))) - 1;
+  long child = -1;
+  for (pid_t pid = highest; child < 0 && pid > highest - 1000; pid--) {
+    clone_args arguments{};
+    arguments.flags = CLONE_PARENT;  // its exit signal is then ours
+    arguments.set_tid = reinterpret_cast<std::uint64_t>(&pid);
+    arguments.set_tid_size = 1;
+    child = clone_process(arguments);
+    if (child < 0 && errno != EEXIST) break;
+  }
   check(child, "fork into the PID namespace");
   if (child > 0) {
     say(socket, "O" + std::to_string(child));
@@ -229,6 +236,7 @@ void run_helper(UniqueFd socket, const SpawnRequest& request) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (request.init >= 0) {
       enter_namespaces(socket.get(), request);
+      hear(socket.get());  // the engine knows of this process now: what it says next is not mistaken
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     }
     spawn(socket.get(), request);

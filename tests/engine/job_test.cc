@@ -1,0 +1,252 @@
+// Engine jobs spoken to as an agent would: a move between two PID namespaces, and the death of the engine at every fault
+// point on both sides.
+
+#include "tests/engine/harness.h"
+
+#include "common/base/check.h"
+
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <memory>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace godwit::engine::test {
+namespace {
+
+volatile std::sig_atomic_t continued = 0;
+
+// Counts loudly; a SIGCONT handler that runs, a sleep that is cut short, a changed PID: each is a line with "bad".
+void count() {
+  const pid_t pid = ::getpid();
+  ::signal(SIGCONT, [](int) { continued = 1; });
+  for (long i = 0;; i++) {
+    timespec nap{0, 20'000'000};
+    const bool disturbed = ::nanosleep(&nap, nullptr) != 0;
+    char line[64];
+    const int n = std::snprintf(line, sizeof line, "%ld%s%s%s\n", i, disturbed ? " bad sleep" : "", continued ? " bad SIGCONT" : "",
+                                ::getpid() != pid ? " bad pid" : "");
+    if (::write(1, line, static_cast<std::size_t>(n)) != n) ::_exit(1);
+  }
+}
+
+UniqueFd make_journal() { return UniqueFd(check(::memfd_create("journal", MFD_CLOEXEC), "create a journal")); }
+
+class JobTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+    pid_ = home_.run(dir_.path("out"), count);
+    ASSERT_TRUE(goes_on());
+    ::mkdir(spool_.c_str(), 0700);
+  }
+  bool goes_on() {
+    const std::size_t before = lines_in(dir_.path("out"));
+    return wait_for([&] { return lines_in(dir_.path("out")) > before + 2; });
+  }
+  void expect_undisturbed() {
+    EXPECT_TRUE(goes_on()) << contents(fmt::format("/proc/{}/status", pid_));
+    EXPECT_EQ(contents(dir_.path("out")).find("bad"), std::string::npos) << contents(dir_.path("out"));
+    EXPECT_NE(state_of(pid_), 'T');
+    EXPECT_EQ(contents(fmt::format("/proc/{}/status", pid_)).find("TracerPid:\t0") == std::string::npos, false);
+    EXPECT_EQ(contents(fmt::format("/proc/{}/maps", pid_)).find("rwxp"), std::string::npos) << "scratch memory is left";
+  }
+  Event survey(JobClient& job) {
+    Command c;
+    c.mutable_survey()->set_pid(pid_);
+    return job.ask(c);
+  }
+  static Command round(std::uint32_t n) {
+    Command c;
+    c.mutable_round()->set_number(n);
+    return c;
+  }
+  static Command freeze(std::uint32_t n, const TestCgroup& cgroup) {
+    Command c;
+    c.mutable_freeze()->set_number(n);
+    c.mutable_freeze()->set_cgroup(cgroup.path());
+    c.mutable_freeze()->set_child_patience_ms(500);
+    return c;
+  }
+  Event prepare(JobClient& job, const TestCgroup& cgroup, int init) {
+    Command c;
+    c.mutable_prepare()->set_cgroup(cgroup.path());
+    c.mutable_prepare()->set_has_init(true);
+    UniqueFd spool = open_file(spool_, O_RDONLY | O_DIRECTORY);
+    UniqueFd directory = open_file(cgroup.path(), O_RDONLY | O_DIRECTORY);
+    return job.ask(c, {spool.get(), init, directory.get()});
+  }
+  Event ask_pumping(JobClient& job, Command c, std::uint64_t id, Pump& pump) {
+    c.set_id(id);
+    job.post(c);
+    return job.await(id, [&] { pump(); });
+  }
+
+  TempDir dir_;
+  std::string spool_ = dir_.path("spool");
+  PidNamespace home_, away_;
+  TestCgroup source_cgroup_{"src"}, destination_cgroup_{"dst"};
+  pid_t pid_ = -1;
+};
+
+TEST_F(JobTest, moves_a_running_process_between_namespaces) {
+  UniqueFd source_journal = make_journal(), destination_journal = make_journal();
+  JobClient source(source_journal.get(), true), destination(destination_journal.get(), false);
+  const Event surveyed = survey(source);
+  ASSERT_TRUE(surveyed.has_surveyed()) << surveyed.failure().message();
+  ASSERT_EQ(surveyed.surveyed().refusals_size(), 0) << surveyed.surveyed().refusals(0).what();
+  ASSERT_TRUE(prepare(destination, destination_cgroup_, away_.init()).has_done());
+  Pump pump(source, destination, spool_);
+  for (std::uint32_t n = 0; n < 3; n++) {
+    const Event done = ask_pumping(source, round(n), 1000 + n, pump);
+    ASSERT_TRUE(done.has_round_done()) << done.failure().message();
+    ASSERT_TRUE(goes_on());
+  }
+  const Event frozen = ask_pumping(source, freeze(3, source_cgroup_), 2000, pump);
+  ASSERT_TRUE(frozen.has_frozen()) << frozen.failure().message();
+  EXPECT_TRUE(source_cgroup_.frozen());
+  pump();
+  Command finish;
+  finish.mutable_finish()->set_sequence(frozen.frozen().round().last_sequence());
+  const Event prepared = ask_pumping(destination, finish, 3000, pump);
+  ASSERT_TRUE(prepared.has_prepared()) << prepared.failure().message();
+  EXPECT_EQ(destination.wait_end(), 0);
+  EXPECT_TRUE(destination_cgroup_.frozen());
+  EXPECT_EQ(prepared.prepared().tasks(0).guest_pid(), surveyed.surveyed().tasks(0).guest_pid());
+
+  write_file(source_cgroup_.path() + "/cgroup.kill", "1");
+  EXPECT_TRUE(wait_for([&] { return !process_is_there(pid_); }));
+  destination_cgroup_.thaw();
+  pid_ = prepared.prepared().tasks(0).pid();
+  expect_undisturbed();
+}
+
+TEST_F(JobTest, thaws_what_it_froze_and_goes_on_tracking) {
+  UniqueFd source_journal = make_journal(), destination_journal = make_journal();
+  JobClient source(source_journal.get(), true), destination(destination_journal.get(), false);
+  ASSERT_TRUE(survey(source).has_surveyed());
+  ASSERT_TRUE(prepare(destination, destination_cgroup_, away_.init()).has_done());
+  Pump pump(source, destination, spool_);
+  ASSERT_TRUE(ask_pumping(source, round(0), 1000, pump).has_round_done());
+  ASSERT_TRUE(ask_pumping(source, freeze(1, source_cgroup_), 1001, pump).has_frozen());
+  Command thaw;
+  thaw.mutable_thaw();
+  ASSERT_TRUE(source.ask(thaw).has_done());
+  expect_undisturbed();
+  ASSERT_TRUE(ask_pumping(source, round(2), 1002, pump).has_round_done());
+  const Event frozen = ask_pumping(source, freeze(3, source_cgroup_), 1003, pump);
+  ASSERT_TRUE(frozen.has_frozen()) << frozen.failure().message();
+  pump();
+  Command finish;
+  finish.mutable_finish()->set_sequence(frozen.frozen().round().last_sequence());
+  const Event prepared = ask_pumping(destination, finish, 3000, pump);
+  ASSERT_TRUE(prepared.has_prepared()) << prepared.failure().message();
+  write_file(source_cgroup_.path() + "/cgroup.kill", "1");
+  destination_cgroup_.thaw();
+  pid_ = prepared.prepared().tasks(0).pid();
+  expect_undisturbed();
+}
+
+TEST_F(JobTest, a_taken_pid_is_named) {
+  UniqueFd journal = make_journal(), other = make_journal();
+  JobClient source(journal.get(), true), destination(other.get(), false);
+  ASSERT_TRUE(survey(source).has_surveyed());
+  ASSERT_TRUE(prepare(destination, destination_cgroup_, home_.init()).has_done());  // where it runs still
+  Pump pump(source, destination, spool_);
+  ASSERT_TRUE(ask_pumping(source, round(0), 1000, pump).has_round_done());
+  try {
+    ask_pumping(destination, [] { Command c; c.mutable_finish()->set_sequence(1'000'000); return c; }(), 3000, pump);
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.errc(), Errc::already_exists) << e.message();
+  }
+  expect_undisturbed();
+}
+
+class SourceDeath : public JobTest, public ::testing::WithParamInterface<const char*> {};
+
+TEST_P(SourceDeath, leaves_the_target_running_and_whole) {
+  UniqueFd journal = make_journal();
+  {
+    JobClient source(journal.get(), true, std::string(GetParam()) + "=kill");
+    ASSERT_TRUE(survey(source).has_surveyed());
+    try {
+      Command c = freeze(0, source_cgroup_);
+      c.set_id(1000);
+      source.post(c);
+      source.await(1000, [&] {
+        while (source.ring().front()) source.ring().release();
+      });
+      ADD_FAILURE() << "the engine outlived " << GetParam();
+    } catch (const Error& e) {
+      EXPECT_EQ(e.errc(), Errc::peer_lost) << e.message();
+    }
+    EXPECT_EQ(WTERMSIG(source.wait_end()), SIGKILL);
+  }
+  EXPECT_TRUE(process_is_there(pid_));
+  ::usleep(20'000);
+  JobClient fresh(journal.get(), false);
+  Command recover;
+  recover.mutable_recover()->set_pid(pid_);
+  recover.mutable_recover()->set_cgroup(source_cgroup_.path());
+  recover.mutable_recover()->set_release(true);
+  const Event done = fresh.ask(recover);
+  EXPECT_TRUE(done.has_done()) << done.failure().message();
+  expect_undisturbed();
+}
+
+INSTANTIATE_TEST_SUITE_P(AtEveryPoint, SourceDeath,
+                         ::testing::Values("engine.hold.stopped", "engine.hold.seized", "engine.inject.scratch", "engine.inject.batch",
+                                           "engine.dump.frozen", "engine.dump.state", "engine.dump.held"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           std::ranges::replace(name, '.', '_');
+                           return name;
+                         });
+
+class DestinationDeath : public JobTest, public ::testing::WithParamInterface<const char*> {};
+
+TEST_P(DestinationDeath, leaves_nothing_behind_and_the_source_can_go_on) {
+  UniqueFd journal = make_journal(), other = make_journal();
+  JobClient source(journal.get(), true);
+  ASSERT_TRUE(survey(source).has_surveyed());
+  {
+    JobClient destination(other.get(), false, std::string(GetParam()) + "=kill");
+    ASSERT_TRUE(prepare(destination, destination_cgroup_, away_.init()).has_done());
+    Pump pump(source, destination, spool_);
+    ASSERT_TRUE(ask_pumping(source, round(0), 1000, pump).has_round_done());
+    const Event frozen = ask_pumping(source, freeze(1, source_cgroup_), 1001, pump);
+    ASSERT_TRUE(frozen.has_frozen()) << frozen.failure().message();
+    try {
+      pump();
+      Command finish;
+      finish.mutable_finish()->set_sequence(frozen.frozen().round().last_sequence());
+      ask_pumping(destination, finish, 3000, pump);
+      ADD_FAILURE() << "the engine outlived " << GetParam();
+    } catch (const Error& e) {
+      EXPECT_EQ(e.errc(), Errc::peer_lost) << e.message();
+    }
+    destination.wait_end();
+  }
+  EXPECT_TRUE(wait_for([&] { return contents(destination_cgroup_.path() + "/cgroup.procs").empty(); }))
+      << "a half-built task outlives its engine";
+  Command thaw;
+  thaw.mutable_thaw();
+  EXPECT_TRUE(source.ask(thaw).has_done());
+  expect_undisturbed();
+}
+
+INSTANTIATE_TEST_SUITE_P(AtEveryPoint, DestinationDeath,
+                         ::testing::Values("engine.restore.spawned", "engine.restore.cleared", "engine.restore.filled",
+                                           "engine.restore.fds", "engine.restore.threads", "engine.restore.registers",
+                                           "engine.restore.held"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           std::ranges::replace(name, '.', '_');
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace godwit::engine::test
