@@ -78,7 +78,9 @@ void FileReader::read(std::vector<pagewire::Run>& runs, std::span<std::byte> int
 PageEmitter::PageEmitter(pagewire::ObjectId object, PageReader& reader, PageSink& sink, PageSet& sent, Debt* debt)
     : object_(object), reader_(reader), sink_(sink), sent_(sent), debt_(debt) {}
 
+// The runs of a frame ascend: what comes from further down begins a new one.
 void PageEmitter::add(std::uint64_t start, std::uint64_t end, bool zero_matters) {
+  if (!pending_.empty() && start < pending_.back().run.address + pending_.back().run.pages * page_size) send_pending();
   while (start < end) {
     const std::uint64_t pages = std::min((end - start) / page_size, max_pages - pending_pages_);
     if (!pending_.empty() && pending_.back().zero_matters == zero_matters &&
@@ -94,6 +96,7 @@ void PageEmitter::add(std::uint64_t start, std::uint64_t end, bool zero_matters)
 
 void PageEmitter::drop(std::uint64_t start, std::uint64_t end) {
   for (const pagewire::Run& r : sent_.runs(start, end)) {
+    if (!drops_.empty() && r.address < drops_.back().address + drops_.back().pages * page_size) flush();
     drops_.push_back(r);
     count_.dropped_pages += r.pages;
     if (drops_.size() == pagewire::max_runs) flush();
