@@ -61,10 +61,11 @@ net::awaitable<void> Agent::start() {
   context_.workloads->load();
   listener_.emplace(context_.executor, "peers", net::parse_address(o.listen), context_.tls);
   context_.peer_address = advertised(o.listen, listener_->endpoint().port());
-  co_await migrations_.recover();
+  migrations_.end_leftovers();
   jobs::PageServerPlan pages{.program = context_.program("godwit-pageserver"), .listen = o.pages, .certs = o.certs,
                              .user = o.page_server_user, .cgroup = context_.cgroup("jobs/pageserver")};
   context_.pages = jobs::PageServer::start(context_.executor, std::move(pages));
+  co_await migrations_.recover();
   listener_->start([this](net::Connection c) { return serve_peer(context_, migrations_, std::move(c)); });
   log::info("agent.serving", {{"node", o.node}, {"peers", context_.peer_address}, {"pages", o.pages}});
   if (!o.coordinator.empty()) net::spawn(context_.executor, "coordinator.link", coordinator_->run());

@@ -31,7 +31,7 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   api::Envelope state();
 
   // From the source's agent, on a channel whose certificate names `source_node()`.
-  api::Envelope hello(const api::PeerHello& hello, std::shared_ptr<net::Channel> channel);
+  api::Envelope hello(const api::PeerHello& hello, std::weak_ptr<net::Channel> channel);
   net::awaitable<void> manifest(std::string entries);
   net::awaitable<api::Envelope> refuse();
   net::awaitable<api::Envelope> settled(api::Settled settled);
@@ -42,6 +42,7 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
 
   bool over() const { return over_; }
   void stop() { stopped_ = true; }
+  void drop() { steps_.drop(); }
 
  private:
   // destination_migration.cc, destination_build.cc

@@ -46,7 +46,7 @@ std::string DestinationMigration::source_node() {
   return r ? r->peer_node : request_.source_node();
 }
 
-api::Envelope DestinationMigration::hello(const api::PeerHello& hello, std::shared_ptr<net::Channel> channel) {
+api::Envelope DestinationMigration::hello(const api::PeerHello& hello, std::weak_ptr<net::Channel> channel) {
   if (hello.commit_hash().size() != 32) fail(Errc::protocol, "a hello without the hash of the commit token");
   std::array<std::uint8_t, 32> hash;
   std::ranges::copy(hello.commit_hash(), hash.begin());

@@ -42,7 +42,7 @@ struct Peer {
   Context& context;
   Migrations& migrations;
   net::Identity identity;
-  std::shared_ptr<net::Channel> channel;  // not yet set while the first message is handled inside Channel::start()
+  std::weak_ptr<net::Channel> channel;  // not yet set while the first message is handled inside Channel::start()
 
   std::shared_ptr<DestinationMigration> migration_of(const api::MigrationId& id) {
     const auto migration = migrations.destination(id);
@@ -58,7 +58,7 @@ awaitable<api::Envelope> answer_peer(std::shared_ptr<Peer> peer, api::Envelope r
       const api::PeerHello& hello = request.peer_hello();
       if (hello.version() != 1) fail(Errc::protocol, "this agent speaks version 1, not {}", hello.version());
       net::require(peer->identity, "agent", hello.node());
-      while (!peer->channel) co_await net::sleep_for(std::chrono::milliseconds(1));
+      if (peer->channel.expired()) co_await net::sleep_for(std::chrono::milliseconds(1));
       co_return peer->migration_of(hello.id())->hello(hello, peer->channel);
     }
     case api::Envelope::kQuery: co_return peer->migration_of(request.query().id())->state();
@@ -104,7 +104,7 @@ awaitable<api::Envelope> answer_coordinator(Context& context, Migrations& m, api
 
 awaitable<void> serve_peer(Context& context, Migrations& migrations, net::Connection connection) {
   net::require(connection.peer(), "agent");
-  const auto peer = std::make_shared<Peer>(context, migrations, connection.peer(), nullptr);
+  const auto peer = std::make_shared<Peer>(context, migrations, connection.peer(), std::weak_ptr<net::Channel>());
   const auto ended = std::make_shared<net::Signal>(context.executor);
   const auto open = std::make_shared<bool>(true);
   net::Channel::Handlers handlers{
@@ -112,14 +112,14 @@ awaitable<void> serve_peer(Context& context, Migrations& migrations, net::Connec
       .notice = [peer](api::Envelope notice) { return note_peer(peer, std::move(notice)); },
       .closed =
           [open, ended](Error why) {
-            if (why.errc() != Errc::cancelled) log::info("peer.gone", {{"message", why.message()}});
+            if (why.errc() != Errc::cancelled && why.errc() != Errc::peer_lost) log::warn("peer.cut_off", {{"message", why.message()}});
             *open = false;
             ended->notify();
           }};
-  peer->channel = net::Channel::start(std::move(connection), std::move(handlers));
+  const auto channel = net::Channel::start(std::move(connection), std::move(handlers));
+  peer->channel = channel;
   while (*open) co_await ended->wait();
-  peer->channel->close();
-  peer->channel.reset();  // it holds the handlers, and they hold it
+  channel->close();
 }
 
 }  // namespace godwit::service

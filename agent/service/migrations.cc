@@ -62,8 +62,9 @@ api::Envelope Migrations::destination_state(const api::MigrationId& id) {
   return answer;
 }
 
+void Migrations::end_leftovers() { workload::Cgroup::destroy(context_.cgroup("jobs"), leftovers_limit); }
+
 net::awaitable<void> Migrations::recover() {
-  workload::Cgroup::destroy(context_.cgroup("jobs"), leftovers_limit);
   for (const Record& r : context_.records.all()) {
     api::MigrationId id;
     fill(&id, r.key);
@@ -99,6 +100,8 @@ net::awaitable<void> Migrations::stop(Clock::duration limit) {
 void Migrations::forget_all() {
   for (const auto& [key, migration] : sources_) migration->stop();
   for (const auto& [key, migration] : destinations_) migration->stop();
+  for (const auto& [key, migration] : sources_) migration->drop();
+  for (const auto& [key, migration] : destinations_) migration->drop();
   sources_.clear();
   destinations_.clear();
 }

@@ -23,7 +23,9 @@ class Migrations {
   api::Envelope source_state(const api::MigrationId& id);
   api::Envelope destination_state(const api::MigrationId& id);
 
-  // After the agent's restart: engine jobs of the former life are ended, then every record is gone through.
+  // After the agent's restart: first whatever programs of its former life are left are ended, then every record is
+  // gone through.
+  void end_leftovers();
   net::awaitable<void> recover();
 
   // Lets go of what is not armed, within `limit`, and stops asking for the rest.

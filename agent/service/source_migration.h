@@ -37,6 +37,7 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
 
   bool over() const { return over_; }
   void stop();  // the agent ends: nothing is undone, nobody is asked any more
+  void drop() { steps_.drop(); }
 
  private:
   // source_migration.cc, source_watch.cc

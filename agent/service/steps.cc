@@ -56,6 +56,11 @@ net::awaitable<api::Envelope> Steps::joined(std::string name, Work work) {
   co_return co_await outcome_of(step);
 }
 
+void Steps::drop() {
+  for (const auto& [name, step] : steps_) step->work = {};
+  steps_.clear();
+}
+
 net::awaitable<Turn::Hold> Turn::take() {
   while (taken_) co_await changed_.wait();
   taken_ = true;

@@ -24,6 +24,8 @@ class Steps {
   // Shared by those who ask while it runs, then forgotten: for questions and for what may have to be tried again.
   net::awaitable<api::Envelope> joined(std::string name, Work work);
 
+  void drop();  // forgets what will not go on: the loop that it ran on has ended
+
  private:
   struct Step;
   net::awaitable<api::Envelope> outcome_of(std::shared_ptr<Step> step);

@@ -1,0 +1,161 @@
+// An agent that dies and comes back, in every phase: exactly one copy lives, and the two sides agree on which.
+#include "agent/service/test_migration.h"
+
+namespace godwit::service {
+namespace {
+
+using namespace std::chrono_literals;
+
+class RestartTest : public MigrationTest {
+ protected:
+  // As if it had died right after the record: the action that it announces has not been done.
+  static void enter(TestNode& node, const Key& key, auto phase) {
+    Records& records = node.records();
+    records.enter(Record(*records.find(key)), phase);
+  }
+  Key source_key() const { return key_of(id, Side::source); }
+  Key destination_key() const { return key_of(id, Side::destination); }
+
+  void expect_running_at_the_destination_only(pid_t root) {
+    EXPECT_TRUE(becomes(SourcePhase::killed));
+    EXPECT_EQ(destination(), DestinationPhase::resumed);
+    EXPECT_EQ(state_at(b), "running");
+    EXPECT_EQ(state_at(a), "none");
+    EXPECT_NE(::kill(root, 0), 0);
+    EXPECT_TRUE(pair.turn_until([&] { return b.records().find(destination_key())->settled; }));
+  }
+};
+
+TEST_F(RestartTest, of_an_idle_agent_finds_its_workloads) {
+  const pid_t root = run_workload();
+  pair.restart(a);
+  EXPECT_EQ(a.workloads().info("job").pid(), root);
+  EXPECT_EQ(state_at(a), "running");
+}
+
+TEST_F(RestartTest, of_a_source_in_pre_copy_costs_the_workload_nothing) {
+  const pid_t root = run_workload();
+  identify("precopy");
+  connect_all();
+  round(0);
+  pair.restart(a);
+  discard();
+  EXPECT_EQ(state_at(a), "running");
+  EXPECT_EQ(::kill(root, 0), 0);
+  EXPECT_EQ(destination(), DestinationPhase::refused);
+}
+
+TEST_F(RestartTest, of_a_frozen_source_lets_the_workload_go_on) {
+  const pid_t root = run_workload();
+  identify("frozen");
+  prepare_all();
+  pair.restart(a);
+  expect_running_at_the_source_only(root);
+  EXPECT_EQ(destination(), DestinationPhase::refused);
+}
+
+TEST_F(RestartTest, of_a_source_that_had_aborted_thaws) {
+  const pid_t root = run_workload();
+  identify("aborted");
+  prepare_all();
+  enter(a, source_key(), SourcePhase::aborted);
+  pair.restart(a);
+  expect_running_at_the_source_only(root);
+}
+
+TEST_F(RestartTest, of_an_armed_source_stays_frozen_and_asks) {
+  const pid_t root = run_workload();
+  identify("armed");
+  const std::string token = arm_all();
+  pair.restart(a);
+  EXPECT_EQ(state_at(a), "frozen");
+  EXPECT_EQ(source(), SourcePhase::armed);
+  commit(token);
+  expect_running_at_the_destination_only(root);
+}
+
+TEST_F(RestartTest, of_an_armed_source_that_nobody_commits_ends_in_a_refusal) {
+  const pid_t root = run_workload();
+  identify("unwanted");
+  arm_all();
+  pair.restart(a);
+  expect_running_at_the_source_only(root);
+}
+
+TEST_F(RestartTest, of_a_killing_source_kills) {
+  const pid_t root = run_workload();
+  identify("killing");
+  commit(arm_all());
+  enter(a, source_key(), SourcePhase::killing);
+  pair.restart(a);
+  expect_running_at_the_destination_only(root);
+}
+
+TEST_F(RestartTest, of_a_building_destination_refuses) {
+  const pid_t root = run_workload();
+  identify("building");
+  connect_all();
+  round(0);
+  pair.restart(b);
+  EXPECT_EQ(destination(), DestinationPhase::refused);
+  EXPECT_TRUE(becomes(SourcePhase::thawed));
+  expect_running_at_the_source_only(root);
+}
+
+TEST_F(RestartTest, of_a_prepared_destination_holds_the_copy) {
+  const pid_t root = run_workload();
+  identify("prepared");
+  const auto finished = prepare_all();
+  const std::string token = arm(finished);
+  pair.restart(b);
+  EXPECT_EQ(destination(), DestinationPhase::prepared);
+  EXPECT_EQ(state_at(b), "prepared");
+  // Its peers' address has changed with the restart here, so only the coordinator reaches it.
+  commit(token);
+  EXPECT_EQ(state_at(b), "running");
+  EXPECT_EQ(state_at(a), "frozen");
+  EXPECT_EQ(::kill(root, 0), 0);
+}
+
+TEST_F(RestartTest, of_a_prepared_destination_whose_copy_is_gone_refuses) {
+  run_workload();
+  identify("gone");
+  prepare_all();
+  workload::Cgroup::open(b.options.cgroup + "/gone.1.dst")->kill();
+  pair.restart(b);
+  EXPECT_EQ(destination(), DestinationPhase::refused);
+}
+
+TEST_F(RestartTest, of_a_committed_destination_resumes) {
+  run_workload();
+  identify("committed");
+  arm_all();
+  enter(b, destination_key(), DestinationPhase::committed);
+  pair.restart(b);
+  EXPECT_EQ(destination(), DestinationPhase::resumed);
+  EXPECT_EQ(state_at(b), "running");
+}
+
+TEST_F(RestartTest, of_a_committed_destination_whose_copy_is_gone_has_lost_it) {
+  run_workload();
+  identify("lost");
+  arm_all();
+  enter(b, destination_key(), DestinationPhase::committed);
+  workload::Cgroup::open(b.options.cgroup + "/lost.1.dst")->kill();
+  pair.restart(b);
+  EXPECT_EQ(destination(), DestinationPhase::lost);
+}
+
+TEST_F(RestartTest, of_a_resumed_destination_does_nothing) {
+  run_workload();
+  identify("resumed");
+  commit(arm_all());
+  const pid_t there = b.workloads().info("job").pid();
+  pair.restart(b);
+  EXPECT_EQ(destination(), DestinationPhase::resumed);
+  EXPECT_EQ(b.workloads().info("job").pid(), there);
+  EXPECT_EQ(state_at(b), "running");
+}
+
+}  // namespace
+}  // namespace godwit::service
