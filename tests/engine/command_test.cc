@@ -1,0 +1,255 @@
+// godwit-engine dump and restore as commands, on programs that know nothing of them.
+
+#include "tests/engine/harness.h"
+
+#include "common/base/check.h"
+
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+namespace godwit::engine::test {
+namespace {
+
+std::string shell(const std::string& command) {
+  std::string output;
+  FILE* pipe = ::popen((command + " 2>&1").c_str(), "r");
+  char buffer[4096];
+  while (std::size_t n = std::fread(buffer, 1, sizeof buffer, pipe)) output.append(buffer, n);
+  ::pclose(pipe);
+  return output;
+}
+
+class CommandTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+    ::prctl(PR_SET_CHILD_SUBREAPER, 1);  // what is restored becomes our child
+  }
+  void TearDown() override {
+    for (const pid_t pid : std::vector<pid_t>(started_.rbegin(), started_.rend())) {
+      ::kill(pid, SIGKILL);
+      ::waitpid(pid, nullptr, 0);
+    }
+  }
+  pid_t start(const std::vector<std::string>& words) {
+    return start([&] {
+      std::vector<char*> arguments;
+      for (const std::string& w : words) arguments.push_back(const_cast<char*>(w.c_str()));
+      arguments.push_back(nullptr);
+      ::execvp(arguments[0], arguments.data());
+      ::_exit(127);
+    });
+  }
+  pid_t start(const std::function<void()>& body) {
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+      ::setsid();
+      const int out = ::open(dir_.path("out").c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
+      const int in = ::open("/dev/null", O_RDONLY);
+      ::dup2(in, 0);
+      ::dup2(out, 1);
+      ::dup2(out, 2);
+      ::close_range(3, ~0u, 0);
+      ::chdir("/");
+      body();
+      ::_exit(0);
+    }
+    started_.push_back(pid);
+    return pid;
+  }
+  Ran dump(pid_t pid, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> words{"dump", "-t", std::to_string(pid), "-D", dir_.path("images" + std::to_string(++dumps_))};
+    words.insert(words.end(), more.begin(), more.end());
+    Ran ran = run_engine(words);
+    if (ran.ok() && more.size() < 2 && (more.empty() || more[0] != "--leave-running")) ::waitpid(pid, nullptr, 0);
+    return ran;
+  }
+  Ran restore(const std::vector<std::string>& more = {}) {
+    std::vector<std::string> words{"restore", "-D", dir_.path("images" + std::to_string(dumps_))};
+    words.insert(words.end(), more.begin(), more.end());
+    return run_engine(words);
+  }
+  bool prints(std::size_t lines = 2) {
+    const std::size_t before = lines_in(dir_.path("out"));
+    return wait_for([&] { return lines_in(dir_.path("out")) >= before + lines; });
+  }
+
+  TempDir dir_;
+  std::vector<pid_t> started_;
+  int dumps_ = 0;
+};
+
+TEST_F(CommandTest, sleep_sleeps_on) {
+  const pid_t pid = start({"sleep", "2.5"});
+  ::usleep(500'000);
+  const auto begun = Clock::now();
+  const Ran dumped = dump(pid);
+  ASSERT_TRUE(dumped.ok()) << dumped.output;
+  const Ran restored = restore();
+  ASSERT_TRUE(restored.ok()) << restored.output;
+  int status = -1;
+  ::waitpid(pid, &status, 0);
+  started_.clear();
+  EXPECT_EQ(status, 0);
+  const std::chrono::duration<double> took = Clock::now() - begun;
+  EXPECT_GT(took.count(), 1.8) << "it did not sleep long enough";
+}
+
+TEST_F(CommandTest, python_counts_on) {
+  const pid_t pid = start({"/usr/bin/python3", "-uc", "import time\ni=0\nwhile True:\n  print(i)\n  i+=1\n  time.sleep(0.01)"});
+  ASSERT_TRUE(prints());
+  for (int hop = 0; hop < 2; hop++) {
+    const Ran dumped = dump(pid);
+    ASSERT_TRUE(dumped.ok()) << dumped.output;
+    const Ran restored = restore();
+    ASSERT_TRUE(restored.ok()) << restored.output;
+    ASSERT_TRUE(prints(5)) << contents(dir_.path("out"));
+  }
+  const std::string out = contents(dir_.path("out"));
+  std::size_t at = 0;
+  for (std::size_t i = 0; at < out.size(); i++) {
+    const std::size_t end = out.find('\n', at);
+    ASSERT_EQ(out.substr(at, end - at), std::to_string(i));
+    at = end == std::string::npos ? out.size() : end + 1;
+  }
+}
+
+TEST_F(CommandTest, redis_keeps_every_key_over_two_hops) {
+  if (!std::filesystem::exists("/usr/bin/redis-server")) GTEST_SKIP() << "no redis-server";
+  const std::string cli = "redis-cli -p 17391 ";
+  const pid_t pid = start({"/usr/bin/redis-server", "--port", "17391", "--save", "", "--appendonly", "no", "--enable-debug-command", "local"});
+  ASSERT_TRUE(wait_for([&] { return shell(cli + "ping") == "PONG\n"; }));
+  shell(cli + "debug populate 100000 key 64");
+  const std::string digest = shell(cli + "debug digest");
+  ASSERT_EQ(digest.size(), 41u) << digest;
+  for (int hop = 0; hop < 2; hop++) {
+    const Ran dumped = dump(pid, {"--tcp-close"});
+    ASSERT_TRUE(dumped.ok()) << dumped.output;
+    const Ran restored = restore({"--tcp-close"});
+    ASSERT_TRUE(restored.ok()) << restored.output;
+    EXPECT_EQ(shell(cli + "debug digest"), digest);
+    EXPECT_EQ(shell(cli + "set hop " + std::to_string(hop)), "OK\n");
+    EXPECT_EQ(shell(cli + "del hop"), "1\n");
+  }
+}
+
+TEST_F(CommandTest, leave_running_leaves_no_trace) {
+  const pid_t pid = start({"/usr/bin/python3", "-uc", "import time\nwhile True:\n  print(1)\n  time.sleep(0.01)"});
+  ASSERT_TRUE(prints());
+  const auto picture = [&] {
+    std::string text = shell(fmt::format("grep -vE 'ctxt|VmRSS|Rss|VmPTE|Cpus_allowed_list|State|VmHWM|VmData|VmSize|VmPeak' /proc/{}/status", pid));
+    text += contents(fmt::format("/proc/{}/maps", pid));
+    return text + shell(fmt::format("ls -l /proc/{}/fd | sed 's/.*:..//'; taskset -p {}; chrt -p {}", pid, pid, pid));
+  };
+  const std::string before = picture();
+  const Ran dumped = dump(pid, {"--leave-running"});
+  ASSERT_TRUE(dumped.ok()) << dumped.output;
+  EXPECT_EQ(picture(), before);
+  EXPECT_TRUE(prints());
+}
+
+TEST_F(CommandTest, a_stopped_process_stays_stopped_through_it_all) {
+  const pid_t pid = start({"/usr/bin/python3", "-uc", "import time\nwhile True:\n  print(1)\n  time.sleep(0.01)"});
+  ASSERT_TRUE(prints());
+  ::kill(pid, SIGSTOP);
+  ASSERT_TRUE(wait_for([&] { return state_of(pid) == 'T'; }));
+  ASSERT_TRUE(dump(pid, {"--leave-running"}).ok());
+  EXPECT_EQ(state_of(pid), 'T');
+  const Ran dumped = dump(pid);
+  ASSERT_TRUE(dumped.ok()) << dumped.output;
+  const Ran restored = restore();
+  ASSERT_TRUE(restored.ok()) << restored.output;
+  EXPECT_TRUE(wait_for([&] { return state_of(pid) == 'T'; }));
+  ::kill(pid, SIGCONT);
+  EXPECT_TRUE(prints());
+}
+
+// A shell that waits for its child with WUNTRACED and WCONTINUED takes it for stopped for a moment, and for running again.
+TEST_F(CommandTest, a_parent_that_watches_for_stops_sees_it_go_on) {
+  const pid_t parent = start([&] {
+    const pid_t child = ::fork();
+    if (child == 0)
+      for (;;) {
+        ::write(1, "tick\n", 5);
+        ::usleep(10'000);
+      }
+    ::write(2, fmt::format("child {}\n", child).c_str(), fmt::format("child {}\n", child).size());
+    int last = 0;
+    for (;;) {
+      int status = 0;
+      if (::waitpid(child, &status, WUNTRACED | WCONTINUED) != child) ::_exit(1);
+      if (WIFSTOPPED(status)) last = 1;
+      if (WIFCONTINUED(status)) last = 2;
+      const std::string line = fmt::format("saw {}\n", last);
+      ::write(2, line.c_str(), line.size());
+    }
+  });
+  (void)parent;
+  ASSERT_TRUE(prints());
+  const std::string out = contents(dir_.path("out"));
+  const pid_t child = static_cast<pid_t>(std::stol(out.substr(out.find("child ") + 6)));
+  for (int i = 0; i < 3; i++) {
+    const Ran dumped = dump(child, {"--leave-running"});
+    ASSERT_TRUE(dumped.ok()) << dumped.output;
+    ASSERT_TRUE(prints(5));
+  }
+  ::usleep(50'000);
+  const std::string all = contents(dir_.path("out"));
+  const std::size_t saw = all.rfind("saw ");
+  if (saw != std::string::npos) EXPECT_EQ(all[saw + 4], '2') << "the parent believes that its child is stopped";
+  EXPECT_NE(state_of(child), 'T');
+  ::kill(child, SIGKILL);
+}
+
+TEST_F(CommandTest, children_are_waited_for_and_then_refused_by_name) {
+  const pid_t pid = start([] {
+    ::usleep(200'000);
+    for (;;) {
+      const pid_t child = ::fork();
+      if (child == 0) ::execl("/bin/sleep", "sleep", "0.3", nullptr);
+      ::waitpid(child, nullptr, 0);
+      ::usleep(300'000);
+    }
+  });
+  ::usleep(300'000);  // there is a child now
+  const Ran dumped = dump(pid, {"--leave-running"});
+  EXPECT_TRUE(dumped.ok()) << dumped.output;
+
+  const pid_t parent = start([] {
+    if (::fork() == 0) ::execl("/bin/sleep", "sleep", "60", nullptr);
+    for (;;) ::pause();
+  });
+  ASSERT_TRUE(wait_for([&] { return !shell(fmt::format("pgrep -P {} -x sleep", parent)).empty(); }));
+  const Ran refused = dump(parent, {"--leave-running"});
+  EXPECT_FALSE(refused.ok());
+  EXPECT_NE(refused.output.find("(sleep)"), std::string::npos) << refused.output;
+  EXPECT_NE(state_of(parent), 'T');
+  shell(fmt::format("pkill -P {} -x sleep", parent));
+}
+
+TEST_F(CommandTest, a_traced_process_is_refused_with_the_name_of_its_tracer) {
+  const pid_t pid = start({"sleep", "60"});
+  const pid_t tracer = ::fork();
+  if (tracer == 0) {
+    ::close_range(3, ~0u, 0);
+    ::prctl(PR_SET_NAME, "the-tracer");
+    ::syscall(101 /* ptrace */, 0x4206 /* PTRACE_SEIZE */, pid, 0, 0);
+    ::sleep(30);
+    ::_exit(0);
+  }
+  started_.push_back(tracer);
+  ASSERT_TRUE(wait_for([&] { return contents(fmt::format("/proc/{}/status", pid)).find(fmt::format("TracerPid:\t{}", tracer)) != std::string::npos; }));
+  const Ran refused = dump(pid, {"--leave-running"});
+  EXPECT_FALSE(refused.ok());
+  EXPECT_NE(refused.output.find(std::to_string(tracer)), std::string::npos) << refused.output;
+}
+
+}  // namespace
+}  // namespace godwit::engine::test
