@@ -62,9 +62,10 @@ void Steps::drop() {
 }
 
 net::awaitable<Turn::Hold> Turn::take() {
-  while (taken_) co_await changed_.wait();
-  taken_ = true;
-  co_return Hold(this);
+  const auto state = state_;
+  while (state->taken) co_await state->changed.wait();
+  state->taken = true;
+  co_return Hold(state);
 }
 
 }  // namespace godwit::service

@@ -37,28 +37,33 @@ class Steps {
 
 // One at a time: what changes the phase of a migration takes its turn.
 class Turn {
- public:
-  explicit Turn(net::Executor executor) : changed_(std::move(executor)) {}
+  struct State {
+    explicit State(net::Executor executor) : changed(std::move(executor)) {}
+    net::Signal changed;
+    bool taken = false;
+  };
 
-  class Hold {
+ public:
+  explicit Turn(net::Executor executor) : state_(std::make_shared<State>(std::move(executor))) {}
+
+  class Hold {  // may outlive the Turn, when a loop is taken down
    public:
-    explicit Hold(Turn* turn) : turn_(turn) {}
-    Hold(Hold&& other) noexcept : turn_(std::exchange(other.turn_, nullptr)) {}
+    explicit Hold(std::shared_ptr<State> state) : state_(std::move(state)) {}
+    Hold(Hold&&) noexcept = default;
     ~Hold() {
-      if (!turn_) return;
-      turn_->taken_ = false;
-      turn_->changed_.notify();
+      if (!state_) return;
+      state_->taken = false;
+      state_->changed.notify();
     }
 
    private:
-    Turn* turn_;
+    std::shared_ptr<State> state_;
   };
 
   net::awaitable<Hold> take();
 
  private:
-  net::Signal changed_;
-  bool taken_ = false;
+  std::shared_ptr<State> state_;
 };
 
 }  // namespace godwit::service
