@@ -36,7 +36,10 @@ void Workloads::watch(Entry& entry) {
 }
 
 void Workloads::ended(Entry& entry) {
-  if (entry.departing) return;
+  if (entry.departing) {
+    entry.missed = true;
+    return;
+  }
   api::WorkloadInfo& info = *entry.saved.mutable_info();
   info.set_state("exited");
   info.set_exit_code(read_exit_code(path(info.name(), ".exit")));
@@ -99,7 +102,7 @@ void Workloads::stay(const std::string& name) {
   const auto found = entries_.find(name);
   if (found == entries_.end() || !found->second.departing) return;
   found->second.departing = false;
-  watch(found->second);
+  if (found->second.missed) ended(found->second);
 }
 
 void Workloads::forget(const std::string& name, const std::string& cgroup) {

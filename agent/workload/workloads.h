@@ -56,6 +56,7 @@ class Workloads {
   struct Entry {
     Saved saved;
     bool departing = false;
+    bool missed = false;  // it ended while it was departing
     std::uint64_t generation = 0;  // a watcher of an older one is ignored
   };
 

@@ -122,6 +122,30 @@ TEST_F(WorkloadsTest, leave_nothing_when_they_depart) {
   EXPECT_FALSE(Cgroup::open(root.path() + "/inits")->populated());
 }
 
+TEST_F(WorkloadsTest, that_stay_after_all_are_watched_on_by_the_same_watcher) {
+  const auto descriptors = [] { return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}); };
+  workloads->run(shell("exec sleep 60"));
+  const auto before = descriptors();
+  for (int i = 0; i < 3; ++i) {
+    workloads->depart("job");
+    workloads->stay("job");
+  }
+  EXPECT_EQ(descriptors(), before);
+  workloads->kill("job", SIGKILL);
+  run_until_exited();
+  EXPECT_EQ(exited.size(), 1u);
+}
+
+TEST_F(WorkloadsTest, that_end_while_they_depart_are_reported_when_they_stay) {
+  workloads->run(shell("exec sleep 60"));
+  workloads->depart("job");
+  workloads->kill("job", SIGKILL);
+  io.run_for(std::chrono::milliseconds(500));
+  EXPECT_TRUE(exited.empty());
+  workloads->stay("job");
+  EXPECT_EQ(exited.size(), 1u);
+}
+
 TEST_F(WorkloadsTest, arrive_in_namespaces_that_wait_for_them) {
   Saved saved;
   saved.mutable_info()->set_name("job");
