@@ -1,5 +1,6 @@
 #include "agent/engine/ptrace/interrupted_call.h"
 
+#include "agent/engine/ptrace/call_notes.h"
 #include "common/base/check.h"
 #include "common/base/fd.h"
 #include "common/base/units.h"
@@ -136,6 +137,10 @@ double InterruptedCalls::clock_offset_ms(unsigned cpu) {
 }
 
 void InterruptedCalls::look(pid_t pid) {
+  if (!read_notes_) {
+    read_notes_ = true;
+    for (const CallNote& n : read_notes(pid, proc::Reader(pid).stat().start_time)) seen_[n.tid] = {n.number, n.rip, n.rsp, n.begun_ns};
+  }
   asleep_.clear();
   for (const pid_t tid : proc::Reader(pid).threads()) {
     const std::string path = fmt::format("/proc/{}/task/{}/", pid, tid);

@@ -43,6 +43,7 @@ class InterruptedCalls {
   };
   double clock_offset_ms(unsigned cpu);
 
+  bool read_notes_ = false;
   std::map<pid_t, Asleep> asleep_;
   std::map<pid_t, Seen> seen_;
   std::map<unsigned, double> offsets_;  // of the scheduler's clock of a CPU to CLOCK_MONOTONIC

@@ -71,8 +71,8 @@ bool asleep(pid_t pid, pid_t tid) {
 
 }  // namespace
 
-void rearm(RemoteSyscalls& remote, RemoteAddr scratch, const image::ThreadCoreEntry& thread, Regs& regs) {
-  if (static_cast<long>(regs.rax) != restart_block || static_cast<long>(regs.orig_rax) < 0) return;
+long rearm(RemoteSyscalls& remote, RemoteAddr scratch, const image::ThreadCoreEntry& thread, Regs& regs) {
+  if (static_cast<long>(regs.rax) != restart_block || static_cast<long>(regs.orig_rax) < 0) return -1;
   Batch batch(scratch);
   const long number = thread.has_interrupted_call() ? thread.interrupted_call() : static_cast<long>(regs.orig_rax);
   const auto call = remaining_call(batch, remote.pid(), regs, number, thread.slept_ns());
@@ -80,7 +80,7 @@ void rearm(RemoteSyscalls& remote, RemoteAddr scratch, const image::ThreadCoreEn
     log::warn("restore.call_ends_early", {{"thread", remote.tid()}, {"call", number}, {"result", "EINTR"}});
     regs.rax = static_cast<unsigned long long>(-EINTR);
     regs.orig_rax = static_cast<unsigned long long>(-1);
-    return;
+    return -1;
   }
   const auto& a = call->arguments;
   const std::size_t index = batch.attempt("sleep on", number, a[0], a[1], a[2], a[3], a[4], a[5]);
@@ -93,11 +93,11 @@ void rearm(RemoteSyscalls& remote, RemoteAddr scratch, const image::ThreadCoreEn
       remote.collect(batch);
       regs.rax = static_cast<unsigned long long>(batch.result(index));
       regs.orig_rax = static_cast<unsigned long long>(-1);
-      return;
+      return -1;
     }
     if (!stop.trap_stop()) fail(Errc::internal, "thread {} stopped with status {:#x} on its way to sleep", remote.tid(), stop.raw());
     const Regs now = get_regs(remote.tid());
-    if (static_cast<long>(now.rax) == restart_block && static_cast<long>(now.orig_rax) == number) return;
+    if (static_cast<long>(now.rax) == restart_block && static_cast<long>(now.orig_rax) == number) return number;
     if (tries == 100) fail(Errc::internal, "thread {} does not fall asleep", remote.tid());
     // Stopped on the way there, or past it: let it go on.
     trace(PTRACE_CONT, remote.tid(), 0, 0, "continue");

@@ -10,8 +10,8 @@
 
 namespace godwit::engine::interrupted {
 
-// Does nothing for a thread that was not in such a call. `regs` is what the thread will go on with: changed when the call
-// turns out to be over at once.
-void rearm(RemoteSyscalls& remote, RemoteAddr scratch, const image::ThreadCoreEntry& thread, Regs& regs);
+// Returns the number of the call that sleeps on; -1 for a thread that was not in such a call, or whose call turns out to be
+// over at once. `regs` is what the thread will go on with: changed in the latter case.
+long rearm(RemoteSyscalls& remote, RemoteAddr scratch, const image::ThreadCoreEntry& thread, Regs& regs);
 
 }  // namespace godwit::engine::interrupted

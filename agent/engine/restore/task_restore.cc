@@ -1,5 +1,6 @@
 #include "agent/engine/restore/task_restore.h"
 
+#include "agent/engine/ptrace/call_notes.h"
 #include "agent/engine/ptrace/tracing.h"
 #include "agent/engine/restore/interrupted.h"
 #include "agent/engine/tasks/bounds.h"
@@ -161,6 +162,16 @@ void restore_thread(Context& c, Thread& t) {
   t.remote->run(batch);
 }
 
+void restore_sleeps(Context& c) {
+  std::vector<CallNote> notes;
+  for (Thread& t : c.threads) {
+    const image::ThreadCoreEntry& entry = t.core.thread_core();
+    const long number = interrupted::rearm(*t.remote, c.skeleton.scratch(), entry, t.regs);
+    if (number >= 0) notes.push_back({t.host, number, t.regs.rip, t.regs.rsp, monotonic_ns() - entry.slept_ns()});
+  }
+  keep_notes(c.skeleton.pid(), proc::Reader(c.skeleton.pid()).stat().start_time, notes);
+}
+
 void restore_timers(Context& c) {
   Batch batch(c.skeleton.scratch());
   tasks::timers::restore(batch, c.leader.tc().timers());
@@ -226,7 +237,7 @@ RestoredTask restore_task(Skeleton& skeleton, const image::ImageSet& images, pid
   for (Thread& t : c.threads) restore_thread(c, t);
   steps.lap("threads");
 
-  for (Thread& t : c.threads) interrupted::rearm(*t.remote, skeleton.scratch(), t.core.thread_core(), t.regs);
+  restore_sleeps(c);
   restore_timers(c);
   steps.lap("timers");
 
