@@ -20,6 +20,7 @@
 namespace godwit::engine {
 namespace {
 
+constexpr std::uint64_t user_code_64 = 0x33;     // segment selector
 constexpr std::uint32_t alive = 1, stopped = 3;  // TaskCoreEntry.task_state
 
 pid_t innermost(const std::vector<pid_t>& ids, pid_t otherwise) { return ids.empty() ? otherwise : ids.back(); }
@@ -57,6 +58,7 @@ void dump_process(Hold& hold, const proc::Reader& proc, resources::FileIds& ids,
 
 void dump_thread(const HeldThread& thread, const proc::Status& status, tasks::Inquiry& ask, image::CoreEntry& core) {
   core.set_mtype(image::CoreEntry::X86_64);
+  if (thread.regs.cs != user_code_64) fail(Errc::unsupported, "it runs 32-bit code");
   image::ThreadCoreEntry& t = *core.mutable_thread_core();
   tasks::registers::dump(thread.regs, tasks::registers::read_xstate(thread.tid), *core.mutable_thread_info());
   t.set_blk_sigset(thread.sigmask);

@@ -61,6 +61,9 @@ Refusals refusals_of(const proc::Reader& proc, pid_t pid) {
     out.refusals.push_back({name, status.seccomp == 1 ? "strict seccomp is not carried" : "seccomp filters are not carried", "run it without a filter"});
   if (stat.tty) out.refusals.push_back({name, fmt::format("its session has a controlling terminal (tty {:#x})", stat.tty), "start it with setsid, its output in files"});
   if (!shares(proc, "user")) out.refusals.push_back({name, "it is in a user namespace of its own", ""});
+  for (const char* ns : {"pid", "time"})
+    if (proc.link(fmt::format("ns/{}", ns)) != proc.link(fmt::format("ns/{}_for_children", ns)))
+      out.refusals.push_back({name, fmt::format("its children would live in another {} namespace", ns), ""});
   for (const char* ns : {"pid", "mnt", "ipc", "net", "uts", "cgroup"})
     if (!shares(proc, ns)) out.namespaces.push_back(ns);
   if (status.core_dumping) out.refusals.push_back({name, "it is dumping core", ""});
