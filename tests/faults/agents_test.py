@@ -1,0 +1,112 @@
+#!/usr/bin/python3
+"""An agent is killed at every point that has a name, and started again: redis runs in exactly one place, with every write;
+nothing is left; and the next migration succeeds. The engine job has gone with it, or is of the last life."""
+
+import time
+import unittest
+
+import outside
+from bed import REDIS
+from fault_case import FaultCase, fault_points
+
+# Where redis is when the agent is back. Between the commit record and the resumption only the destination may run it.
+SOURCE = {
+    "agent.source.frozen=kill": "source",
+    "agent.source.armed=kill": "source",
+    "agent.source.killing=kill": "destination",
+    "agent.transfer.frame=kill": "source",
+    "agent.records.sync=kill": "source",
+}
+DESTINATION = {
+    "agent.destination.building=kill": "source",
+    "agent.destination.finished=kill": "source",
+    "agent.destination.prepared=kill": "source",
+    "agent.destination.committed=kill": "destination",
+    "agent.destination.thawed=kill": "destination",
+    "agent.destination.resumed=kill": "destination",
+    "agent.records.sync=kill": "source",
+    "engine.restore.filled=fail,agent.destination.refused=kill": "source",
+}
+
+
+class Agents(FaultCase):
+    def check_restart(self, side: str, fault: str, ends: str, aborted_by: str = ""):
+        bed = self.bed
+        source = bed.where()
+        destination = bed.other(source)
+        host = source if side == "source" else destination
+        at = source if ends == "source" else destination
+        with bed.writing() as load:
+            with self.watching() as watch:
+                if aborted_by:
+                    bed.arm(destination, aborted_by)
+                bed.arm(host, fault)
+                migration = bed.begin_migrate(REDIS, destination)
+                self.assertTrue(outside.wait_until(lambda: not bed.daemon_pids(host), 60), "the agent lives on")
+                self.assertEqual(bed.armed(host), "")
+                time.sleep(0.5)  # what happens while it is away must not be wrong either
+                bed.start_daemon(host)
+                bed.wait_until_registered()
+                said = migration.communicate(timeout=90)[0]
+                self.assertIn(migration.returncode, (0, 1, 5), said)
+                self.assert_settled(at, watch)
+            self.assert_moves_to(bed.other(at))
+        self.assert_nothing_lost(load, longest_gap_ms=None)
+
+    def test_every_point_of_the_agent_is_tried(self):
+        tried = {fault.split(",")[-1].split("=")[0] for fault in [*SOURCE, *DESTINATION]} | {"agent.source.aborted"}
+        self.assertEqual({name for name in fault_points() if name.startswith("agent.")} - tried, set())
+
+    def test_source_killed_at_agent_source_aborted(self):
+        self.check_restart("source", "agent.source.aborted=kill", "source", aborted_by="engine.restore.filled=fail")
+
+    def test_frames_that_cannot_be_sent_end_the_migration(self):
+        bed = self.bed
+        source = bed.where()
+        with bed.writing() as load:
+            bed.arm(source, "agent.transfer.frame=fail")
+            code, said = bed.try_migrate(REDIS, bed.other(source))
+            self.assertEqual(code, 1, said)
+            self.assert_settled(source)
+            self.assert_moves_to(bed.other(source))
+        self.assert_nothing_lost(load)
+
+    def test_killed_in_precopy(self):
+        for side in ("source", "destination"):
+            with self.subTest(side):
+                self.check_killed_in_precopy(side)
+
+    def check_killed_in_precopy(self, side: str):
+        bed = self.bed
+        source = bed.where()
+        destination = bed.other(source)
+        host = source if side == "source" else destination
+        with bed.writing() as load:
+            with self.watching() as watch:
+                migration = bed.begin_migrate(REDIS, destination, "--rate-limit", "10M")
+                time.sleep(2)
+                self.assertIsNone(migration.poll(), "it was over too soon")
+                bed.kill_daemon(host)
+                bed.start_daemon(host)
+                bed.wait_until_registered()
+                said = migration.communicate(timeout=90)[0]
+                self.assertIn(migration.returncode, (1, 5), said)
+                self.assert_settled(source, watch)
+            self.assert_moves_to(destination)
+        self.assert_nothing_lost(load)
+
+
+def add(side: str, fault: str, ends: str) -> None:
+    def test(self):
+        self.check_restart(side, fault, ends)
+    point = fault.split(",")[-1].removesuffix("=kill").replace(".", "_")
+    setattr(Agents, f"test_{side}_killed_at_{point}", test)
+
+
+for fault, ends in SOURCE.items():
+    add("source", fault, ends)
+for fault, ends in DESTINATION.items():
+    add("destination", fault, ends)
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,66 @@
+"""What all tests in the lab with a redis have in common: one bed for many faults, and what must hold after each."""
+
+import sys
+import unittest
+
+import outside
+from bed import BUDGET_MS, REDIS, Bed
+
+
+class FaultCase(unittest.TestCase):
+    bed: Bed | None = None
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.leave()
+
+    @classmethod
+    def leave(cls):
+        bed, cls.bed = cls.bed, None
+        if bed:
+            bed.__exit__(None, None, None)
+
+    def setUp(self):
+        """A fault that left something behind must not be blamed on the next one: then everything is made anew."""
+        if self.bed and not self.bed.is_sound():
+            self.leave()
+        if not self.bed:
+            type(self).bed = Bed().__enter__()
+            self.bed.start_redis()
+        self.bed.disarm()
+
+    def run(self, result=None):
+        before = len(result.failures) + len(result.errors) if result else 0
+        super().run(result)
+        if self.bed and result and len(result.failures) + len(result.errors) > before:
+            print(f"=== logs after {self.id()}", file=sys.stderr)
+            self.bed.print_logs()
+
+    def watching(self) -> outside.Watch:
+        return outside.Watch(self.bed.lab, "redis-server")
+
+    def assert_settled(self, at: str, watch: outside.Watch | None = None):
+        self.assertEqual(self.bed.wait_settled(at), [])
+        if watch:
+            self.assertEqual(watch.doubles, [], "it ran twice")
+            self.assertGreater(watch.looks, 0)
+
+    def assert_moves_to(self, host: str):
+        """The proof that nothing is in the way any more."""
+        code, said = self.bed.try_migrate(REDIS, host)
+        self.assertEqual(code, 0, said)
+        self.assert_settled(at=host)
+
+    def assert_nothing_lost(self, load, longest_gap_ms: float | None = BUDGET_MS + 1000):
+        self.assertEqual(load.verdict["lost"], 0, load.verdict)
+        self.assertGreater(load.report["acknowledged"], 0)
+        self.assertEqual(load.report["refused"], 0)
+        if longest_gap_ms:
+            self.assertLess(load.longest_gap_ms, longest_gap_ms)
+
+
+def fault_points() -> list[str]:
+    """Every name in fault_points.h."""
+    from bed import REPOSITORY
+    text = (REPOSITORY / "common/base/fault_points.h").read_text()
+    return [word for word in text.split('"') if "." in word and word.replace(".", "").replace("_", "").isalpha()]

@@ -1,0 +1,147 @@
+#!/usr/bin/python3
+"""What a network and those on it can do: a cut link, a dead page server, wrong certificates, wrong tokens, lies."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+import unittest
+from pathlib import Path
+
+import outside
+from bed import REDIS, REPOSITORY, Bed
+from fault_case import FaultCase
+from godwit_lab import cgroups, wire
+
+CERTS = "/etc/godwit/certs"
+HOSTILE = str(Path(__file__).resolve().parent / "hostile.py")
+SLOW = ("--rate-limit", "10M")  # 64 MiB take six seconds, in which things can happen
+CUT_S = 15
+
+
+class Network(FaultCase):
+    def begin_slow(self, to: str) -> subprocess.Popen:
+        migration = self.bed.begin_migrate(REDIS, to, *SLOW)
+        arriving = outside.wait_until(lambda: self.arriving(to), 20)
+        self.assertTrue(arriving, "nothing arrives")
+        time.sleep(1)
+        self.assertIsNone(migration.poll(), "it was over too soon")
+        return migration
+
+    def arriving(self, host: str) -> str:
+        """The id of the migration that is building a copy on a host: its cgroup tells."""
+        source = self.bed.other(host)
+        if not outside.running(self.bed.lab, source, "redis-server"):
+            return ""
+        for group in self.bed.lab.cgroup(host).iterdir():
+            if found := re.fullmatch(r"(.+)\.\d+\.dst", group.name):
+                return found[1]
+        return ""
+
+    def end(self, migration: subprocess.Popen, *codes: int) -> str:
+        said = migration.communicate(timeout=150)[0]
+        self.assertIn(migration.returncode, codes, said)
+        return said
+
+    def test_page_server_dies_in_the_middle_of_a_transfer(self):
+        bed = self.bed
+        source = bed.where()
+        destination = bed.other(source)
+        with bed.writing() as load:
+            with self.watching() as watch:
+                migration = self.begin_slow(destination)
+                for pid in cgroups.processes(bed.name, f"{destination}/godwit/jobs/pageserver"):
+                    os.kill(pid, signal.SIGKILL)
+                said = self.end(migration, 1)
+                self.assertRegex(said, "page|stream|peer|lost")
+                self.assert_settled(source, watch)
+            self.assert_moves_to(destination)
+        self.assert_nothing_lost(load)
+
+    def test_engine_jobs_die_in_precopy(self):
+        bed = self.bed
+        for side in ("source", "destination"):
+            with self.subTest(side):
+                source = bed.where()
+                destination = bed.other(source)
+                host = source if side == "source" else destination
+                with bed.writing() as load:
+                    migration = self.begin_slow(destination)
+                    for pid in outside.copies(bed.lab, host, "godwit-engine"):
+                        os.kill(pid, signal.SIGKILL)
+                    self.end(migration, 1)
+                    self.assert_settled(source)
+                    self.assert_moves_to(destination)
+                self.assert_nothing_lost(load)
+
+    def test_link_of_the_destination_is_cut_in_precopy(self):
+        bed = self.bed
+        source = bed.where()
+        destination = bed.other(source)
+        with bed.writing() as load:
+            with self.watching() as watch:
+                migration = self.begin_slow(destination)
+                wire.connect(bed.lab.switch, destination, False)
+                try:
+                    time.sleep(CUT_S)
+                    self.assertEqual(bed.where(), source)
+                finally:
+                    wire.connect(bed.lab.switch, destination, True)
+                # Whether it is noticed while the link is down or goes on afterwards is a matter of seconds.
+                said = self.end(migration, 0, 1, 5)
+                bed.wait_until_registered()
+                at = destination if migration.returncode == 0 else source
+                self.assert_settled(at, watch)
+                if migration.returncode:
+                    self.assertIn('"message"', said, "an error without words")
+            self.assert_moves_to(bed.other(at))
+        self.assert_nothing_lost(load)
+
+    def test_strangers_and_liars_are_turned_away_while_a_migration_goes_on(self):
+        bed = self.bed
+        source = bed.where()
+        destination = bed.other(source)
+        address = bed.lab.hosts[destination].address
+        coordinator = bed.lab.coordinator.address
+        foreign = self.foreign_certificates(source)
+        with bed.writing() as load:
+            with self.watching() as watch:
+                migration = self.begin_slow(destination)
+                wrong_token = self.attack(source, "pages", f"{address}:7443", CERTS, self.arriving(destination))
+                self.assertEqual(wrong_token["said"][8:16], "02000400", f"not refused as denied: {wrong_token}")
+                unknown = self.attack(source, "pages", f"{address}:7443", CERTS, "20200101-000000-abcdef")
+                self.assertEqual(unknown["said"], wrong_token["said"], "an unknown migration can be told from a wrong token")
+                self.assert_turned_away(self.attack(source, "garbage", f"{address}:7443", CERTS))
+                for server in (f"{address}:7442", f"{coordinator}:7440"):
+                    for length in (0xFFFFFFFF, (1 << 20) + 1):
+                        self.assert_turned_away(self.attack(source, "frame", server, CERTS, str(length)))
+                for server in (f"{address}:7442", f"{address}:7443", f"{coordinator}:7440", f"{coordinator}:7441"):
+                    met = self.attack(source, "handshake", server, foreign)
+                    self.assertEqual((met["end"], met["said"]), ("refused", ""), f"{server}: {met}")
+                self.end(migration, 0)
+                self.assert_settled(destination, watch)
+        self.assert_nothing_lost(load)
+
+    def assert_turned_away(self, met: dict):
+        self.assertIn(met["end"], ("closed", "refused"), met)
+
+    def attack(self, host: str, *arguments: str) -> dict:
+        return json.loads(self.bed.on(host, "python3", HOSTILE, *arguments, timeout=60))
+
+    def foreign_certificates(self, host: str) -> str:
+        """Of an agent with the right name, by another authority; where the hosts can read them."""
+        tools, folder = REPOSITORY / "deploy" / "certs", self.bed.lab.state / "shared" / "foreign"
+        address = self.bed.lab.hosts[host].address
+        if not folder.exists():
+            folder.mkdir()
+            subprocess.run([tools / "make-ca", folder / "ca"], check=True, capture_output=True)
+        if not (folder / host).exists():
+            subprocess.run([tools / "issue", folder / "ca", folder / host, "agent", host, address], check=True,
+                           capture_output=True)
+        return f"/srv/shared/foreign/{host}"
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,169 @@
+"""What can be seen of a lab's workloads from the machine, which no fault in Godwit can hide."""
+
+import os
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+from godwit_lab import cgroups
+from godwit_lab.hosts import Lab
+
+STOPPED, TRACED, DEAD = "T", "t", "ZX"
+
+
+def read(path: Path | str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:  # ended or removed meanwhile
+        return ""
+
+
+def state_of(pid: int) -> str:
+    return read(f"/proc/{pid}/stat").rpartition(") ")[2][:1]
+
+
+def comm_of(pid: int) -> str:
+    return read(f"/proc/{pid}/comm").strip()
+
+
+def is_frozen(pid: int) -> bool:
+    for line in read(f"/proc/{pid}/cgroup").splitlines():
+        if line.startswith("0::"):
+            return "frozen 1" in read(f"{cgroups.unified()}{line[3:]}/cgroup.events")
+    return False
+
+
+def can_run(pid: int) -> bool:
+    return state_of(pid) not in f"{STOPPED}{TRACED}{DEAD}" and not is_frozen(pid)
+
+
+def copies(lab: Lab, host: str, comm: str) -> list[int]:
+    """Processes of a host that are called `comm`, running or not."""
+    return [pid for pid in cgroups.processes(lab.name, host) if comm_of(pid) == comm and state_of(pid) not in DEAD]
+
+
+def running(lab: Lab, host: str, comm: str) -> list[int]:
+    return [pid for pid in copies(lab, host, comm) if can_run(pid)]
+
+
+class Watch:
+    """Looks all the time whether a workload runs on two hosts at once."""
+
+    def __init__(self, lab: Lab, comm: str):
+        self._lab, self._comm = lab, comm
+        self._hosts = [host.name for host in lab.nodes]
+        self._stop = threading.Event()
+        self.doubles: list[str] = []
+        self.looks = 0
+
+    def __enter__(self) -> "Watch":
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._stop.set()
+        self._thread.join(10)
+
+    def _look(self) -> None:
+        while not self._stop.wait(0.01):
+            self.looks += 1
+            first, second = self._hosts
+            here = running(self._lab, first, self._comm)
+            there = running(self._lab, second, self._comm) if here else []
+            # The hosts are looked at one after the other: only what still runs afterwards ran at the same time.
+            both = there and [pid for pid in here if can_run(pid)]
+            if both:
+                self.doubles.append(f"{both} on {first} and {there} on {second}")
+
+
+class Remains:
+    """What a lab at rest has, to find what a fault leaves behind."""
+
+    # Logs and journals grow on the tmpfs that hosts live on.
+    shmem_allowance = 8 << 20
+
+    def __init__(self, lab: Lab, comm: str):
+        self._lab, self._comm = lab, comm
+        self._rest = self._look()
+
+    def problems(self) -> list[str]:
+        now = self._look()
+        found = [f"{what} {thing}" for what in ("mounted", "lost the mount") for thing in self._changed(now, what)]
+        for kind, count in now["descriptors"].items():
+            if count > self._rest["descriptors"][kind]:
+                found.append(f"agents hold {count} {kind}, {self._rest['descriptors'][kind]} at rest")
+        grown = now["shmem"] - self._rest["shmem"]
+        if grown > self.shmem_allowance:
+            found.append(f"{grown >> 20} MiB more of tmpfs in use")
+        if now["inits"] != self._rest["inits"]:
+            found.append(f"{now['inits']} inits of workloads, {self._rest['inits']} at rest")
+        for host in self._lab.nodes:
+            found += self._tasks(host.name) + self._groups(host.name)
+        return found
+
+    def _changed(self, now: dict, what: str) -> list[str]:
+        more, fewer = (now, self._rest) if what == "mounted" else (self._rest, now)
+        return [f"{point} on {host}" for host in more["mounts"] for point in (more["mounts"][host] - fewer["mounts"][host])]
+
+    def _look(self) -> dict:
+        lab = self._lab
+        return {
+            "mounts": {h.name: Counter(self._mounts(h.pid)) for h in lab.nodes},
+            "descriptors": Counter(kind for h in lab.nodes for kind in self._descriptors(h.name)),
+            "shmem": sum(cgroups.shmem(lab.name, h.name) for h in lab.nodes),
+            "inits": sum(len(copies(lab, h.name, "godwit-init")) for h in lab.nodes),
+        }
+
+    @staticmethod
+    def _mounts(pid: int) -> list[str]:
+        return [line.split(" - ")[0].split()[4] for line in read(f"/proc/{pid}/mountinfo").splitlines()]
+
+    def _descriptors(self, host: str):
+        for pid in cgroups.processes(self._lab.name, host):
+            if comm_of(pid) not in ("godwit-agent", "godwit-pageserver"[:15]):
+                continue
+            for entry in Path(f"/proc/{pid}/fd").iterdir():
+                try:
+                    target = os.readlink(entry)
+                except OSError:
+                    continue
+                if target.startswith("/memfd:") or target in ("anon_inode:[pidfd]", "anon_inode:[userfaultfd]"):
+                    yield target.split()[0]
+
+    def _tasks(self, host: str) -> list[str]:
+        found = []
+        for pid in cgroups.processes(self._lab.name, host):
+            for line in read(f"/proc/{pid}/status").splitlines():
+                if line.startswith("TracerPid:") and line.split()[1] != "0":
+                    found.append(f"{comm_of(pid)} ({pid}) on {host} is traced")
+            if state_of(pid) == STOPPED:
+                found.append(f"{comm_of(pid)} ({pid}) on {host} is stopped")
+            if comm_of(pid) == "godwit-engine":
+                found.append(f"an engine ({pid}) is left on {host}")
+        return found
+
+    def _groups(self, host: str) -> list[str]:
+        found = []
+        top = self._lab.cgroup(host)
+        for group in top.iterdir() if top.exists() else []:
+            events = read(group / "cgroup.events")
+            if "frozen 1" in events or read(group / "cgroup.freeze").strip() == "1":
+                found.append(f"{group.name} on {host} is frozen")
+            if group.suffix in (".run", ".src", ".dst") and "populated 0" in events:
+                found.append(f"an empty cgroup {group.name} is left on {host}")
+        jobs = top / "jobs"
+        found += [f"a job's cgroup {group.name} is left on {host}" for group in (jobs.iterdir() if jobs.exists() else [])
+                  if group.is_dir() and group.name != "pageserver"]
+        return found
+
+
+def wait_until(condition, seconds: float, pause: float = 0.05):
+    """The first true value of `condition`, or its last one."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value or time.monotonic() > deadline:
+            return value
+        time.sleep(pause)
