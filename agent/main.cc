@@ -1,4 +1,4 @@
-// godwit-agent: one per node, as root. docs/architecture.md says what it does; docs/agent.md how to run it.
+// godwit-agent: one per node, as root. docs/architecture.md says what it does and what its options mean.
 #include "agent/service/agent.h"
 #include "common/base/log.h"
 

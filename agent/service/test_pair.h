@@ -9,6 +9,7 @@
 
 #include <boost/asio/io_context.hpp>
 
+#include <cstdlib>
 #include <filesystem>
 
 namespace godwit::service {
@@ -30,7 +31,10 @@ class TestNode {
     options.limits.ask_interval = std::chrono::milliseconds(50);
     options.limits.undriven = std::chrono::seconds(60);
     fs::create_directories(options.programs);
-    fs::create_symlink(GODWIT_FAKE_ENGINE, options.programs + "/godwit-engine");
+    // By hand: the same moves with the real engine.
+    const char* engine = std::getenv("GODWIT_TEST_ENGINE");
+    fs::create_symlink(engine ? engine : GODWIT_FAKE_ENGINE, options.programs + "/godwit-engine");
+    options.shared = {directory};
     fs::create_symlink(GODWIT_INIT, options.programs + "/godwit-init");
     fs::create_symlink(GODWIT_PAGE_SERVER, options.programs + "/godwit-pageserver");
     io = std::make_unique<boost::asio::io_context>(1);
