@@ -64,8 +64,7 @@ class DemoLab:
         if done.returncode:
             what = EXIT_CODES.get(done.returncode, f"ended with {done.returncode}")
             raise RuntimeError(f"the migration to {to} {what}: {done.stdout.strip()} {done.stderr.strip()}")
-        # Progress may come first; the report is the last object.
-        return json.loads(done.stdout.strip().splitlines()[-1] if "\n{" in done.stdout else done.stdout)
+        return json.loads(done.stdout)
 
     def print_logs(self) -> None:
         for host in self.lab.hosts.values():

@@ -33,7 +33,7 @@ def _wait_until_up(lab: DemoLab, on: str, address: str, patience_s: float = 20) 
 
 
 def start_redis(lab: DemoLab, name: str, host: str) -> None:
-    lab.on(COORDINATOR, "godwit", "run", name, "--on", host, "--", *SERVER, str(PORT))
+    lab.on(COORDINATOR, "godwit", "run", "--name", name, "--on", host, "--", *SERVER, str(PORT))
     _wait_until_up(lab, COORDINATOR, f"{host}:{PORT}")
 
 
