@@ -5,6 +5,7 @@
 #include "common/base/check.h"
 #include "common/base/units.h"
 
+#include <algorithm>
 #include <csignal>
 #include <cstring>
 #include <sstream>
@@ -96,7 +97,8 @@ void raise_descriptor_limit() {
   check(::setrlimit(RLIMIT_NOFILE, &limit), "raise the limit of descriptors");
 }
 
-void spawn(int socket, const SpawnRequest& request) {
+// Returns a pidfd of the skeleton.
+UniqueFd spawn(int socket, const SpawnRequest& request) {
   unregister_rseq();
   raise_descriptor_limit();
   const std::uint64_t tid = static_cast<std::uint64_t>(request.pid);
@@ -119,8 +121,17 @@ void spawn(int socket, const SpawnRequest& request) {
     ::_exit(1);
   }
   check(child, "fork process {}", request.pid);
-  say(socket, "O", pidfd);
-  ::close(pidfd);
+  return UniqueFd(pidfd);
+}
+
+void close_all_but(int one, int other) {
+  const unsigned low = static_cast<unsigned>(std::min(one, other)), high = static_cast<unsigned>(std::max(one, other));
+  const auto close = [](unsigned first, unsigned last) {
+    if (first <= last) check(::close_range(first, last, 0), "close the engine's descriptors");
+  };
+  close(3, low - 1);
+  close(low + 1, high - 1);
+  close(high + 1, ~0u);
 }
 
 std::uint64_t clock_ns(clockid_t clock) {
@@ -239,12 +250,14 @@ void run_helper(UniqueFd socket, const SpawnRequest& request) {
       hear(socket.get());  // the engine knows of this process now: what it says next is not mistaken
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     }
-    spawn(socket.get(), request);
-    // The table is the skeleton's too: nothing of the engine's may stay in it.
+    UniqueFd skeleton = spawn(socket.get(), request);
+    // The table is the skeleton's too: nothing of the engine's may stay in it, and the engine hears of the skeleton only
+    // after that, since then it opens files there.
     socket = out_of_the_way(std::move(socket), 3);
-    const unsigned ours = static_cast<unsigned>(socket.get());
-    if (ours > 3) check(::close_range(3, ours - 1, 0), "close the engine's descriptors");
-    check(::close_range(ours + 1, ~0u, 0), "close the engine's descriptors");
+    skeleton = out_of_the_way(std::move(skeleton), 3);
+    close_all_but(socket.get(), skeleton.get());
+    say(socket.get(), "O", skeleton.get());
+    skeleton.reset();
     serve(socket);
   } catch (const Error& e) {
     say(socket.get(), fmt::format("E{}\x1f{}\x1f{}", name(e.errc()), e.message(), e.hint()));
