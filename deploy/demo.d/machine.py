@@ -126,7 +126,7 @@ def threads_of(lab: DemoLab, host: str) -> list[int]:
 
 
 def remains(lab: DemoLab, host: str, patience_s: float = 3) -> list[str]:
-    """What is left of workloads on a host: command names. Empty is good."""
+    """What is left of workloads and engine jobs on a host: command names. Empty is good. The page server is the agent's."""
     deadline = time.monotonic() + patience_s
     while True:
         pids = set(_redis_on(lab, host)) | set(cgroups.processes(lab.name, f"{host}/godwit"))
@@ -136,7 +136,9 @@ def remains(lab: DemoLab, host: str, patience_s: float = 3) -> list[str]:
     names = []
     for pid in pids:
         try:
-            names.append(f"{Path(f'/proc/{pid}/comm').read_text().strip()} ({pid})")
+            comm = Path(f"/proc/{pid}/comm").read_text().strip()
+            if not "godwit-pageserver".startswith(comm):
+                names.append(f"{comm} ({pid})")
         except OSError:
             pass
     return sorted(names)
