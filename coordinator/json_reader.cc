@@ -29,7 +29,8 @@ bool JsonReader::flag(const std::string& member, bool otherwise) {
   return value->get<bool>();
 }
 
-std::uint64_t JsonReader::number(const std::string& member, std::uint64_t otherwise, std::uint64_t least, std::uint64_t most) {
+std::uint64_t JsonReader::number(const std::string& member, std::uint64_t otherwise, std::uint64_t least,
+                                 std::uint64_t most) {
   const nlohmann::json* value = find(member);
   if (!value) return otherwise;
   const bool natural = value->is_number_unsigned() || (value->is_number_integer() && value->get<std::int64_t>() >= 0);

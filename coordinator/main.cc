@@ -29,7 +29,8 @@ struct Options {
   bool verbose = false;
 };
 
-net::awaitable<void> run_until_signal(net::asio::io_context& io, Driver& driver, net::Listener& agents, net::HttpServer& api) {
+net::awaitable<void> run_until_signal(net::asio::io_context& io, Driver& driver, net::Listener& agents,
+                                      net::HttpServer& api) {
   net::asio::signal_set signals(io, SIGTERM, SIGINT);
   const int signal = co_await signals.async_wait(net::asio::use_awaitable);
   log::info("coordinator.stopping", {{"signal", signal}});
@@ -58,7 +59,8 @@ void serve(const Options& options) {
   listener.start([&agents](net::Connection c) { return agents.serve(std::move(c)); });
   net::HttpServer server(io.get_executor(), net::parse_address(options.api), tls,
                          [&api](net::HttpRequest r) { return api.handle(std::move(r)); });
-  log::info("coordinator.ready", {{"agents", net::to_string(listener.endpoint())}, {"api", net::to_string(server.endpoint())}});
+  log::info("coordinator.ready",
+            {{"agents", net::to_string(listener.endpoint())}, {"api", net::to_string(server.endpoint())}});
   driver.resume();
   net::spawn(io.get_executor(), "coordinator", run_until_signal(io, driver, listener, server));
   io.run();
@@ -75,7 +77,9 @@ int main(int argc, char** argv) {
   CLI::App app("Knows nodes and workloads, drives migrations, journals every step.", "godwit-coordinator");
   app.add_option("--listen", options.listen, "where agents dial in")->capture_default_str();
   app.add_option("--api", options.api, "where operators ask (HTTPS)")->capture_default_str();
-  app.add_option("--certs", options.certs, "directory with ca.crt, node.crt, node.key")->required()->envname("GODWIT_CERTS");
+  app.add_option("--certs", options.certs, "directory with ca.crt, node.crt, node.key")
+      ->required()
+      ->envname("GODWIT_CERTS");
   app.add_option("--state", options.state, "directory of the journal")->required();
   app.add_flag("--verbose", options.verbose, "log more");
   CLI11_PARSE(app, argc, argv);

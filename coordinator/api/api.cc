@@ -50,12 +50,14 @@ std::string parameter(const std::string& query, std::string_view key) {
   while (!rest.empty()) {
     const std::string_view one = rest.substr(0, rest.find('&'));
     rest.remove_prefix(std::min(rest.size(), one.size() + 1));
-    if (one.starts_with(key) && one.size() > key.size() && one[key.size()] == '=') return std::string(one.substr(key.size() + 1));
+    if (one.starts_with(key) && one.size() > key.size() && one[key.size()] == '=')
+      return std::string(one.substr(key.size() + 1));
   }
   return {};
 }
 
-std::int64_t number_parameter(const std::string& query, std::string_view key, std::int64_t otherwise, std::int64_t most) {
+std::int64_t number_parameter(const std::string& query, std::string_view key, std::int64_t otherwise,
+                              std::int64_t most) {
   const std::string text = parameter(query, key);
   if (text.empty()) return otherwise;
   std::int64_t value = -1;
@@ -105,7 +107,8 @@ awaitable<HttpResponse> Api::handle(net::HttpRequest request) {
     if (parts[1] == "migrations" && parts.size() == 2 && get) co_return history(query);
     if (parts[1] == "migrations" && parts.size() == 2 && post) co_return co_await migrate(std::move(request.body));
     if (parts[1] == "migrations" && parts.size() == 3 && get) co_return migration(std::string(parts[2]));
-    if (parts[1] == "migrations" && parts.size() == 4 && parts[3] == "events" && get) co_return events(std::string(parts[2]), query);
+    if (parts[1] == "migrations" && parts.size() == 4 && parts[3] == "events" && get)
+      co_return events(std::string(parts[2]), query);
   }
   fail(Errc::not_found, "there is no {} {}", request.method, path.substr(0, 200));
 }
@@ -163,10 +166,12 @@ awaitable<HttpResponse> Api::run_workload(std::string body) {
   check_name("node", node);
   if (run.argv().empty() || run.argv(0).empty()) fail(Errc::invalid_argument, "workload: 'argv' names no program");
   for (const std::string& e : run.environment())
-    if (e.find('=') == std::string::npos || e.starts_with('=')) fail(Errc::invalid_argument, "workload: environment '{}' is not NAME=VALUE", e);
+    if (e.find('=') == std::string::npos || e.starts_with('='))
+      fail(Errc::invalid_argument, "workload: environment '{}' is not NAME=VALUE", e);
   for (const WorkloadView& w : registry_.workloads())
     if (w.info.name() == run.name() && w.state != "exited")
-      throw Error(Errc::already_exists, fmt::format("workload '{}' is {} on node '{}'", run.name(), w.state, w.node), "choose another name");
+      throw Error(Errc::already_exists, fmt::format("workload '{}' is {} on node '{}'", run.name(), w.state, w.node),
+                  "choose another name");
 
   const std::shared_ptr<net::Channel> channel = registry_.channel(node);
   const std::string name = run.name();
@@ -216,7 +221,8 @@ HttpResponse Api::history(const std::string& query) const {
 
 HttpResponse Api::migration(const std::string& id) const {
   const std::optional<Migration> m = store_.migration(id);
-  if (!m) throw Error(Errc::not_found, fmt::format("no migration '{}'", id.substr(0, 80)), "`godwit history` lists them");
+  if (!m)
+    throw Error(Errc::not_found, fmt::format("no migration '{}'", id.substr(0, 80)), "`godwit history` lists them");
   return answer(coordinator::to_json(*m));
 }
 
@@ -224,7 +230,9 @@ HttpResponse Api::events(const std::string& id, const std::string& query) {
   const std::int64_t after = number_parameter(query, "after", 0, INT64_MAX);
   migration(id);
   HttpResponse response{.content_type = "text/event-stream"};
-  response.stream = [this, id, after](std::shared_ptr<net::HttpStream> stream) { return follow(id, after, std::move(stream)); };
+  response.stream = [this, id, after](std::shared_ptr<net::HttpStream> stream) {
+    return follow(id, after, std::move(stream));
+  };
   return response;
 }
 

@@ -49,7 +49,8 @@ TEST_F(ApiTest, starts_and_kills_a_workload) {
   const json started = post("/v1/workloads", R"({"name": "w", "node": "b", "argv": ["/bin/sleep", "9"]})");
   EXPECT_EQ(status, 201u);
   EXPECT_EQ(started["pid"], 4242);
-  expect_error(post("/v1/workloads", R"({"name": "w", "node": "a", "argv": ["/bin/sleep", "9"]})"), 409, "already_exists");
+  expect_error(post("/v1/workloads", R"({"name": "w", "node": "a", "argv": ["/bin/sleep", "9"]})"), 409,
+               "already_exists");
   post("/v1/workloads/w/kill", R"({"signal": 9})");
   EXPECT_EQ(status, 200u);
   expect_error(post("/v1/workloads/w/kill", ""), 404, "target_gone");
@@ -60,7 +61,8 @@ TEST_F(ApiTest, refuses_a_workload_that_makes_no_sense) {
   expect_error(post("/v1/workloads", R"({"name": "../x", "node": "b", "argv": ["x"]})"), 400, "invalid_argument");
   expect_error(post("/v1/workloads", R"({"name": "x", "node": "b", "argv": []})"), 400, "invalid_argument");
   expect_error(post("/v1/workloads", R"({"name": "x", "node": "b", "argv": "x"})"), 400, "invalid_argument");
-  expect_error(post("/v1/workloads", R"({"name": "x", "node": "b", "argv": ["x"], "environment": ["NOVALUE"]})"), 400, "invalid_argument");
+  expect_error(post("/v1/workloads", R"({"name": "x", "node": "b", "argv": ["x"], "environment": ["NOVALUE"]})"), 400,
+               "invalid_argument");
   expect_error(post("/v1/workloads", R"({"name": "x", "node": "c", "argv": ["x"]})"), 404, "not_found");
 }
 
@@ -70,7 +72,8 @@ TEST_F(ApiTest, migrates_and_tells_the_story_as_server_sent_events) {
   const std::string id = started["migration"];
   const net::HttpResponse story = c.request({.target = "/v1/migrations/" + id + "/events"});
   EXPECT_THAT(story.content_type, HasSubstr("text/event-stream"));
-  for (const char* expected : {"event: phase", "\"phase\":\"surveying\"", "event: round", "event: decision", "\"phase\":\"killing\"", "event: outcome"})
+  for (const char* expected : {"event: phase", "\"phase\":\"surveying\"", "event: round", "event: decision",
+                               "\"phase\":\"killing\"", "event: outcome"})
     EXPECT_THAT(story.body, HasSubstr(expected));
   const json report = get("/v1/migrations/" + id);
   EXPECT_EQ(report["outcome"], "done");

@@ -1,4 +1,5 @@
 // What `godwit` reads and writes: command lines, event streams, progress, reports.
+#include "common/base/fd.h"
 #include "coordinator/cli/client.h"
 #include "coordinator/cli/commands.h"
 #include "coordinator/cli/exit_codes.h"
@@ -34,8 +35,9 @@ std::optional<Options> parsed(std::vector<const char*> words, int* exit_code = n
 }
 
 TEST(CommandLine, takes_migrate_with_everything) {
-  const auto options = parsed({"--certs", "/c", "migrate", "redis", "--to", "b", "--tcp-close", "--downtime", "80ms", "--spool", "64M",
-                               "--streams", "2", "--max-rounds", "5", "--on-no-progress", "force", "--json"});
+  const auto options =
+      parsed({"--certs", "/c", "migrate", "redis", "--to", "b", "--tcp-close", "--downtime", "80ms", "--spool", "64M",
+              "--streams", "2", "--max-rounds", "5", "--on-no-progress", "force", "--json"});
   ASSERT_TRUE(options);
   EXPECT_TRUE(options->json);
   const auto& m = std::get<MigrateCommand>(options->command);
@@ -56,7 +58,8 @@ TEST(CommandLine, takes_a_number_for_a_pid) {
 }
 
 TEST(CommandLine, passes_on_what_stands_behind_two_dashes) {
-  const auto options = parsed({"--certs", "/c", "run", "--name", "w", "--on", "a", "--env", "A=1", "--env", "B=2", "--", "redis-server", "--save", "", "--port", "7000"});
+  const auto options = parsed({"--certs", "/c", "run", "--name", "w", "--on", "a", "--env", "A=1", "--env", "B=2", "--",
+                               "redis-server", "--save", "", "--port", "7000"});
   ASSERT_TRUE(options);
   const auto& run = std::get<RunCommand>(options->command);
   EXPECT_THAT(run.argv, ElementsAre("redis-server", "--save", "", "--port", "7000"));
@@ -64,14 +67,15 @@ TEST(CommandLine, passes_on_what_stands_behind_two_dashes) {
 }
 
 TEST(CommandLine, ends_with_2_when_it_makes_no_sense) {
-  const std::vector<std::vector<const char*>> bad{{},
-                                                  {"--certs", "/c", "fly"},
-                                                  {"--certs", "/c", "migrate", "redis"},
-                                                  {"--certs", "/c", "migrate", "redis", "--to", "b", "--downtime", "soon"},
-                                                  {"--certs", "/c", "migrate", "redis", "--to", "b", "--streams", "0"},
-                                                  {"--certs", "/c", "migrate", "redis", "--to", "b", "--on-no-progress", "pray"},
-                                                  {"--certs", "/c", "run", "--name", "w", "--on", "a"},
-                                                  {"nodes"}};
+  const std::vector<std::vector<const char*>> bad{
+      {},
+      {"--certs", "/c", "fly"},
+      {"--certs", "/c", "migrate", "redis"},
+      {"--certs", "/c", "migrate", "redis", "--to", "b", "--downtime", "soon"},
+      {"--certs", "/c", "migrate", "redis", "--to", "b", "--streams", "0"},
+      {"--certs", "/c", "migrate", "redis", "--to", "b", "--on-no-progress", "pray"},
+      {"--certs", "/c", "run", "--name", "w", "--on", "a"},
+      {"nodes"}};
   ::unsetenv("GODWIT_CERTS");
   for (const auto& words : bad) {
     int code = 0;
@@ -95,13 +99,15 @@ TEST(CommandLine, reads_durations) {
   EXPECT_EQ(parse_duration("300"), 300ms);
   EXPECT_EQ(parse_duration("1.5s"), 1500ms);
   EXPECT_EQ(parse_duration("2m"), 2min);
-  for (const char* bad : {"", "s", "-1s", "1 s", "1d", "nan", "inf", "1e30h"}) EXPECT_THROW(parse_duration(bad), Error) << bad;
+  for (const char* bad : {"", "s", "-1s", "1 s", "1d", "nan", "inf", "1e30h"})
+    EXPECT_THROW(parse_duration(bad), Error) << bad;
 }
 
 TEST(EventStream, is_put_together_from_its_lines) {
   std::vector<ServerEvent> events;
   EventLines lines([&](const ServerEvent& e) { events.push_back(e); });
-  for (const char* line : {": still here", "", "id: 7", "event: round", R"(data: {"number": 1})", "", "event: progress", "data: no JSON", "", "data: {}", ""})
+  for (const char* line : {": still here", "", "id: 7", "event: round", R"(data: {"number": 1})", "", "event: progress",
+                           "data: no JSON", "", "data: {}", ""})
     lines.take(line);
   ASSERT_EQ(events.size(), 2u);
   EXPECT_EQ(events[0].id, 7);
@@ -113,25 +119,32 @@ TEST(EventStream, is_put_together_from_its_lines) {
 TEST(ProgressText, redraws_one_line_on_a_terminal) {
   Progress progress(Progress::Style::terminal);
   const Progress::Time start{};
-  EXPECT_THAT(progress.on_event("phase", {{"phase", "surveying"}}, start), HasSubstr("\r\x1b[Klooking at the workload"));
+  EXPECT_THAT(progress.on_event("phase", {{"phase", "surveying"}}, start),
+              HasSubstr("\r\x1b[Klooking at the workload"));
   progress.on_event("phase", {{"phase", "precopy"}}, start);
   progress.on_event("progress", {{"round", 0}, {"bytes", 0}, {"expected_bytes", 1u << 30}}, start);
-  const std::string live = progress.on_event("progress", {{"round", 0}, {"bytes", 1u << 29}, {"expected_bytes", 1u << 30}}, start + 1s);
+  const std::string live =
+      progress.on_event("progress", {{"round", 0}, {"bytes", 1u << 29}, {"expected_bytes", 1u << 30}}, start + 1s);
   EXPECT_THAT(live, HasSubstr("round 0: 512.0 MiB of 1.0 GiB (50 %)"));
   EXPECT_THAT(live, HasSubstr("512.0 MiB/s"));
   EXPECT_THAT(live, HasSubstr("ETA 0:01"));
   EXPECT_LE(live.size(), 79u + 4u);
-  const std::string round = progress.on_event("round", {{"number", 0}, {"bytes", 1u << 30}, {"seconds", 1.0}, {"dirty_bytes_after", 4096}}, start + 2s);
+  const std::string round = progress.on_event(
+      "round", {{"number", 0}, {"bytes", 1u << 30}, {"seconds", 1.0}, {"dirty_bytes_after", 4096}}, start + 2s);
   EXPECT_EQ(round, "\r\x1b[Kround 0: 1.0 GiB in 1.00 s (1.0 GiB/s), 4.0 KiB dirty again\n");
 }
 
 TEST(ProgressText, prints_plain_lines_elsewhere) {
   Progress progress(Progress::Style::plain);
   std::string all;
-  for (const auto& [kind, body] : std::vector<std::pair<std::string, json>>{
-           {"phase", {{"phase", "surveying"}}}, {"phase", {{"phase", "precopy"}}}, {"progress", {{"round", 0}, {"bytes", 1}}},
-           {"round", {{"number", 0}, {"bytes", 10}, {"seconds", 0.0}}}, {"decision", {{"action", "freeze"}, {"predicted_downtime_ms", 12.0}}},
-           {"notice", {{"text", "an \x1b[31mescape"}}}, {"outcome", json::object()}})
+  for (const auto& [kind, body] :
+       std::vector<std::pair<std::string, json>>{{"phase", {{"phase", "surveying"}}},
+                                                 {"phase", {{"phase", "precopy"}}},
+                                                 {"progress", {{"round", 0}, {"bytes", 1}}},
+                                                 {"round", {{"number", 0}, {"bytes", 10}, {"seconds", 0.0}}},
+                                                 {"decision", {{"action", "freeze"}, {"predicted_downtime_ms", 12.0}}},
+                                                 {"notice", {{"text", "an \x1b[31mescape"}}},
+                                                 {"outcome", json::object()}})
     all += progress.on_event(kind, body, {});
   EXPECT_THAT(all, Not(HasSubstr("\x1b")));
   EXPECT_THAT(all, HasSubstr("round 0: 10 B"));
@@ -140,13 +153,33 @@ TEST(ProgressText, prints_plain_lines_elsewhere) {
 }
 
 json example_report() {
-  return {{"migration", "m1"}, {"workload", "redis"}, {"from", "a"}, {"to", "b"}, {"outcome", "done"}, {"reason", nullptr},
-          {"downtime_ms", 40.0}, {"predicted_downtime_ms", 30.0}, {"downtime_budget_ms", 300.0},
+  return {{"migration", "m1"},
+          {"workload", "redis"},
+          {"from", "a"},
+          {"to", "b"},
+          {"outcome", "done"},
+          {"reason", nullptr},
+          {"downtime_ms", 40.0},
+          {"predicted_downtime_ms", 30.0},
+          {"downtime_budget_ms", 300.0},
           {"downtime_steps_ms", {{"freeze", 30.0}, {"transit", 8.0}, {"unexplained", 2.0}}},
           {"downtime_steps_order", {"freeze", "transit", "unexplained"}},
-          {"total_s", 3.5}, {"gb_per_s", 0.9}, {"bytes", 1u << 30},
-          {"rounds", {{{"number", 0}, {"pages", 262144}, {"bytes", 1u << 30}, {"seconds", 1.0}, {"dirty_bytes_after", 20u << 20}, {"final", false}},
-                      {{"number", 1}, {"pages", 10}, {"bytes", 40960}, {"seconds", 0.001}, {"dirty_bytes_after", 0}, {"final", true}}}}};
+          {"total_s", 3.5},
+          {"gb_per_s", 0.9},
+          {"bytes", 1u << 30},
+          {"rounds",
+           {{{"number", 0},
+             {"pages", 262144},
+             {"bytes", 1u << 30},
+             {"seconds", 1.0},
+             {"dirty_bytes_after", 20u << 20},
+             {"final", false}},
+            {{"number", 1},
+             {"pages", 10},
+             {"bytes", 40960},
+             {"seconds", 0.001},
+             {"dirty_bytes_after", 0},
+             {"final", true}}}}};
 }
 
 TEST(ReportText, shows_rounds_and_the_downtime_by_step) {
@@ -160,7 +193,12 @@ TEST(ReportText, shows_rounds_and_the_downtime_by_step) {
 }
 
 TEST(ReportText, says_why_not) {
-  const json report{{"migration", "m1"}, {"pid", 42}, {"from", "a"}, {"to", "b"}, {"outcome", "refused"}, {"total_s", 0.1},
+  const json report{{"migration", "m1"},
+                    {"pid", 42},
+                    {"from", "a"},
+                    {"to", "b"},
+                    {"outcome", "refused"},
+                    {"total_s", 0.1},
                     {"reason", {{"code", "refused"}, {"message", "fd 7: a raw socket"}, {"hint", "close it"}}}};
   const std::string text = migration_report(report);
   EXPECT_THAT(text, HasSubstr("PID 42 from a to b: refused"));
@@ -170,8 +208,8 @@ TEST(ReportText, says_why_not) {
 
 TEST(ReportJson, has_every_promised_member_and_steps_that_add_up) {
   const json report = json_report(example_report());
-  for (const char* member : {"migration", "workload", "from", "to", "outcome", "reason", "downtime_ms", "predicted_downtime_ms",
-                             "downtime_steps_ms", "total_s", "gb_per_s", "bytes", "rounds"})
+  for (const char* member : {"migration", "workload", "from", "to", "outcome", "reason", "downtime_ms",
+                             "predicted_downtime_ms", "downtime_steps_ms", "total_s", "gb_per_s", "bytes", "rounds"})
     EXPECT_TRUE(report.contains(member)) << member;
   double sum = 0;
   for (const auto& [step, ms] : report["downtime_steps_ms"].items()) sum += ms.get<double>();
@@ -180,12 +218,21 @@ TEST(ReportJson, has_every_promised_member_and_steps_that_add_up) {
 }
 
 TEST(Tables, stand_in_columns_and_survive_missing_members) {
-  const std::string nodes = nodes_table({{"nodes", {{{"name", "a"}, {"state", "up"}, {"workloads", 2}}, {{"name", "long-name"}, {"state", "lost"}}}}});
+  const std::string nodes = nodes_table(
+      {{"nodes", {{{"name", "a"}, {"state", "up"}, {"workloads", 2}}, {{"name", "long-name"}, {"state", "lost"}}}}});
   EXPECT_THAT(nodes, HasSubstr("a          up             2"));
   EXPECT_THAT(nodes, HasSubstr("long-name  lost           0"));
-  EXPECT_THAT(workloads_table({{"workloads", {{{"name", "w"}, {"state", "exited"}, {"exit_code", 3}, {"argv", {"a", "b\n"}}}}}}), HasSubstr("exited (3)"));
+  EXPECT_THAT(workloads_table(
+                  {{"workloads", {{{"name", "w"}, {"state", "exited"}, {"exit_code", 3}, {"argv", {"a", "b\n"}}}}}}),
+              HasSubstr("exited (3)"));
   EXPECT_THAT(history_table({{"migrations", {example_report()}}}), HasSubstr("40.0 ms"));
   EXPECT_NE(nodes_table(json::object()), "");
+}
+
+TEST(Documentation, explains_every_error_code) {
+  const std::string text = read_file(GODWIT_SOURCE_DIR "/docs/errors.md");
+  for (int code = 1; code <= static_cast<int>(Errc::internal); code++)
+    EXPECT_THAT(text, HasSubstr(fmt::format("| `{}` |", name(static_cast<Errc>(code)))));
 }
 
 TEST(ExitCodes, follow_the_outcome) {

@@ -10,8 +10,8 @@ namespace {
 using namespace std::chrono_literals;
 using nlohmann::json;
 
-constexpr auto answer_limit = 60s;  // starting a workload waits for its agent
-constexpr auto silence_limit = 30s; // the coordinator says something every ten
+constexpr auto answer_limit = 60s;   // starting a workload waits for its agent
+constexpr auto silence_limit = 30s;  // the coordinator says something every ten
 
 net::awaitable<void> perform(net::Address address, net::TlsContext tls, net::HttpRequest request, Clock::duration limit,
                              std::function<void(std::string_view)> on_line, net::HttpResponse* response) {
@@ -20,7 +20,8 @@ net::awaitable<void> perform(net::Address address, net::TlsContext tls, net::Htt
 
 [[noreturn]] void throw_failure(const net::HttpResponse& response) {
   const json body = json::parse(response.body, nullptr, false);
-  if (!body.is_object() || !body.contains("code")) fail(Errc::protocol, "the coordinator answered with status {}", response.status);
+  if (!body.is_object() || !body.contains("code"))
+    fail(Errc::protocol, "the coordinator answered with status {}", response.status);
   throw Error(errc_from_name(body.value("code", "")), body.value("message", ""), body.value("hint", ""));
 }
 
@@ -52,7 +53,8 @@ void EventLines::take(std::string_view line) {
 Client::Client(const std::string& coordinator, const std::string& certs)
     : address_(net::parse_address(coordinator)), tls_(net::TlsContext::load(certs)) {}
 
-net::HttpResponse Client::request(net::HttpRequest request, Clock::duration limit, std::function<void(std::string_view)> on_line) {
+net::HttpResponse Client::request(net::HttpRequest request, Clock::duration limit,
+                                  std::function<void(std::string_view)> on_line) {
   net::asio::io_context io{1};
   net::HttpResponse response;
   std::exception_ptr problem;
@@ -79,8 +81,8 @@ json Client::post(const std::string& target, const json& body) {
 
 void Client::follow(const std::string& target, const std::function<void(const ServerEvent&)>& on_event) {
   EventLines lines(on_event);
-  const net::HttpResponse response =
-      request({.target = target, .accept = "text/event-stream"}, silence_limit, [&lines](std::string_view line) { lines.take(line); });
+  const net::HttpResponse response = request({.target = target, .accept = "text/event-stream"}, silence_limit,
+                                             [&lines](std::string_view line) { lines.take(line); });
   if (response.status >= 400) throw_failure(response);
 }
 

@@ -44,7 +44,8 @@ class Client {
   void follow(const std::string& target, const std::function<void(const ServerEvent&)>& on_event);
 
  private:
-  net::HttpResponse request(net::HttpRequest request, Clock::duration limit, std::function<void(std::string_view)> on_line = {});
+  net::HttpResponse request(net::HttpRequest request, Clock::duration limit,
+                            std::function<void(std::string_view)> on_line = {});
 
   net::Address address_;
   net::TlsContext tls_;

@@ -70,16 +70,22 @@ struct Runner {
 
   int operator()(const RunCommand& run) const {
     const User user = parse_user(run.user);
-    const json answer = client.post("/v1/workloads", {{"name", run.name}, {"node", run.node}, {"argv", run.argv},
-                                                      {"environment", run.environment}, {"directory", run.directory},
-                                                      {"output", run.output}, {"uid", user.uid}, {"gid", user.gid}});
+    const json answer = client.post("/v1/workloads", {{"name", run.name},
+                                                      {"node", run.node},
+                                                      {"argv", run.argv},
+                                                      {"environment", run.environment},
+                                                      {"directory", run.directory},
+                                                      {"output", run.output},
+                                                      {"uid", user.uid},
+                                                      {"gid", user.gid}});
     print(options.json ? answer.dump(2) + "\n"
                        : fmt::format("{} runs on {} as PID {}\n", run.name, run.node, answer.value("pid", 0)));
     return exit_done;
   }
 
   int operator()(const KillCommand& kill) const {
-    const json answer = client.post("/v1/workloads/" + kill.name + "/kill", {{"signal", kill.signal}, {"node", kill.from}});
+    const json answer =
+        client.post("/v1/workloads/" + kill.name + "/kill", {{"signal", kill.signal}, {"node", kill.from}});
     if (options.json) print(answer.dump(2) + "\n");
     return exit_done;
   }

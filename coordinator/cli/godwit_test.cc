@@ -60,7 +60,9 @@ class Child {
     if (pid_ > 0 && ::waitpid(pid_, &status_, WNOHANG) == pid_) pid_ = -1;
     return pid_ < 0;
   }
-  Ended result() const { return {WIFEXITED(status_) ? WEXITSTATUS(status_) : 128 + WTERMSIG(status_), read_file(out_), read_file(err_)}; }
+  Ended result() const {
+    return {WIFEXITED(status_) ? WEXITSTATUS(status_) : 128 + WTERMSIG(status_), read_file(out_), read_file(err_)};
+  }
   std::string err() const { return std::filesystem::exists(err_) ? read_file(err_) : ""; }
   void signal(int number) { ::kill(pid_, number); }
 
@@ -187,7 +189,8 @@ TEST(GodwitCoordinator, refuses_to_run_with_another_role) {
   char name[] = "/tmp/godwit-coordinator-XXXXXX";
   const std::string state = ::mkdtemp(name);
   {
-    Child child(GODWIT_COORDINATOR_BINARY, {"--state", state, "--certs", shared_certs().node("spiffe://godwit/agent/a")}, {});
+    Child child(GODWIT_COORDINATOR_BINARY,
+                {"--state", state, "--certs", shared_certs().node("spiffe://godwit/agent/a")}, {});
     for (int i = 0; i < 1000 && !child.ended(); i++) ::usleep(10'000);
     EXPECT_EQ(child.result().code, 1);
   }

@@ -59,20 +59,26 @@ json migration_request(const MigrateCommand& m) {
             {"on_no_progress", m.on_no_progress}};
   std::uint32_t pid = 0;
   const auto [end, ec] = std::from_chars(m.workload.data(), m.workload.data() + m.workload.size(), pid);
-  if (ec == std::errc{} && end == m.workload.data() + m.workload.size()) body["pid"] = pid;
-  else body["workload"] = m.workload;
+  if (ec == std::errc{} && end == m.workload.data() + m.workload.size())
+    body["pid"] = pid;
+  else
+    body["workload"] = m.workload;
   return body;
 }
 
 json json_report(const json& report) {
   json out;
-  for (const char* member : {"migration", "workload", "from", "to", "outcome", "reason", "downtime_ms", "predicted_downtime_ms",
-                             "downtime_budget_ms", "downtime_steps_ms", "downtime_steps_order", "total_s", "gb_per_s", "bytes"})
+  for (const char* member :
+       {"migration", "workload", "from", "to", "outcome", "reason", "downtime_ms", "predicted_downtime_ms",
+        "downtime_budget_ms", "downtime_steps_ms", "downtime_steps_order", "total_s", "gb_per_s", "bytes"})
     out[member] = report.value(member, json());
   out["rounds"] = json::array();
   for (const json& r : report.value("rounds", json::array()))
-    out["rounds"].push_back({{"pages", r.value("pages", 0u)}, {"bytes", r.value("bytes", std::uint64_t{0})}, {"seconds", r.value("seconds", 0.0)},
-                             {"dirty_bytes_after", r.value("dirty_bytes_after", std::uint64_t{0})}, {"final", r.value("final", false)}});
+    out["rounds"].push_back({{"pages", r.value("pages", 0u)},
+                             {"bytes", r.value("bytes", std::uint64_t{0})},
+                             {"seconds", r.value("seconds", 0.0)},
+                             {"dirty_bytes_after", r.value("dirty_bytes_after", std::uint64_t{0})},
+                             {"final", r.value("final", false)}});
   return out;
 }
 
@@ -86,7 +92,8 @@ int migrate(Client& client, const MigrateCommand& command, bool json_output) {
     // Nothing was touched: the coordinator did not let it begin.
     if (e.errc() == Errc::invalid_argument) throw;
     if (json_output) {
-      const json refused{{"outcome", "refused"}, {"reason", {{"code", name(e.errc())}, {"message", e.message()}, {"hint", e.hint()}}}};
+      const json refused{{"outcome", "refused"},
+                         {"reason", {{"code", name(e.errc())}, {"message", e.message()}, {"hint", e.hint()}}}};
       std::puts(json_report(refused).dump(2).c_str());
     }
     std::fprintf(stderr, "godwit: %s\n", printable(e.message()).c_str());
@@ -101,7 +108,9 @@ int migrate(Client& client, const MigrateCommand& command, bool json_output) {
     report = client.get("/v1/migrations/" + id);
   } catch (const Unreachable& e) {
     std::fputs(progress.finish().c_str(), stderr);
-    std::fprintf(stderr, "godwit: lost sight of migration %s: %s\nIt goes on without us; `godwit history` and `godwit ps` tell how it ended.\n",
+    std::fprintf(stderr,
+                 "godwit: lost sight of migration %s: %s\nIt goes on without us; `godwit history` and `godwit ps` tell "
+                 "how it ended.\n",
                  id.c_str(), e.what());
     return exit_unknown;
   }

@@ -46,16 +46,24 @@ void add_migrate(CLI::App& app, MigrateCommand& m, Texts& t) {
   app.add_option("--from", m.from, "node it runs on (needed for a PID)");
   app.add_option("--to", m.to, "node to move it to")->required();
   app.add_flag("--tcp-close", m.tcp_close, "let established TCP connections be reset");
-  app.add_option("--downtime", t.downtime, "budget for the pause")->capture_default_str()->check(checked(parse_duration));
-  app.add_option("--spool", t.spool, "most memory at the destination for pages in flight")->capture_default_str()->check(checked(parse_bytes));
+  app.add_option("--downtime", t.downtime, "budget for the pause")
+      ->capture_default_str()
+      ->check(checked(parse_duration));
+  app.add_option("--spool", t.spool, "most memory at the destination for pages in flight")
+      ->capture_default_str()
+      ->check(checked(parse_bytes));
   app.add_option("--rate-limit", t.rate_limit, "bytes per second, 0: none")->check(checked(parse_bytes));
   app.add_option("--streams", m.streams, "page streams")->capture_default_str()->check(CLI::Range(1, 16));
-  app.add_option("--max-rounds", m.max_rounds, "most rounds of pre-copy, 0: stop and copy")->capture_default_str()->check(CLI::Range(0, 1000));
-  app.add_option("--max-total-time", t.max_total_time, "give up pre-copy after this, 0: never")->check(checked(parse_duration));
+  app.add_option("--max-rounds", m.max_rounds, "most rounds of pre-copy, 0: stop and copy")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1000));
+  app.add_option("--max-total-time", t.max_total_time, "give up pre-copy after this, 0: never")
+      ->check(checked(parse_duration));
   app.add_option("--on-no-progress", m.on_no_progress, "abort, or force the longer pause")
       ->capture_default_str()
       ->check(CLI::IsMember({"abort", "force"}));
-  app.add_option("--assume-shared", m.assume_shared, "path that both nodes see; may be repeated")->allow_extra_args(false);
+  app.add_option("--assume-shared", m.assume_shared, "path that both nodes see; may be repeated")
+      ->allow_extra_args(false);
   app.add_flag("--no-progress", m.no_progress, "print the report only");
 }
 
@@ -66,7 +74,8 @@ nanoseconds parse_duration(const std::string& text) {
     const char* suffix;
     double nanoseconds;
   };
-  constexpr std::array units{Unit{"us", 1e3}, Unit{"ms", 1e6}, Unit{"s", 1e9}, Unit{"m", 60e9}, Unit{"h", 3600e9}, Unit{"", 1e6}};
+  constexpr std::array units{Unit{"us", 1e3}, Unit{"ms", 1e6},   Unit{"s", 1e9},
+                             Unit{"m", 60e9}, Unit{"h", 3600e9}, Unit{"", 1e6}};
   std::size_t used = 0;
   double number = -1;
   try {
@@ -91,12 +100,15 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) 
   app.set_version_flag("--version", "godwit " GODWIT_VERSION);
   app.require_subcommand(1);
   app.fallthrough();  // --json and --coordinator may also stand behind the command
-  app.add_option("--coordinator", options.coordinator, "HOST:PORT of its API")->envname("GODWIT_COORDINATOR")->capture_default_str();
+  app.add_option("--coordinator", options.coordinator, "HOST:PORT of its API")
+      ->envname("GODWIT_COORDINATOR")
+      ->capture_default_str();
   app.add_option("--certs", options.certs, "directory with ca.crt, node.crt, node.key")->envname("GODWIT_CERTS");
   app.add_flag("--json", options.json, "print JSON");
   app.footer(
       "Without a daemon, as root: godwit dump -t PID -D DIR, godwit restore -D DIR.\n"
-      "Exit codes: 0 done, 1 failed and rolled back, 2 bad command line, 3 refused, 4 no coordinator, 5 outcome unknown.");
+      "Exit codes: 0 done, 1 failed and rolled back, 2 bad command line, 3 refused, 4 no coordinator, 5 outcome "
+      "unknown.");
 
   app.add_subcommand("nodes", "list the nodes");
   app.add_subcommand("ps", "list the workloads");

@@ -18,12 +18,9 @@ struct PhaseWords {
 };
 // Phases that last long enough to be worth a line.
 constexpr std::array words_of{
-    PhaseWords{"surveying", "looking at the workload"},
-    PhaseWords{"preparing", "preparing the destination"},
-    PhaseWords{"connecting", "connecting the nodes"},
-    PhaseWords{"freezing", "freezing"},
-    PhaseWords{"finishing", "finishing at the destination"},
-    PhaseWords{"rolling_back", "rolling back"},
+    PhaseWords{"surveying", "looking at the workload"},      PhaseWords{"preparing", "preparing the destination"},
+    PhaseWords{"connecting", "connecting the nodes"},        PhaseWords{"freezing", "freezing"},
+    PhaseWords{"finishing", "finishing at the destination"}, PhaseWords{"rolling_back", "rolling back"},
     PhaseWords{"asking", "asking both nodes how it ended"},
 };
 
@@ -62,8 +59,9 @@ std::string Progress::finish() {
 
 std::string Progress::round_line(const json& body) const {
   const double seconds = number(body, "seconds"), sent = number(body, "bytes");
-  return fmt::format("round {:.0f}: {} in {}{}, {} dirty again", number(body, "number"), bytes(sent), human_duration(seconds * 1e3),
-                     seconds > 0 ? fmt::format(" ({}/s)", bytes(sent / seconds)) : "", bytes(number(body, "dirty_bytes_after")));
+  return fmt::format("round {:.0f}: {} in {}{}, {} dirty again", number(body, "number"), bytes(sent),
+                     human_duration(seconds * 1e3), seconds > 0 ? fmt::format(" ({}/s)", bytes(sent / seconds)) : "",
+                     bytes(number(body, "dirty_bytes_after")));
 }
 
 std::string Progress::live_line(const json& body, Time now) {
@@ -94,18 +92,21 @@ std::string Progress::on_event(const std::string& kind, const json& body, Time n
       return {};
     }
     for (const PhaseWords& w : words_of)
-      if (w.phase == phase_) return style_ == Style::terminal ? redrawn(std::string(w.words) + " ...") : permanent(std::string(w.words));
+      if (w.phase == phase_)
+        return style_ == Style::terminal ? redrawn(std::string(w.words) + " ...") : permanent(std::string(w.words));
     return {};
   }
   if (kind == "progress") return phase_ == "precopy" ? redrawn(live_line(body, now)) : std::string();
   if (kind == "round") return permanent(round_line(body));
   if (kind == "decision") {
     predicted_ms_ = number(body, "predicted_downtime_ms");
-    if (body.value("action", "") == "freeze") return permanent(fmt::format("predicted downtime {}: freezing", human_duration(predicted_ms_)));
+    if (body.value("action", "") == "freeze")
+      return permanent(fmt::format("predicted downtime {}: freezing", human_duration(predicted_ms_)));
     return {};
   }
   if (kind == "notice") return permanent("note: " + printable(body.value("text", "")));
-  if (kind == "fault") return permanent("fault while " + printable(body.value("phase", "")) + ": " + printable(body.value("message", "")));
+  if (kind == "fault")
+    return permanent("fault while " + printable(body.value("phase", "")) + ": " + printable(body.value("message", "")));
   if (kind == "outcome") return finish();
   return {};
 }

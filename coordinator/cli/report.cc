@@ -52,13 +52,20 @@ std::string ended(const std::string& outcome) {
 }
 
 std::string rounds_table(const json& report) {
-  Table table({{"round", true}, {"pages", true}, {"sent", true}, {"duration", true}, {"rate", true}, {"dirty after", true}, {"dirty rate", true}});
+  Table table({{"round", true},
+               {"pages", true},
+               {"sent", true},
+               {"duration", true},
+               {"rate", true},
+               {"dirty after", true},
+               {"dirty rate", true}});
   for (const json& r : list(report, "rounds")) {
     const double seconds = number(r, "seconds");
     const bool final = r.value("final", false);
-    table.add({final ? "final" : std::to_string(count(r, "number")), std::to_string(count(r, "pages")), bytes(number(r, "bytes")),
-               human_duration(seconds * 1e3), per_second(number(r, "bytes"), seconds),
-               final ? "" : bytes(number(r, "dirty_bytes_after")), final ? "" : per_second(number(r, "dirty_bytes_after"), seconds)});
+    table.add({final ? "final" : std::to_string(count(r, "number")), std::to_string(count(r, "pages")),
+               bytes(number(r, "bytes")), human_duration(seconds * 1e3), per_second(number(r, "bytes"), seconds),
+               final ? "" : bytes(number(r, "dirty_bytes_after")),
+               final ? "" : per_second(number(r, "dirty_bytes_after"), seconds)});
   }
   return table.text("  ");
 }
@@ -66,7 +73,8 @@ std::string rounds_table(const json& report) {
 std::string downtime_table(const json& report) {
   const double downtime = number(report, "downtime_ms");
   std::string out = fmt::format("downtime {}, predicted {}, budget {}\n", human_duration(downtime),
-                                human_duration(number(report, "predicted_downtime_ms")), human_duration(number(report, "downtime_budget_ms")));
+                                human_duration(number(report, "predicted_downtime_ms")),
+                                human_duration(number(report, "downtime_budget_ms")));
   Table table({{"step"}, {"time", true}, {"share", true}});
   const json steps = report.value("downtime_steps_ms", json::object());
   for (const json& step : list(report, "downtime_steps_order")) {
@@ -95,44 +103,71 @@ std::string human_duration(double ms) {
 }
 
 std::string nodes_table(const json& answer) {
-  Table table({{"NODE"}, {"STATE"}, {"WORKLOADS", true}, {"CPUS", true}, {"MEMORY", true}, {"AVAILABLE", true}, {"KERNEL"}, {"ADDRESS"}});
+  Table table({{"NODE"},
+               {"STATE"},
+               {"WORKLOADS", true},
+               {"CPUS", true},
+               {"MEMORY", true},
+               {"AVAILABLE", true},
+               {"KERNEL"},
+               {"ADDRESS"}});
   for (const json& n : list(answer, "nodes"))
-    table.add({text(n, "name"), text(n, "state"), std::to_string(count(n, "workloads")), std::to_string(count(n, "cpus")),
-               bytes(number(n, "memory_total")), bytes(number(n, "memory_available")), or_dash(text(n, "kernel")), or_dash(text(n, "peer_address"))});
+    table.add({text(n, "name"), text(n, "state"), std::to_string(count(n, "workloads")),
+               std::to_string(count(n, "cpus")), bytes(number(n, "memory_total")), bytes(number(n, "memory_available")),
+               or_dash(text(n, "kernel")), or_dash(text(n, "peer_address"))});
   return table.text();
 }
 
 std::string workloads_table(const json& answer) {
-  Table table({{"WORKLOAD"}, {"NODE"}, {"STATE"}, {"PID", true}, {"INSIDE", true}, {"RESIDENT", true}, {"MIGRATION"}, {"COMMAND"}});
+  Table table({{"WORKLOAD"},
+               {"NODE"},
+               {"STATE"},
+               {"PID", true},
+               {"INSIDE", true},
+               {"RESIDENT", true},
+               {"MIGRATION"},
+               {"COMMAND"}});
   for (const json& w : list(answer, "workloads")) {
     std::string command;
     for (const json& a : list(w, "argv"))
       if (a.is_string() && command.size() < 60) command += (command.empty() ? "" : " ") + a.get<std::string>();
     std::string state = text(w, "state");
     if (state == "exited") state += fmt::format(" ({})", static_cast<int>(number(w, "exit_code")));
-    table.add({text(w, "name"), text(w, "node"), state, std::to_string(count(w, "pid")), std::to_string(count(w, "guest_pid")),
-               bytes(number(w, "resident_bytes")), or_dash(text(w, "migration")), printable(command)});
+    table.add({text(w, "name"), text(w, "node"), state, std::to_string(count(w, "pid")),
+               std::to_string(count(w, "guest_pid")), bytes(number(w, "resident_bytes")), or_dash(text(w, "migration")),
+               printable(command)});
   }
   return table.text();
 }
 
 std::string history_table(const json& answer) {
-  Table table({{"MIGRATION"}, {"STARTED (UTC)"}, {"WORKLOAD"}, {"FROM"}, {"TO"}, {"OUTCOME"}, {"DOWNTIME", true}, {"TOTAL", true}, {"SENT", true}, {"REASON"}});
+  Table table({{"MIGRATION"},
+               {"STARTED (UTC)"},
+               {"WORKLOAD"},
+               {"FROM"},
+               {"TO"},
+               {"OUTCOME"},
+               {"DOWNTIME", true},
+               {"TOTAL", true},
+               {"SENT", true},
+               {"REASON"}});
   for (const json& m : list(answer, "migrations")) {
     const std::chrono::system_clock::time_point started{std::chrono::milliseconds(count(m, "created_unix_ms"))};
     const json reason = m.contains("reason") && m["reason"].is_object() ? m["reason"] : json::object();
-    table.add({text(m, "migration"), fmt::format("{:%F %T}", fmt::gmtime(started)), what_moved(m), text(m, "from"), text(m, "to"),
-               text(m, "outcome").empty() ? text(m, "phase") : text(m, "outcome"),
-               number(m, "downtime_ms") > 0 ? human_duration(number(m, "downtime_ms")) : "-", human_duration(number(m, "total_s") * 1e3),
-               bytes(number(m, "bytes")), text(reason, "message").substr(0, 80)});
+    table.add({text(m, "migration"), fmt::format("{:%F %T}", fmt::gmtime(started)), what_moved(m), text(m, "from"),
+               text(m, "to"), text(m, "outcome").empty() ? text(m, "phase") : text(m, "outcome"),
+               number(m, "downtime_ms") > 0 ? human_duration(number(m, "downtime_ms")) : "-",
+               human_duration(number(m, "total_s") * 1e3), bytes(number(m, "bytes")),
+               text(reason, "message").substr(0, 80)});
   }
   return table.text();
 }
 
 std::string migration_report(const json& report) {
   const std::string outcome = text(report, "outcome");
-  std::string out = fmt::format("{} from {} to {}: {} in {} (migration {})\n", what_moved(report), text(report, "from"), text(report, "to"),
-                                ended(outcome), human_duration(number(report, "total_s") * 1e3), text(report, "migration"));
+  std::string out = fmt::format("{} from {} to {}: {} in {} (migration {})\n", what_moved(report), text(report, "from"),
+                                text(report, "to"), ended(outcome), human_duration(number(report, "total_s") * 1e3),
+                                text(report, "migration"));
   if (report.contains("reason") && report["reason"].is_object()) {
     const json& reason = report["reason"];
     out += fmt::format("reason: {} [{}]\n", text(reason, "message"), text(reason, "code"));
@@ -142,7 +177,9 @@ std::string migration_report(const json& report) {
   if (number(report, "downtime_ms") > 0) out += "\n" + downtime_table(report);
   if (!list(report, "rounds").empty())
     out += fmt::format("\nsent {} at {:.2f} GB/s\n", bytes(number(report, "bytes")), number(report, "gb_per_s"));
-  if (outcome == "unknown") out += "\nNothing is decided by guessing: `godwit ps` shows where the workload is once both nodes can be reached.\n";
+  if (outcome == "unknown")
+    out +=
+        "\nNothing is decided by guessing: `godwit ps` shows where the workload is once both nodes can be reached.\n";
   return out;
 }
 

@@ -51,10 +51,14 @@ awaitable<api::Envelope> Run::ask_while(std::string node, api::Envelope request,
 }
 
 awaitable<std::exception_ptr> Run::stalled_or_stopped(Clock::duration stall) {
-  while (!stopping_ && Clock::now() - heard_ < stall) co_await net::sleep_for(std::min<Clock::duration>(stall, std::chrono::milliseconds(100)));
-  if (stopping_) co_return std::make_exception_ptr(Error(Errc::cancelled, "the coordinator is shutting down", "start the migration again"));
+  while (!stopping_ && Clock::now() - heard_ < stall)
+    co_await net::sleep_for(std::min<Clock::duration>(stall, std::chrono::milliseconds(100)));
+  if (stopping_)
+    co_return std::make_exception_ptr(
+        Error(Errc::cancelled, "the coordinator is shutting down", "start the migration again"));
   co_return std::make_exception_ptr(Error(
-      Errc::timed_out, fmt::format("no progress for {:.3g} s while {}", std::chrono::duration<double>(stall).count(), name(m_.phase)),
+      Errc::timed_out,
+      fmt::format("no progress for {:.3g} s while {}", std::chrono::duration<double>(stall).count(), name(m_.phase)),
       "is the path between the nodes up?"));
 }
 

@@ -59,14 +59,18 @@ void Driver::check_admission(MigrationSpec& spec) const {
   if (!spec.workload.empty()) {
     registry_.node(spec.destination);
     if (const std::string id = active_for(spec.workload); !id.empty())
-      throw Error(Errc::busy, fmt::format("workload '{}' is already being migrated by {}", spec.workload, id), "see `godwit history`");
+      throw Error(Errc::busy, fmt::format("workload '{}' is already being migrated by {}", spec.workload, id),
+                  "see `godwit history`");
     const WorkloadView found = registry_.find(spec.workload, spec.source);
     spec.source = found.node;
-    if (found.state != "running") fail(Errc::busy, "workload '{}' on '{}' is {}", spec.workload, found.node, found.state);
+    if (found.state != "running")
+      fail(Errc::busy, "workload '{}' on '{}' is {}", spec.workload, found.node, found.state);
   } else {
     for (const auto& [id, run] : runs_)
       if (run->migration().spec.pid == spec.pid && run->migration().spec.source == spec.source)
-        throw Error(Errc::busy, fmt::format("PID {} on '{}' is already being migrated by {}", spec.pid, spec.source, id), "see `godwit history`");
+        throw Error(Errc::busy,
+                    fmt::format("PID {} on '{}' is already being migrated by {}", spec.pid, spec.source, id),
+                    "see `godwit history`");
   }
   if (spec.source == spec.destination)
     fail(Errc::invalid_argument, "source and destination are the same node '{}'", spec.source);
@@ -89,7 +93,8 @@ std::string Driver::start(MigrationSpec spec) {
   store_.add(m);
   store_.append(m.id, "phase", {{"phase", name(m.phase)}, {"migration", m.id}, {"request", to_json(spec)}});
   const std::string id = m.id;
-  log::info("migration.start", {{"migration", id}, {"workload", key_of(spec)}, {"from", spec.source}, {"to", spec.destination}});
+  log::info("migration.start",
+            {{"migration", id}, {"workload", key_of(spec)}, {"from", spec.source}, {"to", spec.destination}});
   launch(std::move(m));
   return id;
 }
@@ -100,7 +105,8 @@ void Driver::launch(Migration m) {
   auto run = std::make_shared<Run>(executor_, store_, registry_, limits_, std::move(m), overhead);
   runs_[id] = run;
   net::spawn(executor_, run->drive(), [this, id, run](std::exception_ptr problem) {
-    if (problem) log::error("migration.driver_failed", {{"migration", id}, {"message", net::to_error(problem).message()}});
+    if (problem)
+      log::error("migration.driver_failed", {{"migration", id}, {"message", net::to_error(problem).message()}});
     runs_.erase(id);
     run->changed().notify();
   });
@@ -148,8 +154,8 @@ nanoseconds Driver::expected_overhead(const std::string& workload) const {
     if (m.outcome != Outcome::done || m.downtime_ns <= 0 || m.rounds.empty() || !m.rounds.back().final) continue;
     const double rate = bandwidth(m.rounds);
     const double pages_s = rate > 0 ? static_cast<double>(m.rounds.back().bytes) / rate : 0;
-    const nanoseconds overhead = nanoseconds(m.downtime_ns) -
-                                 std::chrono::duration_cast<nanoseconds>(std::chrono::duration<double>(pages_s));
+    const nanoseconds overhead =
+        nanoseconds(m.downtime_ns) - std::chrono::duration_cast<nanoseconds>(std::chrono::duration<double>(pages_s));
     least = std::min(least.value_or(overhead), std::max(overhead, nanoseconds(0)));
   }
   return least.value_or(default_overhead);

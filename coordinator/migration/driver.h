@@ -25,7 +25,7 @@ class Driver {
 
   void progress(const std::string& node, const api::Progress& progress);
 
-  std::shared_ptr<Run> find(const std::string& id) const;  // null when it is not under way
+  std::shared_ptr<Run> find(const std::string& id) const;     // null when it is not under way
   std::string active_for(const std::string& workload) const;  // id of the unfinished migration; empty: none
 
   // No new ones; those that have not frozen yet roll back; returns when all have settled, or after `grace`.

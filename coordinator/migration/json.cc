@@ -36,8 +36,10 @@ OnNoProgress on_no_progress(const std::string& text) {
 
 void check_name(std::string_view what, std::string_view text) {
   const auto allowed = [](unsigned char c) { return std::isalnum(c) || c == '.' || c == '_' || c == '-'; };
-  if (text.empty() || text.size() > 64 || !std::isalnum(static_cast<unsigned char>(text[0])) || !std::ranges::all_of(text, allowed))
-    fail(Errc::invalid_argument, "{} '{}' is no name: 1 to 64 letters, digits, '.', '_' or '-', a letter or digit first", what,
+  if (text.empty() || text.size() > 64 || !std::isalnum(static_cast<unsigned char>(text[0])) ||
+      !std::ranges::all_of(text, allowed))
+    fail(Errc::invalid_argument,
+         "{} '{}' is no name: 1 to 64 letters, digits, '.', '_' or '-', a letter or digit first", what,
          text.substr(0, 80));
 }
 
@@ -69,9 +71,11 @@ MigrationSpec spec_from_json(const json& body) {
   s.streams = static_cast<std::uint32_t>(in.number("streams", s.streams, 1, 16));
   s.rate_limit = in.number("rate_limit", 0, 0, std::uint64_t{1} << 50);
   s.assume_shared = in.texts("assume_shared", 256);
-  s.policy.downtime = duration_cast<nanoseconds>(duration<double, std::milli>(in.real("downtime_ms", 300, 1, longest_ms)));
+  s.policy.downtime =
+      duration_cast<nanoseconds>(duration<double, std::milli>(in.real("downtime_ms", 300, 1, longest_ms)));
   s.policy.max_rounds = static_cast<unsigned>(in.number("max_rounds", s.policy.max_rounds, 0, 1000));
-  s.policy.max_total_time = duration_cast<nanoseconds>(duration<double>(in.real("max_total_s", 0, 0, 30 * 24 * 3600.0)));
+  s.policy.max_total_time =
+      duration_cast<nanoseconds>(duration<double>(in.real("max_total_s", 0, 0, 30 * 24 * 3600.0)));
   s.policy.on_no_progress = on_no_progress(in.text("on_no_progress", "abort"));
   in.end();
   if (s.workload.empty() == (s.pid == 0)) fail(Errc::invalid_argument, "migration: give either 'workload' or 'pid'");
@@ -83,15 +87,12 @@ MigrationSpec spec_from_json(const json& body) {
 }
 
 json to_json(const RoundRecord& r) {
-  return {{"number", r.number},   {"pages", r.pages},
-          {"zero_pages", r.zero_pages}, {"bytes", r.bytes},
-          {"seconds", r.seconds}, {"dirty_bytes_after", r.dirty_bytes_after},
+  return {{"number", r.number}, {"pages", r.pages},     {"zero_pages", r.zero_pages},
+          {"bytes", r.bytes},   {"seconds", r.seconds}, {"dirty_bytes_after", r.dirty_bytes_after},
           {"final", r.final}};
 }
 
-json to_json(const Reason& r) {
-  return {{"code", godwit::name(r.code)}, {"message", r.message}, {"hint", r.hint}};
-}
+json to_json(const Reason& r) { return {{"code", godwit::name(r.code)}, {"message", r.message}, {"hint", r.hint}}; }
 
 json to_json(const Migration& m) {
   json steps = json::object();

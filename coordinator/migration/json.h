@@ -1,5 +1,6 @@
-// Migrations as JSON: what the API takes and gives, what `godwit migrate --json` prints, and how a request is journaled.
-// Reading is strict: an unknown member, a wrong type or a number out of range is Errc::invalid_argument and is named.
+// Migrations as JSON: what the API takes and gives, what `godwit migrate --json` prints, and how a request is
+// journaled. Reading is strict: an unknown member, a wrong type or a number out of range is Errc::invalid_argument and
+// is named.
 #pragma once
 
 #include "coordinator/migration/migration.h"

@@ -41,7 +41,8 @@ TEST(SpecJson, names_what_is_wrong) {
   EXPECT_THAT(refusal(R"({"workload": "w"})"), HasSubstr("node ''"));
   EXPECT_THAT(refusal(R"({"workload": "../w", "to": "b"})"), HasSubstr("workload '../w' is no name"));
   EXPECT_THAT(refusal(R"({"workload": "w", "to": "b", "too": 1})"), HasSubstr("unknown member 'too'"));
-  EXPECT_THAT(refusal(R"({"workload": "w", "to": "b", "streams": 0})"), HasSubstr("'streams' must be a whole number from 1 to 16"));
+  EXPECT_THAT(refusal(R"({"workload": "w", "to": "b", "streams": 0})"),
+              HasSubstr("'streams' must be a whole number from 1 to 16"));
   EXPECT_THAT(refusal(R"({"workload": "w", "to": "b", "streams": -1})"), HasSubstr("'streams'"));
   EXPECT_THAT(refusal(R"({"workload": "w", "to": "b", "tcp_close": "yes"})"), HasSubstr("true or false"));
   EXPECT_THAT(refusal(R"({"workload": "w", "to": "b", "downtime_ms": 0})"), HasSubstr("'downtime_ms'"));

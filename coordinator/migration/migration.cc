@@ -10,8 +10,9 @@ struct NamedOutcome {
   Outcome outcome;
   std::string_view name;
 };
-constexpr std::array outcome_names{NamedOutcome{Outcome::done, "done"}, NamedOutcome{Outcome::rolled_back, "rolled_back"},
-                                   NamedOutcome{Outcome::refused, "refused"}, NamedOutcome{Outcome::unknown, "unknown"}};
+constexpr std::array outcome_names{
+    NamedOutcome{Outcome::done, "done"}, NamedOutcome{Outcome::rolled_back, "rolled_back"},
+    NamedOutcome{Outcome::refused, "refused"}, NamedOutcome{Outcome::unknown, "unknown"}};
 
 // Two sides may use the same word for a step; in one table it must say whose it is.
 void append(std::vector<StepRecord>& to, const std::vector<StepRecord>& from, std::string_view side) {

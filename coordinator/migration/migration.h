@@ -1,5 +1,6 @@
 // What is known of one migration: what was asked for, how far it is, and what was measured. Plain values, one thread.
-// Times are nanoseconds of somebody's monotonic clock unless the name says unix; two hosts' clocks are never subtracted.
+// Times are nanoseconds of somebody's monotonic clock unless the name says unix; two hosts' clocks are never
+// subtracted.
 #pragma once
 
 #include "common/base/error.h"
@@ -18,8 +19,8 @@ enum class OnNoProgress { force = 1, abort };
 
 struct PolicyOptions {
   std::chrono::nanoseconds downtime = std::chrono::milliseconds(300);  // the budget
-  unsigned max_rounds = 30;  // 0: stop and copy, whatever the budget says
-  std::chrono::nanoseconds max_total_time{0};  // 0: none
+  unsigned max_rounds = 30;                                            // 0: stop and copy, whatever the budget says
+  std::chrono::nanoseconds max_total_time{0};                          // 0: none
   OnNoProgress on_no_progress = OnNoProgress::abort;
 };
 
@@ -30,7 +31,7 @@ struct MigrationSpec {
   std::string destination;
   bool tcp_close = false;
   std::uint64_t spool_limit = 128u << 20;
-  std::uint32_t streams = 2;  // one TLS stream keeps one core busy at each end
+  std::uint32_t streams = 2;     // one TLS stream keeps one core busy at each end
   std::uint64_t rate_limit = 0;  // bytes per second, 0: none
   std::vector<std::string> assume_shared;
   PolicyOptions policy;
@@ -68,14 +69,14 @@ struct Migration {
   MigrationSpec spec;
   Phase phase = Phase::queued;
   std::optional<Outcome> outcome;
-  std::optional<Reason> reason;          // why it was not done
+  std::optional<Reason> reason;  // why it was not done
   std::int64_t created_unix_ms = 0;
   std::int64_t finished_unix_ms = 0;
   double total_s = 0;
   std::int64_t predicted_downtime_ns = 0;
-  std::int64_t downtime_ns = 0;          // 0: not measured
+  std::int64_t downtime_ns = 0;  // 0: not measured
   std::vector<RoundRecord> rounds;
-  std::vector<StepRecord> steps;         // add up to downtime_ns, `transit` and `unexplained` among them
+  std::vector<StepRecord> steps;  // add up to downtime_ns, `transit` and `unexplained` among them
 };
 
 std::uint64_t total_bytes(const Migration& migration);
@@ -85,7 +86,7 @@ double transfer_rate(const Migration& migration);  // bytes per second while rou
 // what nobody accounts for (`unexplained`), so that the values add up to `downtime_ns`.
 struct PauseTimes {
   std::int64_t downtime_ns = 0;
-  std::vector<StepRecord> frozen, finished, resumed;  // reported by the agents
+  std::vector<StepRecord> frozen, finished, resumed;      // reported by the agents
   std::int64_t finish_ns = 0, arm_ns = 0, commit_ns = 0;  // request to answer, on the coordinator's clock
 };
 std::vector<StepRecord> split_pause(const PauseTimes& times);

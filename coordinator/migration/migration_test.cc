@@ -164,7 +164,8 @@ TEST(Migration, rolls_back_when_the_coordinator_is_asked_to_stop_before_the_free
 }
 
 TEST(Migration, that_a_restart_interrupted_is_rolled_back_or_followed_to_its_end) {
-  for (const Phase at : {Phase::precopy, Phase::freezing, Phase::finishing, Phase::arming, Phase::committing, Phase::killing, Phase::rolling_back, Phase::asking}) {
+  for (const Phase at : {Phase::precopy, Phase::freezing, Phase::finishing, Phase::arming, Phase::committing,
+                         Phase::killing, Phase::rolling_back, Phase::asking}) {
     Cluster c;
     Migration m{.id = "m1", .epoch = 1};
     m.spec = c.to_b();
@@ -172,8 +173,12 @@ TEST(Migration, that_a_restart_interrupted_is_rolled_back_or_followed_to_its_end
     c.store.add(m);
     c.store.enter("m1", at);
     // The records as they may be then; a killing that is journaled means that the destination had resumed.
-    c.a.source = at < Phase::freezing ? api::SOURCE_NONE : at < Phase::committing ? api::SOURCE_FROZEN : api::SOURCE_ARMED;
-    c.b.destination = at == Phase::killing ? api::DESTINATION_RESUMED : at < Phase::arming ? api::DESTINATION_BUILDING : api::DESTINATION_PREPARED;
+    c.a.source = at < Phase::freezing     ? api::SOURCE_NONE
+                 : at < Phase::committing ? api::SOURCE_FROZEN
+                                          : api::SOURCE_ARMED;
+    c.b.destination = at == Phase::killing ? api::DESTINATION_RESUMED
+                      : at < Phase::arming ? api::DESTINATION_BUILDING
+                                           : api::DESTINATION_PREPARED;
     if (at == Phase::rolling_back) c.a.source = api::SOURCE_FROZEN, c.b.destination = api::DESTINATION_BUILDING;
     c.daemon.driver.resume();
     const Migration ended = c.finish("m1");
@@ -211,18 +216,22 @@ TEST_P(Disturbed, leaves_exactly_one_copy_and_says_where) {
 
 std::vector<Disturbance> all_disturbances() {
   const std::vector<std::pair<bool, Body>> steps{
-      {true, Env::kSurvey}, {false, Env::kPrepare}, {true, Env::kConnect}, {true, Env::kRound},      {true, Env::kFreeze},
-      {false, Env::kFinish}, {true, Env::kArm},     {false, Env::kCommit}, {true, Env::kKillSource}};
+      {true, Env::kSurvey}, {false, Env::kPrepare}, {true, Env::kConnect},
+      {true, Env::kRound},  {true, Env::kFreeze},   {false, Env::kFinish},
+      {true, Env::kArm},    {false, Env::kCommit},  {true, Env::kKillSource}};
   std::vector<Disturbance> all;
   for (const auto& [at_source, step] : steps)
-    for (const Fault fault : {Fault::refuse, Fault::break_before, Fault::break_after, Fault::hang_before, Fault::hang_after, Fault::wrong_answer})
+    for (const Fault fault : {Fault::refuse, Fault::break_before, Fault::break_after, Fault::hang_before,
+                              Fault::hang_after, Fault::wrong_answer})
       all.push_back({at_source, step, fault});
   return all;
 }
 
 std::string name_of(const testing::TestParamInfo<Disturbance>& info) {
-  constexpr std::array faults{"", "refused", "cut_before", "cut_after", "silent_before", "silent_after", "answered_wrongly"};
-  return Env::descriptor()->FindFieldByNumber(info.param.step)->name() + "_" + faults[static_cast<std::size_t>(info.param.fault)];
+  constexpr std::array faults{
+      "", "refused", "cut_before", "cut_after", "silent_before", "silent_after", "answered_wrongly"};
+  return Env::descriptor()->FindFieldByNumber(info.param.step)->name() + "_" +
+         faults[static_cast<std::size_t>(info.param.fault)];
 }
 
 INSTANTIATE_TEST_SUITE_P(EveryStep, Disturbed, testing::ValuesIn(all_disturbances()), name_of);

@@ -8,7 +8,8 @@ namespace {
 
 using net::awaitable;
 
-// A commit that the destination keeps refusing while it says `prepared` is left to the source, which asks it to give up.
+// A commit that the destination keeps refusing while it says `prepared` is left to the source, which asks it to give
+// up.
 constexpr unsigned most_recommits = 3;
 
 }  // namespace
@@ -26,7 +27,8 @@ awaitable<Event> Run::kill() {
       co_return Event::ok;
     }
     if (Clock::now() >= deadline) {
-      record("notice", {{"text", "the source could not be told to kill its frozen copy; it will ask the destination by itself"}});
+      record("notice",
+             {{"text", "the source could not be told to kill its frozen copy; it will ask the destination by itself"}});
       co_return Event::out_of_patience;
     }
     co_await net::sleep_for(limits_.interval);
@@ -42,7 +44,8 @@ awaitable<Event> Run::roll_back() {
     const SourceAnswer source = co_await ask_source(std::move(request));
     const bool last = Clock::now() >= deadline;
     if (source) {
-      const bool same_store = source_store_.empty() || source->store_uuid().empty() || source->store_uuid() == source_store_;
+      const bool same_store =
+          source_store_.empty() || source->store_uuid().empty() || source->store_uuid() == source_store_;
       switch (source->phase()) {
         case api::SOURCE_NONE: decided = !froze_ || same_store; break;
         case api::SOURCE_THAWED: decided = true; break;
@@ -130,12 +133,14 @@ std::optional<Event> Run::verdict(const api::SourceState& source, const Destinat
 awaitable<Run::SourceAnswer> Run::ask_source(api::Envelope request) {
   std::exception_ptr problem;
   try {
-    api::Envelope reply = co_await ask(m_.spec.source, std::move(request), api::Envelope::kSourceState, limits_.question);
+    api::Envelope reply =
+        co_await ask(m_.spec.source, std::move(request), api::Envelope::kSourceState, limits_.question);
     co_return reply.source_state();
   } catch (const Error&) {
     problem = std::current_exception();
   }
-  log::debug("migration.no_answer", {{"migration", m_.id}, {"node", m_.spec.source}, {"message", net::to_error(problem).message()}});
+  log::debug("migration.no_answer",
+             {{"migration", m_.id}, {"node", m_.spec.source}, {"message", net::to_error(problem).message()}});
   co_return std::nullopt;
 }
 
@@ -148,7 +153,8 @@ awaitable<Run::DestinationAnswer> Run::ask_destination(api::Envelope request) {
   } catch (const Error&) {
     problem = std::current_exception();
   }
-  log::debug("migration.no_answer", {{"migration", m_.id}, {"node", m_.spec.destination}, {"message", net::to_error(problem).message()}});
+  log::debug("migration.no_answer",
+             {{"migration", m_.id}, {"node", m_.spec.destination}, {"message", net::to_error(problem).message()}});
   co_return std::nullopt;
 }
 

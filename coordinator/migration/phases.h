@@ -26,16 +26,16 @@ enum class Phase {
   asking,        // the records of both sides are read until they tell the outcome
   done,
   rolled_back,
-  undecided,     // the records could not be read in time; asked again when a node returns
+  undecided,  // the records could not be read in time; asked again when a node returns
 };
 
 enum class Event {
   ok = 1,
   another_round,
-  fault,                // the step failed, or its answer did not come
-  source_armed,         // an Abort came too late: the source waits for the destination's word
-  source_not_armed,     // the source may still thaw on its own word
-  still_prepared,       // armed and prepared: the commit was lost and can be sent again
+  fault,             // the step failed, or its answer did not come
+  source_armed,      // an Abort came too late: the source waits for the destination's word
+  source_not_armed,  // the source may still thaw on its own word
+  still_prepared,    // armed and prepared: the commit was lost and can be sent again
   source_thawed,
   destination_resumed,
   source_killed,
@@ -105,13 +105,20 @@ struct NamedPhase {
   std::string_view name;
 };
 inline constexpr std::array phase_names{
-    NamedPhase{Phase::queued, "queued"},         NamedPhase{Phase::surveying, "surveying"},
-    NamedPhase{Phase::preparing, "preparing"},   NamedPhase{Phase::connecting, "connecting"},
-    NamedPhase{Phase::precopy, "precopy"},       NamedPhase{Phase::freezing, "freezing"},
-    NamedPhase{Phase::finishing, "finishing"},   NamedPhase{Phase::arming, "arming"},
-    NamedPhase{Phase::committing, "committing"}, NamedPhase{Phase::killing, "killing"},
-    NamedPhase{Phase::rolling_back, "rolling_back"}, NamedPhase{Phase::asking, "asking"},
-    NamedPhase{Phase::done, "done"},             NamedPhase{Phase::rolled_back, "rolled_back"},
+    NamedPhase{Phase::queued, "queued"},
+    NamedPhase{Phase::surveying, "surveying"},
+    NamedPhase{Phase::preparing, "preparing"},
+    NamedPhase{Phase::connecting, "connecting"},
+    NamedPhase{Phase::precopy, "precopy"},
+    NamedPhase{Phase::freezing, "freezing"},
+    NamedPhase{Phase::finishing, "finishing"},
+    NamedPhase{Phase::arming, "arming"},
+    NamedPhase{Phase::committing, "committing"},
+    NamedPhase{Phase::killing, "killing"},
+    NamedPhase{Phase::rolling_back, "rolling_back"},
+    NamedPhase{Phase::asking, "asking"},
+    NamedPhase{Phase::done, "done"},
+    NamedPhase{Phase::rolled_back, "rolled_back"},
     NamedPhase{Phase::undecided, "undecided"},
 };
 

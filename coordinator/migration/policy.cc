@@ -45,13 +45,15 @@ unsigned stalled_rounds(const std::vector<RoundRecord>& rounds) {
 
 std::string numbers(const Measurements& measured, const PolicyOptions& options, nanoseconds predicted) {
   const RoundRecord& last = measured.rounds.back();
-  return fmt::format("after {} rounds {} are dirty again and the path moves {}/s: predicted downtime {:.0f} ms, budget {:.0f} ms",
-                     measured.rounds.size(), human_bytes(last.dirty_bytes_after),
-                     human_bytes(static_cast<std::uint64_t>(bandwidth(measured.rounds))), milliseconds(predicted),
-                     milliseconds(options.downtime));
+  return fmt::format(
+      "after {} rounds {} are dirty again and the path moves {}/s: predicted downtime {:.0f} ms, budget {:.0f} ms",
+      measured.rounds.size(), human_bytes(last.dirty_bytes_after),
+      human_bytes(static_cast<std::uint64_t>(bandwidth(measured.rounds))), milliseconds(predicted),
+      milliseconds(options.downtime));
 }
 
-Decision no_progress(const Measurements& measured, const PolicyOptions& options, nanoseconds predicted, std::string_view why) {
+Decision no_progress(const Measurements& measured, const PolicyOptions& options, nanoseconds predicted,
+                     std::string_view why) {
   const std::string text = fmt::format("{}: {}", why, numbers(measured, options, predicted));
   switch (options.on_no_progress) {
     case OnNoProgress::force: return {Action::freeze, predicted, text + "; frozen all the same, as asked"};

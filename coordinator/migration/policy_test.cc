@@ -17,9 +17,9 @@ constexpr double mib = 1 << 20;
 struct Model {
   double memory_bytes = 1024 * mib;
   double path_bytes_per_s = 900 * mib;
-  double writes_bytes_per_s = 20 * mib;   // 5,000 SET/s of one page each
-  double writable_bytes = 1024 * mib;     // the working set: more than this is never dirty
-  double latency_s = 0.005;               // of a round that sends nothing
+  double writes_bytes_per_s = 20 * mib;  // 5,000 SET/s of one page each
+  double writable_bytes = 1024 * mib;    // the working set: more than this is never dirty
+  double latency_s = 0.005;              // of a round that sends nothing
 };
 
 struct Ending {
@@ -64,7 +64,8 @@ TEST(Policy, freezes_an_idle_workload_after_one_round) {
 
 TEST(Policy, keeps_going_within_the_budget_while_the_difference_shrinks) {
   // 20 MiB would fit into 300 ms at once, but another round makes it ten times smaller.
-  const Ending end = run({.memory_bytes = 200 * mib, .path_bytes_per_s = 100 * mib, .writes_bytes_per_s = 10 * mib}, {});
+  const Ending end =
+      run({.memory_bytes = 200 * mib, .path_bytes_per_s = 100 * mib, .writes_bytes_per_s = 10 * mib}, {});
   EXPECT_EQ(end.decision.action, Action::freeze);
   EXPECT_GT(end.measured.rounds.size(), 1u);
   EXPECT_LT(end.decision.predicted_downtime, 50ms);
@@ -87,7 +88,8 @@ TEST(Policy, gives_up_with_the_numbers_when_a_writer_is_faster_than_the_path) {
 }
 
 TEST(Policy, freezes_the_same_writer_by_force) {
-  const Ending end = run({.path_bytes_per_s = 100 * mib, .writes_bytes_per_s = 400 * mib}, {.on_no_progress = OnNoProgress::force});
+  const Ending end =
+      run({.path_bytes_per_s = 100 * mib, .writes_bytes_per_s = 400 * mib}, {.on_no_progress = OnNoProgress::force});
   EXPECT_EQ(end.decision.action, Action::freeze);
   EXPECT_GT(end.decision.predicted_downtime, 5s);
 }
@@ -99,7 +101,10 @@ TEST(Policy, does_not_promise_a_budget_below_its_own_overhead) {
 
 TEST(Policy, ends_with_the_rounds) {
   // Shrinks by 12 % each time: progress, but not soon enough.
-  const Model slow{.memory_bytes = 100'000 * mib, .path_bytes_per_s = 100 * mib, .writes_bytes_per_s = 88 * mib, .writable_bytes = 1e12};
+  const Model slow{.memory_bytes = 100'000 * mib,
+                   .path_bytes_per_s = 100 * mib,
+                   .writes_bytes_per_s = 88 * mib,
+                   .writable_bytes = 1e12};
   const Ending end = run(slow, {.max_rounds = 5});
   EXPECT_EQ(end.decision.action, Action::give_up);
   EXPECT_EQ(end.measured.rounds.size(), 5u);
@@ -120,7 +125,8 @@ TEST(Policy, ends_with_the_time_for_the_whole_migration) {
 }
 
 TEST(Policy, bandwidth_comes_from_the_newest_round_that_is_large_enough_to_tell) {
-  std::vector<RoundRecord> rounds{{.bytes = 1000u << 20, .seconds = 1}, {.bytes = 20u << 20, .seconds = 0.2}, {.bytes = 4096, .seconds = 0.01}};
+  std::vector<RoundRecord> rounds{
+      {.bytes = 1000u << 20, .seconds = 1}, {.bytes = 20u << 20, .seconds = 0.2}, {.bytes = 4096, .seconds = 0.01}};
   EXPECT_DOUBLE_EQ(bandwidth(rounds), 100 * mib);
   EXPECT_EQ(bandwidth({}), 0);
 }

@@ -18,16 +18,24 @@ std::int64_t unix_ms() {
 
 }  // namespace
 
-Run::Run(net::Executor executor, Store& store, Registry& registry, const Limits& limits, Migration migration, nanoseconds overhead)
-    : store_(store), registry_(registry), limits_(limits), m_(std::move(migration)), overhead_(overhead),
-      changed_(std::move(executor)), began_here_(m_.phase == Phase::queued) {}
+Run::Run(net::Executor executor, Store& store, Registry& registry, const Limits& limits, Migration migration,
+         nanoseconds overhead)
+    : store_(store),
+      registry_(registry),
+      limits_(limits),
+      m_(std::move(migration)),
+      overhead_(overhead),
+      changed_(std::move(executor)),
+      began_here_(m_.phase == Phase::queued) {}
 
 awaitable<void> Run::drive() {
   if (!began_here_) recover();
   while (!settled(m_.phase)) {
     const Event event = co_await step();
     const std::optional<Phase> to = next(m_.phase, event);
-    if (!to) log::error("migration.no_arrow", {{"migration", m_.id}, {"phase", name(m_.phase)}, {"event", static_cast<int>(event)}});
+    if (!to)
+      log::error("migration.no_arrow",
+                 {{"migration", m_.id}, {"phase", name(m_.phase)}, {"event", static_cast<int>(event)}});
     enter(to.value_or(Phase::undecided));
   }
   settle();
@@ -91,9 +99,7 @@ void Run::progress(const std::string& node, const api::Progress& p) {
   if (!pause_) changed_.notify();
 }
 
-void Run::stop() {
-  stopping_ = true;
-}
+void Run::stop() { stopping_ = true; }
 
 void Run::enter(Phase phase) {
   m_.phase = phase;
@@ -102,7 +108,8 @@ void Run::enter(Phase phase) {
   log::info("migration.phase", {{"migration", m_.id}, {"workload", m_.spec.workload}, {"phase", name(phase)}});
 }
 
-// A journal that cannot be written stops a migration that has not yet frozen anything; later it must not stand in the way.
+// A journal that cannot be written stops a migration that has not yet frozen anything; later it must not stand in the
+// way.
 void Run::journal(const std::function<void()>& write) {
   try {
     write();
@@ -118,8 +125,14 @@ void Run::record(const std::string& kind, nlohmann::json body) {
 }
 
 void Run::blame(const Error& error) {
-  log::warn("migration.fault", {{"migration", m_.id}, {"phase", name(m_.phase)}, {"code", godwit::name(error.errc())}, {"message", error.message()}});
-  record("fault", {{"phase", name(m_.phase)}, {"code", godwit::name(error.errc())}, {"message", error.message()}, {"hint", error.hint()}});
+  log::warn("migration.fault", {{"migration", m_.id},
+                                {"phase", name(m_.phase)},
+                                {"code", godwit::name(error.errc())},
+                                {"message", error.message()}});
+  record("fault", {{"phase", name(m_.phase)},
+                   {"code", godwit::name(error.errc())},
+                   {"message", error.message()},
+                   {"hint", error.hint()}});
   if (m_.reason) return;  // what came first is why
   m_.reason = Reason{error.errc(), error.message(), error.hint()};
   failed_in_ = m_.phase;
@@ -144,8 +157,11 @@ void Run::settle() {
   });
   record("outcome", to_json(m_));
   store_.checkpoint();
-  log::info("migration.settled", {{"migration", m_.id}, {"workload", m_.spec.workload}, {"outcome", name(*m_.outcome)},
-                                  {"downtime_ms", static_cast<double>(m_.downtime_ns) / 1e6}, {"total_s", m_.total_s}});
+  log::info("migration.settled", {{"migration", m_.id},
+                                  {"workload", m_.spec.workload},
+                                  {"outcome", name(*m_.outcome)},
+                                  {"downtime_ms", static_cast<double>(m_.downtime_ns) / 1e6},
+                                  {"total_s", m_.total_s}});
 }
 
 // What the agents would say when asked the next time.

@@ -19,18 +19,18 @@ namespace godwit::coordinator {
 
 // How long each answer may take. Time-outs decide when to ask again or give up, never an outcome.
 struct Limits {
-  Clock::duration survey = std::chrono::seconds(60);      // reads a whole process tree
-  Clock::duration prepare = std::chrono::seconds(60);     // checks files by build-id, reserves memory
-  Clock::duration connect = std::chrono::seconds(20);     // two TLS handshakes, possibly over a slow path
-  Clock::duration stall = std::chrono::seconds(120);      // a round without any sign of progress
-  Clock::duration pause = std::chrono::seconds(10);       // a step of the pause, beyond twice what was predicted
-  Clock::duration arm = std::chrono::seconds(10);         // two fsyncs
-  Clock::duration commit = std::chrono::seconds(20);      // two fsyncs and a thaw
-  Clock::duration question = std::chrono::seconds(5);     // reading a record
+  Clock::duration survey = std::chrono::seconds(60);          // reads a whole process tree
+  Clock::duration prepare = std::chrono::seconds(60);         // checks files by build-id, reserves memory
+  Clock::duration connect = std::chrono::seconds(20);         // two TLS handshakes, possibly over a slow path
+  Clock::duration stall = std::chrono::seconds(120);          // a round without any sign of progress
+  Clock::duration pause = std::chrono::seconds(10);           // a step of the pause, beyond twice what was predicted
+  Clock::duration arm = std::chrono::seconds(10);             // two fsyncs
+  Clock::duration commit = std::chrono::seconds(20);          // two fsyncs and a thaw
+  Clock::duration question = std::chrono::seconds(5);         // reading a record
   Clock::duration interval = std::chrono::milliseconds(300);  // between two questions
-  Clock::duration patience = std::chrono::seconds(30);    // for records that do not yet tell the outcome
-  Clock::duration farewell = std::chrono::seconds(5);     // for a side that has nothing to decide
-  std::uint32_t child_patience_ms = 10'000;               // a child that exists at the freeze: redis saving, say
+  Clock::duration patience = std::chrono::seconds(30);        // for records that do not yet tell the outcome
+  Clock::duration farewell = std::chrono::seconds(5);         // for a side that has nothing to decide
+  std::uint32_t child_patience_ms = 10'000;                   // a child that exists at the freeze: redis saving, say
 };
 
 class Run {
@@ -57,7 +57,7 @@ class Run {
   using DestinationAnswer = std::optional<api::DestinationState>;
 
   net::awaitable<Event> step();
-  net::awaitable<Event> survey();    // steps.cc
+  net::awaitable<Event> survey();  // steps.cc
   net::awaitable<Event> prepare();
   net::awaitable<Event> connect();
   net::awaitable<Event> round();
@@ -65,12 +65,13 @@ class Run {
   net::awaitable<Event> finish();
   net::awaitable<Event> arm();
   net::awaitable<Event> commit();
-  net::awaitable<Event> kill();       // outcome.cc, as the rest
+  net::awaitable<Event> kill();  // outcome.cc, as the rest
   net::awaitable<Event> roll_back();
   net::awaitable<Event> read_records();
   net::awaitable<void> discard();
 
-  // ask.cc. `reply` is what must come back. ask_while() also ends when the agent shows no progress or the coordinator stops.
+  // ask.cc. `reply` is what must come back. ask_while() also ends when the agent shows no progress or the coordinator
+  // stops.
   net::awaitable<api::Envelope> ask(std::string node, api::Envelope request, Reply reply, Clock::duration limit);
   net::awaitable<api::Envelope> ask_while(std::string node, api::Envelope request, Reply reply, Clock::duration stall);
   net::awaitable<std::exception_ptr> stalled_or_stopped(Clock::duration stall);
@@ -99,7 +100,7 @@ class Run {
   Clock::time_point began_ = Clock::now();
   Clock::time_point heard_ = Clock::now();  // of the last progress
   bool stopping_ = false;
-  bool began_here_;               // not taken over from the journal
+  bool began_here_;  // not taken over from the journal
   std::optional<Error> journal_failure_;
   Phase failed_in_ = Phase::queued;
 
@@ -108,7 +109,7 @@ class Run {
   std::uint64_t seed_ = 0;
   std::uint64_t last_sequence_ = 0;
   std::string destination_boot_;
-  api::WorkloadInfo arrived_;  // as the destination describes its copy
+  api::WorkloadInfo arrived_;                     // as the destination describes its copy
   std::string source_store_, destination_store_;  // uuids: another store's silence is no proof
   std::string commit_token_;
   unsigned recommits_ = 0;

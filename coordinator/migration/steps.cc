@@ -21,10 +21,14 @@ std::uint64_t random_u64() {
 }
 
 RoundRecord to_record(const api::RoundDone& r, bool final) {
-  return {.number = r.number(), .pages = r.pages(), .zero_pages = r.zero_pages(), .bytes = r.bytes(),
+  return {.number = r.number(),
+          .pages = r.pages(),
+          .zero_pages = r.zero_pages(),
+          .bytes = r.bytes(),
           // Numbers from a peer are divided by and stored: they must be numbers.
           .seconds = std::isfinite(r.seconds()) && r.seconds() > 0 ? r.seconds() : 0,
-          .dirty_bytes_after = r.dirty_bytes_after(), .final = final};
+          .dirty_bytes_after = r.dirty_bytes_after(),
+          .final = final};
 }
 
 template <class Steps>
@@ -44,10 +48,13 @@ awaitable<Event> Run::survey() {
   api::Envelope request;
   api::Survey& survey = *request.mutable_survey();
   fill(survey.mutable_id());
-  if (m_.spec.pid) survey.set_pid(m_.spec.pid);
-  else survey.set_workload(m_.spec.workload);
+  if (m_.spec.pid)
+    survey.set_pid(m_.spec.pid);
+  else
+    survey.set_workload(m_.spec.workload);
   fill(survey.mutable_options());
-  api::Envelope reply = co_await ask_while(m_.spec.source, std::move(request), api::Envelope::kSurveyed, limits_.survey);
+  api::Envelope reply =
+      co_await ask_while(m_.spec.source, std::move(request), api::Envelope::kSurveyed, limits_.survey);
   surveyed_ = std::move(*reply.mutable_surveyed());
 
   if (m_.spec.pid && !surveyed_.workload().empty()) {
@@ -57,7 +64,8 @@ awaitable<Event> Run::survey() {
   }
   for (const std::string& notice : surveyed_.notices()) record("notice", {{"text", notice}});
   if (surveyed_.refusals_size() > 0) {
-    record("refusals", {{"refusals", std::vector<std::string>(surveyed_.refusals().begin(), surveyed_.refusals().end())}});
+    record("refusals",
+           {{"refusals", std::vector<std::string>(surveyed_.refusals().begin(), surveyed_.refusals().end())}});
     throw Error(Errc::refused, fmt::format("cannot be moved: {}", fmt::join(surveyed_.refusals(), "; ")));
   }
   co_return Event::ok;
@@ -74,7 +82,8 @@ awaitable<Event> Run::prepare() {
   *prepare.mutable_workload() = surveyed_.info();
   fill(prepare.mutable_options());
   prepare.set_seed(seed_);
-  api::Envelope reply = co_await ask_while(m_.spec.destination, std::move(request), api::Envelope::kPrepared, limits_.prepare);
+  api::Envelope reply =
+      co_await ask_while(m_.spec.destination, std::move(request), api::Envelope::kPrepared, limits_.prepare);
   prepared_ = std::move(*reply.mutable_prepared());
   if (prepared_.token().empty() || prepared_.peer_address().empty() || prepared_.pages_address().empty())
     fail(Errc::protocol, "node '{}' opened a session without saying where or for whom", m_.spec.destination);
@@ -102,7 +111,8 @@ awaitable<Event> Run::round() {
     record("decision", {{"action", decision.action == Action::another_round ? "another_round"
                                    : decision.action == Action::freeze      ? "freeze"
                                                                             : "give_up"},
-                        {"predicted_downtime_ms", predicted_ms}, {"reason", decision.reason}});
+                        {"predicted_downtime_ms", predicted_ms},
+                        {"reason", decision.reason}});
   switch (decision.action) {
     case Action::give_up:
       throw Error(Errc::refused, decision.reason,
@@ -116,7 +126,8 @@ awaitable<Event> Run::round() {
   api::Envelope request;
   fill(request.mutable_round()->mutable_id());
   request.mutable_round()->set_number(static_cast<std::uint32_t>(m_.rounds.size()));
-  const api::Envelope reply = co_await ask_while(m_.spec.source, std::move(request), api::Envelope::kRoundDone, limits_.stall);
+  const api::Envelope reply =
+      co_await ask_while(m_.spec.source, std::move(request), api::Envelope::kRoundDone, limits_.stall);
   m_.rounds.push_back(to_record(reply.round_done(), false));
   m_.rounds.back().number = static_cast<std::uint32_t>(m_.rounds.size() - 1);
   journal([&] { store_.add_round(m_.id, m_.rounds.back()); });
@@ -146,7 +157,8 @@ awaitable<Event> Run::finish() {
   fill(request.mutable_finish()->mutable_id());
   request.mutable_finish()->set_sequence(last_sequence_);
   const std::uint64_t asked = monotonic_ns();
-  const api::Envelope reply = co_await ask(m_.spec.destination, std::move(request), api::Envelope::kFinished, pause_limit());
+  const api::Envelope reply =
+      co_await ask(m_.spec.destination, std::move(request), api::Envelope::kFinished, pause_limit());
   times_.finish_ns = static_cast<std::int64_t>(monotonic_ns() - asked);
   times_.finished = to_records(reply.finished().steps());
   destination_boot_ = reply.finished().boot_id();
@@ -171,7 +183,8 @@ awaitable<Event> Run::commit() {
   fill(request.mutable_commit()->mutable_id());
   request.mutable_commit()->set_commit_token(commit_token_);
   const std::uint64_t asked = monotonic_ns();
-  const api::Envelope reply = co_await ask(m_.spec.destination, std::move(request), api::Envelope::kResumed, limits_.commit);
+  const api::Envelope reply =
+      co_await ask(m_.spec.destination, std::move(request), api::Envelope::kResumed, limits_.commit);
   times_.commit_ns = static_cast<std::int64_t>(monotonic_ns() - asked);
   times_.resumed = to_records(reply.resumed().steps());
   co_return Event::ok;

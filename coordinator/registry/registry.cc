@@ -30,12 +30,14 @@ Registry::Registry(Store& store) : store_(store) {
 std::shared_ptr<net::Channel> Registry::connected(const net::Identity& who, const api::Register& hello,
                                                   std::shared_ptr<net::Channel> channel) {
   if (hello.version() != control_version)
-    fail(Errc::protocol, "the agent speaks version {} of the control protocol, this coordinator {}", hello.version(), control_version);
+    fail(Errc::protocol, "the agent speaks version {} of the control protocol, this coordinator {}", hello.version(),
+         control_version);
   check_name("node", hello.node());
   if (who.role != "agent" || who.name != hello.node())
     throw Error(Errc::denied, fmt::format("{} may not register as node '{}'", net::to_string(who), hello.node()),
                 fmt::format("its certificate must carry spiffe://godwit/agent/{}", hello.node()));
-  if (hello.workloads_size() > most_workloads) fail(Errc::protocol, "{} workloads on one node are too many", hello.workloads_size());
+  if (hello.workloads_size() > most_workloads)
+    fail(Errc::protocol, "{} workloads on one node are too many", hello.workloads_size());
 
   Node& node = nodes_[hello.node()];
   node.name = hello.node();
@@ -60,11 +62,13 @@ bool Registry::lost(const std::string& name, const net::Channel* channel) {
 void Registry::remember(const std::string& node, const api::WorkloadInfo& w) {
   for (const auto& [other, n] : nodes_) {
     const auto twin = n.workloads.find(w.name());
-    if (other != node && twin != n.workloads.end() && twin->second.state() == "running" && w.state() == "running" && n.up)
+    if (other != node && twin != n.workloads.end() && twin->second.state() == "running" && w.state() == "running" &&
+        n.up)
       log::warn("registry.duplicate_workload", {{"workload", w.name()}, {"node", node}, {"also", other}});
   }
   const auto known = nodes_[node].workloads.find(w.name());
-  const bool same = known != nodes_[node].workloads.end() && known->second.state() == w.state() && known->second.id() == w.id();
+  const bool same =
+      known != nodes_[node].workloads.end() && known->second.state() == w.state() && known->second.id() == w.id();
   nodes_[node].workloads[w.name()] = w;
   if (!same) store_.place({.workload = w.name(), .node = node, .copy = w.id(), .state = w.state()});
 }
@@ -103,7 +107,8 @@ const Node& Registry::node(const std::string& name) const {
 std::shared_ptr<net::Channel> Registry::channel(const std::string& name) const {
   const Node& n = node(name);
   if (!n.up || !n.channel)
-    throw Error(Errc::peer_lost, fmt::format("node '{}' is not connected", name), "see `godwit nodes`; is its agent running?");
+    throw Error(Errc::peer_lost, fmt::format("node '{}' is not connected", name),
+                "see `godwit nodes`; is its agent running?");
   return n.channel;
 }
 
@@ -123,27 +128,37 @@ WorkloadView Registry::find(const std::string& workload, const std::string& on) 
   std::vector<WorkloadView> living;
   for (const WorkloadView& w : workloads()) {
     if (w.info.name() != workload || (!on.empty() && w.node != on)) continue;
-    if (!alive(w)) exited = w;
-    else if (w.state == "running" || w.state == "unknown") living.push_back(w);
-    else held = w;  // frozen or prepared: one of two copies during a migration
+    if (!alive(w))
+      exited = w;
+    else if (w.state == "running" || w.state == "unknown")
+      living.push_back(w);
+    else
+      held = w;  // frozen or prepared: one of two copies during a migration
   }
   if (living.size() > 1) {
     std::vector<std::string> where;
     for (const WorkloadView& w : living) where.push_back(w.node);
-    throw Error(Errc::already_exists, fmt::format("several nodes have a workload '{}': {}", workload, fmt::join(where, ", ")),
+    throw Error(Errc::already_exists,
+                fmt::format("several nodes have a workload '{}': {}", workload, fmt::join(where, ", ")),
                 "say which one with --from NODE");
   }
   const std::optional<WorkloadView> found = living.empty() ? held : std::optional(living.front());
   if (found) {
     if (found->state == "unknown")
-      throw Error(Errc::peer_lost, fmt::format("workload '{}' was last seen on node '{}', which is not connected", workload, found->node),
-                  "see `godwit nodes`; is its agent running?");
+      throw Error(
+          Errc::peer_lost,
+          fmt::format("workload '{}' was last seen on node '{}', which is not connected", workload, found->node),
+          "see `godwit nodes`; is its agent running?");
     return *found;
   }
   if (exited)
-    throw Error(Errc::target_gone, fmt::format("workload '{}' on '{}' has exited with code {}", workload, exited->node, exited->info.exit_code()),
-                "start it again with `godwit run`");
-  throw Error(Errc::not_found, on.empty() ? fmt::format("no workload '{}'", workload) : fmt::format("no workload '{}' on node '{}'", workload, on),
+    throw Error(
+        Errc::target_gone,
+        fmt::format("workload '{}' on '{}' has exited with code {}", workload, exited->node, exited->info.exit_code()),
+        "start it again with `godwit run`");
+  throw Error(Errc::not_found,
+              on.empty() ? fmt::format("no workload '{}'", workload)
+                         : fmt::format("no workload '{}' on node '{}'", workload, on),
               "`godwit ps` lists the workloads");
 }
 

@@ -50,9 +50,9 @@ class Registry {
   void gone(const std::string& node, const std::string& workload);
 
   const std::map<std::string, Node>& nodes() const { return nodes_; }
-  const Node& node(const std::string& name) const;                      // Errc::not_found lists those that are known
-  std::shared_ptr<net::Channel> channel(const std::string& node) const; // Errc::peer_lost while it is down
-  std::vector<WorkloadView> workloads() const;                          // by name, then node
+  const Node& node(const std::string& name) const;                       // Errc::not_found lists those that are known
+  std::shared_ptr<net::Channel> channel(const std::string& node) const;  // Errc::peer_lost while it is down
+  std::vector<WorkloadView> workloads() const;                           // by name, then node
 
   // Where `workload` is. Errc::not_found; Errc::target_gone when it has exited; Errc::already_exists when several nodes
   // have a living one; Errc::peer_lost when its node is down. A non-empty `node` narrows the search.

@@ -9,9 +9,9 @@ using net::awaitable;
 using namespace std::chrono_literals;
 
 constexpr auto time_to_register = 10s;  // a peer that says nothing keeps nothing open
-constexpr auto look_every = 5s;         // workloads come and go; a silent connection is found dead in this plus the next
+constexpr auto look_every = 5s;  // workloads come and go; a silent connection is found dead in this plus the next
 constexpr auto look_limit = 15s;
-constexpr auto notice_replaced = 1s;    // close() of a replaced channel tells nobody
+constexpr auto notice_replaced = 1s;  // close() of a replaced channel tells nobody
 
 }  // namespace
 
@@ -41,7 +41,8 @@ awaitable<void> AgentService::serve(net::Connection connection) {
   session->changed.notify();
 
   const Clock::time_point patience = Clock::now() + time_to_register;
-  while (session->node.empty() && channel->is_open() && Clock::now() < patience) co_await session->changed.wait_until(patience);
+  while (session->node.empty() && channel->is_open() && Clock::now() < patience)
+    co_await session->changed.wait_until(patience);
   if (session->node.empty()) {
     log::warn("agent.did_not_register", {{"peer", address}, {"reason", session->reason}});
     channel->close();
@@ -66,12 +67,15 @@ awaitable<void> AgentService::serve(net::Connection connection) {
 awaitable<api::Envelope> AgentService::answer(std::shared_ptr<Session> session, api::Envelope request) {
   if (!request.has_register_()) fail(Errc::unsupported, "the coordinator answers Register only");
   // A request that came with the handshake is read before Channel::start() has returned.
-  while (session->channel.expired() && !session->closed) co_await session->changed.wait_until(Clock::now() + notice_replaced);
+  while (session->channel.expired() && !session->closed)
+    co_await session->changed.wait_until(Clock::now() + notice_replaced);
   const std::shared_ptr<net::Channel> channel = session->channel.lock();
   if (!channel) fail(Errc::peer_lost, "the connection has gone");
   const std::shared_ptr<net::Channel> before = registry_.connected(channel->peer(), request.register_(), channel);
   session->node = request.register_().node();
-  log::info("node.up", {{"node", session->node}, {"peer", channel->address()}, {"workloads", request.register_().workloads_size()}});
+  log::info(
+      "node.up",
+      {{"node", session->node}, {"peer", channel->address()}, {"workloads", request.register_().workloads_size()}});
   if (before && before != channel) before->close();
   session->changed.notify();
   driver_.node_returned(session->node);
@@ -99,7 +103,8 @@ awaitable<bool> AgentService::refresh(std::string node, Clock::duration limit) {
     api::Envelope request;
     request.mutable_list_workloads();
     const api::Envelope reply = co_await channel->ask(std::move(request), limit);
-    if (reply.has_workload_list() && registry_.node(node).channel == channel) registry_.replace(node, reply.workload_list());
+    if (reply.has_workload_list() && registry_.node(node).channel == channel)
+      registry_.replace(node, reply.workload_list());
     co_return true;
   } catch (const Error&) {
     problem = std::current_exception();

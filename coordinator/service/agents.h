@@ -14,7 +14,8 @@ namespace godwit::coordinator {
 class AgentService {
  public:
   // Both must outlive the io_context's last step.
-  AgentService(net::Executor executor, Registry& registry, Driver& driver) : executor_(std::move(executor)), registry_(registry), driver_(driver) {}
+  AgentService(net::Executor executor, Registry& registry, Driver& driver)
+      : executor_(std::move(executor)), registry_(registry), driver_(driver) {}
 
   net::awaitable<void> serve(net::Connection connection);  // for net::Listener
 

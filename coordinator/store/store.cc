@@ -59,7 +59,8 @@ Store::Store(const std::string& path) {
     db_->exec("PRAGMA wal_autocheckpoint = 0");
     const int version = db_->execAndGet("PRAGMA user_version").getInt();
     if (version > schema_version)
-      fail(Errc::invalid_argument, "{} was written by a newer godwit (schema {}, this one knows {})", path, version, schema_version);
+      fail(Errc::invalid_argument, "{} was written by a newer godwit (schema {}, this one knows {})", path, version,
+           schema_version);
     if (version == schema_version) return;
     SQLite::Transaction change(*db_);
     db_->exec(schema);
@@ -117,7 +118,8 @@ void Store::add_round(const std::string& id, const RoundRecord& r) {
 }
 
 void Store::set_prediction(const std::string& id, std::int64_t predicted_downtime_ns) {
-  run(*db_, "set prediction", "UPDATE migrations SET predicted_downtime_ns = ? WHERE id = ?", predicted_downtime_ns, id);
+  run(*db_, "set prediction", "UPDATE migrations SET predicted_downtime_ns = ? WHERE id = ?", predicted_downtime_ns,
+      id);
 }
 
 void Store::finish(const Migration& m) {
@@ -153,15 +155,17 @@ Migration Store::read(const std::string& id) const {
   m.phase = phase_from_name(row.getColumn(3).getString()).value_or(Phase::undecided);
   if (!row.getColumn(4).isNull()) m.outcome = outcome_from_name(row.getColumn(4).getString());
   if (!row.getColumn(5).isNull())
-    m.reason = Reason{errc_from_name(row.getColumn(5).getString()), row.getColumn(6).getString(), row.getColumn(7).getString()};
+    m.reason = Reason{errc_from_name(row.getColumn(5).getString()), row.getColumn(6).getString(),
+                      row.getColumn(7).getString()};
   m.created_unix_ms = row.getColumn(8).getInt64();
   m.finished_unix_ms = row.getColumn(9).getInt64();
   m.total_s = row.getColumn(10).getDouble();
   m.predicted_downtime_ns = row.getColumn(11).getInt64();
   m.downtime_ns = row.getColumn(12).getInt64();
 
-  SQLite::Statement rounds(*db_, "SELECT number, pages, zero_pages, bytes, seconds, dirty_bytes_after, final FROM rounds"
-                                 " WHERE migration = ? ORDER BY number");
+  SQLite::Statement rounds(*db_,
+                           "SELECT number, pages, zero_pages, bytes, seconds, dirty_bytes_after, final FROM rounds"
+                           " WHERE migration = ? ORDER BY number");
   rounds.bind(1, id);
   while (rounds.executeStep())
     m.rounds.push_back({.number = rounds.getColumn(0).getUInt(),
@@ -188,8 +192,9 @@ std::optional<Migration> Store::migration(const std::string& id) const {
 
 std::vector<Migration> Store::migrations(unsigned limit, const std::string& workload) const {
   return doing("list migrations", [&] {
-    SQLite::Statement ids(*db_, "SELECT id FROM migrations WHERE ?1 = '' OR workload = ?1"
-                                " ORDER BY created_unix_ms DESC, rowid DESC LIMIT ?2");
+    SQLite::Statement ids(*db_,
+                          "SELECT id FROM migrations WHERE ?1 = '' OR workload = ?1"
+                          " ORDER BY created_unix_ms DESC, rowid DESC LIMIT ?2");
     ids.bind(1, workload);
     ids.bind(2, static_cast<std::int64_t>(limit));
     std::vector<Migration> found;
@@ -200,7 +205,8 @@ std::vector<Migration> Store::migrations(unsigned limit, const std::string& work
 
 std::vector<std::string> Store::not_terminal() const {
   return doing("list unfinished migrations", [&] {
-    SQLite::Statement rows(*db_, "SELECT id, phase FROM migrations WHERE phase NOT IN (?, ?) ORDER BY created_unix_ms, rowid");
+    SQLite::Statement rows(
+        *db_, "SELECT id, phase FROM migrations WHERE phase NOT IN (?, ?) ORDER BY created_unix_ms, rowid");
     bind_all(rows, std::string(name(Phase::done)), std::string(name(Phase::rolled_back)));
     std::vector<std::string> ids;
     while (rows.executeStep()) ids.push_back(rows.getColumn(0).getString());
@@ -220,8 +226,9 @@ StoredEvent Store::append(const std::string& migration, const std::string& kind,
 
 std::vector<StoredEvent> Store::events(const std::string& migration, std::int64_t after_sequence) const {
   return doing("read events", [&] {
-    SQLite::Statement rows(*db_, "SELECT sequence, at_unix_ms, kind, body FROM events"
-                                 " WHERE migration = ? AND sequence > ? ORDER BY sequence");
+    SQLite::Statement rows(*db_,
+                           "SELECT sequence, at_unix_ms, kind, body FROM events"
+                           " WHERE migration = ? AND sequence > ? ORDER BY sequence");
     bind_all(rows, migration, after_sequence);
     std::vector<StoredEvent> found;
     while (rows.executeStep())
@@ -234,8 +241,9 @@ std::vector<StoredEvent> Store::events(const std::string& migration, std::int64_
 std::uint64_t Store::next_epoch(const std::string& workload, std::uint64_t at_least) {
   const Durable durable(*this);
   return doing("next epoch", [&] {
-    SQLite::Statement row(*db_, "INSERT INTO epochs (workload, highest) VALUES (?1, ?2 + 1) ON CONFLICT (workload)"
-                                " DO UPDATE SET highest = max(highest, ?2) + 1 RETURNING highest");
+    SQLite::Statement row(*db_,
+                          "INSERT INTO epochs (workload, highest) VALUES (?1, ?2 + 1) ON CONFLICT (workload)"
+                          " DO UPDATE SET highest = max(highest, ?2) + 1 RETURNING highest");
     row.bind(1, workload);
     row.bind(2, signed_of(at_least));
     row.executeStep();
@@ -246,7 +254,8 @@ std::uint64_t Store::next_epoch(const std::string& workload, std::uint64_t at_le
 }
 
 void Store::place(const Placement& p) {
-  run(*db_, "place workload", "INSERT OR REPLACE INTO workloads VALUES (?, ?, ?, ?, ?)", p.workload, p.node, p.copy, p.state, unix_ms());
+  run(*db_, "place workload", "INSERT OR REPLACE INTO workloads VALUES (?, ?, ?, ?, ?)", p.workload, p.node, p.copy,
+      p.state, unix_ms());
 }
 
 void Store::forget(const std::string& workload, const std::string& node) {

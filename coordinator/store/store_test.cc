@@ -127,7 +127,9 @@ TEST_F(StoreTest, writes_in_a_pause_and_keeps_them) {
 
 TEST_F(StoreTest, refuses_a_journal_from_the_future) {
   store.reset();
-  { SQLite::Database(path, SQLite::OPEN_READWRITE).exec("PRAGMA user_version = 99"); }
+  {
+    SQLite::Database(path, SQLite::OPEN_READWRITE).exec("PRAGMA user_version = 99");
+  }
   EXPECT_THROW(Store{path}, Error);
 }
 

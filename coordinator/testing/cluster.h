@@ -18,8 +18,18 @@ namespace godwit::coordinator {
 // Short enough for a test, long enough for a machine under load.
 inline Limits short_limits() {
   using namespace std::chrono_literals;
-  return {.survey = 1s, .prepare = 1s, .connect = 1s, .stall = 1s, .pause = 500ms, .arm = 500ms, .commit = 500ms,
-          .question = 500ms, .interval = 20ms, .patience = 1500ms, .farewell = 300ms, .child_patience_ms = 100};
+  return {.survey = 1s,
+          .prepare = 1s,
+          .connect = 1s,
+          .stall = 1s,
+          .pause = 500ms,
+          .arm = 500ms,
+          .commit = 500ms,
+          .question = 500ms,
+          .interval = 20ms,
+          .patience = 1500ms,
+          .farewell = 300ms,
+          .child_patience_ms = 100};
 }
 
 inline test::TestCerts& shared_certs() {
@@ -40,10 +50,13 @@ struct Daemon {
   net::HttpServer http;
 
   Daemon(net::asio::io_context& io, Store& store, const Limits& limits, const std::string& port = "0")
-      : registry(store), driver(io.get_executor(), store, registry, limits), agents(io.get_executor(), registry, driver),
+      : registry(store),
+        driver(io.get_executor(), store, registry, limits),
+        agents(io.get_executor(), registry, driver),
         api(store, registry, driver, agents),
         listener(io.get_executor(), "agents", {"127.0.0.1", port}, tls_of("coordinator")),
-        http(io.get_executor(), {"127.0.0.1", "0"}, tls_of("coordinator"), [this](net::HttpRequest r) { return api.handle(std::move(r)); }) {
+        http(io.get_executor(), {"127.0.0.1", "0"}, tls_of("coordinator"),
+             [this](net::HttpRequest r) { return api.handle(std::move(r)); }) {
     listener.start([this](net::Connection c) { return agents.serve(std::move(c)); });
   }
   net::Address agents_address() const { return net::parse_address(net::to_string(listener.endpoint())); }
@@ -53,7 +66,8 @@ struct Daemon {
 class Cluster {
  public:
   explicit Cluster(Limits limits = short_limits())
-      : daemon(io, store, limits), a(io.get_executor(), "a", daemon.agents_address(), tls_of("agent/a")),
+      : daemon(io, store, limits),
+        a(io.get_executor(), "a", daemon.agents_address(), tls_of("agent/a")),
         b(io.get_executor(), "b", daemon.agents_address(), tls_of("agent/b")) {
     a.peer = &b;
     b.peer = &a;

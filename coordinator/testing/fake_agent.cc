@@ -10,8 +10,12 @@ using net::awaitable;
 using namespace std::chrono_literals;
 
 FakeAgent::FakeAgent(net::Executor executor, std::string n, net::Address coordinator, net::TlsContext tls)
-    : node(std::move(n)), store_uuid("store-" + node), executor_(executor), coordinator_(std::move(coordinator)),
-      tls_(std::move(tls)), closed_(executor) {}
+    : node(std::move(n)),
+      store_uuid("store-" + node),
+      executor_(executor),
+      coordinator_(std::move(coordinator)),
+      tls_(std::move(tls)),
+      closed_(executor) {}
 
 FakeAgent::~FakeAgent() { stop(); }
 
@@ -155,10 +159,12 @@ api::Envelope FakeAgent::act(const api::Envelope& request) {
 api::SourceState FakeAgent::source_state() {
   if (source == api::SOURCE_ARMED && peer) {
     // What the agents do among themselves: an armed source reads the destination's record.
-    if (peer->destination == api::DESTINATION_REFUSED || peer->destination == api::DESTINATION_LOST) source = api::SOURCE_THAWED;
+    if (peer->destination == api::DESTINATION_REFUSED || peer->destination == api::DESTINATION_LOST)
+      source = api::SOURCE_THAWED;
     if (peer->destination == api::DESTINATION_RESUMED) source = api::SOURCE_KILLED;
   }
-  if (api::WorkloadInfo* w = find(moving_); w && (source == api::SOURCE_THAWED || source == api::SOURCE_ABORTED)) w->set_state("running");
+  if (api::WorkloadInfo* w = find(moving_); w && (source == api::SOURCE_THAWED || source == api::SOURCE_ABORTED))
+    w->set_state("running");
   if (source == api::SOURCE_KILLED || source == api::SOURCE_KILLING)
     std::erase_if(workloads, [&](const auto& w) { return w.name() == moving_; });
   api::SourceState state;
@@ -255,7 +261,8 @@ void FakeAgent::destination_act(const api::Envelope& request, api::Envelope& rep
       break;
     }
     case api::Envelope::kDiscard:
-      if (destination == api::DESTINATION_BUILDING || destination == api::DESTINATION_PREPARED || destination == api::DESTINATION_NONE)
+      if (destination == api::DESTINATION_BUILDING || destination == api::DESTINATION_PREPARED ||
+          destination == api::DESTINATION_NONE)
         destination = api::DESTINATION_REFUSED;
       [[fallthrough]];
     default:  // Query

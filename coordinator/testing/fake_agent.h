@@ -1,5 +1,5 @@
-// An agent for tests: speaks control.proto over real TLS, keeps the two records of the commit protocol, and does nothing
-// to any process. Faults are set per request. Runs on the test's io_context.
+// An agent for tests: speaks control.proto over real TLS, keeps the two records of the commit protocol, and does
+// nothing to any process. Faults are set per request. Runs on the test's io_context.
 #pragma once
 
 #include "common/net/channel.h"
@@ -12,12 +12,12 @@
 namespace godwit::coordinator {
 
 enum class Fault {
-  refuse = 1,       // answers with a Failure and does nothing
-  break_before,     // cuts the connection instead of doing it
-  break_after,      // does it and cuts the connection instead of answering
-  hang_before,      // neither does it nor answers
-  hang_after,       // does it and does not answer
-  wrong_answer,     // answers with Ok or, where that is right, with something else
+  refuse = 1,    // answers with a Failure and does nothing
+  break_before,  // cuts the connection instead of doing it
+  break_after,   // does it and cuts the connection instead of answering
+  hang_before,   // neither does it nor answers
+  hang_after,    // does it and does not answer
+  wrong_answer,  // answers with Ok or, where that is right, with something else
 };
 
 class FakeAgent {
@@ -33,13 +33,13 @@ class FakeAgent {
 
   // What the test sets and looks at.
   std::string node;
-  std::map<Body, Fault> once;      // taken away when it strikes
+  std::map<Body, Fault> once;  // taken away when it strikes
   std::map<Body, Fault> always;
   Errc refusal = Errc::internal;
   std::vector<std::string> survey_refusals;
-  FakeAgent* peer = nullptr;       // an armed source asks it
+  FakeAgent* peer = nullptr;  // an armed source asks it
   bool reconnects = true;
-  std::vector<Body> asked;         // requests in order
+  std::vector<Body> asked;  // requests in order
   std::vector<api::WorkloadInfo> workloads;
   api::SourcePhase source = api::SOURCE_NONE;
   api::DestinationPhase destination = api::DESTINATION_NONE;
