@@ -5,8 +5,7 @@ nothing is left; and the next migration succeeds. The engine job has gone with i
 import time
 import unittest
 
-import outside
-from bed import REDIS
+from bed import REDIS, outside
 from fault_case import FaultCase, fault_points
 
 # Where redis is when the agent is back. Between the commit record and the resumption only the destination may run it.

@@ -16,7 +16,7 @@ sys.path[:0] = [str(REPOSITORY / "deploy" / "demo.d"), str(REPOSITORY / "deploy"
 os.environ.setdefault("GODWIT_LAB", f"godwit-faults-{os.getpid()}")
 
 import machine  # noqa: E402
-import outside  # noqa: E402
+import outside  # noqa: E402  (and for whoever imports us)
 import redis  # noqa: E402
 from godwit_lab import daemons  # noqa: E402
 from godwit_lab.hosts import COORDINATOR, Lab  # noqa: E402
@@ -137,10 +137,17 @@ class Bed(machine.DemoLab):
         settled = outside.wait_until(lambda: not problems(), SETTLED_WITHIN, 0.1)
         return [] if settled else problems()
 
+    def listed(self) -> list[tuple[str, str]]:
+        """Where Godwit itself says that redis is, and in which state."""
+        done = daemons.godwit(self.lab, "ps", "--json")
+        entries = json.loads(done.stdout)["workloads"] if done.returncode == 0 else []
+        return [(entry["node"], entry["state"]) for entry in entries if entry["name"] == REDIS and entry["state"] != "exited"]
+
     def is_sound(self) -> bool:
         """Whether the next test can begin here."""
         where = self.where()
-        return bool(where) and all(self.daemon_pids(name) for name in self.lab.hosts) and not self.wait_settled(where)
+        daemons_run = all(self.daemon_pids(name) for name in self.lab.hosts)
+        return bool(where) and daemons_run and self.listed() == [(where, "running")] and not self.wait_settled(where)
 
 
 class Load(redis.Client):

@@ -3,8 +3,7 @@
 import sys
 import unittest
 
-import outside
-from bed import BUDGET_MS, REDIS, Bed
+from bed import BUDGET_MS, REDIS, REPOSITORY, Bed, outside
 
 
 class FaultCase(unittest.TestCase):
@@ -30,11 +29,13 @@ class FaultCase(unittest.TestCase):
         self.bed.disarm()
 
     def run(self, result=None):
-        before = len(result.failures) + len(result.errors) if result else 0
+        before = len(result.failures + result.errors) if result else 0
         super().run(result)
-        if self.bed and result and len(result.failures) + len(result.errors) > before:
-            print(f"=== logs after {self.id()}", file=sys.stderr)
-            self.bed.print_logs()
+        if result and (new := (result.failures + result.errors)[before:]):
+            for _, why in new:
+                print(f"\n=== {self.id()}\n{why}", file=sys.stderr)
+            if self.bed:
+                self.bed.print_logs()
 
     def watching(self) -> outside.Watch:
         return outside.Watch(self.bed.lab, "redis-server")
@@ -61,6 +62,5 @@ class FaultCase(unittest.TestCase):
 
 def fault_points() -> list[str]:
     """Every name in fault_points.h."""
-    from bed import REPOSITORY
     text = (REPOSITORY / "common/base/fault_points.h").read_text()
     return [word for word in text.split('"') if "." in word and word.replace(".", "").replace("_", "").isalpha()]

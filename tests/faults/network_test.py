@@ -10,8 +10,7 @@ import time
 import unittest
 from pathlib import Path
 
-import outside
-from bed import REDIS, REPOSITORY, Bed
+from bed import REDIS, REPOSITORY, Bed, outside
 from fault_case import FaultCase
 from godwit_lab import cgroups, wire
 

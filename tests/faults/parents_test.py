@@ -11,8 +11,7 @@ import time
 import unittest
 from pathlib import Path
 
-import outside
-from bed import REPOSITORY, Bed
+from bed import REPOSITORY, Bed, outside
 from godwit_lab import hosts
 
 HERE = Path(__file__).resolve().parent

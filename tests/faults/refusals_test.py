@@ -6,8 +6,7 @@ import time
 import unittest
 from pathlib import Path
 
-import outside
-from bed import Bed, report_of
+from bed import Bed, outside, report_of
 from godwit_lab import daemons
 
 TICKER = str(Path(__file__).resolve().parent / "ticker.py")
