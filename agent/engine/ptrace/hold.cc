@@ -108,7 +108,7 @@ void Hold::stop() {
   suspend_seccomp_ = status.seccomp != 0;
   journal_.begin(pid_, proc.stat().start_time, was_stopped_);
   calls_.look(pid_);
-  if (options_.pin) pin();
+  if (options_.pin) pin_.emplace();
   Hurry hurry;
   stopped_at_ = monotonic_ns();
   if (!was_stopped_) check(::kill(pid_, SIGSTOP), "stop process {}", pid_);
@@ -130,32 +130,13 @@ void Hold::borrow() {
     t.sigmask = get_sigmask(t.tid);
     t.interrupted = calls_.settle(pid_, t.tid, stopped_at_, t.sigmask, maps_, t.regs);
     ::syscall(SYS_sched_getaffinity, t.tid, t.affinity.size(), t.affinity.data());
-    journal_.add({.tid = t.tid, .pinned = pinned_, .regs = t.regs, .sigmask = t.sigmask, .affinity = t.affinity});
+    journal_.add({.tid = t.tid, .pinned = pin_.has_value(), .regs = t.regs, .sigmask = t.sigmask, .affinity = t.affinity});
   }
   journal_.held(raw(instruction_));
   for (const HeldThread& t : threads_) {
     set_sigmask(t.tid, all_signals);
-    if (pinned_) {
-      cpu_set_t one;
-      CPU_ZERO(&one);
-      CPU_SET(static_cast<unsigned>(::sched_getcpu()), &one);
-      ::sched_setaffinity(t.tid, sizeof one, &one);  // a cpuset may forbid it: slower, nothing else
-    }
+    if (pin_) pin_->bring(t.tid);
   }
-}
-
-void Hold::pin() {
-  const int cpu = ::sched_getcpu();
-  if (cpu < 0 || ::syscall(SYS_sched_getaffinity, 0, own_affinity_.size(), own_affinity_.data()) < 0) return;
-  cpu_set_t one;
-  CPU_ZERO(&one);
-  CPU_SET(static_cast<unsigned>(cpu), &one);
-  pinned_ = ::sched_setaffinity(0, sizeof one, &one) == 0;
-}
-
-void Hold::unpin() noexcept {
-  if (pinned_) ::syscall(SYS_sched_setaffinity, 0, own_affinity_.size(), own_affinity_.data());
-  pinned_ = false;
 }
 
 RemoteSyscalls& Hold::leader() {
@@ -183,7 +164,7 @@ void Hold::put_back() {
   drop_scratch();
   for (const HeldThread& t : threads_) {
     set_regs(t.tid, t.regs);
-    if (pinned_) ::syscall(SYS_sched_setaffinity, t.tid, t.affinity.size(), t.affinity.data());
+    if (pin_) ::syscall(SYS_sched_setaffinity, t.tid, t.affinity.size(), t.affinity.data());
   }
   journal_.releasing();
 }
@@ -199,7 +180,7 @@ void Hold::detach() {
   for (const HeldThread& t : threads_) tids.push_back(t.tid);
   journal_.end();  // before the first thread runs: from here on there is nothing to put back
   detach_threads(tids);
-  unpin();
+  pin_.reset();
 }
 
 void Hold::release() {
@@ -225,7 +206,7 @@ void Hold::gone() {
   if (scratch_) scratch_->forget();
   if (leader_) leader_->forget();
   journal_.end();
-  unpin();
+  pin_.reset();
 }
 
 // Whatever can still be undone after a failure.
@@ -241,7 +222,7 @@ void Hold::abandon() noexcept {
       if (t.regs.rip) {
         ::ptrace(PTRACE_SETREGSET, t.tid, 1 /* NT_PRSTATUS */, &view);
         ::ptrace(static_cast<__ptrace_request>(PTRACE_SETSIGMASK), t.tid, sizeof t.sigmask, &t.sigmask);
-        if (pinned_) ::syscall(SYS_sched_setaffinity, t.tid, t.affinity.size(), t.affinity.data());
+        if (pin_) ::syscall(SYS_sched_setaffinity, t.tid, t.affinity.size(), t.affinity.data());
       }
     }
   }
@@ -249,7 +230,7 @@ void Hold::abandon() noexcept {
   detach_threads(tids);
   if (!was_stopped_) ::kill(pid_, SIGCONT);
   journal_.end();
-  unpin();
+  pin_.reset();
 }
 
 }  // namespace godwit::engine

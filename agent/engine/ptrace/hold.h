@@ -14,11 +14,13 @@
 #include "agent/engine/ptrace/cgroup.h"
 #include "agent/engine/ptrace/interrupted_call.h"
 #include "agent/engine/ptrace/journal.h"
+#include "agent/engine/ptrace/pin.h"
 #include "agent/engine/ptrace/remote_syscalls.h"
 #include "common/proc/maps.h"
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include <sys/types.h>
@@ -73,8 +75,6 @@ class Hold {
   void swallow_sigcont();
   void detach();
   void abandon() noexcept;
-  void pin();
-  void unpin() noexcept;
 
   pid_t pid_;
   Journal& journal_;
@@ -88,8 +88,7 @@ class Hold {
   RemoteAddr instruction_{};
   std::unique_ptr<RemoteSyscalls> leader_;
   std::unique_ptr<Scratch> scratch_;
-  std::array<std::byte, 128> own_affinity_{};
-  bool pinned_ = false;
+  std::optional<Pin> pin_;
   bool held_ = false;
 };
 

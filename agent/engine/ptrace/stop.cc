@@ -3,8 +3,8 @@
 #include "common/base/check.h"
 #include "common/base/units.h"
 
+#include <csignal>
 #include <elf.h>
-#include <sched.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -15,22 +15,25 @@ bool Stop::trap_stop() const { return stopped() && event() == PTRACE_EVENT_STOP;
 bool Stop::syscall_stop() const { return stopped() && signal() == (SIGTRAP | 0x80); }
 bool Stop::signal_stop(int number) const { return stopped() && event() == 0 && signal() == number; }
 
-// The first stretch spins: stops arrive within microseconds, and a blocking wait with a deadline would need
-// SIGCHLD machinery. Later stretches sleep.
+void wait_for_change(std::chrono::microseconds limit) {
+  sigset_t child;
+  ::sigemptyset(&child);
+  ::sigaddset(&child, SIGCHLD);
+  ::pthread_sigmask(SIG_BLOCK, &child, nullptr);  // blocked, it stays until it is taken: none is missed
+  const timespec t{static_cast<time_t>(limit.count() / 1'000'000), static_cast<long>(limit.count() % 1'000'000) * 1000};
+  ::sigtimedwait(&child, nullptr, &t);
+}
+
+// Sleeping rather than spinning: engine and tracee are mostly on one CPU, and whoever spins there keeps the other off it.
 Stop wait_stop(pid_t tid, std::chrono::milliseconds limit) {
   const std::uint64_t deadline = monotonic_ns() + static_cast<std::uint64_t>(limit.count()) * 1'000'000u;
-  for (int spin = 0;; spin++) {
+  for (;;) {
     int status = 0;
     const pid_t got = ::waitpid(tid, &status, __WALL | WNOHANG);
     if (got == tid) return Stop(status);
     if (got < 0 && errno != EINTR) check(got, "wait for thread {}", tid);
-    if (spin < 2000) {
-      ::sched_yield();
-      continue;
-    }
     if (monotonic_ns() > deadline) fail(Errc::timed_out, "thread {} did not stop within {} ms", tid, limit.count());
-    const timespec nap{0, 50'000};
-    ::nanosleep(&nap, nullptr);
+    wait_for_change(std::chrono::milliseconds(2));
   }
 }
 

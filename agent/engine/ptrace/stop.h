@@ -33,6 +33,10 @@ class Stop {
 // must not wedge the engine.
 Stop wait_stop(pid_t tid, std::chrono::milliseconds limit = std::chrono::seconds(10));
 
+// Sleeps until some child or tracee changes its state, or the limit is over; it may also return for nothing. Blocks SIGCHLD
+// in this thread, for good.
+void wait_for_change(std::chrono::microseconds limit);
+
 Regs get_regs(pid_t tid);
 void set_regs(pid_t tid, const Regs& regs);
 

@@ -59,7 +59,7 @@ std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, bool interrup
         waiting.push_back(tid);
         if (interrupt) ::ptrace(PTRACE_INTERRUPT, tid, 0, 0);
       }
-      for (int spin = 0; !waiting.empty(); spin++) {
+      while (!waiting.empty()) {
         std::erase_if(waiting, [&](pid_t tid) {
           const Progress p = advance(tid);
           if (p == Progress::stopped) stopped.push_back(tid);
@@ -69,8 +69,7 @@ std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, bool interrup
         if (monotonic_ns() > deadline)
           throw Error(Errc::timed_out, fmt::format("thread {} of process {} did not stop within {} ms", waiting[0], pid, limit.count()),
                       "a thread in vfork() stops only when its child has run another program");
-        if (spin < 2000) ::sched_yield();
-        else ::usleep(50);
+        wait_for_change(std::chrono::milliseconds(1));
       }
     }
     if (std::ranges::find(stopped, pid) == stopped.end()) fail(Errc::target_gone, "the first thread of process {} has ended", pid);

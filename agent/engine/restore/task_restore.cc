@@ -1,6 +1,7 @@
 #include "agent/engine/restore/task_restore.h"
 
 #include "agent/engine/ptrace/call_notes.h"
+#include "agent/engine/ptrace/pin.h"
 #include "agent/engine/ptrace/tracing.h"
 #include "agent/engine/restore/interrupted.h"
 #include "agent/engine/tasks/bounds.h"
@@ -218,6 +219,8 @@ Context read_context(Skeleton& skeleton, const image::ImageSet& images, pid_t gu
 
 RestoredTask restore_task(Skeleton& skeleton, const image::ImageSet& images, pid_t guest_pid, Steps& steps) {
   Doing doing("restoring process {}", guest_pid);
+  const Pin pin;
+  pin.bring(skeleton.pid());  // its affinity is restored in the end
   Context c = read_context(skeleton, images, guest_pid);
 
   skeleton.memory().finish();
