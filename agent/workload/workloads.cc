@@ -79,6 +79,21 @@ void Workloads::check_free(const std::string& name) const {
   }
 }
 
+namespace {
+
+// A short program may have ended by the time that anybody looks.
+std::uint64_t start_time_if_alive(pid_t pid) {
+  if (pid <= 0) return 0;
+  try {
+    return start_time_of(pid);
+  } catch (const Error& e) {
+    if (e.errc() != Errc::target_gone) throw;
+    return 0;
+  }
+}
+
+}  // namespace
+
 api::WorkloadInfo Workloads::run(const api::RunWorkload& request) {
   check_workload_name(request.name());
   check_free(request.name());
@@ -112,7 +127,7 @@ api::WorkloadInfo Workloads::run(const api::RunWorkload& request) {
   info.set_started_unix(unix_seconds());
   entry.saved.set_init_pid(started.init.pid);
   entry.saved.set_init_start_time(started.init.start_time);
-  entry.saved.set_start_time(started.root > 0 ? start_time_of(started.root) : 0);
+  entry.saved.set_start_time(start_time_if_alive(started.root));
   entry.saved.set_output(plan.output);
   Entry& kept = entries_[request.name()] = std::move(entry);
   save(kept);
