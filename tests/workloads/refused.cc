@@ -74,7 +74,12 @@ long traced(Workload&) {
       static_cast<void>(!write(ends[1], &seized, 1));
       close(ends[0]);
       close(ends[1]);
-      while (kill(target, 0) == 0 && waitpid(target, nullptr, WNOHANG | __WALL) == 0) pause_for(0.01);
+      // SIGCHLD of the process between stops the target, too: hand on what it gets, and go on tracing.
+      for (int status = 0;; pause_for(0.01)) {
+        const pid_t stopped = waitpid(target, &status, WNOHANG | __WALL);
+        if (stopped < 0 || (stopped == target && !WIFSTOPPED(status))) break;
+        if (stopped == target) ptrace(PTRACE_CONT, target, nullptr, status >> 16 ? 0 : WSTOPSIG(status));
+      }
       _exit(0);
     }
     _exit(0);
