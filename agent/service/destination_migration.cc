@@ -10,6 +10,11 @@
 #include <algorithm>
 
 namespace godwit::service {
+namespace {
+
+constexpr auto leftovers_limit = std::chrono::seconds(5);
+
+}  // namespace
 net::awaitable<api::Envelope> DestinationMigration::prepare(api::Prepare request) {
   heard_ = Clock::now();
   return steps_.once("prepare", [self = shared_from_this(), request] { return self->do_prepare(request); });
@@ -28,6 +33,7 @@ net::awaitable<api::Envelope> DestinationMigration::do_prepare(api::Prepare requ
   }
   workload::check_workload_name(request_.workload().name());
   check_admission();
+  co_await wait_for_leftovers();
   const std::vector<std::string> wrong = preflight(context_, request_, survey_);
   if (!wrong.empty()) fail(Errc::refused, "{}", fmt::join(wrong, "; "));
   context_.records.reserve(record());
@@ -49,6 +55,17 @@ net::awaitable<api::Envelope> DestinationMigration::do_prepare(api::Prepare requ
   answer.mutable_prepared()->set_token(std::string(text_of(session_token_)));
   net::spawn(context_.executor, "destination.watch", watch());
   co_return answer;
+}
+
+// A copy that was given up a moment ago is still being cleared away.
+net::awaitable<void> DestinationMigration::wait_for_leftovers() {
+  const auto self = shared_from_this();
+  const auto deadline = Clock::now() + leftovers_limit;
+  const auto there = [this] {
+    const workload::Saved* saved = context_.workloads->find(request_.workload().name());
+    return saved && (saved->info().state() == "building" || saved->info().state() == "prepared");
+  };
+  while (there() && Clock::now() < deadline) co_await net::sleep_for(std::chrono::milliseconds(10));
 }
 
 // Rule 2: not while another migration of this workload is unfinished on this node.

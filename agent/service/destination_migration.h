@@ -54,6 +54,7 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   net::awaitable<void> wait_complete(std::uint64_t sequence);
   net::awaitable<google::protobuf::RepeatedPtrField<api::Step>> build_last(std::uint64_t sequence);
   void check_admission();
+  net::awaitable<void> wait_for_leftovers();
   void check_held(const engine::Prepared& prepared);
   jobs::EngineJob::Handlers job_handlers();
   void absorbed(const engine::Absorbed& absorbed);
@@ -67,6 +68,7 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   net::awaitable<void> resume();                       // committed, resumed; holds the turn
   net::awaitable<void> give_up(Error why);             // refused, discards; holds the turn
   net::awaitable<void> lose(std::string why);          // committed, but it cannot run
+  net::awaitable<void> discard_copy();
   net::awaitable<void> destroy_copy();
   net::awaitable<void> release();                      // what was only needed to build
   net::awaitable<void> own_failure(Error why);

@@ -162,6 +162,13 @@ net::awaitable<void> DestinationMigration::give_up(Error why) {
   fault::point("agent.destination.refused");
   tell_source(*failure_);
   changed_.notify();
+  // An armed source may be waiting for this answer, frozen: cleaning up can wait.
+  net::spawn(context_.executor, "destination.discard", discard_copy());
+  co_return;
+}
+
+net::awaitable<void> DestinationMigration::discard_copy() {
+  const auto self = shared_from_this();
   co_await destroy_copy();
   if (!commit_hash_) {  // no source ever came: nobody will say that it is settled
     context_.records.settle(key_);

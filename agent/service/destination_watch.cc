@@ -122,6 +122,11 @@ net::awaitable<void> DestinationMigration::recover() {
     case DestinationPhase::lost: co_await destroy_copy(); [[fallthrough]];
     case DestinationPhase::resumed: over_ = r.settled; break;
   }
+  // The last life may have ended between this record and the list of workloads.
+  const workload::Saved* saved = context_.workloads->find(r.workload);
+  if (phase() == DestinationPhase::resumed && saved && saved->cgroup() == r.cgroup && saved->info().state() == "prepared") {
+    context_.workloads->running(r.workload);
+  }
 }
 
 }  // namespace godwit::service

@@ -1,4 +1,5 @@
 #include "agent/service/test_migration.h"
+#include "agent/workload/process.h"
 
 namespace godwit::service {
 namespace {
@@ -62,6 +63,22 @@ TEST_F(MigrationTest, refuses_a_name_that_is_taken) {
   identify("taken");
   const auto surveyed = survey();
   EXPECT_THAT(error_of([&] { prepare(surveyed); }), HasSubstr("refused: there is a workload 'job' on this node"));
+}
+
+TEST_F(MigrationTest, refuses_a_pid_that_is_taken_and_names_its_holder) {
+  workload::Child bare = workload::spawn({.program = "/bin/sleep", .arguments = {"60"}});
+  const std::string home = workload::cgroup_of(bare.pid, workload::cgroup2_mount());
+  identify("bare");
+  const auto surveyed = ask(a, [&](api::Envelope& e) {
+    *e.mutable_survey()->mutable_id() = id;
+    e.mutable_survey()->set_pid(bare.pid);
+  }).surveyed();
+  EXPECT_EQ(surveyed.workload(), fmt::format("sleep-{}", bare.pid));
+  EXPECT_THAT(error_of([&] { prepare(surveyed); }), HasSubstr(fmt::format("PID {} of sleep is taken here (sleep)", bare.pid)));
+  abort();
+  EXPECT_EQ(workload::cgroup_of(bare.pid, workload::cgroup2_mount()), home);
+  workload::send_signal(bare.pidfd.get(), SIGKILL);
+  workload::wait_for_exit(bare.pidfd.get(), std::chrono::seconds(5));
 }
 
 TEST_F(MigrationTest, a_commit_needs_the_token_of_an_armed_source) {

@@ -67,6 +67,11 @@ net::awaitable<void> PageFeed::wait_stored(std::uint64_t sequence, Clock::durati
   if (stored_ < sequence) throw *problem_;
 }
 
+void PageFeed::cancel(const Error& why) {
+  if (!problem_) problem_ = why;
+  changed_.notify();
+}
+
 net::awaitable<void> PageFeed::finish() {
   const auto self = shared_from_this();
   failed_ = {};

@@ -26,6 +26,7 @@ class PageFeed : public std::enable_shared_from_this<PageFeed> {
   std::uint64_t stored() const { return stored_; }
   std::uint64_t sent_bytes() const { return client_ ? client_->counters().payload_bytes : 0; }
 
+  void cancel(const Error& why);  // ends waits
   net::awaitable<void> finish();  // goodbye to the page server
   void abort();
 

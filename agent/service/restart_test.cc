@@ -146,6 +146,17 @@ TEST_F(RestartTest, of_a_committed_destination_whose_copy_is_gone_has_lost_it) {
   EXPECT_EQ(destination(), DestinationPhase::lost);
 }
 
+TEST_F(RestartTest, of_a_resumed_destination_brings_its_list_of_workloads_up_to_date) {
+  run_workload();
+  identify("late");
+  arm_all();
+  enter(b, destination_key(), DestinationPhase::committed);
+  workload::Cgroup::open(b.options.cgroup + "/late.1.dst")->request_thaw();
+  enter(b, destination_key(), DestinationPhase::resumed);
+  pair.restart(b);
+  EXPECT_EQ(state_at(b), "running");
+}
+
 TEST_F(RestartTest, of_a_resumed_destination_does_nothing) {
   run_workload();
   identify("resumed");

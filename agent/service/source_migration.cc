@@ -72,15 +72,21 @@ net::awaitable<api::Envelope> SourceMigration::do_connect(api::Connect request) 
   peer_node_ = request.destination_node();
   peer_address_ = request.peer_address();
   token_ = random_token();
+  for (const Record& r : context_.records.all()) {
+    const bool connected = r.key.side == Side::source && r.source() == SourcePhase::none && r.key != key_;
+    if (connected && r.workload == tree_.workload) fail(Errc::busy, "the migration {} is moving it", r.key.migration);
+  }
   context_.records.reserve(record());
   job_ = start_source_job(context_, key_, request.seed(), job_handlers());
   net::spawn(context_.executor, "source.watch", watch());
   const engine::Surveyed surveyed = co_await ask_survey(job_);
+  if (failure_) throw *failure_;
   if (surveyed.refusals_size() > 0) {
     fail(Errc::refused, "cannot be moved any more: {}", describe(tree_, surveyed).refusals(0));
   }
   enter_cgroup(context_, tree_, surveyed);
   const api::DestinationState there = co_await peer()->connect();
+  if (failure_) throw *failure_;
   if (there.phase() != api::DESTINATION_BUILDING) fail(Errc::refused, "node '{}' is not prepared", peer_node_);
   peer_boot_ = there.boot_id();
   peer_store_ = there.store_uuid();
@@ -88,7 +94,10 @@ net::awaitable<api::Envelope> SourceMigration::do_connect(api::Connect request) 
     const auto self = weak.lock();
     if (self) net::spawn(self->context_.executor, "source.feed", self->feed_failed(std::move(e)));
   });
-  co_await feed_->connect(context_, request, request_.options());
+  const auto feed = feed_;
+  co_await feed->connect(context_, request, request_.options());
+  if (failure_) feed->abort();
+  if (failure_) throw *failure_;
   api::Envelope answer;
   answer.mutable_ok();
   co_return answer;

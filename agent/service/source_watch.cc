@@ -76,6 +76,7 @@ net::awaitable<void> SourceMigration::peer_notice(std::shared_ptr<SourceMigratio
 void SourceMigration::interrupt(Error error) {
   if (!failure_) failure_ = std::move(error);
   changed_.notify();
+  if (feed_) feed_->cancel(*failure_);
   if (asking_engine_ > 0 && job_) job_->interrupt();
 }
 

@@ -1,0 +1,128 @@
+#include "agent/service/facts.h"
+#include "agent/service/migrations.h"
+#include "agent/service/preflight.h"
+#include "agent/service/steps.h"
+#include "agent/service/token.h"
+#include "common/net/test_loop.h"
+
+#include <gmock/gmock.h>
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+namespace godwit::service {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+TEST(Facts, are_read_from_this_machine) {
+  const NodeFacts facts = read_facts();
+  EXPECT_EQ(facts.boot_id.size(), 36u);
+  EXPECT_GT(facts.memory_total, facts.memory_available / 2);
+  EXPECT_EQ(facts.xfeatures & 3, 3u);  // x87 and SSE
+  EXPECT_THAT(facts.cpu_flags, testing::Contains("sse2"));
+}
+
+TEST(Facts, are_parsed) {
+  EXPECT_EQ(meminfo_bytes("MemTotal:  10 kB\nMemAvailable:    7 kB\n", "MemAvailable"), 7168u);
+  EXPECT_THAT(flags_in("processor\t: 0\nflags\t\t: fpu vme\nbugs\t\t: x\n"), ElementsAre("fpu", "vme"));
+}
+
+TEST(Preflight, knows_what_lies_below_a_shared_path) {
+  EXPECT_TRUE(is_below("/srv/shared/a", {"/srv/shared"}));
+  EXPECT_TRUE(is_below("/srv/shared", {"/srv/shared"}));
+  EXPECT_FALSE(is_below("/srv/sharedness/a", {"/srv/shared"}));
+  EXPECT_TRUE(is_below("/anything", {"/"}));
+  EXPECT_FALSE(is_below("/anything", {""}));
+}
+
+TEST(Preflight, names_register_state_that_the_cpu_lacks) {
+  EXPECT_THAT(check_cpu(0x7, 0xe7), IsEmpty());
+  EXPECT_THAT(check_cpu(0x20007, 0xe7), ElementsAre(HasSubstr("0x20000")));
+}
+
+TEST(Preflight, names_who_holds_a_pid) {
+  engine::Surveyed survey;
+  survey.add_tasks()->set_comm("redis");
+  survey.mutable_tasks(0)->add_threads(::getpid());
+  EXPECT_THAT(check_pids(survey), ElementsAre(HasSubstr(fmt::format("PID {} of redis is taken here (agent", ::getpid()))));
+}
+
+TEST(Preflight, names_a_port_that_is_taken) {
+  UniqueFd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+  socklen_t length = sizeof address;
+  check(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), "bind");
+  check(::listen(listener.get(), 1), "listen");
+  ::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &length);
+  engine::Surveyed survey;
+  survey.add_listening(fmt::format("tcp 127.0.0.1:{}", ntohs(address.sin_port)));
+  EXPECT_THAT(check_ports(survey), ElementsAre(HasSubstr("Address already in use")));
+  listener.reset();
+  EXPECT_THAT(check_ports(survey), IsEmpty());
+}
+
+TEST(Token, fits_its_hash_only) {
+  const TokenBytes token = random_token();
+  EXPECT_TRUE(is_token_of(text_of(token), sha256(text_of(token))));
+  EXPECT_FALSE(is_token_of(text_of(random_token()), sha256(text_of(token))));
+  EXPECT_FALSE(is_token_of("", sha256("")));
+}
+
+TEST(Ids, that_could_leave_their_directory_are_refused) {
+  api::MigrationId id;
+  id.set_epoch(1);
+  for (const char* bad : {"", "../x", "a/b", "a.b"}) {
+    id.set_migration(bad);
+    EXPECT_THROW(check_id(id), Error) << bad;
+  }
+  id.set_migration("20261120-214620-b18b11");
+  EXPECT_NO_THROW(check_id(id));
+}
+
+class StepsTest : public testing::Test {
+ protected:
+  net::awaitable<api::Envelope> work() {
+    runs++;
+    co_await net::sleep_for(std::chrono::milliseconds(10));
+    if (runs == failing_run) fail(Errc::busy, "not now");
+    api::Envelope answer;
+    answer.mutable_round_done()->set_number(static_cast<std::uint32_t>(runs));
+    co_return answer;
+  }
+  net::awaitable<void> ask(bool once, std::vector<std::uint32_t>& answers) {
+    Steps::Work work = [this] { return this->work(); };
+    const api::Envelope answer = once ? co_await steps.once("x", std::move(work)) : co_await steps.joined("x", std::move(work));
+    answers.push_back(answer.round_done().number());
+  }
+  boost::asio::io_context io;
+  Steps steps{io.get_executor()};
+  int runs = 0, failing_run = 0;
+  std::vector<std::uint32_t> answers;
+};
+
+TEST_F(StepsTest, are_done_once_and_answered_alike) {
+  net::spawn(io.get_executor(), "first", ask(true, answers));
+  net::run_to_end(io, ask(true, answers));
+  net::run_to_end(io, ask(true, answers));
+  EXPECT_THAT(answers, ElementsAre(1, 1, 1));
+}
+
+TEST_F(StepsTest, that_failed_fail_alike) {
+  failing_run = 1;
+  EXPECT_THROW(net::run_to_end(io, ask(true, answers)), Error);
+  EXPECT_THROW(net::run_to_end(io, ask(true, answers)), Error);
+  EXPECT_EQ(runs, 1);
+}
+
+TEST_F(StepsTest, that_are_joined_are_shared_while_they_run_and_then_forgotten) {
+  net::spawn(io.get_executor(), "first", ask(false, answers));
+  net::run_to_end(io, ask(false, answers));
+  net::run_to_end(io, ask(false, answers));
+  EXPECT_THAT(answers, ElementsAre(1, 1, 2));
+}
+
+}  // namespace
+}  // namespace godwit::service
