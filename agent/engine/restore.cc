@@ -154,7 +154,7 @@ void Restore::let_go(const RestoredTask& task) {
   fault::point("engine.restore.held");
   detach_threads(task.threads);
   skeleton().helper().dismiss();
-  if (cgroup) cgroup->wait_frozen();
+  if (cgroup) cgroup->wait_frozen(skeleton().pid(), task.threads);
 }
 
 Prepared Restore::finish() {

@@ -3,6 +3,9 @@
 #include "common/base/check.h"
 #include "common/base/fd.h"
 #include "common/base/units.h"
+#include "common/proc/reader.h"
+
+#include <algorithm>
 
 #include <fcntl.h>
 
@@ -24,9 +27,20 @@ void Cgroup::thaw() const { write("cgroup.freeze", "0"); }
 bool Cgroup::asked_to_freeze() const { return read_file(path_ + "/cgroup.freeze").starts_with("1"); }
 bool Cgroup::frozen() const { return read_file(path_ + "/cgroup.events").find("frozen 1") != std::string::npos; }
 
-void Cgroup::wait_frozen(std::chrono::milliseconds limit) const {
+// A thread counts as frozen in its tracing stop, not on its way out of it, and again in the freezer, where it sleeps: what
+// the group says while one is still on its way may be of the first kind.
+void Cgroup::wait_frozen(pid_t pid, std::span<const pid_t> tids, std::chrono::milliseconds limit) const {
   const std::uint64_t deadline = monotonic_ns() + static_cast<std::uint64_t>(limit.count()) * 1'000'000;
-  while (!frozen()) {
+  const auto on_its_way = [pid](pid_t tid) {
+    try {
+      const char state = proc::Reader(pid, tid).stat().state;
+      return state == 'R' || state == 't';
+    } catch (const Error& e) {
+      if (e.errc() != Errc::target_gone) throw;
+      return false;
+    }
+  };
+  while (std::ranges::any_of(tids, on_its_way) || !frozen()) {
     if (monotonic_ns() > deadline) fail(Errc::timed_out, "{} did not freeze within {} ms", path_, limit.count());
     ::usleep(50);
   }

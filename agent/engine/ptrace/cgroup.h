@@ -4,6 +4,7 @@
 #pragma once
 
 #include <chrono>
+#include <span>
 #include <string>
 
 #include <sys/types.h>
@@ -19,7 +20,8 @@ class Cgroup {
   void thaw() const;
   bool asked_to_freeze() const;
   bool frozen() const;
-  void wait_frozen(std::chrono::milliseconds limit = std::chrono::seconds(5)) const;
+  // For threads of `pid` that a tracer has just let go of: until they are in the freezer and the group says so.
+  void wait_frozen(pid_t pid, std::span<const pid_t> tids, std::chrono::milliseconds limit = std::chrono::seconds(5)) const;
   const std::string& path() const { return path_; }
 
  private:

@@ -198,7 +198,9 @@ void Hold::release_frozen(const Cgroup& cgroup) {
   swallow_sigcont();
   cgroup.freeze();
   detach();
-  cgroup.wait_frozen();
+  std::vector<pid_t> tids;
+  for (const HeldThread& t : threads_) tids.push_back(t.tid);
+  cgroup.wait_frozen(pid_, tids);
 }
 
 void Hold::gone() {
