@@ -42,7 +42,8 @@ std::optional<Received> ControlSocket::receive(std::chrono::milliseconds limit) 
     }
   }
   if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) fail(Errc::protocol, "a command that is too long");
-  if (!received.command.ParseFromArray(bytes.data(), static_cast<int>(got))) fail(Errc::protocol, "a command that cannot be read");
+  if (!received.command.ParseFromArray(bytes.data(), static_cast<int>(got)))
+    fail(Errc::protocol, "a command that cannot be read");
   return received;
 }
 

@@ -44,10 +44,12 @@ void Dump::track() {
     userfaultfd = inject_userfaultfd(hold.leader(), pidfd_.get());
   } catch (const Error& e) {
     if (e.errc() != Errc::kernel_missing && e.errc() != Errc::busy) throw;
-    log::warn("tracker.none", {{"pid", pid_}, {"reason", e.message()}, {"consequence", "every round sends everything"}});
+    log::warn("tracker.none",
+              {{"pid", pid_}, {"reason", e.message()}, {"consequence", "every round sends everything"}});
   }
   const proc::Status status = proc::Reader(pid_).status();
-  memory_ = std::make_unique<TaskMemory>(pid_, status.ns_pid.empty() ? pid_ : status.ns_pid.back(), std::move(userfaultfd), ids_);
+  memory_ = std::make_unique<TaskMemory>(pid_, status.ns_pid.empty() ? pid_ : status.ns_pid.back(),
+                                         std::move(userfaultfd), ids_);
   program_ = program_of(pid_);
   hold.release();
 }
@@ -121,7 +123,8 @@ Dump::Frozen Dump::freeze(std::uint32_t number, PageSink& sink, std::chrono::mil
     ids_.begin_descriptors();
     const resources::StoppedTask stopped{
         .pid = pid_, .pidfd = pidfd_.get(), .guest_pid = state.guest_pid, .files_id = root_files_id};
-    for (const std::string& notice : resources::dump_fds(stopped, ids_, images, options_)) log::warn("dump.notice", {{"what", notice}});
+    for (const std::string& notice : resources::dump_fds(stopped, ids_, images, options_))
+      log::warn("dump.notice", {{"what", notice}});
     resources::dump_fs(stopped, ids_, images);
     frozen.steps.lap("descriptors");
     fault::point("engine.dump.state");

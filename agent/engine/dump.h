@@ -1,7 +1,7 @@
 // The source's side of one migration, or of one dump into a directory: rounds while the task runs, then the freeze.
 //
-// After any exception the task runs as before. One thread. The object may go away at any time: tracking ends, a task that
-// it holds is released; a task that the freezer holds stays so.
+// After any exception the task runs as before. One thread. The object may go away at any time: tracking ends, a task
+// that it holds is released; a task that the freezer holds stays so.
 #pragma once
 
 #include "agent/engine/memory/page_sink.h"

@@ -97,10 +97,16 @@ class Job {
       case Command::kSurvey: return do_survey(c.survey(), event);
       case Command::kRound: *event.mutable_round_done() = dump().round(c.round().number(), *sink_); return;
       case Command::kFreeze: return freeze(c.freeze(), event);
-      case Command::kThaw: dump().thaw(); event.mutable_done(); return;
+      case Command::kThaw:
+        dump().thaw();
+        event.mutable_done();
+        return;
       case Command::kPrepare: return prepare(c.prepare(), fds, event);
       case Command::kFinish: return finish(c.finish(), event);
-      case Command::kRecover: recover(journal(), c.recover().cgroup(), c.recover().release()); event.mutable_done(); return;
+      case Command::kRecover:
+        recover(journal(), c.recover().cgroup(), c.recover().release());
+        event.mutable_done();
+        return;
       case Command::kEnd:
         dump_.reset();
         restore_.reset();
@@ -134,7 +140,8 @@ class Job {
 
   void freeze(const Freeze& request, Event& event) {
     const Cgroup cgroup(request.cgroup());
-    Dump::Frozen frozen = dump().freeze(request.number(), *sink_, std::chrono::milliseconds(request.child_patience_ms()));
+    Dump::Frozen frozen =
+        dump().freeze(request.number(), *sink_, std::chrono::milliseconds(request.child_patience_ms()));
     dump().hold_in(cgroup);
     frozen.steps.lap("hold");
     *event.mutable_frozen()->mutable_round() = frozen.round;
@@ -143,7 +150,8 @@ class Job {
   }
 
   void prepare(const Prepare& request, std::vector<UniqueFd>& fds, Event& event) {
-    if (fds.empty() || (request.has_init() && fds.size() < 2)) fail(Errc::protocol, "a prepare without its descriptors");
+    if (fds.empty() || (request.has_init() && fds.size() < 2))
+      fail(Errc::protocol, "a prepare without its descriptors");
     absorber_.emplace(std::move(fds[0]), seed_);
     Surroundings surroundings;
     if (request.has_init()) surroundings.init = std::move(fds[1]);
@@ -176,7 +184,8 @@ class Job {
     if (!restore_) fail(Errc::protocol, "a finish without a prepare");
     Clock::time_point progress = Clock::now();
     while (absorber_->absorbed() < request.sequence()) {
-      if (absorb_some()) progress = Clock::now();
+      if (absorb_some())
+        progress = Clock::now();
       else if (Clock::now() - progress > absorb_patience)
         fail(Errc::timed_out, "frame {} did not arrive, the last was {}", request.sequence(), absorber_->absorbed());
       listen(absorber_->absorbed() < request.sequence() ? 1ms : 0ms);

@@ -37,9 +37,10 @@ struct Arguments {
 };
 
 [[noreturn]] void usage(const std::string& problem) {
-  throw Error(Errc::invalid_argument, problem,
-              "godwit-engine survey -t PID [--json] | dump -t PID -D DIR [--leave-running] | restore -D DIR [--pidfile FILE] | "
-              "job --control-fd N; all with [--tcp-close]");
+  throw Error(
+      Errc::invalid_argument, problem,
+      "godwit-engine survey -t PID [--json] | dump -t PID -D DIR [--leave-running] | restore -D DIR [--pidfile FILE] | "
+      "job --control-fd N; all with [--tcp-close]");
 }
 
 int number(const std::string& text) {
@@ -58,14 +59,22 @@ Arguments parse(const std::vector<std::string>& words) {
       if (i + 1 == words.size()) usage(words[i] + " needs a value");
       return words[++i];
     };
-    if (words[i] == "-t" || words[i] == "--tree") a.pid = number(value());
-    else if (words[i] == "-D" || words[i] == "--images-dir") a.directory = value();
-    else if (words[i] == "--pidfile") a.pidfile = value();
-    else if (words[i] == "--control-fd") a.control = number(value());
-    else if (words[i] == "--json") a.json = true;
-    else if (words[i] == "--leave-running") a.leave_running = true;
-    else if (words[i] == "--tcp-close") a.tcp_close = true;
-    else usage("unknown option " + words[i]);
+    if (words[i] == "-t" || words[i] == "--tree")
+      a.pid = number(value());
+    else if (words[i] == "-D" || words[i] == "--images-dir")
+      a.directory = value();
+    else if (words[i] == "--pidfile")
+      a.pidfile = value();
+    else if (words[i] == "--control-fd")
+      a.control = number(value());
+    else if (words[i] == "--json")
+      a.json = true;
+    else if (words[i] == "--leave-running")
+      a.leave_running = true;
+    else if (words[i] == "--tcp-close")
+      a.tcp_close = true;
+    else
+      usage("unknown option " + words[i]);
   }
   return a;
 }
@@ -83,13 +92,16 @@ int run_survey(const Arguments& a) {
     std::string text;
     google::protobuf::util::JsonPrintOptions print;
     print.preserve_proto_field_names = true;
-    if (!google::protobuf::util::MessageToJsonString(s, &text, print).ok()) fail(Errc::internal, "the survey cannot be printed");
+    if (!google::protobuf::util::MessageToJsonString(s, &text, print).ok())
+      fail(Errc::internal, "the survey cannot be printed");
     std::puts(text.c_str());
   } else {
-    for (const Refusal& r : s.refusals()) fmt::print("refused: {}: {}{}{}\n", r.what(), r.reason(), r.hint().empty() ? "" : "; ", r.hint());
+    for (const Refusal& r : s.refusals())
+      fmt::print("refused: {}: {}{}{}\n", r.what(), r.reason(), r.hint().empty() ? "" : "; ", r.hint());
     for (const std::string& notice : s.notices()) fmt::print("notice: {}\n", notice);
     for (const Task& t : s.tasks()) fmt::print("process {} ({}), {} threads\n", t.pid(), t.comm(), t.threads_size());
-    fmt::print("{} resident, {} files, {} listening\n", human_bytes(s.resident_bytes()), s.files_size(), s.listening_size());
+    fmt::print("{} resident, {} files, {} listening\n", human_bytes(s.resident_bytes()), s.files_size(),
+               s.listening_size());
   }
   return s.refusals().empty() ? 0 : 3;
 }
@@ -107,9 +119,12 @@ int run_dump(const Arguments& a) {
   Dump dump(a.pid, options, journal);
   const Dump::Frozen frozen = dump.freeze(0, sink, child_patience);
   sink.save();
-  if (a.leave_running) dump.release();
-  else dump.kill();
-  for (const Step& s : frozen.steps.list()) log::info("dump.step", {{"name", s.name()}, {"us", s.nanoseconds() / 1000}});
+  if (a.leave_running)
+    dump.release();
+  else
+    dump.kill();
+  for (const Step& s : frozen.steps.list())
+    log::info("dump.step", {{"name", s.name()}, {"us", s.nanoseconds() / 1000}});
   log::info("dump.done", {{"pid", a.pid}, {"pages", frozen.round.pages()}, {"bytes", frozen.round.bytes()}});
   return 0;
 }
@@ -121,7 +136,8 @@ int run_restore(const Arguments& a) {
   restore.absorb_directory(directory.get());
   const Prepared prepared = restore.finish();
   if (!a.pidfile.empty()) write_file(a.pidfile, fmt::format("{}\n", prepared.tasks(0).pid()), 0644);
-  for (const Step& s : prepared.steps()) log::info("restore.step", {{"name", s.name()}, {"us", s.nanoseconds() / 1000}});
+  for (const Step& s : prepared.steps())
+    log::info("restore.step", {{"name", s.name()}, {"us", s.nanoseconds() / 1000}});
   log::info("restore.done", {{"pid", prepared.tasks(0).pid()}});
   return 0;
 }
@@ -151,7 +167,8 @@ int main(int argc, char** argv) {
   try {
     return godwit::engine::run({argv + 1, argv + argc});
   } catch (const godwit::Error& e) {
-    godwit::log::error("engine.failed", {{"code", godwit::name(e.errc())}, {"message", e.message()}, {"hint", e.hint()}});
+    godwit::log::error("engine.failed",
+                       {{"code", godwit::name(e.errc())}, {"message", e.message()}, {"hint", e.hint()}});
     return godwit::engine::exit_code(e.errc());
   } catch (const std::exception& e) {
     godwit::log::error("engine.failed", {{"code", "internal"}, {"message", e.what()}});

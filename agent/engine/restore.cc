@@ -23,7 +23,8 @@ constexpr std::size_t largest_image = 256u << 20;
 
 pid_t root_of(const image::ImageSet& images) {
   const auto tree = images.records<image::PstreeEntry>(image::Kind::pstree);
-  if (tree.size() != 1) fail(Errc::unsupported, "a tree of {} processes; only single processes are restored", tree.size());
+  if (tree.size() != 1)
+    fail(Errc::unsupported, "a tree of {} processes; only single processes are restored", tree.size());
   const pid_t pid = static_cast<pid_t>(tree[0].pid());
   if (pid <= 0) fail(Errc::image_corrupt, "pstree.img names PID {}", pid);
   return pid;
@@ -71,13 +72,16 @@ void Restore::file(std::string_view name, std::uint64_t offset, std::span<const 
   std::string& content = partial_[std::string(name)];
   if (offset == 0) content.clear();  // a freeze that was given up half-way may have left the beginning of one
   if (offset != content.size()) fail(Errc::protocol, "{}: a part at {} follows {} bytes", name, offset, content.size());
-  if (content.size() + part.size() > largest_image) fail(Errc::protocol, "{} is larger than {} bytes", name, largest_image);
+  if (content.size() + part.size() > largest_image)
+    fail(Errc::protocol, "{} is larger than {} bytes", name, largest_image);
   content.append(reinterpret_cast<const char*>(part.data()), part.size());
   if (!last) return;
   std::string whole = std::move(content);
   partial_.erase(partial_.find(name));
-  if (name.starts_with(layout_prefix)) layout_file(std::string(name.substr(layout_prefix.size())), std::move(whole));
-  else images_.put_file(std::string(name), std::move(whole));
+  if (name.starts_with(layout_prefix))
+    layout_file(std::string(name.substr(layout_prefix.size())), std::move(whole));
+  else
+    images_.put_file(std::string(name), std::move(whole));
 }
 
 void Restore::layout_file(const std::string& name, std::string content) {
@@ -102,18 +106,23 @@ void Restore::apply_layout(const Vmas& vmas, const image::ImageSet& files) {
   for (const auto& m : files.records<image::MemfdInodeEntry>(image::Kind::memfd)) memfds[m.inode_id()] = m;
   for (const auto& f : files.records<image::FileEntry>(image::Kind::files)) {
     if (f.has_memfd())
-      mapped[f.id()] = {.path = {}, .flags = static_cast<int>(f.memfd().flags()), .memfd = memfds[f.memfd().inode_id()].shmid()};
-    else if (f.has_reg()) mapped[f.id()] = {.path = f.reg().name(), .flags = static_cast<int>(f.reg().flags()), .memfd = 0};
+      mapped[f.id()] = {
+          .path = {}, .flags = static_cast<int>(f.memfd().flags()), .memfd = memfds[f.memfd().inode_id()].shmid()};
+    else if (f.has_reg())
+      mapped[f.id()] = {.path = f.reg().name(), .flags = static_cast<int>(f.reg().flags()), .memfd = 0};
   }
   if (skeleton_) {
     skeleton_->make_room_for(vmas);
   } else {
-    skeleton_ = std::make_unique<Skeleton>(SpawnRequest{.pid = guest_pid_, .scratch = 0, .init = surroundings_.init ? surroundings_.init.get() : -1,
+    skeleton_ = std::make_unique<Skeleton>(SpawnRequest{.pid = guest_pid_,
+                                                        .scratch = 0,
+                                                        .init = surroundings_.init ? surroundings_.init.get() : -1,
                                                         .cgroup = cgroup_directory_ ? cgroup_directory_.get() : -1},
                                            vmas);
   }
   for (const auto& [id, m] : memfds)
-    skeleton_->memory().declare(m.shmid(), {.memfd_name = m.name(), .size = m.size(), .create_flags = MFD_ALLOW_SEALING | m.hugetlb_flag()});
+    skeleton_->memory().declare(
+        m.shmid(), {.memfd_name = m.name(), .size = m.size(), .create_flags = MFD_ALLOW_SEALING | m.hugetlb_flag()});
   skeleton_->memory().apply(vmas, [&](std::uint64_t id) {
     const auto it = mapped.find(id);
     if (it == mapped.end()) fail(Errc::image_corrupt, "a mapping of file {}, which is not described", id);
@@ -123,7 +132,8 @@ void Restore::apply_layout(const Vmas& vmas, const image::ImageSet& files) {
 
 void Restore::absorb_directory(int directory) {
   images_ = image::ImageSet::load(directory);
-  if (!images_.has(image::Kind::inventory)) fail(Errc::image_corrupt, "inventory.img is missing: the dump did not finish");
+  if (!images_.has(image::Kind::inventory))
+    fail(Errc::image_corrupt, "inventory.img is missing: the dump did not finish");
   guest_pid_ = root_of(images_);
   const auto mm = images_.get<image::MmEntry>(image::Kind::mm, static_cast<std::uint64_t>(guest_pid_));
   apply_layout(Vmas(mm.vmas().begin(), mm.vmas().end()), images_);

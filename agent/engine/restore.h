@@ -1,7 +1,7 @@
 // The destination's side: prepare, absorb, finish. A plain restore from a directory is the same three in a row.
 //
-// Frames come through FrameTarget in sequence order. The skeleton is made when the first layout is known and filled as pages
-// arrive; finish() gives it everything else. Until then it dies with this object. One thread.
+// Frames come through FrameTarget in sequence order. The skeleton is made when the first layout is known and filled as
+// pages arrive; finish() gives it everything else. Until then it dies with this object. One thread.
 #pragma once
 
 #include "agent/engine/memory/absorber.h"
@@ -19,7 +19,7 @@
 namespace godwit::engine {
 
 struct Surroundings {
-  UniqueFd init;    // pidfd of the init of the workload's namespaces; empty: ours
+  UniqueFd init;       // pidfd of the init of the workload's namespaces; empty: ours
   std::string cgroup;  // absolute path, where the task is born and later frozen; empty: ours, and it runs at once
 };
 
@@ -36,8 +36,8 @@ class Restore : public FrameTarget {
   // All that a directory holds, in the place of frames.
   void absorb_directory(int directory);
 
-  // Everything else, then the task is let go of: held by the freezer of its cgroup, or running when there is none. It needs
-  // no engine any more.
+  // Everything else, then the task is let go of: held by the freezer of its cgroup, or running when there is none. It
+  // needs no engine any more.
   Prepared finish();
 
  private:

@@ -26,7 +26,10 @@ void survey_memory(const proc::Reader& proc, pid_t pid, Surveyed& out) {
     out.set_mapped_bytes(out.mapped_bytes() + u.vma.size());
     out.set_resident_bytes(out.resident_bytes() + u.rss + u.swap);
     if (const auto reason = refuse_vma(u.vma, u.flags))
-      refuse(out, pid, fmt::format("memory at {:#x}-{:#x}{}{}", u.vma.start, u.vma.end, u.vma.name.empty() ? "" : " ", u.vma.name), *reason);
+      refuse(
+          out, pid,
+          fmt::format("memory at {:#x}-{:#x}{}{}", u.vma.start, u.vma.end, u.vma.name.empty() ? "" : " ", u.vma.name),
+          *reason);
     const bool file = u.vma.kind == proc::VmaName::path && !u.vma.deleted;
     if (!file || !seen.insert({u.vma.dev, u.vma.inode}).second) continue;
     UniqueFd fd = open_mapped(pid, u.vma, O_RDONLY);
@@ -100,7 +103,8 @@ Surveyed survey(pid_t pid, const resources::Options& options) {
 void refuse_unsupported(const Surveyed& surveyed) {
   if (surveyed.refusals().empty()) return;
   std::string all;
-  for (const Refusal& r : surveyed.refusals()) all += fmt::format("{}{}: {}", all.empty() ? "" : "; ", r.what(), r.reason());
+  for (const Refusal& r : surveyed.refusals())
+    all += fmt::format("{}{}: {}", all.empty() ? "" : "; ", r.what(), r.reason());
   throw Error(Errc::refused, all, surveyed.refusals(0).hint());
 }
 
@@ -116,7 +120,8 @@ void refuse_children(pid_t pid) {
     }
     list += fmt::format("{}{} ({})", list.empty() ? "" : ", ", child, comm);
   }
-  throw Error(Errc::busy, fmt::format("process {} has children: {}", pid, list), "only single processes are moved: try again when they have ended");
+  throw Error(Errc::busy, fmt::format("process {} has children: {}", pid, list),
+              "only single processes are moved: try again when they have ended");
 }
 
 }  // namespace godwit::engine

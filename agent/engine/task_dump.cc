@@ -26,7 +26,8 @@ constexpr std::uint32_t alive = 1, stopped = 3;  // TaskCoreEntry.task_state
 pid_t innermost(const std::vector<pid_t>& ids, pid_t otherwise) { return ids.empty() ? otherwise : ids.back(); }
 
 // As the task sees it: a time namespace of its own may shift it.
-void ask_clock(tasks::Inquiry& ask, clockid_t clock, image::TaskCoreEntry& tc, void (image::TaskCoreEntry::*set)(std::uint64_t)) {
+void ask_clock(tasks::Inquiry& ask, clockid_t clock, image::TaskCoreEntry& tc,
+               void (image::TaskCoreEntry::*set)(std::uint64_t)) {
   const RemoteAddr at = ask.batch().reserve(sizeof(timespec));
   ask.batch().add("read a clock", SYS_clock_gettime, clock, at);
   ask.then([&tc, set, at](const Batch& b) {
@@ -88,7 +89,8 @@ TaskState dump_task(Hold& hold, resources::FileIds& ids) {
 
   std::map<pid_t, proc::Status> statuses;
   for (const HeldThread& t : hold.threads()) {
-    const proc::Status& s = statuses.emplace(t.tid, t.tid == hold.pid() ? status : proc::Reader(hold.pid(), t.tid).status()).first->second;
+    const proc::Status& s =
+        statuses.emplace(t.tid, t.tid == hold.pid() ? status : proc::Reader(hold.pid(), t.tid).status()).first->second;
     state.guest_tids[t.tid] = innermost(s.ns_pid, t.tid);
   }
   for (const HeldThread& t : hold.threads()) {

@@ -18,9 +18,9 @@ inline constexpr std::uint32_t root_files_id = 1;
 struct TaskState {
   pid_t guest_pid = 0;
   pid_t guest_pgid = 0, guest_sid = 0;
-  std::map<pid_t, pid_t> guest_tids;              // by host TID
-  std::map<pid_t, image::CoreEntry> cores;        // by guest TID
-  image::MmEntry mm;                              // without mappings
+  std::map<pid_t, pid_t> guest_tids;        // by host TID
+  std::map<pid_t, image::CoreEntry> cores;  // by guest TID
+  image::MmEntry mm;                        // without mappings
   image::TaskKobjIdsEntry ids;
 };
 

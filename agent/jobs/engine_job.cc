@@ -36,8 +36,11 @@ void EngineJob::start_engine(const EngineJobPlan& plan) {
   const workload::Cgroup cgroup = workload::Cgroup::create(plan.cgroup);
   UniqueFd journal = open_file(plan.journal, O_RDWR | O_CREAT, 0600);
   auto [ours, theirs] = make_socketpair(AF_UNIX, SOCK_SEQPACKET);
-  child_ = workload::spawn({.program = plan.program, .arguments = {"job", "--control-fd", "3"},
-                            .environment = workload::own_environment(), .fds = {theirs.get()}, .cgroup = cgroup.dir()});
+  child_ = workload::spawn({.program = plan.program,
+                            .arguments = {"job", "--control-fd", "3"},
+                            .environment = workload::own_environment(),
+                            .fds = {theirs.get()},
+                            .cgroup = cgroup.dir()});
   const std::weak_ptr<EngineJob> weak = weak_from_this();
   link_ = PacketLink::start(executor_, std::move(ours),
                             {.arrived =
@@ -70,7 +73,8 @@ EngineJob::~EngineJob() {
   if (link_) link_->close();
 }
 
-net::awaitable<engine::Event> EngineJob::ask(engine::Command command, std::vector<UniqueFd> fds, Clock::duration limit) {
+net::awaitable<engine::Event> EngineJob::ask(engine::Command command, std::vector<UniqueFd> fds,
+                                             Clock::duration limit) {
   const auto self = shared_from_this();
   if (dead_) fail(Errc::internal, "the engine job has ended");
   const auto pending = std::make_shared<Pending>();

@@ -25,11 +25,11 @@ namespace godwit::jobs {
 enum class JobKind { source = 1, destination };
 
 struct EngineJobPlan {
-  std::string program;       // godwit-engine
-  std::string cgroup;        // of the job, made here
-  std::string journal;       // file, made when missing
-  std::string migration;     // for the job's log
-  std::uint64_t seed = 0;    // of the frame checksums
+  std::string program;     // godwit-engine
+  std::string cgroup;      // of the job, made here
+  std::string journal;     // file, made when missing
+  std::string migration;   // for the job's log
+  std::uint64_t seed = 0;  // of the frame checksums
   JobKind kind = JobKind::source;
 };
 

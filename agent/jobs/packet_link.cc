@@ -5,9 +5,7 @@ namespace {
 
 constexpr std::size_t most_queued = 1 << 20;
 
-net::awaitable<void> keep(std::shared_ptr<PacketLink> link, net::awaitable<void> work) {
-  co_await std::move(work);
-}
+net::awaitable<void> keep(std::shared_ptr<PacketLink> link, net::awaitable<void> work) { co_await std::move(work); }
 
 }  // namespace
 

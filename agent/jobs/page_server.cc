@@ -36,10 +36,12 @@ std::shared_ptr<PageServer> PageServer::start(net::Executor executor, PageServer
 void PageServer::start_process() {
   const workload::Cgroup cgroup = workload::Cgroup::create(plan_.cgroup);
   auto [ours, theirs] = make_socketpair(AF_UNIX, SOCK_SEQPACKET);
-  child_ = workload::spawn({.program = plan_.program,
-                            .arguments = {"--control-fd", "3", "--listen", plan_.listen, "--certs", plan_.certs,
-                                          "--user", plan_.user},
-                            .environment = workload::own_environment(), .fds = {theirs.get()}, .cgroup = cgroup.dir()});
+  child_ = workload::spawn(
+      {.program = plan_.program,
+       .arguments = {"--control-fd", "3", "--listen", plan_.listen, "--certs", plan_.certs, "--user", plan_.user},
+       .environment = workload::own_environment(),
+       .fds = {theirs.get()},
+       .cgroup = cgroup.dir()});
   const std::weak_ptr<PageServer> weak = weak_from_this();
   link_ = PacketLink::start(executor_, std::move(ours), {.arrived = [weak](net::Packet packet) {
                               if (const auto server = weak.lock()) server->arrived(std::move(packet));
@@ -56,7 +58,8 @@ net::awaitable<void> PageServer::supervise() {
     end_sessions(Error(Errc::peer_lost, fmt::format("the page server {}", how)));
     if (stopping_) break;
     log::error("page_server.died", {{"pid", child_.pid}, {"how", how}});
-    pause = Clock::now() - started > lived_well ? Clock::duration(least_pause) : std::min<Clock::duration>(2 * pause, most_pause);
+    pause = Clock::now() - started > lived_well ? Clock::duration(least_pause)
+                                                : std::min<Clock::duration>(2 * pause, most_pause);
     co_await net::sleep_for(pause);
     if (stopping_) break;
     try {

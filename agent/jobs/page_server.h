@@ -22,7 +22,7 @@ struct PageServerPlan {
   std::string listen;   // HOST:PORT
   std::string certs;
   std::string user = "nobody";
-  std::string cgroup;   // made here
+  std::string cgroup;  // made here
 };
 
 struct PageSession {

@@ -32,7 +32,10 @@ Context make_context(net::Executor executor, AgentOptions options) {
   for (const char* part : {"", "/jobs", "/workloads"}) fs::create_directories(options.state + part);
   Records records = Records::open(options.state + "/records", options.record_slots);
   workload::Cgroup::create(options.cgroup);
-  return {.options = std::move(options), .executor = executor, .tls = std::move(tls), .facts = read_facts(),
+  return {.options = std::move(options),
+          .executor = executor,
+          .tls = std::move(tls),
+          .facts = read_facts(),
           .records = std::move(records)};
 }
 
@@ -45,10 +48,12 @@ std::string advertised(const std::string& listen, std::uint16_t port) {
 }  // namespace
 
 Agent::Agent(net::Executor executor, AgentOptions options)
-    : context_(make_context(executor, std::move(options))), migrations_(context_),
+    : context_(make_context(executor, std::move(options))),
+      migrations_(context_),
       coordinator_(std::make_shared<CoordinatorLink>(context_, migrations_)) {
   const AgentOptions& o = context_.options;
-  workload::WorkloadsPlan plan{.directory = o.state + "/workloads", .cgroup = o.cgroup, .init = context_.program("godwit-init")};
+  workload::WorkloadsPlan plan{
+      .directory = o.state + "/workloads", .cgroup = o.cgroup, .init = context_.program("godwit-init")};
   context_.workloads = std::make_unique<workload::Workloads>(
       executor, std::move(plan), [this](api::WorkloadInfo info) { tell_exited(std::move(info)); });
   context_.tell_coordinator = [this](api::Envelope notice) { coordinator_->tell(std::move(notice)); };
@@ -62,8 +67,11 @@ net::awaitable<void> Agent::start() {
   listener_.emplace(context_.executor, "peers", net::parse_address(o.listen), context_.tls);
   context_.peer_address = advertised(o.listen, listener_->endpoint().port());
   migrations_.end_leftovers();
-  jobs::PageServerPlan pages{.program = context_.program("godwit-pageserver"), .listen = o.pages, .certs = o.certs,
-                             .user = o.page_server_user, .cgroup = context_.cgroup("jobs/pageserver")};
+  jobs::PageServerPlan pages{.program = context_.program("godwit-pageserver"),
+                             .listen = o.pages,
+                             .certs = o.certs,
+                             .user = o.page_server_user,
+                             .cgroup = context_.cgroup("jobs/pageserver")};
   context_.pages = jobs::PageServer::start(context_.executor, std::move(pages));
   co_await migrations_.recover();
   listener_->start([this](net::Connection c) { return serve_peer(context_, migrations_, std::move(c)); });

@@ -27,12 +27,12 @@ struct Limits {
   Duration freeze = std::chrono::seconds(30);  // beyond the patience with children
   Duration stored = std::chrono::seconds(60);  // until the destination has the last difference
   Duration finish = std::chrono::seconds(60);
-  Duration undo = std::chrono::seconds(20);    // thaw, recover, end of a job
+  Duration undo = std::chrono::seconds(20);  // thaw, recover, end of a job
   Duration dial = std::chrono::seconds(10);
   Duration question = std::chrono::seconds(5);
   // A frozen copy that is not armed thaws when nobody drives its migration for so long.
   Duration undriven = std::chrono::seconds(10);
-  Duration unarmed = std::chrono::seconds(60);   // or when it has been frozen for so long
+  Duration unarmed = std::chrono::seconds(60);  // or when it has been frozen for so long
   // An armed one asks from then on, and asks for a refusal from then on.
   Duration ask_after = std::chrono::seconds(1);
   Duration refuse_after = std::chrono::seconds(3);
@@ -64,7 +64,7 @@ struct Context {
   Records records;
   std::unique_ptr<workload::Workloads> workloads;
   std::shared_ptr<jobs::PageServer> pages;
-  std::string peer_address;                          // that others can dial
+  std::string peer_address;                             // that others can dial
   std::function<void(api::Envelope)> tell_coordinator;  // a notice; dropped while there is no connection
   Clock::time_point coordinator_seen = Clock::now();    // last moment of a connection
 

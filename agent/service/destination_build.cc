@@ -105,7 +105,8 @@ net::awaitable<void> DestinationMigration::manifest(std::string entries) {
   heard_ = Clock::now();
   if (!job_ || phase() != DestinationPhase::building) co_return;
   for (const pagewire::ManifestEntry& e : pagewire::parse_manifest(entries)) {
-    if (e.header.sequence <= manifest_sequence_) fail(Errc::protocol, "frame {} was announced twice", e.header.sequence);
+    if (e.header.sequence <= manifest_sequence_)
+      fail(Errc::protocol, "frame {} was announced twice", e.header.sequence);
     manifest_sequence_ = e.header.sequence;
     if (e.header.payload_length == 0) continue;
     std::uint64_t& needed = streams_[e.header.stream].needed;

@@ -71,7 +71,8 @@ net::awaitable<void> DestinationMigration::wait_for_leftovers() {
 // Rule 2: not while another migration of this workload is unfinished on this node.
 void DestinationMigration::check_admission() {
   const std::string& name = request_.workload().name();
-  if (key_.epoch < context_.records.highest_epoch(name)) fail(Errc::refused, "a newer epoch of '{}' has been seen", name);
+  if (key_.epoch < context_.records.highest_epoch(name))
+    fail(Errc::refused, "a newer epoch of '{}' has been seen", name);
   for (const Record& r : context_.records.all()) {
     if (r.key == key_ || r.workload != name || r.is_final() || r.phase == 1) continue;
     fail(Errc::busy, "the migration {} of '{}' is still {} on this node", r.key.migration, name, phase_name(r));
@@ -161,7 +162,8 @@ void DestinationMigration::check_held(const engine::Prepared& prepared) {
   std::ranges::sort(there);
   std::ranges::sort(said);
   if (there != said || said.empty()) {
-    fail(Errc::internal, "the copy holds the processes {}, the engine restored {}", fmt::join(there, ", "), fmt::join(said, ", "));
+    fail(Errc::internal, "the copy holds the processes {}, the engine restored {}", fmt::join(there, ", "),
+         fmt::join(said, ", "));
   }
   root_ = prepared.tasks(0).pid();
   start_time_ = workload::start_time_of(root_);

@@ -20,7 +20,10 @@ namespace godwit::service {
 class DestinationMigration : public std::enable_shared_from_this<DestinationMigration> {
  public:
   DestinationMigration(Context& context, Key key)
-      : context_(context), key_(std::move(key)), steps_(context.executor), turn_(context.executor),
+      : context_(context),
+        key_(std::move(key)),
+        steps_(context.executor),
+        turn_(context.executor),
         changed_(context.executor) {}
 
   // From the coordinator.
@@ -65,12 +68,12 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   net::awaitable<api::Envelope> do_commit(api::Commit request);
   net::awaitable<api::Envelope> do_discard(api::Discard request);
   net::awaitable<api::Envelope> do_refuse();
-  net::awaitable<void> resume();                       // committed, resumed; holds the turn
-  net::awaitable<void> give_up(Error why);             // refused, discards; holds the turn
-  net::awaitable<void> lose(std::string why);          // committed, but it cannot run
+  net::awaitable<void> resume();               // committed, resumed; holds the turn
+  net::awaitable<void> give_up(Error why);     // refused, discards; holds the turn
+  net::awaitable<void> lose(std::string why);  // committed, but it cannot run
   net::awaitable<void> discard_copy();
   net::awaitable<void> destroy_copy();
-  net::awaitable<void> release();                      // what was only needed to build
+  net::awaitable<void> release();  // what was only needed to build
   net::awaitable<void> own_failure(Error why);
   net::awaitable<SourcePhase> ask_source();
   net::awaitable<void> act_on(SourcePhase source);

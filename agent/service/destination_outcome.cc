@@ -72,7 +72,8 @@ net::awaitable<api::Envelope> DestinationMigration::do_commit(api::Commit reques
     co_return answer;
   }
   if (phase() == DestinationPhase::prepared) {
-    if (!commit_hash_ || !is_token_of(request.commit_token(), *commit_hash_)) fail(Errc::denied, "the commit token is wrong");
+    if (!commit_hash_ || !is_token_of(request.commit_token(), *commit_hash_))
+      fail(Errc::denied, "the commit token is wrong");
     if (!copy_intact()) {
       co_await give_up(Error(Errc::target_gone, "the restored copy is not there any more"));
       throw *failure_;
@@ -152,7 +153,8 @@ net::awaitable<void> DestinationMigration::destroy_copy() {
 net::awaitable<void> DestinationMigration::give_up(Error why) {
   const auto self = shared_from_this();
   if (!failure_) failure_ = why;
-  log::warn("destination.refused", {{"migration", key_.migration}, {"phase", name(phase())}, {"message", why.message()}});
+  log::warn("destination.refused",
+            {{"migration", key_.migration}, {"phase", name(phase())}, {"message", why.message()}});
   if (phase() == DestinationPhase::none) {
     Record tombstone = record();
     tombstone.key = key_;

@@ -100,7 +100,8 @@ net::awaitable<void> DestinationMigration::recover() {
   root_ = r.pid;
   start_time_ = r.start_time;
   if (r.token != decltype(r.token){}) commit_hash_ = r.token;
-  if (!r.is_final()) log::info("destination.recover", {{"migration", key_.migration}, {"phase", name(r.destination())}});
+  if (!r.is_final())
+    log::info("destination.recover", {{"migration", key_.migration}, {"phase", name(r.destination())}});
   switch (r.destination()) {
     case DestinationPhase::none: over_ = true; break;
     case DestinationPhase::building: co_await give_up(Error(Errc::cancelled, "the agent was restarted")); break;
@@ -111,9 +112,7 @@ net::awaitable<void> DestinationMigration::recover() {
         co_await give_up(Error(Errc::target_gone, "the restored copy did not survive the restart"));
       }
       break;
-    case DestinationPhase::committed:
-      try {
-        co_await resume();
+    case DestinationPhase::committed: try { co_await resume();
       } catch (const Error& e) {
         log::error("destination.recover", {{"migration", key_.migration}, {"message", e.message()}});
       }
@@ -124,7 +123,8 @@ net::awaitable<void> DestinationMigration::recover() {
   }
   // The last life may have ended between this record and the list of workloads.
   const workload::Saved* saved = context_.workloads->find(r.workload);
-  if (phase() == DestinationPhase::resumed && saved && saved->cgroup() == r.cgroup && saved->info().state() == "prepared") {
+  if (phase() == DestinationPhase::resumed && saved && saved->cgroup() == r.cgroup &&
+      saved->info().state() == "prepared") {
     context_.workloads->running(r.workload);
   }
 }

@@ -20,7 +20,8 @@ api::Envelope ok() {
 api::Envelope list(Context& context) {
   api::Envelope answer;
   answer.mutable_workload_list();
-  for (api::WorkloadInfo& info : context.workloads->list()) *answer.mutable_workload_list()->add_workloads() = std::move(info);
+  for (api::WorkloadInfo& info : context.workloads->list())
+    *answer.mutable_workload_list()->add_workloads() = std::move(info);
   return answer;
 }
 
@@ -112,7 +113,8 @@ awaitable<void> serve_peer(Context& context, Migrations& migrations, net::Connec
       .notice = [peer](api::Envelope notice) { return note_peer(peer, std::move(notice)); },
       .closed =
           [open, ended](Error why) {
-            if (why.errc() != Errc::cancelled && why.errc() != Errc::peer_lost) log::warn("peer.cut_off", {{"message", why.message()}});
+            if (why.errc() != Errc::cancelled && why.errc() != Errc::peer_lost)
+              log::warn("peer.cut_off", {{"message", why.message()}});
             *open = false;
             ended->notify();
           }};

@@ -127,7 +127,8 @@ class FakeEngine {
       trailer.assign(reinterpret_cast<const char*>(&run), sizeof run);
     }
     const std::string payload(header.payload_length, static_cast<char>('a' + sequence_ % 26));
-    header.checksum = pagewire::checksum(seed_, header, std::as_bytes(std::span(trailer)), std::as_bytes(std::span(payload)));
+    header.checksum =
+        pagewire::checksum(seed_, header, std::as_bytes(std::span(trailer)), std::as_bytes(std::span(payload)));
     const std::size_t length = pagewire::frame_length(header);
     const auto room = ring_->reserve(length, 10s);
     std::memcpy(room.data(), &header, sizeof header);
@@ -185,7 +186,8 @@ class FakeEngine {
         released.set_stream(stream);
         released.set_upto(end);
       }
-      if (pagewire::checksum(seed_, e.header, std::as_bytes(std::span(e.runs)), std::as_bytes(std::span(payload))) != e.header.checksum) {
+      if (pagewire::checksum(seed_, e.header, std::as_bytes(std::span(e.runs)), std::as_bytes(std::span(payload))) !=
+          e.header.checksum) {
         fail(Errc::image_corrupt, "frame {} fails its check", e.header.sequence);
       }
       absorbed_ = e.header.sequence;

@@ -70,11 +70,12 @@ TEST_F(MigrationTest, refuses_a_pid_that_is_taken_and_names_its_holder) {
   const std::string home = workload::cgroup_of(bare.pid, workload::cgroup2_mount());
   identify("bare");
   const auto surveyed = ask(a, [&](api::Envelope& e) {
-    *e.mutable_survey()->mutable_id() = id;
-    e.mutable_survey()->set_pid(bare.pid);
-  }).surveyed();
+                          *e.mutable_survey()->mutable_id() = id;
+                          e.mutable_survey()->set_pid(bare.pid);
+                        }).surveyed();
   EXPECT_EQ(surveyed.workload(), fmt::format("sleep-{}", bare.pid));
-  EXPECT_THAT(error_of([&] { prepare(surveyed); }), HasSubstr(fmt::format("PID {} of sleep is taken here (sleep)", bare.pid)));
+  EXPECT_THAT(error_of([&] { prepare(surveyed); }),
+              HasSubstr(fmt::format("PID {} of sleep is taken here (sleep)", bare.pid)));
   abort();
   EXPECT_EQ(workload::cgroup_of(bare.pid, workload::cgroup2_mount()), home);
   workload::send_signal(bare.pidfd.get(), SIGKILL);

@@ -22,7 +22,8 @@ net::awaitable<void> abort_for_stop(std::shared_ptr<SourceMigration> migration) 
 
 void check_id(const api::MigrationId& id) {
   const auto fine = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_'; };
-  if (id.migration().empty() || id.migration().size() > 48 || !std::ranges::all_of(id.migration(), fine) || id.epoch() == 0) {
+  if (id.migration().empty() || id.migration().size() > 48 || !std::ranges::all_of(id.migration(), fine) ||
+      id.epoch() == 0) {
     fail(Errc::invalid_argument, "'{}' epoch {} is no id of a migration", id.migration(), id.epoch());
   }
 }

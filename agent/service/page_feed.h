@@ -16,7 +16,10 @@ class PageFeed : public std::enable_shared_from_this<PageFeed> {
   // `failed` is called once, for the page path only; the caller knows when the job or the peer fails.
   PageFeed(Context& context, std::shared_ptr<jobs::EngineJob> job, std::shared_ptr<PeerLink> peer, Key key,
            std::function<void(Error)> failed)
-      : changed_(context.executor), job_(std::move(job)), peer_(std::move(peer)), key_(std::move(key)),
+      : changed_(context.executor),
+        job_(std::move(job)),
+        peer_(std::move(peer)),
+        key_(std::move(key)),
         failed_(std::move(failed)) {}
 
   net::awaitable<void> connect(Context& context, api::Connect request, api::Options options);

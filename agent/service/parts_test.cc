@@ -47,7 +47,8 @@ TEST(Preflight, names_who_holds_a_pid) {
   engine::Surveyed survey;
   survey.add_tasks()->set_comm("redis");
   survey.mutable_tasks(0)->add_threads(::getpid());
-  EXPECT_THAT(check_pids(survey), ElementsAre(HasSubstr(fmt::format("PID {} of redis is taken here (agent", ::getpid()))));
+  EXPECT_THAT(check_pids(survey),
+              ElementsAre(HasSubstr(fmt::format("PID {} of redis is taken here (agent", ::getpid()))));
 }
 
 TEST(Preflight, names_a_port_that_is_taken) {
@@ -94,7 +95,8 @@ class StepsTest : public testing::Test {
   }
   net::awaitable<void> ask(bool once, std::vector<std::uint32_t>& answers) {
     Steps::Work work = [this] { return this->work(); };
-    const api::Envelope answer = once ? co_await steps.once("x", std::move(work)) : co_await steps.joined("x", std::move(work));
+    const api::Envelope answer =
+        once ? co_await steps.once("x", std::move(work)) : co_await steps.joined("x", std::move(work));
     answers.push_back(answer.round_done().number());
   }
   boost::asio::io_context io;

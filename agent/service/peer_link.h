@@ -14,7 +14,7 @@ namespace godwit::service {
 
 struct PeerPlan {
   Key key;
-  std::string node;     // that its certificate must name
+  std::string node;  // that its certificate must name
   std::string address;
   std::array<std::uint8_t, 32> commit_hash{};
 };

@@ -37,11 +37,19 @@ Sentences check_needed_files(Context& context, const api::Prepare& request, cons
       open_file(f.path(), O_WRONLY | O_CREAT | O_APPEND, 0644);
       continue;
     }
-    files.push_back({.path = f.path(), .size = f.size(), .mode = f.mode(), .build_id = f.build_id(),
-                     .writable = f.writable(), .mapped = f.mapped(), .device = f.device(), .inode = f.inode()});
+    files.push_back({.path = f.path(),
+                     .size = f.size(),
+                     .mode = f.mode(),
+                     .build_id = f.build_id(),
+                     .writable = f.writable(),
+                     .mapped = f.mapped(),
+                     .device = f.device(),
+                     .inode = f.inode()});
     if (f.writable() && S_ISREG(f.mode()) && !is_below(f.path(), shared)) {
-      wrong.push_back(fmt::format("{} can be written and is not known to be on storage that both nodes share "
-                                  "(--assume-shared {})", f.path(), f.path()));
+      wrong.push_back(
+          fmt::format("{} can be written and is not known to be on storage that both nodes share "
+                      "(--assume-shared {})",
+                      f.path(), f.path()));
     }
   }
   append(wrong, engine::resources::check_files(files));
@@ -49,8 +57,8 @@ Sentences check_needed_files(Context& context, const api::Prepare& request, cons
 }
 
 Sentences check_memory(const Context& context, const api::Prepare& request, const engine::Surveyed& survey) {
-  const std::uint64_t spool = request.options().spool_limit() ? request.options().spool_limit()
-                                                              : context.options.spool_limit;
+  const std::uint64_t spool =
+      request.options().spool_limit() ? request.options().spool_limit() : context.options.spool_limit;
   const std::uint64_t needed = survey.resident_bytes() + spool, available = memory_available();
   if (needed <= available) return {};
   return {fmt::format("{} of memory are needed, {} are available", human_bytes(needed), human_bytes(available))};
@@ -86,7 +94,8 @@ bool has_own_namespaces(const engine::Surveyed& survey) {
 Sentences check_cpu(std::uint64_t needed, std::uint64_t available) {
   const std::uint64_t missing = needed & ~available;
   if (missing == 0) return {};
-  return {fmt::format("register state is in use that this CPU does not have: xfeatures {:#x} of {:#x}", missing, needed)};
+  return {
+      fmt::format("register state is in use that this CPU does not have: xfeatures {:#x} of {:#x}", missing, needed)};
 }
 
 Sentences check_pids(const engine::Surveyed& survey) {

@@ -55,7 +55,7 @@ Records Records::open(const std::string& path, std::size_t slots) {
   std::array<std::byte, head_size> head_bytes;
   pread_exact(records.fd_.get(), head_bytes, 0);
   const Head head = decode_head(head_bytes);
-  struct stat status {};
+  struct stat status{};
   check(::fstat(records.fd_.get(), &status), "stat");
   if (head.slots > most_slots || static_cast<std::size_t>(status.st_size) < head_size + head.slots * slot_size) {
     fail(Errc::image_corrupt, "{} slots do not fit into {} bytes", head.slots, status.st_size);
@@ -152,9 +152,8 @@ void Records::forget(const Key& key) {
 void Records::enter(Record edited, std::uint8_t to) {
   const std::size_t i = slot_of(edited.key);
   const Record& now = *slots_[i].record;
-  const bool fine = edited.key.side == Side::source
-                        ? allowed(now.source(), static_cast<SourcePhase>(to))
-                        : allowed(now.destination(), static_cast<DestinationPhase>(to));
+  const bool fine = edited.key.side == Side::source ? allowed(now.source(), static_cast<SourcePhase>(to))
+                                                    : allowed(now.destination(), static_cast<DestinationPhase>(to));
   const std::string from(phase_name(now));
   edited.phase = to;
   if (!fine) fail(Errc::internal, "{}: no way from {} to {}", to_string(edited.key), from, phase_name(edited));

@@ -35,18 +35,18 @@ std::string to_string(const Key& key);  // "<migration>.<epoch>.<src|dst>": also
 
 struct Record {
   Key key;
-  std::uint8_t phase = 1;           // SourcePhase or DestinationPhase, by key.side
-  bool settled = false;             // the other side knows the end: the slot may be used again
+  std::uint8_t phase = 1;  // SourcePhase or DestinationPhase, by key.side
+  bool settled = false;    // the other side knows the end: the slot may be used again
   std::string workload;
-  std::string cgroup;               // of the copy, relative to the agent's root
+  std::string cgroup;  // of the copy, relative to the agent's root
   std::string peer_node;
-  std::string peer_address;         // source: where the destination listens
-  std::string boot_id;              // of this node, when the record was made
+  std::string peer_address;  // source: where the destination listens
+  std::string boot_id;       // of this node, when the record was made
   std::string peer_boot;
-  std::string peer_store;           // uuid of the peer's record file: another one's answers prove nothing
+  std::string peer_store;                // uuid of the peer's record file: another one's answers prove nothing
   std::array<std::uint8_t, 32> token{};  // source: of the commit; destination: its SHA-256
-  std::int32_t pid = 0;             // root task, host PID
-  std::uint64_t start_time = 0;     // of the root task, clock ticks since boot
+  std::int32_t pid = 0;                  // root task, host PID
+  std::uint64_t start_time = 0;          // of the root task, clock ticks since boot
 
   SourcePhase source() const { return static_cast<SourcePhase>(phase); }
   DestinationPhase destination() const { return static_cast<DestinationPhase>(phase); }

@@ -143,7 +143,8 @@ TEST_F(RecordsTest, slots_of_settled_migrations_are_used_again_but_the_highest_e
   settle_as_thawed(records, source("m1", 1));
   settle_as_thawed(records, source("m2", 2));
   settle_as_thawed(records, source("m3", 3));
-  for (std::uint64_t epoch = 4; epoch < 20; ++epoch) settle_as_thawed(records, source("m" + std::to_string(epoch), epoch));
+  for (std::uint64_t epoch = 4; epoch < 20; ++epoch)
+    settle_as_thawed(records, source("m" + std::to_string(epoch), epoch));
   EXPECT_EQ(Records::open(path).highest_epoch("redis"), 19u);
 
   records.reserve(source("n1", 1, "nginx"));

@@ -231,9 +231,8 @@ void SourceMigration::check_freezable() const {
   if (key_.epoch < context_.records.highest_epoch(tree_.workload)) fail(Errc::refused, "a newer epoch has been seen");
   for (const Record& r : context_.records.all()) {
     if (r.key == key_ || r.cgroup != tree_.cgroup) continue;
-    const bool over = r.key.side == Side::source
-                          ? r.source() == SourcePhase::none || r.source() == SourcePhase::thawed
-                          : r.destination() == DestinationPhase::resumed;
+    const bool over = r.key.side == Side::source ? r.source() == SourcePhase::none || r.source() == SourcePhase::thawed
+                                                 : r.destination() == DestinationPhase::resumed;
     if (!over) fail(Errc::busy, "the migration {} of this copy is {}", r.key.migration, phase_name(r));
   }
 }

@@ -20,7 +20,10 @@ namespace godwit::service {
 class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
  public:
   SourceMigration(Context& context, Key key)
-      : context_(context), key_(std::move(key)), steps_(context.executor), turn_(context.executor),
+      : context_(context),
+        key_(std::move(key)),
+        steps_(context.executor),
+        turn_(context.executor),
         changed_(context.executor) {}
 
   net::awaitable<api::Envelope> survey(api::Survey request);
@@ -67,11 +70,11 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   net::awaitable<api::Envelope> do_abort(api::Abort request);
   net::awaitable<api::Envelope> do_kill();
   net::awaitable<void> abort_unarmed(std::string reason);
-  net::awaitable<void> let_go();      // aborted, thawed; holds the turn
-  net::awaitable<void> kill_copy();   // killing, killed
+  net::awaitable<void> let_go();     // aborted, thawed; holds the turn
+  net::awaitable<void> kill_copy();  // killing, killed
   net::awaitable<DestinationPhase> ask_destination(bool refuse);
-  net::awaitable<void> decide();      // asks until it is known
-  net::awaitable<void> settle();      // tells the destination until it has heard
+  net::awaitable<void> decide();  // asks until it is known
+  net::awaitable<void> settle();  // tells the destination until it has heard
   net::awaitable<void> close();
   SourcePhase phase() const;
   std::shared_ptr<PeerLink> peer();
@@ -90,9 +93,9 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   std::array<std::uint8_t, 32> token_{};
   std::string peer_node_, peer_address_, peer_boot_, peer_store_;
 
-  std::optional<Error> failure_;      // what ended it; the first one counts
+  std::optional<Error> failure_;  // what ended it; the first one counts
   int asking_engine_ = 0;
-  bool touched_ = false;              // the engine may have borrowed something
+  bool touched_ = false;  // the engine may have borrowed something
   bool deciding_ = false;
   bool settling_ = false;
   bool stopped_ = false;

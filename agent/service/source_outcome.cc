@@ -128,7 +128,8 @@ net::awaitable<void> SourceMigration::let_go() {
   context_.records.enter(record(), SourcePhase::thawed);
   context_.workloads->stay(tree_.workload);
   leave_cgroup(context_, tree_);
-  log::info("source.thawed", {{"migration", key_.migration}, {"workload", tree_.workload},
+  log::info("source.thawed", {{"migration", key_.migration},
+                              {"workload", tree_.workload},
                               {"reason", failure_ ? failure_->message() : "the destination gave up"}});
   if (feed_) feed_->abort();
   net::spawn(context_.executor, "source.settle", settle());
@@ -164,7 +165,8 @@ net::awaitable<DestinationPhase> SourceMigration::ask_destination(bool refuse) {
   if (!reply.has_destination_state()) fail(Errc::protocol, "node '{}' does not answer with its state", peer_node_);
   const api::DestinationState& there = reply.destination_state();
   if (!peer_store_.empty() && there.store_uuid() != peer_store_) {
-    throw Error(Errc::refused, fmt::format("the records of node '{}' were replaced: its answers prove nothing", peer_node_),
+    throw Error(Errc::refused,
+                fmt::format("the records of node '{}' were replaced: its answers prove nothing", peer_node_),
                 "make sure that the workload does not run there, then use `godwit resolve`");
   }
   const auto said = static_cast<DestinationPhase>(there.phase());

@@ -23,16 +23,24 @@ SourceTree managed_tree(Context& context, const workload::Saved& saved) {
   if (saved.info().state() != "running") {
     fail(Errc::not_found, "the workload '{}' is not running but {}", saved.info().name(), saved.info().state());
   }
-  return {.workload = saved.info().name(), .managed = true, .root = saved.info().pid(), .start_time = saved.start_time(),
-          .cgroup = saved.cgroup(), .home = {}, .info = context.workloads->info(saved.info().name())};
+  return {.workload = saved.info().name(),
+          .managed = true,
+          .root = saved.info().pid(),
+          .start_time = saved.start_time(),
+          .cgroup = saved.cgroup(),
+          .home = {},
+          .info = context.workloads->info(saved.info().name())};
 }
 
 SourceTree tree_of_pid(pid_t pid, const Key& key) {
   const proc::Reader reader(pid);
   const proc::Status status = reader.status();
-  SourceTree tree{.workload = tame(fmt::format("{}-{}", reader.comm(), status.ns_pid.back())), .root = pid,
-                  .start_time = reader.stat().start_time, .cgroup = to_string(key),
-                  .home = workload::cgroup_of(pid, workload::cgroup2_mount()), .info = {}};
+  SourceTree tree{.workload = tame(fmt::format("{}-{}", reader.comm(), status.ns_pid.back())),
+                  .root = pid,
+                  .start_time = reader.stat().start_time,
+                  .cgroup = to_string(key),
+                  .home = workload::cgroup_of(pid, workload::cgroup2_mount()),
+                  .info = {}};
   tree.info.set_name(tree.workload);
   tree.info.set_id(fmt::format("{}.{}", key.migration, key.epoch));
   tree.info.set_pid(pid);
@@ -164,8 +172,8 @@ net::awaitable<void> release_copy(Context& context, Record record) {
     } catch (...) {
       problem = std::current_exception();
     }
-    log::error("source.put_back", {{"migration", record.key.migration}, {"try", i},
-                                   {"message", net::to_error(problem).message()}});
+    log::error("source.put_back",
+               {{"migration", record.key.migration}, {"try", i}, {"message", net::to_error(problem).message()}});
     if (i == put_back_tries) break;
     co_await net::sleep_for(100ms);
   }

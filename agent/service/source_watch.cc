@@ -59,7 +59,8 @@ std::shared_ptr<PeerLink> SourceMigration::peer() {
   return peer_;
 }
 
-net::awaitable<api::Envelope> SourceMigration::peer_request(std::shared_ptr<SourceMigration> self, api::Envelope request) {
+net::awaitable<api::Envelope> SourceMigration::peer_request(std::shared_ptr<SourceMigration> self,
+                                                            api::Envelope request) {
   if (!request.has_query_source()) fail(Errc::protocol, "a source does not answer this");
   co_return self->state();
 }
@@ -85,8 +86,10 @@ void SourceMigration::failed(Error error) {
   if (stopped_ || over_ || failure_ || settling_) return;
   const SourcePhase now = phase();
   if (now != SourcePhase::none && now != SourcePhase::frozen) return;
-  log::warn("source.failed", {{"migration", key_.migration}, {"phase", name(now)},
-                              {"code", godwit::name(error.errc())}, {"message", error.message()}});
+  log::warn("source.failed", {{"migration", key_.migration},
+                              {"phase", name(now)},
+                              {"code", godwit::name(error.errc())},
+                              {"message", error.message()}});
   const std::string reason = error.message();
   interrupt(std::move(error));
   net::spawn(context_.executor, "source.give_up", abort_unarmed(reason));
@@ -140,8 +143,10 @@ net::awaitable<void> SourceMigration::recover() {
     case SourcePhase::thawed:
     case SourcePhase::killed:
     case SourcePhase::lost:
-      if (r.settled) over_ = true;
-      else net::spawn(context_.executor, "source.settle", settle());
+      if (r.settled)
+        over_ = true;
+      else
+        net::spawn(context_.executor, "source.settle", settle());
       break;
   }
 }

@@ -32,20 +32,24 @@ class MigrationTest : public testing::Test {
   }
 
   api::Surveyed survey() {
-    return ask(a, [&](api::Envelope& e) {
-      *e.mutable_survey()->mutable_id() = id;
-      e.mutable_survey()->set_workload("job");
-    }).surveyed();
+    return ask(a,
+               [&](api::Envelope& e) {
+                 *e.mutable_survey()->mutable_id() = id;
+                 e.mutable_survey()->set_workload("job");
+               })
+        .surveyed();
   }
   api::Prepared prepare(const api::Surveyed& surveyed) {
-    return ask(b, [&](api::Envelope& e) {
-      api::Prepare& p = *e.mutable_prepare();
-      *p.mutable_id() = id;
-      p.set_source_node("a");
-      p.set_survey(surveyed.engine());
-      *p.mutable_workload() = surveyed.info();
-      p.set_seed(42);
-    }).prepared();
+    return ask(b,
+               [&](api::Envelope& e) {
+                 api::Prepare& p = *e.mutable_prepare();
+                 *p.mutable_id() = id;
+                 p.set_source_node("a");
+                 p.set_survey(surveyed.engine());
+                 *p.mutable_workload() = surveyed.info();
+                 p.set_seed(42);
+               })
+        .prepared();
   }
   void connect(const api::Prepared& prepared) {
     ask(a, [&](api::Envelope& e) {
@@ -60,35 +64,46 @@ class MigrationTest : public testing::Test {
   }
   void connect_all() { connect(prepare(survey())); }
   api::RoundDone round(std::uint32_t number) {
-    return ask(a, [&](api::Envelope& e) {
-      *e.mutable_round()->mutable_id() = id;
-      e.mutable_round()->set_number(number);
-    }).round_done();
+    return ask(a,
+               [&](api::Envelope& e) {
+                 *e.mutable_round()->mutable_id() = id;
+                 e.mutable_round()->set_number(number);
+               })
+        .round_done();
   }
   api::Frozen freeze() {
-    return ask(a, [&](api::Envelope& e) {
-      *e.mutable_freeze()->mutable_id() = id;
-      e.mutable_freeze()->set_number(1);
-    }).frozen();
+    return ask(a,
+               [&](api::Envelope& e) {
+                 *e.mutable_freeze()->mutable_id() = id;
+                 e.mutable_freeze()->set_number(1);
+               })
+        .frozen();
   }
   api::Finished finish(std::uint64_t sequence) {
-    return ask(b, [&](api::Envelope& e) {
-      *e.mutable_finish()->mutable_id() = id;
-      e.mutable_finish()->set_sequence(sequence);
-    }).finished();
+    return ask(b,
+               [&](api::Envelope& e) {
+                 *e.mutable_finish()->mutable_id() = id;
+                 e.mutable_finish()->set_sequence(sequence);
+               })
+        .finished();
   }
   std::string arm(const api::Finished& finished) {
-    return ask(a, [&](api::Envelope& e) {
-      *e.mutable_arm()->mutable_id() = id;
-      e.mutable_arm()->set_destination_node("b");
-      e.mutable_arm()->set_destination_boot(finished.boot_id());
-    }).armed().commit_token();
+    return ask(a,
+               [&](api::Envelope& e) {
+                 *e.mutable_arm()->mutable_id() = id;
+                 e.mutable_arm()->set_destination_node("b");
+                 e.mutable_arm()->set_destination_boot(finished.boot_id());
+               })
+        .armed()
+        .commit_token();
   }
   api::Resumed commit(const std::string& token) {
-    return ask(b, [&](api::Envelope& e) {
-      *e.mutable_commit()->mutable_id() = id;
-      e.mutable_commit()->set_commit_token(token);
-    }).resumed();
+    return ask(b,
+               [&](api::Envelope& e) {
+                 *e.mutable_commit()->mutable_id() = id;
+                 e.mutable_commit()->set_commit_token(token);
+               })
+        .resumed();
   }
   api::SourceState kill_source() {
     return ask(a, [&](api::Envelope& e) { *e.mutable_kill_source()->mutable_id() = id; }).source_state();
@@ -106,12 +121,18 @@ class MigrationTest : public testing::Test {
   }
   std::string arm_all() { return arm(prepare_all()); }
 
-  SourcePhase source() { return static_cast<SourcePhase>(a.agent->migrations().source_state(id).source_state().phase()); }
+  SourcePhase source() {
+    return static_cast<SourcePhase>(a.agent->migrations().source_state(id).source_state().phase());
+  }
   DestinationPhase destination() {
     return static_cast<DestinationPhase>(b.agent->migrations().destination_state(id).destination_state().phase());
   }
-  bool becomes(SourcePhase phase) { return pair.turn_until([&] { return source() == phase; }); }
-  bool becomes(DestinationPhase phase) { return pair.turn_until([&] { return destination() == phase; }); }
+  bool becomes(SourcePhase phase) {
+    return pair.turn_until([&] { return source() == phase; });
+  }
+  bool becomes(DestinationPhase phase) {
+    return pair.turn_until([&] { return destination() == phase; });
+  }
 
   static std::string state_at(TestNode& node) {
     return node.workloads().find("job") ? node.workloads().info("job").state() : "none";

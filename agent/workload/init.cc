@@ -82,8 +82,8 @@ pid_t host_pid(const Cgroup& copy, GuestPid guest) {
 Started start_workload(const InitPlace& place, const Cgroup& copy, const RunPlan& plan) {
   if (plan.argv.empty()) fail(Errc::invalid_argument, "there is no program to run");
   UniqueFd output = open_file(plan.output, O_WRONLY | O_CREAT | O_APPEND, 0644);
-  SpawnPlan spawn_plan{.arguments = {"run"}, .environment = plan.environment, .fds = {copy.dir()},
-                       .output = output.get()};
+  SpawnPlan spawn_plan{
+      .arguments = {"run"}, .environment = plan.environment, .fds = {copy.dir()}, .output = output.get()};
   std::vector<std::string> arguments{"5", std::to_string(plan.uid), std::to_string(plan.gid), plan.directory};
   arguments.insert(arguments.end(), plan.argv.begin(), plan.argv.end());
   Reported reported = start(place, std::move(spawn_plan), std::move(arguments));

@@ -16,8 +16,8 @@ namespace asio = boost::asio;
 
 net::awaitable<std::string> process_ended(UniqueFd pidfd) {
   asio::posix::stream_descriptor watched(co_await asio::this_coro::executor, pidfd.release());
-  const auto [ec] = co_await watched.async_wait(asio::posix::stream_descriptor::wait_read,
-                                                asio::as_tuple(asio::use_awaitable));
+  const auto [ec] =
+      co_await watched.async_wait(asio::posix::stream_descriptor::wait_read, asio::as_tuple(asio::use_awaitable));
   if (ec) throw net::to_error(ec, "waiting for a process");
   siginfo_t info{};
   if (::waitid(P_PIDFD, static_cast<id_t>(watched.native_handle()), &info, WEXITED | WNOHANG) == -1) co_return "ended";
@@ -36,7 +36,8 @@ bool wait_for_exit(int pidfd, std::chrono::milliseconds limit) {
 std::vector<std::string> own_environment() {
   std::vector<std::string> environment{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"};
   // The sanitizers' options matter in builds that are sanitized, and mean nothing in others.
-  for (const char* name : {"GODWIT_FAULT", "GODWIT_FAULT_FILE", "GODWIT_LOG", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"}) {
+  for (const char* name :
+       {"GODWIT_FAULT", "GODWIT_FAULT_FILE", "GODWIT_LOG", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"}) {
     if (const char* value = std::getenv(name)) environment.push_back(fmt::format("{}={}", name, value));
   }
   return environment;

@@ -36,7 +36,7 @@ struct ChildSide {
   [[noreturn]] void run() {
     place_descriptors();
     ::setsid();
-    struct sigaction standard {};
+    struct sigaction standard{};
     standard.sa_handler = SIG_DFL;
     for (int s = 1; s <= SIGRTMAX; ++s) ::sigaction(s, &standard, nullptr);
     sigset_t none;
@@ -86,8 +86,13 @@ Child spawn(const SpawnPlan& plan) {
   arguments.insert(arguments.end(), plan.arguments.begin(), plan.arguments.end());
   const auto argv = pointers(arguments), envp = pointers(plan.environment);
   std::vector<int> fds = plan.fds;
-  ChildSide child{.program = plan.program.c_str(), .argv = argv.data(), .envp = envp.data(), .fds = fds.data(),
-                  .fd_count = static_cast<int>(fds.size()), .output = plan.output, .null = null.get(),
+  ChildSide child{.program = plan.program.c_str(),
+                  .argv = argv.data(),
+                  .envp = envp.data(),
+                  .fds = fds.data(),
+                  .fd_count = static_cast<int>(fds.size()),
+                  .output = plan.output,
+                  .null = null.get(),
                   .report = report_write.get()};
   int pidfd = -1;
   clone_args args{};

@@ -8,8 +8,7 @@ namespace godwit::workload {
 class TestCgroup {
  public:
   explicit TestCgroup(const std::string& name)
-      : path_(fmt::format("{}/godwit-test-{}-{}", cgroup2_mount(), name, ::getpid())),
-        cgroup_(Cgroup::create(path_)) {}
+      : path_(fmt::format("{}/godwit-test-{}-{}", cgroup2_mount(), name, ::getpid())), cgroup_(Cgroup::create(path_)) {}
   ~TestCgroup() {
     try {
       Cgroup::destroy(path_, std::chrono::seconds(5));

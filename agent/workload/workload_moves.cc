@@ -22,8 +22,8 @@ net::awaitable<void> after(std::shared_ptr<bool> alive, UniqueFd process, std::f
 void Workloads::watch(Entry& entry) {
   const Saved& s = entry.saved;
   entry.generation = next_generation_++;
-  UniqueFd process = s.init_pid() > 0 ? find_process(s.init_pid(), s.init_start_time())
-                                      : find_process(s.info().pid(), s.start_time());
+  UniqueFd process =
+      s.init_pid() > 0 ? find_process(s.init_pid(), s.init_start_time()) : find_process(s.info().pid(), s.start_time());
   if (!process) {
     ended(entry);
     return;

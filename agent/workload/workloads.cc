@@ -39,14 +39,18 @@ std::uint64_t resident_bytes(const Cgroup& cgroup) {
 }  // namespace
 
 void check_workload_name(const std::string& name) {
-  const auto fine = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '.'; };
+  const auto fine = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '.';
+  };
   if (name.empty() || name.size() > 63 || name.front() == '.' || !std::ranges::all_of(name, fine)) {
     fail(Errc::invalid_argument, "'{}' is no name of a workload: up to 63 letters, digits, '-', '_', '.'", name);
   }
 }
 
 Workloads::Workloads(net::Executor executor, WorkloadsPlan plan, std::function<void(api::WorkloadInfo)> exited)
-    : executor_(std::move(executor)), plan_(std::move(plan)), exited_(std::move(exited)),
+    : executor_(std::move(executor)),
+      plan_(std::move(plan)),
+      exited_(std::move(exited)),
       inits_(Cgroup::create(plan_.cgroup + "/inits")) {
   fs::create_directories(plan_.directory);
 }
@@ -101,7 +105,8 @@ api::WorkloadInfo Workloads::run(const api::RunWorkload& request) {
                .environment = {request.environment().begin(), request.environment().end()},
                .directory = request.directory().empty() ? "/" : request.directory(),
                .output = request.output().empty() ? log_path(request.name()) : request.output(),
-               .uid = request.uid(), .gid = request.gid()};
+               .uid = request.uid(),
+               .gid = request.gid()};
   const auto names_path = [](const std::string& e) { return e.starts_with("PATH="); };
   if (std::ranges::none_of(plan.environment, names_path)) {
     plan.environment.push_back("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");

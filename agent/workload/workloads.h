@@ -47,7 +47,7 @@ class Workloads {
 
   // Source: from here on its end is nobody's business but the migration's; then forgets it, with init and cgroup.
   void depart(const std::string& name);
-  void stay(const std::string& name);  // the migration came to nothing
+  void stay(const std::string& name);                               // the migration came to nothing
   void forget(const std::string& name, const std::string& cgroup);  // only when it is this copy
 
   std::string log_path(const std::string& name) const { return plan_.directory + "/" + name + ".log"; }
@@ -56,7 +56,7 @@ class Workloads {
   struct Entry {
     Saved saved;
     bool departing = false;
-    bool missed = false;  // it ended while it was departing
+    bool missed = false;           // it ended while it was departing
     std::uint64_t generation = 0;  // a watcher of an older one is ignored
   };
 

@@ -12,14 +12,22 @@ struct Named {
 };
 
 constexpr std::array names{
-    Named{Errc::unsupported, "unsupported"},   Named{Errc::refused, "refused"},
-    Named{Errc::invalid_argument, "invalid_argument"}, Named{Errc::not_found, "not_found"},
-    Named{Errc::already_exists, "already_exists"}, Named{Errc::target_gone, "target_gone"},
-    Named{Errc::image_corrupt, "image_corrupt"}, Named{Errc::kernel_missing, "kernel_missing"},
-    Named{Errc::peer_lost, "peer_lost"},       Named{Errc::denied, "denied"},
-    Named{Errc::protocol, "protocol"},         Named{Errc::no_space, "no_space"},
-    Named{Errc::timed_out, "timed_out"},       Named{Errc::cancelled, "cancelled"},
-    Named{Errc::busy, "busy"},                 Named{Errc::internal, "internal"},
+    Named{Errc::unsupported, "unsupported"},
+    Named{Errc::refused, "refused"},
+    Named{Errc::invalid_argument, "invalid_argument"},
+    Named{Errc::not_found, "not_found"},
+    Named{Errc::already_exists, "already_exists"},
+    Named{Errc::target_gone, "target_gone"},
+    Named{Errc::image_corrupt, "image_corrupt"},
+    Named{Errc::kernel_missing, "kernel_missing"},
+    Named{Errc::peer_lost, "peer_lost"},
+    Named{Errc::denied, "denied"},
+    Named{Errc::protocol, "protocol"},
+    Named{Errc::no_space, "no_space"},
+    Named{Errc::timed_out, "timed_out"},
+    Named{Errc::cancelled, "cancelled"},
+    Named{Errc::busy, "busy"},
+    Named{Errc::internal, "internal"},
 };
 
 class Category : public std::error_category {

@@ -34,8 +34,8 @@ enum class Errc {
   no_space,          // disk, tmpfs or memory is full
   timed_out,
   cancelled,
-  busy,              // try again later: a child exists at the freeze, a migration is under way
-  internal,          // our bug, or a system call that failed for a reason nobody foresaw
+  busy,      // try again later: a child exists at the freeze, a migration is under way
+  internal,  // our bug, or a system call that failed for a reason nobody foresaw
 };
 
 std::string_view name(Errc code);
@@ -53,7 +53,10 @@ class Error : public std::system_error {
   int sys_errno() const { return sys_errno_; }             // errno of the failed call, 0 when none
   const char* what() const noexcept override { return message_.c_str(); }
 
-  Error& with_errno(int e) { sys_errno_ = e; return *this; }
+  Error& with_errno(int e) {
+    sys_errno_ = e;
+    return *this;
+  }
 
  private:
   std::string message_;

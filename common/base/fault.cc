@@ -65,7 +65,8 @@ const char* or_empty(const char* text) { return text ? text : ""; }
 void point(std::string_view name) {
   static const Armed armed = parse(or_empty(std::getenv("GODWIT_FAULT")));
   static const char* const file = std::getenv("GODWIT_FAULT_FILE");
-  if (armed.empty() && !file) [[likely]] return;
+  if (armed.empty() && !file) [[likely]]
+    return;
   if (const auto it = armed.find(name); it != armed.end()) act(name, it->second);
   if (!file) return;
   if (const auto action = take(file, name)) act(name, *action);

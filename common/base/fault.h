@@ -5,8 +5,8 @@
 //   GODWIT_FAULT=agent.commit=pause:2000       sleep 2,000 ms there
 //   GODWIT_FAULT=a=fail,b=kill                 several
 //
-// Or, in programs that already run, through the file that GODWIT_FAULT_FILE names: the same text, but each fault happens
-// once and is taken out of the file when it does, so that a test sees whether the point was reached.
+// Or, in programs that already run, through the file that GODWIT_FAULT_FILE names: the same text, but each fault
+// happens once and is taken out of the file when it does, so that a test sees whether the point was reached.
 //
 // Costs one branch when nothing is armed. Every name is listed in fault_points.h; arming another is an error.
 #pragma once

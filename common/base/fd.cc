@@ -17,7 +17,8 @@ UniqueFd open_beneath(int dir, const std::string& path, int flags, mode_t mode) 
   how.flags = static_cast<std::uint64_t>(flags | O_CLOEXEC);
   how.mode = (flags & O_CREAT) ? mode : 0;
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV;
-  return UniqueFd(static_cast<int>(check(::syscall(SYS_openat2, dir, path.c_str(), &how, sizeof how), "open {}", path)));
+  return UniqueFd(
+      static_cast<int>(check(::syscall(SYS_openat2, dir, path.c_str(), &how, sizeof how), "open {}", path)));
 }
 
 std::string read_all(int fd, std::size_t limit) {

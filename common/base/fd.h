@@ -53,12 +53,12 @@ std::string read_file(const std::string& path, std::size_t limit = 256u << 20);
 void write_all(int fd, std::span<const std::byte> data);
 void write_all(int fd, std::string_view data);
 void write_file(const std::string& path, std::string_view data, mode_t mode = 0600);  // creates or truncates
-void read_exact(int fd, std::span<std::byte> into);                  // short read: Errc::peer_lost
-void pread_exact(int fd, std::span<std::byte> into, off_t offset);   // short read: Errc::image_corrupt
+void read_exact(int fd, std::span<std::byte> into);                                   // short read: Errc::peer_lost
+void pread_exact(int fd, std::span<std::byte> into, off_t offset);                    // short read: Errc::image_corrupt
 void pwrite_all(int fd, std::span<const std::byte> data, off_t offset);
 std::string read_link(const std::string& path);
 
-std::pair<UniqueFd, UniqueFd> make_pipe(int flags = O_CLOEXEC);           // {read end, write end}
-std::pair<UniqueFd, UniqueFd> make_socketpair(int domain, int type);      // adds SOCK_CLOEXEC
+std::pair<UniqueFd, UniqueFd> make_pipe(int flags = O_CLOEXEC);       // {read end, write end}
+std::pair<UniqueFd, UniqueFd> make_socketpair(int domain, int type);  // adds SOCK_CLOEXEC
 
 }  // namespace godwit

@@ -78,16 +78,20 @@ void event(Level level, std::string_view what, std::initializer_list<Field> fiel
       line += ',';
       append_quoted(line, f.key);
       line += ':';
-      if (f.quoted) append_quoted(line, f.value);
-      else line += f.value;
+      if (f.quoted)
+        append_quoted(line, f.value);
+      else
+        line += f.value;
     }
     line += '}';
   } else {
     line = fmt::format("{} {}", s.program, what);
     for (const Field& f : fields) {
       line += fmt::format(" {}=", f.key);
-      if (!f.quoted || plain(f.value)) line += f.value;
-      else append_quoted(line, f.value);
+      if (!f.quoted || plain(f.value))
+        line += f.value;
+      else
+        append_quoted(line, f.value);
     }
   }
   s.logger->log(to_spdlog(level), "{}", line);

@@ -33,9 +33,13 @@ struct Field {
 void init(std::string program, Level least = Level::info);
 
 void event(Level level, std::string_view what, std::initializer_list<Field> fields);
-inline void debug(std::string_view what, std::initializer_list<Field> fields = {}) { event(Level::debug, what, fields); }
+inline void debug(std::string_view what, std::initializer_list<Field> fields = {}) {
+  event(Level::debug, what, fields);
+}
 inline void info(std::string_view what, std::initializer_list<Field> fields = {}) { event(Level::info, what, fields); }
 inline void warn(std::string_view what, std::initializer_list<Field> fields = {}) { event(Level::warn, what, fields); }
-inline void error(std::string_view what, std::initializer_list<Field> fields = {}) { event(Level::error, what, fields); }
+inline void error(std::string_view what, std::initializer_list<Field> fields = {}) {
+  event(Level::error, what, fields);
+}
 
 }  // namespace godwit::log

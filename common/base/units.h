@@ -34,7 +34,7 @@ inline std::uint64_t monotonic_ns() {
   return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(now.tv_nsec);
 }
 
-std::string human_bytes(std::uint64_t bytes);           // "1.5 GiB"
-std::uint64_t parse_bytes(const std::string& text);     // "128M", "1GiB", "4096"; Errc::invalid_argument
+std::string human_bytes(std::uint64_t bytes);        // "1.5 GiB"
+std::uint64_t parse_bytes(const std::string& text);  // "128M", "1GiB", "4096"; Errc::invalid_argument
 
 }  // namespace godwit

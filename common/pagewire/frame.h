@@ -91,7 +91,8 @@ struct ManifestEntry {
   std::string name;
   std::uint64_t offset = 0;  // of the payload in the spool file of header.stream
 };
-void append_manifest(std::string& out, const FrameHeader& header, std::span<const std::byte> trailer, std::uint64_t offset);
+void append_manifest(std::string& out, const FrameHeader& header, std::span<const std::byte> trailer,
+                     std::uint64_t offset);
 std::vector<ManifestEntry> parse_manifest(std::string_view bytes);  // Errc::protocol
 
 }  // namespace godwit::pagewire

@@ -1,7 +1,8 @@
 // /proc/PID/maps and smaps. Text in, values out; addresses and offsets are bytes.
 //
 // Errors: Errc::internal for text that no kernel writes. Fields and lines that newer kernels add are ignored. The text
-// of a running process is read in pieces, so a mapping that changes meanwhile may be shown twice: the later line stands.
+// of a running process is read in pieces, so a mapping that changes meanwhile may be shown twice: the later line
+// stands.
 #pragma once
 
 #include <cstdint>

@@ -65,7 +65,8 @@ class CommandTest : public ::testing::Test {
     return pid;
   }
   Ran dump(pid_t pid, const std::vector<std::string>& more = {}) {
-    std::vector<std::string> words{"dump", "-t", std::to_string(pid), "-D", dir_.path("images" + std::to_string(++dumps_))};
+    std::vector<std::string> words{"dump", "-t", std::to_string(pid), "-D",
+                                   dir_.path("images" + std::to_string(++dumps_))};
     words.insert(words.end(), more.begin(), more.end());
     Ran ran = run_engine(words);
     if (ran.ok() && more.size() < 2 && (more.empty() || more[0] != "--leave-running")) ::waitpid(pid, nullptr, 0);
@@ -103,7 +104,8 @@ TEST_F(CommandTest, sleep_sleeps_on) {
 }
 
 TEST_F(CommandTest, python_counts_on) {
-  const pid_t pid = start({"/usr/bin/python3", "-uc", "import time\ni=0\nwhile True:\n  print(i)\n  i+=1\n  time.sleep(0.01)"});
+  const pid_t pid =
+      start({"/usr/bin/python3", "-uc", "import time\ni=0\nwhile True:\n  print(i)\n  i+=1\n  time.sleep(0.01)"});
   ASSERT_TRUE(prints());
   for (int hop = 0; hop < 2; hop++) {
     const Ran dumped = dump(pid);
@@ -124,7 +126,8 @@ TEST_F(CommandTest, python_counts_on) {
 TEST_F(CommandTest, redis_keeps_every_key_over_two_hops) {
   if (!std::filesystem::exists("/usr/bin/redis-server")) GTEST_SKIP() << "no redis-server";
   const std::string cli = "redis-cli -p 17391 ";
-  const pid_t pid = start({"/usr/bin/redis-server", "--port", "17391", "--save", "", "--appendonly", "no", "--enable-debug-command", "local"});
+  const pid_t pid = start({"/usr/bin/redis-server", "--port", "17391", "--save", "", "--appendonly", "no",
+                           "--enable-debug-command", "local"});
   ASSERT_TRUE(wait_for([&] { return shell(cli + "ping") == "PONG\n"; }));
   shell(cli + "debug populate 100000 key 64");
   const std::string digest = shell(cli + "debug digest");
@@ -144,7 +147,8 @@ TEST_F(CommandTest, leave_running_leaves_no_trace) {
   const pid_t pid = start({"/usr/bin/python3", "-uc", "import time\nwhile True:\n  print(1)\n  time.sleep(0.01)"});
   ASSERT_TRUE(prints());
   const auto picture = [&] {
-    std::string text = shell(fmt::format("grep -vE 'ctxt|VmRSS|Rss|VmPTE|Cpus_allowed_list|State|VmHWM|VmData|VmSize|VmPeak' /proc/{}/status", pid));
+    std::string text = shell(fmt::format(
+        "grep -vE 'ctxt|VmRSS|Rss|VmPTE|Cpus_allowed_list|State|VmHWM|VmData|VmSize|VmPeak' /proc/{}/status", pid));
     text += contents(fmt::format("/proc/{}/maps", pid));
     return text + shell(fmt::format("ls -l /proc/{}/fd | sed 's/.*:..//'; taskset -p {}; chrt -p {}", pid, pid, pid));
   };
@@ -171,7 +175,8 @@ TEST_F(CommandTest, a_stopped_process_stays_stopped_through_it_all) {
   EXPECT_TRUE(prints());
 }
 
-// A shell that waits for its child with WUNTRACED and WCONTINUED takes it for stopped for a moment, and for running again.
+// A shell that waits for its child with WUNTRACED and WCONTINUED takes it for stopped for a moment, and for running
+// again.
 TEST_F(CommandTest, a_parent_that_watches_for_stops_sees_it_go_on) {
   const pid_t parent = start([&] {
     const pid_t child = ::fork();
@@ -245,7 +250,10 @@ TEST_F(CommandTest, a_traced_process_is_refused_with_the_name_of_its_tracer) {
     ::_exit(0);
   }
   started_.push_back(tracer);
-  ASSERT_TRUE(wait_for([&] { return contents(fmt::format("/proc/{}/status", pid)).find(fmt::format("TracerPid:\t{}", tracer)) != std::string::npos; }));
+  ASSERT_TRUE(wait_for([&] {
+    return contents(fmt::format("/proc/{}/status", pid)).find(fmt::format("TracerPid:\t{}", tracer)) !=
+           std::string::npos;
+  }));
   const Ran refused = dump(pid, {"--leave-running"});
   EXPECT_FALSE(refused.ok());
   EXPECT_NE(refused.output.find(std::to_string(tracer)), std::string::npos) << refused.output;

@@ -75,7 +75,8 @@ TempDir::~TempDir() {
   std::filesystem::remove_all(path_, ignored);
 }
 
-TestCgroup::TestCgroup(const std::string& name) : path_(fmt::format("{}/godwit-test-{}-{}", cgroup_root(), ::getpid(), name)) {
+TestCgroup::TestCgroup(const std::string& name)
+    : path_(fmt::format("{}/godwit-test-{}-{}", cgroup_root(), ::getpid(), name)) {
   check(::mkdir(path_.c_str(), 0755), "make {}", path_);
 }
 
@@ -155,7 +156,8 @@ Ran run_engine(const std::vector<std::string>& arguments, const std::string& fau
   write_end.reset();
   Ran ran;
   char buffer[4096];
-  for (ssize_t n; (n = ::read(read_end.get(), buffer, sizeof buffer)) > 0;) ran.output.append(buffer, static_cast<std::size_t>(n));
+  for (ssize_t n; (n = ::read(read_end.get(), buffer, sizeof buffer)) > 0;)
+    ran.output.append(buffer, static_cast<std::size_t>(n));
   ::waitpid(pid, &ran.status, 0);
   return ran;
 }
@@ -165,8 +167,10 @@ JobClient::JobClient(int journal, bool source, const std::string& fault) {
   pid_ = check(::fork(), "fork");
   if (pid_ == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (theirs.get() == 3) ::fcntl(3, F_SETFD, 0);
-    else ::dup2(theirs.get(), 3);
+    if (theirs.get() == 3)
+      ::fcntl(3, F_SETFD, 0);
+    else
+      ::dup2(theirs.get(), 3);
     ::close_range(4, ~0u, 0);
     if (!fault.empty()) ::setenv("GODWIT_FAULT", fault.c_str(), 1);
     ::execl(GODWIT_ENGINE, "godwit-engine", "job", "--control-fd", "3", nullptr);
@@ -193,7 +197,9 @@ JobClient::~JobClient() {
   if (!wait_for([&] { return !alive(); }, std::chrono::seconds(10))) kill();
 }
 
-void JobClient::post(const Command& command, std::vector<int> fds) { send_packet(socket_.get(), command.SerializeAsString(), fds); }
+void JobClient::post(const Command& command, std::vector<int> fds) {
+  send_packet(socket_.get(), command.SerializeAsString(), fds);
+}
 
 Event JobClient::ask(Command command, std::vector<int> fds, std::chrono::seconds limit) {
   const std::uint64_t id = next_id_++;
@@ -220,9 +226,12 @@ Event JobClient::await(std::uint64_t id, const std::function<void()>& meanwhile,
     meanwhile();
     Event event;
     if (!receive(event)) continue;
-    if (event.has_absorbed()) absorbed_ = event.absorbed().sequence();
-    else if (event.id() == 0 && event.has_failure()) throw Error(errc_from_name(event.failure().code()), event.failure().message());
-    else early_[event.id()] = event;
+    if (event.has_absorbed())
+      absorbed_ = event.absorbed().sequence();
+    else if (event.id() == 0 && event.has_failure())
+      throw Error(errc_from_name(event.failure().code()), event.failure().message());
+    else
+      early_[event.id()] = event;
   }
 }
 

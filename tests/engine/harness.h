@@ -1,5 +1,5 @@
-// What the engine's tests have in common: targets in PID namespaces of their own, engine jobs spoken to as an agent would,
-// and a stand-in for the page path between two of them. Everything is cleaned up by destructors.
+// What the engine's tests have in common: targets in PID namespaces of their own, engine jobs spoken to as an agent
+// would, and a stand-in for the page path between two of them. Everything is cleaned up by destructors.
 #pragma once
 
 #include "agent/engine/job.pb.h"
@@ -74,7 +74,8 @@ class JobClient {
   Event ask(Command command, std::vector<int> fds = {}, std::chrono::seconds limit = std::chrono::seconds(60));
   void post(const Command& command, std::vector<int> fds = {});
   // The answer to the last post of this id, if it is there; runs `meanwhile` while it is not.
-  Event await(std::uint64_t id, const std::function<void()>& meanwhile, std::chrono::seconds limit = std::chrono::seconds(60));
+  Event await(std::uint64_t id, const std::function<void()>& meanwhile,
+              std::chrono::seconds limit = std::chrono::seconds(60));
   bool alive();
   int wait_end();  // exit status
   void kill();

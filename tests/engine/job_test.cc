@@ -1,5 +1,5 @@
-// Engine jobs spoken to as an agent would: a move between two PID namespaces, and the death of the engine at every fault
-// point on both sides.
+// Engine jobs spoken to as an agent would: a move between two PID namespaces, and the death of the engine at every
+// fault point on both sides.
 
 #include "tests/engine/harness.h"
 
@@ -26,8 +26,8 @@ void count() {
     timespec nap{0, 20'000'000};
     const bool disturbed = ::nanosleep(&nap, nullptr) != 0;
     char line[64];
-    const int n = std::snprintf(line, sizeof line, "%ld%s%s%s\n", i, disturbed ? " bad sleep" : "", continued ? " bad SIGCONT" : "",
-                                ::getpid() != pid ? " bad pid" : "");
+    const int n = std::snprintf(line, sizeof line, "%ld%s%s%s\n", i, disturbed ? " bad sleep" : "",
+                                continued ? " bad SIGCONT" : "", ::getpid() != pid ? " bad pid" : "");
     if (::write(1, line, static_cast<std::size_t>(n)) != n) ::_exit(1);
   }
 }
@@ -157,7 +157,14 @@ TEST_F(JobTest, a_taken_pid_is_named) {
   Pump pump(source, destination, spool_);
   ASSERT_TRUE(ask_pumping(source, round(0), 1000, pump).has_round_done());
   try {
-    ask_pumping(destination, [] { Command c; c.mutable_finish()->set_sequence(1'000'000); return c; }(), 3000, pump);
+    ask_pumping(
+        destination,
+        [] {
+          Command c;
+          c.mutable_finish()->set_sequence(1'000'000);
+          return c;
+        }(),
+        3000, pump);
     FAIL();
   } catch (const Error& e) {
     EXPECT_EQ(e.errc(), Errc::already_exists) << e.message();
@@ -198,8 +205,9 @@ TEST_P(SourceDeath, leaves_the_target_running_and_whole) {
 }
 
 INSTANTIATE_TEST_SUITE_P(AtEveryPoint, SourceDeath,
-                         ::testing::Values("engine.hold.stopped", "engine.hold.seized", "engine.inject.scratch", "engine.inject.batch",
-                                           "engine.dump.frozen", "engine.dump.state", "engine.dump.held"),
+                         ::testing::Values("engine.hold.stopped", "engine.hold.seized", "engine.inject.scratch",
+                                           "engine.inject.batch", "engine.dump.frozen", "engine.dump.state",
+                                           "engine.dump.held"),
                          [](const auto& info) {
                            std::string name = info.param;
                            std::ranges::replace(name, '.', '_');

@@ -15,7 +15,7 @@ using namespace godwit::workloads;
 namespace {
 
 std::string describe(int fd) {
-  struct stat about {};
+  struct stat about{};
   fstat(fd, &about);
   return "size " + std::to_string(about.st_size) + " mode " + std::to_string(about.st_mode) + " links " +
          std::to_string(about.st_nlink) + " flags " + std::to_string(fcntl(fd, F_GETFL)) + " offset " +
@@ -54,6 +54,7 @@ int main(int argc, char** argv) {
   w.check(lseek(writer, 0, SEEK_DATA) >= 100'000, "the hole is filled");
   w.check(pwrite(writer, "head", 4, 0) == 4 && pread(reader, got, 4, 0) == 4 && std::memcmp(got, "head", 4) == 0,
           "the two open files are not of one file any more");
-  w.check(pread(nameless, got, 8, 0) == 8 && std::memcmp(got, "nameless", 8) == 0, "the nameless file's content changed");
+  w.check(pread(nameless, got, 8, 0) == 8 && std::memcmp(got, "nameless", 8) == 0,
+          "the nameless file's content changed");
   return w.finish();
 }

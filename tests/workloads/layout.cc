@@ -25,12 +25,13 @@ bool continues(const Mapping& a, const Mapping& b) {
          (!file || a.offset + (a.end - a.start) == b.offset);
 }
 
-// Without "sh": the permissions say the same, and for what cannot become writable the kernel sets it only when the file was
-// open for writing.
+// Without "sh": the permissions say the same, and for what cannot become writable the kernel sets it only when the file
+// was open for writing.
 std::string kept_flags(std::istringstream words) {
   std::string kept;
   for (std::string word; words >> word;) {
-    if (word != "VmFlags:" && word != "sh" && word != "sd" && word != "uw" && word != "um" && word != "ac") kept += " " + word;
+    if (word != "VmFlags:" && word != "sh" && word != "sd" && word != "uw" && word != "um" && word != "ac")
+      kept += " " + word;
   }
   return kept;
 }

@@ -1,7 +1,7 @@
 // Frames out of the spool into a restore: in sequence order, each verified on a private copy before it is used.
 //
-// The page server writes the spool and is not trusted: files are opened beneath the directory without following links, bytes
-// are copied first and checked then, against the checksum that came through the agents' channel.
+// The page server writes the spool and is not trusted: files are opened beneath the directory without following links,
+// bytes are copied first and checked then, against the checksum that came through the agents' channel.
 #pragma once
 
 #include "common/base/fd.h"
@@ -20,7 +20,8 @@ namespace godwit::engine {
 class FrameTarget {
  public:
   virtual ~FrameTarget() = default;
-  virtual void pages(pagewire::ObjectId object, std::span<const pagewire::Run> runs, std::span<const std::byte> data) = 0;
+  virtual void pages(pagewire::ObjectId object, std::span<const pagewire::Run> runs,
+                     std::span<const std::byte> data) = 0;
   virtual void zero(pagewire::ObjectId object, std::span<const pagewire::Run> runs) = 0;
   virtual void drop(pagewire::ObjectId object, std::span<const pagewire::Run> runs) = 0;
   virtual void file(std::string_view name, std::uint64_t offset, std::span<const std::byte> part, bool last) = 0;
@@ -31,8 +32,8 @@ class Absorber {
  public:
   Absorber(UniqueFd spool_directory, std::uint64_t seed);
 
-  void manifest(std::string_view entries);                   // queue; Errc::protocol when not in sequence
-  void stored(std::uint32_t stream, std::uint64_t upto);     // bytes of the stream that may be read
+  void manifest(std::string_view entries);                // queue; Errc::protocol when not in sequence
+  void stored(std::uint32_t stream, std::uint64_t upto);  // bytes of the stream that may be read
   // Applies at most `most` frames that are ready; returns how many. Errc::image_corrupt names frame and place.
   std::size_t absorb(FrameTarget& target, std::size_t most = 64);
 

@@ -20,8 +20,12 @@ constexpr std::uint32_t late_flags = MAP_LOCKED;  // put on in finish(): content
 constexpr int madv_guard_install = 102;           // 6.13+
 constexpr int prctl_set_vma = 0x53564d41;
 
-bool made_by_kernel(const image::VmaEntry& e) { return e.status() & (image::vma_status::vdso | image::vma_status::vvar | image::vma_status::vsyscall); }
-bool of_file(const image::VmaEntry& e) { return e.status() & (image::vma_status::file_private | image::vma_status::file_shared); }
+bool made_by_kernel(const image::VmaEntry& e) {
+  return e.status() & (image::vma_status::vdso | image::vma_status::vvar | image::vma_status::vsyscall);
+}
+bool of_file(const image::VmaEntry& e) {
+  return e.status() & (image::vma_status::file_private | image::vma_status::file_shared);
+}
 bool private_anonymous(const image::VmaEntry& e) { return (e.flags() & MAP_ANONYMOUS) && !(e.flags() & MAP_SHARED); }
 bool writable(const image::VmaEntry& e) { return (e.prot() & PROT_WRITE) && (e.prot() & PROT_READ); }
 
@@ -80,7 +84,8 @@ void AddressSpace::size_segments(const Vmas& vmas, const std::function<MappedFil
 }
 
 // File id -> descriptor in the task, for the files that `vmas` need; memfds are mapped through their segment instead.
-std::map<std::uint64_t, int> AddressSpace::open_files(const Vmas& vmas, const std::function<MappedFile(std::uint64_t)>& file) {
+std::map<std::uint64_t, int> AddressSpace::open_files(const Vmas& vmas,
+                                                      const std::function<MappedFile(std::uint64_t)>& file) {
   std::map<std::uint64_t, std::size_t> calls;
   std::map<std::uint64_t, int> numbers;
   Batch batch(scratch_);
@@ -98,7 +103,8 @@ std::map<std::uint64_t, int> AddressSpace::open_files(const Vmas& vmas, const st
       if (!batch.fits(1, 128)) run();
       // A mapping that may never become writable does not stand in the way of a seal, made from a read-only descriptor.
       const RemoteAddr path = batch.put(std::string_view(fmt::format("/proc/self/fd/{}", s.number)));
-      calls[e.shmid()] = batch.add("open a memfd once more", SYS_openat, AT_FDCWD, path, (f.flags & O_ACCMODE) | O_CLOEXEC, 0);
+      calls[e.shmid()] =
+          batch.add("open a memfd once more", SYS_openat, AT_FDCWD, path, (f.flags & O_ACCMODE) | O_CLOEXEC, 0);
     } else {
       if (!batch.fits(1, f.path.size() + 64)) run();
       const RemoteAddr path = batch.put(std::string_view(f.path));
@@ -123,8 +129,8 @@ void AddressSpace::map_all(const Vmas& vmas, const std::map<std::uint64_t, int>&
     } else if (of_file(e)) {
       fd = files.at(e.shmid());
     }
-    calls.room().add(fmt::format("map {:#x}-{:#x}", e.start(), e.end()), SYS_mmap, e.start(), e.end() - e.start(), e.prot(),
-                     flags, fd, e.pgoff());
+    calls.room().add(fmt::format("map {:#x}-{:#x}", e.start(), e.end()), SYS_mmap, e.start(), e.end() - e.start(),
+                     e.prot(), flags, fd, e.pgoff());
   }
   calls.run();
 }
@@ -144,8 +150,10 @@ void AddressSpace::write_memory(std::uint64_t address, std::span<const std::byte
   }
   const iovec local{const_cast<std::byte*>(data.data()), data.size()};
   const iovec remote{reinterpret_cast<void*>(address), data.size()};
-  const ssize_t n = check(::process_vm_writev(remote_.pid(), &local, 1, &remote, 1, 0), "fill memory at {:#x}", address);
-  if (static_cast<std::size_t>(n) != data.size()) fail(Errc::internal, "memory at {:#x} took {} bytes of {}", address, n, data.size());
+  const ssize_t n =
+      check(::process_vm_writev(remote_.pid(), &local, 1, &remote, 1, 0), "fill memory at {:#x}", address);
+  if (static_cast<std::size_t>(n) != data.size())
+    fail(Errc::internal, "memory at {:#x} took {} bytes of {}", address, n, data.size());
 }
 
 void AddressSpace::fill(std::span<const pagewire::Run> runs, std::span<const std::byte> data) {
@@ -186,8 +194,10 @@ void AddressSpace::zero(std::span<const pagewire::Run> runs) {
     for (std::uint64_t page = r.address; page < r.address + r.pages * page_size; page += page_size) {
       const image::VmaEntry* vma = vma_at(page);
       if (!vma) fail(Errc::image_corrupt, "zero page at {:#x}, where the layout has no mapping", page);
-      if (private_anonymous(*vma)) anonymous.push_back({page, 1});
-      else write_memory(page, zeros, writable(*vma));
+      if (private_anonymous(*vma))
+        anonymous.push_back({page, 1});
+      else
+        write_memory(page, zeros, writable(*vma));
     }
   discard(anonymous);
 }
@@ -222,7 +232,8 @@ void AddressSpace::finish() {
       batch.add("name memory", SYS_prctl, prctl_set_vma, PR_SET_VMA_ANON_NAME, e.start(), length, name);
     }
     for (int i = 0; i + 1 < e.guards_size(); i += 2)
-      calls.room().add("install guard pages", SYS_madvise, e.guards(i), e.guards(i + 1) - e.guards(i), madv_guard_install);
+      calls.room().add("install guard pages", SYS_madvise, e.guards(i), e.guards(i + 1) - e.guards(i),
+                       madv_guard_install);
     if (e.flags() & MAP_LOCKED)
       calls.room().add("lock memory", SYS_mlock2, e.start(), length, e.locked_on_fault() ? MLOCK_ONFAULT : 0);
   }

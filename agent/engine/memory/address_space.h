@@ -1,8 +1,8 @@
 // The address space of a task that is being restored: mappings by injected calls, content by process_vm_writev.
 //
-// The task is a skeleton: stopped, its own memory unmapped but for the scratch mapping. Layouts may be applied again and
-// again as the source changes; content that lies in kept parts stays. One thread; every call may throw, after which the
-// skeleton is of no use.
+// The task is a skeleton: stopped, its own memory unmapped but for the scratch mapping. Layouts may be applied again
+// and again as the source changes; content that lies in kept parts stays. One thread; every call may throw, after which
+// the skeleton is of no use.
 #pragma once
 
 #include "agent/engine/memory/layout_delta.h"
@@ -38,8 +38,8 @@ class AddressSpace {
   AddressSpace(RemoteSyscalls& remote, RemoteAddr scratch, int pidfd);
   void move_scratch(RemoteAddr scratch) { scratch_ = scratch; }
 
-  // Makes the mappings equal to `vmas` (the kernel's own excepted). `file` resolves the id of a file mapping. Throws with
-  // the path when a file cannot be opened.
+  // Makes the mappings equal to `vmas` (the kernel's own excepted). `file` resolves the id of a file mapping. Throws
+  // with the path when a file cannot be opened.
   void apply(const Vmas& vmas, const std::function<MappedFile(std::uint64_t)>& file);
 
   // Content of the task's own memory (pagewire::ObjectType::task).

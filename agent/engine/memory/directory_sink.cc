@@ -38,7 +38,8 @@ std::uint64_t DirectorySink::zero(pagewire::ObjectId id, std::span<const pagewir
   static constexpr std::array<std::byte, page_size> zeros{};
   Object& o = object(id);
   for (const pagewire::Run& r : runs)
-    for (std::uint64_t i = 0; i < r.pages; i++) append(o, std::array{pagewire::Run{r.address + i * page_size, 1}}, zeros);
+    for (std::uint64_t i = 0; i < r.pages; i++)
+      append(o, std::array{pagewire::Run{r.address + i * page_size, 1}}, zeros);
   return 0;
 }
 
@@ -52,7 +53,8 @@ std::uint64_t DirectorySink::file(std::string_view name, std::string_view conten
 void DirectorySink::sort_pages(Object& o) {
   const auto ends = [](const Object::Place& p) { return p.run.address + p.run.pages * page_size; };
   bool in_order = true;
-  for (std::size_t i = 1; i < o.places.size(); i++) in_order = in_order && ends(o.places[i - 1]) <= o.places[i].run.address;
+  for (std::size_t i = 1; i < o.places.size(); i++)
+    in_order = in_order && ends(o.places[i - 1]) <= o.places[i].run.address;
   if (in_order) return;
   std::map<std::uint64_t, std::uint64_t> pages;  // address -> offset
   for (const Object::Place& p : o.places)
@@ -62,7 +64,8 @@ void DirectorySink::sort_pages(Object& o) {
     if (!o.places.empty() && ends(o.places.back()) == address &&
         o.places.back().offset + o.places.back().run.pages * page_size == offset)
       o.places.back().run.pages++;
-    else o.places.push_back({{address, 1}, offset});
+    else
+      o.places.push_back({{address, 1}, offset});
   }
   const std::string name = image::file_name(image::Kind::pages, o.pages_id);
   UniqueFd sorted = open_at(directory_, name + ".sorted", O_RDWR | O_CREAT | O_TRUNC, 0600);
@@ -83,7 +86,8 @@ void DirectorySink::save() {
     sort_pages(o);
     image::PagemapWriter writer(o.pages_id);
     for (const Object::Place& p : o.places) writer.add(p.run.address, p.run.pages, image::PageFlag::present);
-    const image::Kind kind = pagewire::object_type(id) == pagewire::ObjectType::task ? image::Kind::pagemap : image::Kind::pagemap_shmem;
+    const image::Kind kind =
+        pagewire::object_type(id) == pagewire::ObjectType::task ? image::Kind::pagemap : image::Kind::pagemap_shmem;
     images_.put_file(image::file_name(kind, pagewire::object_number(id)), writer.finish());
   }
   images_.save(directory_);

@@ -12,11 +12,13 @@ namespace {
 
 // What may differ between two mappings of the same thing and is put right in the end.
 constexpr std::uint32_t late_flags = MAP_LOCKED;
-constexpr std::uint32_t backing_status =
-    image::vma_status::file_private | image::vma_status::file_shared | image::vma_status::anon_shared | image::vma_status::anon_private | image::vma_status::memfd;
+constexpr std::uint32_t backing_status = image::vma_status::file_private | image::vma_status::file_shared |
+                                         image::vma_status::anon_shared | image::vma_status::anon_private |
+                                         image::vma_status::memfd;
 
 bool has_offset(const image::VmaEntry& e) {
-  return e.status() & (image::vma_status::file_private | image::vma_status::file_shared | image::vma_status::anon_shared | image::vma_status::memfd);
+  return e.status() & (image::vma_status::file_private | image::vma_status::file_shared |
+                       image::vma_status::anon_shared | image::vma_status::memfd);
 }
 
 const image::VmaEntry* covering(const Vmas& vmas, std::uint64_t address) {
@@ -29,8 +31,10 @@ const image::VmaEntry* covering(const Vmas& vmas, std::uint64_t address) {
 
 // Grows the last range when the next one continues it.
 void append(std::vector<LayoutDelta::Range>& ranges, std::uint64_t start, std::uint64_t end) {
-  if (!ranges.empty() && ranges.back().end == start) ranges.back().end = end;
-  else ranges.push_back({start, end});
+  if (!ranges.empty() && ranges.back().end == start)
+    ranges.back().end = end;
+  else
+    ranges.push_back({start, end});
 }
 
 void append_map(Vmas& map, const image::VmaEntry& whole, std::uint64_t start, std::uint64_t end) {

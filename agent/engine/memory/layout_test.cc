@@ -44,8 +44,9 @@ TEST(LayoutDelta, growth_maps_only_the_new_part) {
 }
 
 TEST(LayoutDelta, a_split_by_protection_keeps_the_content) {
-  const LayoutDelta d = difference({anonymous(0x1000, 0x4000)}, {anonymous(0x1000, 0x2000), anonymous(0x2000, 0x3000, PROT_READ),
-                                                                 anonymous(0x3000, 0x4000)});
+  const LayoutDelta d =
+      difference({anonymous(0x1000, 0x4000)},
+                 {anonymous(0x1000, 0x2000), anonymous(0x2000, 0x3000, PROT_READ), anonymous(0x3000, 0x4000)});
   EXPECT_TRUE(d.unmap.empty() && d.map.empty());
   ASSERT_EQ(d.protect.size(), 1u);
   EXPECT_EQ(d.protect[0].range.start, 0x2000u);

@@ -59,8 +59,10 @@ void ProcessReader::read(std::vector<pagewire::Run>& runs, std::span<std::byte> 
     for (std::uint64_t page = r.address; page < r.address + r.pages * page_size; page += page_size) {
       if (::pread(mem_, at, page_size, static_cast<off_t>(page)) != static_cast<ssize_t>(page_size)) continue;
       at += page_size;
-      if (!there.empty() && there.back().address + there.back().pages * page_size == page) there.back().pages++;
-      else there.push_back({page, 1});
+      if (!there.empty() && there.back().address + there.back().pages * page_size == page)
+        there.back().pages++;
+      else
+        there.push_back({page, 1});
     }
   runs = std::move(there);
 }
@@ -70,7 +72,8 @@ void FileReader::read(std::vector<pagewire::Run>& runs, std::span<std::byte> int
     const std::size_t length = r.pages * page_size;
     const ssize_t got = check(::pread(fd_, into.data(), length, static_cast<off_t>(r.address)), "read shared memory");
     // A segment may end within its last page; the rest of that page is zero.
-    if (static_cast<std::size_t>(got) < length) std::memset(into.data() + got, 0, length - static_cast<std::size_t>(got));
+    if (static_cast<std::size_t>(got) < length)
+      std::memset(into.data() + got, 0, length - static_cast<std::size_t>(got));
     into = into.subspan(length);
   }
 }
@@ -130,12 +133,15 @@ void PageEmitter::send_pending() {
   std::vector<pagewire::Run> kept, zero;
   std::size_t from = 0, to = 0, hint = 0;
   const auto append = [](std::vector<pagewire::Run>& list, std::uint64_t page) {
-    if (!list.empty() && list.back().address + list.back().pages * page_size == page) list.back().pages++;
-    else list.push_back({page, 1});
+    if (!list.empty() && list.back().address + list.back().pages * page_size == page)
+      list.back().pages++;
+    else
+      list.push_back({page, 1});
   };
   for (const pagewire::Run& r : runs)
     for (std::uint64_t page = r.address; page < r.address + r.pages * page_size; page += page_size, from += page_size) {
-      while (hint + 1 < pending_.size() && pending_[hint].run.address + pending_[hint].run.pages * page_size <= page) hint++;
+      while (hint + 1 < pending_.size() && pending_[hint].run.address + pending_[hint].run.pages * page_size <= page)
+        hint++;
       if (all_zero(data.data() + from)) {
         count_.zero_pages++;
         if (pending_[hint].zero_matters || sent_.contains(page)) append(zero, page);

@@ -73,8 +73,10 @@ std::vector<pagewire::Run> PageSet::runs(std::uint64_t start, std::uint64_t end)
     for (std::size_t i = 0; i < 512; i++) {
       const std::uint64_t page = it->first * chunk_bytes + i * page_size;
       if (page < start || page >= end || !it->second.test(i)) continue;
-      if (!out.empty() && out.back().address + out.back().pages * page_size == page) out.back().pages++;
-      else out.push_back({page, 1});
+      if (!out.empty() && out.back().address + out.back().pages * page_size == page)
+        out.back().pages++;
+      else
+        out.push_back({page, 1});
     }
   return out;
 }

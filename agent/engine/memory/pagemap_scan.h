@@ -30,10 +30,10 @@ struct PageRegion {
 
 struct ScanRequest {
   std::uint64_t start = 0, end = 0;
-  bool protect = false;           // PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC
-  std::uint64_t all_of = 0;       // category_mask
-  std::uint64_t any_of = 0;       // category_anyof_mask
-  std::uint64_t report = ~0ull;   // return_mask; all known categories when ~0
+  bool protect = false;          // PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC
+  std::uint64_t all_of = 0;      // category_mask
+  std::uint64_t any_of = 0;      // category_anyof_mask
+  std::uint64_t report = ~0ull;  // return_mask; all known categories when ~0
 };
 
 // One scanner per thread of control: owns a reused result buffer.

@@ -18,8 +18,10 @@ AddressSpace::Segment& AddressSpace::segment(std::uint64_t shmid) {
   Segment& s = segments_[shmid];
   if (!s.fd) {
     Doing doing("making shared memory {}", shmid);
-    if (s.spec.memfd_name.empty()) make_anonymous(s);
-    else make_memfd(s);
+    if (s.spec.memfd_name.empty())
+      make_anonymous(s);
+    else
+      make_memfd(s);
     s.fd.reset(static_cast<int>(check(::syscall(SYS_pidfd_getfd, pidfd_, s.number, 0), "take over its descriptor")));
   }
   return s;
@@ -41,7 +43,8 @@ void AddressSpace::make_memfd(Segment& s) {
 void AddressSpace::make_anonymous(Segment& s) {
   Batch batch(scratch_);
   const std::uint64_t length = page_up(s.spec.size);
-  const std::size_t map = batch.add("map shared memory", SYS_mmap, 0, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  const std::size_t map =
+      batch.add("map shared memory", SYS_mmap, 0, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   remote_.run(batch);
   const std::uint64_t at = static_cast<std::uint64_t>(batch.result(map));
   batch.clear();
@@ -52,7 +55,8 @@ void AddressSpace::make_anonymous(Segment& s) {
   s.number = static_cast<int>(batch.result(fd));
 }
 
-void AddressSpace::fill_segment(std::uint64_t shmid, std::span<const pagewire::Run> runs, std::span<const std::byte> data) {
+void AddressSpace::fill_segment(std::uint64_t shmid, std::span<const pagewire::Run> runs,
+                                std::span<const std::byte> data) {
   Segment& s = segment(shmid);
   for (const pagewire::Run& r : runs) {
     std::span<const std::byte> part = data.subspan(0, r.pages * page_size);
@@ -64,7 +68,8 @@ void AddressSpace::fill_segment(std::uint64_t shmid, std::span<const pagewire::R
       check(::ftruncate(s.fd.get(), static_cast<off_t>(end)), "lengthen shared memory {}", shmid);
       s.spec.size = end;
     }
-    if (r.address >= s.spec.size) fail(Errc::image_corrupt, "pages at {:#x} of shared memory {}, past its end", r.address, shmid);
+    if (r.address >= s.spec.size)
+      fail(Errc::image_corrupt, "pages at {:#x} of shared memory {}, past its end", r.address, shmid);
     part = part.subspan(0, std::min<std::uint64_t>(part.size(), s.spec.size - r.address));
     pwrite_all(s.fd.get(), part, static_cast<off_t>(r.address));
   }

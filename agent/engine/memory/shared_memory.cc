@@ -37,7 +37,7 @@ class PieceReader : public PageReader {
 SharedSegment::SharedSegment(std::uint64_t shmid, UniqueFd fd) : shmid_(shmid), fd_(std::move(fd)) {}
 
 void SharedSegment::round(PageSink& sink, Debt* debt, EmitCount& total) {
-  struct stat st {};
+  struct stat st{};
   check(::fstat(fd_.get(), &st), "stat shared memory {}", shmid_);
   const std::uint64_t end = page_up(static_cast<std::uint64_t>(st.st_size));
   FileReader file(fd_.get());

@@ -1,7 +1,8 @@
 // Content of shared memory segments (MAP_SHARED | MAP_ANONYMOUS and memfd), dumped as objects of their own.
 //
-// Writes to shared memory through another mapping or by write(2) are invisible to the tracker, so every round reads all of
-// a segment and sends what differs from what was sent, by hash. A segment is named by its shmid (resources/file_ids.h).
+// Writes to shared memory through another mapping or by write(2) are invisible to the tracker, so every round reads all
+// of a segment and sends what differs from what was sent, by hash. A segment is named by its shmid
+// (resources/file_ids.h).
 #pragma once
 
 #include "agent/engine/memory/page_emitter.h"

@@ -55,10 +55,11 @@ void TaskMemory::describe(image::MmEntry& mm) const {
 void TaskMemory::emit_layout(PageSink& sink) const {
   image::MmEntry mm;
   describe(mm);
-  for (auto set : {&image::MmEntry::set_mm_start_code, &image::MmEntry::set_mm_end_code, &image::MmEntry::set_mm_start_data,
-                   &image::MmEntry::set_mm_end_data, &image::MmEntry::set_mm_start_stack, &image::MmEntry::set_mm_start_brk,
-                   &image::MmEntry::set_mm_brk, &image::MmEntry::set_mm_arg_start, &image::MmEntry::set_mm_arg_end,
-                   &image::MmEntry::set_mm_env_start, &image::MmEntry::set_mm_env_end})
+  for (auto set :
+       {&image::MmEntry::set_mm_start_code, &image::MmEntry::set_mm_end_code, &image::MmEntry::set_mm_start_data,
+        &image::MmEntry::set_mm_end_data, &image::MmEntry::set_mm_start_stack, &image::MmEntry::set_mm_start_brk,
+        &image::MmEntry::set_mm_brk, &image::MmEntry::set_mm_arg_start, &image::MmEntry::set_mm_arg_end,
+        &image::MmEntry::set_mm_env_start, &image::MmEntry::set_mm_env_end})
     (mm.*set)(0);  // required by the format, known only at the freeze
   mm.set_exe_file_id(0);
   image::ImageSet files;
@@ -72,7 +73,7 @@ void TaskMemory::find_segments() {
   for (const proc::Vma& vma : maps_) {
     if (!is_shared_anonymous(vma)) continue;
     UniqueFd fd = open_mapped(pid_, vma, O_RDONLY);
-    struct stat st {};
+    struct stat st{};
     check(::fstat(fd.get(), &st), "stat shared memory at {:#x}", vma.start);
     const std::uint32_t shmid = ids_.shmid_for(st.st_dev, st.st_ino);
     if (!shared_.known(shmid)) shared_.add(shmid, std::move(fd));
@@ -88,12 +89,13 @@ RoundCount TaskMemory::round(PageSink& sink, bool frozen) {
   read_layout(frozen);
   emit_layout(sink);
   ProcessReader reader(pid_, memory_.get());
-  PageEmitter emitter(pagewire::object_id(pagewire::ObjectType::task, static_cast<std::uint64_t>(guest_pid_)), reader, sink,
-                      sent_, &debt_);
+  PageEmitter emitter(pagewire::object_id(pagewire::ObjectType::task, static_cast<std::uint64_t>(guest_pid_)), reader,
+                      sink, sent_, &debt_);
   count.scanned = tracker_.scan(maps_, emitter, sent_, frozen);
   emitter.flush();  // runs of one frame ascend
   for (const proc::Vma& vma : maps_)
-    for (const pagewire::Run& r : owed_.runs(vma.start, vma.end)) emitter.add(r.address, r.address + r.pages * page_size, true);
+    for (const pagewire::Run& r : owed_.runs(vma.start, vma.end))
+      emitter.add(r.address, r.address + r.pages * page_size, true);
   owed_.clear();
   emitter.flush();
   count.emitted = emitter.count();

@@ -1,8 +1,8 @@
 // The memory of one task at the source, over all rounds of a migration: layout, private pages, shared segments.
 //
-// A round emits the layout first (files named "layout-...", the mm image last), then what was written since the round before.
-// Rounds may run while the task runs; the last one must find it stopped. Nothing here changes the task: the userfaultfd
-// is made by inject_userfaultfd (tracker.h).
+// A round emits the layout first (files named "layout-...", the mm image last), then what was written since the round
+// before. Rounds may run while the task runs; the last one must find it stopped. Nothing here changes the task: the
+// userfaultfd is made by inject_userfaultfd (tracker.h).
 #pragma once
 
 #include "agent/engine/memory/page_emitter.h"
@@ -32,8 +32,8 @@ class TaskMemory {
   // `userfaultfd` empty: no tracking, every round sends everything. `ids` outlives this.
   TaskMemory(pid_t pid, pid_t guest_pid, UniqueFd userfaultfd, resources::FileIds& ids);
 
-  // Reads maps (and, while the task runs, smaps) anew. Before a frozen round, call look() while the task still runs, so that
-  // smaps need not be read inside the freeze.
+  // Reads maps (and, while the task runs, smaps) anew. Before a frozen round, call look() while the task still runs, so
+  // that smaps need not be read inside the freeze.
   RoundCount round(PageSink& sink, bool frozen);
   void look();
 

@@ -21,8 +21,8 @@ constexpr std::uint64_t feature_wp_unpopulated = 1 << 13;  // 6.4+
 constexpr std::uint64_t feature_wp_async = 1 << 15;        // 6.7+
 constexpr int user_mode_only = 1;
 
-// Scanning a VMA the dense way leaves a marker in every hole: 8 bytes of page table per page. Fine for VMAs that are small
-// or mostly there; never for the terabytes that sanitizers and garbage collectors reserve.
+// Scanning a VMA the dense way leaves a marker in every hole: 8 bytes of page table per page. Fine for VMAs that are
+// small or mostly there; never for the terabytes that sanitizers and garbage collectors reserve.
 constexpr std::uint64_t always_dense = 64u << 20;
 constexpr std::uint64_t dense_fraction = 8;
 
@@ -72,8 +72,10 @@ void Tracker::sort_region(const PageRegion& region, Kind kind, PageEmitter& emit
   const std::uint64_t c = region.categories;
   const bool clean_file = kind == Kind::file && (c & page_file);
   const bool hole = !(c & there) || (c & page_pfnzero);
-  if (c & page_guard) guards_.add(region.start, region.end);
-  else guards_.remove(region.start, region.end);
+  if (c & page_guard)
+    guards_.add(region.start, region.end);
+  else
+    guards_.remove(region.start, region.end);
   // Markers look swapped; the zero page, a clean file page and a hole read the same here and there once dropped.
   if (clean_file || hole || (c & page_guard)) {
     emitter.drop(region.start, region.end);
@@ -91,7 +93,8 @@ void Tracker::scan_new(const proc::Vma& vma, Kind kind, PageEmitter& emitter, Sc
   if (tracked) {
     // Protect first, look after: a write between the two is reported by the next scan.
     std::vector<PageRegion> ignored;
-    scanner_.scan({.start = vma.start, .end = vma.end, .protect = true, .all_of = page_written, .any_of = there}, ignored);
+    scanner_.scan({.start = vma.start, .end = vma.end, .protect = true, .all_of = page_written, .any_of = there},
+                  ignored);
   }
   scanner_.scan({.start = vma.start, .end = vma.end, .any_of = there}, present);
   std::uint64_t pages = 0, at = vma.start;
@@ -102,7 +105,8 @@ void Tracker::scan_new(const proc::Vma& vma, Kind kind, PageEmitter& emitter, Sc
     at = r.end;
   }
   emitter.drop(at, vma.end);
-  const bool dense = kind == Kind::anonymous && (vma.size() <= always_dense || pages * page_size * dense_fraction >= vma.size());
+  const bool dense =
+      kind == Kind::anonymous && (vma.size() <= always_dense || pages * page_size * dense_fraction >= vma.size());
   known_[vma.start] = {vma.end, dense};
 }
 
@@ -117,32 +121,36 @@ void Tracker::scan_dense(const proc::Vma& vma, Kind kind, PageEmitter& emitter, 
 void Tracker::scan_sparse(const proc::Vma& vma, Kind kind, PageEmitter& emitter, const PageSet& sent, ScanCount& count,
                           bool frozen) {
   regions_.clear();
-  if (!scanner_.scan({.start = vma.start, .end = vma.end, .protect = true, .all_of = page_written, .any_of = there}, regions_))
+  if (!scanner_.scan({.start = vma.start, .end = vma.end, .protect = true, .all_of = page_written, .any_of = there},
+                     regions_))
     return scan_new(vma, kind, emitter, count);
   for (const PageRegion& r : regions_) sort_region(r, kind, emitter, count);
   if (frozen && sent.intersects(vma.start, vma.end)) drop_vanished(vma, kind, emitter, sent);
 }
 
-// MADV_DONTNEED leaves no trace that a sparse or file scan would report: compare what is there with what was sent. In a file
-// mapping it leaves a marker, which looks like a page that is swapped out: such pages are sent again, by reading them.
+// MADV_DONTNEED leaves no trace that a sparse or file scan would report: compare what is there with what was sent. In a
+// file mapping it leaves a marker, which looks like a page that is swapped out: such pages are sent again, by reading
+// them.
 void Tracker::drop_vanished(const proc::Vma& vma, Kind kind, PageEmitter& emitter, const PageSet& sent) {
   emitter.flush();  // frames are ascending; these pages lie among those just added
   std::vector<PageRegion> present;
   scanner_.scan({.start = vma.start, .end = vma.end, .any_of = there}, present);
   std::uint64_t at = vma.start;
   for (const PageRegion& r : present) {
-    const bool ours = !(r.categories & (page_pfnzero | page_guard)) && !(kind == Kind::file && (r.categories & page_file));
+    const bool ours =
+        !(r.categories & (page_pfnzero | page_guard)) && !(kind == Kind::file && (r.categories & page_file));
     if (!ours) continue;
     emitter.drop(at, r.start);
     at = r.end;
     if (kind != Kind::file || (r.categories & page_present)) continue;
-    for (const pagewire::Run& run : sent.runs(r.start, r.end)) emitter.add(run.address, run.address + run.pages * page_size, true);
+    for (const pagewire::Run& run : sent.runs(r.start, r.end))
+      emitter.add(run.address, run.address + run.pages * page_size, true);
   }
   emitter.drop(at, vma.end);
 }
 
-// Ranges that the last scan did not see (a mapping that grew, or that a torn read of maps left out): whatever is there may be
-// unknown to the receiver although nobody wrote it since.
+// Ranges that the last scan did not see (a mapping that grew, or that a torn read of maps left out): whatever is there
+// may be unknown to the receiver although nobody wrote it since.
 void Tracker::scan_unseen(const proc::Vma& vma, Kind kind, PageEmitter& emitter, ScanCount& count) {
   std::uint64_t at = vma.start;
   const auto all_there = [&](std::uint64_t start, std::uint64_t end) {
@@ -184,8 +192,10 @@ ScanCount Tracker::scan(const std::vector<proc::Vma>& maps, PageEmitter& emitter
     // A VMA that was split, merged or grew is tracked in all its parts or says EPERM; only how to look is decided anew.
     const bool dense = kind == Kind::anonymous && (same ? old->second.dense : vma.size() <= always_dense);
     known_[vma.start] = {vma.end, dense};
-    if (dense) scan_dense(vma, kind, emitter, count);
-    else scan_sparse(vma, kind, emitter, sent, count, frozen);
+    if (dense)
+      scan_dense(vma, kind, emitter, count);
+    else
+      scan_sparse(vma, kind, emitter, sent, count, frozen);
     if (!same) scan_unseen(vma, kind, emitter, count);
   }
   emitter.drop(at, ~0ull);
@@ -202,7 +212,8 @@ std::uint64_t Tracker::dirty_bytes(const std::vector<proc::Vma>& maps) {
     regions_.clear();
     scanner_.scan({.start = vma.start, .end = vma.end, .all_of = page_written, .any_of = there}, regions_);
     for (const PageRegion& r : regions_)
-      if (!(r.categories & (page_pfnzero | page_guard)) && !(kind == Kind::file && (r.categories & page_file))) bytes += r.end - r.start;
+      if (!(r.categories & (page_pfnzero | page_guard)) && !(kind == Kind::file && (r.categories & page_file)))
+        bytes += r.end - r.start;
   }
   return bytes;
 }

@@ -25,7 +25,7 @@ namespace godwit::engine {
 UniqueFd inject_userfaultfd(RemoteSyscalls& remote, int pidfd);
 
 struct ScanCount {
-  std::uint64_t new_vmas = 0;    // registered in this scan: all their pages are dirty
+  std::uint64_t new_vmas = 0;  // registered in this scan: all their pages are dirty
   std::uint64_t regions = 0;
   std::uint64_t dirty_pages = 0;
 };
@@ -35,9 +35,9 @@ class Tracker {
   // `userfaultfd` empty: no tracking, every scan reports everything that is present (plain stop-and-copy).
   Tracker(pid_t pid, UniqueFd userfaultfd);
 
-  // Emits what was written since the last scan in the private VMAs of `maps` (read just before), and drops what vanished.
-  // `frozen`: nothing in the target runs; only then vanished pages of sparse and file mappings are found, so the last
-  // round must be frozen.
+  // Emits what was written since the last scan in the private VMAs of `maps` (read just before), and drops what
+  // vanished. `frozen`: nothing in the target runs; only then vanished pages of sparse and file mappings are found, so
+  // the last round must be frozen.
   ScanCount scan(const std::vector<proc::Vma>& maps, PageEmitter& emitter, const PageSet& sent, bool frozen);
 
   // Bytes written by now, without consuming that knowledge.
@@ -66,7 +66,7 @@ class Tracker {
   UniqueFd userfaultfd_;
   UniqueFd pagemap_;
   PagemapScanner scanner_;
-  std::map<std::uint64_t, Known> known_;  // by start
+  std::map<std::uint64_t, Known> known_;         // by start
   std::map<std::uint64_t, std::uint64_t> seen_;  // private mappings of the last scan, start -> end
   PageSet guards_;
   std::vector<PageRegion> regions_;  // reused

@@ -21,19 +21,23 @@ struct Advice {
   int advice;
 };
 constexpr std::array advices{
-    Advice{"dc", MADV_DONTFORK},   Advice{"dd", MADV_DONTDUMP}, Advice{"hg", MADV_HUGEPAGE},
-    Advice{"nh", MADV_NOHUGEPAGE}, Advice{"mg", MADV_MERGEABLE}, Advice{"wf", madv_wipeonfork},
+    Advice{"dc", MADV_DONTFORK},   Advice{"dd", MADV_DONTDUMP},   Advice{"hg", MADV_HUGEPAGE},
+    Advice{"nh", MADV_NOHUGEPAGE}, Advice{"mg", MADV_MERGEABLE},  Advice{"wf", madv_wipeonfork},
     Advice{"rr", MADV_RANDOM},     Advice{"sr", MADV_SEQUENTIAL},
 };
 
 std::uint32_t status_of(const proc::Vma& vma) {
   switch (vma.kind) {
-    case proc::VmaName::vdso: return image::vma_status::regular | image::vma_status::anon_private | image::vma_status::vdso;
+    case proc::VmaName::vdso:
+      return image::vma_status::regular | image::vma_status::anon_private | image::vma_status::vdso;
     case proc::VmaName::vvar:
-    case proc::VmaName::vvar_vclock: return image::vma_status::regular | image::vma_status::anon_private | image::vma_status::vvar;
+    case proc::VmaName::vvar_vclock:
+      return image::vma_status::regular | image::vma_status::anon_private | image::vma_status::vvar;
     case proc::VmaName::vsyscall: return image::vma_status::vsyscall;
-    case proc::VmaName::heap: return image::vma_status::regular | image::vma_status::anon_private | image::vma_status::heap;
-    case proc::VmaName::stack: return image::vma_status::regular | image::vma_status::anon_private | image::vma_status::stack;
+    case proc::VmaName::heap:
+      return image::vma_status::regular | image::vma_status::anon_private | image::vma_status::heap;
+    case proc::VmaName::stack:
+      return image::vma_status::regular | image::vma_status::anon_private | image::vma_status::stack;
     case proc::VmaName::none:
     case proc::VmaName::anon:
     case proc::VmaName::anon_shmem:
@@ -41,7 +45,8 @@ std::uint32_t status_of(const proc::Vma& vma) {
     case proc::VmaName::path: break;
   }
   if (is_memfd(vma))
-    return image::vma_status::regular | image::vma_status::memfd | (vma.shared ? image::vma_status::file_shared : image::vma_status::file_private);
+    return image::vma_status::regular | image::vma_status::memfd |
+           (vma.shared ? image::vma_status::file_shared : image::vma_status::file_private);
   if (is_shared_anonymous(vma)) return image::vma_status::regular | image::vma_status::anon_shared;
   if (vma.kind == proc::VmaName::path)
     return image::vma_status::regular | (vma.shared ? image::vma_status::file_shared : image::vma_status::file_private);
@@ -105,7 +110,7 @@ UniqueFd open_mapped(pid_t pid, const proc::Vma& vma, int flags) {
 std::uint64_t VmaImager::object_of(const proc::Vma& vma, bool writable) {
   const auto key = std::tuple(vma.dev, static_cast<ino_t>(vma.inode), vma.name, writable);
   if (const auto it = objects_.find(key); it != objects_.end()) return it->second;
-  struct stat st {};
+  struct stat st{};
   std::uint64_t object = 0;
   if (is_shared_anonymous(vma)) {
     UniqueFd fd = open_mapped(pid_, vma, O_PATH);
@@ -129,7 +134,8 @@ image::VmaEntry VmaImager::entry(const proc::Vma& vma, const proc::VmFlags& flag
   e.set_start(vma.start);
   e.set_end(vma.end);
   const std::uint32_t status = status_of(vma);
-  const bool has_object = status & (image::vma_status::file_private | image::vma_status::file_shared | image::vma_status::anon_shared);
+  const bool has_object =
+      status & (image::vma_status::file_private | image::vma_status::file_shared | image::vma_status::anon_shared);
   e.set_pgoff(has_object ? vma.offset : 0);
   // A shared mapping that may become writable (mprotect) needs a descriptor that allows it.
   e.set_shmid(has_object ? object_of(vma, vma.shared && flags.has("mw")) : 0);

@@ -54,7 +54,8 @@ std::size_t Stub::loop_offset() { return static_cast<std::size_t>(godwit_stub_lo
 
 RemoteAddr Batch::put_bytes(std::span<const std::byte> bytes) {
   const RemoteAddr at = reserve(bytes.size());
-  if (!bytes.empty()) std::memcpy(data_.data() + (raw(at) - raw(scratch_) - ScratchLayout::data), bytes.data(), bytes.size());
+  if (!bytes.empty())
+    std::memcpy(data_.data() + (raw(at) - raw(scratch_) - ScratchLayout::data), bytes.data(), bytes.size());
   return at;
 }
 
@@ -102,7 +103,8 @@ void Batch::write_to(pid_t pid) const {
   const std::array remote{iovec{reinterpret_cast<void*>(raw(scratch_ + ScratchLayout::table)), local[0].iov_len},
                           iovec{reinterpret_cast<void*>(raw(scratch_ + ScratchLayout::data)), local[1].iov_len}};
   const std::size_t parts = data_.empty() ? 1 : 2;
-  const ssize_t n = check(::process_vm_writev(pid, local.data(), parts, remote.data(), parts, 0), "write calls to process {}", pid);
+  const ssize_t n =
+      check(::process_vm_writev(pid, local.data(), parts, remote.data(), parts, 0), "write calls to process {}", pid);
   if (static_cast<std::size_t>(n) != local[0].iov_len + local[1].iov_len)
     fail(Errc::target_gone, "calls could not be written to process {}", pid);
 }
@@ -112,7 +114,8 @@ void Batch::read_back(pid_t pid) {
   const std::array remote{iovec{reinterpret_cast<void*>(raw(scratch_ + ScratchLayout::table)), local[0].iov_len},
                           iovec{reinterpret_cast<void*>(raw(scratch_ + ScratchLayout::data)), local[1].iov_len}};
   const std::size_t parts = data_.empty() ? 1 : 2;
-  const ssize_t n = check(::process_vm_readv(pid, local.data(), parts, remote.data(), parts, 0), "read results of process {}", pid);
+  const ssize_t n =
+      check(::process_vm_readv(pid, local.data(), parts, remote.data(), parts, 0), "read results of process {}", pid);
   if (static_cast<std::size_t>(n) != local[0].iov_len + local[1].iov_len)
     fail(Errc::target_gone, "results could not be read from process {}", pid);
 }
@@ -120,7 +123,8 @@ void Batch::read_back(pid_t pid) {
 void Batch::check_results() const {
   for (std::size_t i = 0; i < calls_.size(); i++)
     if (must_succeed_[i])
-      check_raw(result(i), "{} ({:#x}, {:#x}, {:#x}) in the target", names_[i], calls_[i][1], calls_[i][2], calls_[i][3]);
+      check_raw(result(i), "{} ({:#x}, {:#x}, {:#x}) in the target", names_[i], calls_[i][1], calls_[i][2],
+                calls_[i][3]);
 }
 
 }  // namespace godwit::engine

@@ -14,7 +14,9 @@ namespace {
 
 const std::filesystem::path directory = "/run/godwit-engine";
 
-std::filesystem::path file_of(pid_t pid, std::uint64_t start_time) { return directory / fmt::format("{}.{}", pid, start_time); }
+std::filesystem::path file_of(pid_t pid, std::uint64_t start_time) {
+  return directory / fmt::format("{}.{}", pid, start_time);
+}
 
 // Of processes that are gone; a PID that is in use again keeps the old file until then, harmlessly.
 void prune() {

@@ -1,5 +1,5 @@
-// What the restore knows about sleeping calls and the next dump of the same process cannot find out: after a restore the
-// kernel shows restart_syscall where the call was, and keeps its deadline to itself.
+// What the restore knows about sleeping calls and the next dump of the same process cannot find out: after a restore
+// the kernel shows restart_syscall where the call was, and keeps its deadline to itself.
 //
 // One small file per process in /run/godwit-engine, named by PID and start time, so that it is never taken for another
 // process's. Notes are a help, not a need: without them such a call is taken to begin anew. Nothing here throws.

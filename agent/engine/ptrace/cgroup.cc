@@ -27,8 +27,8 @@ void Cgroup::thaw() const { write("cgroup.freeze", "0"); }
 bool Cgroup::asked_to_freeze() const { return read_file(path_ + "/cgroup.freeze").starts_with("1"); }
 bool Cgroup::frozen() const { return read_file(path_ + "/cgroup.events").find("frozen 1") != std::string::npos; }
 
-// A thread counts as frozen in its tracing stop, not on its way out of it, and again in the freezer, where it sleeps: what
-// the group says while one is still on its way may be of the first kind.
+// A thread counts as frozen in its tracing stop, not on its way out of it, and again in the freezer, where it sleeps:
+// what the group says while one is still on its way may be of the first kind.
 void Cgroup::wait_frozen(pid_t pid, std::span<const pid_t> tids, std::chrono::milliseconds limit) const {
   const std::uint64_t deadline = monotonic_ns() + static_cast<std::uint64_t>(limit.count()) * 1'000'000;
   const auto on_its_way = [pid](pid_t tid) {

@@ -21,7 +21,8 @@ class Cgroup {
   bool asked_to_freeze() const;
   bool frozen() const;
   // For threads of `pid` that a tracer has just let go of: until they are in the freezer and the group says so.
-  void wait_frozen(pid_t pid, std::span<const pid_t> tids, std::chrono::milliseconds limit = std::chrono::seconds(5)) const;
+  void wait_frozen(pid_t pid, std::span<const pid_t> tids,
+                   std::chrono::milliseconds limit = std::chrono::seconds(5)) const;
   const std::string& path() const { return path_; }
 
  private:

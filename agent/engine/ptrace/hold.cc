@@ -53,7 +53,8 @@ constexpr std::uint64_t rseq_cs_offset = 8;  // of the pointer within struct rse
 // the injected code's address and forget the section. So the thread is moved to the abort handler here.
 void leave_rseq_section(pid_t pid, pid_t tid, Regs& regs) {
   __ptrace_rseq_configuration conf{};
-  if (::ptrace(static_cast<__ptrace_request>(PTRACE_GET_RSEQ_CONFIGURATION), tid, sizeof conf, &conf) < 0) return;  // 5.13+
+  if (::ptrace(static_cast<__ptrace_request>(PTRACE_GET_RSEQ_CONFIGURATION), tid, sizeof conf, &conf) < 0)
+    return;  // 5.13+
   std::uint64_t at = 0;
   RseqCriticalSection section{};
   if (!conf.rseq_abi_pointer || !peek(pid, conf.rseq_abi_pointer + rseq_cs_offset, at) || !at) return;
@@ -71,7 +72,8 @@ RemoteAddr find_hole(const std::vector<proc::Vma>& maps, std::uint64_t size) {
     if (vma.start >= free_from && vma.start - free_from >= size + 2 * margin) break;
     free_from = std::max(free_from, vma.end);
   }
-  if (free_from + size + 2 * margin > highest) fail(Errc::no_space, "the address space has no room for {} bytes of scratch memory", size);
+  if (free_from + size + 2 * margin > highest)
+    fail(Errc::no_space, "the address space has no room for {} bytes of scratch memory", size);
   return RemoteAddr{page_up(free_from + margin)};
 }
 
@@ -101,8 +103,10 @@ void Hold::stop() {
   const proc::Reader proc(pid_);
   const proc::Status status = proc.status();
   if (status.tracer_pid)
-    throw Error(Errc::busy, fmt::format("it is traced by process {} ({})", status.tracer_pid, proc::Reader(status.tracer_pid).comm()),
-                "detach the debugger and try again");
+    throw Error(
+        Errc::busy,
+        fmt::format("it is traced by process {} ({})", status.tracer_pid, proc::Reader(status.tracer_pid).comm()),
+        "detach the debugger and try again");
   if (status.state == 'Z' || status.state == 'X') fail(Errc::target_gone, "it has ended");
   was_stopped_ = status.state == 'T';
   suspend_seccomp_ = status.seccomp != 0;
@@ -114,7 +118,8 @@ void Hold::stop() {
   if (!was_stopped_) check(::kill(pid_, SIGSTOP), "stop process {}", pid_);
   fault::point("engine.hold.stopped");
   const unsigned long seccomp = suspend_seccomp_ ? static_cast<unsigned long>(PTRACE_O_SUSPEND_SECCOMP) : 0;
-  for (const pid_t tid : seize_threads(pid_, PTRACE_O_TRACESYSGOOD | seccomp, false, options_.limit)) threads_.push_back({.tid = tid});
+  for (const pid_t tid : seize_threads(pid_, PTRACE_O_TRACESYSGOOD | seccomp, false, options_.limit))
+    threads_.push_back({.tid = tid});
   fault::point("engine.hold.seized");
 }
 
@@ -122,7 +127,8 @@ void Hold::borrow() {
   held_ = true;
   maps_ = proc::parse_maps(read_file(fmt::format("/proc/{}/maps", pid_)));
   for (const proc::Vma& vma : maps_)
-    if (vma.kind == proc::VmaName::vdso) instruction_ = find_syscall_instruction(pid_, RemoteAddr{vma.start}, RemoteAddr{vma.end});
+    if (vma.kind == proc::VmaName::vdso)
+      instruction_ = find_syscall_instruction(pid_, RemoteAddr{vma.start}, RemoteAddr{vma.end});
   if (raw(instruction_) == 0) fail(Errc::unsupported, "it has no vdso to run system calls from");
   for (HeldThread& t : threads_) {
     t.regs = get_regs(t.tid);
@@ -130,7 +136,8 @@ void Hold::borrow() {
     t.sigmask = get_sigmask(t.tid);
     t.interrupted = calls_.settle(pid_, t.tid, stopped_at_, t.sigmask, maps_, t.regs);
     ::syscall(SYS_sched_getaffinity, t.tid, t.affinity.size(), t.affinity.data());
-    journal_.add({.tid = t.tid, .pinned = pin_.has_value(), .regs = t.regs, .sigmask = t.sigmask, .affinity = t.affinity});
+    journal_.add(
+        {.tid = t.tid, .pinned = pin_.has_value(), .regs = t.regs, .sigmask = t.sigmask, .affinity = t.affinity});
   }
   journal_.held(raw(instruction_));
   for (const HeldThread& t : threads_) {

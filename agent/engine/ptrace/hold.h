@@ -1,14 +1,14 @@
 // Holds a process: all its threads stopped, traced by this engine and ready for injected calls, in such a way that the
 // death of the engine at any instruction leaves it stopped and whole.
 //
-// SIGSTOP's group stop comes first: a thread whose tracer dies goes back into it, wherever its registers point. Then every
-// thread is seized. What is borrowed (registers, signal mask, affinity) is in the journal before it is changed.
+// SIGSTOP's group stop comes first: a thread whose tracer dies goes back into it, wherever its registers point. Then
+// every thread is seized. What is borrowed (registers, signal mask, affinity) is in the journal before it is changed.
 //
 // What others can see: the parent may get SIGCHLD and see the stop and the continuation by waitpid(WUNTRACED |
 // WCONTINUED). No handler of the process runs: the SIGCONT that ends the stop is swallowed. What was stopped stays so.
 //
-// One thread; the constructor throws when the process cannot be held (Errc::busy: traced by somebody else, Errc::timed_out:
-// a thread does not stop, a vfork parent say), having let go of it again.
+// One thread; the constructor throws when the process cannot be held (Errc::busy: traced by somebody else,
+// Errc::timed_out: a thread does not stop, a vfork parent say), having let go of it again.
 #pragma once
 
 #include "agent/engine/ptrace/cgroup.h"
@@ -50,7 +50,7 @@ class Hold {
 
   pid_t pid() const { return pid_; }
   bool was_stopped() const { return was_stopped_; }
-  std::uint64_t stopped_at_ns() const { return stopped_at_; }  // CLOCK_MONOTONIC when the stop was asked for
+  std::uint64_t stopped_at_ns() const { return stopped_at_; }          // CLOCK_MONOTONIC when the stop was asked for
   const std::vector<HeldThread>& threads() const { return threads_; }  // the leader first
   RemoteAddr syscall_instruction() const { return instruction_; }
   const std::vector<proc::Vma>& maps() const { return maps_; }

@@ -64,13 +64,15 @@ unsigned long long* timeout_in_memory(long number, Regs& regs) {
 
 // The caller's timeout may be in read-only memory or in use by others, so what is left of it goes far below the stack
 // pointer, where nothing is kept, and past what a signal handler may use before the call is begun again.
-void shorten(pid_t pid, const std::vector<proc::Vma>& maps, std::uint64_t rsp, std::uint64_t slept_ns, unsigned long long& pointer) {
+void shorten(pid_t pid, const std::vector<proc::Vma>& maps, std::uint64_t rsp, std::uint64_t slept_ns,
+             unsigned long long& pointer) {
   constexpr std::uint64_t distance = 128 * 1024;
   timespec t{};
   const iovec local{&t, sizeof t};
   iovec remote{reinterpret_cast<void*>(pointer), sizeof t};
   if (::process_vm_readv(pid, &local, 1, &remote, 1, 0) != static_cast<ssize_t>(sizeof t)) return;
-  const std::uint64_t total = static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(t.tv_nsec);
+  const std::uint64_t total =
+      static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(t.tv_nsec);
   const std::uint64_t left = total > slept_ns ? total - slept_ns : 0;
   t = {static_cast<time_t>(left / 1'000'000'000u), static_cast<long>(left % 1'000'000'000u)};
   for (const proc::Vma& vma : maps) {
@@ -117,8 +119,8 @@ std::optional<long> number_in_code(pid_t pid, std::uint64_t rip) {
 
 }  // namespace
 
-// exec_start is on the clock of the CPU that the thread ran on: our own exec_start there, just after a yield, tells how it
-// relates to CLOCK_MONOTONIC. The largest of a few tries is the least disturbed.
+// exec_start is on the clock of the CPU that the thread ran on: our own exec_start there, just after a yield, tells how
+// it relates to CLOCK_MONOTONIC. The largest of a few tries is the least disturbed.
 double InterruptedCalls::clock_offset_ms(unsigned cpu) {
   if (const auto it = offsets_.find(cpu); it != offsets_.end()) return it->second;
   cpu_set_t old, one;
@@ -139,7 +141,8 @@ double InterruptedCalls::clock_offset_ms(unsigned cpu) {
 void InterruptedCalls::look(pid_t pid) {
   if (!read_notes_) {
     read_notes_ = true;
-    for (const CallNote& n : read_notes(pid, proc::Reader(pid).stat().start_time)) seen_[n.tid] = {n.number, n.rip, n.rsp, n.begun_ns};
+    for (const CallNote& n : read_notes(pid, proc::Reader(pid).stat().start_time))
+      seen_[n.tid] = {n.number, n.rip, n.rsp, n.begun_ns};
   }
   asleep_.clear();
   for (const pid_t tid : proc::Reader(pid).threads()) {
@@ -148,8 +151,10 @@ void InterruptedCalls::look(pid_t pid) {
     if (text.empty()) continue;
     const std::string stat = read_sched(path + "stat");
     if (stat.empty()) continue;
-    const double start = field(text, "se.exec_start") - clock_offset_ms(static_cast<unsigned>(proc::parse_stat(stat).processor));
-    asleep_[tid] = {start > 0 ? static_cast<std::uint64_t>(start * 1e6) : 0, static_cast<std::uint64_t>(field(text, "nr_switches"))};
+    const double start =
+        field(text, "se.exec_start") - clock_offset_ms(static_cast<unsigned>(proc::parse_stat(stat).processor));
+    asleep_[tid] = {start > 0 ? static_cast<std::uint64_t>(start * 1e6) : 0,
+                    static_cast<std::uint64_t>(field(text, "nr_switches"))};
   }
 }
 

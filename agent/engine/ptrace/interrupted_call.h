@@ -4,7 +4,8 @@
 //  - calls with a relative timeout (nanosleep, futex, poll) leave a restart block in the kernel, which a restore must
 //    make anew with what is left of the timeout; how long the call had slept is only known before the stop
 //    (se.exec_start of /proc/PID/task/TID/sched), and a second stop of such a call sees restart_syscall in its place;
-//  - epoll_wait, sigtimedwait and sockets with timeouts return EINTR after any stop, even without a handler (signal(7)):
+//  - epoll_wait, sigtimedwait and sockets with timeouts return EINTR after any stop, even without a handler
+//  (signal(7)):
 //    the thread is moved back to the call, unless a signal is there that shall interrupt it.
 #pragma once
 

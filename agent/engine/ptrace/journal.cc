@@ -22,7 +22,7 @@ void fence() { std::atomic_signal_fence(std::memory_order_seq_cst); }
 Journal::Journal(UniqueFd memory) : fd_(std::move(memory)) {
   static_assert(sizeof(Header) <= first_record);
   if (!fd_) fd_.reset(check(::memfd_create("godwit-journal", MFD_CLOEXEC), "create a journal"));
-  struct stat st {};
+  struct stat st{};
   check(::fstat(fd_.get(), &st), "stat the journal");
   map(std::max<std::size_t>(static_cast<std::size_t>(st.st_size), 64 * 1024));
   if (header().magic == 0) {
@@ -31,7 +31,8 @@ Journal::Journal(UniqueFd memory) : fd_(std::move(memory)) {
     fence();
     header().magic = magic;
   }
-  if (header().magic != magic || header().count > most_threads || first_record + header().count * sizeof(ThreadRecord) > size_)
+  if (header().magic != magic || header().count > most_threads ||
+      first_record + header().count * sizeof(ThreadRecord) > size_)
     fail(Errc::image_corrupt, "the borrow journal is damaged");
 }
 

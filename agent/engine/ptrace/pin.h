@@ -1,5 +1,5 @@
-// This thread on the CPU where it is now, until the end of the scope: a tracer and its tracee on one CPU hand over to each
-// other in 6-8 us, on two it is 60.
+// This thread on the CPU where it is now, until the end of the scope: a tracer and its tracee on one CPU hand over to
+// each other in 6-8 us, on two it is 60.
 #pragma once
 
 #include <array>

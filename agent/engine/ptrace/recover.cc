@@ -52,8 +52,8 @@ void recover(Journal& journal, const std::string& cgroup_path, bool release) {
   }
   Doing doing("putting back what was borrowed from process {}", pid);
   const bool seccomp = proc::Reader(pid).status().seccomp != 0;
-  const std::vector<pid_t> tids =
-      seize_threads(pid, PTRACE_O_TRACESYSGOOD | (seccomp ? PTRACE_O_SUSPEND_SECCOMP : 0u), true, std::chrono::seconds(5));
+  const std::vector<pid_t> tids = seize_threads(pid, PTRACE_O_TRACESYSGOOD | (seccomp ? PTRACE_O_SUSPEND_SECCOMP : 0u),
+                                                true, std::chrono::seconds(5));
   std::vector<std::pair<pid_t, std::uint64_t>> masks;
   for (const pid_t tid : tids) masks.emplace_back(tid, get_sigmask(tid));
   for (const ThreadRecord& t : journal.threads())

@@ -83,7 +83,8 @@ long RemoteSyscalls::call_raw(long nr, std::array<std::uint64_t, 6> args) {
   for (int side = 0; side < 2; side++) {  // entry, exit
     const Stop stop = resume(PTRACE_SYSCALL);
     if (!stop.syscall_stop())
-      fail(Errc::target_gone, "thread {} stopped with status {:#x} instead of running system call {}", tid_, stop.raw(), nr);
+      fail(Errc::target_gone, "thread {} stopped with status {:#x} instead of running system call {}", tid_, stop.raw(),
+           nr);
   }
   return static_cast<long>(get_regs(tid_).rax);
 }
@@ -105,7 +106,8 @@ void RemoteSyscalls::finish(Batch& batch) {
   Stop stop = wait_stop(tid_);
   if (stop.trap_stop()) stop = resume(PTRACE_CONT);
   if (!stop.signal_stop(SIGSTOP))
-    fail(Errc::target_gone, "thread {} stopped with status {:#x} in a batch of {} calls", tid_, stop.raw(), batch.size());
+    fail(Errc::target_gone, "thread {} stopped with status {:#x} in a batch of {} calls", tid_, stop.raw(),
+         batch.size());
   collect(batch);
 }
 

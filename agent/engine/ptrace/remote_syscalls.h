@@ -44,8 +44,8 @@ class RemoteSyscalls {
   void finish(Batch& batch);
   void collect(Batch& batch);  // results of a batch that has come to its end, its last stop already waited for
 
-  // Ends the borrow with an error where the destructor would only log one: after it the thread is in a trap stop with its
-  // registers back.
+  // Ends the borrow with an error where the destructor would only log one: after it the thread is in a trap stop with
+  // its registers back.
   void end();
   void forget() { ended_ = true; }  // the thread is gone
   // Single calls run from this `syscall` instruction from now on.

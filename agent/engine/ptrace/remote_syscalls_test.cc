@@ -26,7 +26,7 @@ class Target {
       ::signal(SIGTRAP, SIG_IGN);
       timespec nap{0, 300'000'000};
       const bool undisturbed = ::nanosleep(&nap, nullptr) == 0;
-      struct sigaction action {};
+      struct sigaction action{};
       ::sigaction(SIGTRAP, nullptr, &action);
       ::_exit(undisturbed && action.sa_handler == SIG_IGN ? 0 : 1);
     }

@@ -24,7 +24,8 @@ void wait_for_change(std::chrono::microseconds limit) {
   ::sigtimedwait(&child, nullptr, &t);
 }
 
-// Sleeping rather than spinning: engine and tracee are mostly on one CPU, and whoever spins there keeps the other off it.
+// Sleeping rather than spinning: engine and tracee are mostly on one CPU, and whoever spins there keeps the other off
+// it.
 Stop wait_stop(pid_t tid, std::chrono::milliseconds limit) {
   const std::uint64_t deadline = monotonic_ns() + static_cast<std::uint64_t>(limit.count()) * 1'000'000u;
   for (;;) {

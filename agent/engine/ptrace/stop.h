@@ -19,8 +19,8 @@ class Stop {
   bool stopped() const { return (status_ & 0xff) == 0x7f; }
   int signal() const { return (status_ >> 8) & 0xff; }  // of a stop
   int event() const { return status_ >> 16; }           // PTRACE_EVENT_*, 0 for plain stops
-  bool trap_stop() const;     // PTRACE_EVENT_STOP: interrupt, group stop or first stop after auto-attach
-  bool syscall_stop() const;  // needs PTRACE_O_TRACESYSGOOD
+  bool trap_stop() const;              // PTRACE_EVENT_STOP: interrupt, group stop or first stop after auto-attach
+  bool syscall_stop() const;           // needs PTRACE_O_TRACESYSGOOD
   bool signal_stop(int number) const;  // about to be delivered
   bool gone() const { return !stopped(); }
   int raw() const { return status_; }
@@ -33,8 +33,8 @@ class Stop {
 // must not wedge the engine.
 Stop wait_stop(pid_t tid, std::chrono::milliseconds limit = std::chrono::seconds(10));
 
-// Sleeps until some child or tracee changes its state, or the limit is over; it may also return for nothing. Blocks SIGCHLD
-// in this thread, for good.
+// Sleeps until some child or tracee changes its state, or the limit is over; it may also return for nothing. Blocks
+// SIGCHLD in this thread, for good.
 void wait_for_change(std::chrono::microseconds limit);
 
 Regs get_regs(pid_t tid);

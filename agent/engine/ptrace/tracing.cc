@@ -18,7 +18,8 @@ namespace {
 [[noreturn]] void refuse_seize(pid_t pid, int error) {
   const pid_t tracer = proc::Reader(pid).status().tracer_pid;
   if (tracer)
-    throw Error(Errc::busy, fmt::format("process {} is traced by process {} ({})", pid, tracer, proc::Reader(tracer).comm()),
+    throw Error(Errc::busy,
+                fmt::format("process {} is traced by process {} ({})", pid, tracer, proc::Reader(tracer).comm()),
                 "detach the debugger and try again");
   throw syscall_error(error, fmt::format("trace process {}", pid));
 }
@@ -67,12 +68,14 @@ std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, bool interrup
         });
         if (waiting.empty()) break;
         if (monotonic_ns() > deadline)
-          throw Error(Errc::timed_out, fmt::format("thread {} of process {} did not stop within {} ms", waiting[0], pid, limit.count()),
+          throw Error(Errc::timed_out,
+                      fmt::format("thread {} of process {} did not stop within {} ms", waiting[0], pid, limit.count()),
                       "a thread in vfork() stops only when its child has run another program");
         wait_for_change(std::chrono::milliseconds(1));
       }
     }
-    if (std::ranges::find(stopped, pid) == stopped.end()) fail(Errc::target_gone, "the first thread of process {} has ended", pid);
+    if (std::ranges::find(stopped, pid) == stopped.end())
+      fail(Errc::target_gone, "the first thread of process {} has ended", pid);
   } catch (...) {
     detach_threads(stopped);
     // A running thread cannot be detached: stop it first, as far as it will.

@@ -84,7 +84,9 @@ void Helper::spawn(const SpawnRequest& request) {
     }
   }
   if (text == "Etaken")
-    throw Error(Errc::already_exists, fmt::format("PID {} is taken ({})", request.pid, request.init >= 0 ? "in the namespace of the workload" : holder_of(request.pid)),
+    throw Error(Errc::already_exists,
+                fmt::format("PID {} is taken ({})", request.pid,
+                            request.init >= 0 ? "in the namespace of the workload" : holder_of(request.pid)),
                 "restore in a PID namespace of its own, or end the process that has it");
   if (text[0] == 'E') throw Error(Errc::internal, text.substr(1));
   if (!pidfd_) fail(Errc::internal, "the helper sent no skeleton");
@@ -110,7 +112,8 @@ std::string Helper::answer() {
   if (text[0] == 'E') {  // code, message, hint
     const std::size_t first = text.find('\x1f'), second = text.find('\x1f', first + 1);
     if (first == std::string::npos || second == std::string::npos) throw Error(Errc::internal, text.substr(1));
-    throw Error(errc_from_name(text.substr(1, first - 1)), text.substr(first + 1, second - first - 1), text.substr(second + 1));
+    throw Error(errc_from_name(text.substr(1, first - 1)), text.substr(first + 1, second - first - 1),
+                text.substr(second + 1));
   }
   return text.substr(1);
 }

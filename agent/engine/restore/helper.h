@@ -1,8 +1,8 @@
 // The helper of a restore: a process that shares descriptors, working directory and umask with the skeleton, in the
 // target's namespaces, and does natively what needs no memory of the task: descriptors, and the time namespace.
 //
-// It is a fork of the engine and talks over a SOCK_SEQPACKET pair: requests and answers are one byte of kind and text. It
-// dies with the engine, and says what went wrong before it ends.
+// It is a fork of the engine and talks over a SOCK_SEQPACKET pair: requests and answers are one byte of kind and text.
+// It dies with the engine, and says what went wrong before it ends.
 #pragma once
 
 #include "common/base/fd.h"
@@ -21,10 +21,10 @@ namespace godwit::engine {
 inline constexpr std::uint64_t skeleton_ready = 0x7964616572;
 
 struct SpawnRequest {
-  pid_t pid = 0;               // of the skeleton, in the target PID namespace
-  std::uint64_t scratch = 0;   // where its scratch memory is mapped
-  int init = -1;               // pidfd of the init of the target's namespaces; -1: ours
-  int cgroup = -1;             // directory of the cgroup to be born into; -1: ours
+  pid_t pid = 0;              // of the skeleton, in the target PID namespace
+  std::uint64_t scratch = 0;  // where its scratch memory is mapped
+  int init = -1;              // pidfd of the init of the target's namespaces; -1: ours
+  int cgroup = -1;            // directory of the cgroup to be born into; -1: ours
 };
 
 class Helper {
@@ -42,7 +42,8 @@ class Helper {
   int time_namespace(std::uint64_t monotonic_ns, std::uint64_t boottime_ns);
 
   // resources::restore_fds. The helper ends afterwards; the skeleton becomes a child of its namespace's init.
-  void restore_fds(const image::ImageSet& images, std::uint32_t files_id, pid_t guest_pid, const std::map<std::uint32_t, int>& segments);
+  void restore_fds(const image::ImageSet& images, std::uint32_t files_id, pid_t guest_pid,
+                   const std::map<std::uint32_t, int>& segments);
 
   void dismiss() { dismissed_ = true; }  // the skeleton lives on
 

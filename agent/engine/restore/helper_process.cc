@@ -46,8 +46,8 @@ void say(int socket, const std::string& text, int fd = -1) {
 
 long clone_process(clone_args& arguments) { return ::syscall(SYS_clone3, &arguments, sizeof arguments); }
 
-// The skeleton until the engine seizes it: nothing of the engine's memory is used after that. Its rseq area would lie in
-// memory that will be gone, a SIGSEGV at the first instruction in user mode: the helper has unregistered it.
+// The skeleton until the engine seizes it: nothing of the engine's memory is used after that. Its rseq area would lie
+// in memory that will be gone, a SIGSEGV at the first instruction in user mode: the helper has unregistered it.
 [[noreturn]] void be_skeleton(std::uint64_t scratch) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // until it is traced, and dies with its tracer
   ::setsid();
@@ -60,10 +60,11 @@ long clone_process(clone_args& arguments) { return ::syscall(SYS_clone3, &argume
 }
 
 void enter_namespaces(int socket, const SpawnRequest& request) {
-  check(::setns(request.init, CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWCGROUP),
-        "enter the namespaces of the workload");
-  // A PID namespace takes effect for children only. The child takes a PID from the upper end: the lowest free one may be
-  // that of the task or of one of its threads.
+  check(
+      ::setns(request.init, CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWCGROUP),
+      "enter the namespaces of the workload");
+  // A PID namespace takes effect for children only. The child takes a PID from the upper end: the lowest free one may
+  // be that of the task or of one of its threads.
   const pid_t highest = static_cast<pid_t>(std::stol(read_file("/proc/sys/kernel/pid_max"))) - 1;
   long child = -1;
   for (pid_t pid = highest; child < 0 && pid > highest - 1000; pid--) {
@@ -251,8 +252,8 @@ void run_helper(UniqueFd socket, const SpawnRequest& request) {
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     }
     UniqueFd skeleton = spawn(socket.get(), request);
-    // The table is the skeleton's too: nothing of the engine's may stay in it, and the engine hears of the skeleton only
-    // after that, since then it opens files there.
+    // The table is the skeleton's too: nothing of the engine's may stay in it, and the engine hears of the skeleton
+    // only after that, since then it opens files there.
     socket = out_of_the_way(std::move(socket), 3);
     skeleton = out_of_the_way(std::move(skeleton), 3);
     close_all_but(socket.get(), skeleton.get());

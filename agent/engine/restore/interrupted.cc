@@ -33,7 +33,8 @@ RemoteAddr shorten(Batch& batch, pid_t pid, std::uint64_t at, std::uint64_t slep
   const iovec remote{reinterpret_cast<void*>(at), sizeof t};
   check(::process_vm_readv(pid, &local, 1, &remote, 1, 0), "read a timeout");
   if (!absolute) {
-    const std::uint64_t total = static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(t.tv_nsec);
+    const std::uint64_t total =
+        static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(t.tv_nsec);
     const std::uint64_t left = total > slept_ns + 1000 ? total - slept_ns : 1000;
     t.tv_sec = static_cast<time_t>(left / 1'000'000'000u);
     t.tv_nsec = static_cast<long>(left % 1'000'000'000u);
@@ -45,12 +46,8 @@ std::optional<Call> remaining_call(Batch& batch, pid_t pid, const Regs& r, long 
   Call call{number, {r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9}};
   auto& a = call.arguments;
   switch (number) {
-    case SYS_nanosleep:
-      a[0] = raw(shorten(batch, pid, a[0], slept_ns, false));
-      return call;
-    case SYS_clock_nanosleep:
-      a[2] = raw(shorten(batch, pid, a[2], slept_ns, a[1] & TIMER_ABSTIME));
-      return call;
+    case SYS_nanosleep: a[0] = raw(shorten(batch, pid, a[0], slept_ns, false)); return call;
+    case SYS_clock_nanosleep: a[2] = raw(shorten(batch, pid, a[2], slept_ns, a[1] & TIMER_ABSTIME)); return call;
     case SYS_futex:
       if (a[3]) a[3] = raw(shorten(batch, pid, a[3], slept_ns, (a[1] & FUTEX_CMD_MASK) != FUTEX_WAIT));
       return call;
@@ -95,7 +92,8 @@ long rearm(RemoteSyscalls& remote, RemoteAddr scratch, const image::ThreadCoreEn
       regs.orig_rax = static_cast<unsigned long long>(-1);
       return -1;
     }
-    if (!stop.trap_stop()) fail(Errc::internal, "thread {} stopped with status {:#x} on its way to sleep", remote.tid(), stop.raw());
+    if (!stop.trap_stop())
+      fail(Errc::internal, "thread {} stopped with status {:#x} on its way to sleep", remote.tid(), stop.raw());
     const Regs now = get_regs(remote.tid());
     if (static_cast<long>(now.rax) == restart_block && static_cast<long>(now.orig_rax) == number) return number;
     if (tries == 100) fail(Errc::internal, "thread {} does not fall asleep", remote.tid());

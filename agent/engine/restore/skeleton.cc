@@ -52,8 +52,10 @@ Skeleton::Skeleton(SpawnRequest request, const Vmas& layout) {
   // It maps its scratch memory natively: wait until that is there.
   for (int i = 0; !is_ready(pid(), scratch_); i++) {
     if (i == 50'000) fail(Errc::timed_out, "the skeleton is not ready");
-    if (i > 200) ::usleep(100);
-    else ::sched_yield();
+    if (i > 200)
+      ::usleep(100);
+    else
+      ::sched_yield();
   }
   seize_threads(pid(), PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL, true, std::chrono::seconds(5));
   set_sigmask(pid(), all_signals);
@@ -74,7 +76,8 @@ void Skeleton::clear() {
 
 void Skeleton::make_room_for(const Vmas& layout) {
   const std::uint64_t begin = raw(scratch_), end = begin + ScratchLayout::size;
-  const bool taken = std::ranges::any_of(layout, [&](const image::VmaEntry& e) { return e.start() < end && begin < e.end(); });
+  const bool taken =
+      std::ranges::any_of(layout, [&](const image::VmaEntry& e) { return e.start() < end && begin < e.end(); });
   if (!taken) return;
   const RemoteAddr next = free_place({}, memory_->layout(), layout);
   leader_->call("map scratch memory elsewhere", SYS_mmap, next, ScratchLayout::size, PROT_READ | PROT_WRITE | PROT_EXEC,

@@ -66,7 +66,8 @@ void restore_bounds(Context& c) {
   tasks::bounds::restore_vdso(remote, c.skeleton.scratch(), c.mm);
   Batch batch(c.skeleton.scratch());
   const std::string path = path_of(c.images, c.mm.exe_file_id());
-  const std::size_t exe = batch.add(fmt::format("open {}", path), SYS_openat, AT_FDCWD, batch.put(std::string_view(path)), O_RDONLY | O_CLOEXEC, 0);
+  const std::size_t exe = batch.add(fmt::format("open {}", path), SYS_openat, AT_FDCWD,
+                                    batch.put(std::string_view(path)), O_RDONLY | O_CLOEXEC, 0);
   remote.run(batch);
   const int number = static_cast<int>(batch.result(exe));
   batch.clear();
@@ -75,15 +76,16 @@ void restore_bounds(Context& c) {
   remote.run(batch);
 }
 
-// The clocks of two hosts differ, and deadlines that the task keeps in its memory must stay true: it gets a time namespace
-// whose clocks go on where the source's stopped. Not when ours are a little ahead: a pause looks the same.
+// The clocks of two hosts differ, and deadlines that the task keeps in its memory must stay true: it gets a time
+// namespace whose clocks go on where the source's stopped. Not when ours are a little ahead: a pause looks the same.
 void restore_clocks(Context& c) {
   const image::TaskCoreEntry& tc = c.leader.tc();
   if (!tc.has_monotonic_ns()) return;
   constexpr std::uint64_t close_enough = 60'000'000'000;
   timespec boot{};
   ::clock_gettime(CLOCK_BOOTTIME, &boot);
-  const std::uint64_t boot_ns = static_cast<std::uint64_t>(boot.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(boot.tv_nsec);
+  const std::uint64_t boot_ns =
+      static_cast<std::uint64_t>(boot.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(boot.tv_nsec);
   const bool fits = monotonic_ns() - tc.monotonic_ns() < close_enough && boot_ns - tc.boottime_ns() < close_enough;
   if (fits) return;
   const int ns = c.skeleton.helper().time_namespace(tc.monotonic_ns(), tc.boottime_ns());
@@ -155,8 +157,11 @@ void restore_thread(Context& c, Thread& t) {
   tasks::signals::restore_stack(batch, t.core.thread_core());
   tasks::scheduling::restore(batch, t.core.thread_core());
   // The alternate stack and the queue are the thread's; the process's queue is filled by the leader.
-  tasks::signals::restore_queue(batch, tasks::signals::Queue::thread, c.guest_pid, t.guest, t.core.thread_core().signals_p());
-  if (leader) tasks::signals::restore_queue(batch, tasks::signals::Queue::process, c.guest_pid, t.guest, c.leader.tc().signals_s());
+  tasks::signals::restore_queue(batch, tasks::signals::Queue::thread, c.guest_pid, t.guest,
+                                t.core.thread_core().signals_p());
+  if (leader)
+    tasks::signals::restore_queue(batch, tasks::signals::Queue::process, c.guest_pid, t.guest,
+                                  c.leader.tc().signals_s());
   tasks::credentials::restore(batch, t.core.thread_core().creds());
   if (leader) tasks::process_flags::restore_dumpable(batch, c.mm);
   tasks::thread_links::restore_parent_death(batch, t.core);
@@ -189,7 +194,8 @@ void restore_registers(Context& c) {
     t.remote->end();
     tasks::registers::restore_xstate(t.host, t.core.thread_info());
     set_regs(t.host, t.regs);
-    set_sigmask(t.host, t.core.thread_core().has_blk_sigset() ? t.core.thread_core().blk_sigset() : t.core.tc().blk_sigset());
+    set_sigmask(t.host,
+                t.core.thread_core().has_blk_sigset() ? t.core.thread_core().blk_sigset() : t.core.tc().blk_sigset());
     add_all(c.notices, tasks::scheduling::restore_last(t.host, t.core.thread_core()));
   }
   add_all(c.notices, tasks::process_flags::restore_outside(c.skeleton.pid(), c.leader.tc()));
@@ -209,7 +215,8 @@ Context read_context(Skeleton& skeleton, const image::ImageSet& images, pid_t gu
       c.threads.push_back(std::move(t));
     }
   const auto leader = std::ranges::find(c.threads, guest_pid, &Thread::guest);
-  if (leader == c.threads.end()) fail(Errc::image_corrupt, "pstree.img does not list the first thread of process {}", guest_pid);
+  if (leader == c.threads.end())
+    fail(Errc::image_corrupt, "pstree.img does not list the first thread of process {}", guest_pid);
   std::iter_swap(c.threads.begin(), leader);
   c.leader = c.threads.front().core;
   return c;

@@ -14,7 +14,7 @@ namespace godwit::engine {
 struct RestoredTask {
   std::vector<pid_t> threads;  // host TIDs, the leader first; all in trap stops with everything in place
   std::vector<std::string> notices;
-  bool stopped = false;        // it was stopped by a signal at the dump
+  bool stopped = false;  // it was stopped by a signal at the dump
 };
 
 RestoredTask restore_task(Skeleton& skeleton, const image::ImageSet& images, pid_t guest_pid, Steps& steps);

@@ -58,7 +58,8 @@ std::uint64_t vdso_symbols(pid_t pid, RemoteAddr start, RemoteAddr end) {
   return digest.value;
 }
 
-void dump(const proc::Reader& proc, const proc::Stat& stat, resources::FileIds& ids, Inquiry& ask, image::MmEntry& into) {
+void dump(const proc::Reader& proc, const proc::Stat& stat, resources::FileIds& ids, Inquiry& ask,
+          image::MmEntry& into) {
   into.set_mm_start_code(stat.start_code);
   into.set_mm_end_code(stat.end_code);
   into.set_mm_start_data(stat.start_data);
@@ -72,7 +73,7 @@ void dump(const proc::Reader& proc, const proc::Stat& stat, resources::FileIds& 
   into.set_mm_env_end(stat.env_end);
   for (const std::uint64_t word : proc.auxv()) into.add_mm_saved_auxv(word);
   UniqueFd exe = proc.open("exe", O_PATH);
-  struct stat st {};
+  struct stat st{};
   check(::fstat(exe.get(), &st), "stat the executable");
   into.set_exe_file_id(ids.file_for_mapping(proc.link("exe"), st, O_RDONLY));
   const std::size_t brk = ask.batch().add("read the break", SYS_brk, 0);
@@ -118,9 +119,12 @@ void restore_vdso(RemoteSyscalls& remote, RemoteAddr scratch, const image::MmEnt
   const std::vector<proc::Vma> maps = proc::parse_maps(read_file(fmt::format("/proc/{}/maps", remote.pid())));
   const auto here = std::ranges::find(maps, proc::VmaName::vdso, &proc::Vma::kind);
   if (here == maps.end() || here->start != vdso || here->end != vdso_end)
-    throw Error(Errc::unsupported, "this kernel's vdso does not have the layout of the source's", "move to a node with the same kernel");
-  if (from.has_vdso_symbols() && vdso_symbols(remote.pid(), RemoteAddr{vdso}, RemoteAddr{vdso_end}) != from.vdso_symbols())
-    throw Error(Errc::unsupported, "this kernel's vdso has its functions elsewhere than the source's", "move to a node with the same kernel");
+    throw Error(Errc::unsupported, "this kernel's vdso does not have the layout of the source's",
+                "move to a node with the same kernel");
+  if (from.has_vdso_symbols() &&
+      vdso_symbols(remote.pid(), RemoteAddr{vdso}, RemoteAddr{vdso_end}) != from.vdso_symbols())
+    throw Error(Errc::unsupported, "this kernel's vdso has its functions elsewhere than the source's",
+                "move to a node with the same kernel");
 }
 
 }  // namespace godwit::engine::tasks::bounds

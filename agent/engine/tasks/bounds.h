@@ -12,7 +12,8 @@
 
 namespace godwit::engine::tasks::bounds {
 
-void dump(const proc::Reader& proc, const proc::Stat& stat, resources::FileIds& ids, Inquiry& ask, image::MmEntry& into);
+void dump(const proc::Reader& proc, const proc::Stat& stat, resources::FileIds& ids, Inquiry& ask,
+          image::MmEntry& into);
 
 // PR_SET_MM_MAP: works without CAP_SYS_RESOURCE, where the calls for one field each do not. Before the credentials. The
 // mappings must be there. `exe` is a descriptor in the task.

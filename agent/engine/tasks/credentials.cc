@@ -58,7 +58,8 @@ void restore(Batch& batch, const image::CredsEntry& from) {
   batch.add("set the file system's user id", SYS_setfsuid, from.fsuid());
   batch.add("set the securebits", SYS_prctl, PR_SET_SECUREBITS, from.secbits());
 
-  const std::uint64_t inheritable = get_set(from.cap_inh()), permitted = get_set(from.cap_prm()), effective = get_set(from.cap_eff());
+  const std::uint64_t inheritable = get_set(from.cap_inh()), permitted = get_set(from.cap_prm()),
+                      effective = get_set(from.cap_eff());
   const __user_cap_header_struct head{_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct sets[2]{};
   for (int i = 0; i < 2; i++) {
@@ -70,7 +71,8 @@ void restore(Batch& batch, const image::CredsEntry& from) {
   batch.add("set the capabilities", SYS_capset, head_at, batch.put_bytes(std::as_bytes(std::span(sets))));
   const std::uint64_t ambient = get_set(from.cap_amb());
   for (int cap = 0; cap <= CAP_LAST_CAP; cap++)
-    if (ambient >> cap & 1) batch.add("raise an ambient capability", SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0);
+    if (ambient >> cap & 1)
+      batch.add("raise an ambient capability", SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0);
   if (from.no_new_privs()) batch.add("forbid new privileges", SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 

@@ -10,10 +10,10 @@
 namespace godwit::engine::tasks::limits {
 namespace {
 
-constexpr std::array<std::string_view, 16> names{"cpu time", "file size", "data size", "stack size", "core file size", "resident set",
-                                                 "processes", "open files", "locked memory", "address space", "file locks",
-                                                 "pending signals", "message queue size", "nice priority", "realtime priority",
-                                                 "realtime timeout"};
+constexpr std::array<std::string_view, 16> names{
+    "cpu time",           "file size",     "data size",         "stack size",      "core file size", "resident set",
+    "processes",          "open files",    "locked memory",     "address space",   "file locks",     "pending signals",
+    "message queue size", "nice priority", "realtime priority", "realtime timeout"};
 
 }  // namespace
 
@@ -34,8 +34,9 @@ std::vector<std::string> restore(pid_t pid, const image::TaskRlimitsEntry& from)
     if (errno != EPERM) check(-1, "set the limit of {}", names[static_cast<std::size_t>(i)]);
     rlimit ours{};
     check(::prlimit(pid, resource, nullptr, &ours), "read the limit of {}", names[static_cast<std::size_t>(i)]);
-    notices.push_back(fmt::format("the hard limit of {} stays at {} ({} at the source): raising it needs CAP_SYS_RESOURCE",
-                                  names[static_cast<std::size_t>(i)], ours.rlim_max, wanted.rlim_max));
+    notices.push_back(
+        fmt::format("the hard limit of {} stays at {} ({} at the source): raising it needs CAP_SYS_RESOURCE",
+                    names[static_cast<std::size_t>(i)], ours.rlim_max, wanted.rlim_max));
     wanted.rlim_max = std::min(wanted.rlim_max, ours.rlim_max);
     wanted.rlim_cur = std::min(wanted.rlim_cur, wanted.rlim_max);
     check(::prlimit(pid, resource, &wanted, nullptr), "set the limit of {}", names[static_cast<std::size_t>(i)]);

@@ -25,7 +25,8 @@ void dump(const proc::Reader& proc, Inquiry& ask, image::TaskCoreEntry& tc, imag
   const std::size_t dumpable = batch.add("read the dumpable flag", SYS_prctl, PR_GET_DUMPABLE);
   batch.add("read the subreaper flag", SYS_prctl, PR_GET_CHILD_SUBREAPER, reaper);
   const std::size_t thp = batch.attempt("read the huge page flag", SYS_prctl, PR_GET_THP_DISABLE, 0, 0, 0, 0);
-  const std::size_t barrier = batch.attempt("read membarrier registrations", SYS_membarrier, membarrier_get_registrations, 0, 0);
+  const std::size_t barrier =
+      batch.attempt("read membarrier registrations", SYS_membarrier, membarrier_get_registrations, 0, 0);
   ask.then([&tc, &mm, dumpable, reaper, thp, barrier](const Batch& b) {
     mm.set_dumpable(static_cast<std::int32_t>(b.result(dumpable)));
     tc.set_child_subreaper(b.read<int>(reaper) != 0);
@@ -43,7 +44,8 @@ void restore(Batch& batch, const image::TaskCoreEntry& tc, const image::MmEntry&
 }
 
 void restore_dumpable(Batch& batch, const image::MmEntry& mm) {
-  if (mm.has_dumpable() && mm.dumpable() != suid_dumpable) batch.add("set the dumpable flag", SYS_prctl, PR_SET_DUMPABLE, mm.dumpable());
+  if (mm.has_dumpable() && mm.dumpable() != suid_dumpable)
+    batch.add("set the dumpable flag", SYS_prctl, PR_SET_DUMPABLE, mm.dumpable());
 }
 
 std::vector<std::string> restore_outside(pid_t pid, const image::TaskCoreEntry& tc) {
@@ -56,7 +58,8 @@ std::vector<std::string> restore_outside(pid_t pid, const image::TaskCoreEntry& 
       notices.push_back(fmt::format("the OOM score adjustment {} needs CAP_SYS_RESOURCE", tc.oom_score_adj()));
     }
   }
-  if (tc.has_coredump_filter()) write_file(fmt::format("/proc/{}/coredump_filter", pid), fmt::format("{:#x}", tc.coredump_filter()));
+  if (tc.has_coredump_filter())
+    write_file(fmt::format("/proc/{}/coredump_filter", pid), fmt::format("{:#x}", tc.coredump_filter()));
   return notices;
 }
 

@@ -14,21 +14,25 @@ namespace {
 
 constexpr std::uint32_t kernel_thread_flag = 0x00200000;  // PF_KTHREAD
 
-// The architecture of a running program: ELF class of its executable. A 64-bit program that jumps to 32-bit code is found
-// by its registers at the freeze.
+// The architecture of a running program: ELF class of its executable. A 64-bit program that jumps to 32-bit code is
+// found by its registers at the freeze.
 bool is_32_bit(const proc::Reader& proc) {
   UniqueFd exe = proc.open("exe", O_RDONLY);
   std::array<unsigned char, 5> head{};
   return ::pread(exe.get(), head.data(), head.size(), 0) == 5 && head[0] == 0x7f && head[4] == 1;
 }
 
-bool shares(const proc::Reader& proc, const char* ns) { return proc.link(fmt::format("ns/{}", ns)) == read_link(fmt::format("/proc/self/ns/{}", ns)); }
+bool shares(const proc::Reader& proc, const char* ns) {
+  return proc.link(fmt::format("ns/{}", ns)) == read_link(fmt::format("/proc/self/ns/{}", ns));
+}
 
 void look_at_thread(pid_t pid, pid_t tid, Refusals& out) {
   const proc::Stat stat = proc::Reader(pid, tid).stat();
   const std::string name = fmt::format("thread {} ({})", tid, stat.comm);
-  if (stat.policy == SCHED_DEADLINE) out.refusals.push_back({name, "deadline scheduling is not carried", "choose another policy"});
-  if (stat.state == 'Z' && tid == pid) out.refusals.push_back({name, "the first thread has ended before the others", ""});
+  if (stat.policy == SCHED_DEADLINE)
+    out.refusals.push_back({name, "deadline scheduling is not carried", "choose another policy"});
+  if (stat.state == 'Z' && tid == pid)
+    out.refusals.push_back({name, "the first thread has ended before the others", ""});
 }
 
 void look_at_threads(pid_t pid, const proc::Reader& proc, Refusals& out) {
@@ -55,11 +59,16 @@ Refusals refusals_of(const proc::Reader& proc, pid_t pid) {
     return out;
   }
   if (status.tracer_pid)
-    out.refusals.push_back({name, fmt::format("it is traced by process {}", status.tracer_pid), "detach the debugger and try again"});
+    out.refusals.push_back(
+        {name, fmt::format("it is traced by process {}", status.tracer_pid), "detach the debugger and try again"});
   if (is_32_bit(proc)) out.refusals.push_back({name, "32-bit programs are not carried", ""});
   if (status.seccomp)
-    out.refusals.push_back({name, status.seccomp == 1 ? "strict seccomp is not carried" : "seccomp filters are not carried", "run it without a filter"});
-  if (stat.tty) out.refusals.push_back({name, fmt::format("its session has a controlling terminal (tty {:#x})", stat.tty), "start it with setsid, its output in files"});
+    out.refusals.push_back({name,
+                            status.seccomp == 1 ? "strict seccomp is not carried" : "seccomp filters are not carried",
+                            "run it without a filter"});
+  if (stat.tty)
+    out.refusals.push_back({name, fmt::format("its session has a controlling terminal (tty {:#x})", stat.tty),
+                            "start it with setsid, its output in files"});
   if (!shares(proc, "user")) out.refusals.push_back({name, "it is in a user namespace of its own", ""});
   for (const char* ns : {"pid", "time"})
     if (proc.link(fmt::format("ns/{}", ns)) != proc.link(fmt::format("ns/{}_for_children", ns)))

@@ -20,7 +20,8 @@ struct Component {
   unsigned number;
   std::size_t bytes;
 };
-constexpr Component ymm{2, 256}, bndregs{3, 64}, bndcsr{4, 16}, opmask{5, 64}, zmm_upper{6, 512}, hi16_zmm{7, 1024}, pkru{9, 8};
+constexpr Component ymm{2, 256}, bndregs{3, 64}, bndcsr{4, 16}, opmask{5, 64}, zmm_upper{6, 512}, hi16_zmm{7, 1024},
+    pkru{9, 8};
 
 std::size_t offset_of(unsigned component) {
   unsigned a = 0, b = 0, c = 0, d = 0;
@@ -49,7 +50,8 @@ void put(std::string& xstate, const Component& c, const Field& field) {
   if (field.empty()) return;
   const std::size_t at = offset_of(c.number);
   const std::size_t bytes = static_cast<std::size_t>(field.size()) * sizeof(T);
-  if (!at || at + bytes > xstate.size()) fail(Errc::unsupported, "this CPU has no place for extended state component {}", c.number);
+  if (!at || at + bytes > xstate.size())
+    fail(Errc::unsupported, "this CPU has no place for extended state component {}", c.number);
   std::memcpy(xstate.data() + at, field.data(), bytes);
 }
 
@@ -93,8 +95,10 @@ void build_xstate(const image::UserX86FpregsEntry& fp, std::string& x) {
   store(x, 16, fp.rdp());
   store(x, mxcsr_at, fp.mxcsr());
   store(x, mxcsr_at + 4, fp.mxcsr_mask());
-  for (int i = 0; i < std::min(32, fp.st_space_size()); i++) store(x, st_at + 4 * static_cast<std::size_t>(i), fp.st_space(i));
-  for (int i = 0; i < std::min(64, fp.xmm_space_size()); i++) store(x, xmm_at + 4 * static_cast<std::size_t>(i), fp.xmm_space(i));
+  for (int i = 0; i < std::min(32, fp.st_space_size()); i++)
+    store(x, st_at + 4 * static_cast<std::size_t>(i), fp.st_space(i));
+  for (int i = 0; i < std::min(64, fp.xmm_space_size()); i++)
+    store(x, xmm_at + 4 * static_cast<std::size_t>(i), fp.xmm_space(i));
   if (x.size() < legacy_size + header_size) return;
   const image::UserX86XsaveEntry& xs = fp.xsave();
   store(x, legacy_size, fp.has_xsave() ? xs.xstate_bv() : std::uint64_t{3});

@@ -30,7 +30,8 @@ constexpr int ioprio_who_process = 1;
 
 void dump(const HeldThread& thread, Inquiry& ask, image::ThreadCoreEntry& into) {
   SchedAttr attr;
-  check(::syscall(SYS_sched_getattr, thread.tid, &attr, sizeof attr, 0), "read the scheduling of thread {}", thread.tid);
+  check(::syscall(SYS_sched_getattr, thread.tid, &attr, sizeof attr, 0), "read the scheduling of thread {}",
+        thread.tid);
   into.set_sched_policy(attr.policy | (attr.flags & reset_on_fork_flag ? reset_on_fork_bit : 0));
   into.set_sched_nice(attr.nice);
   into.set_sched_prio(attr.priority);
@@ -45,7 +46,8 @@ void dump(const HeldThread& thread, Inquiry& ask, image::ThreadCoreEntry& into) 
 
 void restore(Batch& batch, const image::ThreadCoreEntry& from) {
   if (from.has_timerslack_ns()) batch.add("set the timer slack", SYS_prctl, PR_SET_TIMERSLACK, from.timerslack_ns());
-  if (from.io_priority()) batch.attempt("set the I/O priority", SYS_ioprio_set, ioprio_who_process, 0, from.io_priority());
+  if (from.io_priority())
+    batch.attempt("set the I/O priority", SYS_ioprio_set, ioprio_who_process, 0, from.io_priority());
 }
 
 std::vector<std::string> restore_last(pid_t tid, const image::ThreadCoreEntry& from) {
@@ -56,15 +58,16 @@ std::vector<std::string> restore_last(pid_t tid, const image::ThreadCoreEntry& f
   attr.nice = from.sched_nice();
   attr.priority = from.sched_prio();
   if (::syscall(SYS_sched_setattr, tid, &attr, 0) != 0)
-    notices.push_back(fmt::format("thread {}: scheduling policy {} priority {} is not granted here ({})", tid, attr.policy,
-                                  attr.priority, std::strerror(errno)));
+    notices.push_back(fmt::format("thread {}: scheduling policy {} priority {} is not granted here ({})", tid,
+                                  attr.policy, attr.priority, std::strerror(errno)));
   // A mask without any CPU of this host, or an image without a mask: all CPUs.
   std::array<std::byte, 128> everything;
   everything.fill(std::byte{0xff});
   const bool known = !from.affinity().empty() && from.affinity().size() <= 1024;
   if (!known || ::syscall(SYS_sched_setaffinity, tid, from.affinity().size(), from.affinity().data()) != 0) {
     if (known) notices.push_back(fmt::format("thread {}: its CPUs do not exist here, it may run on all", tid));
-    check(::syscall(SYS_sched_setaffinity, tid, everything.size(), everything.data()), "let thread {} run on all CPUs", tid);
+    check(::syscall(SYS_sched_setaffinity, tid, everything.size(), everything.data()), "let thread {} run on all CPUs",
+          tid);
   }
   return notices;
 }

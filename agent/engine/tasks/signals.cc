@@ -55,8 +55,8 @@ void dump_queue(pid_t tid, Queue queue, image::SignalQueueEntry& into) {
   args.flags = queue == Queue::process ? PTRACE_PEEKSIGINFO_SHARED : 0;
   siginfo_t infos[at_once];
   for (;;) {
-    const long n = trace(PTRACE_PEEKSIGINFO, tid, reinterpret_cast<unsigned long>(&args), reinterpret_cast<unsigned long>(infos),
-                         "read the queued signals of");
+    const long n = trace(PTRACE_PEEKSIGINFO, tid, reinterpret_cast<unsigned long>(&args),
+                         reinterpret_cast<unsigned long>(infos), "read the queued signals of");
     if (n <= 0) return;
     for (long i = 0; i < n; i++) into.add_signals()->set_siginfo(&infos[i], siginfo_size);
     args.off += static_cast<std::uint64_t>(n);
@@ -65,12 +65,15 @@ void dump_queue(pid_t tid, Queue queue, image::SignalQueueEntry& into) {
 
 void restore_queue(Batch& batch, Queue queue, pid_t pid, pid_t tid, const image::SignalQueueEntry& from) {
   for (const image::SiginfoEntry& e : from.signals()) {
-    if (e.siginfo().size() != siginfo_size) fail(Errc::image_corrupt, "a queued signal has {} bytes", e.siginfo().size());
+    if (e.siginfo().size() != siginfo_size)
+      fail(Errc::image_corrupt, "a queued signal has {} bytes", e.siginfo().size());
     int number = 0;
     std::memcpy(&number, e.siginfo().data(), sizeof number);
     const RemoteAddr info = batch.put_bytes(std::as_bytes(std::span(e.siginfo())));
-    if (queue == Queue::process) batch.add("queue a signal", SYS_rt_sigqueueinfo, pid, number, info);
-    else batch.add("queue a signal to a thread", SYS_rt_tgsigqueueinfo, pid, tid, number, info);
+    if (queue == Queue::process)
+      batch.add("queue a signal", SYS_rt_sigqueueinfo, pid, number, info);
+    else
+      batch.add("queue a signal to a thread", SYS_rt_tgsigqueueinfo, pid, tid, number, info);
   }
 }
 

@@ -10,7 +10,8 @@ namespace godwit::engine::tasks::signals {
 void dump_actions(Inquiry& ask, image::TaskCoreEntry& into);
 void restore_actions(Batch& batch, const image::TaskCoreEntry& from);
 
-// Queued signals, left in place: PTRACE_PEEKSIGINFO. After the timers have been read, else an expiry could fall between.
+// Queued signals, left in place: PTRACE_PEEKSIGINFO. After the timers have been read, else an expiry could fall
+// between.
 enum class Queue { thread = 1, process };
 void dump_queue(pid_t tid, Queue queue, image::SignalQueueEntry& into);
 // Runs in the thread itself, which may queue any siginfo to itself. `pid` and `tid` are the guest's.

@@ -65,8 +65,8 @@ Connection Connection::connect(const Address& address, milliseconds limit) {
   const auto until = Clock::now() + limit;
   Connection connection(open_socket(address, until));
   connection.queue({"PING"});
-  const Reply reply = connection.wait_reply(
-      std::max(milliseconds(1), std::chrono::duration_cast<milliseconds>(until - Clock::now())));
+  const Reply reply =
+      connection.wait_reply(std::max(milliseconds(1), std::chrono::duration_cast<milliseconds>(until - Clock::now())));
   if (reply.text != "PONG") fail(Errc::busy, "{} answered a ping with {}", address.host, reply.text);
   return connection;
 }

@@ -50,7 +50,6 @@ class Connection {
 
 // Runs `count` commands with at most `window` unanswered: `ask` queues command i, `answered` gets its reply.
 void pipeline(Connection& connection, std::uint64_t count, std::uint64_t window,
-              const std::function<void(std::uint64_t)>& ask,
-              const std::function<void(std::uint64_t, Reply)>& answered);
+              const std::function<void(std::uint64_t)>& ask, const std::function<void(std::uint64_t, Reply)>& answered);
 
 }  // namespace godwit::demo

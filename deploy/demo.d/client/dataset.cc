@@ -48,8 +48,7 @@ Verdict verify(Connection& redis, const Values& values, std::uint32_t keys, cons
     if (verdict.examples.size() < most_examples) verdict.examples.push_back(std::move(sentence));
   };
   pipeline(
-      redis, keys, window,
-      [&](std::uint64_t i) { redis.queue({"GET", key_name(static_cast<std::uint32_t>(i))}); },
+      redis, keys, window, [&](std::uint64_t i) { redis.queue({"GET", key_name(static_cast<std::uint32_t>(i))}); },
       [&](std::uint64_t i, const Reply& reply) {
         const auto key = static_cast<std::uint32_t>(i);
         if (reply.kind != Reply::Kind::bulk) return lose(verdict.missing, key_name(key) + " is missing");
@@ -69,8 +68,8 @@ void replay(Connection& redis, const Values& values, std::uint32_t keys, const s
   std::vector<Write> writes;
   for (const LogRecord& record : log) {
     const Write write{.key = record.key, .version = record.version};
-    const bool happened = record.outcome == Outcome::acknowledged ||
-                          std::ranges::find(carried_out, write) != carried_out.end();
+    const bool happened =
+        record.outcome == Outcome::acknowledged || std::ranges::find(carried_out, write) != carried_out.end();
     if (happened) writes.push_back(write);
   }
   set_all(redis, values, writes);

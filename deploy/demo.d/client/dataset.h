@@ -15,12 +15,12 @@ void load(Connection& redis, const Values& values, std::uint32_t keys);
 
 struct Verdict {
   std::uint64_t keys = 0;
-  std::uint64_t lost = 0;                // keys that do not hold what they must: the sum of the next three
+  std::uint64_t lost = 0;  // keys that do not hold what they must: the sum of the next three
   std::uint64_t missing = 0;
-  std::uint64_t outdated = 0;            // an older write than the last acknowledged one
-  std::uint64_t foreign = 0;             // not, byte for byte, the value of any write
-  std::vector<Write> carried_out;        // writes of unknown outcome that redis holds
-  std::vector<std::string> examples;     // of lost keys, in words; a few
+  std::uint64_t outdated = 0;         // an older write than the last acknowledged one
+  std::uint64_t foreign = 0;          // not, byte for byte, the value of any write
+  std::vector<Write> carried_out;     // writes of unknown outcome that redis holds
+  std::vector<std::string> examples;  // of lost keys, in words; a few
 };
 Verdict verify(Connection& redis, const Values& values, std::uint32_t keys, const Expectation& expected);
 

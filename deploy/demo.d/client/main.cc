@@ -55,14 +55,19 @@ json do_write(const Settings& s) {
       s.workload.empty() ? Locator::at(parse_address(s.address)) : Locator::of_workload(s.workload, s.port);
   WriterOptions options;
   if (s.go_on)
-    for (const LogRecord& record : read_log(s.log_path)) options.first_version = std::max(options.first_version, record.version + 1);
+    for (const LogRecord& record : read_log(s.log_path))
+      options.first_version = std::max(options.first_version, record.version + 1);
   LogWriter log(s.log_path, s.go_on);
   options.keys = s.keys;
   options.per_second = s.rate;
   Writer writer(options, values, locator, log, s.seed);
   const WriterReport report = writer.run(stop_asked);
-  return {{"acknowledged", report.acknowledged}, {"unknown", report.unknown}, {"refused", report.refused},
-          {"reconnects", report.reconnects}, {"seconds", report.seconds}, {"blackout_ms", report.longest_gap_ms},
+  return {{"acknowledged", report.acknowledged},
+          {"unknown", report.unknown},
+          {"refused", report.refused},
+          {"reconnects", report.reconnects},
+          {"seconds", report.seconds},
+          {"blackout_ms", report.longest_gap_ms},
           {"second_longest_gap_ms", report.second_longest_gap_ms}};
 }
 
@@ -73,9 +78,14 @@ json do_verify(const Settings& s) {
   const Verdict verdict = verify(redis, s.values(), s.keys, Expectation(s.keys, log));
   json versions = json::array();
   for (const Write& write : verdict.carried_out) versions.push_back(write.version);
-  return {{"keys", verdict.keys}, {"lost", verdict.lost}, {"missing", verdict.missing},
-          {"outdated", verdict.outdated}, {"foreign", verdict.foreign}, {"examples", verdict.examples},
-          {"acknowledged", count(Outcome::acknowledged)}, {"unknown", count(Outcome::unknown)},
+  return {{"keys", verdict.keys},
+          {"lost", verdict.lost},
+          {"missing", verdict.missing},
+          {"outdated", verdict.outdated},
+          {"foreign", verdict.foreign},
+          {"examples", verdict.examples},
+          {"acknowledged", count(Outcome::acknowledged)},
+          {"unknown", count(Outcome::unknown)},
           {"carried_out", versions}};
 }
 

@@ -13,7 +13,8 @@ constexpr long largest_bulk = 512L << 20;  // redis' own limit
 long parse_number(std::string_view text) {
   long value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size()) fail(Errc::protocol, "redis sent a bad length: {}", text);
+  if (error != std::errc{} || end != text.data() + text.size())
+    fail(Errc::protocol, "redis sent a bad length: {}", text);
   return value;
 }
 

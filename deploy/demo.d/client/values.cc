@@ -20,7 +20,8 @@ std::uint64_t mix(std::uint64_t x) {
 }  // namespace
 
 Values::Values(std::uint64_t seed, std::size_t size) : seed_(seed), size_(size) {
-  if (size < least_size) fail(Errc::invalid_argument, "values of {} bytes are too small, at least {}", size, least_size);
+  if (size < least_size)
+    fail(Errc::invalid_argument, "values of {} bytes are too small, at least {}", size, least_size);
 }
 
 void Values::fill(Write write, std::span<char> into) const {

@@ -1,6 +1,6 @@
-// The client's log of its writes: what redis acknowledged, and what was on its way when a connection broke (its outcome is
-// unknown: it may have been carried out or not, and is never tried again). One fixed-size record each, in the order in
-// which they became known; on one connection that is the order in which redis carried them out.
+// The client's log of its writes: what redis acknowledged, and what was on its way when a connection broke (its outcome
+// is unknown: it may have been carried out or not, and is never tried again). One fixed-size record each, in the order
+// in which they became known; on one connection that is the order in which redis carried them out.
 #pragma once
 
 #include "common/base/fd.h"

@@ -23,7 +23,12 @@ double to_ms(Steady::duration d) { return std::chrono::duration<double, std::mil
 }  // namespace
 
 Writer::Writer(WriterOptions options, const Values& values, const Locator& locator, LogWriter& log, std::uint64_t seed)
-    : options_(options), values_(values), locator_(locator), log_(log), random_(seed), next_version_(options.first_version) {}
+    : options_(options),
+      values_(values),
+      locator_(locator),
+      log_(log),
+      random_(seed),
+      next_version_(options.first_version) {}
 
 WriterReport Writer::run(const std::atomic<bool>& stop) {
   const Time started = last_answer_ = Steady::now();

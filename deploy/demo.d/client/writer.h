@@ -1,6 +1,6 @@
-// The load: so many SETs a second on random keys, each with a new version, everything acknowledged logged. A write whose
-// connection broke before its answer came is logged as unknown and never tried again. When the connection breaks, or
-// nothing has been acknowledged for a while, the locator says where to go.
+// The load: so many SETs a second on random keys, each with a new version, everything acknowledged logged. A write
+// whose connection broke before its answer came is logged as unknown and never tried again. When the connection breaks,
+// or nothing has been acknowledged for a while, the locator says where to go.
 #pragma once
 
 #include "deploy/demo.d/client/locator.h"
@@ -19,9 +19,9 @@ struct WriterOptions {
   std::uint32_t keys = 0;
   std::uint32_t per_second = 5000;
   std::uint64_t first_version = 1;
-  std::uint32_t in_flight = 256;                     // at most, so that a stall does not pile up
-  std::chrono::milliseconds patience{300};           // without an answer, before asking where the workload is
-  std::chrono::milliseconds give_up{60'000};         // without an answer, before failing
+  std::uint32_t in_flight = 256;              // at most, so that a stall does not pile up
+  std::chrono::milliseconds patience{300};    // without an answer, before asking where the workload is
+  std::chrono::milliseconds give_up{60'000};  // without an answer, before failing
 };
 
 struct WriterReport {
@@ -30,7 +30,7 @@ struct WriterReport {
   std::uint64_t refused = 0;  // redis answered with an error
   std::uint64_t reconnects = 0;
   double seconds = 0;
-  double longest_gap_ms = 0;       // between two acknowledged writes
+  double longest_gap_ms = 0;  // between two acknowledged writes
   double second_longest_gap_ms = 0;
 };
 
