@@ -9,14 +9,10 @@
 // reader's own and live as long as it does. Not thread-safe.
 #pragma once
 
-#include "common/base/fd.h"
-#include "common/image/magic.h"
-#include "common/image/pagemap.h"
+#include "common/image/page_levels.h"
 
 #include <cstdint>
-#include <memory>
 #include <optional>
-#include <vector>
 
 namespace godwit::image {
 
@@ -31,29 +27,22 @@ class PageReader {
  public:
   // `kind`: pagemap or pagemap_shmem. Opens and checks pagemap-ID.img of this directory.
   PageReader(int dirfd, Kind kind, std::uint64_t id);
-  ~PageReader();
-  PageReader(PageReader&&) noexcept;
-  PageReader& operator=(PageReader&&) noexcept;
 
   // Ascending and not overlapping; one run never spans two files. Nothing at the end.
   std::optional<PageSource> next();
 
-  const Pagemap& pagemap() const;  // of the nearest directory
+  const Pagemap& pagemap() { return levels_.at(0).map(); }  // of the nearest directory
 
  private:
-  struct Level;
-
-  Level& level(std::size_t depth);
   PageSource source(std::size_t depth, std::uint64_t vaddr, std::uint64_t end);
 
-  Kind kind_;
-  std::uint64_t id_;
-  std::vector<std::unique_ptr<Level>> levels_;  // nearest first
-  std::size_t run_ = 0;                         // of the nearest directory
-  std::uint64_t done_ = 0;                      // pages of that run which were handed out
+  PageLevels levels_;
+  std::size_t run_ = 0;     // of the nearest directory
+  std::uint64_t done_ = 0;  // pages of that run which were handed out
 };
 
-// Makes `dirfd` a child of `target` (a path, relative to the directory if not absolute).
+// Makes `dirfd` a child of `target` (a path, relative to the directory if not absolute). It may be one already;
+// Errc::already_exists when it is the child of another.
 void set_parent(int dirfd, const std::string& target);
 
 }  // namespace godwit::image

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 namespace godwit::image {
 namespace {
@@ -62,6 +63,8 @@ void PagemapWriter::write_pending() {
     left.pages -= count;
   }
 }
+
+std::string PagemapWriter::take() { return std::exchange(bytes_, {}); }
 
 std::string PagemapWriter::finish() {
   write_pending();

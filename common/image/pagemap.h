@@ -38,7 +38,9 @@ class PagemapWriter {
   void add(std::uint64_t vaddr, std::uint64_t pages, PageFlag flag);
   void add(const PageRun& run);
 
-  std::string finish();  // the bytes of the file
+  std::size_t size() const { return bytes_.size(); }  // of what take() would return
+  std::string take();    // those bytes of the file that can no longer change, without those taken before
+  std::string finish();  // all (other) bytes of the file
 
  private:
   void write_pending();
