@@ -36,6 +36,9 @@ class PageLevel {
     return static_cast<off_t>(offsets_[run] + (vaddr - map_.runs[run].vaddr));
   }
 
+  // Refuses when a piece of this range of the pages file is a hole: a dedup has freed it, and reading gives zeroes.
+  void refuse_freed(off_t offset, std::uint64_t length);
+
   int directory() const { return directory_.get(); }
   const Pagemap& map() const { return map_; }
   const std::string& prefix() const { return prefix_; }
@@ -47,6 +50,7 @@ class PageLevel {
   Pagemap map_;
   std::vector<std::uint64_t> offsets_;  // of each run in the pages file
   UniqueFd pages_;
+  off_t solid_from_ = 0, solid_until_ = 0;  // known to have no hole: asking for each run anew would walk the file again
 };
 
 // Levels are opened when they are first asked for.

@@ -9,7 +9,8 @@
 
 namespace godwit::image {
 
-PageReader::PageReader(int dirfd, Kind kind, std::uint64_t id) : levels_(dirfd, kind, id) {}
+PageReader::PageReader(int dirfd, Kind kind, std::uint64_t id, PagesAccess access)
+    : levels_(dirfd, kind, id), access_(access) {}
 
 // The longest piece of [vaddr, end) from its start that lies in one file, at `depth` or further up.
 PageSource PageReader::source(std::size_t depth, std::uint64_t vaddr, std::uint64_t end) {
@@ -23,10 +24,12 @@ PageSource PageReader::source(std::size_t depth, std::uint64_t vaddr, std::uint6
     if (!run.is(PageFlag::present))
       fail(Errc::image_corrupt, "page {:#x} of {} was left to be fetched later, its bytes are not here", vaddr,
            here.name());
-    return {.vaddr = vaddr,
-            .pages = (end - vaddr) / page_size,
-            .fd = here.pages_fd(PagesAccess::read),
-            .offset = here.offset(*index, vaddr)};
+    const PageSource found{.vaddr = vaddr,
+                           .pages = (end - vaddr) / page_size,
+                           .fd = here.pages_fd(access_),
+                           .offset = here.offset(*index, vaddr)};
+    here.refuse_freed(found.offset, end - vaddr);
+    return found;
   }
 }
 

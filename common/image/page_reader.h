@@ -5,8 +5,8 @@
 //   while (const auto run = reader.next()) pread_exact(run->fd, buffer, run->offset);
 //
 // Lazy: a parent is opened when the first page needs it. Errors: Errc::image_corrupt that names the file,
-// for pages that no parent has, loops of parents, pages files that are too short. Descriptors are the
-// reader's own and live as long as it does. Not thread-safe.
+// for pages that no parent has or that have been freed, loops of parents, pages files that are too short. Descriptors
+// are the reader's own and live as long as it does. Not thread-safe.
 #pragma once
 
 #include "common/image/page_levels.h"
@@ -26,7 +26,8 @@ struct PageSource {
 class PageReader {
  public:
   // `kind`: pagemap or pagemap_shmem. Opens and checks pagemap-ID.img of this directory.
-  PageReader(int dirfd, Kind kind, std::uint64_t id);
+  // `access`: whether the caller means to free what it has read.
+  PageReader(int dirfd, Kind kind, std::uint64_t id, PagesAccess access = PagesAccess::read);
 
   // Ascending and not overlapping; one run never spans two files. Nothing at the end.
   std::optional<PageSource> next();
@@ -37,6 +38,7 @@ class PageReader {
   PageSource source(std::size_t depth, std::uint64_t vaddr, std::uint64_t end);
 
   PageLevels levels_;
+  PagesAccess access_;
   std::size_t run_ = 0;     // of the nearest directory
   std::uint64_t done_ = 0;  // pages of that run which were handed out
 };

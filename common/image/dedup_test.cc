@@ -1,0 +1,91 @@
+#include "common/image/dedup.h"
+
+#include "common/base/units.h"
+#include "common/image/image_set.h"
+#include "common/image/page_reader.h"
+#include "common/image/test_dir.h"
+
+#include <gtest/gtest.h>
+
+#include <sys/stat.h>
+
+namespace godwit::image {
+namespace {
+
+constexpr std::uint64_t pid = 7;
+
+// A set whose PRESENT pages are all filled with one letter.
+void write_set(int dir, const std::vector<PageRun>& runs, char letter, const std::string& parent = {}) {
+  PagemapWriter writer(1);
+  std::string pages;
+  for (const PageRun& run : runs) {
+    writer.add(run);
+    if (run.is(PageFlag::present)) pages.append(run.pages * page_size, letter);
+  }
+  ImageSet set;
+  set.put_file(file_name(Kind::pagemap, pid), writer.finish());
+  set.save(dir);
+  UniqueFd fd = open_at(dir, "pages-1.img", O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  write_all(fd.get(), std::string_view(pages));
+  if (!parent.empty()) set_parent(dir, parent);
+}
+
+std::uint64_t blocks(int dir) {
+  struct stat st{};
+  check(::fstatat(dir, "pages-1.img", &st, 0), "stat");
+  return static_cast<std::uint64_t>(st.st_blocks) * 512;
+}
+
+std::string letters(int dir) {
+  std::string text;
+  PageReader reader(dir, Kind::pagemap, pid);
+  while (const auto source = reader.next())
+    for (std::uint64_t i = 0; i < source->pages; i++) {
+      std::byte first{};
+      pread_exact(source->fd, std::span(&first, 1), source->offset + static_cast<off_t>(i * page_size));
+      text += static_cast<char>(first);
+    }
+  return text;
+}
+
+constexpr std::uint32_t present = static_cast<std::uint32_t>(PageFlag::present);
+constexpr std::uint32_t inherited = static_cast<std::uint32_t>(PageFlag::parent);
+
+TEST(Dedup, frees_in_every_parent_what_the_top_has_and_the_top_still_reads_whole) {
+  TestDir one, two, three;
+  write_set(one.fd(), {{0x10000, 8, present}}, '1');
+  write_set(two.fd(), {{0x10000, 2, present}, {0x12000, 6, inherited}}, '2', one.path());
+  write_set(three.fd(),
+            {{0x10000, 1, present}, {0x11000, 2, inherited}, {0x13000, 1, present}, {0x14000, 4, inherited}}, '3',
+            two.path());
+  ASSERT_EQ(letters(three.fd()), "32131111");
+  // For 3: two pages of 1 and one of 2; for 2: two of 1, one of which is free already.
+  EXPECT_EQ(dedup(three.fd()), (3 + 2) * page_size);
+  EXPECT_EQ(letters(three.fd()), "32131111");
+  EXPECT_EQ(blocks(one.fd()), 5 * page_size);
+  EXPECT_EQ(blocks(two.fd()), 1 * page_size);
+  EXPECT_EQ(blocks(three.fd()), 2 * page_size);
+}
+
+TEST(Dedup, leaves_alone_a_set_without_parent) {
+  TestDir one;
+  write_set(one.fd(), {{0x10000, 8, present}}, '1');
+  EXPECT_EQ(dedup(one.fd()), 0u);
+  EXPECT_EQ(blocks(one.fd()), 8 * page_size);
+}
+
+TEST(Dedup, names_a_parent_that_leads_in_a_circle) {
+  TestDir one, two;
+  write_set(one.fd(), {{0x10000, 1, present}}, '1', two.path());
+  write_set(two.fd(), {{0x10000, 1, present}}, '2', one.path());
+  try {
+    dedup(two.fd());
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.errc(), Errc::image_corrupt);
+    EXPECT_NE(e.message().find("parent/parent/"), std::string::npos) << e.message();
+  }
+}
+
+}  // namespace
+}  // namespace godwit::image
