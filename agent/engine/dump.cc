@@ -36,26 +36,44 @@ Dump::~Dump() = default;
 
 bool Dump::same_program() { return program_of(pid_) == program_; }
 
-// Makes a tracker in the task, which needs one injected call.
-void Dump::track() {
-  Hold hold(pid_, journal_, calls_);
-  UniqueFd userfaultfd;
+bool Dump::tracking() { return memory_ && same_program(); }
+
+HeldPages Dump::held() const { return memory_ ? memory_->held() : HeldPages{}; }
+
+UniqueFd Dump::make_userfaultfd(RemoteSyscalls& leader) {
   try {
-    userfaultfd = inject_userfaultfd(hold.leader(), pidfd_.get());
+    return inject_userfaultfd(leader, pidfd_.get());
   } catch (const Error& e) {
     if (e.errc() != Errc::kernel_missing && e.errc() != Errc::busy) throw;
     log::warn("tracker.none",
               {{"pid", pid_}, {"reason", e.message()}, {"consequence", "every round sends everything"}});
+    return {};
   }
+}
+
+void Dump::begin_memory(UniqueFd userfaultfd) {
   const proc::Status status = proc::Reader(pid_).status();
   memory_ = std::make_unique<TaskMemory>(pid_, status.ns_pid.empty() ? pid_ : status.ns_pid.back(),
                                          std::move(userfaultfd), ids_);
   program_ = program_of(pid_);
+}
+
+// Makes a tracker in the task, which needs one injected call.
+void Dump::track() {
+  Hold hold(pid_, journal_, calls_, hold_options_);
+  begin_memory(make_userfaultfd(hold.leader()));
   hold.release();
 }
 
 RoundDone Dump::emit_round(std::uint32_t number, PageSink& sink, bool frozen) {
-  const RoundCount count = memory_->round(sink, frozen);
+  RoundCount count;
+  try {
+    count = memory_->round(sink, frozen);
+  } catch (...) {
+    // A scan consumes what it reports: after one that did not come to its end, nobody knows what was written.
+    begin_again();
+    throw;
+  }
   RoundDone done;
   done.set_number(number);
   done.set_pages(count.emitted.pages);
@@ -86,7 +104,7 @@ void Dump::hold_without_children(std::chrono::milliseconds patience) {
   for (;;) {
     try {
       refuse_children(pid_);
-      hold_ = std::make_unique<Hold>(pid_, journal_, calls_);
+      hold_ = std::make_unique<Hold>(pid_, journal_, calls_, hold_options_);
       refuse_children(pid_);  // one may have been born before everything stood still
       return;
     } catch (const Error& e) {
@@ -97,16 +115,13 @@ void Dump::hold_without_children(std::chrono::milliseconds patience) {
   }
 }
 
-Dump::Frozen Dump::freeze(std::uint32_t number, PageSink& sink, std::chrono::milliseconds child_patience) {
+Dump::Frozen Dump::freeze(std::uint32_t number, PageSink& sink, std::chrono::milliseconds child_patience,
+                          Tracking tracking) {
   Doing doing("freezing process {}", pid_);
   sink.set_round(number);
-  const bool track_now = !memory_ || !same_program();
-  if (track_now) {
-    if (memory_) sink.file(fmt::format("{}reset", layout_prefix), "");
-    const proc::Status status = proc::Reader(pid_).status();
-    memory_ = std::make_unique<TaskMemory>(pid_, status.ns_pid.empty() ? pid_ : status.ns_pid.back(), UniqueFd(), ids_);
-    program_ = program_of(pid_);
-  }
+  const bool first = !memory_ || !same_program();
+  if (first && memory_) sink.file(fmt::format("{}reset", layout_prefix), "");
+  if (first) begin_memory({});
   memory_->look();
   hold_without_children(child_patience);  // from here on nothing of the task runs
   try {
@@ -114,6 +129,7 @@ Dump::Frozen Dump::freeze(std::uint32_t number, PageSink& sink, std::chrono::mil
     frozen.steps.lap("stop");
     fault::point("engine.dump.frozen");
     if (!same_program()) fail(Errc::busy, "it ran another program just now");
+    if (first && tracking == Tracking::begin) memory_->track(make_userfaultfd(hold_->leader()));
 
     TaskState state = dump_task(*hold_, ids_);
     hold_->drop_scratch();  // memory is looked at without it
@@ -155,6 +171,11 @@ void Dump::hold_in(const Cgroup& cgroup) {
 
 void Dump::release() {
   hold_->release();
+  hold_.reset();
+}
+
+void Dump::leave_stopped() {
+  hold_->leave_stopped();
   hold_.reset();
 }
 

@@ -28,15 +28,23 @@ class Dump {
   // millisecond when tracking begins.
   RoundDone round(std::uint32_t number, PageSink& sink);
 
+  // What is carried may be decided anew before each freeze.
+  void set_options(resources::Options options) { options_ = std::move(options); }
+  void set_hold_limit(std::chrono::milliseconds limit) { hold_options_.limit = limit; }
+
   // Stops the task and emits the last difference and all state. It is left stopped and traced; then one of:
   struct Frozen {
     RoundDone round;
     Steps steps;
     std::uint64_t at_ns = 0;
   };
-  Frozen freeze(std::uint32_t number, PageSink& sink, std::chrono::milliseconds child_patience);
+  // `begin`: where nothing is tracked yet, tracking begins with what is emitted here.
+  enum class Tracking { as_it_is = 1, begin };
+  Frozen freeze(std::uint32_t number, PageSink& sink, std::chrono::milliseconds child_patience,
+                Tracking tracking = Tracking::as_it_is);
   void hold_in(const Cgroup& cgroup);  // nothing borrowed any more, held by the freezer
   void release();                      // runs on
+  void leave_stopped();                // nothing borrowed any more, held by SIGSTOP
   void kill();                         // and waits until it is gone
 
   // Undo of hold_in.
@@ -45,14 +53,24 @@ class Dump {
   void acknowledged(std::uint64_t sequence);
   void owe_unacknowledged();
 
+  // Whether the next round is a difference to what was emitted before: false after an exec.
+  bool tracking();
+  // Forgets all that was emitted: the next round is the first one again.
+  void begin_again() { memory_.reset(); }
+  // What the receiver has of each object once everything emitted has arrived. Valid until the next call.
+  HeldPages held() const;
+
  private:
   void track();
+  void begin_memory(UniqueFd userfaultfd);
+  UniqueFd make_userfaultfd(RemoteSyscalls& leader);
   void hold_without_children(std::chrono::milliseconds patience);
   RoundDone emit_round(std::uint32_t number, PageSink& sink, bool frozen);
   bool same_program();
 
   pid_t pid_;
   resources::Options options_;
+  HoldOptions hold_options_;
   Journal& journal_;
   InterruptedCalls calls_;
   UniqueFd pidfd_;

@@ -2,6 +2,7 @@
 
 #include "agent/engine/control_socket.h"
 #include "agent/engine/dump.h"
+#include "agent/engine/holder/connect.h"
 #include "agent/engine/memory/ring_sink.h"
 #include "agent/engine/ptrace/recover.h"
 #include "agent/engine/restore.h"
@@ -203,6 +204,7 @@ class Job {
   Dump& dump() {
     if (!dump_) {
       if (!pid_ || !sink_) fail(Errc::protocol, "no survey came first");
+      holder::dismiss(pid_);
       dump_.emplace(pid_, options_, journal());
     }
     return *dump_;

@@ -130,16 +130,19 @@ void Restore::apply_layout(const Vmas& vmas, const image::ImageSet& files) {
   });
 }
 
-void Restore::absorb_directory(int directory) {
+const image::ImageSet& Restore::load(int directory) {
   images_ = image::ImageSet::load(directory);
-  if (!images_.has(image::Kind::inventory))
-    fail(Errc::image_corrupt, "inventory.img is missing: the dump did not finish");
+  return images_;
+}
+
+std::uint64_t Restore::absorb_directory(int directory, image::PagesAccess access) {
+  std::uint64_t total = 0;
   guest_pid_ = root_of(images_);
   const auto mm = images_.get<image::MmEntry>(image::Kind::mm, static_cast<std::uint64_t>(guest_pid_));
   apply_layout(Vmas(mm.vmas().begin(), mm.vmas().end()), images_);
   std::vector<std::byte> buffer(pagewire::max_payload);
   const auto absorb = [&](image::Kind kind, std::uint64_t id, pagewire::ObjectId object) {
-    image::PageReader reader(directory, kind, id);
+    image::PageReader reader(directory, kind, id, access);
     while (const auto source = reader.next())
       for (std::uint64_t done = 0; done < source->pages;) {
         const std::uint64_t n = std::min<std::uint64_t>(source->pages - done, buffer.size() / page_size);
@@ -147,13 +150,19 @@ void Restore::absorb_directory(int directory) {
         pread_exact(source->fd, data, source->offset + static_cast<off_t>(done * page_size));
         const pagewire::Run run{source->vaddr + done * page_size, n};
         pages(object, std::span(&run, 1), data);
+        if (access == image::PagesAccess::punch)
+          check(::fallocate(source->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                            source->offset + static_cast<off_t>(done * page_size), static_cast<off_t>(data.size())),
+                "free pages that have been read");
         done += n;
+        total += n;
       }
   };
   absorb(image::Kind::pagemap, static_cast<std::uint64_t>(guest_pid_),
          pagewire::object_id(pagewire::ObjectType::task, static_cast<std::uint64_t>(guest_pid_)));
   for (const std::uint64_t shmid : images_.ids(image::Kind::pagemap_shmem))
     absorb(image::Kind::pagemap_shmem, shmid, pagewire::object_id(pagewire::ObjectType::shmem, shmid));
+  return total;
 }
 
 void Restore::let_go(const RestoredTask& task) {
@@ -167,12 +176,13 @@ void Restore::let_go(const RestoredTask& task) {
   if (cgroup) cgroup->wait_frozen(skeleton().pid(), task.threads);
 }
 
-Prepared Restore::finish() {
+Prepared Restore::finish(const std::function<void(pid_t)>& before_it_runs) {
   Steps steps;
   skeleton();
   fault::point("engine.restore.filled");
   const RestoredTask task = restore_task(*skeleton_, images_, guest_pid_, steps);
   for (const std::string& notice : task.notices) log::warn("restore.notice", {{"what", notice}});
+  if (before_it_runs) before_it_runs(skeleton_->pid());
   let_go(task);
   steps.lap("hold");
   Prepared prepared;

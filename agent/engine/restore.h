@@ -10,7 +10,9 @@
 #include "agent/engine/restore/task_restore.h"
 #include "agent/engine/steps.h"
 #include "common/image/image_set.h"
+#include "common/image/page_levels.h"
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -33,12 +35,18 @@ class Restore : public FrameTarget {
   void file(std::string_view name, std::uint64_t offset, std::span<const std::byte> part, bool last) override;
   void round_ended(std::uint32_t) override {}
 
-  // All that a directory holds, in the place of frames.
-  void absorb_directory(int directory);
+  // A directory in the place of frames. load() reads the state images, with nothing made yet; absorb_directory() makes
+  // the skeleton and fills it.
+  const image::ImageSet& load(int directory);
+  // `access`: whether pages are freed in their files as they are read. Returns how many pages.
+  std::uint64_t absorb_directory(int directory, image::PagesAccess access = image::PagesAccess::read);
 
   // Everything else, then the task is let go of: held by the freezer of its cgroup, or running when there is none. It
-  // needs no engine any more.
-  Prepared finish();
+  // needs no engine any more. `before_it_runs` gets its PID; when it throws, nothing is left of the task.
+  Prepared finish(const std::function<void(pid_t)>& before_it_runs = {});
+
+  // Where the task is made, before the first layout comes: the pidfd of the init of its namespaces.
+  void set_init(UniqueFd init) { surroundings_.init = std::move(init); }
 
  private:
   void layout_file(const std::string& name, std::string content);

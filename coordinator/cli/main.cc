@@ -6,6 +6,7 @@
 #include "coordinator/cli/report.h"
 
 #include <cstdio>
+#include <span>
 
 #include <signal.h>
 
@@ -14,7 +15,7 @@ int main(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);
   log::init("godwit", log::Level::warn);
   try {
-    if (argc > 1 && cli::is_local(argv[1])) {
+    if (cli::is_local(std::span(argv + 1, argv + argc))) {
       ::signal(SIGPIPE, SIG_DFL);  // what is ignored would be inherited
       cli::exec_engine(argc, argv);
     }

@@ -106,7 +106,7 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) 
   app.add_option("--certs", options.certs, "directory with ca.crt, node.crt, node.key")->envname("GODWIT_CERTS");
   app.add_flag("--json", options.json, "print JSON");
   app.footer(
-      "Without a daemon, as root: godwit dump -t PID -D DIR, godwit restore -D DIR.\n"
+      "Without a daemon, as root: godwit dump, pre-dump, restore, dedup, check, cpuinfo, image, kill -t, resume.\n"
       "Exit codes: 0 done, 1 failed and rolled back, 2 bad command line, 3 refused, 4 no coordinator, 5 outcome "
       "unknown.");
 

@@ -73,7 +73,7 @@ class CommandTest : public ::testing::Test {
     return ran;
   }
   Ran restore(const std::vector<std::string>& more = {}) {
-    std::vector<std::string> words{"restore", "-D", dir_.path("images" + std::to_string(dumps_))};
+    std::vector<std::string> words{"restore", "-d", "-D", dir_.path("images" + std::to_string(dumps_))};
     words.insert(words.end(), more.begin(), more.end());
     return run_engine(words);
   }

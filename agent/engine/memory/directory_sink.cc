@@ -30,22 +30,30 @@ void DirectorySink::append(Object& o, std::span<const pagewire::Run> runs, std::
 }
 
 std::uint64_t DirectorySink::pages(pagewire::ObjectId id, std::span<const pagewire::Run> runs) {
-  append(object(id), runs, std::span(buffer_).first(pagewire::pages_in(runs) * page_size));
-  return 0;
+  if (!failure_) try {
+      append(object(id), runs, std::span(buffer_).first(pagewire::pages_in(runs) * page_size));
+    } catch (...) {
+      failure_ = std::current_exception();
+    }
+  return ++sequence_;
 }
 
 std::uint64_t DirectorySink::zero(pagewire::ObjectId id, std::span<const pagewire::Run> runs) {
   static constexpr std::array<std::byte, page_size> zeros{};
-  Object& o = object(id);
-  for (const pagewire::Run& r : runs)
-    for (std::uint64_t i = 0; i < r.pages; i++)
-      append(o, std::array{pagewire::Run{r.address + i * page_size, 1}}, zeros);
-  return 0;
+  if (!failure_) try {
+      Object& o = object(id);
+      for (const pagewire::Run& r : runs)
+        for (std::uint64_t i = 0; i < r.pages; i++)
+          append(o, std::array{pagewire::Run{r.address + i * page_size, 1}}, zeros);
+    } catch (...) {
+      failure_ = std::current_exception();
+    }
+  return ++sequence_;
 }
 
 std::uint64_t DirectorySink::file(std::string_view name, std::string_view content) {
   if (!name.starts_with(layout_prefix)) images_.put_file(std::string(name), std::string(content));
-  return 0;
+  return ++sequence_;
 }
 
 // Pages lie in the file in the order of the pagemap. They come nearly sorted: zero pages come late, and a page may come
@@ -81,15 +89,29 @@ void DirectorySink::sort_pages(Object& o) {
   check(::renameat(directory_, (name + ".sorted").c_str(), directory_, name.c_str()), "rename {}.sorted", name);
 }
 
-void DirectorySink::save() {
-  for (auto& [id, o] : objects_) {
-    sort_pages(o);
-    image::PagemapWriter writer(o.pages_id);
-    for (const Object::Place& p : o.places) writer.add(p.run.address, p.run.pages, image::PageFlag::present);
-    const image::Kind kind =
-        pagewire::object_type(id) == pagewire::ObjectType::task ? image::Kind::pagemap : image::Kind::pagemap_shmem;
-    images_.put_file(image::file_name(kind, pagewire::object_number(id)), writer.finish());
+void DirectorySink::write_pagemap(pagewire::ObjectId id, const PageSet& held) {
+  Object& o = object(id);
+  sort_pages(o);
+  image::PagemapWriter writer(o.pages_id);
+  std::uint64_t at = 0;  // what lies below is decided
+  const auto inherit = [&](std::uint64_t end) {
+    for (const pagewire::Run& r : held.runs(at, end)) writer.add(r.address, r.pages, image::PageFlag::parent);
+    at = end;
+  };
+  for (const Object::Place& p : o.places) {
+    inherit(p.run.address);
+    at = p.run.address + p.run.pages * page_size;
+    writer.add(p.run.address, p.run.pages, image::PageFlag::present);
   }
+  inherit(~0ull);
+  const image::Kind kind =
+      pagewire::object_type(id) == pagewire::ObjectType::task ? image::Kind::pagemap : image::Kind::pagemap_shmem;
+  images_.put_file(image::file_name(kind, pagewire::object_number(id)), writer.finish());
+}
+
+void DirectorySink::save(const HeldPages& held) {
+  if (failure_) std::rethrow_exception(failure_);
+  for (const auto& [id, pages] : held) write_pagemap(id, *pages);
   images_.save(directory_);
 }
 

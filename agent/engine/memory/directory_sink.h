@@ -1,31 +1,35 @@
 // A dump into an images directory: one round, pages into pages-N.img, state images collected and saved in the end.
+//
+// Frames are numbered from 1, so that what was emitted can be owed until the set is complete. The first failure to
+// write is kept for save().
 #pragma once
 
-#include "agent/engine/memory/page_sink.h"
+#include "agent/engine/memory/dump_sink.h"
 #include "common/base/fd.h"
 #include "common/image/image_set.h"
 #include "common/image/pagemap.h"
 
+#include <exception>
 #include <map>
 #include <vector>
 
 namespace godwit::engine {
 
-class DirectorySink : public PageSink {
+class DirectorySink : public DumpSink {
  public:
   explicit DirectorySink(int directory);  // borrowed
 
   std::span<std::byte> buffer() override { return buffer_; }
   std::uint64_t pages(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
   std::uint64_t zero(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
-  std::uint64_t drop(pagewire::ObjectId, std::span<const pagewire::Run>) override { return 0; }  // was never written
+  std::uint64_t drop(pagewire::ObjectId, std::span<const pagewire::Run>) override { return ++sequence_; }
   std::uint64_t file(std::string_view name, std::string_view content) override;
-  std::uint64_t end_round() override { return 0; }
+  std::uint64_t end_round() override { return ++sequence_; }
   void set_round(std::uint32_t) override {}
-  std::uint64_t last_sequence() const override { return 0; }
+  std::uint64_t last_sequence() const override { return sequence_; }
 
-  // Writes the pagemaps and every state image; inventory.img last.
-  void save();
+  image::ImageSet& images() override { return images_; }
+  void save(const HeldPages& held) override;
 
  private:
   struct Object {
@@ -41,8 +45,11 @@ class DirectorySink : public PageSink {
   Object& object(pagewire::ObjectId id);
   void append(Object& object, std::span<const pagewire::Run> runs, std::span<const std::byte> data);
   void sort_pages(Object& object);
+  void write_pagemap(pagewire::ObjectId id, const PageSet& held);
 
   int directory_;
+  std::uint64_t sequence_ = 0;
+  std::exception_ptr failure_;
   std::vector<std::byte> buffer_;
   std::map<pagewire::ObjectId, Object> objects_;
   image::ImageSet images_;

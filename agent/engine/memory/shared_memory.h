@@ -5,11 +5,13 @@
 // (resources/file_ids.h).
 #pragma once
 
+#include "agent/engine/memory/dump_sink.h"
 #include "agent/engine/memory/page_emitter.h"
 #include "common/base/fd.h"
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <unordered_map>
 
 namespace godwit::engine {
@@ -21,6 +23,7 @@ class SharedSegment {
   void round(PageSink& sink, Debt* debt, EmitCount& total);
   void forget() { hashes_.clear(); }  // what was sent may not have arrived: send all again
   std::uint64_t shmid() const { return shmid_; }
+  const PageSet& sent() const { return sent_; }
 
  private:
   std::uint64_t shmid_;
@@ -36,7 +39,15 @@ class SharedMemory {
   void forget(std::uint64_t shmid) {
     if (const auto it = segments_.find(shmid); it != segments_.end()) it->second.forget();
   }
+  // Segments that nothing refers to any more are let go of: reading them would keep them alive.
+  void keep_only(const std::set<std::uint64_t>& shmids) {
+    std::erase_if(segments_, [&](const auto& s) { return !shmids.contains(s.first); });
+  }
   void round(PageSink& sink, Debt* debt, EmitCount& total);
+  void add_held(HeldPages& held) const {
+    for (const auto& [shmid, segment] : segments_)
+      held[pagewire::object_id(pagewire::ObjectType::shmem, shmid)] = &segment.sent();
+  }
 
  private:
   std::map<std::uint64_t, SharedSegment> segments_;

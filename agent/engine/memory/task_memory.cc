@@ -4,6 +4,8 @@
 #include "common/base/fd.h"
 #include "common/image/image_set.h"
 
+#include <set>
+
 #include <fcntl.h>
 
 namespace godwit::engine {
@@ -70,14 +72,18 @@ void TaskMemory::emit_layout(PageSink& sink) const {
 }
 
 void TaskMemory::find_segments() {
+  std::set<std::uint64_t> mapped;
   for (const proc::Vma& vma : maps_) {
     if (!is_shared_anonymous(vma)) continue;
     UniqueFd fd = open_mapped(pid_, vma, O_RDONLY);
     struct stat st{};
     check(::fstat(fd.get(), &st), "stat shared memory at {:#x}", vma.start);
     const std::uint32_t shmid = ids_.shmid_for(st.st_dev, st.st_ino);
+    mapped.insert(shmid);
     if (!shared_.known(shmid)) shared_.add(shmid, std::move(fd));
   }
+  for (const resources::Segment& s : ids_.segments()) mapped.insert(s.shmid);
+  shared_.keep_only(mapped);
   for (const resources::Segment& s : ids_.segments())
     if (s.memfd && !shared_.known(s.shmid))
       shared_.add(s.shmid, UniqueFd(check(::fcntl(s.memfd.get(), F_DUPFD_CLOEXEC, 0), "duplicate a memfd")));
@@ -103,6 +109,13 @@ RoundCount TaskMemory::round(PageSink& sink, bool frozen) {
   shared_.round(sink, &debt_, count.emitted);
   count.nanoseconds = monotonic_ns() - begun;
   return count;
+}
+
+HeldPages TaskMemory::held() const {
+  HeldPages held;
+  held[pagewire::object_id(pagewire::ObjectType::task, static_cast<std::uint64_t>(guest_pid_))] = &sent_;
+  shared_.add_held(held);
+  return held;
 }
 
 std::uint64_t TaskMemory::dirty_bytes() { return tracker_.dirty_bytes(read_maps(pid_)); }

@@ -5,6 +5,7 @@
 // userfaultfd is made by inject_userfaultfd (tracker.h).
 #pragma once
 
+#include "agent/engine/memory/dump_sink.h"
 #include "agent/engine/memory/page_emitter.h"
 #include "agent/engine/memory/shared_memory.h"
 #include "agent/engine/memory/tracker.h"
@@ -32,6 +33,9 @@ class TaskMemory {
   // `userfaultfd` empty: no tracking, every round sends everything. `ids` outlives this.
   TaskMemory(pid_t pid, pid_t guest_pid, UniqueFd userfaultfd, resources::FileIds& ids);
 
+  // Tracks from the next round on, which must be the first one.
+  void track(UniqueFd userfaultfd) { tracker_.use(std::move(userfaultfd)); }
+
   // Reads maps (and, while the task runs, smaps) anew. Before a frozen round, call look() while the task still runs, so
   // that smaps need not be read inside the freeze.
   RoundCount round(PageSink& sink, bool frozen);
@@ -42,6 +46,8 @@ class TaskMemory {
   const std::vector<proc::Vma>& maps() const { return maps_; }
 
   void acknowledged(std::uint64_t sequence) { debt_.acknowledge(sequence); }
+  // What the receiver has of each object once everything emitted has arrived. Borrowed.
+  HeldPages held() const;
   // What would be sent now; does not consume anything.
   std::uint64_t dirty_bytes();
   // The stream to the receiver broke: all that is not acknowledged is sent again by the next round.

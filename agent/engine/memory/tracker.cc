@@ -64,7 +64,10 @@ bool Tracker::registered(std::uint64_t start, std::uint64_t end) {
   uffdio_register request{};
   request.range = {start, end - start};
   request.mode = UFFDIO_REGISTER_MODE_WP;
-  return ::ioctl(userfaultfd_.get(), UFFDIO_REGISTER, &request) == 0;
+  if (::ioctl(userfaultfd_.get(), UFFDIO_REGISTER, &request) == 0) return true;
+  // Two trackers of one mapping would take each other's dirty pages away.
+  if (errno == EBUSY) fail(Errc::busy, "process {} is being tracked by somebody else", pid_);
+  return false;
 }
 
 void Tracker::sort_region(const PageRegion& region, Kind kind, PageEmitter& emitter, ScanCount& count) {

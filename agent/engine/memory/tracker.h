@@ -34,6 +34,7 @@ class Tracker {
  public:
   // `userfaultfd` empty: no tracking, every scan reports everything that is present (plain stop-and-copy).
   Tracker(pid_t pid, UniqueFd userfaultfd);
+  void use(UniqueFd userfaultfd) { userfaultfd_ = std::move(userfaultfd); }  // before the first scan
 
   // Emits what was written since the last scan in the private VMAs of `maps` (read just before), and drops what
   // vanished. `frozen`: nothing in the target runs; only then vanished pages of sparse and file mappings are found, so

@@ -1,5 +1,6 @@
 #include "agent/engine/memory/vma_image.h"
 
+#include "agent/engine/resources/needed_files.h"
 #include "common/base/check.h"
 #include "common/base/fd.h"
 #include "common/image/vma_status.h"
@@ -121,9 +122,9 @@ std::uint64_t VmaImager::object_of(const proc::Vma& vma, bool writable) {
     check(::fstat(fd.get(), &st), "stat the mapping at {:#x}", vma.start);
     object = ids_.memfd_for_mapping(fd.get(), st, writable ? O_RDWR : O_RDONLY);
   } else {
-    UniqueFd fd = open_mapped(pid_, vma, O_PATH);
+    UniqueFd fd = open_mapped(pid_, vma, O_RDONLY);
     check(::fstat(fd.get(), &st), "stat {}", vma.name);
-    object = ids_.file_for_mapping(vma.name, st, writable ? O_RDWR : O_RDONLY);
+    object = ids_.file_for_mapping(vma.name, st, writable ? O_RDWR : O_RDONLY, resources::elf_build_id(fd.get()));
   }
   objects_.emplace(key, object);
   return object;

@@ -21,7 +21,8 @@ std::filesystem::path file_of(pid_t pid, std::uint64_t start_time) {
 // Of processes that are gone; a PID that is in use again keeps the old file until then, harmlessly.
 void prune() {
   for (const auto& entry : std::filesystem::directory_iterator(directory)) {
-    const std::string pid = entry.path().stem().string();
+    const std::string name = entry.path().filename().string();  // PID.STARTTIME, perhaps with a suffix
+    const std::string pid = name.substr(0, name.find('.'));
     if (!std::filesystem::exists("/proc/" + pid)) std::filesystem::remove(entry.path());
   }
 }

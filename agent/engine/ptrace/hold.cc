@@ -197,6 +197,19 @@ void Hold::release() {
   detach();
 }
 
+void Hold::let_run() {
+  was_stopped_ = false;
+  release();
+}
+
+// A detached thread takes part in the group stop that its process is in.
+void Hold::leave_stopped() {
+  Doing doing("leaving process {} stopped", pid_);
+  put_back();
+  for (const HeldThread& t : threads_) set_sigmask(t.tid, t.sigmask);
+  detach();
+}
+
 void Hold::release_frozen(const Cgroup& cgroup) {
   Doing doing("leaving process {} to the freezer of {}", pid_, cgroup.path());
   put_back();

@@ -62,6 +62,10 @@ class Hold {
 
   // Everything back, and it runs on (or stays stopped, when it was).
   void release();
+  // The same for a process that was stopped: it runs on, and no handler of SIGCONT runs.
+  void let_run();
+  // Everything back, and it stays stopped as by SIGSTOP: no engine is needed, and SIGCONT lets it run on.
+  void leave_stopped();
   // Everything back; from then on the cgroup's freezer holds it and no engine is needed.
   void release_frozen(const Cgroup& cgroup);
   // It has been killed.

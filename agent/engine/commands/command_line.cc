@@ -1,0 +1,44 @@
+#include "agent/engine/commands/command_line.h"
+
+#include "common/base/log.h"
+
+#include <algorithm>
+
+namespace godwit::engine::commands {
+namespace {
+
+log::Level level_of(int verbosity) {
+  switch (verbosity) {
+    case 0:
+    case 1: return log::Level::error;
+    case 2: return log::Level::warn;
+    case 3: return log::Level::info;
+    default: return log::Level::debug;
+  }
+}
+
+}  // namespace
+
+void set_verbosity(const Options& o) { log::init("godwit", level_of(o.verbosity)); }
+
+void begin_log(const Options& o) {
+  set_verbosity(o);
+  if (o.log_file.empty()) return;
+  const UniqueFd work = open_file(o.work.empty() ? o.images : o.work, O_RDONLY | O_DIRECTORY);
+  const UniqueFd file = open_at(work.get(), o.log_file, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0600);
+  check(::dup2(file.get(), 2), "log into {}", o.log_file);
+}
+
+void say_ready(const Options& o) {
+  if (o.status_fd < 0) return;
+  UniqueFd fd(o.status_fd);
+  const char zero = 0;
+  write_all(fd.get(), std::string_view(&zero, 1));
+}
+
+void write_beside(const Places& places, const std::string& path, std::string_view text) {
+  const UniqueFd file = open_at(places.work.get(), path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+  write_all(file.get(), text);
+}
+
+}  // namespace godwit::engine::commands

@@ -1,0 +1,37 @@
+#include "agent/engine/commands/dump_command.h"
+
+#include "agent/engine/commands/command_line.h"
+#include "agent/engine/commands/dedup_command.h"
+#include "agent/engine/commands/tracked_dump.h"
+#include "agent/engine/holder/client.h"
+
+namespace godwit::engine::commands {
+namespace {
+
+// Who knows, or will have to know, what changes between this dump and another one.
+std::optional<holder::Client> tracker_for(const Options& o) {
+  const bool goes_on = o.leave_running || o.leave_stopped;
+  if (o.command == "pre-dump" || (o.track_memory && goes_on)) return holder::Client::find_or_start(o.tree);
+  if (!o.previous.empty()) return holder::Client::find(o.tree);
+  return std::nullopt;
+}
+
+}  // namespace
+
+int run_dump(const Options& o) {
+  const Places places = open_places(o, Missing::is_made);
+  const RunAction act = run_scripts(o.action_scripts, places.images_path);
+  if (auto tracker = tracker_for(o)) {
+    tracker->run(o.words, act);
+  } else {
+    Journal journal{UniqueFd()};
+    TrackedDump(o.tree, journal).run(o, places, act);
+  }
+  // Now that this set is whole: a dump that fails does not cost the ones before it anything.
+  if (o.auto_dedup && !o.page_server.use) dedup_images(places.images.get());
+  if (!o.pidfile.empty()) write_beside(places, o.pidfile, fmt::format("{}\n", o.tree));
+  say_ready(o);
+  return 0;
+}
+
+}  // namespace godwit::engine::commands

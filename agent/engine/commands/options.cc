@@ -1,0 +1,195 @@
+#include "agent/engine/commands/options.h"
+
+#include "agent/engine/commands/foreign_options.h"
+#include "common/base/error.h"
+
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+
+namespace godwit::engine::commands {
+namespace {
+
+constexpr int highest_pid = 1 << 22;
+
+void add_common(CLI::App& app, Options& o) {
+  app.add_option("-W,--work-dir", o.work, "where logs, pidfiles and statistics go (the images directory)");
+  app.add_option("-o,--log-file", o.log_file, "log into this file of the work directory");
+  app.add_option("--verbosity", o.verbosity, "0 nothing, 1 errors, 2 warnings, 3 information, 4 all; also -vN, -vvv")
+      ->check(CLI::Range(0, 4));
+}
+
+void add_images(CLI::App& app, Options& o) {
+  app.add_option("-D,--images-dir", o.images, "the images directory")->capture_default_str();
+}
+
+void add_tree(CLI::App& app, Options& o) {
+  app.add_option("-t,--tree", o.tree, "PID of the process")->required()->check(CLI::Range(1, highest_pid));
+}
+
+void add_events(CLI::App& app, Options& o) {
+  app.add_option("--action-script", o.action_scripts, "program that is run at each step; may be repeated")
+      ->allow_extra_args(false);
+  app.add_option("--status-fd", o.status_fd, "descriptor that gets a zero byte when all is done")
+      ->check(CLI::Range(0, 1 << 20));
+  app.add_option("--pidfile", o.pidfile, "file for the PID of the process");
+}
+
+void add_carried(CLI::App& app, Options& o) {
+  app.add_flag("--tcp-close", o.tcp_close, "let established TCP connections be reset");
+  app.add_flag("-j,--shell-job", o.shell_job, "a process on a terminal (not carried yet)");
+  app.add_flag("-l,--file-locks", o.file_locks, "file locks (not carried yet)");
+  app.add_flag("--link-remap", o.link_remap, "deleted files that have other names (not carried yet)");
+  app.add_flag("--tcp-established", o.tcp_established, "established TCP connections (not carried yet)");
+  app.add_flag("-x,--ext-unix-sk", o.unix_sockets, "unix sockets connected to the outside (not carried yet)");
+}
+
+void add_dump(CLI::App& app, Options& o) {
+  add_common(app, o);
+  add_images(app, o);
+  add_tree(app, o);
+  add_events(app, o);
+  add_carried(app, o);
+  app.add_option("--prev-images-dir", o.previous, "the dump before this one, relative to the images directory");
+  app.add_flag("--track-mem", o.track_memory, "keep track of what changes, for the next dump");
+  app.add_flag("--auto-dedup", o.auto_dedup, "free what this dump supersedes in the ones before");
+  app.add_option("--timeout", o.timeout_s, "seconds for everything to stop")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 86400));
+  PageServerOptions& p = o.page_server;
+  app.add_flag("--page-server", p.use, "send the pages to a page server");
+  app.add_option("--address", p.address, "of the page server")->capture_default_str();
+  app.add_option("--port", p.port, "of the page server")->check(CLI::Range(1, 65535));
+  app.add_option("--page-server-header", p.header, "bytes of a command's header: 24 for CRIU up to 4.1, 32 since")
+      ->capture_default_str()
+      ->check(CLI::IsMember({24, 32}));
+  app.add_flag("--tls", p.tls, "speak TLS with the page server");
+  app.add_option("--tls-cacert", p.ca, "certificate of the authority");
+  app.add_option("--tls-cert", p.certificate, "certificate of this side");
+  app.add_option("--tls-key", p.key, "its key");
+  app.add_flag("--tls-no-cn-verify", p.no_name_check, "do not compare the name in the server's certificate");
+}
+
+void add_restore(CLI::App& app, Options& o) {
+  add_common(app, o);
+  add_images(app, o);
+  add_events(app, o);
+  add_carried(app, o);
+  app.add_option("-t,--tree", o.tree, "PID of the process, as the dump knows it")->check(CLI::Range(1, highest_pid));
+  app.add_flag("-d,--restore-detached", o.detached, "do not wait for the process");
+  app.add_flag("-S,--restore-sibling", o.sibling, "make it a child of our parent (not there yet)");
+  app.add_flag("-n,--namespaces", o.namespaces, "in a new PID namespace, where every PID is free");
+  app.add_flag("--auto-dedup", o.auto_dedup, "free the pages in the images as they are read");
+}
+
+void add_stopped(CLI::App& app, Options& o) {
+  add_common(app, o);
+  add_tree(app, o);
+}
+
+// CRIU's -v takes a number that sticks to it, or is repeated.
+std::vector<std::string> spell_out(const std::vector<std::string>& words) {
+  std::vector<std::string> out;
+  for (const std::string& w : words) {
+    const bool letters =
+        w.size() >= 2 && w[0] == '-' && std::ranges::all_of(w.substr(1), [](char c) { return c == 'v'; });
+    if (letters) {
+      out.push_back("--verbosity=" + std::to_string(std::min<std::size_t>(2 + w.size() - 1, 4)));
+    } else if (w.size() == 3 && w.starts_with("-v") && std::isdigit(static_cast<unsigned char>(w[2]))) {
+      out.push_back("--verbosity=" + w.substr(2));
+    } else {
+      out.push_back(w);
+    }
+  }
+  return out;
+}
+
+// Another command's option is told from one that nobody has.
+bool known_elsewhere(CLI::App& app, const std::string& word) {
+  const std::string name = word.substr(0, word.find('='));
+  for (CLI::App* command : app.get_subcommands(nullptr))
+    if (command->get_option_no_throw(name)) return true;
+  return false;
+}
+
+[[noreturn]] void refuse_extra(CLI::App& app, const std::string& command, const std::string& word) {
+  if (!word.starts_with('-')) fail(Errc::invalid_argument, "godwit {}: what is '{}'?", command, word);
+  if (const auto reason = reason_against(word))
+    throw Error(Errc::invalid_argument, fmt::format("CRIU has {}, Godwit does not: {}", word, *reason));
+  if (known_elsewhere(app, word)) fail(Errc::invalid_argument, "{} means nothing to godwit {}", word, command);
+  throw Error(Errc::invalid_argument, fmt::format("godwit {} has no option {}", command, word),
+              fmt::format("see godwit {} --help", command));
+}
+
+void check_together(const Options& o) {
+  if (o.leave_running && o.leave_stopped)
+    fail(Errc::invalid_argument, "--leave-running and --leave-stopped exclude each other");
+  if (o.page_server.use && !o.page_server.port) fail(Errc::invalid_argument, "--page-server needs --port");
+  if (o.sibling)
+    throw Error(Errc::unsupported, "--restore-sibling: the restored process is adopted by whoever adopts orphans here",
+                "become a subreaper (prctl PR_SET_CHILD_SUBREAPER) and use --restore-detached");
+}
+
+CLI::App* add(CLI::App& app, const char* name, const char* help, void (*options)(CLI::App&, Options&), Options& o) {
+  CLI::App* command = app.add_subcommand(name, help);
+  command->allow_extras();
+  if (options) options(*command, o);
+  return command;
+}
+
+}  // namespace
+
+std::optional<Options> parse(const std::vector<std::string>& words) {
+  Options o;
+  CLI::App app("Dumps and restores processes, without a daemon.", "godwit");
+  app.require_subcommand(1);
+  CLI::App* dump = add(app, "dump", "write a process into an images directory", add_dump, o);
+  dump->add_flag("-R,--leave-running", o.leave_running, "let the process run on");
+  dump->add_flag("-s,--leave-stopped", o.leave_stopped, "leave the process stopped");
+  add(app, "pre-dump", "write the memory of a process that runs on", add_dump, o);
+  add(app, "restore", "make the process anew", add_restore, o);
+  CLI::App* dedup = add(app, "dedup", "free what a dump supersedes in the ones before it", add_images, o);
+  add_common(*dedup, o);
+  add(app, "check", "what of the kernel is there", add_common, o);
+  CLI::App* cpuinfo = app.add_subcommand("cpuinfo", "the processor: describe it, or compare it with a description");
+  cpuinfo->require_subcommand(1);
+  for (const auto& [name, help] :
+       {std::pair("dump", "write cpuinfo.img"), std::pair("check", "compare with cpuinfo.img")})
+    add_images(*add(*cpuinfo, name, help, add_common, o), o);
+  CLI::App* image = app.add_subcommand("image", "look at images");
+  image->require_subcommand(1);
+  add(*image, "show", "print images as JSON", nullptr, o)
+      ->add_option("files", o.names, "files or directories")
+      ->required();
+  add(app, "kill", "end a process that a dump has left stopped", add_stopped, o);
+  add(app, "resume", "let a process run on that a dump has left stopped", add_stopped, o);
+  CLI::App* survey = add(app, "survey", "what a process consists of, and what cannot be carried", add_tree, o);
+  survey->add_flag("--json", o.json, "print JSON");
+  survey->add_flag("--tcp-close", o.tcp_close, "let established TCP connections be reset");
+  for (const auto& [name, of] :
+       {std::pair<const char*, void (*)(CLI::App&, Options&)>("job", nullptr), {"holder", add_tree}})
+    add(app, name, "", of, o)->group("")->add_option("--control-fd", o.control)->required();
+
+  try {
+    std::vector<std::string> reversed = spell_out(words);  // CLI11 takes them from the back
+    std::ranges::reverse(reversed);
+    app.parse(reversed);
+  } catch (const CLI::CallForHelp& e) {
+    app.exit(e);
+    return std::nullopt;
+  } catch (const CLI::ParseError& e) {
+    throw Error(Errc::invalid_argument, e.what(), "see godwit --help, or --help after a command");
+  }
+  for (CLI::App* at = &app; !at->get_subcommands().empty();) {
+    at = at->get_subcommands().front();
+    o.command += (o.command.empty() ? "" : " ") + at->get_name();
+    if (const auto extra = at->remaining(); !extra.empty()) refuse_extra(app, o.command, extra.front());
+  }
+  o.words = words;
+  check_together(o);
+  return o;
+}
+
+}  // namespace godwit::engine::commands

@@ -1,0 +1,123 @@
+#include "agent/engine/commands/places.h"
+
+#include "common/base/log.h"
+#include "common/image/image_set.h"
+#include "common/image/inventory.pb.h"
+#include "common/image/unfinished.h"
+
+#include <array>
+#include <filesystem>
+#include <memory>
+
+#include <dirent.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+namespace godwit::engine::commands {
+namespace {
+
+constexpr std::size_t largest_inventory = 1u << 20;
+constexpr int most_parents = 4096;
+constexpr const char* parent_link = "parent";
+
+struct stat status_of(int fd) {
+  struct stat st{};
+  check(::fstat(fd, &st), "stat a directory");
+  return st;
+}
+
+bool same(const struct stat& a, const struct stat& b) { return a.st_dev == b.st_dev && a.st_ino == b.st_ino; }
+
+// Overwriting what the dump before is made of would leave neither.
+void refuse_own_ancestor(const Places& places) {
+  const struct stat own = status_of(places.images.get());
+  UniqueFd at(check(::fcntl(places.previous.get(), F_DUPFD_CLOEXEC, 0), "duplicate a descriptor"));
+  for (int depth = 0; depth < most_parents; depth++) {
+    if (same(status_of(at.get()), own))
+      fail(Errc::invalid_argument, "{} is a parent of the dump that --prev-images-dir names", places.images_path);
+    const int next = ::openat(at.get(), parent_link, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (next < 0) return;
+    at.reset(next);
+  }
+  fail(Errc::image_corrupt, "--prev-images-dir: its parents lead in a circle");
+}
+
+std::vector<std::string> names_in(int directory) {
+  UniqueFd fd = open_at(directory, ".", O_RDONLY | O_DIRECTORY);
+  const std::unique_ptr<DIR, int (*)(DIR*)> list(::fdopendir(fd.release()), ::closedir);
+  if (!list) check(-1, "list the images directory");
+  std::vector<std::string> names;
+  while (const dirent* entry = ::readdir(list.get())) names.emplace_back(entry->d_name);
+  return names;
+}
+
+void remove(const Places& places, const std::string& name) {
+  if (::unlinkat(places.images.get(), name.c_str(), 0) != 0 && errno != ENOENT)
+    check(-1, "remove {}/{}", places.images_path, name);
+}
+
+// Images are as secret as the memory of the process.
+void make_directory(const std::filesystem::path& path) {
+  std::error_code ignored;  // mkdir says it better
+  if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), ignored);
+  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) check(-1, "make {}", path.string());
+}
+
+}  // namespace
+
+Places open_places(const Options& o, Missing missing) {
+  Places places;
+  if (missing == Missing::is_made) make_directory(o.images);
+  places.images = open_file(o.images, O_RDONLY | O_DIRECTORY);
+  places.images_path = read_link(fmt::format("/proc/self/fd/{}", places.images.get()));
+  places.work = o.work.empty() ? open_at(places.images.get(), ".", O_RDONLY | O_DIRECTORY)
+                               : open_file(o.work, O_RDONLY | O_DIRECTORY);
+  if (!o.previous.empty()) {
+    Doing doing("--prev-images-dir {} of {}", o.previous, places.images_path);
+    places.previous = open_at(places.images.get(), o.previous, O_RDONLY | O_DIRECTORY);
+    refuse_own_ancestor(places);
+  }
+  return places;
+}
+
+void clear_images(const Places& places, bool pages_too) {
+  if (pages_too) image::Unfinished(places.images.get()).finish();  // busy, when a page server is writing here
+  remove(places, image::file_name(image::Kind::inventory));
+  remove(places, parent_link);
+  for (const std::string& name : names_in(places.images.get())) {
+    const auto known = image::parse_file_name(name);
+    if (!known) continue;
+    const bool pages = known->kind == image::Kind::pages || known->kind == image::Kind::pagemap ||
+                       known->kind == image::Kind::pagemap_shmem;
+    if ((pages && !pages_too) || known->kind == image::Kind::cpuinfo) continue;
+    remove(places, name);
+  }
+}
+
+void mark_unusable(const Places& places) noexcept {
+  ::unlinkat(places.images.get(), image::file_name(image::Kind::inventory).c_str(), 0);
+  log::error("dump.unusable",
+             {{"directory", places.images_path},
+              {"reason", "the dump did not finish: without inventory.img nothing is restored from it"}});
+}
+
+std::string generation_of(int directory) {
+  const std::string name = image::file_name(image::Kind::inventory);
+  const int raw = ::openat(directory, name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  if (raw < 0 && errno == ENOENT) return {};
+  const UniqueFd fd(check(raw, "open {}", name));
+  const std::string bytes = read_all(fd.get(), largest_inventory);
+  image::RecordReader reader(image::Kind::inventory, name, bytes);
+  image::InventoryEntry inventory;
+  return reader.next(inventory) ? inventory.generation() : "";
+}
+
+std::string fresh_generation() {
+  std::array<unsigned char, 16> bytes{};
+  check(::getrandom(bytes.data(), bytes.size(), 0), "get random bytes");
+  std::string text;
+  for (const unsigned char b : bytes) text += fmt::format("{:02x}", b);
+  return text;
+}
+
+}  // namespace godwit::engine::commands

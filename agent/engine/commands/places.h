@@ -1,0 +1,36 @@
+// The directories of a command: images, the dump before, work.
+//
+// An images directory is complete when it has inventory.img, which is written last and removed first.
+#pragma once
+
+#include "agent/engine/commands/options.h"
+#include "common/base/fd.h"
+
+#include <string>
+
+namespace godwit::engine::commands {
+
+struct Places {
+  UniqueFd images;
+  std::string images_path;  // absolute, for messages and scripts
+  UniqueFd work;
+  UniqueFd previous;  // empty: none was named
+};
+
+// `make`: the images directory is made when it is missing. Errc::not_found names what is not there.
+enum class Missing { fails = 1, is_made };
+Places open_places(const Options& options, Missing missing);
+
+// Makes the images directory ready for a new set: what an older one has left goes, inventory.img first. Pages stay when
+// a page server may be writing them right now. Errc::invalid_argument when the dump before depends on this directory.
+void clear_images(const Places& places, bool pages_too);
+
+// After a dump that failed: without inventory.img a restore refuses the directory.
+void mark_unusable(const Places& places) noexcept;
+
+// What inventory.img of a directory says about which dump it is; empty when CRIU wrote it, or nobody.
+std::string generation_of(int directory);
+
+std::string fresh_generation();
+
+}  // namespace godwit::engine::commands

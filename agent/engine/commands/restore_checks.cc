@@ -1,0 +1,143 @@
+#include "agent/engine/commands/restore_checks.h"
+
+#include "agent/engine/resources/needed_files.h"
+#include "common/image/any_image.h"
+#include "common/image/core.pb.h"
+#include "common/image/files.pb.h"
+#include "common/image/fs.pb.h"
+#include "common/image/inventory.pb.h"
+#include "common/image/mm.pb.h"
+#include "common/image/pstree.pb.h"
+#include "common/image/remap.pb.h"
+#include "common/image/unfinished.h"
+#include "common/proc/reader.h"
+
+#include <csignal>
+#include <cstring>
+#include <map>
+#include <set>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+namespace godwit::engine::commands {
+namespace {
+
+using resources::NeededFile;
+
+std::string join(const std::vector<std::string>& sentences) {
+  std::string all;
+  for (const std::string& s : sentences) all += (all.empty() ? "" : "; ") + s;
+  return all;
+}
+
+void check_inventory(const image::ImageSet& images, const Options& o) {
+  if (!images.has(image::Kind::inventory))
+    throw Error(Errc::image_corrupt, fmt::format("inventory.img is missing in {}: the dump did not finish", o.images),
+                "dump again");
+  const auto inventory = images.get<image::InventoryEntry>(image::Kind::inventory);
+  if (inventory.img_version() != image::image_version)
+    fail(Errc::image_corrupt, "inventory.img says version {}, {} can be read", inventory.img_version(),
+         image::image_version);
+  if (inventory.has_pre_dump_mode() && !images.has(image::Kind::pstree))
+    throw Error(Errc::image_corrupt, fmt::format("{} holds a pre-dump: memory, and no process", o.images),
+                "restore from the dump that came after it");
+}
+
+// Every record of every image, so that a damaged one is found before anything is made.
+void check_records(const image::ImageSet& images) {
+  for (const auto& [name, bytes] : images.files()) {
+    const auto known = image::parse_file_name(name);
+    if (!known || known->kind == image::Kind::pages) continue;
+    image::RecordReader reader(known->kind, name, bytes);
+    image::read_any(known->kind, reader, [](const google::protobuf::Message&) {});
+  }
+}
+
+void require(const image::ImageSet& images, image::Kind kind, std::uint64_t id) {
+  if (!images.has(kind, id)) fail(Errc::image_corrupt, "{} is missing", image::file_name(kind, id));
+}
+
+// What a process cannot be made without, of this machine's kind.
+void check_process(const image::ImageSet& images) {
+  require(images, image::Kind::pstree, 0);
+  require(images, image::Kind::files, 0);
+  for (const auto& p : images.records<image::PstreeEntry>(image::Kind::pstree)) {
+    for (const image::Kind kind :
+         {image::Kind::core, image::Kind::ids, image::Kind::mm, image::Kind::fs, image::Kind::pagemap})
+      require(images, kind, p.pid());
+    for (const std::uint32_t tid : p.threads()) {
+      const auto core = images.get<image::CoreEntry>(image::Kind::core, tid);
+      if (core.mtype() != image::CoreEntry::X86_64)
+        fail(Errc::image_corrupt, "{} is of another machine: {}", image::file_name(image::Kind::core, tid),
+             image::CoreEntry::March_Name(core.mtype()));
+    }
+  }
+}
+
+// Files that are opened by their path: not ghosts, which the images bring along.
+std::map<std::uint32_t, NeededFile> files_by_id(const image::ImageSet& images) {
+  std::set<std::uint32_t> remapped;
+  for (const auto& r : images.records<image::RemapFilePathEntry>(image::Kind::remap_fpath))
+    remapped.insert(r.orig_id());
+  std::map<std::uint32_t, NeededFile> files;
+  for (const auto& f : images.records<image::FileEntry>(image::Kind::files)) {
+    if (!f.has_reg() || !f.reg().has_mode() || remapped.contains(f.id())) continue;
+    const image::RegFileEntry& reg = f.reg();
+    NeededFile n{.path = reg.name(), .size = reg.size(), .mode = reg.mode(), .build_id = {}};
+    n.writable = (reg.flags() & O_ACCMODE) != O_RDONLY || !reg.has_size();
+    for (const std::uint32_t word : reg.build_id())
+      n.build_id.append(reinterpret_cast<const char*>(&word), sizeof word);
+    files.emplace(f.id(), std::move(n));
+  }
+  return files;
+}
+
+void check_files(const image::ImageSet& images) {
+  std::map<std::string, NeededFile> by_path;
+  for (auto& [id, file] : files_by_id(images)) {
+    const auto [at, fresh] = by_path.try_emplace(file.path, file);
+    if (fresh) continue;
+    at->second.writable |= file.writable;
+    if (at->second.build_id.empty()) at->second.build_id = file.build_id;
+  }
+  std::vector<NeededFile> needed;
+  for (auto& [path, file] : by_path) needed.push_back(file);
+  const std::vector<std::string> wrong = resources::check_files(needed);
+  if (wrong.empty()) return;
+  throw Error(Errc::refused, fmt::format("this host lacks what the process needs: {}", join(wrong)),
+              "install the same packages, or copy the files, and restore again");
+}
+
+std::string holder_of(pid_t pid) {
+  try {
+    const proc::Reader proc(pid);
+    const bool ended = proc.status().state == 'Z';
+    return proc.comm() + (ended ? ", which has ended and has not been waited for by its parent" : "");
+  } catch (const Error&) {
+    return "?";
+  }
+}
+
+void check_pids(const image::ImageSet& images) {
+  std::vector<std::string> taken;
+  for (const auto& p : images.records<image::PstreeEntry>(image::Kind::pstree))
+    for (const std::uint32_t tid : p.threads())
+      if (::kill(static_cast<pid_t>(tid), 0) == 0 || errno == EPERM)
+        taken.push_back(fmt::format("PID {} is taken by {}", tid, holder_of(static_cast<pid_t>(tid))));
+  if (taken.empty()) return;
+  throw Error(Errc::already_exists, join(taken), "end what has it, or restore with --namespaces");
+}
+
+}  // namespace
+
+void check_before_restore(const image::ImageSet& images, int directory, const Options& o) {
+  image::Unfinished::refuse(directory);
+  check_inventory(images, o);
+  check_records(images);
+  check_process(images);
+  check_files(images);
+  if (!o.namespaces) check_pids(images);
+}
+
+}  // namespace godwit::engine::commands

@@ -1,0 +1,13 @@
+// What a restore needs of this host, looked at before anything is made: all that is missing in one answer.
+#pragma once
+
+#include "agent/engine/commands/options.h"
+#include "common/image/image_set.h"
+
+namespace godwit::engine::commands {
+
+// Errc::image_corrupt when the set is none to restore from; Errc::refused with every file that is missing or differs;
+// Errc::already_exists with every PID that is taken and by whom (not with --namespaces).
+void check_before_restore(const image::ImageSet& images, int directory, const Options& options);
+
+}  // namespace godwit::engine::commands

@@ -1,0 +1,81 @@
+#include "agent/engine/commands/restore_command.h"
+
+#include "agent/engine/commands/actions.h"
+#include "agent/engine/commands/command_line.h"
+#include "agent/engine/commands/pid_namespace.h"
+#include "agent/engine/commands/places.h"
+#include "agent/engine/commands/restore_checks.h"
+#include "agent/engine/commands/stats.h"
+#include "agent/engine/restore.h"
+#include "common/base/log.h"
+
+#include <csignal>
+
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+namespace godwit::engine::commands {
+namespace {
+
+// Orphans come to us: what is restored becomes our child when its helper ends, and can be waited for.
+void adopt_orphans() { check(::prctl(PR_SET_CHILD_SUBREAPER, 1), "become a subreaper"); }
+
+int wait_for(pid_t pid) {
+  for (;;) {
+    int status = 0;
+    const pid_t ended = ::waitpid(-1, &status, 0);
+    if (ended < 0 && errno == EINTR) continue;
+    check(ended, "wait for process {}", pid);
+    if (ended != pid) continue;  // an orphan of it
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+}
+
+}  // namespace
+
+int run_restore(const Options& o) {
+  const Places places = open_places(o, Missing::fails);
+  const RunAction act = run_scripts(o.action_scripts, places.images_path);
+  Restore restore({});
+  check_before_restore(restore.load(places.images.get()), places.images.get(), o);
+  std::optional<PidNamespace> space;
+  if (o.namespaces) {
+    act("setup-namespaces", 0);
+    space.emplace();
+    restore.set_init(space->init());
+    act("post-setup-namespaces", space->host_pid());
+  }
+  if (!o.detached && !space) adopt_orphans();
+  act("pre-restore", 0);
+  const std::uint64_t pages = restore.absorb_directory(
+      places.images.get(), o.auto_dedup ? image::PagesAccess::punch : image::PagesAccess::read);
+  pid_t pid = 0;
+  // As with CRIU, what fails from here on is too late to matter.
+  const auto tell = [&](std::string_view action) {
+    try {
+      act(action, pid);
+    } catch (const Error& e) {
+      log::warn("action.failed", {{"action", action}, {"error", e.message()}});
+    }
+  };
+  const Prepared prepared = restore.finish([&](pid_t restored) {
+    pid = restored;
+    if (!o.pidfile.empty()) write_beside(places, o.pidfile, fmt::format("{}\n", pid));
+    act("post-restore", pid);
+    tell("pre-resume");
+  });
+  if (space) space->complete(prepared.tasks(0).guest_pid());
+  tell("post-resume");
+  write_stats(places, prepared, pages);
+  for (const Step& s : prepared.steps())
+    log::info("restore.step", {{"name", s.name()}, {"us", s.nanoseconds() / 1000}});
+  log::info("restore.done", {{"pid", pid}, {"pages", pages}});
+  say_ready(o);
+  if (o.detached) {
+    if (space) space->leave();
+    return 0;
+  }
+  return space ? space->wait() : wait_for(pid);
+}
+
+}  // namespace godwit::engine::commands

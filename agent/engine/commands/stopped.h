@@ -1,0 +1,24 @@
+// Processes that a dump has left stopped: `godwit kill` ends one, `godwit resume` lets it run on. Neither needs a
+// living engine in between: the stop is SIGSTOP's, and a note in /run/godwit-engine says which process it was and how
+// often it had been on a CPU, so that one that has run since is told from the one that was dumped.
+#pragma once
+
+#include "agent/engine/commands/options.h"
+
+#include <string>
+
+#include <sys/types.h>
+
+namespace godwit::engine::commands {
+
+// Waits until all threads are in the stop, then writes it down.
+void note_stopped(pid_t pid, const std::string& generation);
+
+// Whether it is in that stop: a further dump then takes it for a process that runs.
+bool left_stopped(pid_t pid);
+
+// Errc::refused when the process is not, or no longer, the one that a dump has left stopped.
+int run_kill(const Options& options);
+int run_resume(const Options& options);
+
+}  // namespace godwit::engine::commands

@@ -1,0 +1,134 @@
+#include "agent/engine/commands/tracked_dump.h"
+
+#include "agent/engine/commands/refusals.h"
+#include "agent/engine/commands/stats.h"
+#include "agent/engine/commands/stopped.h"
+#include "agent/engine/survey.h"
+#include "common/base/log.h"
+#include "common/image/inventory.pb.h"
+#include "common/image/page_reader.h"
+
+namespace godwit::engine::commands {
+namespace {
+
+resources::Options carried(const Options& o) {
+  resources::Options options;
+  options.tcp_close = o.tcp_close;
+  return options;
+}
+
+std::uint64_t uptime_us() {
+  timespec t{};
+  check(::clock_gettime(CLOCK_BOOTTIME, &t), "read the clock");
+  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000u + static_cast<std::uint64_t>(t.tv_nsec) / 1000;
+}
+
+// The stop is an earlier dump's, not the process's own: restored, it runs.
+void forget_stop(image::ImageSet& images) {
+  constexpr std::uint32_t alive = 1;
+  for (const std::uint64_t tid : images.ids(image::Kind::core)) {
+    auto core = images.get<image::CoreEntry>(image::Kind::core, tid);
+    if (!core.has_tc()) continue;
+    core.mutable_tc()->set_task_state(alive);
+    images.put(image::Kind::core, tid, core);
+  }
+}
+
+}  // namespace
+
+TrackedDump::TrackedDump(pid_t pid, Journal& journal) : pid_(pid), dump_(pid, {}, journal) {}
+
+// The generation that this dump is a difference to; empty: it is whole, and when that is not what was asked for it says
+// so.
+std::string TrackedDump::parent_for(const Options& o, const Places& places) {
+  if (!places.previous) return {};
+  const std::string named = generation_of(places.previous.get());
+  const char* reason = nullptr;
+  if (!dump_.tracking())
+    reason = "what was written since is not known: nothing tracks this process, or it ran another program";
+  else if (named.empty())
+    reason = "the dump before did not finish, or Godwit did not write it";
+  else if (named != generation_)
+    reason = "it is not the last dump of this process that succeeded";
+  if (!reason) return named;
+  log::warn("dump.whole", {{"pid", pid_},
+                           {"previous", o.previous},
+                           {"reason", reason},
+                           {"consequence", "everything is written, without a parent"}});
+  return {};
+}
+
+void TrackedDump::label(image::ImageSet& images, const Options& o, const std::string& generation,
+                        const std::string& parent) {
+  image::InventoryEntry inventory;
+  if (images.has(image::Kind::inventory)) inventory = images.get<image::InventoryEntry>(image::Kind::inventory);
+  inventory.set_img_version(image::image_version);
+  inventory.set_fdinfo_per_id(true);
+  inventory.set_ns_per_id(true);
+  inventory.set_generation(generation);
+  if (!parent.empty()) inventory.set_parent_generation(parent);
+  if (o.track_memory || o.command == "pre-dump") inventory.set_dump_uptime(uptime_us());
+  if (o.command == "pre-dump") inventory.set_pre_dump_mode(1);
+  if (o.tcp_close) inventory.set_tcp_close(true);
+  images.put(image::Kind::inventory, 0, inventory);
+}
+
+void TrackedDump::run(const Options& o, const Places& places, const RunAction& act) {
+  const bool pre = o.command == "pre-dump";
+  refuse_by_name(survey(pid_, carried(o)), o);
+  dump_.set_options(carried(o));
+  dump_.set_hold_limit(std::chrono::seconds(o.timeout_s));
+  const std::string parent = parent_for(o, places);
+  if (parent.empty()) {
+    dump_.begin_again();
+    generation_.clear();
+    round_ = 0;
+  }
+  clear_images(places, !o.page_server.use);
+  bool held = false;
+  try {
+    const std::unique_ptr<DumpSink> sink = make_sink(o, places);
+    if (!parent.empty()) image::set_parent(places.images.get(), o.previous);
+    RoundDone round;
+    Dump::Frozen frozen;
+    if (pre) {
+      round = dump_.round(round_, *sink);
+    } else {
+      act("pre-dump", pid_);
+      const bool stopped_by_us = left_stopped(pid_);
+      const auto tracking = o.track_memory ? Dump::Tracking::begin : Dump::Tracking::as_it_is;
+      frozen = dump_.freeze(round_, *sink, std::chrono::seconds(o.timeout_s), tracking);
+      held = true;
+      if (stopped_by_us) forget_stop(sink->images());
+      round = frozen.round;
+    }
+    const std::string generation = fresh_generation();
+    const HeldPages pages = dump_.held();
+    label(sink->images(), o, generation, parent);
+    sink->save(pages);
+    write_stats(places, round, frozen, pages);
+    if (!pre) act("post-dump", pid_);
+    dump_.acknowledged(sink->last_sequence());
+    generation_ = generation;
+    round_++;
+    for (const Step& s : frozen.steps.list())
+      log::info("dump.step", {{"name", s.name()}, {"us", s.nanoseconds() / 1000}});
+    log::info("dump.done", {{"pid", pid_},
+                            {"pages", round.pages()},
+                            {"bytes", round.bytes()},
+                            {"whole", parent.empty()},
+                            {"generation", generation}});
+  } catch (...) {
+    dump_.owe_unacknowledged();
+    mark_unusable(places);
+    if (held) dump_.release();
+    throw;
+  }
+  if (pre) return;
+  if (o.leave_running) return dump_.release();
+  if (!o.leave_stopped) return dump_.kill();
+  dump_.leave_stopped();
+  note_stopped(pid_, generation_);
+}
+
+}  // namespace godwit::engine::commands

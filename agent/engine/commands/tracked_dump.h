@@ -1,0 +1,41 @@
+// A process and the dumps of it: each of them whole, or the difference to the one before.
+//
+// One object lives through one command, or, in a holder, through as many as come. What makes an incremental dump right:
+//  - every complete set of images has a generation (inventory.img), and the parent of a difference must be the
+//  generation
+//    that succeeded last; with any other parent (CRIU's, an older one, one that failed) everything is written;
+//  - what a failed dump had already taken from the tracker is owed, and written again by the next one.
+// One thread. After an exception the process runs as before.
+#pragma once
+
+#include "agent/engine/commands/actions.h"
+#include "agent/engine/commands/places.h"
+#include "agent/engine/commands/sink.h"
+#include "agent/engine/dump.h"
+
+#include <string>
+
+namespace godwit::engine::commands {
+
+class TrackedDump {
+ public:
+  TrackedDump(pid_t pid, Journal& journal);
+
+  // `godwit dump` or `godwit pre-dump`, but for what the command itself does (log, status, dedup).
+  void run(const Options& options, const Places& places, const RunAction& act);
+
+  // Whether a later dump can be a difference to the last one.
+  bool tracking() { return dump_.tracking(); }
+
+ private:
+  std::string parent_for(const Options& options, const Places& places);
+  RoundDone pre_dump(DumpSink& sink);
+  void label(image::ImageSet& images, const Options& options, const std::string& generation, const std::string& parent);
+
+  pid_t pid_;
+  Dump dump_;
+  std::string generation_;  // the last one that succeeded; empty: the next dump is whole
+  std::uint32_t round_ = 0;
+};
+
+}  // namespace godwit::engine::commands

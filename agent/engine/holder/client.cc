@@ -1,0 +1,91 @@
+#include "agent/engine/holder/client.h"
+
+#include "agent/engine/holder/connect.h"
+#include "agent/engine/holder/detach.h"
+#include "agent/engine/holder/holder.pb.h"
+#include "agent/engine/holder/packet.h"
+#include "agent/engine/ptrace/recover.h"
+#include "common/base/check.h"
+#include "common/base/log.h"
+#include "common/proc/reader.h"
+
+#include <sys/socket.h>
+
+namespace godwit::engine::holder {
+namespace {
+
+constexpr int tries = 3;  // a holder may be ending while we connect
+
+Error to_error(const Failure& f) { return Error(errc_from_name(f.code()), f.message(), f.hint()); }
+
+}  // namespace
+
+std::optional<Client> Client::find(pid_t pid) {
+  const std::uint64_t start_time = proc::Reader(pid).stat().start_time;
+  for (int i = 0; i < tries; i++) {
+    UniqueFd socket = connect_to(pid, start_time);
+    if (!socket) return std::nullopt;
+    Hello hello;
+    try {
+      std::vector<UniqueFd> fds = receive(socket.get(), hello);
+      if (hello.pid() != pid || fds.size() != 1) fail(Errc::protocol, "this is no holder of process {}", pid);
+      return Client(std::move(socket), std::move(fds[0]));
+    } catch (const Error& e) {
+      if (e.errc() != Errc::peer_lost) throw;
+    }
+  }
+  return std::nullopt;
+}
+
+Client Client::find_or_start(pid_t pid) {
+  if (auto client = find(pid)) return std::move(*client);
+  const sockaddr_un address = address_of(pid, proc::Reader(pid).stat().start_time);
+  UniqueFd listener(check(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), "make a socket"));
+  check(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), "bind {}",
+        address.sun_path);
+  check(::listen(listener.get(), 8), "listen on {}", address.sun_path);
+  start_detached({"holder", "-t", std::to_string(pid), "--control-fd", "3"}, listener.get());
+  listener.reset();
+  if (auto client = find(pid)) return std::move(*client);
+  fail(Errc::internal, "the holder of the tracker of process {} did not start", pid);
+}
+
+void Client::run(const std::vector<std::string>& words, const commands::RunAction& act) {
+  std::optional<Error> failure;
+  try {
+    failure = converse(words, act);
+  } catch (const Error& e) {
+    if (e.errc() != Errc::peer_lost) throw;
+    Journal journal(std::move(journal_));
+    recover(journal, "", true);
+    throw Error(Errc::peer_lost, "the process that keeps the tracker has died; the dump did not finish",
+                "the process runs on as before; the next dump is whole");
+  }
+  if (failure) throw *failure;
+}
+
+// What the holder says that it failed with; Errc::peer_lost is thrown for the holder's own end only.
+std::optional<Error> Client::converse(const std::vector<std::string>& words, const commands::RunAction& act) {
+  Request request;
+  for (const std::string& w : words) request.add_words(w);
+  const UniqueFd here = open_file(".", O_RDONLY | O_DIRECTORY);
+  send(socket_.get(), request, {here.get(), 1, 2});
+  for (;;) {
+    Reply reply;
+    receive(socket_.get(), reply);
+    if (reply.has_failure()) return to_error(reply.failure());
+    if (!reply.has_step()) return std::nullopt;
+    StepDone done;
+    try {
+      act(reply.step().action(), reply.step().pid());
+      done.set_go_on(true);
+    } catch (const Error& e) {
+      done.mutable_failure()->set_code(std::string(name(e.errc())));
+      done.mutable_failure()->set_message(e.message());
+      done.mutable_failure()->set_hint(e.hint());
+    }
+    send(socket_.get(), done);
+  }
+}
+
+}  // namespace godwit::engine::holder

@@ -1,0 +1,32 @@
+// A command's side of a holder: the process that keeps the tracker of another one between commands (keeper.h).
+#pragma once
+
+#include "agent/engine/commands/actions.h"
+#include "common/base/fd.h"
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace godwit::engine::holder {
+
+class Client {
+ public:
+  // The holder of this process, if there is one. Waits while it works for somebody else.
+  static std::optional<Client> find(pid_t pid);
+  // The same, started when there is none: detached from our session, terminal, output and control groups.
+  static Client find_or_start(pid_t pid);
+
+  // Has it run this command line here, with our output; the steps are run on our side. Throws what it failed with. When
+  // the holder itself dies, whatever it had borrowed from the process is put back, and Errc::peer_lost says so.
+  void run(const std::vector<std::string>& words, const commands::RunAction& act);
+
+ private:
+  Client(UniqueFd socket, UniqueFd journal) : socket_(std::move(socket)), journal_(std::move(journal)) {}
+  std::optional<Error> converse(const std::vector<std::string>& words, const commands::RunAction& act);
+
+  UniqueFd socket_;
+  UniqueFd journal_;
+};
+
+}  // namespace godwit::engine::holder

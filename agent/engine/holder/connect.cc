@@ -1,0 +1,58 @@
+#include "agent/engine/holder/connect.h"
+
+#include "agent/engine/holder/holder.pb.h"
+#include "agent/engine/holder/packet.h"
+#include "agent/engine/holder/place.h"
+#include "common/base/check.h"
+#include "common/base/log.h"
+#include "common/proc/reader.h"
+
+#include <cstring>
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+namespace godwit::engine::holder {
+namespace {
+constexpr int end_within_ms = 30'000;  // it unregisters the memory of the process: 12 to 79 ms per GiB
+}  // namespace
+
+sockaddr_un address_of(pid_t pid, std::uint64_t start_time) {
+  const std::string path = run_file(pid, start_time, "holder").string();
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  return address;
+}
+
+UniqueFd connect_to(pid_t pid, std::uint64_t start_time) {
+  const sockaddr_un address = address_of(pid, start_time);
+  UniqueFd socket(check(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), "make a socket"));
+  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return socket;
+  if (errno != ENOENT && errno != ECONNREFUSED) check(-1, "connect to {}", address.sun_path);
+  ::unlink(address.sun_path);
+  return {};
+}
+
+void dismiss(pid_t pid) {
+  const UniqueFd socket = connect_to(pid, proc::Reader(pid).stat().start_time);
+  if (!socket) return;
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  check(::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size), "ask who holds process {}", pid);
+  const UniqueFd holder(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));
+  Request request;
+  request.set_end(true);
+  try {
+    send(socket.get(), request);
+  } catch (const Error& e) {
+    if (e.errc() != Errc::peer_lost) throw;  // it is ending already
+  }
+  pollfd ended{.fd = holder.get(), .events = POLLIN, .revents = 0};
+  if (holder && ::poll(&ended, 1, end_within_ms) != 1)
+    fail(Errc::busy, "the tracker of an earlier dump of process {} does not end", pid);
+  log::info("holder.dismissed", {{"pid", pid}});
+}
+
+}  // namespace godwit::engine::holder

@@ -1,0 +1,21 @@
+// The socket of a holder, for those who need no more than to reach it or to be rid of it.
+#pragma once
+
+#include "common/base/fd.h"
+
+#include <cstdint>
+
+#include <sys/types.h>
+#include <sys/un.h>
+
+namespace godwit::engine::holder {
+
+sockaddr_un address_of(pid_t pid, std::uint64_t start_time);
+
+// Connected to the holder of this process; empty when there is none. What a dead one has left is removed.
+UniqueFd connect_to(pid_t pid, std::uint64_t start_time);
+
+// Tracking by a holder ends, if there is any: two trackers would take each other's pages away. Waits for the end of it.
+void dismiss(pid_t pid);
+
+}  // namespace godwit::engine::holder

@@ -1,0 +1,154 @@
+#include "agent/engine/holder/keeper.h"
+
+#include "agent/engine/commands/command_line.h"
+#include "agent/engine/commands/tracked_dump.h"
+#include "agent/engine/holder/connect.h"
+#include "agent/engine/holder/holder.pb.h"
+#include "agent/engine/holder/packet.h"
+#include "common/base/check.h"
+#include "common/base/log.h"
+#include "common/proc/reader.h"
+
+#include <csignal>
+#include <cstring>
+
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+namespace godwit::engine::holder {
+namespace {
+
+constexpr int look_every_ms = 1000;  // whether the process runs another program: nothing tells us of an exec
+
+void put(Failure& failure, const Error& e) {
+  failure.set_code(std::string(name(e.errc())));
+  failure.set_message(e.message());
+  failure.set_hint(e.hint());
+}
+
+// The command's working directory and output are ours while we work for it.
+class Place {
+ public:
+  explicit Place(const std::vector<UniqueFd>& fds) {
+    if (fds.size() != 3) fail(Errc::protocol, "a request without its descriptors");
+    check(::fchdir(fds[0].get()), "go to the directory of the command");
+    check(::dup2(fds[1].get(), 1), "take over the output of the command");
+    check(::dup2(fds[2].get(), 2), "take over the errors of the command");
+  }
+  ~Place() {
+    const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+    ::dup2(null.get(), 1);
+    ::dup2(null.get(), 2);
+    [[maybe_unused]] const int rc = ::chdir("/");  // not to stand in the way of an unmount
+  }
+  Place(const Place&) = delete;
+  Place& operator=(const Place&) = delete;
+};
+
+class Keeper {
+ public:
+  Keeper(pid_t pid, UniqueFd listener)
+      : pid_(pid),
+        pidfd_(static_cast<int>(check(::syscall(SYS_pidfd_open, pid, 0), "open process {}", pid))),
+        address_(address_of(pid, proc::Reader(pid).stat().start_time)),
+        listener_(std::move(listener)),
+        memory_(check(::memfd_create("godwit-journal", MFD_CLOEXEC), "create a memfd")),
+        journal_(UniqueFd(check(::fcntl(memory_.get(), F_DUPFD_CLOEXEC, 0), "duplicate a descriptor"))),
+        dump_(pid, journal_) {
+    sockaddr_un bound{};
+    socklen_t size = sizeof bound;
+    check(::getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&bound), &size), "ask for the socket's name");
+    if (std::strcmp(bound.sun_path, address_.sun_path) != 0)
+      fail(Errc::target_gone, "process {} is another one by now", pid);
+  }
+  ~Keeper() { ::unlink(address_.sun_path); }
+  Keeper(const Keeper&) = delete;
+  Keeper& operator=(const Keeper&) = delete;
+
+  void run() {
+    while (!over_) {
+      pollfd events[] = {{.fd = listener_.get(), .events = POLLIN, .revents = 0},
+                         {.fd = pidfd_.get(), .events = POLLIN, .revents = 0}};
+      const int n = ::poll(events, 2, look_every_ms);
+      if (n < 0 && errno != EINTR) check(n, "wait for commands");
+      if (n > 0 && events[1].revents) return;  // it has ended
+      if (n > 0 && events[0].revents) serve_next();
+      if (served_ && !over_ && !dump_.tracking()) return;
+    }
+  }
+
+ private:
+  void serve_next() {
+    const UniqueFd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (!socket) return;
+    ucred peer{};
+    socklen_t size = sizeof peer;
+    if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || peer.uid != 0) return;
+    try {
+      Hello hello;
+      hello.set_pid(pid_);
+      send(socket.get(), hello, {memory_.get()});
+      Request request;
+      const std::vector<UniqueFd> fds = receive(socket.get(), request);
+      if (request.end())
+        over_ = true;
+      else
+        serve(socket.get(), request, fds);
+    } catch (const Error& e) {
+      if (e.errc() != Errc::peer_lost) log::error("holder.failed", {{"message", e.message()}});
+    }
+    served_ = true;
+  }
+
+  void serve(int socket, const Request& request, const std::vector<UniqueFd>& fds) {
+    const Place place(fds);
+    Reply reply;
+    try {
+      work(socket, {request.words().begin(), request.words().end()});
+      reply.set_done(true);
+    } catch (const Error& e) {
+      put(*reply.mutable_failure(), e);
+    }
+    if (over_) ::unlink(address_.sun_path);  // before the command goes on: it may start another one
+    send(socket, reply);
+  }
+
+  void work(int socket, const std::vector<std::string>& words) {
+    const std::optional<commands::Options> options = commands::parse(words);
+    if (!options || options->tree != pid_) fail(Errc::protocol, "a command that is none for this holder");
+    commands::set_verbosity(*options);
+    const commands::Places places = commands::open_places(*options, commands::Missing::is_made);
+    dump_.run(*options, places, [&](std::string_view action, pid_t pid) {
+      Reply reply;
+      reply.mutable_step()->set_action(std::string(action));
+      reply.mutable_step()->set_pid(pid);
+      send(socket, reply);
+      StepDone done;
+      receive(socket, done);
+      if (done.has_failure())
+        throw Error(errc_from_name(done.failure().code()), done.failure().message(), done.failure().hint());
+    });
+    over_ = options->command == "dump" && !options->track_memory;
+  }
+
+  pid_t pid_;
+  UniqueFd pidfd_;
+  sockaddr_un address_;
+  UniqueFd listener_;
+  UniqueFd memory_;
+  Journal journal_;
+  commands::TrackedDump dump_;
+  bool over_ = false, served_ = false;
+};
+
+}  // namespace
+
+int run_holder(const commands::Options& o) {
+  Keeper keeper(o.tree, UniqueFd(o.control));
+  keeper.run();
+  return 0;
+}
+
+}  // namespace godwit::engine::holder

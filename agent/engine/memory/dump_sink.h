@@ -1,0 +1,28 @@
+// A sink that a dump is complete in: pages somewhere, state images and pagemaps collected until save().
+#pragma once
+
+#include "agent/engine/memory/page_set.h"
+#include "agent/engine/memory/page_sink.h"
+#include "common/image/image_set.h"
+
+#include <map>
+
+namespace godwit::engine {
+
+// What a set of images has to have of each object: pages that it carries itself, and pages that its parent has.
+using HeldPages = std::map<pagewire::ObjectId, const PageSet*>;
+
+class DumpSink : public PageSink {
+ public:
+  // The state images so far.
+  virtual image::ImageSet& images() = 0;
+
+  // Writes what is not yet written, inventory.img last. Pages of `held` that this sink was not given are marked as the
+  // parent's.
+  //
+  // A sink may keep a failure of pages(), zero() or drop() until here: a scan, which consumes what it reports, then
+  // comes to its end, and what it found can be owed.
+  virtual void save(const HeldPages& held) = 0;
+};
+
+}  // namespace godwit::engine

@@ -1,0 +1,265 @@
+// godwit-engine restore on images that are damaged, forged or incomplete: an error that names file and offset, no
+// crash, no process left.
+
+#include "tests/engine/harness.h"
+
+#include "common/base/check.h"
+#include "common/base/units.h"
+#include "common/image/core.pb.h"
+#include "common/image/image_set.h"
+#include "common/image/inventory.pb.h"
+#include "common/image/pagemap.h"
+#include "common/image/pagemap.pb.h"
+#include "common/proc/reader.h"
+
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <filesystem>
+#include <random>
+
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+namespace godwit::engine::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int flips_per_file = 4;
+
+class ImagesTest : public ::testing::Test {
+ protected:
+  // One dump of a small program, which every test damages a copy of.
+  static void SetUpTestSuite() {
+    ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+    good_ = std::make_unique<TempDir>();
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+      ::setsid();
+      const int null = ::open("/dev/null", O_RDWR);
+      for (int fd = 0; fd < 3; fd++) ::dup2(null, fd);
+      ::close_range(3, ~0u, 0);
+      ::chdir("/");
+      ::execlp("sleep", "sleep", "1000", nullptr);
+      ::_exit(127);
+    }
+    pid_ = pid;
+    ASSERT_TRUE(wait_for([&] { return contents(fmt::format("/proc/{}/comm", pid)) == "sleep\n"; }));
+    ::usleep(100'000);
+    const Ran dumped = run_engine({"dump", "-t", std::to_string(pid), "-D", good_->path("set")});
+    ASSERT_TRUE(dumped.ok()) << dumped.output;
+    ::waitpid(pid, nullptr, 0);
+  }
+  static void TearDownTestSuite() { good_.reset(); }
+
+  void SetUp() override { fs::copy(good_->path("set"), set_, fs::copy_options::recursive); }
+
+  static std::vector<std::string> state_images() {
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(good_->path("set"))) {
+      const auto known = image::parse_file_name(entry.path().filename().string());
+      if (known && known->kind != image::Kind::pages && known->kind != image::Kind::stats_dump)
+        names.push_back(entry.path().filename().string());
+    }
+    std::ranges::sort(names);
+    return names;
+  }
+  std::string path(const std::string& name) const { return set_ + "/" + name; }
+  void put_back(const std::string& name) {
+    fs::copy_file(good_->path("set/" + name), path(name), fs::copy_options::overwrite_existing);
+  }
+  std::string pagemap() const { return image::file_name(image::Kind::pagemap, static_cast<std::uint64_t>(pid_)); }
+
+  Ran restore() { return run_engine({"restore", "-d", "-D", set_}); }
+
+  // Restored or not: nothing of it is there afterwards, and when it failed nothing was there at all.
+  void expect_sound(const Ran& ran) {
+    ASSERT_TRUE(WIFEXITED(ran.status)) << ran.output;
+    ASSERT_LT(WEXITSTATUS(ran.status), 64) << ran.output;
+    ASSERT_EQ(ran.output.find("Sanitizer"), std::string::npos) << ran.output;
+    const proc::Reader self(::getpid());
+    if (ran.ok())
+      for (const pid_t child : self.children()) ::kill(child, SIGKILL);
+    EXPECT_TRUE(wait_for([&] {
+      while (::waitpid(-1, nullptr, WNOHANG) > 0) {
+      }
+      return self.children().empty();
+    })) << "a process is left: "
+        << ran.output;
+  }
+  void expect_refused(const std::string& file, const std::string& what = {}) {
+    const Ran ran = restore();
+    expect_sound(ran);
+    EXPECT_FALSE(ran.ok()) << "restored with a bad " << file;
+    EXPECT_NE(ran.output.find(file), std::string::npos) << ran.output;
+    EXPECT_NE(ran.output.find(what), std::string::npos) << ran.output;
+  }
+
+  static std::unique_ptr<TempDir> good_;
+  static pid_t pid_;
+  TempDir dir_;
+  std::string set_ = dir_.path("set");
+};
+
+std::unique_ptr<TempDir> ImagesTest::good_;
+pid_t ImagesTest::pid_ = 0;
+
+TEST_F(ImagesTest, the_good_set_restores) {
+  const Ran ran = restore();
+  EXPECT_TRUE(ran.ok()) << ran.output;
+  expect_sound(ran);
+}
+
+TEST_F(ImagesTest, truncated_images_are_named_with_the_offset) {
+  for (const std::string& name : state_images()) {
+    const auto size = fs::file_size(path(name));
+    for (const std::uintmax_t keep : {std::uintmax_t{3}, size - 1}) {
+      SCOPED_TRACE(fmt::format("{} of {} bytes of {}", keep, size, name));
+      fs::resize_file(path(name), keep);
+      expect_refused(name, "offset");
+    }
+    put_back(name);
+  }
+}
+
+TEST_F(ImagesTest, wrong_magics_are_named) {
+  for (const std::string& name : state_images()) {
+    SCOPED_TRACE(name);
+    std::string bytes = read_file(path(name));
+    bytes[bytes.size() > 8 && name != "inventory.img" ? 4 : 0] ^= 0x40;
+    write_file(path(name), bytes);
+    expect_refused(name, "magic");
+    put_back(name);
+  }
+}
+
+TEST_F(ImagesTest, no_flipped_bit_brings_the_engine_down) {
+  std::mt19937 random(17);
+  for (const std::string& name : state_images())
+    for (int i = 0; i < flips_per_file; i++) {
+      std::string bytes = read_file(path(name));
+      const std::size_t at = random() % bytes.size();
+      bytes[at] = static_cast<char>(bytes[at] ^ (1 << random() % 8));
+      SCOPED_TRACE(fmt::format("{} at {}", name, at));
+      write_file(path(name), bytes);
+      expect_sound(restore());
+      put_back(name);
+    }
+}
+
+TEST_F(ImagesTest, another_version_or_machine_is_refused) {
+  image::ImageSet set = image::ImageSet::load(open_file(set_, O_RDONLY | O_DIRECTORY).get());
+  auto inventory = set.get<image::InventoryEntry>(image::Kind::inventory);
+  inventory.set_img_version(1);
+  image::ImageSet changed;
+  changed.put(image::Kind::inventory, 0, inventory);
+  changed.save(open_file(set_, O_RDONLY | O_DIRECTORY).get());
+  expect_refused("inventory.img", "version 1");
+  put_back("inventory.img");
+
+  const auto tid = static_cast<std::uint64_t>(pid_);
+  auto core = set.get<image::CoreEntry>(image::Kind::core, tid);
+  core.set_mtype(image::CoreEntry::AARCH64);
+  changed = {};
+  changed.put(image::Kind::core, tid, core);
+  changed.save(open_file(set_, O_RDONLY | O_DIRECTORY).get());
+  expect_refused(image::file_name(image::Kind::core, tid), "AARCH64");
+}
+
+TEST_F(ImagesTest, missing_images_are_named) {
+  for (const std::string& name : {std::string("inventory.img"), std::string("pstree.img"), pagemap()}) {
+    fs::remove(path(name));
+    expect_refused(name);
+    put_back(name);
+  }
+}
+
+TEST_F(ImagesTest, a_record_of_four_gigabytes_is_not_believed) {
+  std::string bytes = read_file(path(pagemap()));
+  bytes.replace(8, 4, "\xff\xff\xff\xff");
+  write_file(path(pagemap()), bytes);
+  expect_refused(pagemap(), "offset 8");
+}
+
+TEST_F(ImagesTest, a_pagemap_out_of_order_is_refused) {
+  const image::Pagemap map = image::read_pagemap(pagemap(), read_file(path(pagemap())));
+  ASSERT_GE(map.runs.size(), 2u);
+  std::string bytes = image::header(image::Kind::pagemap);
+  image::PagemapHead head;
+  head.set_pages_id(map.pages_id);
+  image::append_record(bytes, head);
+  for (const std::size_t i : {1, 0}) {
+    image::PagemapEntry entry;
+    entry.set_vaddr(map.runs[i].vaddr);
+    entry.set_compat_nr_pages(static_cast<std::uint32_t>(map.runs[i].pages));
+    entry.set_flags(map.runs[i].flags);
+    image::append_record(bytes, entry);
+  }
+  write_file(path(pagemap()), bytes);
+  expect_refused(pagemap(), "offset");
+}
+
+TEST_F(ImagesTest, pages_that_a_dedup_has_freed_are_refused) {
+  const UniqueFd pages = open_file(path("pages-1.img"), O_RDWR);
+  check(::fallocate(pages.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, page_size, page_size), "punch");
+  expect_refused("pages-1.img", fmt::format("offset {}", page_size));
+}
+
+TEST_F(ImagesTest, pages_that_are_cut_off_are_refused) {
+  fs::resize_file(path("pages-1.img"), page_size);
+  expect_refused("pages-1.img");
+}
+
+class ParentsTest : public ImagesTest {
+ protected:
+  // The whole set becomes the parent of one that says that nothing has changed.
+  void SetUp() override {
+    ImagesTest::SetUp();
+    fs::rename(set_, parent_);
+    fs::create_directory(set_);
+    for (const std::string& name : state_images()) fs::copy_file(parent_ + "/" + name, path(name));
+    fs::create_symlink("../parent", path("parent"));
+    const image::Pagemap map = image::read_pagemap(pagemap(), read_file(path(pagemap())));
+    image::PagemapWriter writer(1);
+    for (const image::PageRun& run : map.runs) writer.add(run.vaddr, run.pages, image::PageFlag::parent);
+    write_file(path(pagemap()), writer.finish());
+    write_file(path("pages-1.img"), "");
+  }
+  std::string parent_ = dir_.path("parent");
+};
+
+TEST_F(ParentsTest, the_child_restores) {
+  const Ran ran = restore();
+  EXPECT_TRUE(ran.ok()) << ran.output;
+  expect_sound(ran);
+}
+
+TEST_F(ParentsTest, a_missing_parent_is_named) {
+  fs::remove(path("parent"));
+  expect_refused(pagemap(), "no parent");
+}
+
+TEST_F(ParentsTest, a_circle_of_parents_is_named) {
+  fs::remove(path("parent"));
+  fs::create_symlink(".", path("parent"));
+  expect_refused("parent", "leads back");
+}
+
+TEST_F(ParentsTest, a_page_that_no_parent_has_is_named) {
+  const image::Pagemap map = image::read_pagemap(pagemap(), read_file(parent_ + "/" + pagemap()));
+  image::PagemapWriter writer(1);
+  for (std::size_t i = 1; i < map.runs.size(); i++)
+    writer.add(map.runs[i].vaddr, map.runs[i].pages, image::PageFlag::present);
+  write_file(parent_ + "/" + pagemap(), writer.finish());
+  expect_refused("parent/" + pagemap(), fmt::format("{:#x}", map.runs[0].vaddr));
+}
+
+TEST_F(ParentsTest, a_freed_page_of_a_parent_is_named) {
+  const UniqueFd pages = open_file(parent_ + "/pages-1.img", O_RDWR);
+  check(::fallocate(pages.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, page_size), "punch");
+  expect_refused("parent/pages-1.img", "offset 0");
+}
+
+}  // namespace
+}  // namespace godwit::engine::test
