@@ -1,0 +1,138 @@
+#!/usr/bin/python3
+"""When a difference would be wrong: a parent that is not the last good dump, a lost tracker, another process under the same
+PID. The next dump then has everything and says why. And what a failed dump had taken is in the next one."""
+
+import unittest
+
+from seed_case import SOURCE, SeedCase, read, wait_until
+
+FIRST = "godwit dump -t $PID -D 1 -R --track-mem"
+
+
+class Tracking(SeedCase):
+    def dump(self, directory: str, previous: str, workload, whole: bool, reason: str = ""):
+        """A last dump against `previous`; that it is right."""
+        before = workload.progress()
+        said = self.run_line(f"godwit dump -t $PID -D {directory} --prev-images-dir {previous}", workload)
+        moment = (before, workload.progress())
+        self.assertEqual("dump.whole" in said, whole, said)
+        self.assertIn(reason, said)
+        self.assert_restores(directory, moment, workload)
+
+    def assert_restores(self, directory: str, moment, workload):
+        workload.settle()
+        self.run_line(f"godwit restore -D {directory} -d")
+        self.assert_between(workload.state(), *moment, workload)
+
+    def holders(self) -> str:
+        return self.bed.shell(SOURCE, "pgrep -f 'godwit-engine holder'").stdout.strip()
+
+    def test_what_a_full_disk_lost_is_in_the_next_dump(self):
+        workload = self.begin("python")
+        self.run_line(FIRST, workload)
+        self.run_line(f"mkdir 2 && mount -t tmpfs -o size=64k tmpfs 2")
+        self.addCleanup(lambda: self.bed.shell(SOURCE, f"umount {self.place}/2"))
+        at = workload.progress()
+        self.assert_refused("godwit dump -t $PID -D 2 --prev-images-dir ../1 -R --track-mem", "dump.unusable", "no_space",
+                            workload=workload)
+        wait_until(lambda: workload.progress() > at + 20, "it runs on")
+        self.assert_refused("godwit restore -D 2 -d", "inventory.img")
+        self.dump("3", "../1", workload, whole=False)
+
+    def test_a_failed_dump_is_no_parent(self):
+        workload = self.begin("python")
+        self.run_line(FIRST, workload)
+        self.run_line("mkdir 2 && mount -t tmpfs -o size=64k tmpfs 2")
+        self.addCleanup(lambda: self.bed.shell(SOURCE, f"umount {self.place}/2"))
+        self.assert_refused("godwit dump -t $PID -D 2 --prev-images-dir ../1 -R --track-mem", workload=workload)
+        self.dump("3", "../2", workload, whole=True, reason="did not finish")
+
+    def test_a_parent_that_is_not_the_last_one(self):
+        workload = self.begin("python")
+        self.run_line(FIRST, workload)
+        self.run_line("godwit dump -t $PID -D 2 --prev-images-dir ../1 -R --track-mem", workload)
+        self.dump("3", "../1", workload, whole=True, reason="not the last dump")
+
+    def test_a_tracker_that_was_killed(self):
+        workload = self.begin("python")
+        self.run_line(FIRST, workload)
+        self.bed.shell(SOURCE, f"kill -KILL {self.holders()}")
+        self.dump("2", "../1", workload, whole=True, reason="nothing tracks this process")
+
+    def test_a_tracker_that_dies_during_a_dump(self):
+        workload = self.begin("python")
+        self.run_line("GODWIT_FAULT=engine.dump.frozen=kill " + FIRST + " || true", workload)
+        at = workload.progress()
+        wait_until(lambda: workload.progress() > at + 20, "it runs on")
+        self.dump("2", "../1", workload, whole=True)
+
+    def test_a_pid_that_is_used_again(self):
+        workload = self.begin("python")
+        self.run_line(FIRST, workload)
+        pid = workload.pid
+        workload.end()
+        last = pid - 1
+        for _ in range(20):
+            self.doCleanups()
+            self.bed.shell(SOURCE, f"rm -rf {workload.inside}; echo {last} > /proc/sys/kernel/ns_last_pid")
+            workload = self.begin("python")
+            if workload.pid == pid:
+                break
+            last -= workload.pid - pid  # what is forked on the way
+        self.assertEqual(workload.pid, pid)
+        self.dump("2", "../1", workload, whole=True, reason="nothing tracks this process")
+
+    def test_the_holder_ends_with_its_process(self):
+        workload = self.begin("python")
+        self.run_line(FIRST, workload)
+        self.assertTrue(self.holders())
+        workload.end()
+        wait_until(lambda: not self.holders(), "the holder ends")
+
+    def test_the_holder_ends_when_another_program_is_run(self):
+        script = f"import os, time; open('{self.place}/pid', 'w').write(str(os.getpid()))\n"
+        script += f"while not os.path.exists('{self.place}/go'): time.sleep(0.01)\n"
+        script += "os.execv('/bin/sleep', ['sleep', '300'])"
+        here = self.bed.root(SOURCE) / self.place.lstrip("/")
+        (here / "program").write_text(script)
+        self.bed.shell(SOURCE, f"cd /; setsid -f python3 {self.place}/program > /dev/null 2>&1 < /dev/null")
+        pid = int(wait_until(lambda: read(here / "pid"), "it starts"))
+        self.addCleanup(lambda: self.bed.shell(SOURCE, f"kill -KILL {pid}"))
+        self.run_line(f"godwit pre-dump -t {pid} -D 1")
+        self.assertTrue(self.holders())
+        (here / "go").touch()
+        wait_until(lambda: not self.holders(), "the holder ends")
+        said = self.run_line(f"godwit dump -t {pid} -D 2 --prev-images-dir ../1")
+        self.assertIn("dump.whole", said)
+        self.run_line("godwit restore -D 2 -d")
+        self.assertEqual(self.bed.shell(SOURCE, f"cat /proc/{pid}/comm").stdout.strip(), "sleep")
+
+    def test_action_scripts_see_what_criu_shows_them_and_can_stop_a_dump(self):
+        workload = self.begin("python")
+        script = self.bed.root(SOURCE) / self.place.lstrip("/") / "hook"
+        script.write_text("#!/bin/sh\necho $CRTOOLS_SCRIPT_ACTION $CRTOOLS_IMAGE_DIR $CRTOOLS_INIT_PID >> "
+                          f"{self.place}/steps\n[ ! -e {self.place}/veto ] || exit 7\n")
+        script.chmod(0o755)
+        veto = script.with_name("veto")
+        veto.touch()
+        hook = f"--action-script {self.place}/hook"
+        self.assert_refused(f"godwit dump -t $PID -D 1 --track-mem -R {hook}", "exited with 7", workload=workload)
+        self.assertTrue(workload.alive())
+        veto.unlink()
+        script.with_name("steps").unlink()
+        self.run_line(f"godwit dump -t $PID -D 1 {hook}", workload)
+        self.run_line(f"godwit restore -D 1 -d {hook}", workload)
+        images = f"{self.place}/1"
+        self.assertEqual(script.with_name("steps").read_text().split("\n"), [
+            f"pre-dump {images} {workload.pid}", f"post-dump {images} {workload.pid}", f"pre-restore {images}",
+            f"post-restore {images} {workload.pid}", f"pre-resume {images} {workload.pid}",
+            f"post-resume {images} {workload.pid}", ""])
+
+    def test_options_that_are_not_there_are_refused_by_name(self):
+        for option, reason in (("--lazy-pages", "CRIU has --lazy-pages"), ("--nonsense", "no option --nonsense"),
+                               ("--restore-detached", "means nothing to godwit dump")):
+            self.assert_refused(f"godwit dump -t 1 -D 1 {option}", reason)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
