@@ -117,7 +117,8 @@ void Restore::apply_layout(const Vmas& vmas, const image::ImageSet& files) {
     skeleton_ = std::make_unique<Skeleton>(SpawnRequest{.pid = guest_pid_,
                                                         .scratch = 0,
                                                         .init = surroundings_.init ? surroundings_.init.get() : -1,
-                                                        .cgroup = cgroup_directory_ ? cgroup_directory_.get() : -1},
+                                                        .cgroup = cgroup_directory_ ? cgroup_directory_.get() : -1,
+                                                        .sibling = surroundings_.sibling},
                                            vmas);
   }
   for (const auto& [id, m] : memfds)

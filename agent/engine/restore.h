@@ -21,8 +21,9 @@
 namespace godwit::engine {
 
 struct Surroundings {
-  UniqueFd init;       // pidfd of the init of the workload's namespaces; empty: ours
-  std::string cgroup;  // absolute path, where the task is born and later frozen; empty: ours, and it runs at once
+  UniqueFd init;         // pidfd of the init of the workload's namespaces; empty: ours
+  bool sibling = false;  // the task becomes a child of our parent
+  std::string cgroup;    // absolute path, where the task is born and later frozen; empty: ours, and it runs at once
 };
 
 class Restore : public FrameTarget {
@@ -47,6 +48,7 @@ class Restore : public FrameTarget {
 
   // Where the task is made, before the first layout comes: the pidfd of the init of its namespaces.
   void set_init(UniqueFd init) { surroundings_.init = std::move(init); }
+  void make_sibling() { surroundings_.sibling = true; }
 
  private:
   void layout_file(const std::string& name, std::string content);

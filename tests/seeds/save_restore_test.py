@@ -54,6 +54,16 @@ class SaveRestore(SeedCase):
         self.bed.shell(SOURCE, f"kill -TERM {workload.pid}")
         self.assertEqual(waiting.wait(30), 128 + 15)
 
+    def test_a_sibling_is_the_child_of_whoever_asked(self):
+        workload = self.begin("python")
+        self.run_line("godwit dump -t $PID -D 1", workload)
+        workload.settle()
+        done = self.try_line("godwit restore -D 1 -d -S && grep ^PPid: /proc/$PID/status && echo $$", workload)
+        parent, shell = done.stdout.split()[1:]
+        self.assertEqual(parent, shell, done.stderr)
+        self.assertTrue(workload.state() > 0)
+        self.assert_refused("godwit restore -D 1 -S", "--restore-detached")
+
     def test_missing_files_are_named_all_at_once(self):
         workload = self.begin("python")
         self.run_line("godwit dump -t $PID -D 1", workload)

@@ -79,7 +79,7 @@ void add_restore(CLI::App& app, Options& o) {
   add_carried(app, o);
   app.add_option("-t,--tree", o.tree, "PID of the process, as the dump knows it")->check(CLI::Range(1, highest_pid));
   app.add_flag("-d,--restore-detached", o.detached, "do not wait for the process");
-  app.add_flag("-S,--restore-sibling", o.sibling, "make it a child of our parent (not there yet)");
+  app.add_flag("-S,--restore-sibling", o.sibling, "make it a child of whoever started this command");
   app.add_flag("-n,--namespaces", o.namespaces, "in a new PID namespace, where every PID is free");
   app.add_flag("--auto-dedup", o.auto_dedup, "free the pages in the images as they are read");
 }
@@ -127,9 +127,10 @@ void check_together(const Options& o) {
   if (o.leave_running && o.leave_stopped)
     fail(Errc::invalid_argument, "--leave-running and --leave-stopped exclude each other");
   if (o.page_server.use && !o.page_server.port) fail(Errc::invalid_argument, "--page-server needs --port");
-  if (o.sibling)
-    throw Error(Errc::unsupported, "--restore-sibling: the restored process is adopted by whoever adopts orphans here",
-                "become a subreaper (prctl PR_SET_CHILD_SUBREAPER) and use --restore-detached");
+  if (o.sibling && !o.detached) fail(Errc::invalid_argument, "--restore-sibling needs --restore-detached");
+  if (o.sibling && o.namespaces)
+    fail(Errc::invalid_argument,
+         "--restore-sibling and --namespaces exclude each other: PID 1 of the new one is the parent");
 }
 
 CLI::App* add(CLI::App& app, const char* name, const char* help, void (*options)(CLI::App&, Options&), Options& o) {

@@ -45,6 +45,7 @@ int run_restore(const Options& o) {
     restore.set_init(space->init());
     act("post-setup-namespaces", space->host_pid());
   }
+  if (o.sibling) restore.make_sibling();
   if (!o.detached && !space) adopt_orphans();
   act("pre-restore", 0);
   const std::uint64_t pages = restore.absorb_directory(

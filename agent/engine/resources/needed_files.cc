@@ -55,7 +55,7 @@ std::string hex(std::string_view bytes) {
 }
 
 void compare(const NeededFile& file, std::vector<std::string>& differences) {
-  const int raw = ::open(file.path.c_str(), O_PATH | O_CLOEXEC);
+  const int raw = ::open(file.path.c_str(), O_PATH | O_CLOEXEC | (S_ISLNK(file.mode) ? O_NOFOLLOW : 0));
   if (raw < 0) {
     differences.push_back(fmt::format("{}: {} here", file.path, errno == ENOENT ? "missing" : std::strerror(errno)));
     return;

@@ -7,7 +7,9 @@
 
 #include <csignal>
 
+#include <linux/sched.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -40,9 +42,10 @@ Helper::Helper(const SpawnRequest& request) {
   try {
     spawn(request);
   } catch (...) {
+    if (request.sibling && pidfd_) ::syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);
     if (helper_ > 0) {
       ::kill(helper_, SIGKILL);
-      ::waitpid(helper_, nullptr, __WALL);
+      wait_for_helper();
     }
     throw;
   }
@@ -51,6 +54,7 @@ Helper::Helper(const SpawnRequest& request) {
 void Helper::spawn(const SpawnRequest& request) {
   auto [ours, theirs] = make_socketpair(AF_UNIX, SOCK_SEQPACKET);
   socket_ = std::move(ours);
+  if (request.sibling) return spawn_sibling(std::move(theirs), request);
   const pid_t child = check(::fork(), "fork a helper");
   if (child == 0) run_helper(std::move(theirs), request);  // does not return
   theirs.reset();
@@ -61,28 +65,7 @@ void Helper::spawn(const SpawnRequest& request) {
     helper_ = static_cast<pid_t>(std::stol(text));
     check(::send(socket_.get(), "G", 1, MSG_NOSIGNAL), "tell the helper");
   }
-  std::string text;
-  {
-    // The skeleton's pidfd rides on the first answer.
-    char buffer[4096];
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-    iovec part{buffer, sizeof buffer};
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    pollfd ready{.fd = socket_.get(), .events = POLLIN, .revents = 0};
-    if (::poll(&ready, 1, patience_ms) != 1) fail(Errc::timed_out, "the helper of the restore does not answer");
-    const ssize_t n = check(::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC), "hear from the helper");
-    if (n == 0) fail(Errc::internal, "the helper of the restore ended");
-    text.assign(buffer, static_cast<std::size_t>(n));
-    if (const cmsghdr* head = CMSG_FIRSTHDR(&message); head && head->cmsg_type == SCM_RIGHTS) {
-      int fd = -1;
-      std::memcpy(&fd, CMSG_DATA(head), sizeof fd);
-      pidfd_.reset(fd);
-    }
-  }
+  const std::string text = hear_of_skeleton();
   if (text == "Etaken")
     throw Error(Errc::already_exists,
                 fmt::format("PID {} is taken ({})", request.pid,
@@ -93,12 +76,66 @@ void Helper::spawn(const SpawnRequest& request) {
   host_pid_ = pid_of(pidfd_.get());
 }
 
+// The skeleton's pidfd rides on the first answer.
+std::string Helper::hear_of_skeleton() {
+  char buffer[4096];
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  iovec part{buffer, sizeof buffer};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  pollfd ready{.fd = socket_.get(), .events = POLLIN, .revents = 0};
+  if (::poll(&ready, 1, patience_ms) != 1) fail(Errc::timed_out, "the helper of the restore does not answer");
+  const ssize_t n = check(::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC), "hear from the helper");
+  if (n == 0) fail(Errc::internal, "the helper of the restore ended");
+  if (const cmsghdr* head = CMSG_FIRSTHDR(&message); head && head->cmsg_type == SCM_RIGHTS) {
+    int fd = -1;
+    std::memcpy(&fd, CMSG_DATA(head), sizeof fd);
+    pidfd_.reset(fd);
+  }
+  return std::string(buffer, static_cast<std::size_t>(n));
+}
+
+// Only we can make a child of our parent (CLONE_PARENT), so the skeleton comes first and makes the helper.
+void Helper::spawn_sibling(UniqueFd theirs, const SpawnRequest& request) {
+  int pidfd = -1;
+  pid_t wanted = request.pid;
+  clone_args arguments{};
+  arguments.flags = CLONE_PARENT | CLONE_PIDFD;
+  arguments.pidfd = reinterpret_cast<std::uint64_t>(&pidfd);
+  arguments.set_tid = reinterpret_cast<std::uint64_t>(&wanted);
+  arguments.set_tid_size = 1;
+  const long child = ::syscall(SYS_clone3, &arguments, sizeof arguments);
+  if (child == 0) run_sibling(std::move(theirs), request);
+  if (child < 0 && errno == EEXIST)
+    fail(Errc::already_exists, "PID {} is taken ({})", request.pid, holder_of(request.pid));
+  check(child, "make a child of our parent");
+  theirs.reset();
+  pidfd_.reset(pidfd);
+  host_pid_ = static_cast<pid_t>(child);
+  helper_ = static_cast<pid_t>(std::stol(answer()));
+  helper_pidfd_.reset(static_cast<int>(check(::syscall(SYS_pidfd_open, helper_, 0), "open the helper of the restore")));
+  check(::send(socket_.get(), "G", 1, MSG_NOSIGNAL), "tell the helper");
+}
+
+void Helper::wait_for_helper() {
+  if (helper_pidfd_) {
+    pollfd ended{.fd = helper_pidfd_.get(), .events = POLLIN, .revents = 0};
+    ::poll(&ended, 1, patience_ms);
+  } else {
+    ::waitpid(helper_, nullptr, __WALL);
+  }
+  helper_ = 0;
+}
+
 Helper::~Helper() {
   if (dismissed_) return;
   if (pidfd_) ::syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);
   if (helper_ > 0) {
     ::kill(helper_, SIGKILL);
-    ::waitpid(helper_, nullptr, __WALL);
+    wait_for_helper();
   }
 }
 
@@ -157,8 +194,7 @@ void Helper::restore_fds(const image::ImageSet& images, std::uint32_t files_id, 
   std::string text = fmt::format("{} {} {}", files_id, guest_pid, host_pid_);
   for (const auto& [shmid, number] : segments) text += fmt::format(" {} {}", shmid, number);
   ask('F', text, memory.get());
-  ::waitpid(helper_, nullptr, __WALL);
-  helper_ = 0;
+  wait_for_helper();
 }
 
 }  // namespace godwit::engine

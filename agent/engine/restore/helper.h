@@ -25,6 +25,7 @@ struct SpawnRequest {
   std::uint64_t scratch = 0;  // where its scratch memory is mapped
   int init = -1;              // pidfd of the init of the target's namespaces; -1: ours
   int cgroup = -1;            // directory of the cgroup to be born into; -1: ours
+  bool sibling = false;       // the skeleton is a child of our parent, not of the helper; needs our own namespaces
 };
 
 class Helper {
@@ -51,10 +52,14 @@ class Helper {
   std::string ask(char kind, const std::string& text, int fd = -1);
   std::string answer();
   void spawn(const SpawnRequest& request);
+  void spawn_sibling(UniqueFd theirs, const SpawnRequest& request);
+  std::string hear_of_skeleton();
+  void wait_for_helper();
 
   UniqueFd socket_;
   UniqueFd pidfd_;
   pid_t helper_ = 0;
+  UniqueFd helper_pidfd_;  // where it is not our child
   pid_t host_pid_ = 0;
   bool dismissed_ = false;
 };

@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 namespace godwit::engine {
 namespace {
@@ -202,7 +203,7 @@ void restore_descriptors(UniqueFd& socket, const std::string& request, UniqueFd 
 }
 
 struct Request {
-  char kind = 0;
+  char kind = 0;  // 0: the engine has gone
   std::string text;
   UniqueFd fd;
 };
@@ -218,7 +219,7 @@ Request hear(int socket) {
   message.msg_control = control;
   message.msg_controllen = sizeof control;
   const ssize_t n = check(::recvmsg(socket, &message, MSG_CMSG_CLOEXEC), "hear from the engine");
-  if (n <= 0) ::_exit(0);
+  if (n <= 0) return request;
   request.kind = buffer[0];
   request.text = buffer.substr(1, static_cast<std::size_t>(n) - 1);
   if (const cmsghdr* head = CMSG_FIRSTHDR(&message); head && head->cmsg_type == SCM_RIGHTS) {
@@ -229,9 +230,10 @@ Request hear(int socket) {
   return request;
 }
 
-void serve(UniqueFd& socket) {
+[[noreturn]] void serve(UniqueFd& socket) {
   for (;;) {
     Request request = hear(socket.get());
+    if (request.kind == 0) ::_exit(0);
     if (request.kind == 'T') say(socket.get(), "O" + make_time_namespace(request.text));
     if (request.kind != 'F') continue;
     restore_descriptors(socket, request.text, std::move(request.fd));
@@ -241,14 +243,56 @@ void serve(UniqueFd& socket) {
   }
 }
 
+// A process that shares descriptors and working directory with this one; it sends no signal when it ends.
+long clone_sharing() {
+  clone_args arguments{};
+  arguments.flags = CLONE_FILES | CLONE_FS;
+  return clone_process(arguments);
+}
+
+// The helper of a sibling. Until the engine traces the skeleton nothing else would end it with the engine.
+[[noreturn]] void help_sibling(UniqueFd& socket, pid_t skeleton) {
+  socket = out_of_the_way(std::move(socket), 3);
+  close_all_but(socket.get(), socket.get());
+  say(socket.get(), fmt::format("O{}", ::getpid()));
+  if (hear(socket.get()).kind == 0) {
+    ::kill(skeleton, SIGKILL);
+    ::_exit(0);
+  }
+  serve(socket);
+}
+
 }  // namespace
+
+void run_sibling(UniqueFd socket, const SpawnRequest& request) {
+  const pid_t self = ::getpid();
+  try {
+    unregister_rseq();
+    raise_descriptor_limit();
+    const long middle = check(clone_sharing(), "fork for the helper");
+    if (middle == 0) {
+      const long helper = clone_sharing();
+      if (helper == 0) help_sibling(socket, self);
+      ::_exit(helper > 0 ? 0 : 1);
+    }
+    // So that the helper is not the skeleton's child: what is restored would find a child that it never had.
+    int status = 0;
+    check(::waitpid(static_cast<pid_t>(middle), &status, __WALL), "wait for a child");
+    if (status == 0) be_skeleton(request.scratch);
+    say(socket.get(), "Ethe helper of the restore cannot be made");
+  } catch (const std::exception& e) {
+    say(socket.get(), fmt::format("E{}", e.what()));
+  }
+  ::_exit(1);
+}
 
 void run_helper(UniqueFd socket, const SpawnRequest& request) {
   try {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (request.init >= 0) {
       enter_namespaces(socket.get(), request);
-      hear(socket.get());  // the engine knows of this process now: what it says next is not mistaken
+      // The engine knows of this process now: what it says next is not mistaken.
+      if (hear(socket.get()).kind == 0) ::_exit(0);
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     }
     UniqueFd skeleton = spawn(socket.get(), request);

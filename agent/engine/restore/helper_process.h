@@ -8,4 +8,7 @@ namespace godwit::engine {
 // In the forked child. Ends the process.
 [[noreturn]] void run_helper(UniqueFd socket, const SpawnRequest& request);
 
+// In a clone that is to be the skeleton itself: makes the helper, which is nobody's child when it begins to work.
+[[noreturn]] void run_sibling(UniqueFd socket, const SpawnRequest& request);
+
 }  // namespace godwit::engine
