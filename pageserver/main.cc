@@ -1,6 +1,9 @@
 // godwit-pageserver: receives pages over TLS into spools that the agent opens. Unprivileged; ends with its agent.
+// For work by hand, by CRIU's protocol: `page-server` is one session of it, `page-relay` the way of a dump to one.
 #include "common/base/log.h"
 #include "common/net/tls.h"
+#include "pageserver/criu/page_server.h"
+#include "pageserver/criu/relay.h"
 #include "pageserver/privileges.h"
 #include "pageserver/server.h"
 
@@ -9,6 +12,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <string_view>
 #include <unistd.h>
 
 using namespace godwit;
@@ -44,6 +48,9 @@ struct Settings {
 }  // namespace
 
 int main(int argc, char** argv) {
+  const std::string_view command = argc > 1 ? argv[1] : "";
+  if (command == "page-server") return pageserver::criu::page_server_main(argc - 1, argv + 1);
+  if (command == "page-relay") return pageserver::criu::relay_main(argc - 1, argv + 1);
   Settings s;
   CLI::App app("Receives pages over TLS for the agent that starts it.", "godwit-pageserver");
   app.add_option("--control-fd", s.control_fd, "descriptor of the control socket (SOCK_SEQPACKET)")->required();

@@ -1,4 +1,4 @@
-// What only common/net/*.cc needs of OpenSSL: errors as Errors, a certificate's Identity, a BIO over a socket.
+// For those who use OpenSSL itself: errors as Errors, a certificate's Identity, a BIO over a socket.
 #pragma once
 
 #include "common/base/error.h"

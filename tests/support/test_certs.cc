@@ -80,12 +80,12 @@ TestCerts::~TestCerts() {
   std::filesystem::remove_all(root_, ignored);
 }
 
-std::string TestCerts::node(const std::string& uri) {
+std::string TestCerts::node(const std::string& uri, const std::string& names) {
   const std::string directory = root_ + "/" + std::to_string(++count_);
   check(::mkdir(directory.c_str(), 0700), "make {}", directory);
   const Key key(EVP_EC_gen("P-256"));
-  const Certificate certificate =
-      make(key.get(), "test node", 1 + count_, authority_->certificate.get(), authority_->key.get(), uri);
+  const Certificate certificate = make(key.get(), "test node", 1 + count_, authority_->certificate.get(),
+                                       authority_->key.get(), names.empty() ? uri : uri + "," + names);
   save(directory + "/ca.crt", [&](BIO* out) { PEM_write_bio_X509(out, authority_->certificate.get()); });
   save(directory + "/node.crt", [&](BIO* out) { PEM_write_bio_X509(out, certificate.get()); });
   save(directory + "/node.key",

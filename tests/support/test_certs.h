@@ -15,7 +15,8 @@ class TestCerts {
   TestCerts& operator=(const TestCerts&) = delete;
 
   // The directory with ca.crt, node.crt and node.key for `uri`, for example "spiffe://godwit/agent/a".
-  std::string node(const std::string& uri);
+  // `names`: more alternative names, as OpenSSL writes them: "IP:127.0.0.1,DNS:localhost".
+  std::string node(const std::string& uri, const std::string& names = {});
 
  private:
   struct Authority;

@@ -1,0 +1,152 @@
+#include "common/net/plain_socket.h"
+
+#include <algorithm>
+#include <climits>
+#include <memory>
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+namespace godwit::net {
+namespace {
+
+struct Free {
+  void operator()(addrinfo* list) const { ::freeaddrinfo(list); }
+};
+using Addresses = std::unique_ptr<addrinfo, Free>;
+
+Addresses look_up(const std::string& host, std::uint16_t port, int flags) {
+  addrinfo hints{};
+  hints.ai_flags = flags | AI_NUMERICSERV;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  const int problem =
+      ::getaddrinfo(host.empty() ? nullptr : host.c_str(), std::to_string(port).c_str(), &hints, &found);
+  if (problem == EAI_SYSTEM) throw syscall_error(errno, fmt::format("look up {}", host));
+  if (problem != 0) fail(Errc::invalid_argument, "{} is no address: {}", host, ::gai_strerror(problem));
+  return Addresses(found);
+}
+
+std::string text_of(const sockaddr_storage& address) {
+  std::string host(INET6_ADDRSTRLEN, '\0');
+  if (address.ss_family == AF_INET) {
+    const auto& v4 = reinterpret_cast<const sockaddr_in&>(address);
+    ::inet_ntop(AF_INET, &v4.sin_addr, host.data(), INET6_ADDRSTRLEN);
+    return fmt::format("{}:{}", host.c_str(), ntohs(v4.sin_port));
+  }
+  if (address.ss_family == AF_INET6) {
+    const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address);
+    ::inet_ntop(AF_INET6, &v6.sin6_addr, host.data(), INET6_ADDRSTRLEN);
+    return fmt::format("[{}]:{}", host.c_str(), ntohs(v6.sin6_port));
+  }
+  return "a socket";
+}
+
+UniqueFd make_socket(const addrinfo& address) {
+  return UniqueFd(
+      check(::socket(address.ai_family, address.ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, address.ai_protocol),
+            "make a socket"));
+}
+
+void set_option(int socket, int level, int option, int value, std::string_view name) {
+  check(::setsockopt(socket, level, option, &value, sizeof value), "set {}", name);
+}
+
+UniqueFd connect_to(const addrinfo& address, const std::string& name, Deadline deadline) {
+  UniqueFd socket = make_socket(address);
+  const std::string what = fmt::format("connect to {}", name);
+  int problem = ::connect(socket.get(), address.ai_addr, address.ai_addrlen) == 0 ? 0 : errno;
+  if (problem == EINPROGRESS) {
+    wait_ready(socket.get(), POLLOUT, deadline, what);
+    socklen_t length = sizeof problem;
+    check(::getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &problem, &length), "{}", what);
+  }
+  if (problem != 0) throw syscall_error(problem, what);
+  adopt_stream(socket.get());
+  return socket;
+}
+
+}  // namespace
+
+void wait_ready(int fd, short events, Deadline deadline, std::string_view what) {
+  for (;;) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
+    pollfd one{.fd = fd, .events = events, .revents = 0};
+    const int n = ::poll(&one, 1, static_cast<int>(std::clamp<long>(left, 0, INT_MAX)));
+    if (n < 0 && errno == EINTR) continue;
+    check(n, "{}", what);
+    if (n > 0) return;
+    fail(Errc::timed_out, "{}: nothing happened in time", what);
+  }
+}
+
+void adopt_stream(int socket) {
+  check(::fcntl(socket, F_SETFL, check(::fcntl(socket, F_GETFL), "use socket {}", socket) | O_NONBLOCK),
+        "use socket {}", socket);
+  check(::fcntl(socket, F_SETFD, FD_CLOEXEC), "use socket {}", socket);
+  int domain = 0;
+  socklen_t length = sizeof domain;
+  check(::getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &domain, &length), "use socket {}", socket);
+  if (domain == AF_INET || domain == AF_INET6) set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY");
+}
+
+UniqueFd dial(const std::string& host, std::uint16_t port, std::chrono::milliseconds limit) {
+  const std::string name =
+      host.find(':') == std::string::npos ? fmt::format("{}:{}", host, port) : fmt::format("[{}]:{}", host, port);
+  const Addresses all = look_up(host, port, 0);
+  const Deadline deadline = in(limit);
+  for (const addrinfo* one = all.get();; one = one->ai_next) {
+    try {
+      return connect_to(*one, name, deadline);
+    } catch (const Error&) {
+      if (one->ai_next == nullptr) throw;
+    }
+  }
+}
+
+UniqueFd listen_on(const std::string& host, std::uint16_t port, int backlog) {
+  const Addresses all = look_up(host, port, AI_PASSIVE);
+  // Without a host: IPv6 with IPv4 in it, where there is IPv6.
+  const addrinfo* chosen = all.get();
+  for (const addrinfo* one = all.get(); host.empty() && one != nullptr; one = one->ai_next)
+    if (one->ai_family == AF_INET6) chosen = one;
+  UniqueFd socket = make_socket(*chosen);
+  set_option(socket.get(), SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR");
+  if (chosen->ai_family == AF_INET6 && host.empty())
+    set_option(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, 0, "IPV6_V6ONLY");
+  check(::bind(socket.get(), chosen->ai_addr, chosen->ai_addrlen), "bind to {}:{}", host, port);
+  check(::listen(socket.get(), backlog), "listen at {}:{}", host, port);
+  return socket;
+}
+
+UniqueFd accept_one(int listener, Deadline deadline) {
+  for (;;) {
+    wait_ready(listener, POLLIN, deadline, "wait for a client");
+    const int fd = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    // Errors of a connection that has gone already come out here (accept(2)).
+    if (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED || errno == EPROTO)) continue;
+    UniqueFd connection(check(fd, "accept a client"));
+    adopt_stream(connection.get());
+    return connection;
+  }
+}
+
+std::string local_address(int socket) {
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  check(::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length), "name a socket");
+  return text_of(address);
+}
+
+std::string peer_address(int socket) {
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  if (::getpeername(socket, reinterpret_cast<sockaddr*>(&address), &length) != 0) return "a socket";
+  return text_of(address);
+}
+
+}  // namespace godwit::net

@@ -1,0 +1,37 @@
+// Plain TCP sockets and waiting on them, for programs that do one thing at a time.
+//
+// Sockets are non-blocking, with small packets sent at once. Errors: Errc::peer_lost, Errc::timed_out,
+// Errc::invalid_argument for addresses that are none.
+#pragma once
+
+#include "common/base/fd.h"
+#include "common/base/units.h"
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace godwit::net {
+
+// When something has to have happened.
+using Deadline = Clock::time_point;
+inline Deadline in(std::chrono::milliseconds limit) { return Clock::now() + limit; }
+
+// Until `events` of poll(2), or a hang-up, are there on `fd`. `what` is for the message: "wait for a client".
+void wait_ready(int fd, short events, Deadline deadline, std::string_view what);
+
+// `host` is a number or a name. Tries each of its addresses.
+UniqueFd dial(const std::string& host, std::uint16_t port, std::chrono::milliseconds limit);
+
+// An empty host is any address, IPv6 and IPv4; port 0 takes a free one.
+UniqueFd listen_on(const std::string& host, std::uint16_t port, int backlog);
+UniqueFd accept_one(int listener, Deadline deadline);
+
+std::string local_address(int socket);  // "127.0.0.1:4711"
+std::string peer_address(int socket);   // the same; "a socket" for other families
+
+// Takes over a connected stream socket that somebody passed on.
+void adopt_stream(int socket);
+
+}  // namespace godwit::net

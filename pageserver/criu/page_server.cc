@@ -1,0 +1,126 @@
+#include "pageserver/criu/page_server.h"
+
+#include "common/base/log.h"
+#include "common/image/page_reader.h"
+#include "pageserver/criu/options.h"
+#include "pageserver/criu/session.h"
+#include "pageserver/criu/tls_stream.h"
+
+#include <memory>
+#include <optional>
+
+#include <csignal>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+
+namespace godwit::pageserver::criu {
+namespace {
+
+constexpr std::chrono::seconds handshake_limit{10};
+// A client may come whenever it likes: who started the server ends it.
+constexpr std::chrono::hours forever{24 * 365};
+
+std::string in_work_dir(const PageServerOptions& o, const std::string& name) {
+  return name.starts_with('/') ? name : (o.work.empty() ? o.images : o.work) + "/" + name;
+}
+
+void log_to(const std::string& path) {
+  const UniqueFd file = open_file(path, O_WRONLY | O_CREAT | O_APPEND, 0644);
+  check(::dup2(file.get(), STDERR_FILENO), "log into {}", path);
+}
+
+// The caller's command is over when the server can be reached; the server goes on by itself.
+void become_daemon(bool keep_errors) {
+  const pid_t child = check(::fork(), "fork");
+  if (child != 0) ::_exit(0);
+  check(::setsid(), "start a session");
+  const UniqueFd null = open_file("/dev/null", O_RDWR);
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (fd != STDERR_FILENO || !keep_errors) check(::dup2(null.get(), fd), "let go of descriptor {}", fd);
+}
+
+void say_ready(int status_fd) {
+  if (status_fd < 0) return;
+  const UniqueFd fd(status_fd);
+  write_all(fd.get(), std::string_view("\0", 1));
+}
+
+// Somebody who cannot show a certificate does not use up the session.
+std::unique_ptr<Stream> accept_client(int listener, const std::optional<TlsSettings>& tls) {
+  for (;;) {
+    UniqueFd connection = net::accept_one(listener, net::in(forever));
+    const std::string peer = net::peer_address(connection.get());
+    log::info("page-server.connected", {{"peer", peer}, {"tls", tls.has_value()}});
+    if (!tls) return std::make_unique<PlainStream>(std::move(connection));
+    try {
+      return std::make_unique<TlsStream>(std::move(connection), *tls, TlsSide::server, net::in(handshake_limit));
+    } catch (const Error& e) {
+      log::warn("page-server.turned_away", {{"peer", peer}, {"message", e.message()}, {"hint", e.hint()}});
+    }
+  }
+}
+
+void serve(Stream& stream, int directory, const PageServerOptions& o) {
+  ImageWriter images(directory, {.auto_dedup = o.auto_dedup});
+  Session session(stream, images);
+  const Clock::time_point begun = Clock::now();
+  session.run();
+  const Written& w = images.written();
+  const std::chrono::duration<double> took = Clock::now() - begun;
+  log::info("page-server.done", {{"objects", w.objects},
+                                 {"pages", w.present_pages},
+                                 {"parent_pages", w.parent_pages},
+                                 {"freed_bytes", w.freed_bytes},
+                                 {"seconds", took.count()}});
+}
+
+void run(const PageServerOptions& o) {
+  const UniqueFd directory = open_file(o.images, O_RDONLY | O_DIRECTORY);
+  if (!o.previous.empty()) image::set_parent(directory.get(), o.previous);
+  std::optional<TlsSettings> tls;
+  if (o.tls) tls.emplace(o.files, o.check_name ? o.address : "");
+  if (!tls)
+    log::warn("page-server.plain", {{"notice",
+                                     "without --tls anybody who reaches this port can write these images, and "
+                                     "runs of pages carry no checksums"}});
+  if (!o.log_file.empty()) log_to(in_work_dir(o, o.log_file));
+  UniqueFd listener;
+  if (o.socket < 0) {
+    listener = net::listen_on(o.address, static_cast<std::uint16_t>(o.port), 1);
+    log::info("page-server.listening", {{"address", net::local_address(listener.get())}});
+  }
+  if (o.daemon) become_daemon(!o.log_file.empty());
+  if (!o.pidfile.empty()) write_file(in_work_dir(o, o.pidfile), fmt::format("{}\n", ::getpid()), 0644);
+  say_ready(o.status_fd);
+  check(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "set no_new_privs");
+
+  std::unique_ptr<Stream> stream;
+  if (o.socket >= 0) {
+    net::adopt_stream(o.socket);
+    stream = std::make_unique<PlainStream>(UniqueFd(o.socket));
+  } else {
+    stream = accept_client(listener.get(), tls);
+  }
+  listener.reset();
+  serve(*stream, directory.get(), o);
+}
+
+}  // namespace
+
+int page_server_main(int argc, char** argv) {
+  int exit_code = 0;
+  const auto options = parse_page_server(argc, argv, exit_code);
+  if (!options) return exit_code;
+  log::init("godwit page-server", options->quiet ? log::Level::warn : log::Level::info);
+  try {
+    run(*options);
+    return 0;
+  } catch (const Error& e) {
+    log::error("page-server.failed", {{"code", name(e.errc())}, {"message", e.message()}, {"hint", e.hint()}});
+  } catch (const std::exception& e) {
+    log::error("page-server.failed", {{"code", "internal"}, {"message", e.what()}});
+  }
+  return 1;
+}
+
+}  // namespace godwit::pageserver::criu

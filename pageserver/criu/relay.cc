@@ -1,0 +1,93 @@
+#include "pageserver/criu/relay.h"
+
+#include "common/base/log.h"
+#include "pageserver/criu/options.h"
+#include "pageserver/criu/tls_stream.h"
+
+#include <algorithm>
+#include <array>
+
+namespace godwit::pageserver::criu {
+
+using namespace pagewire::criu;
+
+namespace {
+
+// What a server may take to answer or to accept more; the engine has a limit of its own.
+constexpr std::chrono::seconds patience{30};
+constexpr std::chrono::hours while_the_engine_thinks{24};
+constexpr std::size_t record_boundary = 64u << 10;
+
+std::size_t answer_bytes(Command command) {
+  switch (command) {
+    case Command::open2: return 1;
+    case Command::parent:
+    case Command::close:
+    case Command::force_close: return 4;
+    case Command::open:
+    case Command::add:
+    case Command::get: return 0;
+  }
+  return 0;
+}
+
+void pass_answer(Stream& server, Stream& engine, std::size_t count) {
+  std::array<std::byte, 4> answer{};
+  for (std::size_t got = 0; got < count;) {
+    const std::size_t n = server.receive(std::span(answer).subspan(got, count - got), net::in(patience));
+    if (n == 0) fail(Errc::peer_lost, "the page server hung up instead of answering");
+    got += n;
+  }
+  engine.send(std::span(answer).first(count), net::in(patience));
+}
+
+// Pieces of the run's own 64 KiB, whatever comes at once.
+void pass_pages(BufferedReader& engine, Stream& server, std::uint64_t bytes) {
+  std::uint64_t done = 0;
+  while (done < bytes) {
+    std::span<const std::byte> some = engine.take_some(bytes - done, net::in(patience));
+    while (!some.empty()) {
+      const std::size_t piece = std::min<std::size_t>(some.size(), record_boundary - done % record_boundary);
+      server.send(some.first(piece), net::in(patience));
+      some = some.subspan(piece);
+      done += piece;
+    }
+  }
+}
+
+}  // namespace
+
+void relay(Stream& engine, Stream& server, HeaderSize size) {
+  BufferedReader reader(engine);
+  for (;;) {
+    const std::span<const std::byte> bytes = reader.take(bytes_in(size), net::in(while_the_engine_thinks));
+    if (bytes.empty()) fail(Errc::peer_lost, "the engine went away without closing the session");
+    const Header header = decode(size, bytes);
+    server.send(bytes, net::in(patience));
+    pass_pages(reader, server, header.payload_bytes());
+    if (const std::size_t answer = answer_bytes(header.command)) pass_answer(server, engine, answer);
+    if (header.command == Command::close || header.command == Command::force_close) return;
+  }
+}
+
+int relay_main(int argc, char** argv) {
+  int exit_code = 0;
+  const auto options = parse_relay(argc, argv, exit_code);
+  if (!options) return exit_code;
+  log::init("godwit-pageserver", log::Level::warn);
+  try {
+    net::adopt_stream(options->socket);
+    PlainStream engine{UniqueFd(options->socket)};
+    const TlsSettings tls(options->files, options->check_name ? options->address : "");
+    UniqueFd connection = net::dial(options->address, static_cast<std::uint16_t>(options->port), patience);
+    TlsStream server(std::move(connection), tls, TlsSide::client, net::in(patience));
+    relay(engine, server, options->header);
+    server.part(net::in(std::chrono::seconds(1)));
+    return 0;
+  } catch (const std::exception& e) {
+    log::error("page-relay.failed", {{"message", e.what()}});
+    return 1;
+  }
+}
+
+}  // namespace godwit::pageserver::criu

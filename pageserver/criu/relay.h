@@ -1,0 +1,20 @@
+// Between an engine that has no network and a page server that wants TLS: takes the page stream from a socket and
+// speaks it over TLS, one relay per dump.
+//
+// `criu page-server` counts on how a CRIU client cuts its TLS records: a header is a record of its own, and within a
+// run every 64 KiB from its start begin a new one. So the relay follows the protocol rather than copying bytes. It is
+// no judge of it: both ends are.
+#pragma once
+
+#include "common/pagewire/criu.h"
+#include "pageserver/criu/stream.h"
+
+namespace godwit::pageserver::criu {
+
+// Returns when the session is closed and the answer passed on. Errc::peer_lost when either end went away; the other one
+// then sees its connection end.
+void relay(Stream& engine, Stream& server, pagewire::criu::HeaderSize size);
+
+int relay_main(int argc, char** argv);
+
+}  // namespace godwit::pageserver::criu

@@ -1,0 +1,85 @@
+#include "pageserver/criu/relay.h"
+
+#include "pageserver/criu/test_session.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace godwit::pageserver::criu {
+namespace {
+
+using namespace pagewire::criu;
+
+// A server that notes how what it is sent was cut, and answers whatever it is asked.
+class Noting : public Stream {
+ public:
+  std::size_t receive(std::span<std::byte> into, net::Deadline) override {
+    std::ranges::fill(into, std::byte{0});
+    return into.size();
+  }
+  void send(std::span<const std::byte> data, net::Deadline) override { sent.emplace_back(data.begin(), data.end()); }
+  void part(net::Deadline) noexcept override {}
+
+  std::vector<std::vector<std::byte>> sent;
+};
+
+TEST(PageRelay, cuts_records_where_criu_does) {
+  for (const HeaderSize size : {HeaderSize::until_4_1, HeaderSize::since_4_2}) {
+    auto [engine, relays] = make_socketpair(AF_UNIX, SOCK_STREAM);
+    net::adopt_stream(relays.get());
+    auto writer = std::async(std::launch::async, [&] {
+      std::vector<std::byte> all;
+      const auto add = [&](const Header& h, char content) {
+        const EncodedHeader bytes = encode(size, h);
+        all.insert(all.end(), bytes.span().begin(), bytes.span().end());
+        all.insert(all.end(), h.payload_bytes(), static_cast<std::byte>(content));
+      };
+      add({.command = Command::open2, .object = task_12}, 0);
+      add({.command = Command::add, .flags = run_present, .pages = 130, .address = 4096, .object = task_12}, 'a');
+      add({.command = Command::add, .flags = run_parent, .pages = 9, .address = 1u << 20, .object = task_12}, 0);
+      add({.command = Command::add, .flags = run_present, .pages = 1, .address = 1u << 21, .object = task_12}, 'b');
+      add({.command = Command::close}, 0);
+      // In pieces that have nothing to do with any boundary.
+      for (std::size_t at = 0; at < all.size(); at += 70'001)
+        write_all(engine.get(), std::span(all).subspan(at, std::min<std::size_t>(70'001, all.size() - at)));
+      std::array<std::byte, 5> answers{};
+      read_exact(engine.get(), answers);
+    });
+    PlainStream from(std::move(relays));
+    Noting server;
+    relay(from, server, size);
+    writer.get();
+
+    std::vector<Header> headers;
+    std::uint64_t left = 0, done = 0;
+    for (const auto& record : server.sent) {
+      if (left == 0) {
+        ASSERT_EQ(record.size(), bytes_in(size)) << "a header stands alone";
+        headers.push_back(decode(size, record));
+        left = headers.back().payload_bytes();
+        done = 0;
+        continue;
+      }
+      ASSERT_LE(record.size(), left);
+      ASSERT_LE(done % 65536 + record.size(), 65536u) << "a record lies across 64 KiB";
+      done += record.size();
+      left -= record.size();
+    }
+    EXPECT_EQ(left, 0u);
+    EXPECT_EQ(headers.size(), 5u);
+  }
+}
+
+TEST(PageRelay, an_engine_that_goes_away_is_no_close) {
+  auto [engine, relays] = make_socketpair(AF_UNIX, SOCK_STREAM);
+  net::adopt_stream(relays.get());
+  engine.reset();
+  PlainStream from(std::move(relays));
+  Noting server;
+  EXPECT_THROW(relay(from, server, HeaderSize::since_4_2), Error);
+}
+
+}  // namespace
+}  // namespace godwit::pageserver::criu

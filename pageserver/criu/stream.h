@@ -1,0 +1,55 @@
+// A connection as the page server and the relay see it: bytes in and out, with deadlines. Blocking, one thread.
+#pragma once
+
+#include "common/base/fd.h"
+#include "common/net/plain_socket.h"
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace godwit::pageserver::criu {
+
+class Stream {
+ public:
+  virtual ~Stream() = default;
+  // At least one byte; 0 at the end of the stream. Errc::timed_out, Errc::peer_lost, and Errc::protocol from TLS.
+  virtual std::size_t receive(std::span<std::byte> into, net::Deadline deadline) = 0;
+  // All of it. With TLS: in records of its own.
+  virtual void send(std::span<const std::byte> data, net::Deadline deadline) = 0;
+  // Says that nothing more comes, and lets the peer hang up first, so that the port is free at once. Never throws.
+  virtual void part(net::Deadline deadline) noexcept = 0;
+};
+
+class PlainStream : public Stream {
+ public:
+  explicit PlainStream(UniqueFd socket) : socket_(std::move(socket)) {}
+  std::size_t receive(std::span<std::byte> into, net::Deadline deadline) override;
+  void send(std::span<const std::byte> data, net::Deadline deadline) override;
+  void part(net::Deadline deadline) noexcept override;
+
+ private:
+  UniqueFd socket_;
+};
+
+// Reads ahead, so that many small runs do not cost a system call each. Its spans are valid until the next call.
+class BufferedReader {
+ public:
+  explicit BufferedReader(Stream& stream);
+
+  // Exactly `count` bytes, few of them; an empty span when the stream ends before the first.
+  std::span<const std::byte> take(std::size_t count, net::Deadline deadline);
+  // At least one byte of `most`; more while they are few and the stream has them. The end of the stream is an error.
+  std::span<const std::byte> take_some(std::size_t most, net::Deadline deadline);
+
+ private:
+  std::size_t buffered() const { return end_ - begin_; }
+  bool fill(std::size_t count, net::Deadline deadline);
+
+  Stream& stream_;
+  std::vector<std::byte> buffer_;
+  std::size_t begin_ = 0, end_ = 0;
+};
+
+}  // namespace godwit::pageserver::criu
