@@ -113,11 +113,12 @@ TaskState dump_task(Hold& hold, resources::FileIds& ids) {
 
   // After the timers: an expiry in between is then in the queue, and its timer is not to fire twice.
   image::CoreEntry& leader = state.cores.at(state.guest_pid);
-  tasks::signals::dump_queue(hold.pid(), tasks::signals::Queue::process, *leader.mutable_tc()->mutable_signals_s());
+  tasks::signals::dump_queue(hold.pid(), SignalQueue::process, hold.kept_signals(),
+                             *leader.mutable_tc()->mutable_signals_s());
   tasks::timers::disarm_expired(*leader.mutable_tc()->mutable_timers(), leader.tc().signals_s());
   for (const HeldThread& t : hold.threads()) {
     image::ThreadCoreEntry& entry = *state.cores.at(state.guest_tids[t.tid]).mutable_thread_core();
-    tasks::signals::dump_queue(t.tid, tasks::signals::Queue::thread, *entry.mutable_signals_p());
+    tasks::signals::dump_queue(t.tid, SignalQueue::thread, hold.kept_signals(), *entry.mutable_signals_p());
     tasks::timers::disarm_expired(*leader.mutable_tc()->mutable_timers(), entry.signals_p());
   }
   return state;

@@ -109,6 +109,7 @@ class FakeEngine {
     for (const char* ns : {"pid", "mnt", "ipc"}) {
       if (reader.link(std::string("ns/") + ns) != self.link(std::string("ns/") + ns)) answer.add_namespaces(ns);
     }
+    if (migration_.find("future-cpu") != std::string::npos) answer.set_xfeatures(std::uint64_t{1} << 62);
     if (migration_.find("refuse-survey") == std::string::npos) return;
     engine::Refusal& refusal = *answer.add_refusals();
     refusal.set_pid(request.pid());

@@ -65,6 +65,15 @@ TEST_F(MigrationTest, refuses_a_name_that_is_taken) {
   EXPECT_THAT(error_of([&] { prepare(surveyed); }), HasSubstr("refused: there is a workload 'job' on this node"));
 }
 
+TEST_F(MigrationTest, refuses_register_state_that_the_cpu_lacks_before_the_source_is_touched) {
+  const pid_t root = run_workload();
+  identify("future-cpu");
+  const auto surveyed = survey();
+  EXPECT_THAT(error_of([&] { prepare(surveyed); }), HasSubstr("refused: register state is in use that this CPU does"));
+  EXPECT_EQ(abort().phase(), api::SOURCE_THAWED);
+  expect_running_at_the_source_only(root);
+}
+
 TEST_F(MigrationTest, refuses_a_pid_that_is_taken_and_names_its_holder) {
   workload::Child bare = workload::spawn({.program = "/bin/sleep", .arguments = {"60"}});
   const std::string home = workload::cgroup_of(bare.pid, workload::cgroup2_mount());

@@ -59,6 +59,28 @@ class Agents(FaultCase):
     def test_source_killed_at_agent_source_aborted(self):
         self.check_restart("source", "agent.source.aborted=kill", "source", aborted_by="engine.restore.filled=fail")
 
+    def test_agents_and_engines_of_both_sides_die_between_the_commit_and_the_thaw(self):
+        bed = self.bed
+        source = bed.where()
+        destination = bed.other(source)
+        with bed.writing() as load:
+            with self.watching() as watch:
+                bed.arm(destination, "agent.destination.committed=kill")
+                migration = bed.begin_migrate(REDIS, destination)
+                self.assertTrue(outside.wait_until(lambda: not bed.daemon_pids(destination), 60), "the agent lives on")
+                # The restore job had ended before: what is prepared needs none. The source's still has its tracker.
+                self.assertTrue(outside.kill(outside.copies(bed.lab, source, "godwit-engine")))
+                bed.kill_daemon(source)
+                self.assertEqual(bed.where(), "", "nobody is there to thaw it")
+                bed.start_daemon(source)
+                bed.start_daemon(destination)
+                bed.wait_until_registered()
+                said = migration.communicate(timeout=90)[0]
+                self.assertIn(migration.returncode, (0, 5), said)
+                self.assert_settled(destination, watch)
+            self.assert_moves_to(source)
+        self.assert_nothing_lost(load, longest_gap_ms=None)
+
     def test_frames_that_cannot_be_sent_end_the_migration(self):
         bed = self.bed
         source = bed.where()

@@ -4,7 +4,7 @@ where it was, with every write, within a second of the pause's budget; nothing i
 
 import unittest
 
-from bed import REDIS
+from bed import REDIS, outside
 from fault_case import FaultCase, fault_points
 
 AT_ONCE = ("--max-rounds", "0", "--downtime", "5s")  # without pre-copy, so that the first hold is that of the freeze
@@ -38,6 +38,22 @@ class EngineJobs(FaultCase):
                 self.assert_settled(source, watch)
             self.assert_moves_to(destination)
         self.assert_nothing_lost(load)
+
+    def test_source_killed_between_the_commit_and_the_thaw(self):
+        bed = self.bed
+        source = bed.where()
+        destination = bed.other(source)
+        with bed.writing() as load:
+            with self.watching() as watch:
+                bed.arm(destination, "agent.destination.committed=pause:1000")
+                migration = bed.begin_migrate(REDIS, destination)
+                self.assertTrue(outside.wait_until(lambda: not bed.armed(destination), 60), "never got there")
+                self.assertTrue(outside.kill(outside.copies(bed.lab, source, "godwit-engine")))
+                said = migration.communicate(timeout=60)[0]
+                self.assertEqual(migration.returncode, 0, said)
+                self.assert_settled(destination, watch)
+            self.assert_moves_to(source)
+        self.assert_nothing_lost(load, longest_gap_ms=None)
 
     def test_every_point_of_the_engine_is_tried(self):
         tried = {point for point, _ in SOURCE} | set(DESTINATION)

@@ -2,9 +2,7 @@
 """What a network and those on it can do: a cut link, a dead page server, wrong certificates, wrong tokens, lies."""
 
 import json
-import os
 import re
-import signal
 import subprocess
 import time
 import unittest
@@ -51,8 +49,7 @@ class Network(FaultCase):
         with bed.writing() as load:
             with self.watching() as watch:
                 migration = self.begin_slow(destination)
-                for pid in cgroups.processes(bed.name, f"{destination}/godwit/jobs/pageserver"):
-                    os.kill(pid, signal.SIGKILL)
+                self.assertTrue(outside.kill(cgroups.processes(bed.name, f"{destination}/godwit/jobs/pageserver")))
                 said = self.end(migration, 1)
                 self.assertRegex(said, "page|stream|peer|lost")
                 self.assert_settled(source, watch)
@@ -68,8 +65,7 @@ class Network(FaultCase):
                 host = source if side == "source" else destination
                 with bed.writing() as load:
                     migration = self.begin_slow(destination)
-                    for pid in outside.copies(bed.lab, host, "godwit-engine"):
-                        os.kill(pid, signal.SIGKILL)
+                    self.assertTrue(outside.kill(outside.copies(bed.lab, host, "godwit-engine")))
                     self.end(migration, 1)
                     self.assert_settled(source)
                     self.assert_moves_to(destination)

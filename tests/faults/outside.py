@@ -1,6 +1,7 @@
 """What can be seen of a lab's workloads from the machine, which no fault in Godwit can hide."""
 
 import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -25,6 +26,18 @@ def state_of(pid: int) -> str:
 
 def comm_of(pid: int) -> str:
     return read(f"/proc/{pid}/comm").strip()
+
+
+def kill(pids: list[int]) -> int:
+    """How many were there to be killed: some may have ended since they were looked up."""
+    killed = 0
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+            killed += 1
+        except ProcessLookupError:
+            pass
+    return killed
 
 
 def is_frozen(pid: int) -> bool:

@@ -1,5 +1,6 @@
 #include "agent/engine/ptrace/hold.h"
 
+#include "agent/engine/ptrace/kept_signals.h"
 #include "agent/engine/ptrace/tracing.h"
 #include "common/base/check.h"
 #include "common/base/fault.h"
@@ -113,9 +114,10 @@ void Hold::stop() {
   journal_.begin(pid_, proc.stat().start_time, was_stopped_);
   calls_.look(pid_);
   if (options_.pin) pin_.emplace();
+  const bool continued = any_pending(pid_, continue_signal);
   Hurry hurry;
   stopped_at_ = monotonic_ns();
-  if (!was_stopped_) check(::kill(pid_, SIGSTOP), "stop process {}", pid_);
+  if (!was_stopped_) send_stop(continued);
   fault::point("engine.hold.stopped");
   const unsigned long seccomp = suspend_seccomp_ ? static_cast<unsigned long>(PTRACE_O_SUSPEND_SECCOMP) : 0;
   for (const pid_t tid : seize_threads(pid_, PTRACE_O_TRACESYSGOOD | seccomp, false, options_.limit))
@@ -123,8 +125,25 @@ void Hold::stop() {
   fault::point("engine.hold.seized");
 }
 
+// `continued`: a SIGCONT is pending, which the stop destroys. The threads stand still from before it is read until the
+// stop has been sent: none can take it in between, and once more afterwards.
+void Hold::send_stop(bool continued) {
+  std::vector<pid_t> standing;
+  if (continued) standing = seize_threads(pid_, PTRACE_O_TRACESYSGOOD, true, options_.limit);
+  try {
+    if (continued) keep_pending(journal_, pid_, standing, continue_signal);
+    check(::kill(pid_, SIGSTOP), "stop process {}", pid_);
+    stop_sent_ = true;
+  } catch (...) {
+    detach_threads(standing);
+    throw;
+  }
+  detach_threads(standing);
+}
+
 void Hold::borrow() {
   held_ = true;
+  keep_pending(journal_, pid_, tids(), continue_signal);  // of a SIGCONT that came after the stop
   maps_ = proc::parse_maps(read_file(fmt::format("/proc/{}/maps", pid_)));
   for (const proc::Vma& vma : maps_)
     if (vma.kind == proc::VmaName::vdso)
@@ -177,16 +196,18 @@ void Hold::put_back() {
 }
 
 void Hold::swallow_sigcont() {
-  if (!was_stopped_) engine::swallow_sigcont(pid_, threads_.front().tid);
+  if (!was_stopped_) {
+    keep_pending(journal_, pid_, tids(), continue_signal | stop_signals);
+    engine::swallow_sigcont(pid_, threads_.front().tid);
+    queue_again(pid_, journal_.kept());
+  }
   for (const HeldThread& t : threads_) set_sigmask(t.tid, t.sigmask);
 }
 
 void Hold::detach() {
   held_ = false;
-  std::vector<pid_t> tids;
-  for (const HeldThread& t : threads_) tids.push_back(t.tid);
   journal_.end();  // before the first thread runs: from here on there is nothing to put back
-  detach_threads(tids);
+  detach_threads(tids());
   pin_.reset();
 }
 
@@ -218,9 +239,13 @@ void Hold::release_frozen(const Cgroup& cgroup) {
   swallow_sigcont();
   cgroup.freeze();
   detach();
-  std::vector<pid_t> tids;
-  for (const HeldThread& t : threads_) tids.push_back(t.tid);
-  cgroup.wait_frozen(pid_, tids);
+  cgroup.wait_frozen(pid_, tids());
+}
+
+std::vector<pid_t> Hold::tids() const {
+  std::vector<pid_t> all;
+  for (const HeldThread& t : threads_) all.push_back(t.tid);
+  return all;
 }
 
 void Hold::gone() {
@@ -236,9 +261,7 @@ void Hold::abandon() noexcept {
   if (journal_.phase() == HoldPhase::idle) return;
   scratch_.reset();
   leader_.reset();
-  std::vector<pid_t> tids;
   for (const HeldThread& t : threads_) {
-    tids.push_back(t.tid);
     if (held_) {
       iovec view{const_cast<Regs*>(&t.regs), sizeof t.regs};
       if (t.regs.rip) {
@@ -249,8 +272,8 @@ void Hold::abandon() noexcept {
     }
   }
   held_ = false;
-  detach_threads(tids);
-  if (!was_stopped_) ::kill(pid_, SIGCONT);
+  detach_threads(tids());
+  if (stop_sent_) ::kill(pid_, SIGCONT);
   journal_.end();
   pin_.reset();
 }

@@ -52,6 +52,8 @@ class Hold {
   bool was_stopped() const { return was_stopped_; }
   std::uint64_t stopped_at_ns() const { return stopped_at_; }          // CLOCK_MONOTONIC when the stop was asked for
   const std::vector<HeldThread>& threads() const { return threads_; }  // the leader first
+  // Of SIGCONT: they were pending, and the stop has taken them out of their queues.
+  std::span<const KeptSignal> kept_signals() const { return journal_.kept(); }
   RemoteAddr syscall_instruction() const { return instruction_; }
   const std::vector<proc::Vma>& maps() const { return maps_; }
 
@@ -73,18 +75,21 @@ class Hold {
 
  private:
   void stop();
+  void send_stop(bool continued);
   void seize_all();
   void borrow();
   void put_back();
   void swallow_sigcont();
   void detach();
   void abandon() noexcept;
+  std::vector<pid_t> tids() const;
 
   pid_t pid_;
   Journal& journal_;
   InterruptedCalls& calls_;
   HoldOptions options_;
   bool was_stopped_ = false;
+  bool stop_sent_ = false;
   bool suspend_seccomp_ = false;
   std::uint64_t stopped_at_ = 0;
   std::vector<HeldThread> threads_;

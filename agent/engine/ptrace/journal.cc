@@ -2,6 +2,7 @@
 
 #include "common/base/check.h"
 
+#include <algorithm>
 #include <atomic>
 
 #include <sys/mman.h>
@@ -10,8 +11,10 @@
 namespace godwit::engine {
 namespace {
 
-constexpr std::uint64_t magic = 0x4a57444731ull;
-constexpr std::size_t first_record = 128;
+constexpr std::uint64_t magic = 0x4a57444732ull;
+constexpr std::size_t first_kept = 128;
+constexpr std::size_t most_kept = 64;
+constexpr std::size_t first_record = first_kept + most_kept * sizeof(KeptSignal);
 constexpr std::uint32_t most_threads = 100'000;
 
 // What is below is on memory (for another process to see) before what follows.
@@ -20,7 +23,7 @@ void fence() { std::atomic_signal_fence(std::memory_order_seq_cst); }
 }  // namespace
 
 Journal::Journal(UniqueFd memory) : fd_(std::move(memory)) {
-  static_assert(sizeof(Header) <= first_record);
+  static_assert(sizeof(Header) <= first_kept && first_record % alignof(ThreadRecord) == 0);
   if (!fd_) fd_.reset(check(::memfd_create("godwit-journal", MFD_CLOEXEC), "create a journal"));
   struct stat st{};
   check(::fstat(fd_.get(), &st), "stat the journal");
@@ -31,7 +34,7 @@ Journal::Journal(UniqueFd memory) : fd_(std::move(memory)) {
     fence();
     header().magic = magic;
   }
-  if (header().magic != magic || header().count > most_threads ||
+  if (header().magic != magic || header().count > most_threads || header().kept > most_kept ||
       first_record + header().count * sizeof(ThreadRecord) > size_)
     fail(Errc::image_corrupt, "the borrow journal is damaged");
 }
@@ -61,6 +64,7 @@ void Journal::begin(pid_t pid, std::uint64_t start_time, bool was_stopped) {
   h.start_time = start_time;
   h.was_stopped = was_stopped;
   h.count = 0;
+  h.kept = 0;
   h.scratch = 0;
   h.syscall_instruction = 0;
   fence();
@@ -84,6 +88,21 @@ ThreadRecord& Journal::add(const ThreadRecord& record) {
   header().count++;
   fence();
   return slot;
+}
+
+std::span<const KeptSignal> Journal::kept() const {
+  return {reinterpret_cast<const KeptSignal*>(static_cast<const std::byte*>(memory_) + first_kept), header().kept};
+}
+
+void Journal::keep(const KeptSignal& signal) {
+  const auto same = [&](const KeptSignal& k) { return k.tid == signal.tid && k.info.number() == signal.info.number(); };
+  if (std::ranges::any_of(kept(), same)) return;
+  if (header().kept == most_kept)
+    fail(Errc::unsupported, "more than {} pending signals that stop or continue it", most_kept);
+  reinterpret_cast<KeptSignal*>(static_cast<std::byte*>(memory_) + first_kept)[header().kept] = signal;
+  fence();
+  header().kept++;
+  fence();
 }
 
 void Journal::scratch(RemoteAddr at) {

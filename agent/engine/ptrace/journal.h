@@ -32,6 +32,12 @@ struct ThreadRecord {
   std::array<std::byte, 128> affinity{};
 };
 
+// A pending signal that holding the process would destroy (kept_signals.h).
+struct KeptSignal {
+  pid_t tid = 0;  // host; 0: in the queue of the process
+  Siginfo info{};
+};
+
 class Journal {
  public:
   // `memory` is a memfd, empty or left by another engine. Empty UniqueFd: makes one of its own (work by hand).
@@ -43,6 +49,8 @@ class Journal {
   void begin(pid_t pid, std::uint64_t start_time, bool was_stopped);
   void held(std::uint64_t syscall_instruction);
   ThreadRecord& add(const ThreadRecord& record);
+  // Once per queue and number: a standard signal is pending once. Errc::unsupported when there is no more room.
+  void keep(const KeptSignal& signal);
   void scratch(RemoteAddr at);  // before it is mapped
   void scratch_gone();
   void releasing();
@@ -55,6 +63,7 @@ class Journal {
   std::uint64_t syscall_instruction() const { return header().syscall_instruction; }
   RemoteAddr scratch_address() const { return RemoteAddr{header().scratch}; }  // 0: none
   std::span<ThreadRecord> threads();
+  std::span<const KeptSignal> kept() const;
 
  private:
   struct Header {
@@ -66,6 +75,7 @@ class Journal {
     std::uint64_t scratch = 0;
     std::uint32_t was_stopped = 0;
     std::uint32_t count = 0;
+    std::uint32_t kept = 0;
   };
   Header& header() const { return *static_cast<Header*>(memory_); }
   ThreadRecord* records() const;

@@ -1,6 +1,7 @@
 #include "agent/engine/ptrace/recover.h"
 
 #include "agent/engine/ptrace/cgroup.h"
+#include "agent/engine/ptrace/kept_signals.h"
 #include "agent/engine/ptrace/remote_syscalls.h"
 #include "agent/engine/ptrace/tracing.h"
 #include "common/base/check.h"
@@ -63,7 +64,9 @@ void recover(Journal& journal, const std::string& cgroup_path, bool release) {
   journal.releasing();
   if (!journal.was_stopped()) {
     for (const pid_t tid : tids) set_sigmask(tid, all_signals);
+    keep_pending(journal, pid, tids, continue_signal | stop_signals);
     swallow_sigcont(pid, pid);
+    queue_again(pid, journal.kept());
   }
   for (const auto& [tid, mask] : masks) set_sigmask(tid, mask);
   if (!release && !cgroup_path.empty()) Cgroup(cgroup_path).freeze();

@@ -3,6 +3,7 @@
 #include "common/base/check.h"
 #include "common/base/units.h"
 
+#include <bit>
 #include <csignal>
 #include <elf.h>
 #include <sys/ptrace.h>
@@ -40,6 +41,11 @@ Stop wait_stop(pid_t tid, std::chrono::milliseconds limit) {
 
 long trace(int request, pid_t tid, unsigned long addr, unsigned long data, const char* what) {
   return check(::ptrace(static_cast<__ptrace_request>(request), tid, addr, data), "{} thread {}", what, tid);
+}
+
+int Siginfo::number() const {
+  static_assert(sizeof(Siginfo) == sizeof(siginfo_t) && alignof(Siginfo) == alignof(siginfo_t));
+  return std::bit_cast<siginfo_t>(*this).si_signo;
 }
 
 Regs get_regs(pid_t tid) {

@@ -1,13 +1,22 @@
 // Wait statuses and registers of traced threads: the only place that decodes status bits.
 #pragma once
 
+#include <array>
 #include <chrono>
+#include <cstddef>
 #include <optional>
 
 #include <sys/types.h>
 #include <sys/user.h>
 
 namespace godwit::engine {
+
+// A siginfo_t, byte by byte as the kernel keeps it. Not that type itself, because <csignal> has a macro of the name of
+// a field of the images.
+struct alignas(8) Siginfo {
+  std::array<std::byte, 128> bytes{};
+  int number() const;
+};
 
 using Regs = user_regs_struct;
 

@@ -39,6 +39,13 @@ Progress advance(pid_t tid) {
   return Progress::waiting;
 }
 
+bool any_queued(pid_t tid, int number) {
+  const auto in = [&](SignalQueue queue) {
+    return std::ranges::any_of(queued_signals(tid, queue), [&](const Siginfo& s) { return s.number() == number; });
+  };
+  return in(SignalQueue::thread) || in(SignalQueue::process);
+}
+
 }  // namespace
 
 std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, bool interrupt, std::chrono::milliseconds limit) {
@@ -100,21 +107,47 @@ void set_sigmask(pid_t tid, std::uint64_t mask) {
   trace(PTRACE_SETSIGMASK, tid, sizeof mask, reinterpret_cast<unsigned long>(&mask), "set the signal mask of");
 }
 
-void swallow_sigcont(pid_t pid, pid_t tid) {
-  const std::uint64_t mask = get_sigmask(tid);
-  set_sigmask(tid, all_signals & ~signal_bit(SIGCONT));
-  check(::kill(pid, SIGCONT), "continue process {}", pid);
+std::vector<Siginfo> queued_signals(pid_t tid, SignalQueue queue) {
+  constexpr std::size_t at_once = 32;
+  std::vector<Siginfo> all;
+  __ptrace_peeksiginfo_args args{};
+  args.nr = at_once;
+  args.flags = queue == SignalQueue::process ? PTRACE_PEEKSIGINFO_SHARED : 0;
+  for (;;) {
+    Siginfo infos[at_once];
+    const long n = trace(PTRACE_PEEKSIGINFO, tid, reinterpret_cast<unsigned long>(&args),
+                         reinterpret_cast<unsigned long>(infos), "read the queued signals of");
+    if (n <= 0) return all;
+    all.insert(all.end(), infos, infos + n);
+    args.off += static_cast<std::uint64_t>(n);
+  }
+}
+
+void take_signal(pid_t tid, int number) {
   for (int tries = 0;; tries++) {
     trace(PTRACE_CONT, tid, 0, 0, "continue");
     const Stop stop = wait_stop(tid);
     if (stop.gone()) fail(Errc::target_gone, "thread {} ended", tid);
-    if (stop.signal_stop(SIGCONT)) break;
-    if (tries == 10) fail(Errc::internal, "thread {} did not take SIGCONT (status {:#x})", tid, stop.raw());
+    if (stop.signal_stop(number)) return;
+    if (tries == 10) fail(Errc::internal, "thread {} did not take signal {} (status {:#x})", tid, number, stop.raw());
   }
+}
+
+void to_trap_stop(pid_t tid, int number) {
   trace(PTRACE_INTERRUPT, tid, 0, 0, "interrupt");
-  trace(PTRACE_CONT, tid, 0, 0, "continue");
+  trace(PTRACE_CONT, tid, 0, static_cast<unsigned long>(number), "continue");
   const Stop stop = wait_stop(tid);
   if (!stop.trap_stop()) fail(Errc::target_gone, "thread {} stopped with status {:#x}", tid, stop.raw());
+}
+
+void swallow_sigcont(pid_t pid, pid_t tid) {
+  const std::uint64_t mask = get_sigmask(tid);
+  set_sigmask(tid, all_signals & ~signal_bit(SIGCONT));
+  check(::kill(pid, SIGCONT), "continue process {}", pid);
+  take_signal(tid, SIGCONT);
+  // Somebody else's may have been in the thread's own queue, which comes first.
+  if (any_queued(tid, SIGCONT)) take_signal(tid, SIGCONT);
+  to_trap_stop(tid, 0);
   set_sigmask(tid, mask);
 }
 

@@ -21,8 +21,18 @@ void set_sigmask(pid_t tid, std::uint64_t mask);
 inline constexpr std::uint64_t all_signals = ~std::uint64_t{0};
 constexpr std::uint64_t signal_bit(int number) { return std::uint64_t{1} << (number - 1); }
 
+// What waits in a queue, left in place. `tid` is in a ptrace stop; any thread can tell the process's queue.
+enum class SignalQueue { thread = 1, process };
+std::vector<Siginfo> queued_signals(pid_t tid, SignalQueue queue);
+
+// A thread in a trap stop goes on to the stop in which it is about to act on signal `number`, which must be pending and
+// the only one that it does not block.
+void take_signal(pid_t tid, int number);
+// And from any stop back to a trap stop; `number` is the signal that it goes on with, 0 drops it.
+void to_trap_stop(pid_t tid, int number);
+
 // Ends the group stop of a traced process without its SIGCONT handler running: `tid`, in a trap stop, takes the signal
-// and drops it, and is in a trap stop again. Other signals must be blocked in all threads.
+// and drops it, and is in a trap stop again. Other signals must be blocked in all threads. No SIGCONT is pending then.
 void swallow_sigcont(pid_t pid, pid_t tid);
 
 // Lets go; threads that have ended are no error.

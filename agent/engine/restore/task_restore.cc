@@ -157,11 +157,9 @@ void restore_thread(Context& c, Thread& t) {
   tasks::signals::restore_stack(batch, t.core.thread_core());
   tasks::scheduling::restore(batch, t.core.thread_core());
   // The alternate stack and the queue are the thread's; the process's queue is filled by the leader.
-  tasks::signals::restore_queue(batch, tasks::signals::Queue::thread, c.guest_pid, t.guest,
-                                t.core.thread_core().signals_p());
+  tasks::signals::restore_queue(batch, SignalQueue::thread, c.guest_pid, t.guest, t.core.thread_core().signals_p());
   if (leader)
-    tasks::signals::restore_queue(batch, tasks::signals::Queue::process, c.guest_pid, t.guest,
-                                  c.leader.tc().signals_s());
+    tasks::signals::restore_queue(batch, SignalQueue::process, c.guest_pid, t.guest, c.leader.tc().signals_s());
   tasks::credentials::restore(batch, t.core.thread_core().creds());
   if (leader) tasks::process_flags::restore_dumpable(batch, c.mm);
   tasks::thread_links::restore_parent_death(batch, t.core);
@@ -192,6 +190,9 @@ void restore_registers(Context& c) {
   for (Thread& t : c.threads) {
     t.remote->set_saved(t.regs);
     t.remote->end();
+    if (&t == &c.threads.front())
+      tasks::signals::restore_continue(SignalQueue::process, t.host, t.host, c.leader.tc().signals_s());
+    tasks::signals::restore_continue(SignalQueue::thread, c.skeleton.pid(), t.host, t.core.thread_core().signals_p());
     tasks::registers::restore_xstate(t.host, t.core.thread_info());
     set_regs(t.host, t.regs);
     set_sigmask(t.host,

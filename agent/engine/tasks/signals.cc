@@ -2,10 +2,10 @@
 
 #include "common/base/check.h"
 
+#include <algorithm>
 #include <csignal>
 #include <cstring>
 
-#include <sys/ptrace.h>
 #include <sys/syscall.h>
 
 namespace godwit::engine::tasks::signals {
@@ -16,9 +16,16 @@ struct KernelSigaction {
 };
 constexpr int last_signal = 64;
 constexpr std::size_t mask_size = 8;
-constexpr std::size_t siginfo_size = 128;
 
 bool has_action(int number) { return number != SIGKILL && number != SIGSTOP; }
+
+Siginfo siginfo_of(const image::SiginfoEntry& e) {
+  Siginfo info;
+  if (e.siginfo().size() != info.bytes.size())
+    fail(Errc::image_corrupt, "a queued signal has {} bytes", e.siginfo().size());
+  std::memcpy(info.bytes.data(), e.siginfo().data(), info.bytes.size());
+  return info;
+}
 
 }  // namespace
 
@@ -48,33 +55,33 @@ void restore_actions(Batch& batch, const image::TaskCoreEntry& from) {
   }
 }
 
-void dump_queue(pid_t tid, Queue queue, image::SignalQueueEntry& into) {
-  constexpr int at_once = 32;
-  __ptrace_peeksiginfo_args args{};
-  args.nr = at_once;
-  args.flags = queue == Queue::process ? PTRACE_PEEKSIGINFO_SHARED : 0;
-  siginfo_t infos[at_once];
-  for (;;) {
-    const long n = trace(PTRACE_PEEKSIGINFO, tid, reinterpret_cast<unsigned long>(&args),
-                         reinterpret_cast<unsigned long>(infos), "read the queued signals of");
-    if (n <= 0) return;
-    for (long i = 0; i < n; i++) into.add_signals()->set_siginfo(&infos[i], siginfo_size);
-    args.off += static_cast<std::uint64_t>(n);
+void dump_queue(pid_t tid, SignalQueue queue, std::span<const KeptSignal> kept, image::SignalQueueEntry& into) {
+  std::vector<Siginfo> all = queued_signals(tid, queue);
+  for (const KeptSignal& k : kept) {
+    const bool here = k.tid == (queue == SignalQueue::process ? 0 : tid);
+    const auto same = [&](const Siginfo& s) { return s.number() == k.info.number(); };
+    if (here && std::ranges::none_of(all, same)) all.push_back(k.info);
+  }
+  for (const Siginfo& info : all) into.add_signals()->set_siginfo(info.bytes.data(), info.bytes.size());
+}
+
+void restore_queue(Batch& batch, SignalQueue queue, pid_t pid, pid_t tid, const image::SignalQueueEntry& from) {
+  for (const image::SiginfoEntry& e : from.signals()) {
+    const Siginfo info = siginfo_of(e);
+    const int number = info.number();
+    if (number == SIGCONT) continue;
+    const RemoteAddr at = batch.put(info);
+    if (queue == SignalQueue::process)
+      batch.add("queue a signal", SYS_rt_sigqueueinfo, pid, number, at);
+    else
+      batch.add("queue a signal to a thread", SYS_rt_tgsigqueueinfo, pid, tid, number, at);
   }
 }
 
-void restore_queue(Batch& batch, Queue queue, pid_t pid, pid_t tid, const image::SignalQueueEntry& from) {
-  for (const image::SiginfoEntry& e : from.signals()) {
-    if (e.siginfo().size() != siginfo_size)
-      fail(Errc::image_corrupt, "a queued signal has {} bytes", e.siginfo().size());
-    int number = 0;
-    std::memcpy(&number, e.siginfo().data(), sizeof number);
-    const RemoteAddr info = batch.put_bytes(std::as_bytes(std::span(e.siginfo())));
-    if (queue == Queue::process)
-      batch.add("queue a signal", SYS_rt_sigqueueinfo, pid, number, info);
-    else
-      batch.add("queue a signal to a thread", SYS_rt_tgsigqueueinfo, pid, tid, number, info);
-  }
+void restore_continue(SignalQueue queue, pid_t pid, pid_t tid, const image::SignalQueueEntry& from) {
+  for (const image::SiginfoEntry& e : from.signals())
+    if (const Siginfo info = siginfo_of(e); info.number() == SIGCONT)
+      queue_again(pid, {.tid = queue == SignalQueue::process ? 0 : tid, .info = info});
 }
 
 void dump_stack(Inquiry& ask, image::ThreadCoreEntry& into) {
