@@ -29,16 +29,15 @@ class Parents(unittest.TestCase):
         self.bed.disarm()
         self.addCleanup(lambda: self._outcome.success or self.bed.print_logs())
 
-    def find(self, *words: str) -> int:
-        """The process on h1 with these words in its command line, as the machine sees it."""
+    def find(self, *command: str) -> int:
+        """The process on h1 with this command line, as the machine sees it. All of it: its parent's may contain it."""
         def look():
             for pid in outside.cgroups.processes(self.bed.name, "h1"):
-                line = outside.read(f"/proc/{pid}/cmdline").split("\0")
-                if all(word in line for word in words) and outside.comm_of(pid) not in ("setsid", "nsenter"):
+                if outside.read(f"/proc/{pid}/cmdline").split("\0")[:-1] == list(command):
                     return pid
             return 0
         pid = outside.wait_until(look, 10)
-        self.assertTrue(pid, f"there is no {words}")
+        self.assertTrue(pid, f"there is no {command}")
         return pid
 
     @staticmethod
@@ -85,7 +84,7 @@ class Parents(unittest.TestCase):
         self.bed.on("h1", "sh", "-c", f"cd /; WORKLOAD={name} setsid -f /srv/shared/{program} {inside} "
                     f"> {inside}/log 2>&1 < /dev/null")
         self.assertTrue(outside.wait_until((home / "ready").exists, 10), outside.read(home / "log"))
-        pid = self.find(inside)
+        pid = self.find(f"/srv/shared/{program}", inside)
         self.addCleanup(outside.kill, [pid])
         for point in POINTS:
             with self.subTest(point):
@@ -98,7 +97,7 @@ class Parents(unittest.TestCase):
         seen, report = self.shared / "seen", self.shared / "child"
         command = f"setsid -f {HERE}/waiting_parent.py /srv/shared/seen /usr/bin/python3 {HERE}/ticker.py /srv/shared/child"
         self.bed.on("h1", "sh", "-c", f"cd /; {command} > /dev/null 2>&1 < /dev/null")
-        pid = self.find(f"{HERE}/ticker.py", "/srv/shared/child", "/usr/bin/python3")
+        pid = self.find("/usr/bin/python3", f"{HERE}/ticker.py", "/srv/shared/child")
         self.addCleanup(outside.kill, [pid])
         for point in POINTS:
             with self.subTest(point):
@@ -124,7 +123,7 @@ class Parents(unittest.TestCase):
         # The program must have a file, not the terminal, at every descriptor.
         type_in(f"cd /; {HERE}/ticker.py /srv/shared/job > /dev/null 2>&1 < /dev/null\n")
         self.assertTrue(outside.wait_until(lambda: self.ticks(report)[0], 15), outside.read(screen))
-        pid = self.find(f"{HERE}/ticker.py", "/srv/shared/job")
+        pid = self.find("/usr/bin/python3", f"{HERE}/ticker.py", "/srv/shared/job")
         self.addCleanup(outside.kill, [pid])
         for point in POINTS:
             with self.subTest(point):
