@@ -11,6 +11,7 @@ from godwit_lab import cgroups
 from godwit_lab.hosts import Lab
 
 STOPPED, TRACED, DEAD = "T", "t", "ZX"
+PF_EXITING = 4
 
 
 def read(path: Path | str) -> str:
@@ -47,8 +48,24 @@ def is_frozen(pid: int) -> bool:
     return False
 
 
+def is_dying(pid: int) -> bool:
+    """Killed: it leaves the freezer for that, and frees its memory, but never comes back to its own code."""
+    flags = read(f"/proc/{pid}/stat").rpartition(") ")[2].split()[6:7]
+    if not flags or int(flags[0]) & PF_EXITING:
+        return True
+    pending = [int(line.split()[1], 16) for line in read(f"/proc/{pid}/status").splitlines()
+               if line.startswith(("SigPnd:", "ShdPnd:"))]
+    return any(mask & 1 << (signal.SIGKILL - 1) for mask in pending)
+
+
 def can_run(pid: int) -> bool:
-    return state_of(pid) not in f"{STOPPED}{TRACED}{DEAD}" and not is_frozen(pid)
+    if state_of(pid) in f"{STOPPED}{TRACED}{DEAD}" or is_frozen(pid):
+        return False
+    for _ in range(2):  # between taking the signal and the beginning of the end a process shows neither
+        if is_dying(pid):
+            return False
+        time.sleep(0.0005)
+    return True
 
 
 def copies(lab: Lab, host: str, comm: str) -> list[int]:

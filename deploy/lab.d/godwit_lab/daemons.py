@@ -57,7 +57,11 @@ def start(lab: Lab, host: Host, env: dict[str, str] | None = None) -> None:
         # setsid -f leaves it an orphan, so that the host's init becomes its parent.
         command = ["setsid", "-f", "sh", "-c", 'mkdir -p /var/lib/godwit && exec "$@"', "sh", *command_of(lab, host)]
         done = hosts.run(lab, host.name, command, settings, timeout=30, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    if done.returncode:
+    # setsid is back before what it has forked runs the daemon.
+    deadline = time.monotonic() + 10
+    while not done.returncode and not pids(lab, host) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if not pids(lab, host):
         raise RuntimeError(f"{name_of(host)} on {host.name} did not start: {tail(lab, host)}")
 
 
