@@ -227,6 +227,8 @@ void Hold::let_run() {
 void Hold::leave_stopped() {
   Doing doing("leaving process {} stopped", pid_);
   put_back();
+  if (!journal_.kept().empty())
+    log::warn("hold.sigcont_lost", {{"pid", pid_}, {"reason", "a stopped process has no SIGCONT pending"}});
   for (const HeldThread& t : threads_) set_sigmask(t.tid, t.sigmask);
   detach();
 }

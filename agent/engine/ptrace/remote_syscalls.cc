@@ -108,6 +108,8 @@ void RemoteSyscalls::finish(Batch& batch) {
   if (!stop.signal_stop(SIGSTOP))
     fail(Errc::target_gone, "thread {} stopped with status {:#x} in a batch of {} calls", tid_, stop.raw(),
          batch.size());
+  if (get_regs(tid_).r14 != 0)  // the calls that are left
+    fail(Errc::busy, "somebody else sent SIGSTOP to process {}, which was held", pid_);
   collect(batch);
 }
 
