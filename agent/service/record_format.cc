@@ -82,9 +82,11 @@ std::optional<StoredCopy> decode_copy(std::span<const std::byte, copy_size> byte
   RawCopy raw;
   std::memcpy(&raw, bytes.data(), sizeof raw);
   if (raw.counter == 0 || raw.checksum != checksum(raw)) return std::nullopt;
+  const auto side = static_cast<Side>(raw.side);
+  if (side != Side::source && side != Side::destination) return std::nullopt;
   StoredCopy copy{.counter = raw.counter, .record = {}};
   Record& r = copy.record;
-  r.key = {.migration = get(raw.migration), .epoch = raw.epoch, .side = static_cast<Side>(raw.side)};
+  r.key = {.migration = get(raw.migration), .epoch = raw.epoch, .side = side};
   r.phase = raw.phase;
   r.settled = raw.settled != 0;
   r.workload = get(raw.workload);

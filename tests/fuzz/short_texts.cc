@@ -1,0 +1,30 @@
+// Short texts that name things: addresses, roles in certificates, amounts of bytes. The first byte says which.
+#include "common/base/units.h"
+#include "common/net/address.h"
+#include "common/net/identity.h"
+#include "tests/fuzz/fuzz.h"
+
+#include <string>
+
+namespace godwit {
+
+void fuzz(std::string_view input) {
+  if (input.empty()) return;
+  const std::string_view text = input.substr(1);
+  switch (input[0]) {
+    case 'a': {
+      const net::Address address = net::parse_address(text);
+      const net::Address again = net::parse_address(net::to_string(address));
+      require(again.host == address.host && again.port == address.port);
+      break;
+    }
+    case 'i':
+      if (const auto identity = net::parse_identity(text))
+        require(net::parse_identity("spiffe://godwit/" + net::to_string(*identity)) == identity);
+      break;
+    case 'b': parse_bytes(std::string(text)); break;
+    default: break;
+  }
+}
+
+}  // namespace godwit
