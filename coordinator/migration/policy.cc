@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <ranges>
 
 namespace godwit::coordinator {
@@ -15,6 +16,10 @@ using std::chrono::nanoseconds;
 // A round has to shrink the dirty set by a tenth to count as progress.
 constexpr double progress_factor = 0.9;
 constexpr unsigned rounds_without_progress = 3;
+
+// Rounds that no longer shrink the dirty set scatter: one that was held up leaves much more than the next one will. So
+// it is not the moment to freeze unless little more is left than after the best round.
+constexpr double close_to_best = 1.25;
 
 // Sending this is lost in the noise of a freeze, so another round cannot buy anything.
 constexpr nanoseconds negligible_transfer = std::chrono::milliseconds(2);
@@ -32,15 +37,21 @@ nanoseconds transfer_time(std::uint64_t bytes, double bytes_per_second) {
   return std::chrono::duration_cast<nanoseconds>(std::chrono::duration<double>(seconds));
 }
 
-bool shrank(const RoundRecord& before, const RoundRecord& after) {
-  return static_cast<double>(after.dirty_bytes_after) < progress_factor * static_cast<double>(before.dirty_bytes_after);
-}
+struct Progress {
+  unsigned stalled = 0;  // how many of the last rounds in a row did not leave less than the best one before them
+  bool at_best = true;   // the last round left about as little
+};
 
-// How many of the last rounds in a row brought no progress.
-unsigned stalled_rounds(const std::vector<RoundRecord>& rounds) {
-  unsigned stalled = 0;
-  for (std::size_t i = rounds.size(); i-- > 1 && !shrank(rounds[i - 1], rounds[i]);) stalled++;
-  return stalled;
+Progress progress_of(const std::vector<RoundRecord>& rounds) {
+  Progress p;
+  double best = std::numeric_limits<double>::infinity();
+  for (const RoundRecord& r : rounds) {
+    const auto left = static_cast<double>(r.dirty_bytes_after);
+    p.stalled = left < progress_factor * best ? 0 : p.stalled + 1;
+    p.at_best = left <= close_to_best * best;
+    best = std::min(best, left);
+  }
+  return p;
 }
 
 std::string numbers(const Measurements& measured, const PolicyOptions& options, nanoseconds predicted) {
@@ -86,19 +97,21 @@ Decision decide(const Measurements& measured, const PolicyOptions& options) {
   const nanoseconds predicted = predict_downtime(measured);
   if (rounds.empty()) return {Action::another_round, predicted, "nothing was sent yet"};
 
+  const Progress progress = progress_of(rounds);
   const bool within = predicted <= options.downtime;
   const bool out_of_time = options.max_total_time.count() > 0 && measured.elapsed >= options.max_total_time;
   if (within) {
     const nanoseconds transfer = predicted - measured.overhead;
     const std::string text = numbers(measured, options, predicted);
     if (transfer <= negligible_transfer) return {Action::freeze, predicted, text};
-    if (stalled_rounds(rounds) > 0) return {Action::freeze, predicted, text + "; the last round did not shrink it"};
+    if ((progress.stalled > 0 && progress.at_best) || progress.stalled >= rounds_without_progress)
+      return {Action::freeze, predicted, text + "; more rounds would not shrink it"};
     if (rounds.size() >= options.max_rounds || out_of_time) return {Action::freeze, predicted, text};
-    return {Action::another_round, predicted, text + "; still shrinking"};
+    return {Action::another_round, predicted, text + "; another round should leave less"};
   }
   if (out_of_time) return no_progress(measured, options, predicted, "the time for the whole migration is over");
   if (rounds.size() >= options.max_rounds) return no_progress(measured, options, predicted, "the rounds are used up");
-  if (stalled_rounds(rounds) >= rounds_without_progress)
+  if (progress.stalled >= rounds_without_progress)
     return no_progress(measured, options, predicted, "the workload writes faster than its pages can be sent");
   return {Action::another_round, predicted, numbers(measured, options, predicted)};
 }

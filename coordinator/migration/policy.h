@@ -1,7 +1,8 @@
 // The convergence policy: a pure function of what the rounds measured. No clock, no I/O; every number comes in.
 //
 // Predicted downtime = overhead of freezing and restoring + dirty bytes / bandwidth. A workload is frozen when that is
-// within the budget and another round would not make it noticeably smaller.
+// within the budget and more rounds would not make it noticeably smaller: a round costs the workload little, a pause
+// much.
 #pragma once
 
 #include "coordinator/migration/migration.h"

@@ -78,6 +78,27 @@ TEST(Policy, settles_for_a_difference_that_stays_the_same_when_it_fits) {
   EXPECT_GT(end.decision.predicted_downtime, 50ms);
 }
 
+RoundRecord left(double mebibytes) {
+  const auto bytes = static_cast<std::uint64_t>(mebibytes * mib);
+  return {.bytes = bytes, .seconds = mebibytes / 500, .dirty_bytes_after = bytes};
+}
+
+TEST(Policy, does_not_freeze_after_a_round_that_was_held_up) {
+  Measurements measured{.rounds = {left(100), left(10), left(4)}, .overhead = 30ms};
+  EXPECT_EQ(decide(measured, {}).action, Action::another_round);
+  measured.rounds.push_back(left(12));
+  EXPECT_EQ(decide(measured, {}).action, Action::another_round);
+  measured.rounds.push_back(left(4.2));
+  EXPECT_EQ(decide(measured, {}).action, Action::freeze);
+}
+
+TEST(Policy, does_not_wait_for_ever_for_as_little_as_there_once_was) {
+  Measurements measured{.rounds = {left(100), left(4), left(12), left(15)}, .overhead = 30ms};
+  EXPECT_EQ(decide(measured, {}).action, Action::another_round);
+  measured.rounds.push_back(left(13));
+  EXPECT_EQ(decide(measured, {}).action, Action::freeze);
+}
+
 TEST(Policy, gives_up_with_the_numbers_when_a_writer_is_faster_than_the_path) {
   const Ending end = run({.path_bytes_per_s = 100 * mib, .writes_bytes_per_s = 400 * mib}, {});
   EXPECT_EQ(end.decision.action, Action::give_up);
