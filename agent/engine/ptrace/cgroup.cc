@@ -6,6 +6,7 @@
 #include "common/proc/reader.h"
 
 #include <algorithm>
+#include <sstream>
 
 #include <fcntl.h>
 
@@ -21,7 +22,17 @@ void Cgroup::write(const char* file, const std::string& text) const {
   check(::write(fd.get(), text.data(), text.size()), "write {} to {}/{}", text, path_, file);
 }
 
-void Cgroup::add(pid_t pid) const { write("cgroup.procs", std::to_string(pid)); }
+bool Cgroup::contains(pid_t pid) const {
+  std::istringstream pids(read_file(path_ + "/cgroup.procs"));
+  for (pid_t one = 0; pids >> one;)
+    if (one == pid) return true;
+  return false;
+}
+
+// Writing to cgroup.procs waits for an RCU grace period, 10 ms of a pause, even when there is nothing to move.
+void Cgroup::add(pid_t pid) const {
+  if (!contains(pid)) write("cgroup.procs", std::to_string(pid));
+}
 void Cgroup::freeze() const { write("cgroup.freeze", "1"); }
 void Cgroup::thaw() const { write("cgroup.freeze", "0"); }
 bool Cgroup::asked_to_freeze() const { return read_file(path_ + "/cgroup.freeze").starts_with("1"); }

@@ -15,7 +15,7 @@ class Cgroup {
  public:
   explicit Cgroup(std::string path);  // must exist
 
-  void add(pid_t pid) const;  // the whole process; harmless when it is there already
+  void add(pid_t pid) const;  // the whole process; nothing is done when it is there already
   void freeze() const;        // asks for it; complete when frozen()
   void thaw() const;
   bool asked_to_freeze() const;
@@ -26,6 +26,7 @@ class Cgroup {
   const std::string& path() const { return path_; }
 
  private:
+  bool contains(pid_t pid) const;
   void write(const char* file, const std::string& text) const;
   std::string path_;
 };
