@@ -15,14 +15,15 @@ constexpr std::size_t most_fds = 8;
 
 }  // namespace
 
+ControlSocket::ControlSocket(UniqueFd socket) : socket_(std::move(socket)), packet_(largest_packet) {}
+
 std::optional<Received> ControlSocket::receive(std::chrono::milliseconds limit) {
   pollfd ready{.fd = socket_.get(), .events = POLLIN, .revents = 0};
   const int n = ::poll(&ready, 1, static_cast<int>(limit.count()));
   if (n == 0 || (n < 0 && errno == EINTR)) return std::nullopt;
   check(n, "wait for the agent");
-  std::string bytes(largest_packet, '\0');
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * most_fds)];
-  iovec part{bytes.data(), bytes.size()};
+  iovec part{packet_.data(), packet_.size()};
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
@@ -42,7 +43,7 @@ std::optional<Received> ControlSocket::receive(std::chrono::milliseconds limit) 
     }
   }
   if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) fail(Errc::protocol, "a command that is too long");
-  if (!received.command.ParseFromArray(bytes.data(), static_cast<int>(got)))
+  if (!received.command.ParseFromArray(packet_.data(), static_cast<int>(got)))
     fail(Errc::protocol, "a command that cannot be read");
   return received;
 }

@@ -19,7 +19,7 @@ struct Received {
 
 class ControlSocket {
  public:
-  explicit ControlSocket(UniqueFd socket) : socket_(std::move(socket)) {}
+  explicit ControlSocket(UniqueFd socket);
 
   // Nothing within the limit: nothing. Zero polls; a negative limit waits for ever.
   std::optional<Received> receive(std::chrono::milliseconds limit);
@@ -27,6 +27,7 @@ class ControlSocket {
 
  private:
   UniqueFd socket_;
+  std::vector<char> packet_;  // as large as the largest packet: touched once
 };
 
 }  // namespace godwit::engine
