@@ -1,5 +1,6 @@
 #include "agent/engine/dump.h"
 
+#include "agent/engine/resources/direct_io.h"
 #include "agent/engine/survey.h"
 #include "common/base/check.h"
 #include "common/base/fault.h"
@@ -34,7 +35,7 @@ Dump::Dump(pid_t pid, resources::Options options, Journal& journal)
 
 Dump::~Dump() = default;
 
-bool Dump::same_program() { return program_of(pid_) == program_; }
+bool Dump::same_program() { return memory_->still_there() && program_of(pid_) == program_; }
 
 bool Dump::tracking() { return memory_ && same_program(); }
 
@@ -65,10 +66,25 @@ void Dump::track() {
   hold.release();
 }
 
+// What a read with O_DIRECT brings is written by a device, past the page tables: of one that is under way while its
+// pages are protected and copied, the rest goes unseen. In a stopped task none is.
+RoundCount Dump::running_round(PageSink& sink) {
+  direct_reads_ = direct_reads_ || resources::reads_directly(pid_);
+  if (direct_reads_)
+    return memory_->round_with_stop(sink,
+                                    [this] { return std::make_shared<Hold>(pid_, journal_, calls_, hold_options_); });
+  const RoundCount count = memory_->round(sink, false);
+  if (resources::reads_directly(pid_)) {  // since when, nobody knows
+    direct_reads_ = true;
+    memory_->start_over();
+  }
+  return count;
+}
+
 RoundDone Dump::emit_round(std::uint32_t number, PageSink& sink, bool frozen) {
   RoundCount count;
   try {
-    count = memory_->round(sink, frozen);
+    count = frozen ? memory_->round(sink, true) : running_round(sink);
   } catch (...) {
     // A scan consumes what it reports: after one that did not come to its end, nobody knows what was written.
     begin_again();

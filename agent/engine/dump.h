@@ -66,6 +66,7 @@ class Dump {
   UniqueFd make_userfaultfd(RemoteSyscalls& leader);
   void hold_without_children(std::chrono::milliseconds patience);
   RoundDone emit_round(std::uint32_t number, PageSink& sink, bool frozen);
+  RoundCount running_round(PageSink& sink);
   bool same_program();
 
   pid_t pid_;
@@ -76,7 +77,8 @@ class Dump {
   UniqueFd pidfd_;
   resources::FileIds ids_;
   std::unique_ptr<TaskMemory> memory_;
-  std::string program_;  // tells an exec: the new program has other bounds
+  std::string program_;        // tells an exec: the new program has other bounds
+  bool direct_reads_ = false;  // seen a descriptor that reads with O_DIRECT
   std::unique_ptr<Hold> hold_;
   std::optional<Cgroup> cgroup_;
 };

@@ -122,8 +122,10 @@ void Restore::apply_layout(const Vmas& vmas, const image::ImageSet& files) {
                                            vmas);
   }
   for (const auto& [id, m] : memfds)
-    skeleton_->memory().declare(
-        m.shmid(), {.memfd_name = m.name(), .size = m.size(), .create_flags = MFD_ALLOW_SEALING | m.hugetlb_flag()});
+    skeleton_->memory().declare(m.shmid(), {.memfd = true,
+                                            .memfd_name = m.name(),
+                                            .size = m.size(),
+                                            .create_flags = MFD_ALLOW_SEALING | m.hugetlb_flag()});
   skeleton_->memory().apply(vmas, [&](std::uint64_t id) {
     const auto it = mapped.find(id);
     if (it == mapped.end()) fail(Errc::image_corrupt, "a mapping of file {}, which is not described", id);

@@ -20,6 +20,16 @@ void refuse(Surveyed& out, pid_t pid, std::string what, std::string reason, std:
   r.set_hint(std::move(hint));
 }
 
+// Nothing when the task has unmapped it meanwhile.
+UniqueFd open_if_there(pid_t pid, const proc::Vma& vma) {
+  try {
+    return open_mapped(pid, vma, O_RDONLY);
+  } catch (const Error& e) {
+    if (e.errc() != Errc::not_found) throw;
+    return {};
+  }
+}
+
 void survey_memory(const proc::Reader& proc, pid_t pid, Surveyed& out) {
   std::set<std::pair<dev_t, ino_t>> seen;
   for (const proc::VmaUsage& u : proc.smaps()) {
@@ -32,7 +42,8 @@ void survey_memory(const proc::Reader& proc, pid_t pid, Surveyed& out) {
           *reason);
     const bool file = u.vma.kind == proc::VmaName::path && !u.vma.deleted;
     if (!file || !seen.insert({u.vma.dev, u.vma.inode}).second) continue;
-    UniqueFd fd = open_mapped(pid, u.vma, O_RDONLY);
+    const UniqueFd fd = open_if_there(pid, u.vma);
+    if (!fd) continue;
     const resources::NeededFile f = resources::describe_file(fd.get(), u.vma.name, resources::BuildId::read);
     NeededFile& n = *out.add_files();
     n.set_path(f.path);

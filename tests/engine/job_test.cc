@@ -9,6 +9,7 @@
 
 #include <csignal>
 #include <memory>
+#include <sys/prctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -32,13 +33,25 @@ void count() {
   }
 }
 
+// Counts with a child that lives until the file is there.
+void count_with_a_child(const std::string& file) {
+  ::signal(SIGCHLD, SIG_IGN);  // nobody waits for it
+  if (::fork() == 0) {
+    ::prctl(PR_SET_NAME, "saving");
+    while (::access(file.c_str(), F_OK) != 0) ::usleep(2000);
+    ::_exit(0);
+  }
+  count();
+}
+
 UniqueFd make_journal() { return UniqueFd(check(::memfd_create("journal", MFD_CLOEXEC), "create a journal")); }
 
 class JobTest : public ::testing::Test {
  protected:
+  virtual void be_target() { count(); }
   void SetUp() override {
     if (::geteuid() != 0) GTEST_SKIP() << "needs root";
-    pid_ = home_.run(dir_.path("out"), count);
+    pid_ = home_.run(dir_.path("out"), [this] { be_target(); });
     ASSERT_TRUE(goes_on());
     ::mkdir(spool_.c_str(), 0700);
   }
@@ -170,6 +183,55 @@ TEST_F(JobTest, a_taken_pid_is_named) {
     EXPECT_EQ(e.errc(), Errc::already_exists) << e.message();
   }
   expect_undisturbed();
+}
+
+class ChildTest : public JobTest {
+ protected:
+  void be_target() override { count_with_a_child(end_); }
+
+  const std::string end_ = dir_.path("end");
+};
+
+TEST_F(ChildTest, one_that_ends_is_waited_for) {
+  UniqueFd source_journal = make_journal(), destination_journal = make_journal();
+  JobClient source(source_journal.get(), true), destination(destination_journal.get(), false);
+  ASSERT_TRUE(survey(source).has_surveyed());
+  ASSERT_TRUE(prepare(destination, destination_cgroup_, away_.init()).has_done());
+  Pump pump(source, destination, spool_);
+  ASSERT_TRUE(ask_pumping(source, round(0), 1000, pump).has_round_done());
+  Command c = freeze(1, source_cgroup_);
+  c.mutable_freeze()->set_child_patience_ms(20'000);
+  c.set_id(1001);
+  source.post(c);
+  const auto ends_at = std::chrono::steady_clock::now() + std::chrono::milliseconds(200);
+  const Event frozen = source.await(1001, [&] {
+    pump();
+    if (std::chrono::steady_clock::now() > ends_at) write_file(end_, "");
+  });
+  ASSERT_TRUE(frozen.has_frozen()) << frozen.failure().message();
+  Command finish;
+  finish.mutable_finish()->set_sequence(frozen.frozen().round().last_sequence());
+  const Event prepared = ask_pumping(destination, finish, 3000, pump);
+  ASSERT_TRUE(prepared.has_prepared()) << prepared.failure().message();
+  write_file(source_cgroup_.path() + "/cgroup.kill", "1");
+  destination_cgroup_.thaw();
+  pid_ = prepared.prepared().tasks(0).pid();
+  expect_undisturbed();
+}
+
+TEST_F(ChildTest, one_that_stays_is_named_and_the_process_goes_on) {
+  UniqueFd journal = make_journal(), other = make_journal();
+  JobClient source(journal.get(), true), destination(other.get(), false);
+  ASSERT_TRUE(survey(source).has_surveyed());
+  ASSERT_TRUE(prepare(destination, destination_cgroup_, away_.init()).has_done());
+  Pump pump(source, destination, spool_);
+  ASSERT_TRUE(ask_pumping(source, round(0), 1000, pump).has_round_done());
+  const Event refused = ask_pumping(source, freeze(1, source_cgroup_), 1001, pump);
+  ASSERT_TRUE(refused.has_failure());
+  EXPECT_EQ(refused.failure().code(), "busy");
+  EXPECT_NE(refused.failure().message().find("(saving)"), std::string::npos) << refused.failure().message();
+  expect_undisturbed();
+  ASSERT_TRUE(ask_pumping(source, round(2), 1002, pump).has_round_done()) << "it is not tracked any more";
 }
 
 class SourceDeath : public JobTest, public ::testing::WithParamInterface<const char*> {};

@@ -72,6 +72,9 @@ int main(int argc, char** argv) {
   const int no_exec = memfd_create("no exec", 8 /* MFD_NOEXEC_SEAL, 6.3+ */);
   if (no_exec >= 0) must(ftruncate(no_exec, 5000), "ftruncate");
 
+  const int nameless = create("", 0);
+  must(pwrite(nameless, "x", 1, 3 * page), "pwrite");
+
   const int base = create("private", MFD_CLOEXEC);
   fill(content.data(), size, 5);
   must(pwrite(base, content.data(), size, 0), "pwrite");
@@ -87,7 +90,7 @@ int main(int argc, char** argv) {
   }();
   fill(orphan, size / 2, 7);
 
-  const int fds[] = {unmapped, twice, same, sealed, future, base, no_exec};
+  const int fds[] = {unmapped, twice, same, sealed, future, base, nameless, no_exec};
   std::string before[std::size(fds)];
   for (std::size_t i = 0; i < std::size(fds); ++i) before[i] = describe(fds[i]);
   const auto mappings = [&] {
@@ -112,6 +115,7 @@ int main(int argc, char** argv) {
   w.check(all_zero(content.data(), 20 * page) && holds(&content[20 * page], 10 * page, 1) &&
               all_zero(&content[30 * page], 34 * page),
           "the unmapped memfd's content changed");
+  w.check(lseek(nameless, 0, SEEK_DATA) == 3 * page, "the memfd without a name changed");
   w.check(lseek(unmapped, 0, SEEK_DATA) == 20 * page && lseek(unmapped, 20 * page, SEEK_HOLE) == 30 * page,
           "the unmapped memfd's holes changed");
   w.check(holds(first, size / 2, 2) && std::memcmp(second, first + size / 4, size / 4) == 0,

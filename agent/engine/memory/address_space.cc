@@ -1,5 +1,6 @@
 #include "agent/engine/memory/address_space.h"
 
+#include "agent/engine/memory/calls.h"
 #include "common/base/check.h"
 #include "common/image/vma_status.h"
 
@@ -16,36 +17,14 @@
 namespace godwit::engine {
 namespace {
 
-constexpr std::uint32_t late_flags = MAP_LOCKED;  // put on in finish(): content goes in first
-constexpr int madv_guard_install = 102;           // 6.13+
+constexpr int madv_guard_install = 102;  // 6.13+
 constexpr int prctl_set_vma = 0x53564d41;
 
 bool made_by_kernel(const image::VmaEntry& e) {
   return e.status() & (image::vma_status::vdso | image::vma_status::vvar | image::vma_status::vsyscall);
 }
-bool of_file(const image::VmaEntry& e) {
-  return e.status() & (image::vma_status::file_private | image::vma_status::file_shared);
-}
 bool private_anonymous(const image::VmaEntry& e) { return (e.flags() & MAP_ANONYMOUS) && !(e.flags() & MAP_SHARED); }
 bool writable(const image::VmaEntry& e) { return (e.prot() & PROT_WRITE) && (e.prot() & PROT_READ); }
-
-// Runs a batch whenever it is full, and at the end.
-class Calls {
- public:
-  Calls(RemoteSyscalls& remote, RemoteAddr scratch) : remote_(remote), batch_(scratch) {}
-  Batch& room(std::size_t bytes = 0) {
-    if (!batch_.fits(1, bytes + 64)) run();
-    return batch_;
-  }
-  void run() {
-    remote_.run(batch_);
-    batch_.clear();
-  }
-
- private:
-  RemoteSyscalls& remote_;
-  Batch batch_;
-};
 
 }  // namespace
 
@@ -55,11 +34,12 @@ AddressSpace::AddressSpace(RemoteSyscalls& remote, RemoteAddr scratch, int pidfd
       pidfd_(pidfd),
       memory_(open_file(fmt::format("/proc/{}/mem", remote.pid()), O_RDWR)) {}
 
-void AddressSpace::apply(const Vmas& vmas, const std::function<MappedFile(std::uint64_t)>& file) {
+void AddressSpace::apply(const Vmas& vmas, const FileOf& file) {
   Vmas target;
   for (const image::VmaEntry& e : vmas)
     if (!made_by_kernel(e)) target.push_back(e);
-  size_segments(target, file);
+  size_segments(target);
+  const std::vector<SavedPages> saved = replace_stand_ins(target, file);
   const LayoutDelta delta = difference(layout_, target);
   const std::map<std::uint64_t, int> files = open_files(delta.map, file);
   Calls calls(remote_, scratch_);
@@ -71,68 +51,16 @@ void AddressSpace::apply(const Vmas& vmas, const std::function<MappedFile(std::u
   for (const auto& [id, number] : files) calls.room().add("close a mapped file", SYS_close, number);
   calls.run();
   layout_ = std::move(target);
+  put_back(saved);
 }
 
 // Anonymous shared memory is as large as its furthest mapping reaches.
-void AddressSpace::size_segments(const Vmas& vmas, const std::function<MappedFile(std::uint64_t)>& file) {
-  (void)file;
+void AddressSpace::size_segments(const Vmas& vmas) {
   for (const image::VmaEntry& e : vmas) {
     if (!(e.status() & image::vma_status::anon_shared)) continue;
     SegmentSpec& spec = segments_[e.shmid()].spec;
     spec.size = std::max(spec.size, e.pgoff() + (e.end() - e.start()));
   }
-}
-
-// File id -> descriptor in the task, for the files that `vmas` need; memfds are mapped through their segment instead.
-std::map<std::uint64_t, int> AddressSpace::open_files(const Vmas& vmas,
-                                                      const std::function<MappedFile(std::uint64_t)>& file) {
-  std::map<std::uint64_t, std::size_t> calls;
-  std::map<std::uint64_t, int> numbers;
-  Batch batch(scratch_);
-  const auto run = [&] {
-    remote_.run(batch);
-    for (const auto& [id, index] : calls) numbers[id] = static_cast<int>(batch.result(index));
-    calls.clear();
-    batch.clear();
-  };
-  for (const image::VmaEntry& e : vmas) {
-    if (!of_file(e) || calls.contains(e.shmid()) || numbers.contains(e.shmid())) continue;
-    const MappedFile f = file(e.shmid());
-    if (f.memfd) {
-      Segment& s = segment(f.memfd);
-      if (!batch.fits(1, 128)) run();
-      // A mapping that may never become writable does not stand in the way of a seal, made from a read-only descriptor.
-      const RemoteAddr path = batch.put(std::string_view(fmt::format("/proc/self/fd/{}", s.number)));
-      calls[e.shmid()] =
-          batch.add("open a memfd once more", SYS_openat, AT_FDCWD, path, (f.flags & O_ACCMODE) | O_CLOEXEC, 0);
-    } else {
-      if (!batch.fits(1, f.path.size() + 64)) run();
-      const RemoteAddr path = batch.put(std::string_view(f.path));
-      calls[e.shmid()] = batch.add(fmt::format("open mapped file {}", f.path), SYS_openat, AT_FDCWD, path,
-                                   (f.flags & O_ACCMODE) | O_CLOEXEC | O_NOCTTY, 0);
-    }
-  }
-  run();
-  return numbers;
-}
-
-void AddressSpace::map_all(const Vmas& vmas, const std::map<std::uint64_t, int>& files) {
-  for (const image::VmaEntry& e : vmas)  // before the batch below is begun: making a segment runs calls of its own
-    if (e.status() & image::vma_status::anon_shared) segment(e.shmid());
-  Calls calls(remote_, scratch_);
-  for (const image::VmaEntry& e : vmas) {
-    int fd = -1;
-    std::uint32_t flags = (e.flags() & ~late_flags) | MAP_FIXED_NOREPLACE;
-    if (e.status() & image::vma_status::anon_shared) {
-      fd = segment(e.shmid()).number;
-      flags &= ~static_cast<std::uint32_t>(MAP_ANONYMOUS);
-    } else if (of_file(e)) {
-      fd = files.at(e.shmid());
-    }
-    calls.room().add(fmt::format("map {:#x}-{:#x}", e.start(), e.end()), SYS_mmap, e.start(), e.end() - e.start(),
-                     e.prot(), flags, fd, e.pgoff());
-  }
-  calls.run();
 }
 
 const image::VmaEntry* AddressSpace::vma_at(std::uint64_t address) const {
@@ -221,6 +149,8 @@ void AddressSpace::discard(std::span<const pagewire::Run> runs) {
 }
 
 void AddressSpace::finish() {
+  require_files();
+  finish_segments();
   Calls calls(remote_, scratch_);
   for (const image::VmaEntry& e : layout_) {
     const std::uint64_t length = e.end() - e.start();

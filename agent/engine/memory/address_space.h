@@ -15,6 +15,8 @@
 #include <map>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace godwit::engine {
 
@@ -26,7 +28,8 @@ struct MappedFile {
 };
 
 struct SegmentSpec {
-  std::string memfd_name;  // empty: anonymous shared memory
+  bool memfd = false;  // else anonymous shared memory
+  std::string memfd_name;
   std::uint64_t size = 0;
   unsigned create_flags = 0;  // of memfd_create
 };
@@ -38,9 +41,11 @@ class AddressSpace {
   AddressSpace(RemoteSyscalls& remote, RemoteAddr scratch, int pidfd);
   void move_scratch(RemoteAddr scratch) { scratch_ = scratch; }
 
+  using FileOf = std::function<MappedFile(std::uint64_t)>;
+
   // Makes the mappings equal to `vmas` (the kernel's own excepted). `file` resolves the id of a file mapping. Throws
-  // with the path when a file cannot be opened.
-  void apply(const Vmas& vmas, const std::function<MappedFile(std::uint64_t)>& file);
+  // with the path when a file cannot be opened; when there is none, only finish() does.
+  void apply(const Vmas& vmas, const FileOf& file);
 
   // Content of the task's own memory (pagewire::ObjectType::task).
   void fill(std::span<const pagewire::Run> runs, std::span<const std::byte> data);
@@ -66,11 +71,20 @@ class AddressSpace {
     int number = -1;  // in the task
   };
   Segment& segment(std::uint64_t shmid);
+  void finish_segments();
   void make_memfd(Segment& segment);
   void make_anonymous(Segment& segment);
-  void size_segments(const Vmas& vmas, const std::function<MappedFile(std::uint64_t)>& file);
-  std::map<std::uint64_t, int> open_files(const Vmas& vmas, const std::function<MappedFile(std::uint64_t)>& file);
+  void size_segments(const Vmas& vmas);
+  std::map<std::uint64_t, int> open_files(const Vmas& vmas, const FileOf& file);
   void map_all(const Vmas& vmas, const std::map<std::uint64_t, int>& files);
+  struct SavedPages {
+    image::VmaEntry mapping;
+    std::uint64_t start;
+    std::vector<std::byte> content;
+  };
+  std::vector<SavedPages> replace_stand_ins(const Vmas& next, const FileOf& file);
+  void put_back(const std::vector<SavedPages>& saved);
+  void require_files() const;
   void write_memory(std::uint64_t address, std::span<const std::byte> data, bool writable);
   void discard(std::span<const pagewire::Run> runs);
   const image::VmaEntry* vma_at(std::uint64_t address) const;
@@ -81,6 +95,7 @@ class AddressSpace {
   UniqueFd memory_;  // /proc/PID/mem
   Vmas layout_;
   std::map<std::uint64_t, Segment> segments_;
+  std::map<std::uint64_t, std::string> absent_;  // files that are not there, by id: their mappings are stand-ins
 };
 
 }  // namespace godwit::engine

@@ -78,6 +78,12 @@ void FileReader::read(std::vector<pagewire::Run>& runs, std::span<std::byte> int
   }
 }
 
+void NotedChanges::replay(PageChanges& to) const {
+  for (const auto& [start, end] : dropped_) to.drop(start, end);
+  for (const pagewire::Run& r : added_.runs()) to.add(r.address, r.address + r.pages * page_size, true);
+  to.flush();
+}
+
 PageEmitter::PageEmitter(pagewire::ObjectId object, PageReader& reader, PageSink& sink, PageSet& sent, Debt* debt)
     : object_(object), reader_(reader), sink_(sink), sent_(sent), debt_(debt) {}
 

@@ -66,18 +66,39 @@ class FileReader : public PageReader {
   int fd_;
 };
 
-class PageEmitter {
+// What a scan says about pages.
+class PageChanges {
+ public:
+  virtual ~PageChanges() = default;
+  // Pages of [start, end) to send. A page that is all zero is sent as a zero run when `zero_matters` (the receiver
+  // would else see something other than zero) or when it had been sent before; else it is left out.
+  virtual void add(std::uint64_t start, std::uint64_t end, bool zero_matters) = 0;
+  // Pages that exist no longer: told to the receiver where it has them.
+  virtual void drop(std::uint64_t start, std::uint64_t end) = 0;
+  virtual void flush() = 0;
+};
+
+// Writes changes down, for when there is no time to send them.
+class NotedChanges : public PageChanges {
+ public:
+  void add(std::uint64_t start, std::uint64_t end, bool) override { added_.add(start, end); }
+  void drop(std::uint64_t start, std::uint64_t end) override { dropped_.emplace_back(start, end); }
+  void flush() override {}
+  void replay(PageChanges& to) const;
+
+ private:
+  PageSet added_;
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> dropped_;
+};
+
+class PageEmitter : public PageChanges {
  public:
   // `sent` is what the receiver holds, kept up to date here. `debt` may be null (directories).
   PageEmitter(pagewire::ObjectId object, PageReader& reader, PageSink& sink, PageSet& sent, Debt* debt);
-  ~PageEmitter() = default;
 
-  // Pages of [start, end) to send. A page that is all zero is sent as a zero run when `zero_matters` (the receiver
-  // would else see something other than zero) or when it had been sent before; else it is left out.
-  void add(std::uint64_t start, std::uint64_t end, bool zero_matters);
-  // Pages that exist no longer: told to the receiver where it has them.
-  void drop(std::uint64_t start, std::uint64_t end);
-  void flush();
+  void add(std::uint64_t start, std::uint64_t end, bool zero_matters) override;
+  void drop(std::uint64_t start, std::uint64_t end) override;
+  void flush() override;
 
   const EmitCount& count() const { return count_; }
 

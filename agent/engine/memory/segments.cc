@@ -18,10 +18,10 @@ AddressSpace::Segment& AddressSpace::segment(std::uint64_t shmid) {
   Segment& s = segments_[shmid];
   if (!s.fd) {
     Doing doing("making shared memory {}", shmid);
-    if (s.spec.memfd_name.empty())
-      make_anonymous(s);
-    else
+    if (s.spec.memfd)
       make_memfd(s);
+    else
+      make_anonymous(s);
     s.fd.reset(static_cast<int>(check(::syscall(SYS_pidfd_getfd, pidfd_, s.number, 0), "take over its descriptor")));
   }
   return s;
@@ -59,20 +59,18 @@ void AddressSpace::fill_segment(std::uint64_t shmid, std::span<const pagewire::R
                                 std::span<const std::byte> data) {
   Segment& s = segment(shmid);
   for (const pagewire::Run& r : runs) {
-    std::span<const std::byte> part = data.subspan(0, r.pages * page_size);
+    const std::span<const std::byte> part = data.subspan(0, r.pages * page_size);
     data = data.subspan(part.size());
-    // A write past the end would make the segment longer than it was: its last page may be a partial one.
-    // Shared anonymous memory may reach further than its mappings: mremap brings that back.
-    const std::uint64_t end = r.address + r.pages * page_size;
-    if (s.spec.memfd_name.empty() && end > s.spec.size) {
-      check(::ftruncate(s.fd.get(), static_cast<off_t>(end)), "lengthen shared memory {}", shmid);
-      s.spec.size = end;
-    }
-    if (r.address >= s.spec.size)
-      fail(Errc::image_corrupt, "pages at {:#x} of shared memory {}, past its end", r.address, shmid);
-    part = part.subspan(0, std::min<std::uint64_t>(part.size(), s.spec.size - r.address));
+    // Past the end this makes it longer. Shared anonymous memory may reach further than its mappings: mremap brings
+    // that back. A memfd may be shortened and lengthened all the time: it gets its last size in the end.
     pwrite_all(s.fd.get(), part, static_cast<off_t>(r.address));
   }
+}
+
+void AddressSpace::finish_segments() {
+  for (const auto& [shmid, s] : segments_)
+    if (s.fd && s.spec.memfd)
+      check(::ftruncate(s.fd.get(), static_cast<off_t>(s.spec.size)), "size shared memory {}", shmid);
 }
 
 void AddressSpace::clear_segment(std::uint64_t shmid, std::span<const pagewire::Run> runs) {

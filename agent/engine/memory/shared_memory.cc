@@ -53,8 +53,10 @@ void SharedSegment::round(PageSink& sink, Debt* debt, EmitCount& total) {
     const std::uint64_t next = data < 0 ? end : page_down(static_cast<std::uint64_t>(data));
     emitter.drop(at, next);
     if (next >= end) break;
-    const std::uint64_t hole = page_up(static_cast<std::uint64_t>(
-        check(::lseek(fd_.get(), static_cast<off_t>(next), SEEK_HOLE), "find a hole in shared memory {}", shmid_)));
+    const off_t found = ::lseek(fd_.get(), static_cast<off_t>(next), SEEK_HOLE);
+    if (found < 0 && errno == ENXIO) break;  // shortened since: the next round tells
+    check(found, "find a hole in shared memory {}", shmid_);
+    const std::uint64_t hole = page_up(static_cast<std::uint64_t>(found));
     for (std::uint64_t start = next; start < hole; start += chunk.size()) {
       std::vector<pagewire::Run> run{{start, std::min<std::uint64_t>(hole - start, chunk.size()) / page_size}};
       file.read(run, chunk);
@@ -71,6 +73,7 @@ void SharedSegment::round(PageSink& sink, Debt* debt, EmitCount& total) {
     }
     at = hole;
   }
+  emitter.drop(end, ~0ull);
   emitter.flush();
   total.pages += emitter.count().pages;
   total.zero_pages += emitter.count().zero_pages;

@@ -33,6 +33,13 @@ std::vector<proc::Vma> TaskMemory::look_again() {
 
 void TaskMemory::look() { look_again(); }
 
+bool TaskMemory::still_there() const {
+  // The descriptor stays with the address space that it was opened for. Of one that nobody uses it reads nothing; of
+  // this one an error, where nothing is mapped.
+  std::byte byte{};
+  return ::pread(memory_.get(), &byte, 1, 0) != 0;
+}
+
 void TaskMemory::read_layout(bool frozen) {
   maps_ = frozen ? read_maps(pid_) : look_again();
   if (frozen && !flags_.covers(maps_)) look();
@@ -40,13 +47,22 @@ void TaskMemory::read_layout(bool frozen) {
     if (const auto reason = refuse_vma(vma, *flags_.find(vma)))
       throw Error(Errc::refused, fmt::format("memory at {:#x} ({}): {}", vma.start, vma.name, *reason),
                   "it was mapped after the survey; see docs/support-matrix.md");
+  // What a running task has unmapped since counts as unmapped.
+  std::erase_if(maps_, [&](const proc::Vma& vma) {
+    try {
+      imager_.look_at(vma, *flags_.find(vma));
+      return false;
+    } catch (const Error& e) {
+      if (frozen || e.errc() != Errc::not_found) throw;
+      return true;
+    }
+  });
 }
 
 void TaskMemory::describe(image::MmEntry& mm) const {
-  VmaImager& imager = const_cast<VmaImager&>(imager_);
   for (const proc::Vma& vma : maps_) {
     image::VmaEntry& entry = *mm.add_vmas();
-    entry = imager.entry(vma, *flags_.find(vma));
+    entry = imager_.entry(vma, *flags_.find(vma));
     for (const pagewire::Run& guard : tracker_.guards().runs(vma.start, vma.end)) {
       entry.add_guards(guard.address);
       entry.add_guards(guard.address + guard.pages * page_size);
@@ -71,16 +87,19 @@ void TaskMemory::emit_layout(PageSink& sink) const {
   sink.file(fmt::format("{}mm-{}", layout_prefix, guest_pid_), mm.SerializeAsString());
 }
 
-void TaskMemory::find_segments() {
+void TaskMemory::find_segments(bool frozen) {
   std::set<std::uint64_t> mapped;
   for (const proc::Vma& vma : maps_) {
     if (!is_shared_anonymous(vma)) continue;
-    UniqueFd fd = open_mapped(pid_, vma, O_RDONLY);
-    struct stat st{};
-    check(::fstat(fd.get(), &st), "stat shared memory at {:#x}", vma.start);
-    const std::uint32_t shmid = ids_.shmid_for(st.st_dev, st.st_ino);
-    mapped.insert(shmid);
-    if (!shared_.known(shmid)) shared_.add(shmid, std::move(fd));
+    try {
+      struct stat st{};
+      UniqueFd fd = open_mapped_memory(pid_, vma, O_RDONLY, st);
+      const std::uint32_t shmid = ids_.shmid_for(st.st_dev, st.st_ino);
+      mapped.insert(shmid);
+      if (!shared_.known(shmid)) shared_.add(shmid, std::move(fd));
+    } catch (const Error& e) {
+      if (frozen || e.errc() != Errc::not_found) throw;
+    }
   }
   for (const resources::Segment& s : ids_.segments()) mapped.insert(s.shmid);
   shared_.keep_only(mapped);
@@ -89,7 +108,11 @@ void TaskMemory::find_segments() {
       shared_.add(s.shmid, UniqueFd(check(::fcntl(s.memfd.get(), F_DUPFD_CLOEXEC, 0), "duplicate a memfd")));
 }
 
-RoundCount TaskMemory::round(PageSink& sink, bool frozen) {
+RoundCount TaskMemory::round(PageSink& sink, bool frozen) { return round(sink, frozen, nullptr); }
+
+RoundCount TaskMemory::round_with_stop(PageSink& sink, const Stop& stop) { return round(sink, false, &stop); }
+
+RoundCount TaskMemory::round(PageSink& sink, bool frozen, const Stop* stop) {
   const std::uint64_t begun = monotonic_ns();
   RoundCount count;
   read_layout(frozen);
@@ -97,7 +120,16 @@ RoundCount TaskMemory::round(PageSink& sink, bool frozen) {
   ProcessReader reader(pid_, memory_.get());
   PageEmitter emitter(pagewire::object_id(pagewire::ObjectType::task, static_cast<std::uint64_t>(guest_pid_)), reader,
                       sink, sent_, &debt_);
-  count.scanned = tracker_.scan(maps_, emitter, sent_, frozen);
+  if (stop) {
+    NotedChanges noted;
+    {
+      const std::shared_ptr<void> stopped = (*stop)();
+      count.scanned = tracker_.scan(maps_, noted, sent_, frozen);
+    }
+    noted.replay(emitter);
+  } else {
+    count.scanned = tracker_.scan(maps_, emitter, sent_, frozen);
+  }
   emitter.flush();  // runs of one frame ascend
   for (const proc::Vma& vma : maps_)
     for (const pagewire::Run& r : owed_.runs(vma.start, vma.end))
@@ -105,7 +137,7 @@ RoundCount TaskMemory::round(PageSink& sink, bool frozen) {
   owed_.clear();
   emitter.flush();
   count.emitted = emitter.count();
-  find_segments();
+  find_segments(frozen);
   shared_.round(sink, &debt_, count.emitted);
   count.nanoseconds = monotonic_ns() - begun;
   return count;

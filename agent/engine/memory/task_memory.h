@@ -14,6 +14,8 @@
 #include "common/image/mm.pb.h"
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string_view>
 
 #include <sys/types.h>
@@ -40,6 +42,15 @@ class TaskMemory {
   // that smaps need not be read inside the freeze.
   RoundCount round(PageSink& sink, bool frozen);
   void look();
+  // A round whose scan, but not the copying, needs the task to stand still while what `stop` returns exists.
+  using Stop = std::function<std::shared_ptr<void>()>;
+  RoundCount round_with_stop(PageSink& sink, const Stop& stop);
+  // What the scans so far have said is not to be relied upon: the next round sends everything.
+  void start_over() { tracker_.forget(); }
+
+  // False once the task runs another program: an exec gives it another address space, even where all addresses are the
+  // same (no address space randomization).
+  bool still_there() const;
 
   // The mappings as of the last round, for mm-PID.img.
   void describe(image::MmEntry& mm) const;
@@ -55,9 +66,10 @@ class TaskMemory {
 
  private:
   std::vector<proc::Vma> look_again();  // smaps: mappings with their flags, both from one read
+  RoundCount round(PageSink& sink, bool frozen, const Stop* stop);
   void read_layout(bool frozen);
   void emit_layout(PageSink& sink) const;
-  void find_segments();
+  void find_segments(bool frozen);
 
   pid_t pid_;
   pid_t guest_pid_;

@@ -70,7 +70,7 @@ bool Tracker::registered(std::uint64_t start, std::uint64_t end) {
   return false;
 }
 
-void Tracker::sort_region(const PageRegion& region, Kind kind, PageEmitter& emitter, ScanCount& count) {
+void Tracker::sort_region(const PageRegion& region, Kind kind, PageChanges& emitter, ScanCount& count) {
   count.regions++;
   const std::uint64_t c = region.categories;
   const bool clean_file = kind == Kind::file && (c & page_file);
@@ -88,8 +88,9 @@ void Tracker::sort_region(const PageRegion& region, Kind kind, PageEmitter& emit
   emitter.add(region.start, region.end, kind == Kind::file);
 }
 
-void Tracker::scan_new(const proc::Vma& vma, Kind kind, PageEmitter& emitter, ScanCount& count) {
+void Tracker::scan_new(const proc::Vma& vma, Kind kind, PageChanges& emitter, ScanCount& count) {
   count.new_vmas++;
+  guards_.remove(vma.start, vma.end);
   const bool tracked = registered(vma.start, vma.end);
   std::vector<PageRegion> present;
   // What the receiver has of earlier mappings here is worth nothing.
@@ -113,7 +114,7 @@ void Tracker::scan_new(const proc::Vma& vma, Kind kind, PageEmitter& emitter, Sc
   known_[vma.start] = {vma.end, dense};
 }
 
-void Tracker::scan_dense(const proc::Vma& vma, Kind kind, PageEmitter& emitter, ScanCount& count) {
+void Tracker::scan_dense(const proc::Vma& vma, Kind kind, PageChanges& emitter, ScanCount& count) {
   regions_.clear();
   // Written and not there: vanished, or never touched; dropped where the receiver has it.
   if (!scanner_.scan({.start = vma.start, .end = vma.end, .protect = true, .all_of = page_written}, regions_))
@@ -121,20 +122,30 @@ void Tracker::scan_dense(const proc::Vma& vma, Kind kind, PageEmitter& emitter, 
   for (const PageRegion& r : regions_) sort_region(r, kind, emitter, count);
 }
 
-void Tracker::scan_sparse(const proc::Vma& vma, Kind kind, PageEmitter& emitter, const PageSet& sent, ScanCount& count,
+void Tracker::scan_sparse(const proc::Vma& vma, Kind kind, PageChanges& emitter, const PageSet& sent, ScanCount& count,
                           bool frozen) {
   regions_.clear();
   if (!scanner_.scan({.start = vma.start, .end = vma.end, .protect = true, .all_of = page_written, .any_of = there},
                      regions_))
     return scan_new(vma, kind, emitter, count);
   for (const PageRegion& r : regions_) sort_region(r, kind, emitter, count);
-  if (frozen && sent.intersects(vma.start, vma.end)) drop_vanished(vma, kind, emitter, sent);
+  if (!frozen) return;
+  if (sent.intersects(vma.start, vma.end)) drop_vanished(vma, kind, emitter, sent);
+  if (guards_.intersects(vma.start, vma.end)) forget_removed_guards(vma);
+}
+
+// A guard that is removed leaves a hole, which a sparse scan does not report.
+void Tracker::forget_removed_guards(const proc::Vma& vma) {
+  std::vector<PageRegion> present;
+  scanner_.scan({.start = vma.start, .end = vma.end, .any_of = page_guard}, present);
+  guards_.remove(vma.start, vma.end);
+  for (const PageRegion& r : present) guards_.add(r.start, r.end);
 }
 
 // MADV_DONTNEED leaves no trace that a sparse or file scan would report: compare what is there with what was sent. In a
 // file mapping it leaves a marker, which looks like a page that is swapped out: such pages are sent again, by reading
 // them.
-void Tracker::drop_vanished(const proc::Vma& vma, Kind kind, PageEmitter& emitter, const PageSet& sent) {
+void Tracker::drop_vanished(const proc::Vma& vma, Kind kind, PageChanges& emitter, const PageSet& sent) {
   emitter.flush();  // frames are ascending; these pages lie among those just added
   std::vector<PageRegion> present;
   scanner_.scan({.start = vma.start, .end = vma.end, .any_of = there}, present);
@@ -154,7 +165,7 @@ void Tracker::drop_vanished(const proc::Vma& vma, Kind kind, PageEmitter& emitte
 
 // Ranges that the last scan did not see (a mapping that grew, or that a torn read of maps left out): whatever is there
 // may be unknown to the receiver although nobody wrote it since.
-void Tracker::scan_unseen(const proc::Vma& vma, Kind kind, PageEmitter& emitter, ScanCount& count) {
+void Tracker::scan_unseen(const proc::Vma& vma, Kind kind, PageChanges& emitter, ScanCount& count) {
   std::uint64_t at = vma.start;
   const auto all_there = [&](std::uint64_t start, std::uint64_t end) {
     if (start >= end) return;
@@ -172,7 +183,7 @@ void Tracker::scan_unseen(const proc::Vma& vma, Kind kind, PageEmitter& emitter,
   all_there(at, vma.end);
 }
 
-ScanCount Tracker::scan(const std::vector<proc::Vma>& maps, PageEmitter& emitter, const PageSet& sent, bool frozen) {
+ScanCount Tracker::scan(const std::vector<proc::Vma>& maps, PageChanges& emitter, const PageSet& sent, bool frozen) {
   ScanCount count;
   std::map<std::uint64_t, Known> before = std::exchange(known_, {});
   std::map<std::uint64_t, std::uint64_t> seen;

@@ -39,7 +39,10 @@ class Tracker {
   // Emits what was written since the last scan in the private VMAs of `maps` (read just before), and drops what
   // vanished. `frozen`: nothing in the target runs; only then vanished pages of sparse and file mappings are found, so
   // the last round must be frozen.
-  ScanCount scan(const std::vector<proc::Vma>& maps, PageEmitter& emitter, const PageSet& sent, bool frozen);
+  ScanCount scan(const std::vector<proc::Vma>& maps, PageChanges& emitter, const PageSet& sent, bool frozen);
+
+  // The next scan reports everything.
+  void forget() { known_.clear(); }
 
   // Bytes written by now, without consuming that knowledge.
   std::uint64_t dirty_bytes(const std::vector<proc::Vma>& maps);
@@ -55,13 +58,14 @@ class Tracker {
   enum class Kind { skip, anonymous, file };
   static Kind kind_of(const proc::Vma& vma);
   bool registered(std::uint64_t start, std::uint64_t end);  // registers; false when the kernel will not track it
-  void scan_new(const proc::Vma& vma, Kind kind, PageEmitter& emitter, ScanCount& count);
-  void scan_dense(const proc::Vma& vma, Kind kind, PageEmitter& emitter, ScanCount& count);
-  void scan_sparse(const proc::Vma& vma, Kind kind, PageEmitter& emitter, const PageSet& sent, ScanCount& count,
+  void scan_new(const proc::Vma& vma, Kind kind, PageChanges& emitter, ScanCount& count);
+  void scan_dense(const proc::Vma& vma, Kind kind, PageChanges& emitter, ScanCount& count);
+  void scan_sparse(const proc::Vma& vma, Kind kind, PageChanges& emitter, const PageSet& sent, ScanCount& count,
                    bool frozen);
-  void scan_unseen(const proc::Vma& vma, Kind kind, PageEmitter& emitter, ScanCount& count);
-  void drop_vanished(const proc::Vma& vma, Kind kind, PageEmitter& emitter, const PageSet& sent);
-  void sort_region(const PageRegion& region, Kind kind, PageEmitter& emitter, ScanCount& count);
+  void scan_unseen(const proc::Vma& vma, Kind kind, PageChanges& emitter, ScanCount& count);
+  void drop_vanished(const proc::Vma& vma, Kind kind, PageChanges& emitter, const PageSet& sent);
+  void forget_removed_guards(const proc::Vma& vma);
+  void sort_region(const PageRegion& region, Kind kind, PageChanges& emitter, ScanCount& count);
 
   pid_t pid_;
   UniqueFd userfaultfd_;

@@ -54,6 +54,10 @@ std::uint32_t status_of(const proc::Vma& vma) {
   return image::vma_status::regular | image::vma_status::anon_private;
 }
 
+bool has_object(std::uint32_t status) {
+  return status & (image::vma_status::file_private | image::vma_status::file_shared | image::vma_status::anon_shared);
+}
+
 }  // namespace
 
 void VmaFlags::learn(const std::vector<proc::VmaUsage>& usage) {
@@ -108,41 +112,47 @@ UniqueFd open_mapped(pid_t pid, const proc::Vma& vma, int flags) {
   return open_file(fmt::format("/proc/{}/map_files/{:x}-{:x}", pid, vma.start, vma.end), flags);
 }
 
-std::uint64_t VmaImager::object_of(const proc::Vma& vma, bool writable) {
-  const auto key = std::tuple(vma.dev, static_cast<ino_t>(vma.inode), vma.name, writable);
-  if (const auto it = objects_.find(key); it != objects_.end()) return it->second;
-  struct stat st{};
-  std::uint64_t object = 0;
-  if (is_shared_anonymous(vma)) {
-    UniqueFd fd = open_mapped(pid_, vma, O_PATH);
-    check(::fstat(fd.get(), &st), "stat the mapping at {:#x}", vma.start);
-    object = ids_.shmid_for(st.st_dev, st.st_ino);
-  } else if (is_memfd(vma)) {
-    UniqueFd fd = open_mapped(pid_, vma, O_RDONLY);
-    check(::fstat(fd.get(), &st), "stat the mapping at {:#x}", vma.start);
-    object = ids_.memfd_for_mapping(fd.get(), st, writable ? O_RDWR : O_RDONLY);
-  } else {
-    UniqueFd fd = open_mapped(pid_, vma, O_RDONLY);
-    check(::fstat(fd.get(), &st), "stat {}", vma.name);
-    object = ids_.file_for_mapping(vma.name, st, writable ? O_RDWR : O_RDONLY, resources::elf_build_id(fd.get()));
-  }
-  objects_.emplace(key, object);
-  return object;
+UniqueFd open_mapped_memory(pid_t pid, const proc::Vma& vma, int flags, struct stat& st) {
+  UniqueFd fd = open_mapped(pid, vma, flags);
+  check(::fstat(fd.get(), &st), "stat the mapping at {:#x}", vma.start);
+  if (st.st_ino != vma.inode) fail(Errc::not_found, "the mapping at {:#x} is another one by now", vma.start);
+  return fd;
 }
 
-image::VmaEntry VmaImager::entry(const proc::Vma& vma, const proc::VmFlags& flags) {
+// A shared mapping that may become writable (mprotect) needs a descriptor that allows it.
+VmaImager::Key VmaImager::key_of(const proc::Vma& vma, const proc::VmFlags& flags) {
+  return {vma.dev, static_cast<ino_t>(vma.inode), vma.name, vma.shared && flags.has("mw")};
+}
+
+void VmaImager::look_at(const proc::Vma& vma, const proc::VmFlags& flags) {
+  if (!has_object(status_of(vma))) return;
+  const Key key = key_of(vma, flags);
+  if (objects_.contains(key) && !is_memfd(vma)) return;  // a memfd has a size and an owner, which may change
+  const int access = std::get<bool>(key) ? O_RDWR : O_RDONLY;
+  struct stat st{};
+  if (is_shared_anonymous(vma)) {
+    open_mapped_memory(pid_, vma, O_PATH, st);
+    objects_[key] = ids_.shmid_for(st.st_dev, st.st_ino);
+  } else if (is_memfd(vma)) {
+    const UniqueFd fd = open_mapped_memory(pid_, vma, O_RDONLY, st);
+    objects_[key] = ids_.memfd_for_mapping(fd.get(), st, access);
+  } else {
+    const UniqueFd fd = open_mapped(pid_, vma, O_RDONLY);
+    check(::fstat(fd.get(), &st), "stat {}", vma.name);
+    objects_[key] = ids_.file_for_mapping(vma.name, st, access, resources::elf_build_id(fd.get()));
+  }
+}
+
+image::VmaEntry VmaImager::entry(const proc::Vma& vma, const proc::VmFlags& flags) const {
   image::VmaEntry e;
   e.set_start(vma.start);
   e.set_end(vma.end);
   const std::uint32_t status = status_of(vma);
-  const bool has_object =
-      status & (image::vma_status::file_private | image::vma_status::file_shared | image::vma_status::anon_shared);
-  e.set_pgoff(has_object ? vma.offset : 0);
-  // A shared mapping that may become writable (mprotect) needs a descriptor that allows it.
-  e.set_shmid(has_object ? object_of(vma, vma.shared && flags.has("mw")) : 0);
+  e.set_pgoff(has_object(status) ? vma.offset : 0);
+  e.set_shmid(has_object(status) ? objects_.at(key_of(vma, flags)) : 0);
   e.set_prot(static_cast<std::uint32_t>(vma.prot));
   int map = vma.shared ? MAP_SHARED : flags.has("dp") ? map_droppable : MAP_PRIVATE;
-  if (!has_object || (status & image::vma_status::anon_shared)) map |= MAP_ANONYMOUS;
+  if (!has_object(status) || (status & image::vma_status::anon_shared)) map |= MAP_ANONYMOUS;
   if (flags.has("gd")) map |= MAP_GROWSDOWN;
   if (flags.has("nr")) map |= MAP_NORESERVE;
   if (flags.has("lo")) map |= MAP_LOCKED;

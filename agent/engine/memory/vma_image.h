@@ -11,6 +11,7 @@
 #include <tuple>
 #include <vector>
 
+#include <sys/stat.h>
 #include <sys/types.h>
 
 namespace godwit::engine {
@@ -35,22 +36,29 @@ bool kernel_vma(const proc::Vma& vma);
 bool is_memfd(const proc::Vma& vma);
 bool is_shared_anonymous(const proc::Vma& vma);
 
-// The object behind a mapping, through /proc/PID/map_files (needs CAP_CHECKPOINT_RESTORE).
+// The object behind a mapping, through /proc/PID/map_files (needs CAP_CHECKPOINT_RESTORE). Errc::not_found when the
+// mapping is gone; of a running process that is to be expected.
 UniqueFd open_mapped(pid_t pid, const proc::Vma& vma, int flags);
+// The same for memfds and shared anonymous memory, certainly that of `vma`: not of what lies there by now.
+UniqueFd open_mapped_memory(pid_t pid, const proc::Vma& vma, int flags, struct stat& st);
 
 class VmaImager {
  public:
   VmaImager(pid_t pid, resources::FileIds& ids) : pid_(pid), ids_(ids) {}
 
+  // Finds out what is mapped; once a round, before entry(). Errc::not_found when the task has unmapped it meanwhile.
+  void look_at(const proc::Vma& vma, const proc::VmFlags& flags);
+
   // CRIU's entry for a mapping. File ids and shmids stay the same over the rounds.
-  image::VmaEntry entry(const proc::Vma& vma, const proc::VmFlags& flags);
+  image::VmaEntry entry(const proc::Vma& vma, const proc::VmFlags& flags) const;
 
  private:
-  std::uint64_t object_of(const proc::Vma& vma, bool writable);
+  using Key = std::tuple<dev_t, ino_t, std::string, bool>;
+  static Key key_of(const proc::Vma& vma, const proc::VmFlags& flags);
 
   pid_t pid_;
   resources::FileIds& ids_;
-  std::map<std::tuple<dev_t, ino_t, std::string, bool>, std::uint64_t> objects_;
+  std::map<Key, std::uint64_t> objects_;
 };
 
 }  // namespace godwit::engine

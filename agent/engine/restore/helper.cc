@@ -191,7 +191,7 @@ void Helper::restore_fds(const image::ImageSet& images, std::uint32_t files_id, 
     bytes += content;
   }
   write_all(memory.get(), bytes);
-  std::string text = fmt::format("{} {} {}", files_id, guest_pid, host_pid_);
+  std::string text = fmt::format("{} {}", files_id, guest_pid);
   for (const auto& [shmid, number] : segments) text += fmt::format(" {} {}", shmid, number);
   ask('F', text, memory.get());
   wait_for_helper();

@@ -191,7 +191,7 @@ UniqueFd out_of_the_way(UniqueFd fd, int above) {
 void restore_descriptors(UniqueFd& socket, const std::string& request, UniqueFd memory) {
   std::istringstream words(request);
   resources::RestorePlan plan;
-  words >> plan.files_id >> plan.guest_pid >> plan.pid;
+  words >> plan.files_id >> plan.guest_pid;
   std::uint32_t shmid = 0;
   int number = 0;
   while (words >> shmid >> number) plan.segments[shmid] = number;

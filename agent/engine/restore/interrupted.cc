@@ -3,6 +3,7 @@
 #include "common/base/check.h"
 #include "common/base/fd.h"
 #include "common/base/log.h"
+#include "common/base/units.h"
 
 #include <algorithm>
 #include <array>
@@ -14,12 +15,14 @@
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <time.h>
 
 namespace godwit::engine::interrupted {
 namespace {
 
-constexpr long restart_block = -516;  // -ERESTART_RESTARTBLOCK
+constexpr long restart_block = -516;                   // -ERESTART_RESTARTBLOCK
+constexpr std::uint64_t patience_ns = 10'000'000'000;  // of a machine that is very busy
 
 struct Call {
   long number = 0;
@@ -61,6 +64,12 @@ std::optional<Call> remaining_call(Batch& batch, pid_t pid, const Regs& r, long 
   }
 }
 
+std::optional<Stop> stop_of(pid_t tid) {
+  int status = 0;
+  if (check(::waitpid(tid, &status, __WALL | WNOHANG), "look at thread {}", tid) == 0) return std::nullopt;
+  return Stop(status);
+}
+
 bool asleep(pid_t pid, pid_t tid) {
   const std::string state = read_file(fmt::format("/proc/{}/task/{}/syscall", pid, tid));
   return !state.empty() && state[0] >= '0' && state[0] <= '9';
@@ -82,23 +91,32 @@ long rearm(RemoteSyscalls& remote, RemoteAddr scratch, const image::ThreadCoreEn
   const auto& a = call->arguments;
   const std::size_t index = batch.attempt("sleep on", number, a[0], a[1], a[2], a[3], a[4], a[5]);
   remote.start(batch);
-  for (int tries = 0;; tries++) {
-    for (int i = 0; i < 400 && !asleep(remote.pid(), remote.tid()); i++) ::sched_yield();
-    trace(PTRACE_INTERRUPT, remote.tid(), 0, 0, "interrupt");
-    const Stop stop = wait_stop(remote.tid());
-    if (stop.signal_stop(SIGSTOP)) {  // it was over before it slept: the stub has come to its end
+  const std::uint64_t deadline = monotonic_ns() + patience_ns;
+  for (unsigned looks = 0;; looks++) {
+    std::optional<Stop> stop = stop_of(remote.tid());
+    if (!stop && asleep(remote.pid(), remote.tid())) {
+      trace(PTRACE_INTERRUPT, remote.tid(), 0, 0, "interrupt");
+      stop = wait_stop(remote.tid());
+    }
+    if (!stop) {  // still on its way: on a busy machine it waits for its turn
+      if (monotonic_ns() > deadline) fail(Errc::timed_out, "thread {} does not fall asleep", remote.tid());
+      if (looks < 400)
+        ::sched_yield();
+      else
+        ::usleep(100);
+      continue;
+    }
+    if (stop->signal_stop(SIGSTOP)) {  // it was over before it slept: the stub has come to its end
       remote.collect(batch);
       regs.rax = static_cast<unsigned long long>(batch.result(index));
       regs.orig_rax = static_cast<unsigned long long>(-1);
       return -1;
     }
-    if (!stop.trap_stop())
-      fail(Errc::internal, "thread {} stopped with status {:#x} on its way to sleep", remote.tid(), stop.raw());
+    if (!stop->trap_stop())
+      fail(Errc::internal, "thread {} stopped with status {:#x} on its way to sleep", remote.tid(), stop->raw());
     const Regs now = get_regs(remote.tid());
     if (static_cast<long>(now.rax) == restart_block && static_cast<long>(now.orig_rax) == number) return number;
-    if (tries == 100) fail(Errc::internal, "thread {} does not fall asleep", remote.tid());
-    // Stopped on the way there, or past it: let it go on.
-    trace(PTRACE_CONT, remote.tid(), 0, 0, "continue");
+    trace(PTRACE_CONT, remote.tid(), 0, 0, "continue");  // woken before the interruption: it goes on to the end
   }
 }
 

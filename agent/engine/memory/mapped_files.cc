@@ -1,0 +1,126 @@
+// The file half of AddressSpace: mappings of files, and what stands in for a file that is not there.
+//
+// A running program maps files, unmaps them and removes them at any time, and a layout is a while old when it is
+// applied: a file of it may be gone. Then anonymous memory stands in for the mapping, until the next layout is without
+// it, or the file is there after all, or finish() says that it is missing.
+
+#include "agent/engine/memory/address_space.h"
+#include "agent/engine/memory/calls.h"
+#include "agent/engine/memory/pagemap_scan.h"
+#include "common/base/check.h"
+#include "common/image/vma_status.h"
+
+#include <algorithm>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+namespace godwit::engine {
+namespace {
+
+constexpr std::uint32_t late_flags = MAP_LOCKED;  // put on in finish(): content goes in first
+
+bool of_file(const image::VmaEntry& e) {
+  return e.status() & (image::vma_status::file_private | image::vma_status::file_shared);
+}
+
+std::string opening(const std::string& path) { return fmt::format("open mapped file {}", path); }
+
+}  // namespace
+
+// File id -> descriptor in the task, for the files that `vmas` need; memfds are mapped through their segment instead.
+std::map<std::uint64_t, int> AddressSpace::open_files(const Vmas& vmas, const FileOf& file) {
+  std::map<std::uint64_t, std::pair<std::size_t, std::string>> calls;  // by id: call and path
+  std::map<std::uint64_t, int> numbers;
+  Batch batch(scratch_);
+  const auto run = [&] {
+    remote_.run(batch);
+    for (const auto& [id, call] : calls) {
+      const long result = batch.result(call.first);
+      if (result == -ENOENT || result == -ENOTDIR)
+        absent_[id] = call.second;
+      else
+        numbers[id] = static_cast<int>(check_raw(result, "{}", opening(call.second)));
+    }
+    calls.clear();
+    batch.clear();
+  };
+  for (const image::VmaEntry& e : vmas) {
+    const std::uint64_t id = e.shmid();
+    if (!of_file(e) || calls.contains(id) || numbers.contains(id) || absent_.contains(id)) continue;
+    const MappedFile f = file(id);
+    // A mapping that may never become writable does not stand in the way of a seal, made from a read-only descriptor:
+    // so a memfd is opened once more.
+    const std::string path = f.memfd ? fmt::format("/proc/self/fd/{}", segment(f.memfd).number) : f.path;
+    if (!batch.fits(1, path.size() + 64)) run();
+    const int flags = (f.flags & O_ACCMODE) | O_CLOEXEC | O_NOCTTY;
+    calls[id] = {batch.attempt(opening(path), SYS_openat, AT_FDCWD, batch.put(std::string_view(path)), flags, 0), path};
+  }
+  run();
+  return numbers;
+}
+
+void AddressSpace::map_all(const Vmas& vmas, const std::map<std::uint64_t, int>& files) {
+  for (const image::VmaEntry& e : vmas)  // before the batch below is begun: making a segment runs calls of its own
+    if (e.status() & image::vma_status::anon_shared) segment(e.shmid());
+  Calls calls(remote_, scratch_);
+  for (const image::VmaEntry& e : vmas) {
+    int fd = -1;
+    std::uint32_t flags = (e.flags() & ~late_flags) | MAP_FIXED_NOREPLACE;
+    if (e.status() & image::vma_status::anon_shared) {
+      fd = segment(e.shmid()).number;
+      flags &= ~static_cast<std::uint32_t>(MAP_ANONYMOUS);
+    } else if (of_file(e) && absent_.contains(e.shmid())) {
+      flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+    } else if (of_file(e)) {
+      fd = files.at(e.shmid());
+    }
+    calls.room().add(fmt::format("map {:#x}-{:#x}", e.start(), e.end()), SYS_mmap, e.start(), e.end() - e.start(),
+                     e.prot(), flags, fd, e.pgoff());
+  }
+  calls.run();
+}
+
+// Unmaps what stands in for a file that is there by now, or that `next` is without. Returns the content that it had
+// been given: the source will not send it again.
+std::vector<AddressSpace::SavedPages> AddressSpace::replace_stand_ins(const Vmas& next, const FileOf& file) {
+  if (absent_.empty()) return {};
+  const auto was_absent = std::exchange(absent_, {});
+  const auto affected = [&](const image::VmaEntry& e) { return of_file(e) && was_absent.contains(e.shmid()); };
+  Vmas wanted;
+  std::ranges::copy_if(next, std::back_inserter(wanted), affected);
+  Calls calls(remote_, scratch_);
+  for (const auto& [id, number] : open_files(wanted, file)) calls.room().add("close a mapped file", SYS_close, number);
+
+  std::vector<SavedPages> saved;
+  const UniqueFd pagemap = open_file(fmt::format("/proc/{}/pagemap", remote_.pid()), O_RDONLY);
+  PagemapScanner scanner(pagemap.get());
+  for (const image::VmaEntry& e : layout_) {
+    if (!affected(e) || absent_.contains(e.shmid())) continue;
+    std::vector<PageRegion> filled;
+    scanner.scan({.start = e.start(), .end = e.end(), .any_of = page_present | page_swapped}, filled);
+    for (const PageRegion& r : filled) {
+      saved.push_back({e, r.start, std::vector<std::byte>(r.end - r.start)});
+      pread_exact(memory_.get(), saved.back().content, static_cast<off_t>(r.start));
+    }
+    calls.room().add("unmap a stand-in", SYS_munmap, e.start(), e.end() - e.start());
+  }
+  calls.run();
+  std::erase_if(layout_, [&](const image::VmaEntry& e) { return affected(e) && !absent_.contains(e.shmid()); });
+  return saved;
+}
+
+// Where the mapping is another one by now, the content is of no use.
+void AddressSpace::put_back(const std::vector<SavedPages>& saved) {
+  for (const SavedPages& s : saved)
+    for (std::uint64_t done = 0; done < s.content.size(); done += page_size)
+      if (const image::VmaEntry* vma = vma_at(s.start + done); vma && same_backing(*vma, s.mapping))
+        write_memory(s.start + done, std::span(s.content).subspan(done, page_size), false);
+}
+
+void AddressSpace::require_files() const {
+  for (const auto& [id, path] : absent_) throw syscall_error(ENOENT, opening(path));
+}
+
+}  // namespace godwit::engine
