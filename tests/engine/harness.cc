@@ -11,8 +11,10 @@
 #include <thread>
 
 #include <linux/sched.h>
+#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -62,6 +64,40 @@ void redirect(const std::string& output) {
   ::close_range(3, ~0u, 0);
 }
 
+void raise_loopback() {
+  const UniqueFd socket(check(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), "make a socket"));
+  ifreq request{};
+  std::strcpy(request.ifr_name, "lo");
+  request.ifr_flags = IFF_UP;
+  check(::ioctl(socket.get(), SIOCSIFFLAGS, &request), "raise the loopback device");
+}
+
+// Says how everything ends that it reaps, after one byte when all is there.
+[[noreturn]] void be_init(int ends, const std::string& local) {
+  try {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (ends != 3) check(::dup2(ends, 3), "keep a pipe");
+    ::close_range(4, ~0u, 0);
+    check(::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), "make mounts private");
+    check(::mount("proc", "/proc", "proc", 0, nullptr), "mount /proc");
+    if (!local.empty()) check(::mount("tmpfs", local.c_str(), "tmpfs", 0, "mode=777"), "mount {}", local);
+    raise_loopback();
+    ::signal(SIGCHLD, SIG_DFL);
+    write_all(3, "!");
+    for (;;) {
+      int end[2];
+      end[0] = ::waitpid(-1, &end[1], 0);
+      if (end[0] < 0)
+        ::usleep(2000);
+      else
+        ::write(3, end, sizeof end);  // full when nobody asks
+    }
+  } catch (const Error& e) {
+    std::fprintf(stderr, "the init of a namespace: %s\n", e.message().c_str());
+  }
+  ::_exit(1);
+}
+
 }  // namespace
 
 TempDir::TempDir() {
@@ -91,23 +127,22 @@ TestCgroup::~TestCgroup() {
 bool TestCgroup::frozen() const { return read_file(path_ + "/cgroup.events").find("frozen 1") != std::string::npos; }
 void TestCgroup::thaw() const { write_file(path_ + "/cgroup.freeze", "0"); }
 
-PidNamespace::PidNamespace() {
+PidNamespace::PidNamespace(const std::string& local) {
+  auto [ends, told] = make_pipe(O_CLOEXEC | O_NONBLOCK);
   int pidfd = -1;
   clone_args arguments{};
-  arguments.flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_PIDFD;
+  arguments.flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_PIDFD;
   arguments.pidfd = reinterpret_cast<std::uint64_t>(&pidfd);
   arguments.exit_signal = SIGCHLD;
   pid_ = static_cast<pid_t>(check(::syscall(SYS_clone3, &arguments, sizeof arguments), "make a PID namespace"));
-  if (pid_ == 0) {
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    ::close_range(3, ~0u, 0);
-    ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr);
-    ::mount("proc", "/proc", "proc", 0, nullptr);
-    ::signal(SIGCHLD, SIG_DFL);
-    for (;;)
-      if (::waitpid(-1, nullptr, 0) < 0) ::usleep(2000);
-  }
+  if (pid_ == 0) be_init(told.get(), local);
   pidfd_.reset(pidfd);
+  ends_ = std::move(ends);
+  char ready = 0;
+  pollfd started{.fd = ends_.get(), .events = POLLIN, .revents = 0};
+  told.reset();
+  if (::poll(&started, 1, 10'000) != 1 || ::read(ends_.get(), &ready, 1) != 1)
+    fail(Errc::internal, "the init of a namespace does not start");
 }
 
 PidNamespace::~PidNamespace() {
@@ -115,15 +150,30 @@ PidNamespace::~PidNamespace() {
   ::waitpid(pid_, nullptr, 0);
 }
 
-// By way of a child that enters the namespace and ends, so that the program is the init's child.
+std::optional<int> PidNamespace::take_end(pid_t pid) {
+  int end[2];
+  while (::read(ends_.get(), end, sizeof end) == sizeof end) ended_[end[0]] = end[1];
+  const auto at = ended_.find(pid);
+  if (at == ended_.end()) return std::nullopt;
+  const int status = at->second;
+  ended_.erase(at);
+  return status;
+}
+
+// A process that enters a PID namespace stays outside itself, and so does whoever inherits its children. So its child,
+// who is inside, starts the program and ends: the init inherits.
 pid_t PidNamespace::run(const std::string& output, const std::function<void()>& body) {
   auto [read_end, write_end] = make_pipe();
   const pid_t between = ::fork();
   if (between == 0) {
-    ::setns(pidfd_.get(), CLONE_NEWPID | CLONE_NEWNS);
+    ::setns(pidfd_.get(), CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET);
+    if (const pid_t inside = ::fork(); inside != 0) {
+      ::waitpid(inside, nullptr, 0);
+      ::_exit(0);
+    }
     const pid_t child = ::fork();
     if (child == 0) {
-      ::usleep(20'000);  // the one between is gone by then
+      while (::getppid() != 1) ::usleep(200);
       ::setsid();
       redirect(output);
       body();
@@ -136,7 +186,18 @@ pid_t PidNamespace::run(const std::string& output, const std::function<void()>& 
   pid_t child = -1;
   read_exact(read_end.get(), std::as_writable_bytes(std::span(&child, 1)));
   ::waitpid(between, nullptr, 0);
-  return child;
+  return host_pid(child);
+}
+
+pid_t PidNamespace::host_pid(pid_t inside) const {
+  const std::string name = read_link(fmt::format("/proc/{}/ns/pid", pid_));
+  for (const pid_t pid : proc::all_pids()) {
+    std::error_code ignored;
+    if (std::filesystem::read_symlink(fmt::format("/proc/{}/ns/pid", pid), ignored) == name &&
+        proc::Reader(pid).status().ns_pid.back() == inside)
+      return pid;
+  }
+  fail(Errc::not_found, "there is no process {} in the namespace", inside);
 }
 
 Ran run_engine(const std::vector<std::string>& arguments, const std::string& fault) {

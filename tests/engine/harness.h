@@ -42,18 +42,25 @@ class TestCgroup {
   std::string path_;
 };
 
-// A PID namespace with an init that reaps; programs started in it are the init's children.
+// PID, mount and network namespaces with an init that reaps; programs started in them are the init's children.
 class PidNamespace {
  public:
-  PidNamespace();
+  // `local`: a directory that is another one in here (none: all files are those of the host).
+  explicit PidNamespace(const std::string& local = {});
   ~PidNamespace();  // ends all in it
   int init() const { return pidfd_.get(); }
   // Runs `body` in a new process with only standard descriptors, its output in `output`. Returns the host PID.
   pid_t run(const std::string& output, const std::function<void()>& body);
+  // The status of the process that had this PID in here, as wait(2) gives it, when it has ended; said once.
+  std::optional<int> take_end(pid_t pid);
 
  private:
+  pid_t host_pid(pid_t inside) const;
+
   pid_t pid_ = -1;
   UniqueFd pidfd_;
+  UniqueFd ends_;  // pairs of PID and status
+  std::map<pid_t, int> ended_;
 };
 
 // godwit-engine with these arguments: exit status as wait(2) gives it, and what it printed.

@@ -72,11 +72,12 @@ int main(int argc, char** argv) {
   Workload w(argc, argv);
   const std::string abstract(1, '\0');
   const std::string own = "godwit-workload-" + std::to_string(getpid()) + "-";
-  const Name stream_path(w.path("stream")), packet_path(w.path("packet")), datagram_path(w.path("datagram"));
+  const Name stream_path(w.path("local/stream")), packet_path(w.path("local/packet")),
+      datagram_path(w.path("local/datagram"));
   const Name stream_abstract(abstract + own + "stream" + abstract + "x"),
       datagram_abstract(abstract + own + "datagram");
   const int stream = make(SOCK_STREAM, stream_path);
-  must(chmod(w.path("stream").c_str(), 0712), "chmod");
+  must(chmod(w.path("local/stream").c_str(), 0712), "chmod");
   must(listen(stream, 5), "listen");
   const int packets = make(SOCK_SEQPACKET | SOCK_NONBLOCK, packet_path);
   must(listen(packets, 9), "listen");
@@ -100,8 +101,9 @@ int main(int argc, char** argv) {
   serve(w, hidden, SOCK_STREAM, stream_abstract, "the abstract listener");
   w.check(room(stream_abstract) == 3, "the abstract listener's backlog is not 2");
   struct stat about{};
-  w.check(stat(w.path("stream").c_str(), &about) == 0 && S_ISSOCK(about.st_mode) && (about.st_mode & 0777) == 0712,
-          "the socket file's mode is %o", about.st_mode);
+  w.check(
+      stat(w.path("local/stream").c_str(), &about) == 0 && S_ISSOCK(about.st_mode) && (about.st_mode & 0777) == 0712,
+      "the socket file's mode is %o", about.st_mode);
   w.check((fcntl(packets, F_GETFL) & O_NONBLOCK) != 0 && (fcntl(stream, F_GETFL) & O_NONBLOCK) == 0, "flags changed");
 
   const struct {

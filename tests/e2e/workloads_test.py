@@ -1,0 +1,81 @@
+#!/usr/bin/python3
+"""Some of the workloads, moved from host to host and back by `godwit migrate`; afterwards they verify themselves.
+
+All of them go through the engine's jobs in tests/support/run-workload; here is what only real hosts have: agents, the page
+path, clocks and networks of their own.
+"""
+
+import json
+import shutil
+import sys
+import unittest
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY / "tests" / "faults"))
+
+from bed import Bed, outside  # noqa: E402
+from godwit_lab import daemons  # noqa: E402
+
+SOURCES = REPOSITORY / "tests" / "workloads"
+# A sparse giant, one with sanitizers, one of another user, established connections, an interpreter.
+WORKLOADS = ("counter", "threads", "sockets_listen", "tcp_close", "python_counter", "sparse", "asan_giant", "creds",
+             "memfd_live", "exec_midway")
+READY_WITHIN = 20
+RESULT_WITHIN = 60
+
+
+class Workloads(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.bed = Bed().__enter__()
+        cls.addClassCleanup(cls.bed.__exit__, None, None, None)
+        cls.shared = cls.bed.lab.state / "shared"
+        (cls.shared / "bin").mkdir()
+        for name in WORKLOADS:
+            script, program = SOURCES / f"{name}.py", cls.bed.lab.bin.parent / "workloads" / name
+            shutil.copy(script if script.exists() else program, cls.shared / "bin" / name)
+
+    def setUp(self):
+        self.addCleanup(lambda: self._outcome.success or self.bed.print_logs())
+
+    def start(self, name: str) -> Path:
+        home = self.shared / name
+        for place in (home, home / "local"):
+            place.mkdir()
+            place.chmod(0o777)
+        interpreter = ["python3"] if (SOURCES / f"{name}.py").exists() else []
+        command = [*interpreter, f"/srv/shared/bin/{name}", f"/srv/shared/{name}"]
+        done = daemons.godwit(self.bed.lab, "run", "--name", name, "--on", "h1", "--", *command)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertTrue(outside.wait_until(lambda: (home / "ready").exists(), READY_WITHIN), "it is not ready")
+        return home
+
+    def ended(self, name: str) -> dict:
+        done = daemons.godwit(self.bed.lab, "ps", "--json")
+        return next((entry for entry in json.loads(done.stdout)["workloads"]
+                     if entry["name"] == name and entry["state"] == "exited"), {})
+
+    def move_and_verify(self, name: str):
+        home = self.start(name)
+        # Remains of its connections keep the port of tcp_close for a minute where it has been.
+        for turn, to in enumerate(("h2",) if name == "tcp_close" else ("h2", "h1")):
+            code, said = self.bed.try_migrate(name, to)
+            self.assertEqual(code, 0, said)
+            if turn == 0 and name == "exec_midway":
+                (home / "exec").touch()  # it moves again as another program
+                self.assertTrue(outside.wait_until(lambda: (home / "exec.done").exists(), READY_WITHIN), "no exec")
+        (home / "verify").write_text("live\n")
+        result = home / "result"
+        self.assertTrue(outside.wait_until(result.exists, RESULT_WITHIN), "it does not verify itself")
+        self.assertEqual(result.read_text(), "pass\n")
+        self.assertTrue(outside.wait_until(lambda: self.ended(name), 10), "it does not end")
+
+
+for workload in WORKLOADS:
+    setattr(Workloads, f"test_{workload}", lambda self, name=workload: self.move_and_verify(name))
+
+
+if __name__ == "__main__":
+    unittest.main()
