@@ -1,4 +1,5 @@
 // godwit-agent: one per node, as root. docs/architecture.md says what it does and what its options mean.
+#include "agent/engine/holder/place.h"
 #include "agent/service/agent.h"
 #include "common/base/log.h"
 
@@ -21,8 +22,14 @@ net::awaitable<void> run(service::Agent& agent) {
   co_await agent.stop();
 }
 
-service::AgentOptions parse(int argc, char** argv) {
-  service::AgentOptions o;
+struct Options {
+  service::AgentOptions agent;
+  std::string trackers = engine::holder::agent_socket;
+};
+
+Options parse(int argc, char** argv) {
+  Options options;
+  service::AgentOptions& o = options.agent;
   std::string spool_limit = "128M";
   CLI::App app("Godwit's agent: moves the workloads of this node to others, and takes in theirs", "godwit-agent");
   app.add_option("--node", o.node, "this node's name, as in its certificate")->required();
@@ -35,6 +42,8 @@ service::AgentOptions parse(int argc, char** argv) {
   app.add_option("--spool-limit", spool_limit, "memory for pages that have arrived and are not yet in place");
   app.add_option("--shared", o.shared, "a path that all nodes share; may be repeated");
   app.add_option("--programs", o.programs, "directory of godwit-engine, godwit-init and godwit-pageserver");
+  app.add_option("--trackers", options.trackers, "socket for dumps by hand that need a tracker kept")
+      ->capture_default_str();
   app.add_option("--user", o.page_server_user, "that the page server runs as");
   try {
     app.parse(argc, argv);
@@ -46,7 +55,7 @@ service::AgentOptions parse(int argc, char** argv) {
     o.programs = workload::sibling_program("");
     o.programs.pop_back();
   }
-  return o;
+  return options;
 }
 
 }  // namespace
@@ -55,7 +64,8 @@ int main(int argc, char** argv) {
   log::init("godwit-agent");
   try {
     boost::asio::io_context io(1);
-    service::Agent agent(io.get_executor(), parse(argc, argv));
+    Options options = parse(argc, argv);
+    service::Agent agent(io.get_executor(), std::move(options.agent), std::move(options.trackers));
     std::exception_ptr problem;
     net::spawn(io.get_executor(), run(agent), [&](std::exception_ptr p) {
       problem = p;

@@ -48,10 +48,11 @@ constexpr std::array known{
     Command{"holder", holder::run_holder},
 };
 
-int run(const std::vector<std::string>& words) {
+// `terminal`: standard error, when something else has become it.
+int run(const std::vector<std::string>& words, UniqueFd& terminal) {
   const std::optional<commands::Options> options = commands::parse(words);
   if (!options) return 0;
-  if (options->command != "job" && options->command != "holder") commands::begin_log(*options);
+  if (options->command != "job" && options->command != "holder") terminal = commands::begin_log(*options);
   for (const Command& c : known)
     if (c.name == options->command) return c.run(*options);
   fail(Errc::internal, "nothing runs {}", options->command);
@@ -67,11 +68,11 @@ int exit_code(Errc code) {
 
 int main(int argc, char** argv) {
   godwit::log::init("godwit-engine");
+  godwit::UniqueFd terminal;
   try {
-    return godwit::engine::run({argv + 1, argv + argc});
+    return godwit::engine::run({argv + 1, argv + argc}, terminal);
   } catch (const godwit::Error& e) {
-    godwit::log::error("engine.failed",
-                       {{"code", godwit::name(e.errc())}, {"message", e.message()}, {"hint", e.hint()}});
+    godwit::engine::commands::log_failure(e, terminal);
     return godwit::engine::exit_code(e.errc());
   } catch (const std::exception& e) {
     godwit::log::error("engine.failed", {{"code", "internal"}, {"message", e.what()}});

@@ -47,8 +47,9 @@ std::string advertised(const std::string& listen, std::uint16_t port) {
 
 }  // namespace
 
-Agent::Agent(net::Executor executor, AgentOptions options)
-    : context_(make_context(executor, std::move(options))),
+Agent::Agent(net::Executor executor, AgentOptions options, std::string trackers)
+    : trackers_path_(std::move(trackers)),
+      context_(make_context(executor, std::move(options))),
       migrations_(context_),
       coordinator_(std::make_shared<CoordinatorLink>(context_, migrations_)) {
   const AgentOptions& o = context_.options;
@@ -75,6 +76,10 @@ net::awaitable<void> Agent::start() {
   context_.pages = jobs::PageServer::start(context_.executor, std::move(pages));
   co_await migrations_.recover();
   listener_->start([this](net::Connection c) { return serve_peer(context_, migrations_, std::move(c)); });
+  if (!trackers_path_.empty()) {
+    trackers_.emplace(context_, trackers_path_);
+    net::spawn(context_.executor, "trackers", trackers_->serve());
+  }
   log::info("agent.serving", {{"node", o.node}, {"peers", context_.peer_address}, {"pages", o.pages}});
   if (!o.coordinator.empty()) net::spawn(context_.executor, "coordinator.link", coordinator_->run());
 }
@@ -82,6 +87,7 @@ net::awaitable<void> Agent::start() {
 net::awaitable<void> Agent::stop() {
   log::info("agent.stopping", {{"node", context_.options.node}});
   listener_->close();
+  if (trackers_) trackers_->close();
   co_await migrations_.stop(stop_limit);
   coordinator_->stop();
   if (context_.pages) co_await context_.pages->stop();

@@ -6,17 +6,20 @@
 
 #include "agent/service/coordinator_link.h"
 #include "agent/service/migrations.h"
+#include "agent/service/trackers.h"
 #include "common/net/listener.h"
 
 #include <memory>
 #include <optional>
+#include <string>
 
 namespace godwit::service {
 
 class Agent {
  public:
-  // Reads certificates and records; throws what is wrong with them or the options.
-  Agent(net::Executor executor, AgentOptions options);
+  // Reads certificates and records; throws what is wrong with them or the options. `trackers` is the path of a socket
+  // for dumps by hand that need a tracker kept; empty: none.
+  Agent(net::Executor executor, AgentOptions options, std::string trackers = {});
   ~Agent();
 
   // Recovers what the last life left, then serves. Returns when it is serving.
@@ -30,10 +33,12 @@ class Agent {
  private:
   void tell_exited(api::WorkloadInfo info);
 
+  std::string trackers_path_;
   Context context_;
   Migrations migrations_;
   std::shared_ptr<CoordinatorLink> coordinator_;
   std::optional<net::Listener> listener_;
+  std::optional<Trackers> trackers_;
 };
 
 }  // namespace godwit::service

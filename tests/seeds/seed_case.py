@@ -25,12 +25,13 @@ WITHIN = 60  # seconds, for anything that has been asked for
 
 
 class Bed(machine.DemoLab):
-    def __init__(self):
+    def __init__(self, agents: bool):
         super().__init__(keep=False, link=0, needed_bytes=1 << 30)
+        self._agents = agents
 
     def __enter__(self) -> "Bed":
         self._tool("down")
-        self._tool("up", "2", "--no-daemons")
+        self._tool("up", "2", *([] if self._agents else ["--no-daemons"]))
         self.lab = Lab.load(machine.NAME)
         self.name = machine.NAME
         return self
@@ -78,6 +79,11 @@ class Workload:
         """The last number in a log that grows."""
         lines = read(self.home / log).split("\n")
         return int(lines[-2]) if len(lines) > 1 else -1
+
+    def holder(self) -> int:
+        """The process that keeps the tracker; 0: there is none."""
+        found = self.bed.shell(SOURCE, f"pgrep -f 'godwit-engine holder -t {self.pid} '").stdout.split()
+        return int(found[0]) if found else 0
 
     def alive(self, host: str = SOURCE) -> bool:
         return self.bed.shell(host, f"kill -0 {self.pid}").returncode == 0
@@ -157,10 +163,11 @@ WORKLOADS = {"python": Python, "redis": Redis}
 
 class SeedCase(unittest.TestCase):
     bed: Bed
+    agents = False  # whether the hosts run one
 
     @classmethod
     def setUpClass(cls):
-        cls.bed = Bed().__enter__()
+        cls.bed = Bed(cls.agents).__enter__()
         cls.addClassCleanup(cls.bed.__exit__, None, None, None)
 
     def setUp(self):

@@ -128,6 +128,21 @@ class Tracking(SeedCase):
             f"post-restore {images} {workload.pid}", f"pre-resume {images} {workload.pid}",
             f"post-resume {images} {workload.pid}", ""])
 
+    def test_a_command_that_is_killed_during_its_dump(self):
+        workload = self.begin("python")
+        self.run_line(FIRST, workload)
+        killer = self.bed.root(SOURCE) / self.place.lstrip("/") / "killer"
+        killer.write_text("#!/bin/sh\n[ $CRTOOLS_SCRIPT_ACTION != post-dump ] || pkill -KILL -f 'godwit-engine dump'\n")
+        killer.chmod(0o755)
+        done = self.try_line(f"exec godwit dump -t $PID -D 2 --prev-images-dir ../1 --action-script {self.place}/killer",
+                             workload)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertNotIn("engine.failed", done.stderr, "it was not killed")
+        at = workload.progress()
+        wait_until(lambda: workload.progress() > at + 20, "it runs on")
+        self.assert_refused("godwit restore -D 2 -d", "inventory.img")
+        self.dump("3", "../1", workload, whole=False)
+
     def test_options_that_are_not_there_are_refused_by_name(self):
         for option, reason in (("--lazy-pages", "CRIU has --lazy-pages"), ("--nonsense", "no option --nonsense"),
                                ("--restore-detached", "means nothing to godwit dump")):

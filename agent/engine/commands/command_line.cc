@@ -19,14 +19,22 @@ log::Level level_of(int verbosity) {
 
 }  // namespace
 
+void log_failure(const Error& e, const UniqueFd& before) {
+  log::error("engine.failed", {{"code", name(e.errc())}, {"message", e.message()}, {"hint", e.hint()}});
+  if (!before || ::dup2(before.get(), 2) < 0) return;
+  log::error("engine.failed", {{"code", name(e.errc())}, {"message", e.message()}, {"hint", e.hint()}});
+}
+
 void set_verbosity(const Options& o) { log::init("godwit", level_of(o.verbosity)); }
 
-void begin_log(const Options& o) {
+UniqueFd begin_log(const Options& o) {
   set_verbosity(o);
-  if (o.log_file.empty()) return;
+  if (o.log_file.empty()) return {};
   const UniqueFd work = open_file(o.work.empty() ? o.images : o.work, O_RDONLY | O_DIRECTORY);
   const UniqueFd file = open_at(work.get(), o.log_file, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0600);
+  UniqueFd before(check(::fcntl(2, F_DUPFD_CLOEXEC, 3), "keep standard error"));
   check(::dup2(file.get(), 2), "log into {}", o.log_file);
+  return before;
 }
 
 void say_ready(const Options& o) {

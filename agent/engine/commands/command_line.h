@@ -8,8 +8,11 @@
 
 namespace godwit::engine::commands {
 
-// --log-file and -v. What is written to standard error from here on goes into the log.
-void begin_log(const Options& options);
+// --log-file and -v. What is written to standard error from here on goes into the log. Returns the standard error that
+// there was before; empty when it stays the log.
+UniqueFd begin_log(const Options& options);
+// Why a command failed: into the log, and to `before` too when that is not empty.
+void log_failure(const Error& error, const UniqueFd& before);
 void set_verbosity(const Options& options);  // -v alone
 
 // --status-fd: a zero byte, then closed.

@@ -4,6 +4,7 @@
 #include "agent/engine/holder/detach.h"
 #include "agent/engine/holder/holder.pb.h"
 #include "agent/engine/holder/packet.h"
+#include "agent/engine/holder/place.h"
 #include "agent/engine/ptrace/recover.h"
 #include "common/base/check.h"
 #include "common/base/log.h"
@@ -17,6 +18,24 @@ namespace {
 constexpr int tries = 3;  // a holder may be ending while we connect
 
 Error to_error(const Failure& f) { return Error(errc_from_name(f.code()), f.message(), f.hint()); }
+
+// The node's agent starts it, if there is one.
+bool started_by_agent(pid_t pid, int listener) {
+  UniqueFd agent = connect_to(agent_socket);
+  if (!agent) return false;
+  try {
+    Keep keep;
+    keep.set_pid(pid);
+    send(agent.get(), keep, {listener});
+    Reply reply;
+    receive(agent.get(), reply);
+    if (!reply.has_failure()) return true;
+    log::warn("holder.not_by_agent", {{"pid", pid}, {"error", reply.failure().message()}});
+  } catch (const Error& e) {
+    if (e.errc() != Errc::peer_lost) throw;  // it is being restarted
+  }
+  return false;
+}
 
 }  // namespace
 
@@ -44,7 +63,8 @@ Client Client::find_or_start(pid_t pid) {
   check(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), "bind {}",
         address.sun_path);
   check(::listen(listener.get(), 8), "listen on {}", address.sun_path);
-  start_detached({"holder", "-t", std::to_string(pid), "--control-fd", "3"}, listener.get());
+  if (!started_by_agent(pid, listener.get()))
+    start_detached({"holder", "-t", std::to_string(pid), "--control-fd", "3"}, listener.get());
   listener.reset();
   if (auto client = find(pid)) return std::move(*client);
   fail(Errc::internal, "the holder of the tracker of process {} did not start", pid);

@@ -7,7 +7,7 @@
 #include "common/base/log.h"
 #include "common/proc/reader.h"
 
-#include <cstring>
+#include <string_view>
 
 #include <poll.h>
 #include <sys/socket.h>
@@ -26,13 +26,21 @@ sockaddr_un address_of(pid_t pid, std::uint64_t start_time) {
   return address;
 }
 
-UniqueFd connect_to(pid_t pid, std::uint64_t start_time) {
-  const sockaddr_un address = address_of(pid, start_time);
+UniqueFd connect_to(const char* path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::string_view(path).copy(address.sun_path, sizeof address.sun_path - 1);
   UniqueFd socket(check(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), "make a socket"));
   if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return socket;
-  if (errno != ENOENT && errno != ECONNREFUSED) check(-1, "connect to {}", address.sun_path);
-  ::unlink(address.sun_path);
+  if (errno != ENOENT && errno != ECONNREFUSED) check(-1, "connect to {}", path);
   return {};
+}
+
+UniqueFd connect_to(pid_t pid, std::uint64_t start_time) {
+  const sockaddr_un address = address_of(pid, start_time);
+  UniqueFd socket = connect_to(address.sun_path);
+  if (!socket) ::unlink(address.sun_path);
+  return socket;
 }
 
 void dismiss(pid_t pid) {

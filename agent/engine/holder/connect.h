@@ -12,6 +12,9 @@ namespace godwit::engine::holder {
 
 sockaddr_un address_of(pid_t pid, std::uint64_t start_time);
 
+// Connected to the socket at this path; empty when nobody listens there.
+UniqueFd connect_to(const char* path);
+
 // Connected to the holder of this process; empty when there is none. What a dead one has left is removed.
 UniqueFd connect_to(pid_t pid, std::uint64_t start_time);
 

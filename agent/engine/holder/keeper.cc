@@ -146,6 +146,7 @@ class Keeper {
 }  // namespace
 
 int run_holder(const commands::Options& o) {
+  check(::chdir("/"), "go to /");  // not to stand in the way of an unmount
   Keeper keeper(o.tree, UniqueFd(o.control));
   keeper.run();
   return 0;

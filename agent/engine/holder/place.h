@@ -10,6 +10,9 @@
 
 namespace godwit::engine::holder {
 
+// Where the node's agent listens for holders to start.
+inline constexpr const char* agent_socket = "/run/godwit-agent/trackers";
+
 // The directory is made when it is missing.
 std::filesystem::path run_file(pid_t pid, std::uint64_t start_time, std::string_view what);
 

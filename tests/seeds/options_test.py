@@ -1,0 +1,74 @@
+#!/usr/bin/python3
+"""What the commands write beside images: log, pidfile, statistics, status byte; and the commands that only look."""
+
+import json
+import unittest
+
+from seed_case import SOURCE, SeedCase
+
+
+class Options(SeedCase):
+    def here(self):
+        return self.bed.root(SOURCE) / self.place.lstrip("/")
+
+    def show(self, path: str):
+        return json.loads(self.bed.shell(SOURCE, f"cd {self.place} && godwit image show {path}").stdout)
+
+    def test_log_pidfile_statistics_and_status_go_where_they_are_told_to(self):
+        workload = self.begin("python")
+        self.run_line("mkdir work")
+        beside = "-W work -o the.log --pidfile the.pid --status-fd 9 9> status"
+        for command, option, stats, count in (("dump -t $PID", "", "stats-dump", "pages_written"),
+                                              ("restore", "-d", "stats-restore", "pages_restored")):
+            with self.subTest(command):
+                self.run_line(f"godwit {command} -D 1 {option} {beside}", workload)
+                self.assertEqual((self.here() / "status").read_bytes(), b"\0")
+                self.assertEqual((self.here() / "work/the.pid").read_text(), f"{workload.pid}\n")
+                self.assertIn(f"{command.split()[0]}.done", (self.here() / "work/the.log").read_text())
+                self.assertFalse((self.here() / "1" / stats).exists())
+                (entry,) = self.show(f"work/{stats}")[0]["entries"]
+                self.assertGreater(int(entry[command.split()[0]][count]), 8000)
+
+    def test_a_failure_is_in_the_log_and_said(self):
+        workload = self.begin("python")
+        self.run_line("mkdir 1 work")
+        self.assert_refused("godwit restore -D 1 -W work -o the.log", "inventory.img", workload=workload)
+        self.assertIn("inventory.img", (self.here() / "work/the.log").read_text())
+
+    def test_a_restore_frees_what_it_reads_only_when_asked_to(self):
+        workload = self.begin("python")
+        self.run_line("godwit dump -t $PID -D 1", workload)
+        before = self.blocks("1")
+        self.run_line("godwit restore -D 1 -d")
+        self.assertEqual(self.blocks("1"), before)
+        workload.end()
+        self.run_line("godwit restore -D 1 -d --auto-dedup")
+        self.assertEqual(self.blocks("1"), 0)
+        workload.end()
+        self.assert_refused("godwit restore -D 1 -d", "freed by a dedup")
+
+    def test_verbosity_is_criu_s(self):
+        workload = self.begin("python")
+        for options, lines in (("-v0", 0), ("-v1", 0), ("-v2", 0), ("-v3", 1), ("", 1), ("-v", 1), ("-vvvv", 1)):
+            said = self.run_line(f"godwit dump -t $PID -D 1 -R {options}", workload)
+            self.assertEqual(said.count("dump.done"), lines, options)
+
+    def test_check_and_cpuinfo(self):
+        listed = self.try_line("godwit check")
+        self.assertEqual(listed.returncode, 0, listed.stderr)
+        self.assertRegex(listed.stdout, r"clone3 with set_tid.* yes")
+        self.run_line("godwit cpuinfo dump -D cpu")
+        self.run_line("godwit cpuinfo check -D cpu")
+        (entry,) = self.show("cpu/cpuinfo.img")[0]["entries"]
+        self.assertTrue(entry["x86_entry"][0]["model_id"])
+        self.assert_refused("godwit cpuinfo check -D .", "cpuinfo.img is missing")
+
+    def test_a_restore_from_a_pre_dump_is_refused(self):
+        workload = self.begin("python")
+        self.run_line("godwit pre-dump -t $PID -D 1", workload)
+        self.assert_refused("godwit restore -D 1", "holds a pre-dump")
+        self.assertTrue(workload.alive())
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
