@@ -40,6 +40,8 @@ class Agent(SeedCase):
         shared = f"--assume-shared={workload.inside}"
         done = daemons.godwit(self.bed.lab, "migrate", str(workload.pid), "--from", SOURCE, "--to", DESTINATION, shared,
                               "--no-progress", timeout=120)
+        if done.returncode:
+            self.bed.print_logs()
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertFalse(workload.holder())
         self.assertFalse(workload.alive(SOURCE))

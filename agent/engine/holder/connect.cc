@@ -46,16 +46,16 @@ UniqueFd connect_to(pid_t pid, std::uint64_t start_time) {
 void dismiss(pid_t pid) {
   const UniqueFd socket = connect_to(pid, proc::Reader(pid).stat().start_time);
   if (!socket) return;
-  ucred peer{};
-  socklen_t size = sizeof peer;
-  check(::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size), "ask who holds process {}", pid);
-  const UniqueFd holder(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));
-  Request request;
-  request.set_end(true);
+  UniqueFd holder;
   try {
+    Hello hello;
+    receive(socket.get(), hello);
+    holder.reset(static_cast<int>(check(::syscall(SYS_pidfd_open, hello.holder(), 0), "open the holder of {}", pid)));
+    Request request;
+    request.set_end(true);
     send(socket.get(), request);
   } catch (const Error& e) {
-    if (e.errc() != Errc::peer_lost) throw;  // it is ending already
+    if (e.errc() != Errc::peer_lost && e.errc() != Errc::target_gone) throw;  // it is ending already
   }
   pollfd ended{.fd = holder.get(), .events = POLLIN, .revents = 0};
   if (holder && ::poll(&ended, 1, end_within_ms) != 1)

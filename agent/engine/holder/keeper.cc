@@ -89,6 +89,7 @@ class Keeper {
     try {
       Hello hello;
       hello.set_pid(pid_);
+      hello.set_holder(::getpid());
       send(socket.get(), hello, {memory_.get()});
       Request request;
       const std::vector<UniqueFd> fds = receive(socket.get(), request);
