@@ -2,6 +2,7 @@
 
 #include "agent/engine/resources/direct_io.h"
 #include "agent/engine/survey.h"
+#include "agent/engine/tasks/hidden.h"
 #include "common/base/check.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
@@ -62,6 +63,7 @@ void Dump::begin_memory(UniqueFd userfaultfd) {
 // Makes a tracker in the task, which needs one injected call.
 void Dump::track() {
   Hold hold(pid_, journal_, calls_, hold_options_);
+  tasks::refuse_hidden(hold);
   begin_memory(make_userfaultfd(hold.leader()));
   hold.release();
 }

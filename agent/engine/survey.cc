@@ -1,13 +1,17 @@
 #include "agent/engine/survey.h"
 
 #include "agent/engine/memory/vma_image.h"
+#include "agent/engine/tasks/ipc_objects.h"
 #include "agent/engine/tasks/refusals.h"
+#include "agent/engine/tasks/ties.h"
 #include "common/base/check.h"
 #include "common/proc/reader.h"
 
 #include <fcntl.h>
 #include <set>
+#include <sstream>
 #include <sys/stat.h>
+#include <unistd.h>
 
 namespace godwit::engine {
 namespace {
@@ -57,6 +61,19 @@ void survey_memory(const proc::Reader& proc, pid_t pid, Surveyed& out) {
   }
 }
 
+// The process's own policy shows at every mapping; that one is refused as the thread's. numa_maps costs as much as
+// smaps.
+void survey_numa(const proc::Reader& proc, pid_t pid, Surveyed& out) {
+  if (::faccessat(proc.dir(), "numa_maps", R_OK, 0) != 0) return;  // a kernel without NUMA
+  std::istringstream lines(proc.text("numa_maps"));
+  std::set<std::string> seen;
+  for (std::string line; std::getline(lines, line);)
+    if (const auto policy = tasks::numa_policy(line); policy && seen.insert(*policy).second)
+      refuse(out, pid, fmt::format("memory at 0x{}", line.substr(0, line.find(' '))),
+             fmt::format("its NUMA memory policy ({}) is not carried", *policy),
+             "start it without numactl, set_mempolicy or mbind");
+}
+
 void survey_fds(pid_t pid, const resources::Options& options, Surveyed& out) {
   const resources::FdSurvey s = resources::survey_fds(pid, options);
   for (const resources::Refusal& r : s.refusals) refuse(out, pid, r.what, r.reason, r.hint);
@@ -103,8 +120,11 @@ Surveyed survey(pid_t pid, const resources::Options& options) {
   for (const tasks::Refusal& r : found.refusals) refuse(out, pid, r.what, r.reason, r.hint);
   for (const std::string& notice : found.notices) out.add_notices(notice);
   for (const std::string& name : found.namespaces) out.add_namespaces(name);
-  for (const std::string& name : found.capabilities) out.add_capabilities(name);
+  for (const auto& more :
+       {tasks::ties_to_others(proc, pid), tasks::ties_of_threads(proc, pid), tasks::refuse_ipc_objects(proc, pid)})
+    for (const tasks::Refusal& r : more) refuse(out, pid, r.what, r.reason, r.hint);
   survey_memory(proc, pid, out);
+  survey_numa(proc, pid, out);
   survey_fds(pid, options, out);
   out.set_xfeatures(tasks::enabled_xfeatures());
   out.set_tracker(tasks::tracker_backend());

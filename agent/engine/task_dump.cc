@@ -2,11 +2,13 @@
 
 #include "agent/engine/tasks/bounds.h"
 #include "agent/engine/tasks/credentials.h"
+#include "agent/engine/tasks/hidden.h"
 #include "agent/engine/tasks/limits.h"
 #include "agent/engine/tasks/process_flags.h"
 #include "agent/engine/tasks/registers.h"
 #include "agent/engine/tasks/scheduling.h"
 #include "agent/engine/tasks/signals.h"
+#include "agent/engine/tasks/thread_flags.h"
 #include "agent/engine/tasks/thread_links.h"
 #include "agent/engine/tasks/timers.h"
 #include "common/base/fault.h"
@@ -68,6 +70,7 @@ void dump_thread(const HeldThread& thread, const proc::Status& status, tasks::In
     t.set_slept_ns(thread.interrupted.slept_ns);
   }
   tasks::thread_links::dump(thread.tid, ask, core);
+  tasks::thread_flags::dump(ask, t);
   tasks::signals::dump_stack(ask, t);
   tasks::scheduling::dump(thread, ask, t);
   tasks::credentials::dump(status, ask, *t.mutable_creds());
@@ -93,23 +96,31 @@ TaskState dump_task(Hold& hold, resources::FileIds& ids) {
         statuses.emplace(t.tid, t.tid == hold.pid() ? status : proc::Reader(hold.pid(), t.tid).status()).first->second;
     state.guest_tids[t.tid] = innermost(s.ns_pid, t.tid);
   }
+  std::vector<tasks::Refusal> refusals;
   for (const HeldThread& t : hold.threads()) {
     Doing doing("thread {}", t.tid);
+    for (tasks::Refusal& r : tasks::refusals_of_thread(fmt::format("thread {}", t.tid),
+                                                       proc::Reader(hold.pid(), t.tid).stat(), statuses.at(t.tid)))
+      refusals.push_back(std::move(r));
     image::CoreEntry& core = state.cores[state.guest_tids[t.tid]];
     const bool leader = t.tid == hold.pid();
     if (leader) {
       tasks::Inquiry ask(hold.leader(), hold.scratch());
       dump_process(hold, proc, ids, ask, state, core);
       dump_thread(t, statuses.at(t.tid), ask, core);
+      tasks::ask_hidden(ask, t.tid, leader, refusals);
       ask.run();
       fault::point("engine.inject.batch");
     } else {
       RemoteSyscalls remote(hold.pid(), t.tid, hold.syscall_instruction());
       tasks::Inquiry ask(remote, hold.scratch());
       dump_thread(t, statuses.at(t.tid), ask, core);
+      tasks::ask_hidden(ask, t.tid, leader, refusals);
       ask.run();
     }
   }
+
+  tasks::throw_refusals(refusals);
 
   // After the timers: an expiry in between is then in the queue, and its timer is not to fire twice.
   image::CoreEntry& leader = state.cores.at(state.guest_pid);

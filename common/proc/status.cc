@@ -91,6 +91,12 @@ constexpr Field fields[] = {
     {"NoNewPrivs", [](Status& s, std::string_view v) { s.no_new_privs = yes(v); }},
     {"Seccomp", [](Status& s, std::string_view v) { s.seccomp = dec<std::uint32_t>(v); }},
     {"Seccomp_filters", [](Status& s, std::string_view v) { s.seccomp_filters = dec<std::uint32_t>(v); }},
+    {"untag_mask",
+     [](Status& s, std::string_view v) {
+       Scanner scan("status", v);
+       scan.expect("0x");
+       s.untag_mask = scan.hex<std::uint64_t>();
+     }},
 };
 
 }  // namespace

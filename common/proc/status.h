@@ -60,6 +60,7 @@ struct Status {
   bool no_new_privs = false;
   std::uint32_t seccomp = 0;  // SECCOMP_MODE_*
   std::uint32_t seccomp_filters = 0;
+  std::uint64_t untag_mask = ~std::uint64_t{0};  // other: linear address masking is on (6.4+)
 };
 
 Status parse_status(std::string_view text);

@@ -15,6 +15,7 @@ SOURCE = [
     ("engine.hold.stopped", AT_ONCE),
     ("engine.hold.seized", AT_ONCE),
     ("engine.inject.scratch", ()),
+    ("engine.inject.scratch", AT_ONCE),
     ("engine.inject.batch", ()),
     ("engine.dump.frozen", ()),
     ("engine.dump.state", ()),

@@ -4,6 +4,7 @@
 #include "tests/workloads/blocked_call.h"
 
 #include <arpa/inet.h>
+#include <asm/ldt.h>
 #include <csignal>
 #include <cstdio>
 #include <fcntl.h>
@@ -12,6 +13,8 @@
 #include <linux/filter.h>
 #include <linux/if_tun.h>
 #include <linux/io_uring.h>
+#include <linux/keyctl.h>
+#include <linux/mempolicy.h>
 #include <linux/perf_event.h>
 #include <linux/seccomp.h>
 #include <mqueue.h>
@@ -24,12 +27,16 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/msg.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/sem.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <thread>
 #include <unistd.h>
 
 using namespace godwit::workloads;
@@ -211,6 +218,106 @@ long time_namespace(Workload&) {
   return entered;
 }
 
+// A process that is no child and ends with this one.
+template <class Body>
+void bystander(Body body) {
+  const pid_t owner = getpid();
+  const pid_t between = fork();
+  if (between == 0) {
+    if (fork() == 0) {
+      body();
+      while (kill(owner, 0) == 0) pause_for(0.01);
+    }
+    _exit(0);
+  }
+  waitpid(between, nullptr, 0);
+}
+
+long tracer(Workload& w) {
+  bystander([&] { w.tell("bystander", std::to_string(getpid())); });
+  while (!w.asked("bystander")) pause_for(0.001);
+  return ptrace(PTRACE_SEIZE, atoi(read_file(w.path("bystander")).c_str()), nullptr, nullptr);
+}
+
+long shared_memory(Workload&) {
+  static char stack[1 << 16];
+  static const pid_t owner = getpid();
+  return clone(
+      [](void*) {
+        while (kill(owner, 0) == 0) pause_for(0.01);
+        _exit(0);
+        return 0;
+      },
+      stack + sizeof stack, CLONE_VM | CLONE_PARENT | SIGCHLD, nullptr);
+}
+
+// A thread does it, and stays.
+template <class Call>
+long in_a_thread(Call call) {
+  static std::atomic<long> result;
+  result = -2;
+  std::thread([call] {
+    result = call();
+    for (;;) pause();
+  }).detach();
+  while (result == -2) pause_for(0.001);
+  return result;
+}
+
+long thread_files(Workload&) {
+  return in_a_thread([] { return unshare(CLONE_FILES); });
+}
+long thread_namespace(Workload&) {
+  return in_a_thread([] { return unshare(CLONE_NEWUTS); });
+}
+long thread_personality(Workload&) {
+  return in_a_thread([] { return personality(ADDR_NO_RANDOMIZE); });
+}
+
+long add_key(int keyring) { return syscall(SYS_add_key, "user", "godwit-workload", "secret", 6, keyring); }
+long session_keyring(Workload&) {
+  return syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, nullptr) < 0 ? -1 : add_key(KEY_SPEC_SESSION_KEYRING);
+}
+long process_keyring(Workload&) { return add_key(KEY_SPEC_PROCESS_KEYRING); }
+long thread_keyring(Workload&) {
+  return in_a_thread([] { return add_key(KEY_SPEC_THREAD_KEYRING); });
+}
+long request_keyring(Workload&) { return syscall(SYS_keyctl, KEYCTL_SET_REQKEY_KEYRING, KEY_REQKEY_DEFL_USER_KEYRING); }
+
+// With an undo value, which nobody else can see. The array would outlive this process.
+long semaphores(Workload&) {
+  static const int id = semget(IPC_PRIVATE, 2, IPC_CREAT | 0600);
+  std::atexit([] { semctl(id, 0, IPC_RMID); });
+  sembuf up{.sem_num = 1, .sem_op = 1, .sem_flg = SEM_UNDO};
+  return semop(id, &up, 1);
+}
+
+// In namespaces that end with the process, objects that it does not use any more.
+long own_semaphores(Workload&) { return unshare(CLONE_NEWIPC) < 0 ? -1 : semget(IPC_PRIVATE, 1, IPC_CREAT | 0600); }
+long own_messages(Workload&) { return unshare(CLONE_NEWIPC) < 0 ? -1 : msgget(IPC_PRIVATE, IPC_CREAT | 0600); }
+long own_segment(Workload&) { return unshare(CLONE_NEWIPC) < 0 ? -1 : shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600); }
+long own_mqueue(Workload&) {
+  if (unshare(CLONE_NEWIPC) != 0) return -1;
+  const mqd_t queue = mq_open("/kept", O_RDWR | O_CREAT | O_EXCL, 0600, nullptr);
+  return queue < 0 ? -1 : mq_close(queue);
+}
+
+long numa_policy(Workload&) { return syscall(SYS_set_mempolicy, MPOL_LOCAL, nullptr, 0); }
+long numa_memory(Workload&) { return syscall(SYS_mbind, map(1 << 16), 1 << 16, MPOL_LOCAL, nullptr, 0, 0); }
+
+// All of the address space may make system calls as before.
+long dispatch(Workload&) {
+  return prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 4096, (1ul << 47) - 4096, nullptr);
+}
+
+long descriptor_table(Workload&) {
+  user_desc segment{};
+  segment.limit = 0xfffff;
+  segment.seg_32bit = 1;
+  segment.limit_in_pages = 1;
+  return syscall(SYS_modify_ldt, 1, &segment, sizeof segment);
+}
+
 constexpr Kind kinds[] = {{"child", child},
                           {"zombie", zombie},
                           {"traced", traced},
@@ -237,7 +344,25 @@ constexpr Kind kinds[] = {{"child", child},
                           {"mqueue", message_queue},
                           {"hugetlb", huge_page},
                           {"user_namespace", user_namespace},
-                          {"time_namespace", time_namespace}};
+                          {"time_namespace", time_namespace},
+                          {"tracer", tracer},
+                          {"shared_memory", shared_memory},
+                          {"thread_files", thread_files},
+                          {"thread_namespace", thread_namespace},
+                          {"thread_personality", thread_personality},
+                          {"session_keyring", session_keyring},
+                          {"process_keyring", process_keyring},
+                          {"thread_keyring", thread_keyring},
+                          {"request_keyring", request_keyring},
+                          {"semaphores", semaphores},
+                          {"own_semaphores", own_semaphores},
+                          {"own_messages", own_messages},
+                          {"own_segment", own_segment},
+                          {"own_mqueue", own_mqueue},
+                          {"numa_policy", numa_policy},
+                          {"numa_memory", numa_memory},
+                          {"dispatch", dispatch},
+                          {"descriptor_table", descriptor_table}};
 
 }  // namespace
 

@@ -50,6 +50,18 @@ struct RseqCriticalSection {
 };
 constexpr std::uint64_t rseq_cs_offset = 8;  // of the pointer within struct rseq
 
+// A thread whose system calls are signals of its own (PR_SET_SYSCALL_USER_DISPATCH, 5.11+): an injected call would be
+// one, too. 6.4+ can tell.
+void refuse_dispatch(pid_t tid) {
+  constexpr int get_config = 0x4211;  // PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
+  struct {
+    std::uint64_t mode = 0, selector = 0, offset = 0, length = 0;
+  } config;
+  if (::ptrace(static_cast<__ptrace_request>(get_config), tid, sizeof config, &config) == 0 && config.mode)
+    throw Error(Errc::refused, fmt::format("thread {}: syscall user dispatch is not carried", tid),
+                "emulators that catch system calls cannot be moved");
+}
+
 // The kernel aborts an interrupted rseq critical section when the thread returns to user mode, but by then it would see
 // the injected code's address and forget the section. So the thread is moved to the abort handler here.
 void leave_rseq_section(pid_t pid, pid_t tid, Regs& regs) {
@@ -86,6 +98,12 @@ Hold::Hold(pid_t pid, Journal& journal, InterruptedCalls& calls, const HoldOptio
     borrow();
   } catch (...) {
     abandon();
+    throw;
+  }
+  try {
+    for (const HeldThread& t : threads_) refuse_dispatch(t.tid);
+  } catch (...) {
+    release();  // without a trace: no call has been injected
     throw;
   }
 }

@@ -1,9 +1,11 @@
 #include "agent/engine/ptrace/remote_syscalls.h"
 
 #include "common/base/check.h"
+#include "common/base/fd.h"
 #include "common/base/log.h"
 
 #include <csignal>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -125,9 +127,26 @@ void RemoteSyscalls::run(Batch& batch) {
 }
 
 Scratch::Scratch(RemoteSyscalls& remote, RemoteAddr address) : remote_(remote), address_(address) {
-  remote.call("map scratch memory", SYS_mmap, address, ScratchLayout::size, PROT_READ | PROT_WRITE | PROT_EXEC,
-              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-  copy_in(remote.pid(), address_, Stub::code());
+  constexpr int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+  const long mapped =
+      remote.attempt(SYS_mmap, address, ScratchLayout::size, PROT_READ | PROT_WRITE | PROT_EXEC, flags, -1, 0);
+  if (mapped == static_cast<long>(raw(address))) {
+    copy_in(remote.pid(), address_, Stub::code());
+    return;
+  }
+  // A process that denies itself memory both writable and executable (PR_SET_MDWE, 6.3+): the stub in a page of its
+  // own, which the engine writes as a debugger would.
+  if (mapped != -EACCES) remote.checked("map scratch memory", mapped);
+  remote.call("map scratch memory", SYS_mmap, address, ScratchLayout::size, PROT_READ | PROT_WRITE, flags, -1, 0);
+  try {
+    remote.call("map the stub", SYS_mmap, address, ScratchLayout::table, PROT_READ | PROT_EXEC,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    UniqueFd memory = open_file(fmt::format("/proc/{}/mem", remote.pid()), O_RDWR);
+    pwrite_all(memory.get(), Stub::code(), static_cast<off_t>(raw(address)));
+  } catch (...) {
+    remote.attempt(SYS_munmap, address, ScratchLayout::size);
+    throw;
+  }
 }
 
 Scratch::~Scratch() {

@@ -37,6 +37,9 @@ class RemoteSyscalls {
     return call_raw(nr, {value(args)...});
   }
 
+  // Throws when `result` is an error.
+  static long checked(std::string_view what, long result);
+
   // Runs all calls of the batch in one go; throws for the first that had to succeed and did not.
   void run(Batch& batch);
   // The same in two halves, for a call that is meant to sleep.
@@ -67,7 +70,6 @@ class RemoteSyscalls {
     return static_cast<std::uint64_t>(v);
   }
   long call_raw(long nr, std::array<std::uint64_t, 6> args);
-  static long checked(std::string_view what, long result);
   Stop resume(int request);
 
   pid_t pid_, tid_;

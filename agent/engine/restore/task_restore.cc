@@ -11,6 +11,7 @@
 #include "agent/engine/tasks/registers.h"
 #include "agent/engine/tasks/scheduling.h"
 #include "agent/engine/tasks/signals.h"
+#include "agent/engine/tasks/thread_flags.h"
 #include "agent/engine/tasks/thread_links.h"
 #include "agent/engine/tasks/timers.h"
 #include "common/base/check.h"
@@ -104,6 +105,8 @@ void restore_process(Context& c) {
   tasks::signals::restore_actions(batch, c.leader.tc());
   tasks::process_flags::restore(batch, c.leader.tc(), c.mm);
   c.skeleton.leader().run(batch);
+  tasks::process_flags::restore_merging(c.skeleton.leader(), c.skeleton.scratch(), c.mm);
+  tasks::process_flags::restore_loginuid(c.skeleton.leader(), c.skeleton.scratch(), c.leader.tc(), c.notices);
 }
 
 // All threads at once; CLONE_PTRACE attaches them without a stop of their maker.
@@ -154,6 +157,7 @@ void restore_thread(Context& c, Thread& t) {
   const bool leader = &t == &c.threads.front();
   Batch batch(c.skeleton.scratch());
   tasks::thread_links::restore(batch, t.core, leader);
+  tasks::thread_flags::restore(batch, t.core.thread_core());
   tasks::signals::restore_stack(batch, t.core.thread_core());
   tasks::scheduling::restore(batch, t.core.thread_core());
   // The alternate stack and the queue are the thread's; the process's queue is filled by the leader.
@@ -187,6 +191,7 @@ void restore_registers(Context& c) {
   const auto vdso = std::ranges::find(maps, proc::VmaName::vdso, &proc::Vma::kind);
   if (vdso == maps.end()) fail(Errc::unsupported, "the process has no vdso");
   c.skeleton.drop_scratch(find_syscall_instruction(c.skeleton.pid(), RemoteAddr{vdso->start}, RemoteAddr{vdso->end}));
+  tasks::process_flags::restore_write_or_execute(c.skeleton.leader(), c.mm);
   for (Thread& t : c.threads) {
     t.remote->set_saved(t.regs);
     t.remote->end();

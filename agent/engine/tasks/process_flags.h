@@ -1,5 +1,5 @@
-// The small settings of a process: personality, dumpable, child subreaper, transparent huge pages, OOM score, core dump
-// filter, membarrier registrations.
+// The small settings of a process: personality, dumpable, child subreaper, transparent huge pages, merging of pages,
+// writable or executable memory, OOM score, core dump filter, membarrier registrations, autogroup, user of the login.
 #pragma once
 
 #include "agent/engine/tasks/inquiry.h"
@@ -16,6 +16,13 @@ void dump(const proc::Reader& proc, Inquiry& ask, image::TaskCoreEntry& tc, imag
 
 // In the leader, before credentials.
 void restore(Batch& batch, const image::TaskCoreEntry& tc, const image::MmEntry& mm);
+// When all its mappings are there.
+void restore_merging(RemoteSyscalls& remote, RemoteAddr scratch, const image::MmEntry& mm);
+// After everything that maps memory, the scratch memory gone.
+void restore_write_or_execute(RemoteSyscalls& remote, const image::MmEntry& mm);
+// A notice when it is not granted.
+void restore_loginuid(RemoteSyscalls& remote, RemoteAddr scratch, const image::TaskCoreEntry& tc,
+                      std::vector<std::string>& notices);
 // Credentials reset it, so it comes after them.
 void restore_dumpable(Batch& batch, const image::MmEntry& mm);
 // From outside. A notice for what needs CAP_SYS_RESOURCE.

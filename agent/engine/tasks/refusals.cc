@@ -3,16 +3,20 @@
 #include "common/base/check.h"
 
 #include <array>
+#include <cstring>
 
+#include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 namespace godwit::engine::tasks {
 namespace {
 
-constexpr std::uint32_t kernel_thread_flag = 0x00200000;  // PF_KTHREAD
+constexpr std::uint32_t kernel_thread_flag = 0x00200000;             // PF_KTHREAD
+constexpr std::uint64_t io_flusher_flags = 0x00080000 | 0x00100000;  // PF_MEMALLOC_NOIO, PF_LOCAL_THROTTLE
 
 // The architecture of a running program: ELF class of its executable. A 64-bit program that jumps to 32-bit code is
 // found by its registers at the freeze.
@@ -26,11 +30,29 @@ bool shares(const proc::Reader& proc, const char* ns) {
   return proc.link(fmt::format("ns/{}", ns)) == read_link(fmt::format("/proc/self/ns/{}", ns));
 }
 
+void add_all(std::vector<Refusal>& to, std::vector<Refusal> more) {
+  for (Refusal& r : more) to.push_back(std::move(r));
+}
+
+// The first line of a thread's numa_maps has the thread's own policy, unless that mapping has one.
+void look_at_numa(const proc::Reader& thread, const std::string& name, Refusals& out) {
+  const int fd = ::openat(thread.dir(), "numa_maps", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return;  // a kernel without NUMA, or the thread has ended
+  const UniqueFd file(fd);
+  char line[256];
+  const ssize_t n = ::read(file.get(), line, sizeof line);
+  if (n <= 0) return;
+  if (const auto policy = numa_policy({line, static_cast<std::size_t>(n)}))
+    out.refusals.push_back({name, fmt::format("its NUMA memory policy ({}) is not carried", *policy),
+                            "start it without numactl, set_mempolicy or mbind"});
+}
+
 void look_at_thread(pid_t pid, pid_t tid, Refusals& out) {
-  const proc::Stat stat = proc::Reader(pid, tid).stat();
+  const proc::Reader thread(pid, tid);
+  const proc::Stat stat = thread.stat();
   const std::string name = fmt::format("thread {} ({})", tid, stat.comm);
-  if (stat.policy == SCHED_DEADLINE)
-    out.refusals.push_back({name, "deadline scheduling is not carried", "choose another policy"});
+  add_all(out.refusals, refusals_of_thread(name, stat, thread.status()));
+  look_at_numa(thread, name, out);
   if (stat.state == 'Z' && tid == pid)
     out.refusals.push_back({name, "the first thread has ended before the others", ""});
 }
@@ -41,6 +63,22 @@ void look_at_threads(pid_t pid, const proc::Reader& proc, Refusals& out) {
     } catch (const Error& e) {
       if (e.errc() != Errc::target_gone || tid == pid) throw;  // a thread may end while we look
     }
+}
+
+// A process that a security module confines would be free at the destination, or confined like the engine.
+void look_at_label(const proc::Reader& proc, const std::string& name, Refusals& out) {
+  const auto label = [](const proc::Reader& of) -> std::string {
+    const int fd = ::openat(of.dir(), "attr/current", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return {};
+    const UniqueFd file(fd);
+    char text[512];
+    const ssize_t n = ::read(file.get(), text, sizeof text);  // EINVAL when no module has labels
+    return n <= 0 ? std::string() : std::string(text, ::strnlen(text, static_cast<std::size_t>(n)));
+  };
+  const std::string theirs = label(proc);
+  if (theirs != label(proc::Reader(::getpid())))
+    out.refusals.push_back({name, fmt::format("its security label ({}) is not carried", theirs),
+                            "run it unconfined, in a workload of its own"});
 }
 
 }  // namespace
@@ -62,10 +100,6 @@ Refusals refusals_of(const proc::Reader& proc, pid_t pid) {
     out.refusals.push_back(
         {name, fmt::format("it is traced by process {}", status.tracer_pid), "detach the debugger and try again"});
   if (is_32_bit(proc)) out.refusals.push_back({name, "32-bit programs are not carried", ""});
-  if (status.seccomp)
-    out.refusals.push_back({name,
-                            status.seccomp == 1 ? "strict seccomp is not carried" : "seccomp filters are not carried",
-                            "run it without a filter"});
   if (stat.tty)
     out.refusals.push_back({name, fmt::format("its session has a controlling terminal (tty {:#x})", stat.tty),
                             "start it with setsid, its output in files"});
@@ -80,7 +114,38 @@ Refusals refusals_of(const proc::Reader& proc, pid_t pid) {
   if (sid != (status.ns_pid.empty() ? pid : status.ns_pid.back()))
     out.notices.push_back(fmt::format("{}: it will be the leader of a session of its own", name));
   look_at_threads(pid, proc, out);
+  look_at_label(proc, name, out);
   return out;
+}
+
+std::vector<Refusal> refusals_of_thread(const std::string& name, const proc::Stat& stat, const proc::Status& status) {
+  std::vector<Refusal> found;
+  if (status.seccomp)
+    found.push_back({name, status.seccomp == 1 ? "strict seccomp is not carried" : "seccomp filters are not carried",
+                     "run it without a filter"});
+  if (stat.policy == SCHED_DEADLINE)
+    found.push_back({name, "deadline scheduling is not carried", "choose another policy"});
+  if ((stat.flags & io_flusher_flags) == io_flusher_flags)
+    found.push_back({name, "it serves block devices (PR_SET_IO_FLUSHER)", "storage daemons stay with their devices"});
+  if (~status.untag_mask)
+    found.push_back({name, fmt::format("linear address masking (untag mask {:#x}) is not carried", status.untag_mask),
+                     "run it without tagged pointers"});
+  return found;
+}
+
+std::optional<std::string> numa_policy(std::string_view line) {
+  line = line.substr(0, line.find('\n'));
+  const std::size_t begin = line.find(' ');
+  if (begin == std::string_view::npos) return std::nullopt;
+  const std::string_view policy = line.substr(begin + 1, line.find(' ', begin + 1) - begin - 1);
+  return policy == "default" ? std::nullopt : std::optional<std::string>(policy);
+}
+
+void throw_refusals(const std::vector<Refusal>& refusals) {
+  if (refusals.empty()) return;
+  std::string all;
+  for (const Refusal& r : refusals) all += fmt::format("{}{}: {}", all.empty() ? "" : "; ", r.what, r.reason);
+  throw Error(Errc::refused, all, refusals.front().hint);
 }
 
 std::uint64_t enabled_xfeatures() {

@@ -22,9 +22,17 @@ struct SchedAttr {  // of sched_setattr(2); not in glibc 2.36
   std::uint64_t runtime = 0, deadline = 0, period = 0;
 };
 static_assert(sizeof(SchedAttr) == 48);
+constexpr bool fair(const SchedAttr& attr) { return attr.policy == SCHED_OTHER || attr.policy == SCHED_BATCH; }
 constexpr std::uint32_t reset_on_fork_bit = 0x40000000;  // as sched_setscheduler(2) has it, in the image
 constexpr std::uint64_t reset_on_fork_flag = 1;          // of SchedAttr
 constexpr int ioprio_who_process = 1;
+
+// Since 6.12 a thread of the fair scheduler may ask for a time slice; the host's default cannot be told from it but by
+// its value.
+std::uint64_t default_slice() {
+  SchedAttr attr;
+  return ::syscall(SYS_sched_getattr, 0, &attr, sizeof attr, 0) == 0 && fair(attr) ? attr.runtime : 0;
+}
 
 }  // namespace
 
@@ -35,6 +43,7 @@ void dump(const HeldThread& thread, Inquiry& ask, image::ThreadCoreEntry& into) 
   into.set_sched_policy(attr.policy | (attr.flags & reset_on_fork_flag ? reset_on_fork_bit : 0));
   into.set_sched_nice(attr.nice);
   into.set_sched_prio(attr.priority);
+  if (fair(attr) && attr.runtime && attr.runtime != default_slice()) into.set_slice_ns(attr.runtime);
   into.set_affinity(thread.affinity.data(), thread.affinity.size());
   const std::size_t slack = ask.batch().add("read the timer slack", SYS_prctl, PR_GET_TIMERSLACK);
   const std::size_t ioprio = ask.batch().add("read the I/O priority", SYS_ioprio_get, ioprio_who_process, 0);
@@ -57,6 +66,7 @@ std::vector<std::string> restore_last(pid_t tid, const image::ThreadCoreEntry& f
   attr.flags = from.sched_policy() & reset_on_fork_bit ? reset_on_fork_flag : 0;
   attr.nice = from.sched_nice();
   attr.priority = from.sched_prio();
+  if (fair(attr)) attr.runtime = from.slice_ns();
   if (::syscall(SYS_sched_setattr, tid, &attr, 0) != 0)
     notices.push_back(fmt::format("thread {}: scheduling policy {} priority {} is not granted here ({})", tid,
                                   attr.policy, attr.priority, std::strerror(errno)));

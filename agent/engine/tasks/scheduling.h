@@ -1,4 +1,4 @@
-// Scheduling of a thread: policy, priority, nice value, affinity, timer slack, I/O priority.
+// Scheduling of a thread: policy, priority, nice value, time slice, affinity, timer slack, I/O priority.
 #pragma once
 
 #include "agent/engine/ptrace/hold.h"

@@ -1,0 +1,120 @@
+#include "agent/engine/tasks/hidden.h"
+
+#include <array>
+
+#include <linux/keyctl.h>
+#include <linux/mempolicy.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+namespace godwit::engine::tasks {
+namespace {
+
+constexpr int io_permissions = 0x201;  // NT_386_IOPERM
+constexpr std::string_view keys_hint = "run it without keys of its own, or revoke them before the move";
+
+long own_session_keyring() { return ::syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0); }
+
+// An empty keyring has nothing to lose. The session keyring may also be the user's default one, or the engine's own,
+// which a restored task gets in its place. Asking for it installs the default when there is none yet, as any use would.
+void ask_keyrings(Inquiry& ask, const std::string& name, std::vector<Refusal>& found) {
+  Batch& batch = ask.batch();
+  const std::size_t thread = batch.attempt("read the thread keyring", SYS_keyctl, KEYCTL_READ, KEY_SPEC_THREAD_KEYRING,
+                                           0, 0),
+                    process = batch.attempt("read the process keyring", SYS_keyctl, KEYCTL_READ,
+                                            KEY_SPEC_PROCESS_KEYRING, 0, 0),
+                    session = batch.attempt("find the session keyring", SYS_keyctl, KEYCTL_GET_KEYRING_ID,
+                                            KEY_SPEC_SESSION_KEYRING, 0),
+                    usual = batch.attempt("find the user's session keyring", SYS_keyctl, KEYCTL_GET_KEYRING_ID,
+                                          KEY_SPEC_USER_SESSION_KEYRING, 0),
+                    content = batch.attempt("read the session keyring", SYS_keyctl, KEYCTL_READ,
+                                            KEY_SPEC_SESSION_KEYRING, 0, 0),
+                    target = batch.attempt("read where requested keys go", SYS_keyctl, KEYCTL_SET_REQKEY_KEYRING,
+                                           KEY_REQKEY_DEFL_NO_CHANGE);
+  ask.then([=, &found](const Batch& b) {
+    if (b.result(thread) > 0)
+      found.push_back({name, "the keys in its thread keyring are not carried", std::string(keys_hint)});
+    if (b.result(process) > 0)
+      found.push_back({name, "the keys in its process keyring are not carried", std::string(keys_hint)});
+    if (b.result(session) > 0 && b.result(session) != b.result(usual) && b.result(content) != 0 &&
+        b.result(session) != own_session_keyring())
+      found.push_back({name, "the keys in its session keyring are not carried", std::string(keys_hint)});
+    if (b.result(target) > KEY_REQKEY_DEFL_DEFAULT)
+      found.push_back({name, "a keyring of its choice for requested keys is not carried", std::string(keys_hint)});
+  });
+}
+
+void ask_numa(Inquiry& ask, const std::string& name, std::vector<Refusal>& found) {
+  const RemoteAddr mode = ask.batch().reserve(sizeof(int));
+  const std::size_t policy =
+      ask.batch().attempt("read the NUMA policy", SYS_get_mempolicy, mode, 0, 0, 0, 0);  // ENOSYS without NUMA
+  ask.then([=, &found](const Batch& b) {
+    if (b.result(policy) == 0 && b.read<int>(mode) != MPOL_DEFAULT)
+      found.push_back({name, fmt::format("its NUMA memory policy ({}) is not carried", b.read<int>(mode)),
+                       "start it without numactl, set_mempolicy or mbind"});
+  });
+}
+
+// Of the process; 16-bit code and emulators have one.
+void ask_descriptor_table(Inquiry& ask, const std::string& name, std::vector<Refusal>& found) {
+  constexpr int read_table = 0;
+  const RemoteAddr entry = ask.batch().reserve(8);
+  const std::size_t bytes =
+      ask.batch().attempt("read the local descriptor table", SYS_modify_ldt, read_table, entry, 8);
+  ask.then([=, &found](const Batch& b) {
+    if (static_cast<int>(b.result(bytes)) > 0)
+      found.push_back({name, "a local descriptor table (modify_ldt) is not carried", ""});
+  });
+}
+
+struct UserDesc {  // struct user_desc, whose bit fields are one word here
+  std::uint32_t entry_number = 0, base = 0, limit = 0, flags = 0;
+};
+constexpr std::uint32_t not_present = 1 << 5;
+
+// set_thread_area's entries, which 64-bit programs do not use for their thread-local storage.
+void ask_thread_areas(Inquiry& ask, const std::string& name, std::vector<Refusal>& found) {
+  for (std::uint32_t entry = 12; entry < 15; entry++) {
+    const RemoteAddr at = ask.batch().put(UserDesc{.entry_number = entry});
+    const std::size_t call = ask.batch().attempt("read a thread area", SYS_get_thread_area, at);
+    ask.then([=, &found](const Batch& b) {
+      if (b.result(call) == 0 && !(b.read<UserDesc>(at).flags & not_present))
+        found.push_back({name, "a segment of its own (set_thread_area) is not carried", ""});
+    });
+  }
+}
+
+void look_at_io_permissions(pid_t tid, const std::string& name, std::vector<Refusal>& found) {
+  std::array<std::byte, 8192> bitmap;
+  iovec into{bitmap.data(), bitmap.size()};
+  if (::ptrace(PTRACE_GETREGSET, tid, io_permissions, &into) == 0 && into.iov_len)
+    found.push_back({name, "the right to use I/O ports (ioperm) is not carried", ""});
+}
+
+}  // namespace
+
+void ask_hidden(Inquiry& ask, pid_t tid, bool leader, std::vector<Refusal>& found) {
+  const std::string name = fmt::format("{} {}", leader ? "process" : "thread", tid);
+  ask_keyrings(ask, name, found);
+  ask_numa(ask, name, found);
+  ask_thread_areas(ask, name, found);
+  if (leader) ask_descriptor_table(ask, name, found);
+  look_at_io_permissions(tid, name, found);
+}
+
+void refuse_hidden(Hold& hold) {
+  std::vector<Refusal> found;
+  for (const HeldThread& t : hold.threads()) {
+    const bool leader = t.tid == hold.pid();
+    std::unique_ptr<RemoteSyscalls> other;
+    if (!leader) other = std::make_unique<RemoteSyscalls>(hold.pid(), t.tid, hold.syscall_instruction());
+    Inquiry ask(leader ? hold.leader() : *other, hold.scratch());
+    ask_hidden(ask, t.tid, leader, found);
+    ask.run();
+  }
+  throw_refusals(found);
+}
+
+}  // namespace godwit::engine::tasks

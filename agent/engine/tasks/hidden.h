@@ -1,0 +1,17 @@
+// What cannot be carried and only the task itself can tell: keyrings, a NUMA policy, a local descriptor table. Asked in
+// the first stop of a process and again at the freeze. What nobody can tell is in docs/engine.md.
+#pragma once
+
+#include "agent/engine/ptrace/hold.h"
+#include "agent/engine/tasks/inquiry.h"
+#include "agent/engine/tasks/refusals.h"
+
+namespace godwit::engine::tasks {
+
+// `found` gets its refusals when the questions are asked; it must live until then.
+void ask_hidden(Inquiry& ask, pid_t tid, bool leader, std::vector<Refusal>& found);
+
+// All threads of a held process, in batches of their own.
+void refuse_hidden(Hold& hold);
+
+}  // namespace godwit::engine::tasks

@@ -1,0 +1,97 @@
+#include "agent/engine/tasks/ipc_objects.h"
+
+#include "common/base/check.h"
+
+#include <sstream>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/sem.h>
+#include <unistd.h>
+
+namespace godwit::engine::tasks {
+namespace {
+
+// This process is in another IPC namespace meanwhile.
+class Visit {
+ public:
+  explicit Visit(int ns) : home_(open_file("/proc/self/ns/ipc", O_RDONLY)) {
+    check(::setns(ns, CLONE_NEWIPC), "visit an IPC namespace");
+  }
+  ~Visit() { ::setns(home_.get(), CLONE_NEWIPC); }
+  Visit(const Visit&) = delete;
+  Visit& operator=(const Visit&) = delete;
+
+ private:
+  UniqueFd home_;
+};
+
+// The lines of a file of /proc/sysvipc as numbers, without its head. A kernel without System V IPC has no such file.
+std::vector<std::vector<long>> table(const char* name) {
+  std::vector<std::vector<long>> rows;
+  const std::string path = fmt::format("/proc/sysvipc/{}", name);
+  if (::access(path.c_str(), R_OK) != 0) return rows;
+  std::istringstream lines(read_file(path));
+  std::string line;
+  std::getline(lines, line);
+  while (std::getline(lines, line)) {
+    std::istringstream words(line);
+    std::vector<long>& row = rows.emplace_back();
+    for (long value = 0; words >> value;) row.push_back(value);
+    if (row.size() < 7) fail(Errc::internal, "{}: {}", path, line);
+  }
+  return rows;
+}
+
+bool used_semaphore(int id, long semaphores, pid_t pid) {
+  for (int i = 0; i < semaphores; i++)
+    if (::semctl(id, i, GETPID) == pid) return true;
+  return false;
+}
+
+std::vector<std::string> message_queues() {
+  std::vector<std::string> names;
+  // A mount that is attached nowhere shows the queues of the namespace that it is made in.
+  const UniqueFd context(::fsopen("mqueue", FSOPEN_CLOEXEC));
+  if (!context) return names;  // a kernel without them
+  check(::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0), "look at message queues");
+  UniqueFd mount(check(::fsmount(context.get(), FSMOUNT_CLOEXEC, 0), "look at message queues"));
+  UniqueFd root(check(::openat(mount.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open the message queues"));
+  DIR* const directory = ::fdopendir(root.release());
+  if (!directory) check(-1, "list the message queues");
+  while (const dirent* entry = ::readdir(directory))
+    if (entry->d_name[0] != '.') names.emplace_back(entry->d_name);
+  ::closedir(directory);
+  return names;
+}
+
+}  // namespace
+
+std::vector<Refusal> refuse_ipc_objects(const proc::Reader& proc, pid_t pid) {
+  constexpr std::size_t id = 1;
+  std::vector<Refusal> out;
+  const UniqueFd ns = proc.open("ns/ipc", O_RDONLY);
+  const bool own = proc.link("ns/ipc") != read_link("/proc/self/ns/ipc");
+  const Visit visit(ns.get());
+  const auto refuse = [&](std::string_view what, long number, char option) {
+    out.push_back({fmt::format("{} {}", what, number),
+                   own ? "System V IPC objects of its namespace are not carried"
+                       : fmt::format("System V IPC is not carried, and process {} has used it", pid),
+                   fmt::format("remove it (ipcrm -{} {}), if nobody needs it", option, number)});
+  };
+  for (const auto& row : table("sem"))  // key semid perms nsems ...
+    if (own || used_semaphore(static_cast<int>(row[id]), row[3], pid)) refuse("sysv semaphores", row[id], 's');
+  for (const auto& row : table("shm"))  // key shmid perms size cpid lpid ...
+    if (own || row[4] == pid || row[5] == pid) refuse("sysv shared memory", row[id], 'm');
+  for (const auto& row : table("msg"))  // key msqid perms cbytes qnum lspid lrpid ...
+    if (own || row[5] == pid || row[6] == pid) refuse("sysv message queue", row[id], 'q');
+  if (own)
+    for (const std::string& name : message_queues())
+      out.push_back({fmt::format("message queue /{}", name), "POSIX message queues (mqueue) are not carried",
+                     "remove it (mq_unlink) before the move"});
+  return out;
+}
+
+}  // namespace godwit::engine::tasks

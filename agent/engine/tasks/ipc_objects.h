@@ -1,0 +1,13 @@
+// System V IPC objects and POSIX message queues belong to an IPC namespace, not to a process, and the undo values of
+// semaphores can be seen by nobody. So: in a namespace of the workload's own, which a move leaves behind, every object
+// is one that would be lost; in one shared with this host, those that the process made or was the last to use.
+#pragma once
+
+#include "agent/engine/tasks/refusals.h"
+
+namespace godwit::engine::tasks {
+
+// Reads only; visits the namespace for a moment.
+std::vector<Refusal> refuse_ipc_objects(const proc::Reader& proc, pid_t pid);
+
+}  // namespace godwit::engine::tasks

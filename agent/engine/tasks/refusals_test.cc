@@ -1,0 +1,45 @@
+#include "agent/engine/tasks/refusals.h"
+
+#include <gtest/gtest.h>
+
+namespace godwit::engine::tasks {
+namespace {
+
+TEST(Refusals, a_thread_without_oddities_is_carried) { EXPECT_TRUE(refusals_of_thread("thread 1", {}, {}).empty()); }
+
+// This takes CAP_SYS_RESOURCE to set, and masking takes a CPU that has it.
+TEST(Refusals, io_flushers_and_masked_addresses_are_named) {
+  proc::Stat stat;
+  stat.flags = 0x00080000 | 0x00100000;
+  proc::Status status;
+  status.untag_mask = 0x81ffffffffffffff;
+  const auto found = refusals_of_thread("thread 1", stat, status);
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_NE(found[0].reason.find("PR_SET_IO_FLUSHER"), std::string::npos);
+  EXPECT_NE(found[1].reason.find("0x81ffffffffffffff"), std::string::npos);
+  // A moment in which the kernel allocates without I/O.
+  stat.flags = 0x00080000;
+  EXPECT_TRUE(refusals_of_thread("thread 1", stat, {}).empty());
+}
+
+TEST(Refusals, numa_policies_are_read_from_numa_maps) {
+  EXPECT_EQ(numa_policy("55933e520000 default file=/bin/true mapped=1 N0=1"), std::nullopt);
+  EXPECT_EQ(numa_policy("55933e520000 default\n55933e530000 bind:0"), std::nullopt);
+  EXPECT_EQ(numa_policy("55933e520000 bind:0-1 anon=1"), "bind:0-1");
+  EXPECT_EQ(numa_policy("55933e520000"), std::nullopt);
+}
+
+TEST(Refusals, all_are_in_the_error) {
+  EXPECT_NO_THROW(throw_refusals({}));
+  try {
+    throw_refusals({{"a", "b", "try c"}, {"d", "e", ""}});
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.errc(), Errc::refused);
+    EXPECT_EQ(e.message(), "a: b; d: e");
+    EXPECT_EQ(e.hint(), "try c");
+  }
+}
+
+}  // namespace
+}  // namespace godwit::engine::tasks
