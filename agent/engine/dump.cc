@@ -8,7 +8,9 @@
 #include "common/base/log.h"
 #include "common/proc/reader.h"
 
+#include <algorithm>
 #include <csignal>
+#include <thread>
 
 #include <poll.h>
 #include <sys/syscall.h>
@@ -16,6 +18,10 @@
 
 namespace godwit::engine {
 namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::chrono::milliseconds first_pause = 20ms, longest_pause = 200ms;
 
 // What a program is, as far as an exec changes it.
 std::string program_of(pid_t pid) {
@@ -117,32 +123,33 @@ RoundDone Dump::round(std::uint32_t number, PageSink& sink) {
   return done;
 }
 
-void Dump::hold_without_children(std::chrono::milliseconds patience) {
+Dump::Frozen Dump::freeze(std::uint32_t number, PageSink& sink, std::chrono::milliseconds patience, Tracking tracking) {
+  Doing doing("freezing process {}", pid_);
+  sink.set_round(number);
   const std::uint64_t deadline = monotonic_ns() + static_cast<std::uint64_t>(patience.count()) * 1'000'000;
-  for (;;) {
+  // Every attempt stops the task for a moment: less and less often.
+  for (auto pause = first_pause;; pause = std::min(2 * pause, longest_pause)) {
+    bool emitting = false;
     try {
-      refuse_children(pid_);
-      hold_ = std::make_unique<Hold>(pid_, journal_, calls_, hold_options_);
-      refuse_children(pid_);  // one may have been born before everything stood still
-      return;
+      return freeze_once(number, sink, tracking, emitting);
     } catch (const Error& e) {
-      hold_.reset();
-      if (e.errc() != Errc::busy || monotonic_ns() > deadline) throw;
+      if (e.errc() != Errc::busy || emitting || monotonic_ns() > deadline) throw;
+      log::info("dump.busy", {{"pid", pid_}, {"reason", e.message()}});
     }
-    ::usleep(20'000);
+    std::this_thread::sleep_for(pause);
   }
 }
 
-Dump::Frozen Dump::freeze(std::uint32_t number, PageSink& sink, std::chrono::milliseconds child_patience,
-                          Tracking tracking) {
-  Doing doing("freezing process {}", pid_);
-  sink.set_round(number);
+Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tracking, bool& emitting) {
+  refuse_children(pid_);
   const bool first = !memory_ || !same_program();
   if (first && memory_) sink.file(fmt::format("{}reset", layout_prefix), "");
   if (first) begin_memory({});
   memory_->look();
-  hold_without_children(child_patience);  // from here on nothing of the task runs
+  hold_ = std::make_unique<Hold>(pid_, journal_, calls_, hold_options_);
   try {
+    // From here on nothing of the task runs.
+    refuse_children(pid_);  // one may have been born before everything stood still
     Frozen frozen{.round = {}, .steps = Steps(hold_->stopped_at_ns()), .at_ns = hold_->stopped_at_ns()};
     frozen.steps.lap("stop");
     fault::point("engine.dump.frozen");
@@ -163,6 +170,7 @@ Dump::Frozen Dump::freeze(std::uint32_t number, PageSink& sink, std::chrono::mil
     frozen.steps.lap("descriptors");
     fault::point("engine.dump.state");
 
+    emitting = true;
     frozen.round = emit_round(number, sink, true);
     frozen.steps.lap("memory");
 
@@ -176,6 +184,7 @@ Dump::Frozen Dump::freeze(std::uint32_t number, PageSink& sink, std::chrono::mil
     return frozen;
   } catch (...) {
     hold_.reset();
+    if (first) begin_again();  // the next attempt is the first one again
     throw;
   }
 }

@@ -40,7 +40,9 @@ class Dump {
   };
   // `begin`: where nothing is tracked yet, tracking begins with what is emitted here.
   enum class Tracking { as_it_is = 1, begin };
-  Frozen freeze(std::uint32_t number, PageSink& sink, std::chrono::milliseconds child_patience,
+  // What passes by itself (a child, events or connections that wait to be taken) is waited for, the task running on
+  // between the attempts: Errc::busy, by name, when it is still there after `patience`.
+  Frozen freeze(std::uint32_t number, PageSink& sink, std::chrono::milliseconds patience,
                 Tracking tracking = Tracking::as_it_is);
   void hold_in(const Cgroup& cgroup);  // nothing borrowed any more, held by the freezer
   void release();                      // runs on
@@ -64,7 +66,7 @@ class Dump {
   void track();
   void begin_memory(UniqueFd userfaultfd);
   UniqueFd make_userfaultfd(RemoteSyscalls& leader);
-  void hold_without_children(std::chrono::milliseconds patience);
+  Frozen freeze_once(std::uint32_t number, PageSink& sink, Tracking tracking, bool& emitting);
   RoundDone emit_round(std::uint32_t number, PageSink& sink, bool frozen);
   RoundCount running_round(PageSink& sink);
   bool same_program();
