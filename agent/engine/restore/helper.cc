@@ -1,9 +1,9 @@
 #include "agent/engine/restore/helper.h"
 
 #include "agent/engine/restore/helper_process.h"
+#include "agent/engine/restore/pid_holder.h"
 #include "common/base/check.h"
 #include "common/base/log.h"
-#include "common/proc/reader.h"
 
 #include <csignal>
 
@@ -28,12 +28,10 @@ pid_t pid_of(int pidfd) {
   return pid;
 }
 
-std::string holder_of(pid_t pid) {
-  try {
-    return proc::Reader(pid).comm();
-  } catch (const Error&) {
-    return "?";
-  }
+// `member` is in the PID namespace that is meant.
+[[noreturn]] void refuse_taken(pid_t pid, pid_t member) {
+  throw Error(Errc::already_exists, fmt::format("PID {} is taken by {}", pid, pid_holder(pid, member)),
+              "restore in a PID namespace of its own, or end the process that has it");
 }
 
 }  // namespace
@@ -55,7 +53,7 @@ void Helper::spawn(const SpawnRequest& request) {
   auto [ours, theirs] = make_socketpair(AF_UNIX, SOCK_SEQPACKET);
   socket_ = std::move(ours);
   if (request.sibling) return spawn_sibling(std::move(theirs), request);
-  const pid_t child = check(::fork(), "fork a helper");
+  const pid_t child = fork_helper(request.pid, 0);
   if (child == 0) run_helper(std::move(theirs), request);  // does not return
   theirs.reset();
   helper_ = child;
@@ -66,11 +64,7 @@ void Helper::spawn(const SpawnRequest& request) {
     check(::send(socket_.get(), "G", 1, MSG_NOSIGNAL), "tell the helper");
   }
   const std::string text = hear_of_skeleton();
-  if (text == "Etaken")
-    throw Error(Errc::already_exists,
-                fmt::format("PID {} is taken ({})", request.pid,
-                            request.init >= 0 ? "in the namespace of the workload" : holder_of(request.pid)),
-                "restore in a PID namespace of its own, or end the process that has it");
+  if (text == "Etaken") refuse_taken(request.pid, request.init >= 0 ? pid_of(request.init) : ::getpid());
   if (text[0] == 'E') throw Error(Errc::internal, text.substr(1));
   if (!pidfd_) fail(Errc::internal, "the helper sent no skeleton");
   host_pid_ = pid_of(pidfd_.get());
@@ -109,8 +103,7 @@ void Helper::spawn_sibling(UniqueFd theirs, const SpawnRequest& request) {
   arguments.set_tid_size = 1;
   const long child = ::syscall(SYS_clone3, &arguments, sizeof arguments);
   if (child == 0) run_sibling(std::move(theirs), request);
-  if (child < 0 && errno == EEXIST)
-    fail(Errc::already_exists, "PID {} is taken ({})", request.pid, holder_of(request.pid));
+  if (child < 0 && errno == EEXIST) refuse_taken(request.pid, ::getpid());
   check(child, "make a child of our parent");
   theirs.reset();
   pidfd_.reset(pidfd);

@@ -47,6 +47,23 @@ void say(int socket, const std::string& text, int fd = -1) {
 
 long clone_process(clone_args& arguments) { return ::syscall(SYS_clone3, &arguments, sizeof arguments); }
 
+// With a PID from the upper end of the namespace: the next in turn may be one that the task needs.
+long clone_high(std::uint64_t flags, std::uint64_t exit_signal, pid_t avoid) {
+  const pid_t highest = static_cast<pid_t>(std::stol(read_file("/proc/sys/kernel/pid_max"))) - 1;
+  long child = -1;
+  errno = EEXIST;
+  for (pid_t pid = highest; child < 0 && errno == EEXIST && pid > highest - 1000; pid--) {
+    if (pid == avoid) continue;
+    clone_args arguments{};
+    arguments.flags = flags;
+    arguments.exit_signal = exit_signal;
+    arguments.set_tid = reinterpret_cast<std::uint64_t>(&pid);
+    arguments.set_tid_size = 1;
+    child = clone_process(arguments);
+  }
+  return child;
+}
+
 // The skeleton until the engine seizes it: nothing of the engine's memory is used after that. Its rseq area would lie
 // in memory that will be gone, a SIGSEGV at the first instruction in user mode: the helper has unregistered it.
 [[noreturn]] void be_skeleton(std::uint64_t scratch) {
@@ -64,19 +81,8 @@ void enter_namespaces(int socket, const SpawnRequest& request) {
   check(
       ::setns(request.init, CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWCGROUP),
       "enter the namespaces of the workload");
-  // A PID namespace takes effect for children only. The child takes a PID from the upper end: the lowest free one may
-  // be that of the task or of one of its threads.
-  const pid_t highest = static_cast<pid_t>(std::stol(read_file("/proc/sys/kernel/pid_max"))) - 1;
-  long child = -1;
-  for (pid_t pid = highest; child < 0 && pid > highest - 1000; pid--) {
-    clone_args arguments{};
-    arguments.flags = CLONE_PARENT;  // its exit signal is then ours
-    arguments.set_tid = reinterpret_cast<std::uint64_t>(&pid);
-    arguments.set_tid_size = 1;
-    child = clone_process(arguments);
-    if (child < 0 && errno != EEXIST) break;
-  }
-  check(child, "fork into the PID namespace");
+  // A PID namespace takes effect for children only.
+  const pid_t child = fork_helper(request.pid, CLONE_PARENT);
   if (child > 0) {
     say(socket, "O" + std::to_string(child));
     ::_exit(0);
@@ -244,11 +250,7 @@ Request hear(int socket) {
 }
 
 // A process that shares descriptors and working directory with this one; it sends no signal when it ends.
-long clone_sharing() {
-  clone_args arguments{};
-  arguments.flags = CLONE_FILES | CLONE_FS;
-  return clone_process(arguments);
-}
+long clone_sharing() { return clone_high(CLONE_FILES | CLONE_FS, 0, 0); }
 
 // The helper of a sibling. Until the engine traces the skeleton nothing else would end it with the engine.
 [[noreturn]] void help_sibling(UniqueFd& socket, pid_t skeleton) {
@@ -284,6 +286,11 @@ void run_sibling(UniqueFd socket, const SpawnRequest& request) {
     say(socket.get(), fmt::format("E{}", e.what()));
   }
   ::_exit(1);
+}
+
+pid_t fork_helper(pid_t avoid, std::uint64_t flags) {
+  // With CLONE_PARENT the exit signal is ours.
+  return static_cast<pid_t>(check(clone_high(flags, flags & CLONE_PARENT ? 0 : SIGCHLD, avoid), "fork a helper"));
 }
 
 void run_helper(UniqueFd socket, const SpawnRequest& request) {

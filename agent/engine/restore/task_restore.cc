@@ -4,6 +4,7 @@
 #include "agent/engine/ptrace/pin.h"
 #include "agent/engine/ptrace/tracing.h"
 #include "agent/engine/restore/interrupted.h"
+#include "agent/engine/restore/pid_holder.h"
 #include "agent/engine/tasks/bounds.h"
 #include "agent/engine/tasks/credentials.h"
 #include "agent/engine/tasks/limits.h"
@@ -113,6 +114,18 @@ void restore_process(Context& c) {
 void clone_threads(Context& c) {
   RemoteSyscalls& remote = c.skeleton.leader();
   Batch batch(c.skeleton.scratch());
+  std::vector<std::pair<pid_t, std::size_t>> made;  // TID and call
+  const auto run = [&] {
+    remote.run(batch);
+    for (const auto& [tid, call] : made)
+      if (batch.result(call) == -EEXIST)
+        throw Error(Errc::already_exists, fmt::format("TID {} is taken by {}", tid, pid_holder(tid, c.skeleton.pid())),
+                    "restore in a PID namespace of its own, or end the process that has it");
+      else if (batch.result(call) < 0)
+        throw syscall_error(static_cast<int>(-batch.result(call)), fmt::format("make thread {}", tid));
+    made.clear();
+    batch.clear();
+  };
   for (std::size_t i = 1; i < c.threads.size(); i++) {
     const Thread& t = c.threads[i];
     clone_args a{};
@@ -123,14 +136,11 @@ void clone_threads(Context& c) {
     }
     a.set_tid = raw(batch.put(t.guest));
     a.set_tid_size = 1;
-    if (!batch.fits(1, 256)) {
-      remote.run(batch);
-      batch.clear();
-    }
     const RemoteAddr at = batch.put(a);
-    batch.add(fmt::format("make thread {}", t.guest), SYS_clone3, at, sizeof a);
+    made.emplace_back(t.guest, batch.attempt("make a thread", SYS_clone3, at, sizeof a));
+    if (!batch.fits(1, 256)) run();  // here, so that the TID of a call is in its data
   }
-  remote.run(batch);
+  run();
   std::map<pid_t, pid_t> hosts;  // by guest TID
   for (const pid_t tid : proc::Reader(c.skeleton.pid()).threads()) {
     if (c.threads.size() == 1) break;
