@@ -39,11 +39,11 @@ void survey_memory(const proc::Reader& proc, pid_t pid, Surveyed& out) {
   for (const proc::VmaUsage& u : proc.smaps()) {
     out.set_mapped_bytes(out.mapped_bytes() + u.vma.size());
     out.set_resident_bytes(out.resident_bytes() + u.rss + u.swap);
-    if (const auto reason = refuse_vma(u.vma, u.flags))
+    if (const auto refused = refuse_vma(u.vma, u.flags))
       refuse(
           out, pid,
           fmt::format("memory at {:#x}-{:#x}{}{}", u.vma.start, u.vma.end, u.vma.name.empty() ? "" : " ", u.vma.name),
-          *reason);
+          refused->reason, refused->hint);
     const bool file = u.vma.kind == proc::VmaName::path && !u.vma.deleted;
     if (!file || !seen.insert({u.vma.dev, u.vma.inode}).second) continue;
     const UniqueFd fd = open_if_there(pid, u.vma);

@@ -202,10 +202,14 @@ long message_queue(Workload&) {
   return queue < 0 ? -1 : mq_unlink(name.c_str());
 }
 
+// A machine without a pool of huge pages lets them be mapped, but not used.
 long huge_page(Workload&) {
-  void* const at = mmap(nullptr, 2 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+  void* const at =
+      mmap(nullptr, 2 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE, -1, 0);
   return at == MAP_FAILED ? -1 : 0;
 }
+
+long huge_memfd(Workload&) { return memfd_create("huge", MFD_HUGETLB | MFD_CLOEXEC); }
 
 long user_namespace(Workload&) { return unshare(CLONE_NEWUSER); }
 long time_namespace(Workload&) {
@@ -343,6 +347,7 @@ constexpr Kind kinds[] = {{"child", child},
                           {"tun", tunnel},
                           {"mqueue", message_queue},
                           {"hugetlb", huge_page},
+                          {"hugetlb_memfd", huge_memfd},
                           {"user_namespace", user_namespace},
                           {"time_namespace", time_namespace},
                           {"tracer", tracer},

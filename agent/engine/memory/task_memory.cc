@@ -44,9 +44,9 @@ void TaskMemory::read_layout(bool frozen) {
   maps_ = frozen ? read_maps(pid_) : look_again();
   if (frozen && !flags_.covers(maps_)) look();
   for (const proc::Vma& vma : maps_)
-    if (const auto reason = refuse_vma(vma, *flags_.find(vma)))
-      throw Error(Errc::refused, fmt::format("memory at {:#x} ({}): {}", vma.start, vma.name, *reason),
-                  "it was mapped after the survey; see docs/support-matrix.md");
+    if (const auto refused = refuse_vma(vma, *flags_.find(vma)))
+      throw Error(Errc::refused, fmt::format("memory at {:#x} ({}): {}", vma.start, vma.name, refused->reason),
+                  refused->hint);
   // What a running task has unmapped since counts as unmapped.
   std::erase_if(maps_, [&](const proc::Vma& vma) {
     try {

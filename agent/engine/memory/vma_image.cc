@@ -90,21 +90,29 @@ bool is_shared_anonymous(const proc::Vma& vma) {
          (vma.kind == proc::VmaName::path && vma.deleted && vma.shared && vma.name == "/dev/zero");
 }
 
-std::optional<std::string> refuse_vma(const proc::Vma& vma, const proc::VmFlags& flags) {
+std::optional<VmaRefusal> refuse_vma(const proc::Vma& vma, const proc::VmFlags& flags) {
+  static const VmaRefusal huge{"huge pages of a hugetlb pool are not carried",
+                               "configure it to use transparent huge pages (madvise), which are"};
   if (kernel_vma(vma)) return std::nullopt;
-  if (flags.has("ht")) return "huge pages of a hugetlb pool are not carried";
-  if (flags.has("ss")) return "a shadow stack is not carried";
-  if (flags.has("um")) return "the process handles its own page faults (userfaultfd)";
-  if (flags.has("pf") || flags.has("io")) return "memory of a device cannot be carried";
-  if (vma.kind == proc::VmaName::other) return "a mapping of this kind is not known";
+  if (flags.has("ht")) return huge;
+  if (flags.has("ss"))
+    return VmaRefusal{"a shadow stack is not carried", "run it with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off"};
+  if (flags.has("um"))
+    return VmaRefusal{"the process handles its own page faults (userfaultfd)", "wait until it has closed it"};
+  if (flags.has("pf") || flags.has("io")) return VmaRefusal{"memory of a device cannot be carried", "close the device"};
+  if (vma.kind == proc::VmaName::other) return VmaRefusal{"a mapping of this kind is not known", ""};
   if (vma.kind != proc::VmaName::path) return std::nullopt;
-  if (vma.deleted && vma.name.starts_with("/SYSV")) return "System V shared memory is not carried";
-  if (vma.deleted && vma.name.starts_with("/secretmem")) return "secret memory cannot be read by anybody else";
-  if (vma.deleted && vma.name.starts_with("/[aio]")) return "an AIO ring is not carried";
-  if (vma.deleted && vma.name.starts_with("/anon_hugepage")) return "huge pages of a hugetlb pool are not carried";
-  if (vma.name.starts_with("anon_inode:")) return "a mapping of a kernel object is not carried";
-  if (vma.name.starts_with("socket:")) return "a mapped socket is not carried";
-  if (vma.deleted && !is_memfd(vma) && !is_shared_anonymous(vma)) return "the mapped file has been deleted";
+  if (vma.deleted && vma.name.starts_with("/SYSV"))
+    return VmaRefusal{"System V shared memory is not carried", "configure it to use anonymous or POSIX shared memory"};
+  if (vma.deleted && vma.name.starts_with("/secretmem"))
+    return VmaRefusal{"secret memory cannot be read by anybody else", "the program must give it up (memfd_secret)"};
+  if (vma.deleted && vma.name.starts_with("/[aio]"))
+    return VmaRefusal{"an AIO ring is not carried", "configure it to use threads instead of native AIO"};
+  if (vma.deleted && vma.name.starts_with("/anon_hugepage")) return huge;
+  if (vma.name.starts_with("anon_inode:")) return VmaRefusal{"a mapping of a kernel object is not carried", ""};
+  if (vma.name.starts_with("socket:")) return VmaRefusal{"a mapped socket is not carried", ""};
+  if (vma.deleted && !is_memfd(vma) && !is_shared_anonymous(vma))
+    return VmaRefusal{"the mapped file has been deleted", "restart it, if the file was replaced by an upgrade"};
   return std::nullopt;
 }
 

@@ -28,8 +28,12 @@ class VmaFlags {
   std::map<std::uint64_t, std::pair<proc::Vma, proc::VmFlags>> by_start_;
 };
 
+struct VmaRefusal {
+  std::string reason, hint;
+};
+
 // Why this mapping cannot be carried; nothing when it can.
-std::optional<std::string> refuse_vma(const proc::Vma& vma, const proc::VmFlags& flags);
+std::optional<VmaRefusal> refuse_vma(const proc::Vma& vma, const proc::VmFlags& flags);
 
 // Made by the kernel itself (vdso, vvar, vsyscall), or of a kind that never has content of its own.
 bool kernel_vma(const proc::Vma& vma);
