@@ -110,10 +110,6 @@ void EngineJob::arrived(net::Packet packet) {
     if (handlers.absorbed) handlers.absorbed(std::move(*event.mutable_absorbed()));
     return;
   }
-  if (event.has_progress() && event.id() == 0) {
-    if (handlers.progress) handlers.progress(std::move(*event.mutable_progress()));
-    return;
-  }
   const auto error_of = [](const engine::Failure& f) { return Error(errc_from_name(f.code()), f.message(), f.hint()); };
   const auto found = pending_.find(event.id());
   if (found == pending_.end()) {

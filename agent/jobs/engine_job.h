@@ -37,7 +37,6 @@ class EngineJob : public std::enable_shared_from_this<EngineJob> {
  public:
   struct Handlers {
     std::function<void(engine::Absorbed)> absorbed;
-    std::function<void(engine::Progress)> progress;
     std::function<void(Error)> died;
   };
 

@@ -92,7 +92,6 @@ jobs::EngineJob::Handlers DestinationMigration::job_handlers() {
               [weak](engine::Absorbed a) {
                 if (const auto self = weak.lock()) self->absorbed(a);
               },
-          .progress = {},
           .died =
               [weak](Error error) {
                 if (const auto self = weak.lock()) self->failed(std::move(error));

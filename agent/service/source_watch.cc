@@ -12,25 +12,9 @@ using namespace std::chrono_literals;
 
 jobs::EngineJob::Handlers SourceMigration::job_handlers() {
   const auto weak = weak_from_this();
-  return {.absorbed = {},
-          .progress =
-              [weak](engine::Progress progress) {
-                const auto self = weak.lock();
-                if (!self) return;
-                api::Envelope notice;
-                api::Progress& p = *notice.mutable_progress();
-                fill(p.mutable_id(), self->key_);
-                p.set_round(progress.round());
-                p.set_pages(progress.pages());
-                p.set_bytes(progress.bytes());
-                p.set_expected_bytes(progress.expected_bytes());
-                p.set_phase("precopy");
-                self->context_.tell_coordinator(std::move(notice));
-              },
-          .died =
-              [weak](Error error) {
-                if (const auto self = weak.lock()) self->failed(std::move(error));
-              }};
+  return {.absorbed = {}, .died = [weak](Error error) {
+            if (const auto self = weak.lock()) self->failed(std::move(error));
+          }};
 }
 
 PeerLink::Handlers SourceMigration::peer_handlers() {
