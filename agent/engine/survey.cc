@@ -79,6 +79,12 @@ void survey_fds(pid_t pid, const resources::Options& options, Surveyed& out) {
   for (const resources::Refusal& r : s.refusals) refuse(out, pid, r.what, r.reason, r.hint);
   for (const std::string& notice : s.notices) out.add_notices(notice);
   for (const std::string& listening : s.listening) out.add_listening(listening);
+  for (const resources::BoundName& b : s.bound) {
+    BoundName& name = *out.add_bound();
+    name.set_path(b.path);
+    name.set_inode(b.inode);
+    name.set_changed_ns(b.changed_ns);
+  }
   for (const resources::NeededFile& f : s.files) {
     NeededFile& n = *out.add_files();
     n.set_path(f.path);

@@ -14,8 +14,8 @@ using namespace std::chrono_literals;
 constexpr auto thaw_limit = 5s;
 constexpr auto destroy_limit = 30s;
 
-// External effects that must not happen twice (file locks, names of sockets) are claimed between the commit record
-// and the thaw. No kind of state that is carried has one yet.
+// External effects that must not happen twice are claimed between the commit record and the thaw. No kind of state that
+// is carried has one: file locks are refused, and so are sockets whose names both nodes share.
 void claim(const Record&) {}
 
 }  // namespace

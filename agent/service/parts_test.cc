@@ -9,6 +9,7 @@
 
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 namespace godwit::service {
 namespace {
@@ -62,6 +63,29 @@ TEST(Preflight, names_a_port_that_is_taken) {
   survey.add_listening(fmt::format("tcp 127.0.0.1:{}", ntohs(address.sin_port)));
   EXPECT_THAT(check_ports(survey), ElementsAre(HasSubstr("Address already in use")));
   listener.reset();
+  EXPECT_THAT(check_ports(survey), IsEmpty());
+}
+
+TEST(Preflight, names_a_socket_whose_name_both_nodes_share) {
+  engine::Surveyed survey;
+  survey.add_bound()->set_path("/run/of-another-node.sock");
+  survey.add_bound()->set_path("/srv/shared/redis.sock");
+  EXPECT_THAT(check_socket_names(survey, {"/srv/shared"}), ElementsAre(HasSubstr("/srv/shared/redis.sock")));
+  EXPECT_THAT(check_socket_names(survey, {}), IsEmpty());
+  // The same file, though nobody said so; not one of that name that was left behind.
+  struct stat st{};
+  check(::stat("/proc/self/exe", &st), "stat");
+  engine::BoundName& name = *survey.add_bound();
+  name.set_path(read_link("/proc/self/exe"));
+  name.set_inode(st.st_ino);
+  EXPECT_THAT(check_socket_names(survey, {}), IsEmpty());
+  name.set_changed_ns(st.st_ctim.tv_sec * 1'000'000'000 + st.st_ctim.tv_nsec);
+  EXPECT_THAT(check_socket_names(survey, {}), ElementsAre(HasSubstr(name.path())));
+}
+
+TEST(Preflight, leaves_unix_sockets_out_of_the_ports) {
+  engine::Surveyed survey;
+  survey.add_listening("unix /run/redis.sock");
   EXPECT_THAT(check_ports(survey), IsEmpty());
 }
 

@@ -21,6 +21,12 @@ void append(Sentences& to, Sentences more) {
   to.insert(to.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
 }
 
+std::vector<std::string> shared_paths(const Context& context, const api::Prepare& request) {
+  std::vector<std::string> paths = context.options.shared;
+  paths.insert(paths.end(), request.options().assume_shared().begin(), request.options().assume_shared().end());
+  return paths;
+}
+
 // The log that an agent gives a workload by default is the node's own, like journals are: it goes on in a file of
 // this node.
 bool is_own_log(const Context& context, const std::string& workload, const std::string& path) {
@@ -30,8 +36,7 @@ bool is_own_log(const Context& context, const std::string& workload, const std::
 Sentences check_needed_files(Context& context, const api::Prepare& request, const engine::Surveyed& survey) {
   Sentences wrong;
   std::vector<engine::resources::NeededFile> files;
-  std::vector<std::string> shared = context.options.shared;
-  shared.insert(shared.end(), request.options().assume_shared().begin(), request.options().assume_shared().end());
+  const std::vector<std::string> shared = shared_paths(context, request);
   for (const engine::NeededFile& f : survey.files()) {
     if (is_own_log(context, request.workload().name(), f.path())) {
       open_file(f.path(), O_WRONLY | O_CREAT | O_APPEND, 0644);
@@ -111,11 +116,29 @@ Sentences check_pids(const engine::Surveyed& survey) {
   return wrong;
 }
 
+// Restoring a socket takes its name. On storage that both nodes share that would be the source's, which may still go
+// on.
+Sentences check_socket_names(const engine::Surveyed& survey, const std::vector<std::string>& shared) {
+  const auto same_file = [](const engine::BoundName& name) {
+    struct stat st{};
+    return ::lstat(name.path().c_str(), &st) == 0 && st.st_ino == name.inode() &&
+           st.st_ctim.tv_sec * 1'000'000'000 + st.st_ctim.tv_nsec == name.changed_ns();
+  };
+  Sentences wrong;
+  for (const engine::BoundName& name : survey.bound())
+    if (is_below(name.path(), shared) || same_file(name))
+      wrong.push_back(
+          fmt::format("the name of the unix socket {} is on storage that both nodes share; bind it on the "
+                      "node's own, below /run say",
+                      name.path()));
+  return wrong;
+}
+
 Sentences check_ports(const engine::Surveyed& survey) {
   Sentences wrong;
   for (const std::string& text : survey.listening()) {
     const auto space = text.find(' ');
-    if (space == std::string::npos) continue;
+    if (space == std::string::npos || text.starts_with("unix ")) continue;
     const bool tcp = text.starts_with("tcp");
     const net::Address address = net::parse_address(text.substr(space + 1));
     addrinfo hints{}, *found = nullptr;
@@ -140,6 +163,7 @@ Sentences preflight(Context& context, const api::Prepare& request, const engine:
   if (!has_own_namespaces(survey)) append(wrong, check_pids(survey));
   append(wrong, check_cpu(survey.xfeatures(), context.facts.xfeatures));
   append(wrong, check_ports(survey));
+  append(wrong, check_socket_names(survey, shared_paths(context, request)));
   append(wrong, check_memory(context, request, survey));
   return wrong;
 }

@@ -20,6 +20,7 @@ std::vector<std::string> preflight(Context& context, const api::Prepare& request
 std::vector<std::string> check_cpu(std::uint64_t needed, std::uint64_t available);
 std::vector<std::string> check_ports(const engine::Surveyed& survey);
 std::vector<std::string> check_pids(const engine::Surveyed& survey);
+std::vector<std::string> check_socket_names(const engine::Surveyed& survey, const std::vector<std::string>& shared);
 bool is_below(const std::string& path, const std::vector<std::string>& prefixes);
 
 }  // namespace godwit::service

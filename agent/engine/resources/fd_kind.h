@@ -30,6 +30,7 @@ struct SurveyContext {
   std::uint64_t network = 0;                  // inode of the task's network namespace, once somebody asked
   std::vector<std::string> notices = {};
   std::vector<std::string> listening = {};
+  std::vector<BoundName> bound = {};
 };
 
 struct DumpContext {

@@ -24,11 +24,20 @@ struct Options {
   std::uint64_t ghost_limit = 1 << 20;  // bytes of a deleted file that are carried
 };
 
+// A socket's name in the file system: whoever binds to it again would have to take it from the process. The file is
+// told by its inode and when that changed last.
+struct BoundName {
+  std::string path;
+  ino_t inode = 0;
+  std::int64_t changed_ns = 0;
+};
+
 struct FdSurvey {
   std::vector<Refusal> refusals;       // empty: can be carried
   std::vector<std::string> notices;    // named degradations
   std::vector<NeededFile> files;       // mapped = false
   std::vector<std::string> listening;  // "tcp 0.0.0.0:6379", "tcp [::]:80", "udp 127.0.0.1:53", "unix /run/x.sock"
+  std::vector<BoundName> bound;
 };
 
 // Reads only, on a running or a stopped task. Descriptors that come and go meanwhile are left to the next survey.

@@ -47,6 +47,7 @@ FdSurvey survey_fds(pid_t pid, const Options& options) {
   survey.refusals = refusals_of(walk, context);
   survey.notices = std::move(context.notices);
   survey.listening = std::move(context.listening);
+  survey.bound = std::move(context.bound);
   for (std::size_t i = 0; i < walk.views.size(); ++i) {
     if (walk.kinds[i] != nullptr && is_needed(walk.views[i])) survey.files.push_back(needed(walk.views[i]));
   }

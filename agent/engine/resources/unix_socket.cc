@@ -23,14 +23,25 @@ bool connectionless(const FdView& view) { return view.socket->type == SOCK_DGRAM
 
 bool is_path(const std::string& name) { return !name.empty() && name.front() != '\0'; }
 
+std::string absolute(const FdView& view, const std::string& name) {
+  return name.starts_with('/') ? name : proc::Reader(view.pid).link("cwd") + "/" + name;
+}
+
 // The file that the socket is bound to, as the task finds it; nothing when the path leads elsewhere.
 std::optional<struct stat> bound_file(const FdView& view, const UnixSocketInfo& info) {
-  const proc::Reader proc(view.pid);
-  const std::string path = info.name.starts_with('/') ? info.name : proc.link("cwd") + "/" + info.name;
   struct stat st{};
-  if (::lstat(path_file::reach(view.pid, path).c_str(), &st) != 0) return std::nullopt;
+  if (::lstat(path_file::reach(view.pid, absolute(view, info.name)).c_str(), &st) != 0) return std::nullopt;
   if (static_cast<std::uint32_t>(st.st_ino) != info.file_inode) return std::nullopt;
   return st;
+}
+
+void note_name(const FdView& view, const UnixSocketInfo& info, SurveyContext& context) {
+  if (!is_path(info.name)) return;
+  const auto file = bound_file(view, info);
+  if (!file) return;  // deleted
+  context.bound.push_back({.path = absolute(view, info.name),
+                           .inode = file->st_ino,
+                           .changed_ns = file->st_ctim.tv_sec * 1'000'000'000 + file->st_ctim.tv_nsec});
 }
 
 std::string socket_link(std::uint32_t inode) { return fmt::format("socket:[{}]", inode); }
@@ -72,6 +83,7 @@ std::optional<Refusal> refusal(const FdView& view, SurveyContext& context) {
                    "bind to an absolute path"};
   }
   if (info.state == TCP_LISTEN) context.listening.push_back(fmt::format("unix {}", printable(info.name)));
+  if (info.state == TCP_LISTEN || connectionless(view)) note_name(view, info, context);
   if (info.peer == 0 || context.held.contains(socket_link(info.peer))) return std::nullopt;
   const std::optional<UnixSocketInfo> peer = query_unix_socket(view, info.peer);
   if (connectionless(view) && peer && is_path(peer->name)) {
