@@ -3,6 +3,7 @@
 #include "tests/engine/harness.h"
 
 #include "common/base/check.h"
+#include "common/proc/reader.h"
 
 #include <gtest/gtest.h>
 
@@ -10,9 +11,11 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fcntl.h>
+#include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <thread>
 
 namespace godwit::engine::test {
 namespace {
@@ -237,6 +240,144 @@ TEST_F(CommandTest, children_are_waited_for_and_then_refused_by_name) {
   EXPECT_NE(refused.output.find("(sleep)"), std::string::npos) << refused.output;
   EXPECT_NE(state_of(parent), 'T');
   shell(fmt::format("pkill -P {} -x sleep", parent));
+}
+
+TEST_F(CommandTest, unread_events_are_waited_for_and_then_refused_by_name) {
+  const auto body = [this](useconds_t patience) {
+    const int watch = ::inotify_init1(IN_NONBLOCK);
+    ::inotify_add_watch(watch, dir_.path().c_str(), IN_CREATE);
+    ::close(::open(dir_.path("event").c_str(), O_CREAT | O_WRONLY, 0644));
+    ::write(1, "ready\n\n", 7);
+    ::usleep(patience);
+    char events[4096];
+    while (::read(watch, events, sizeof events) > 0) {
+    }
+    ::write(1, "read\n\n", 6);
+    for (;;) ::pause();
+  };
+  const pid_t reads = start([&] { body(700'000); });
+  ASSERT_TRUE(prints());
+  const Ran dumped = dump(reads, {"--leave-running"});
+  EXPECT_TRUE(dumped.ok()) << dumped.output;
+  EXPECT_NE(contents(dir_.path("out")).find("read\n"), std::string::npos) << "it was dumped with its events";
+
+  ::unlink(dir_.path("event").c_str());
+  const pid_t sleeps = start([&] { body(60'000'000); });
+  ASSERT_TRUE(prints());
+  const Ran refused = dump(sleeps, {"--leave-running", "--timeout", "1"});
+  EXPECT_FALSE(refused.ok());
+  EXPECT_NE(refused.output.find("inotify"), std::string::npos) << refused.output;
+  EXPECT_NE(state_of(sleeps), 'T');
+}
+
+TEST_F(CommandTest, a_restored_process_hears_of_the_death_of_its_new_parent) {
+  const pid_t pid = start([] {
+    ::signal(SIGUSR2, [](int) { ::write(1, "orphaned\n", 9); });
+    ::prctl(PR_SET_PDEATHSIG, SIGUSR2);
+    for (;;) {
+      ::write(1, "tick\n", 5);
+      ::usleep(10'000);
+    }
+  });
+  ASSERT_TRUE(prints());
+  const Ran dumped = dump(pid);
+  ASSERT_TRUE(dumped.ok()) << dumped.output;
+  const pid_t parent = ::fork();
+  if (parent == 0) {
+    ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+    if (!restore().ok()) ::_exit(1);
+    for (;;) ::pause();
+  }
+  started_.push_back(parent);
+  ASSERT_TRUE(prints());
+  EXPECT_EQ(contents(dir_.path("out")).find("orphaned"), std::string::npos) << "it heard of a helper's death";
+  ::kill(parent, SIGKILL);
+  EXPECT_TRUE(wait_for([&] { return contents(dir_.path("out")).find("orphaned") != std::string::npos; }));
+}
+
+// A process of two threads in a PID namespace, dumped; and its restore by an engine that runs in that namespace, too.
+class PidTest : public CommandTest {
+ protected:
+  void SetUp() override {
+    CommandTest::SetUp();
+    ::prctl(PR_SET_CHILD_SUBREAPER, 0);  // the namespace's init reaps
+    home_.run(dir_.path("first"), [] {
+      next_pid_is(500);
+      ::write(1, "done\n", 5);
+    });
+    ASSERT_TRUE(wait_for([&] { return lines_in(dir_.path("first")) > 0; }));
+    const pid_t pid = home_.run(dir_.path("out"), [] {
+      std::thread([] {
+        for (;;) ::pause();
+      }).detach();
+      for (;;) {
+        ::write(1, "tick\n", 5);
+        ::usleep(10'000);
+      }
+    });
+    ASSERT_TRUE(prints());
+    const proc::Reader proc(pid);
+    guest_ = proc.status().ns_pid.back();
+    guest_thread_ = proc::Reader(pid, proc.threads().back()).status().ns_pid.back();
+    const Ran dumped = dump(pid);
+    ASSERT_TRUE(dumped.ok()) << dumped.output;
+    ASSERT_TRUE(wait_for([&] { return !process_is_there(pid); }));
+  }
+  static void next_pid_is(pid_t pid) {
+    const std::string text = std::to_string(pid - 1);
+    const int fd = ::open("/proc/sys/kernel/ns_last_pid", O_WRONLY);
+    if (::write(fd, text.data(), text.size()) != static_cast<ssize_t>(text.size())) ::_exit(1);
+    ::close(fd);
+  }
+  // The engine's PID there is `engine`, if not 0; `squatter` is taken, if not 0.
+  Ran restore_inside(pid_t engine, pid_t squatter = 0) {
+    home_.run(dir_.path("status"), [&] {
+      if (squatter) {
+        next_pid_is(squatter);
+        if (::fork() == 0) {
+          ::prctl(PR_SET_NAME, "squatter");
+          ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+          for (;;) ::pause();
+        }
+      }
+      if (engine) next_pid_is(engine);
+      const Ran ran = restore();
+      write_file(dir_.path("output"), ran.output, 0644);
+      const std::string line = fmt::format("{}\n", ran.status);
+      ::write(1, line.data(), line.size());
+    });
+    Ran ran;
+    if (!wait_for([&] { return lines_in(dir_.path("status")) > 0; }, std::chrono::seconds(60)))
+      fail(Errc::timed_out, "the engine does not end");
+    ran.status = std::stoi(contents(dir_.path("status")));
+    ran.output = contents(dir_.path("output"));
+    return ran;
+  }
+
+  PidNamespace home_;
+  pid_t guest_ = 0, guest_thread_ = 0;
+};
+
+TEST_F(PidTest, the_helper_of_a_restore_does_not_take_the_pid_that_is_needed) {
+  const Ran restored = restore_inside(guest_ - 1);  // the engine's first child in turn would be it
+  EXPECT_TRUE(restored.ok()) << restored.output;
+  EXPECT_TRUE(prints());
+}
+
+TEST_F(PidTest, a_taken_pid_is_refused_with_the_name_of_its_holder) {
+  const Ran refused = restore_inside(0, guest_);
+  EXPECT_FALSE(refused.ok());
+  EXPECT_NE(refused.output.find(fmt::format("PID {} is taken by process {} (squatter)", guest_, guest_)),
+            std::string::npos)
+      << refused.output;
+}
+
+TEST_F(PidTest, a_taken_tid_is_refused_with_the_name_of_its_holder) {
+  const Ran refused = restore_inside(0, guest_thread_);
+  EXPECT_FALSE(refused.ok());
+  EXPECT_NE(refused.output.find(fmt::format("TID {} is taken by process {} (squatter)", guest_thread_, guest_thread_)),
+            std::string::npos)
+      << refused.output;
 }
 
 TEST_F(CommandTest, a_traced_process_is_refused_with_the_name_of_its_tracer) {

@@ -8,10 +8,15 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <cstring>
 #include <memory>
 #include <sys/prctl.h>
+#include <random>
+#include <sstream>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <thread>
 #include <unistd.h>
 
 namespace godwit::engine::test {
@@ -95,6 +100,32 @@ class JobTest : public ::testing::Test {
     c.set_id(id);
     job.post(c);
     return job.await(id, [&] { pump(); });
+  }
+
+  // From one namespace to the other, with `between` after each of three rounds.
+  void move(const std::function<void(int round)>& between) {
+    UniqueFd source_journal = make_journal(), destination_journal = make_journal();
+    JobClient source(source_journal.get(), true), destination(destination_journal.get(), false);
+    ASSERT_TRUE(survey(source).has_surveyed());
+    ASSERT_TRUE(prepare(destination, destination_cgroup_, away_.init()).has_done());
+    Pump pump(source, destination, spool_);
+    for (std::uint32_t n = 0; n < 3; n++) {
+      const Event done = ask_pumping(source, round(n), 1000 + n, pump);
+      ASSERT_TRUE(done.has_round_done()) << done.failure().message();
+      pump();
+      between(static_cast<int>(n));
+    }
+    const Event frozen = ask_pumping(source, freeze(3, source_cgroup_), 2000, pump);
+    ASSERT_TRUE(frozen.has_frozen()) << frozen.failure().message();
+    pump();
+    Command finish;
+    finish.mutable_finish()->set_sequence(frozen.frozen().round().last_sequence());
+    const Event prepared = ask_pumping(destination, finish, 3000, pump);
+    ASSERT_TRUE(prepared.has_prepared()) << prepared.failure().message();
+    write_file(source_cgroup_.path() + "/cgroup.kill", "1");
+    EXPECT_TRUE(wait_for([&] { return !process_is_there(pid_); }));
+    destination_cgroup_.thaw();
+    pid_ = prepared.prepared().tasks(0).pid();
   }
 
   TempDir dir_;
@@ -232,6 +263,193 @@ TEST_F(ChildTest, one_that_stays_is_named_and_the_process_goes_on) {
   EXPECT_NE(refused.failure().message().find("(saving)"), std::string::npos) << refused.failure().message();
   expect_undisturbed();
   ASSERT_TRUE(ask_pumping(source, round(2), 1002, pump).has_round_done()) << "it is not tracked any more";
+}
+
+class ExecTest : public JobTest {
+  void be_target() override {
+    std::thread([this] {
+      while (::access(dir_.path("exec").c_str(), F_OK) != 0) ::usleep(2000);
+      ::execl("/usr/bin/python3", "python3", "-uc",
+              "import time\nn = 0\nwhile True:\n  print('python', n)\n  n += 1\n  time.sleep(0.01)", nullptr);
+      ::_exit(1);
+    }).detach();
+    count();
+  }
+};
+
+TEST_F(ExecTest, a_program_run_between_two_rounds_is_what_arrives) {
+  move([this](int round) {
+    if (round != 0) return;
+    write_file(dir_.path("exec"), "", 0644);
+    ASSERT_TRUE(wait_for([&] { return contents(dir_.path("out")).find("python 3\n") != std::string::npos; }));
+  });
+  expect_undisturbed();
+  // It counts on: its own memory came along, not a fresh start of it.
+  const std::string out = contents(dir_.path("out"));
+  std::istringstream lines(out.substr(out.find("python")));
+  std::string word;
+  for (long expected = 0, n = 0; lines >> word >> n; expected++) ASSERT_EQ(n, expected) << out;
+}
+
+// Maps, unmaps, grows, protects and fills memory all the time, and says so when something is not as it left it.
+class RemapTest : public JobTest {
+  struct Area {
+    char* at = nullptr;
+    std::size_t pages = 0;
+    char fill = 0;
+    bool writable = false;
+  };
+  static bool holds(const Area& area) {
+    for (std::size_t i = 0; i < area.pages * page_size; i++)
+      if (area.at[i] != area.fill) return false;
+    return true;
+  }
+  void be_target() override {
+    std::vector<Area> areas;
+    std::mt19937 random(7);
+    for (long n = 0;; n++) {
+      const std::size_t pages = 1 + random() % 64;
+      if (areas.size() < 40 || random() % 3 == 0) {
+        Area& a = areas.emplace_back(Area{.pages = pages, .fill = static_cast<char>(1 + n % 100), .writable = true});
+        a.at = static_cast<char*>(
+            ::mmap(nullptr, pages * page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+        std::memset(a.at, a.fill, pages * page_size);
+      }
+      const std::size_t which = random() % areas.size();
+      Area& a = areas[which];
+      bool bad = !holds(a);
+      switch (random() % 4) {
+        case 0:
+          ::munmap(a.at, a.pages * page_size);
+          areas.erase(areas.begin() + static_cast<std::ptrdiff_t>(which));
+          break;
+        case 1: {
+          if (!a.writable) break;
+          void* const at = ::mremap(a.at, a.pages * page_size, (a.pages + pages) * page_size, MREMAP_MAYMOVE);
+          if (at == MAP_FAILED) {
+            bad |= errno != EFAULT;
+            ::write(1, "split\n", 6);
+            break;
+          }
+          a.at = static_cast<char*>(at);
+          std::memset(a.at + a.pages * page_size, a.fill, pages * page_size);
+          a.pages += pages;
+          break;
+        }
+        case 2:
+          a.writable = !a.writable;
+          ::mprotect(a.at, a.pages * page_size, a.writable ? PROT_READ | PROT_WRITE : PROT_READ);
+          break;
+        default:
+          if (a.writable) std::memset(a.at, a.fill = static_cast<char>(1 + random() % 100), a.pages * page_size);
+      }
+      if (n % 16 == 0)
+        for (const Area& each : areas) bad |= !holds(each);
+      char line[64];
+      const int length = std::snprintf(line, sizeof line, "%ld%s\n", n, bad ? " bad area" : "");
+      if (::write(1, line, static_cast<std::size_t>(length)) != length) ::_exit(1);
+      ::usleep(1000);
+    }
+  }
+};
+
+TEST_F(RemapTest, mappings_that_change_between_rounds_arrive_as_they_are) {
+  move([this](int) { ASSERT_TRUE(goes_on()); });
+  expect_undisturbed();
+}
+
+class ScratchTest : public JobTest {
+ protected:
+  static constexpr std::size_t size = 128 * page_size;
+
+  void be_target() override {
+    char* at = nullptr;
+    for (long n = 0;; n++) {
+      if (!at && ::access(dir_.path("map").c_str(), F_OK) == 0) {
+        const auto wanted = std::stoull(contents(dir_.path("map")), nullptr, 16);
+        at = static_cast<char*>(::mmap(reinterpret_cast<void*>(wanted), size, PROT_READ | PROT_WRITE,
+                                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0));
+        if (at == MAP_FAILED) ::_exit(1);
+        std::memset(at, 'm', size);
+      }
+      bool bad = false;
+      for (std::size_t i = 0; at && i < size; i++) bad |= at[i] != 'm';
+      char line[64];
+      const int length = std::snprintf(line, sizeof line, "%ld%s%s\n", n, at ? " mapped" : "", bad ? " bad" : "");
+      if (::write(1, line, static_cast<std::size_t>(length)) != length) ::_exit(1);
+      ::usleep(5000);
+    }
+  }
+  // Where the engine has its own memory in the process that it builds; 0: not there yet.
+  std::uint64_t scratch() {
+    const std::string procs = contents(destination_cgroup_.path() + "/cgroup.procs");
+    if (procs.empty()) return 0;
+    std::istringstream maps(contents(fmt::format("/proc/{}/maps", std::stol(procs))));
+    for (std::string line; std::getline(maps, line);)
+      if (line.find(" rwxp ") != std::string::npos) return std::stoull(line, nullptr, 16);
+    return 0;
+  }
+};
+
+TEST_F(ScratchTest, memory_mapped_where_the_engine_has_its_own_makes_that_move) {
+  move([this](int round) {
+    if (round != 0) return;
+    ASSERT_TRUE(wait_for([&] { return scratch() != 0; }));
+    write_file(dir_.path("map.draft"), fmt::format("{:x}", scratch()), 0644);
+    ASSERT_EQ(::rename(dir_.path("map.draft").c_str(), dir_.path("map").c_str()), 0);
+    ASSERT_TRUE(wait_for([&] { return contents(dir_.path("out")).find("mapped") != std::string::npos; }));
+  });
+  expect_undisturbed();
+  EXPECT_TRUE(contents(dir_.path("out")).ends_with("mapped\n"));
+}
+
+// Has events in an inotify queue that it does not read before it is told to.
+class BusyTest : public JobTest {
+ protected:
+  void be_target() override {
+    const int watch = ::inotify_init1(IN_NONBLOCK);
+    ::inotify_add_watch(watch, dir_.path().c_str(), IN_CREATE);
+    write_file(dir_.path("event"), "", 0644);
+    std::thread([this, watch] {
+      while (::access(dir_.path("drain").c_str(), F_OK) != 0) ::usleep(2000);
+      char events[4096];
+      while (::read(watch, events, sizeof events) > 0) {
+      }
+    }).detach();
+    count();
+  }
+};
+
+TEST_F(BusyTest, what_passes_by_itself_is_waited_for) {
+  UniqueFd journal = make_journal();
+  JobClient source(journal.get(), true);
+  ASSERT_TRUE(survey(source).has_surveyed());
+  Command c = freeze(0, source_cgroup_);
+  c.mutable_freeze()->set_child_patience_ms(20'000);
+  c.set_id(1000);
+  source.post(c);
+  const auto begun = Clock::now();
+  const Event frozen = source.await(1000, [&] {
+    while (source.ring().front()) source.ring().release();
+    if (Clock::now() - begun > std::chrono::milliseconds(200)) write_file(dir_.path("drain"), "", 0644);
+  });
+  ASSERT_TRUE(frozen.has_frozen()) << frozen.failure().message();
+  EXPECT_GE(Clock::now() - begun, std::chrono::milliseconds(200));
+  Command thaw;
+  thaw.mutable_thaw();
+  ASSERT_TRUE(source.ask(thaw).has_done());
+  expect_undisturbed();
+}
+
+TEST_F(BusyTest, what_does_not_pass_is_refused_by_name) {
+  UniqueFd journal = make_journal();
+  JobClient source(journal.get(), true);
+  ASSERT_TRUE(survey(source).has_surveyed());
+  const Event answer = source.ask(freeze(0, source_cgroup_));
+  ASSERT_TRUE(answer.has_failure());
+  EXPECT_EQ(answer.failure().code(), "busy");
+  EXPECT_NE(answer.failure().message().find("inotify"), std::string::npos) << answer.failure().message();
+  expect_undisturbed();
 }
 
 class SourceDeath : public JobTest, public ::testing::WithParamInterface<const char*> {};
