@@ -156,23 +156,25 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     if (!same_program()) fail(Errc::busy, "it ran another program just now");
     if (first && tracking == Tracking::begin) memory_->track(make_userfaultfd(hold_->leader()));
 
-    TaskState state = dump_task(*hold_, ids_);
-    hold_->drop_scratch();  // memory is looked at without it
-    frozen.steps.lap("tasks");
-
     image::ImageSet images;
     ids_.begin_descriptors();
     const resources::StoppedTask stopped{
-        .pid = pid_, .pidfd = pidfd_.get(), .guest_pid = state.guest_pid, .files_id = root_files_id};
+        .pid = pid_, .pidfd = pidfd_.get(), .guest_pid = memory_->guest_pid(), .files_id = root_files_id};
     for (const std::string& notice : resources::dump_fds(stopped, ids_, images, options_))
       log::warn("dump.notice", {{"what", notice}});
     resources::dump_fs(stopped, ids_, images);
     frozen.steps.lap("descriptors");
-    fault::point("engine.dump.state");
 
+    // After the descriptors, which may lead to more shared memory, and before the rest, which is read while pages are
+    // on their way. Injected calls change nothing of what was sent, but for the CPU number that the kernel keeps in a
+    // thread's rseq area: it writes that anew wherever the thread goes on.
     emitting = true;
     frozen.round = emit_round(number, sink, true);
     frozen.steps.lap("memory");
+
+    TaskState state = dump_task(*hold_, ids_);
+    frozen.steps.lap("tasks");
+    fault::point("engine.dump.state");
 
     memory_->describe(state.mm);
     write_task(state, images);

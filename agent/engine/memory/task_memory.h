@@ -38,8 +38,8 @@ class TaskMemory {
   // Tracks from the next round on, which must be the first one.
   void track(UniqueFd userfaultfd) { tracker_.use(std::move(userfaultfd)); }
 
-  // Reads maps (and, while the task runs, smaps) anew. Before a frozen round, call look() while the task still runs, so
-  // that smaps need not be read inside the freeze.
+  // Reads maps anew, and smaps when a mapping looks different. Flags of mappings may change without that: before a
+  // frozen round, call look() while the task still runs.
   RoundCount round(PageSink& sink, bool frozen);
   void look();
   // A round whose scan, but not the copying, needs the task to stand still while what `stop` returns exists.
@@ -55,6 +55,7 @@ class TaskMemory {
   // The mappings as of the last round, for mm-PID.img.
   void describe(image::MmEntry& mm) const;
   const std::vector<proc::Vma>& maps() const { return maps_; }
+  pid_t guest_pid() const { return guest_pid_; }
 
   void acknowledged(std::uint64_t sequence) { debt_.acknowledge(sequence); }
   // What the receiver has of each object once everything emitted has arrived. Borrowed.
