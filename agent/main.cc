@@ -30,7 +30,7 @@ struct Options {
 Options parse(int argc, char** argv) {
   Options options;
   service::AgentOptions& o = options.agent;
-  std::string spool_limit = "128M";
+  std::string spool_limit = "32M";
   CLI::App app("Godwit's agent: moves the workloads of this node to others, and takes in theirs", "godwit-agent");
   app.add_option("--node", o.node, "this node's name, as in its certificate")->required();
   app.add_option("--coordinator", o.coordinator, "ADDR:PORT of the coordinator")->required();

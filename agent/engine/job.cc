@@ -153,7 +153,7 @@ class Job {
   void prepare(const Prepare& request, std::vector<UniqueFd>& fds, Event& event) {
     if (fds.empty() || (request.has_init() && fds.size() < 2))
       fail(Errc::protocol, "a prepare without its descriptors");
-    absorber_.emplace(std::move(fds[0]), seed_);
+    absorber_.emplace(std::move(fds[0]), seed_, request.window());
     Surroundings surroundings;
     if (request.has_init()) surroundings.init = std::move(fds[1]);
     surroundings.cgroup = request.cgroup();
@@ -166,14 +166,16 @@ class Job {
     broken_ = true;
     const std::size_t n = absorber_->absorb(*restore_);
     broken_ = false;
-    if (n) report_absorbed();
+    if (n) report_freed();
     return n != 0;
   }
 
-  void report_absorbed() {
+  void report_freed() {
+    const std::vector<Absorber::Freed> freed = absorber_->freed();
+    if (freed.empty()) return;
     Event event;
     event.mutable_absorbed()->set_sequence(absorber_->absorbed());
-    for (const Absorber::Freed& f : absorber_->freed()) {
+    for (const Absorber::Freed& f : freed) {
       Released& r = *event.mutable_absorbed()->add_released();
       r.set_stream(f.stream);
       r.set_upto(f.upto);
@@ -185,11 +187,14 @@ class Job {
     if (!restore_) fail(Errc::protocol, "a finish without a prepare");
     Clock::time_point progress = Clock::now();
     while (absorber_->absorbed() < request.sequence()) {
-      if (absorb_some())
+      if (absorb_some()) {
         progress = Clock::now();
-      else if (Clock::now() - progress > absorb_patience)
+        listen(0ms);
+        continue;
+      }
+      if (Clock::now() - progress > absorb_patience)
         fail(Errc::timed_out, "frame {} did not arrive, the last was {}", request.sequence(), absorber_->absorbed());
-      listen(absorber_->absorbed() < request.sequence() ? 1ms : 0ms);
+      listen(1ms);
     }
     broken_ = true;
     *event.mutable_prepared() = restore_->finish();

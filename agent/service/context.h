@@ -48,7 +48,7 @@ struct AgentOptions {
   std::string certs;
   std::string state;
   std::string cgroup;
-  std::uint64_t spool_limit = 128u << 20;
+  std::uint64_t spool_limit = 32u << 20;
   std::vector<std::string> shared;  // paths that all nodes share
   std::string programs;             // directory of godwit-engine, godwit-init, godwit-pageserver
   std::string page_server_user = "nobody";

@@ -5,7 +5,7 @@
 #include "agent/service/token.h"
 #include "agent/transfer/spool.h"
 #include "common/base/log.h"
-#include "common/pagewire/frame.h"
+#include "common/pagewire/wire.h"
 
 #include <algorithm>
 
@@ -60,10 +60,10 @@ net::awaitable<void> DestinationMigration::build() {
   saved.mutable_info()->set_pid(0);
   saved.set_cgroup(to_string(key_));
   UniqueFd init = context_.workloads->build(std::move(saved), has_own_namespaces(survey_));
-  co_await start_job(duplicate(spool), std::move(init));
+  co_await start_job(duplicate(spool), pagewire::spool_window(limit, streams), std::move(init));
 }
 
-net::awaitable<void> DestinationMigration::start_job(UniqueFd spool, UniqueFd init) {
+net::awaitable<void> DestinationMigration::start_job(UniqueFd spool, std::uint64_t window, UniqueFd init) {
   const auto self = shared_from_this();
   const workload::Cgroup copy = workload::Cgroup::create(context_.cgroup(to_string(key_)));
   jobs::EngineJobPlan plan{.program = context_.program("godwit-engine"),
@@ -78,6 +78,7 @@ net::awaitable<void> DestinationMigration::start_job(UniqueFd spool, UniqueFd in
   *prepare.mutable_options() = engine_options(request_.options());
   prepare.set_cgroup(copy.path());
   prepare.set_has_init(static_cast<bool>(init));
+  prepare.set_window(window);
   std::vector<UniqueFd> fds;
   fds.push_back(std::move(spool));
   if (init) fds.push_back(std::move(init));

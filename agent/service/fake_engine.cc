@@ -4,8 +4,8 @@
 // The migration's id says what is to go wrong: "fail-freeze", "die-frozen" and so on. Not sanitized: it is killed.
 #include "agent/engine/job.pb.h"
 #include "agent/workload/cgroup.h"
-#include "common/pagewire/frame.h"
 #include "common/pagewire/ring.h"
+#include "common/pagewire/wire.h"
 #include "common/proc/reader.h"
 
 #include <csignal>
@@ -167,6 +167,7 @@ class FakeEngine {
   void prepare(const engine::Prepare& request, std::vector<UniqueFd>& fds) {
     misbehave("fail-prepare");
     spool_ = std::move(fds.at(0));
+    window_ = request.window();
     if (request.has_init()) init_ = std::move(fds.at(1));
     copy_ = workload::Cgroup::open(request.cgroup());
   }
@@ -182,7 +183,10 @@ class FakeEngine {
       std::string payload(e.header.payload_length, '\0');
       if (!payload.empty()) {
         UniqueFd file = open_beneath(spool_.get(), "stream-" + std::to_string(stream), O_RDONLY);
-        pread_exact(file.get(), std::as_writable_bytes(std::span(payload)), static_cast<off_t>(e.offset));
+        const auto into = std::as_writable_bytes(std::span(payload));
+        const pagewire::SpoolPlace place = pagewire::spool_place(window_, e.offset, payload.size());
+        pread_exact(file.get(), into.first(place.first_length), static_cast<off_t>(place.first));
+        pread_exact(file.get(), into.subspan(place.first_length), 0);
         engine::Released& released = *event.mutable_absorbed()->add_released();
         released.set_stream(stream);
         released.set_upto(end);
@@ -273,6 +277,7 @@ class FakeEngine {
   std::optional<pagewire::Ring> ring_;
   std::optional<workload::Cgroup> frozen_, copy_;
   UniqueFd spool_, init_;
+  std::uint64_t window_ = 0;  // of the spool's files
   std::deque<pagewire::ManifestEntry> entries_;
   std::map<std::uint32_t, std::uint64_t> stored_;
   bool done_ = false;

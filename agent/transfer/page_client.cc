@@ -17,7 +17,11 @@ using net::awaitable;
 
 namespace {
 
-constexpr std::size_t manifest_batch = 64 * 1024;
+// In a steady flow the other side hears of 2 MiB at a time: every announcement passes through four processes. A round's
+// end is announced at once, and so is everything when no more frames come for a moment.
+constexpr std::uint64_t announced_bytes = 2u << 20;
+constexpr std::size_t longest_manifest = 64 * 1024;
+constexpr auto lull = std::chrono::milliseconds(1);
 
 UniqueFd duplicate(int fd) { return UniqueFd(check(::fcntl(fd, F_DUPFD_CLOEXEC, 0), "duplicate a descriptor")); }
 
@@ -27,12 +31,16 @@ struct PageClient::State {
   Ring ring;
   Events events;
   net::asio::posix::stream_descriptor data;  // readable: the engine has put something into the ring
+  net::asio::steady_timer patience;          // with frames that have not come
   std::vector<std::unique_ptr<PageStream>> streams;
   std::vector<std::uint64_t> ends;  // of the streams' spool files, as far as handed out
   InFlight unwritten, unstored;
   RateLimit rate;
   Clock::time_point free_at{};  // when the rate limit lets the next frame go
   std::string manifest;
+  std::uint64_t unannounced = 0;         // bytes of frames in `manifest`
+  std::uint64_t announced_sequence = 0;  // handed to events.manifest, and everything before
+  std::uint64_t told_sequence = 0;       // by events.stored
   Counters counters;
   Clock::duration stall_limit;
   Clock::time_point progress = Clock::now();  // when something was stored, or nothing was under way
@@ -43,6 +51,7 @@ struct PageClient::State {
       : ring(std::move(fds)),
         events(std::move(ev)),
         data(executor, duplicate(ring.data_fd()).release()),
+        patience(executor),
         ends(o.streams),
         unwritten(o.streams),
         unstored(o.streams),
@@ -69,10 +78,15 @@ struct PageClient::State {
     if (ended) return;
     if (!unstored.done(stream, sequence))
       return fail(Error(Errc::protocol, "the page server has stored what was not sent"));
-    const std::uint64_t before = counters.stored_sequence;
     while (const auto first = unstored.take_first()) counters.stored_sequence = *first;
     progress = Clock::now();
-    if (counters.stored_sequence != before) events.stored(counters.stored_sequence);
+    tell_stored();
+  }
+  void tell_stored() {
+    const std::uint64_t sequence = std::min(counters.stored_sequence, announced_sequence);
+    if (sequence <= told_sequence) return;
+    told_sequence = sequence;
+    events.stored(sequence);
   }
 };
 
@@ -102,6 +116,8 @@ void send(const Shared& s, std::span<const std::byte> record) {
   s->unstored.add(stream, header.sequence);
   append_manifest(s->manifest, header, record.subspan(sizeof header, trailer_length(header)), offset);
   s->streams[stream]->send(header, record.subspan(sizeof header));
+  s->unannounced += record.size();
+  if (header.kind == FrameKind::round) s->unannounced = announced_bytes;
   ++s->counters.frames;
   s->counters.payload_bytes += header.payload_length;
   s->counters.sent_sequence = header.sequence;
@@ -111,33 +127,56 @@ awaitable<void> flush_manifest(Shared s) {
   if (s->manifest.empty()) co_return;
   std::string entries = std::move(s->manifest);
   s->manifest.clear();
+  s->unannounced = 0;
+  const std::uint64_t sequence = s->counters.sent_sequence;
   co_await s->events.manifest(std::move(entries));
+  s->announced_sequence = sequence;
+  if (!s->ended) s->tell_stored();
+}
+
+// False: none came within the limit.
+awaitable<bool> frames_within(Shared s, Clock::duration limit) {
+  s->patience.expires_after(limit);
+  s->patience.async_wait([s](boost::system::error_code cancelled) {
+    boost::system::error_code ignored;
+    if (!cancelled) s->data.cancel(ignored);
+  });
+  const auto [failed] = co_await s->data.async_wait(net::asio::posix::stream_descriptor::wait_read,
+                                                    net::asio::as_tuple(net::asio::use_awaitable));
+  s->patience.cancel();
+  std::uint64_t count;
+  if (!s->ended) std::ignore = ::read(s->data.native_handle(), &count, sizeof count);
+  co_return !failed;
 }
 
 awaitable<void> wait_for_frames(Shared s) {
+  constexpr auto for_ever = std::chrono::hours(24);
   s->idle = true;
   s->changed.notify();
-  std::ignore = co_await s->data.async_wait(net::asio::posix::stream_descriptor::wait_read,
-                                            net::asio::as_tuple(net::asio::use_awaitable));
+  co_await frames_within(s, for_ever);
   s->idle = false;
-  std::uint64_t count;
-  if (!s->ended) std::ignore = ::read(s->data.native_handle(), &count, sizeof count);
+}
+
+bool worth_announcing(const Shared& s) {
+  return s->unannounced >= announced_bytes || s->manifest.size() >= longest_manifest;
 }
 
 awaitable<void> pump(Shared s) {
   while (!s->ended) {
     const auto record = s->ring.next();
     if (!record) {
+      if (!s->manifest.empty() && co_await frames_within(s, lull)) continue;
       co_await flush_manifest(s);
       if (!s->ended) co_await wait_for_frames(s);
       continue;
     }
     fault::point("agent.transfer.frame");
+    if (Clock::now() < s->free_at) co_await flush_manifest(s);
     while (!s->ended && Clock::now() < s->free_at) co_await s->changed.wait_until(s->free_at);
     if (s->ended) break;
     send(s, *record);
     s->free_at = s->rate.spend(record->size(), Clock::now());
-    if (s->manifest.size() >= manifest_batch) co_await flush_manifest(s);
+    if (worth_announcing(s)) co_await flush_manifest(s);
   }
 }
 

@@ -34,7 +34,7 @@ class PageClient {
   struct Events {
     // Entries as parse_manifest reads them, up to about 64 KiB at a time. Sending waits while this does.
     std::function<net::awaitable<void>(std::string entries)> manifest;
-    // Every frame up to this one is stored at the page server.
+    // Every frame up to this one is stored at the page server, and its entry was taken by `manifest`.
     std::function<void(std::uint64_t sequence)> stored;
     // Once; nothing else follows. peer_lost, denied, no_space, protocol, timed_out.
     std::function<void(Error)> failed;

@@ -135,6 +135,7 @@ void run(Shared r, awaitable<void> loop, bool writer) {
 awaitable<void> greet(Shared r, StreamTarget target) {
   r->connection = co_await net::connect(target.address, target.tls, target.limit);
   net::require(r->connection.peer(), "agent", target.node);
+  r->connection.fit_buffers();
   std::vector<net::Bytes> pieces{std::as_bytes(std::span(&target.hello, 1))};
   co_await r->connection.write(std::move(pieces));
   std::array<std::byte, sizeof(Answer)> bytes;

@@ -3,15 +3,15 @@
 #include "common/base/units.h"
 
 #include <string>
+#include <tuple>
 
 #include <sys/mount.h>
 
 namespace godwit::transfer {
 namespace {
 
-// What the page server may store beyond what is released, apart from payload: the padding that ends a frame, and
-// frames that have been released but whose punched range does not reach a page's end yet.
-constexpr std::uint64_t slack = 4u << 20;
+// The files never grow beyond their windows, which add up to the limit; this is for what the file system itself needs.
+constexpr std::uint64_t slack = 1u << 20;
 
 void set(int context, const char* key, const std::string& value) {
   check(::fsconfig(context, FSCONFIG_SET_STRING, key, value.c_str(), 0), "spool: set {}={}", key, value);
@@ -25,6 +25,8 @@ UniqueFd make_spool(std::uint64_t limit, unsigned streams, uid_t user, gid_t gro
   set(context.get(), "size", std::to_string(page_up(limit + slack)));
   set(context.get(), "nr_inodes", std::to_string(streams + 2));  // the root directory, and one to spare
   set(context.get(), "mode", "0700");
+  // The files are written over and over: in huge pages for less. A kernel without them says EINVAL.
+  std::ignore = ::fsconfig(context.get(), FSCONFIG_SET_STRING, "huge", "always", 0);
   set(context.get(), "uid", std::to_string(user));
   set(context.get(), "gid", std::to_string(group));
   check(::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0), "spool: create the tmpfs");

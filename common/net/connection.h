@@ -38,6 +38,8 @@ class Connection {
   // Whatever has arrived, at most `into`; 0 when the peer has said goodbye.
   awaitable<std::size_t> read_some(std::span<std::byte> into);
   awaitable<void> read_exact(std::span<std::byte> into);
+  // Whether something arrives within the limit. For a reader that has just been given less than it asked for.
+  awaitable<bool> readable_within(Clock::duration limit);
 
   // All pieces in order, packed into full TLS records.
   awaitable<void> write(std::vector<Bytes> pieces);
@@ -50,6 +52,11 @@ class Connection {
   const Identity& peer() const;
   const std::string& address() const;  // the peer's host:port
   Executor executor() const;
+
+  // For a connection that moves bulk data: where the round trip is short, buffers in the kernel that hold what can be
+  // under way and no more. The kernel's own sizing goes on to several MiB, which are out of the caches when they are
+  // read. Elsewhere nothing is changed.
+  void fit_buffers();
 
   // The same connection served by another thread's io_context. No operation may be in flight.
   Connection move_to(Executor executor) &&;

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <vector>
 
 #include <openssl/bio.h>
 #include <openssl/err.h>
@@ -12,7 +13,14 @@
 namespace godwit::net {
 namespace {
 
-int fd_of(BIO* bio) { return static_cast<int>(reinterpret_cast<std::intptr_t>(BIO_get_data(bio))); }
+struct SocketBio {
+  int fd;
+  std::size_t gather;
+  std::vector<char> gathered;  // encrypted, on its way
+  std::size_t sent = 0;        // of it
+};
+
+SocketBio& state_of(BIO* bio) { return *static_cast<SocketBio*>(BIO_get_data(bio)); }
 
 int finish(BIO* bio, ssize_t n, int retry_flag) {
   BIO_clear_retry_flags(bio);
@@ -20,15 +28,39 @@ int finish(BIO* bio, ssize_t n, int retry_flag) {
   return static_cast<int>(n);
 }
 
+// 1: nothing is gathered any more; else as send() says it.
+int bio_flush(BIO* bio) {
+  SocketBio& s = state_of(bio);
+  while (s.sent < s.gathered.size()) {
+    const ssize_t n = ::send(s.fd, s.gathered.data() + s.sent, s.gathered.size() - s.sent, MSG_NOSIGNAL);
+    if (n < 0) return finish(bio, n, BIO_FLAGS_WRITE);
+    s.sent += static_cast<std::size_t>(n);
+  }
+  s.gathered.clear();
+  s.sent = 0;
+  return finish(bio, 1, BIO_FLAGS_WRITE);
+}
+
 int bio_write(BIO* bio, const char* data, int length) {
-  return finish(bio, ::send(fd_of(bio), data, static_cast<std::size_t>(length), MSG_NOSIGNAL), BIO_FLAGS_WRITE);
+  SocketBio& s = state_of(bio);
+  const auto size = static_cast<std::size_t>(length);
+  if (s.gather == 0) return finish(bio, ::send(s.fd, data, size, MSG_NOSIGNAL), BIO_FLAGS_WRITE);
+  if (s.gathered.size() + size > s.gather)
+    if (const int flushed = bio_flush(bio); flushed < 0) return flushed;
+  s.gathered.insert(s.gathered.end(), data, data + size);
+  return finish(bio, length, BIO_FLAGS_WRITE);
 }
 
 int bio_read(BIO* bio, char* data, int length) {
-  return finish(bio, ::recv(fd_of(bio), data, static_cast<std::size_t>(length), 0), BIO_FLAGS_READ);
+  return finish(bio, ::recv(state_of(bio).fd, data, static_cast<std::size_t>(length), 0), BIO_FLAGS_READ);
 }
 
-long bio_ctrl(BIO*, int command, long, void*) { return command == BIO_CTRL_FLUSH ? 1 : 0; }
+long bio_ctrl(BIO* bio, int command, long, void*) { return command == BIO_CTRL_FLUSH ? bio_flush(bio) : 0; }
+
+int bio_destroy(BIO* bio) {
+  delete static_cast<SocketBio*>(BIO_get_data(bio));
+  return 1;
+}
 
 BIO_METHOD* method() {
   struct Deleter {
@@ -39,6 +71,7 @@ BIO_METHOD* method() {
     BIO_meth_set_write(m.get(), bio_write);
     BIO_meth_set_read(m.get(), bio_read);
     BIO_meth_set_ctrl(m.get(), bio_ctrl);
+    BIO_meth_set_destroy(m.get(), bio_destroy);
     return m;
   }();
   return made.get();
@@ -70,10 +103,10 @@ unsigned long first_of_tls() {
 
 }  // namespace
 
-BIO* make_socket_bio(int fd) {
+BIO* make_socket_bio(int fd, std::size_t gather) {
   BIO* bio = BIO_new(method());
   if (!bio) fail(Errc::internal, "make a BIO: {}", openssl_reason());
-  BIO_set_data(bio, reinterpret_cast<void*>(static_cast<std::intptr_t>(fd)));
+  BIO_set_data(bio, new SocketBio{.fd = fd, .gather = gather, .gathered = {}});
   BIO_set_init(bio, 1);
   return bio;
 }

@@ -28,6 +28,7 @@ enum class RecordKind : std::uint32_t { frame = 1, pad = 2 };
 struct RecordHeader {
   RecordKind kind{};
   std::uint32_t length = 0;  // frame: of its bytes; pad: unused, a pad reaches to the end
+  std::uint32_t begin = 0;   // frame: where it begins, behind the slot of this header
 };
 static_assert(sizeof(RecordHeader) <= slot && std::atomic<std::uint64_t>::is_always_lock_free);
 
@@ -99,15 +100,18 @@ std::span<std::byte> Ring::reserve(std::size_t length, std::chrono::milliseconds
   return {bytes_ + reserved_at_ % capacity_ + slot, length};
 }
 
-void Ring::commit(std::size_t length) {
-  if (length > reserved_) fail(Errc::internal, "{} bytes committed of {} reserved", length, reserved_);
+void Ring::commit(std::size_t length, std::size_t begin) {
+  if (begin > reserved_ || length > reserved_ - begin)
+    fail(Errc::internal, "{} bytes from {} on committed of {} reserved", length, begin, reserved_);
   if (reserved_at_ != head_) {
     const RecordHeader pad{.kind = RecordKind::pad};
     std::memcpy(bytes_ + head_ % capacity_, &pad, sizeof pad);
   }
-  const RecordHeader record{.kind = RecordKind::frame, .length = static_cast<std::uint32_t>(length)};
+  const RecordHeader record{.kind = RecordKind::frame,
+                            .length = static_cast<std::uint32_t>(length),
+                            .begin = static_cast<std::uint32_t>(begin)};
   std::memcpy(bytes_ + reserved_at_ % capacity_, &record, sizeof record);
-  head_ = reserved_at_ + whole(length);
+  head_ = reserved_at_ + whole(begin + length);
   reserved_ = 0;
   reserved_at_ = head_;
   control_->head.store(head_, std::memory_order_release);
@@ -115,7 +119,7 @@ void Ring::commit(std::size_t length) {
 }
 
 // The record at `position`, which moves on to the record's beginning when a pad stands there.
-std::optional<std::span<const std::byte>> Ring::at(std::uint64_t& position) {
+std::optional<Ring::Record> Ring::at(std::uint64_t& position) {
   const std::uint64_t head = control_->head.load(std::memory_order_acquire);
   for (;;) {
     const std::uint64_t available = head - position;
@@ -128,25 +132,30 @@ std::optional<std::span<const std::byte>> Ring::at(std::uint64_t& position) {
       position += capacity_ - offset;
       continue;
     }
-    const std::uint64_t length = whole(record.length);
+    const std::uint64_t length = whole(std::uint64_t{record.begin} + record.length);
     if (record.kind != RecordKind::frame || length > available || offset + length > capacity_)
       fail(Errc::protocol, "the ring is damaged");
-    return std::span<const std::byte>(bytes_ + offset + slot, record.length);
+    return Record{{bytes_ + offset + slot + record.begin, record.length}, position + length};
   }
 }
 
-std::optional<std::span<const std::byte>> Ring::front() { return at(tail_); }
+std::optional<std::span<const std::byte>> Ring::front() {
+  const auto record = at(tail_);
+  if (!record) return {};
+  return record->bytes;
+}
 
 std::optional<std::span<const std::byte>> Ring::next() {
   const auto record = at(read_);
-  if (record) read_ += whole(record->size());
-  return record;
+  if (!record) return {};
+  read_ = record->end;
+  return record->bytes;
 }
 
 void Ring::release() {
   const auto record = at(tail_);
   if (!record) fail(Errc::internal, "nothing to release in the ring");
-  tail_ += whole(record->size());
+  tail_ = record->end;
   if (read_ < tail_) read_ = tail_;
   control_->tail.store(tail_);
   if (control_->space_wanted.load() != 0) signal(fds_.space.get());

@@ -24,7 +24,9 @@ struct RingFds {
   UniqueFd space;   // eventfd: the consumer signals released space
 };
 
-inline constexpr std::size_t default_ring_capacity = 16u << 20;
+// More would not make a stream faster, what is under way to the other node is in the socket, but be out of the caches
+// between the two ends.
+inline constexpr std::size_t default_ring_capacity = 4u << 20;
 RingFds make_ring(std::size_t capacity = default_ring_capacity);
 
 class Ring {
@@ -36,7 +38,8 @@ class Ring {
 
   // Producer: reserves `length` contiguous bytes, waiting for space at most `limit`; Errc::timed_out after it.
   std::span<std::byte> reserve(std::size_t length, std::chrono::milliseconds limit);
-  void commit(std::size_t length);  // publishes the last reservation; `length` <= reserved
+  // Publishes a record: `length` bytes of the last reservation, from its byte `begin` on.
+  void commit(std::size_t length, std::size_t begin = 0);
 
   // Consumer: the oldest record, or nothing. The bytes stay valid until release().
   std::optional<std::span<const std::byte>> front();
@@ -53,7 +56,11 @@ class Ring {
   Control* control_ = nullptr;
   std::byte* bytes_ = nullptr;
   std::size_t capacity_ = 0;
-  std::optional<std::span<const std::byte>> at(std::uint64_t& position);
+  struct Record {
+    std::span<const std::byte> bytes;
+    std::uint64_t end;  // position of the next one
+  };
+  std::optional<Record> at(std::uint64_t& position);
 
   // Positions count bytes from the beginning of time. Each side keeps its own here: what the other side could
   // have overwritten in the control page is never read back.

@@ -65,6 +65,20 @@ TEST(Ring, hands_out_several_records_before_they_are_released) {
   EXPECT_THROW(e.consumer.release(), Error);
 }
 
+TEST(Ring, publishes_a_part_of_what_was_reserved) {
+  Ends e(16384);
+  const auto space = e.producer.reserve(1000, 0ms);
+  std::memset(space.data(), 1, space.size());
+  std::memset(space.data() + 300, 2, 200);
+  e.producer.commit(200, 300);
+  put(e.producer, 100, std::byte{3});
+  EXPECT_TRUE(is(e.consumer.front().value(), 200, std::byte{2}));
+  e.consumer.release();
+  EXPECT_TRUE(is(e.consumer.front().value(), 100, std::byte{3}));
+  e.producer.reserve(1000, 0ms);
+  EXPECT_THROW(e.producer.commit(701, 300), Error);
+}
+
 TEST(Ring, waits_for_space_and_says_when_it_waited_too_long) {
   Ends e(8192);
   put(e.producer, 3000, std::byte{1});
@@ -122,6 +136,10 @@ TEST(Ring, does_not_follow_lengths_that_lead_out_of_it) {
   *length = 8192;
   EXPECT_THROW(e.consumer.front(), Error);
   *length = 100;
+  auto* begin = length + 1;
+  *begin = 0xffffffff;
+  EXPECT_THROW(e.consumer.front(), Error);
+  *begin = 0;
   auto* head = static_cast<std::uint64_t*>(at);
   *head = 1u << 30;
   EXPECT_THROW(e.consumer.front(), Error);

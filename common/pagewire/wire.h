@@ -10,6 +10,7 @@
 #include "common/base/error.h"
 #include "common/pagewire/frame.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <span>
@@ -86,8 +87,23 @@ Answer parse_answer(std::span<const std::byte, sizeof(Answer)> bytes);  // Errc:
 Reason reason_of(Errc code);
 Error error_of(Reason reason);  // what a refused or failed client tells its operator
 
-// Where the payload after one that ends at `end` begins: every payload starts on a page, so that what has been
-// used can be punched out of the spool without rest.
+// Where the payload after one that ends at `end` begins: every payload starts on a page.
 constexpr std::uint64_t next_offset(std::uint64_t end) { return page_up(end); }
+
+// Offsets count the bytes of a stream for ever; its spool file is a ring of this many bytes, written over and over. New
+// pages for everything that passes through would cost as much as receiving it.
+constexpr std::uint64_t spool_window(std::uint64_t spool_limit, std::uint32_t streams) {
+  return page_down(spool_limit / streams);
+}
+
+// The bytes [offset, offset + length) of a stream lie in its file in at most two places.
+struct SpoolPlace {
+  std::uint64_t first = 0;         // where they begin
+  std::uint64_t first_length = 0;  // the rest is at the file's beginning
+};
+constexpr SpoolPlace spool_place(std::uint64_t window, std::uint64_t offset, std::uint64_t length) {
+  if (window == 0) return {offset, length};  // a file that just grows
+  return {offset % window, std::min(length, window - offset % window)};
+}
 
 }  // namespace godwit::pagewire

@@ -28,7 +28,7 @@ auto checked(Parse parse) {
 }
 
 struct Texts {
-  std::string downtime = "300ms", spool = "128M", rate_limit = "0", max_total_time = "0";
+  std::string downtime = "300ms", spool = "32M", rate_limit = "0", max_total_time = "0";
 };
 
 void add_run(CLI::App& app, RunCommand& run) {

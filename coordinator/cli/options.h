@@ -26,7 +26,7 @@ struct MigrateCommand {
   std::string from, to;
   bool tcp_close = false;
   std::chrono::nanoseconds downtime = std::chrono::milliseconds(300);
-  std::uint64_t spool = 128u << 20;
+  std::uint64_t spool = 32u << 20;
   std::uint64_t rate_limit = 0;
   unsigned streams = 2;
   unsigned max_rounds = 30;

@@ -30,9 +30,9 @@ struct MigrationSpec {
   std::string source;
   std::string destination;
   bool tcp_close = false;
-  std::uint64_t spool_limit = 128u << 20;
-  std::uint32_t streams = 2;     // one TLS stream keeps one core busy at each end
-  std::uint64_t rate_limit = 0;  // bytes per second, 0: none
+  std::uint64_t spool_limit = 32u << 20;  // more would be out of the caches when it is read
+  std::uint32_t streams = 2;              // one TLS stream keeps one core busy at each end
+  std::uint64_t rate_limit = 0;           // bytes per second, 0: none
   std::vector<std::string> assume_shared;
   PolicyOptions policy;
 };

@@ -55,7 +55,8 @@ Reason Session::admit(const pagewire::ParsedHello& hello, const net::Identity& p
 }
 
 void Session::adopt(std::uint32_t number, net::Connection connection) {
-  auto file = create_appender(directory_.get(), "stream-" + std::to_string(number));
+  const std::uint64_t window = pagewire::spool_window(options_.spool_limit, options_.max_streams);
+  auto file = create_appender(directory_.get(), "stream-" + std::to_string(number), window);
   // Called on the stream's worker; whatever follows happens on the main thread.
   const auto self = shared_from_this();
   Stream::Events events{
@@ -69,8 +70,7 @@ void Session::adopt(std::uint32_t number, net::Connection connection) {
                             [self, number, totals, problem] { self->end_stream(number, totals, problem); });
           }};
   const net::Executor executor = workers_.next();
-  const std::uint64_t quota = options_.spool_limit / announced_;
-  auto stream = std::make_shared<Stream>(number, quota, std::move(connection).move_to(executor), std::move(file),
+  auto stream = std::make_shared<Stream>(number, window, std::move(connection).move_to(executor), std::move(file),
                                          std::move(events));
   running_.emplace(number, Running{executor, stream});
   net::asio::post(executor, [stream] { stream->start(); });

@@ -14,6 +14,7 @@ namespace {
 // Decrypted into, written from: small enough to stay in the second-level cache between the two.
 constexpr std::size_t buffer_size = 256 * 1024;
 constexpr std::uint64_t report_step = 1024 * 1024;
+constexpr auto lull = std::chrono::milliseconds(1);      // nothing for so long: then the client may be waiting for us
 constexpr auto answer_limit = std::chrono::seconds(30);  // for a client that does not read its answers
 constexpr auto complaint_limit = std::chrono::seconds(2);
 
@@ -54,6 +55,7 @@ void Stream::end(std::exception_ptr problem) {
 awaitable<void> Stream::run() {
   std::exception_ptr problem;
   try {
+    connection_.fit_buffers();
     co_await tell(AnswerKind::welcome, Reason::none);
     co_await receive();
     file_->settle();
@@ -70,13 +72,14 @@ awaitable<void> Stream::run() {
 awaitable<void> Stream::receive() {
   std::vector<std::byte> buffer(buffer_size);
   while (const std::size_t n = co_await connection_.read_some(buffer)) {
-    const bool drained = n < buffer.size();
-    co_await store(std::span(buffer).first(n), drained);
+    co_await store(std::span(buffer).first(n));
+    // In a steady flow one answer for every MiB is enough.
+    if (n < buffer.size() && has_news() && !co_await connection_.readable_within(lull)) co_await report();
   }
   if (!splitter_.between_frames()) fail(Errc::protocol, "the peer said goodbye in the middle of a frame");
 }
 
-awaitable<void> Stream::store(std::span<const std::byte> bytes, bool drained) {
+awaitable<void> Stream::store(std::span<const std::byte> bytes) {
   std::vector<Piece> pieces;
   while (!bytes.empty()) {
     const std::uint64_t used = appended_ - released_;
@@ -92,15 +95,16 @@ awaitable<void> Stream::store(std::span<const std::byte> bytes, bool drained) {
     while (!stopped_ && appended_ - released_ >= quota_) co_await room_.wait();
     if (stopped_) fail(Errc::cancelled, "the session has been closed");
   }
-  if (drained) co_await report();
 }
+
+bool Stream::has_news() const { return file_->stored() > reported_ || splitter_.sequence() > reported_sequence_; }
 
 // What is stored, to the session's owner and to the client. Nothing is said twice.
 awaitable<void> Stream::report() {
   file_->settle();
   const std::uint64_t stored = file_->stored();
   if (stored > reported_) events_.stored(stored);
-  const bool news = stored > reported_ || splitter_.sequence() > reported_sequence_;
+  const bool news = has_news();
   reported_ = stored;
   reported_sequence_ = splitter_.sequence();
   if (news) co_await tell(AnswerKind::stored, Reason::none);

@@ -38,7 +38,8 @@ class Stream : public std::enable_shared_from_this<Stream> {
  private:
   net::awaitable<void> run();
   net::awaitable<void> receive();
-  net::awaitable<void> store(std::span<const std::byte> bytes, bool drained);
+  net::awaitable<void> store(std::span<const std::byte> bytes);
+  bool has_news() const;
   net::awaitable<void> report();
   net::awaitable<void> tell(pagewire::AnswerKind kind, pagewire::Reason reason);
   net::awaitable<void> tell_and_linger(pagewire::Reason reason);

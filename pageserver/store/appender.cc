@@ -18,13 +18,13 @@ bool in_memory(int fd) {
 
 }  // namespace
 
-std::unique_ptr<Appender> create_appender(int directory, const std::string& name) {
+std::unique_ptr<Appender> create_appender(int directory, const std::string& name, std::uint64_t window) {
   UniqueFd file = open_at(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
-  if (in_memory(file.get())) return std::make_unique<PwriteAppender>(std::move(file));
+  if (window || in_memory(file.get())) return std::make_unique<PwriteAppender>(std::move(file), window);
   if (auto ring = UringAppender::create(file)) return ring;
   // io_uring may be switched off (kernel.io_uring_disabled) or filtered.
   log::info("store.without_io_uring", {{"file", name}});
-  return std::make_unique<PwriteAppender>(std::move(file));
+  return std::make_unique<PwriteAppender>(std::move(file), window);
 }
 
 }  // namespace godwit::pageserver

@@ -1,4 +1,4 @@
-// Where payload bytes go: a file that only grows.
+// Where payload bytes go: a file that only grows, or a ring that is written over and over.
 //
 // Two ways to write, chosen by the file system: pwritev for tmpfs, where it is a copy in memory and nothing is
 // gained by queueing, and io_uring for disks, where writes overlap with receiving. Single-threaded.
@@ -26,7 +26,7 @@ class Appender {
   virtual void settle() = 0;
 };
 
-// Creates `name` in `directory`; it must not exist.
-std::unique_ptr<Appender> create_appender(int directory, const std::string& name);
+// Creates `name` in `directory`; it must not exist. `window`: it is a ring of so many bytes; 0: it grows.
+std::unique_ptr<Appender> create_appender(int directory, const std::string& name, std::uint64_t window = 0);
 
 }  // namespace godwit::pageserver

@@ -4,6 +4,8 @@
 #include "pageserver/store/pwrite_appender.h"
 #include "pageserver/store/uring_appender.h"
 
+#include "common/pagewire/wire.h"
+
 #include <gtest/gtest.h>
 
 #include <csignal>
@@ -46,9 +48,31 @@ bool holds(int fd, const std::string& text) {
 
 TEST(PwriteAppender, appends_pieces_in_order) {
   const UniqueFd file = temporary_file("/dev/shm");
-  PwriteAppender appender(duplicate(file));
+  PwriteAppender appender(duplicate(file), 0);
   const std::string text = fill(appender);
   EXPECT_TRUE(holds(file.get(), text));
+}
+
+TEST(PwriteAppender, writes_a_ring_over_and_over) {
+  const UniqueFd file = temporary_file("/dev/shm");
+  constexpr std::uint64_t window = 8192;
+  PwriteAppender appender(duplicate(file), window);
+  std::string all;
+  for (std::size_t length : {5000, 1, 3191, 8000, 8192, 20000, 7}) {
+    const std::string text(length, static_cast<char>('a' + all.size() % 26));
+    const std::array<Piece, 2> pieces{std::as_bytes(std::span(text)).first(length / 2),
+                                      std::as_bytes(std::span(text)).subspan(length / 2)};
+    appender.append(pieces);
+    all += text;
+    ASSERT_EQ(appender.stored(), all.size());
+    std::string last(std::min<std::size_t>(all.size(), window), ' ');
+    const std::uint64_t from = all.size() - last.size();
+    const pagewire::SpoolPlace place = pagewire::spool_place(window, from, last.size());
+    const auto into = std::as_writable_bytes(std::span(last));
+    pread_exact(file.get(), into.first(place.first_length), static_cast<off_t>(place.first));
+    pread_exact(file.get(), into.subspan(place.first_length), 0);
+    EXPECT_EQ(last, all.substr(from));
+  }
 }
 
 TEST(UringAppender, appends_pieces_in_order) {
@@ -68,7 +92,7 @@ void write_beyond_limit(bool ring) {
   UniqueFd file = temporary_file("/tmp");
   std::unique_ptr<Appender> appender;
   if (ring) appender = UringAppender::create(file);
-  if (!appender) appender = std::make_unique<PwriteAppender>(std::move(file));
+  if (!appender) appender = std::make_unique<PwriteAppender>(std::move(file), 0);
   const std::vector<std::byte> big(2 << 20);
   const Piece piece(big);
   try {

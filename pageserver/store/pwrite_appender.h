@@ -7,13 +7,14 @@ namespace godwit::pageserver {
 
 class PwriteAppender : public Appender {
  public:
-  explicit PwriteAppender(UniqueFd file) : file_(std::move(file)) {}
+  PwriteAppender(UniqueFd file, std::uint64_t window) : file_(std::move(file)), window_(window) {}
   void append(std::span<const Piece> pieces) override;
   std::uint64_t stored() const override { return stored_; }
   void settle() override {}
 
  private:
   UniqueFd file_;
+  std::uint64_t window_;
   std::uint64_t stored_ = 0;
 };
 

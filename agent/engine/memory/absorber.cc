@@ -1,17 +1,20 @@
 #include "agent/engine/memory/absorber.h"
 
 #include "common/base/check.h"
+#include "common/pagewire/wire.h"
 
 #include <fcntl.h>
 
 namespace godwit::engine {
 namespace {
-// Punching a range costs a call; a megabyte at a time is cheap and keeps the spool small.
-constexpr std::uint64_t punch_step = 1u << 20;
+// Telling the page server costs messages, so it is told of a megabyte at a time.
+constexpr std::uint64_t free_step = 1u << 20;
 }  // namespace
 
-Absorber::Absorber(UniqueFd spool_directory, std::uint64_t seed)
-    : directory_(std::move(spool_directory)), seed_(seed), copy_(pagewire::max_payload) {}
+Absorber::Absorber(UniqueFd spool_directory, std::uint64_t seed, std::uint64_t window)
+    : directory_(std::move(spool_directory)), seed_(seed), window_(window), copy_(pagewire::max_payload) {
+  if (window_ && window_ < pagewire::max_payload) fail(Errc::invalid_argument, "a spool window of {} bytes", window_);
+}
 
 void Absorber::manifest(std::string_view entries) {
   for (pagewire::ManifestEntry& e : pagewire::parse_manifest(entries)) {
@@ -31,9 +34,8 @@ void Absorber::stored(std::uint32_t number, std::uint64_t upto) {
 
 std::size_t Absorber::absorb(FrameTarget& target, std::size_t most) {
   std::size_t done = 0;
-  while (done < most && !queue_.empty()) {
+  while (done < most && !starved()) {
     const pagewire::ManifestEntry& e = queue_.front();
-    if (e.header.payload_length && stream(e.header.stream).stored < e.offset + e.header.payload_length) break;
     apply(e, target);
     absorbed_ = e.header.sequence;
     queue_.pop_front();
@@ -42,15 +44,21 @@ std::size_t Absorber::absorb(FrameTarget& target, std::size_t most) {
   return done;
 }
 
+std::span<std::byte> Absorber::copy_payload(const pagewire::ManifestEntry& e) {
+  const std::span<std::byte> data(copy_.data(), e.header.payload_length);
+  if (data.empty()) return data;
+  Stream& s = stream(e.header.stream);
+  if (!s.file) s.file = open_beneath(directory_.get(), fmt::format("stream-{}", e.header.stream), O_RDONLY);
+  const pagewire::SpoolPlace place = pagewire::spool_place(window_, e.offset, data.size());
+  pread_exact(s.file.get(), data.first(place.first_length), static_cast<off_t>(place.first));
+  pread_exact(s.file.get(), data.subspan(place.first_length), 0);
+  s.used = e.offset + data.size();
+  return data;
+}
+
 void Absorber::apply(const pagewire::ManifestEntry& e, FrameTarget& target) {
   Doing doing("frame {} of round {}", e.header.sequence, e.header.round);
-  const std::span<std::byte> data(copy_.data(), e.header.payload_length);
-  if (!data.empty()) {
-    Stream& s = stream(e.header.stream);
-    if (!s.file) s.file = open_beneath(directory_.get(), fmt::format("stream-{}", e.header.stream), O_RDWR);
-    pread_exact(s.file.get(), data, static_cast<off_t>(e.offset));
-    s.used = e.offset + e.header.payload_length;
-  }
+  const std::span<const std::byte> data = copy_payload(e);
   const std::span<const std::byte> trailer =
       e.header.kind == pagewire::FrameKind::file ? std::as_bytes(std::span(e.name)) : std::as_bytes(std::span(e.runs));
   if (pagewire::checksum(seed_, e.header, trailer, data) != e.header.checksum)
@@ -66,15 +74,19 @@ void Absorber::apply(const pagewire::ManifestEntry& e, FrameTarget& target) {
   }
 }
 
+// Nothing more can be done with what is stored: the page server may be waiting for room.
+bool Absorber::starved() {
+  if (queue_.empty()) return true;
+  const pagewire::ManifestEntry& e = queue_.front();
+  return e.header.payload_length && stream(e.header.stream).stored < e.offset + e.header.payload_length;
+}
+
 std::vector<Absorber::Freed> Absorber::freed() {
   std::vector<Freed> out;
+  const bool all = starved();
   for (auto& [number, s] : streams_) {
-    const bool rest = queue_.empty() && s.used > s.punched;
-    if (s.used - s.punched < punch_step && !rest) continue;
-    check(::fallocate(s.file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(s.punched),
-                      static_cast<off_t>(s.used - s.punched)),
-          "punch stream-{}", number);
-    s.punched = s.used;
+    if (s.used - s.freed < (all ? 1 : free_step)) continue;
+    s.freed = s.used;
     out.push_back({number, s.used});
   }
   return out;

@@ -30,12 +30,13 @@ class FrameTarget {
 
 class Absorber {
  public:
-  Absorber(UniqueFd spool_directory, std::uint64_t seed);
+  // `window`: the files are rings of so many bytes (pagewire::spool_window); 0: they hold everything.
+  Absorber(UniqueFd spool_directory, std::uint64_t seed, std::uint64_t window);
 
   void manifest(std::string_view entries);                // queue; Errc::protocol when not in sequence
   void stored(std::uint32_t stream, std::uint64_t upto);  // bytes of the stream that may be read
   // Applies at most `most` frames that are ready; returns how many. Errc::image_corrupt names frame and place.
-  std::size_t absorb(FrameTarget& target, std::size_t most = 64);
+  std::size_t absorb(FrameTarget& target, std::size_t most = 8);
 
   std::uint64_t absorbed() const { return absorbed_; }  // sequence
   bool waiting() const { return !queue_.empty(); }
@@ -43,18 +44,21 @@ class Absorber {
     std::uint32_t stream;
     std::uint64_t upto;
   };
-  std::vector<Freed> freed();  // what has been punched since the last call, by stream
+  // What the page server may write over, by stream, as far as it is worth telling.
+  std::vector<Freed> freed();
 
  private:
   struct Stream {
     UniqueFd file;
-    std::uint64_t stored = 0, used = 0, punched = 0;
+    std::uint64_t stored = 0, used = 0, freed = 0;
   };
   Stream& stream(std::uint32_t number);
+  bool starved();
+  std::span<std::byte> copy_payload(const pagewire::ManifestEntry& entry);
   void apply(const pagewire::ManifestEntry& entry, FrameTarget& target);
 
   UniqueFd directory_;
-  std::uint64_t seed_;
+  std::uint64_t seed_, window_;
   std::deque<pagewire::ManifestEntry> queue_;
   std::map<std::uint32_t, Stream> streams_;
   std::vector<std::byte> copy_;

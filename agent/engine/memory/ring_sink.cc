@@ -5,8 +5,8 @@
 
 namespace godwit::engine {
 namespace {
-// Pages are read to where the payload of a frame with the most runs lies; a smaller trailer is put right before it by
-// moving the payload, which happens only for the few frames with fewer runs than that: see emit().
+// Pages are read to where the payload of a frame with the most runs lies. With fewer runs the frame begins later in its
+// record, so that the payload never moves.
 constexpr std::size_t header_room = sizeof(pagewire::FrameHeader) + pagewire::max_runs * sizeof(pagewire::Run);
 constexpr std::size_t largest = header_room + pagewire::max_payload;
 }  // namespace
@@ -33,16 +33,12 @@ std::uint64_t RingSink::emit(pagewire::FrameHeader header, std::span<const std::
   header.sequence = ++sequence_;
   header.round = round_;
   header.payload_length = static_cast<std::uint32_t>(payload);
-  std::byte* data = room.data() + header_room;
-  const std::size_t begin = sizeof header + trailer.size();
-  if (payload && begin != header_room) {
-    std::memmove(room.data() + begin, data, payload);
-    data = room.data() + begin;
-  }
-  header.checksum = pagewire::checksum(seed_, header, trailer, {data, payload});
-  std::memcpy(room.data(), &header, sizeof header);
-  if (!trailer.empty()) std::memcpy(room.data() + sizeof header, trailer.data(), trailer.size());
-  ring_.commit(begin + payload);
+  const std::size_t front = sizeof header + trailer.size();
+  const std::size_t begin = payload ? header_room - front : 0;
+  header.checksum = pagewire::checksum(seed_, header, trailer, {room.data() + begin + front, payload});
+  std::memcpy(room.data() + begin, &header, sizeof header);
+  if (!trailer.empty()) std::memcpy(room.data() + begin + sizeof header, trailer.data(), trailer.size());
+  ring_.commit(front + payload, begin);
   reserved_ = {};
   return header.sequence;
 }
