@@ -1,7 +1,9 @@
 #include "agent/engine/restore.h"
 
+#include "agent/engine/memory/page_window.h"
 #include "agent/engine/memory/task_memory.h"
 #include "agent/engine/ptrace/tracing.h"
+#include "agent/engine/restore/foreign_state.h"
 #include "common/base/check.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
@@ -20,9 +22,11 @@ namespace godwit::engine {
 namespace {
 
 constexpr std::size_t largest_image = 256u << 20;
+constexpr std::uint64_t window_pages = (4u << 20) / page_size;  // of a pages file, mapped at once
 
 pid_t root_of(const image::ImageSet& images) {
   const auto tree = images.records<image::PstreeEntry>(image::Kind::pstree);
+  if (tree.empty()) fail(Errc::image_corrupt, "pstree.img is missing or empty");
   if (tree.size() != 1)
     fail(Errc::unsupported, "a tree of {} processes; only single processes are restored", tree.size());
   const pid_t pid = static_cast<pid_t>(tree[0].pid());
@@ -141,21 +145,22 @@ const image::ImageSet& Restore::load(int directory) {
 std::uint64_t Restore::absorb_directory(int directory, image::PagesAccess access) {
   std::uint64_t total = 0;
   guest_pid_ = root_of(images_);
+  for (const std::string& notice : refuse_foreign_state(images_, guest_pid_))
+    log::warn("restore.notice", {{"what", notice}});
   const auto mm = images_.get<image::MmEntry>(image::Kind::mm, static_cast<std::uint64_t>(guest_pid_));
   apply_layout(Vmas(mm.vmas().begin(), mm.vmas().end()), images_);
-  std::vector<std::byte> buffer(pagewire::max_payload);
   const auto absorb = [&](image::Kind kind, std::uint64_t id, pagewire::ObjectId object) {
     image::PageReader reader(directory, kind, id, access);
     while (const auto source = reader.next())
       for (std::uint64_t done = 0; done < source->pages;) {
-        const std::uint64_t n = std::min<std::uint64_t>(source->pages - done, buffer.size() / page_size);
-        const std::span<std::byte> data = std::span(buffer).first(n * page_size);
-        pread_exact(source->fd, data, source->offset + static_cast<off_t>(done * page_size));
+        const std::uint64_t n = std::min(source->pages - done, window_pages);
+        const PageWindow window(source->fd, source->offset + static_cast<off_t>(done * page_size), n * page_size);
         const pagewire::Run run{source->vaddr + done * page_size, n};
-        pages(object, std::span(&run, 1), data);
+        pages(object, std::span(&run, 1), window.bytes());
         if (access == image::PagesAccess::punch)
           check(::fallocate(source->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                            source->offset + static_cast<off_t>(done * page_size), static_cast<off_t>(data.size())),
+                            source->offset + static_cast<off_t>(done * page_size),
+                            static_cast<off_t>(window.bytes().size())),
                 "free pages that have been read");
         done += n;
         total += n;

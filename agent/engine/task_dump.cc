@@ -1,6 +1,7 @@
 #include "agent/engine/task_dump.h"
 
 #include "agent/engine/tasks/bounds.h"
+#include "agent/engine/tasks/call_restart.h"
 #include "agent/engine/tasks/credentials.h"
 #include "agent/engine/tasks/hidden.h"
 #include "agent/engine/tasks/limits.h"
@@ -14,6 +15,7 @@
 #include "common/base/fault.h"
 #include "common/image/inventory.pb.h"
 #include "common/image/pstree.pb.h"
+#include "common/image/timens.pb.h"
 #include "common/proc/reader.h"
 
 #include <sys/syscall.h>
@@ -26,6 +28,15 @@ constexpr std::uint64_t user_code_64 = 0x33;     // segment selector
 constexpr std::uint32_t alive = 1, stopped = 3;  // TaskCoreEntry.task_state
 
 pid_t innermost(const std::vector<pid_t>& ids, pid_t otherwise) { return ids.empty() ? otherwise : ids.back(); }
+
+image::TaskKobjIdsEntry ids_from(std::uint32_t id) {
+  image::TaskKobjIdsEntry ids;
+  ids.set_vm_id(id);
+  ids.set_files_id(id);
+  ids.set_fs_id(id);
+  ids.set_sighand_id(id);
+  return ids;
+}
 
 // As the task sees it: a time namespace of its own may shift it.
 void ask_clock(tasks::Inquiry& ask, clockid_t clock, image::TaskCoreEntry& tc,
@@ -54,16 +65,14 @@ void dump_process(Hold& hold, const proc::Reader& proc, resources::FileIds& ids,
   tasks::timers::dump(ask, proc.timers(), state.guest_tids, *tc.mutable_timers());
   ask_clock(ask, CLOCK_MONOTONIC, tc, &image::TaskCoreEntry::set_monotonic_ns);
   ask_clock(ask, CLOCK_BOOTTIME, tc, &image::TaskCoreEntry::set_boottime_ns);
-  for (const proc::Vma& vma : hold.maps())
-    if (vma.kind == proc::VmaName::vdso)
-      state.mm.set_vdso_symbols(tasks::bounds::vdso_symbols(hold.pid(), RemoteAddr{vma.start}, RemoteAddr{vma.end}));
 }
 
 void dump_thread(const HeldThread& thread, const proc::Status& status, tasks::Inquiry& ask, image::CoreEntry& core) {
   core.set_mtype(image::CoreEntry::X86_64);
   if (thread.regs.cs != user_code_64) fail(Errc::unsupported, "it runs 32-bit code");
   image::ThreadCoreEntry& t = *core.mutable_thread_core();
-  tasks::registers::dump(thread.regs, tasks::registers::read_xstate(thread.tid), *core.mutable_thread_info());
+  tasks::registers::dump(tasks::call_restart::dump(thread.regs, t), tasks::registers::read_xstate(thread.tid),
+                         *core.mutable_thread_info());
   t.set_blk_sigset(thread.sigmask);
   if (thread.interrupted.number >= 0) {
     t.set_interrupted_call(static_cast<std::uint32_t>(thread.interrupted.number));
@@ -85,10 +94,7 @@ TaskState dump_task(Hold& hold, resources::FileIds& ids) {
   state.guest_pid = innermost(status.ns_pid, hold.pid());
   state.guest_pgid = innermost(status.ns_pgid, 0);
   state.guest_sid = innermost(status.ns_sid, 0);
-  state.ids.set_vm_id(1);
-  state.ids.set_files_id(root_files_id);
-  state.ids.set_fs_id(1);
-  state.ids.set_sighand_id(1);
+  state.ids = ids_from(root_files_id);
 
   std::map<pid_t, proc::Status> statuses;
   for (const HeldThread& t : hold.threads()) {
@@ -147,6 +153,17 @@ void append_pstree(image::ImageSet& out, pid_t pid, pid_t pgid, pid_t sid, const
   out.append(image::Kind::pstree, 0, entry);
 }
 
+// What CRIU lets the clocks go on from.
+image::TimensEntry clocks_of(const image::TaskCoreEntry& tc) {
+  constexpr std::uint64_t second = 1'000'000'000;
+  image::TimensEntry entry;
+  entry.mutable_monotonic()->set_tv_sec(tc.monotonic_ns() / second);
+  entry.mutable_monotonic()->set_tv_nsec(tc.monotonic_ns() % second);
+  entry.mutable_boottime()->set_tv_sec(tc.boottime_ns() / second);
+  entry.mutable_boottime()->set_tv_nsec(tc.boottime_ns() % second);
+  return entry;
+}
+
 }  // namespace
 
 void write_task(const TaskState& state, image::ImageSet& out) {
@@ -158,11 +175,12 @@ void write_task(const TaskState& state, image::ImageSet& out) {
   out.put(image::Kind::mm, static_cast<std::uint64_t>(state.guest_pid), state.mm);
   out.put(image::Kind::ids, static_cast<std::uint64_t>(state.guest_pid), state.ids);
   append_pstree(out, state.guest_pid, state.guest_pgid, state.guest_sid, tids);
+  out.put(image::Kind::timens, 0, clocks_of(state.cores.at(state.guest_pid).tc()));
   image::InventoryEntry inventory;
   inventory.set_img_version(image::image_version);
   inventory.set_fdinfo_per_id(true);
   inventory.set_ns_per_id(true);
-  *inventory.mutable_root_ids() = state.ids;
+  *inventory.mutable_root_ids() = ids_from(1);
   out.put(image::Kind::inventory, 0, inventory);
 }
 

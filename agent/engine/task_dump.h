@@ -13,7 +13,8 @@
 
 namespace godwit::engine {
 
-inline constexpr std::uint32_t root_files_id = 1;
+// The ids of what a task shares begin here: 1 are those of the program that dumps and restores, in CRIU's count.
+inline constexpr std::uint32_t root_files_id = 2;
 
 struct TaskState {
   pid_t guest_pid = 0;

@@ -32,23 +32,30 @@ AddressSpace::AddressSpace(RemoteSyscalls& remote, RemoteAddr scratch, int pidfd
     : remote_(remote),
       scratch_(scratch),
       pidfd_(pidfd),
-      memory_(open_file(fmt::format("/proc/{}/mem", remote.pid()), O_RDWR)) {}
+      memory_(open_file(fmt::format("/proc/{}/mem", remote.pid()), O_RDWR)),
+      placer_(remote, pidfd) {}
 
 void AddressSpace::apply(const Vmas& vmas, const FileOf& file) {
   Vmas target;
-  for (const image::VmaEntry& e : vmas)
+  for (const image::VmaEntry& e : vmas) {
     if (!made_by_kernel(e)) target.push_back(e);
+    if (e.status() & image::vma_status::vdso) vdso_range_ = {e.start(), e.end()};
+  }
   size_segments(target);
   const std::vector<SavedPages> saved = replace_stand_ins(target, file);
   const LayoutDelta delta = difference(layout_, target);
-  const std::map<std::uint64_t, int> files = open_files(delta.map, file);
+  const std::map<OpenFile, int> files = open_files(delta.map, file);
   Calls calls(remote_, scratch_);
-  for (const auto& [start, end] : delta.unmap) calls.room().add("unmap", SYS_munmap, start, end - start);
+  for (const auto& [start, end] : delta.unmap) {
+    calls.room().add("unmap", SYS_munmap, start, end - start);
+    placed_.remove(start, end);
+  }
   calls.run();
+  placer_.forget();
   map_all(delta.map, files);
   for (const LayoutDelta::Protect& p : delta.protect)
     calls.room().add("protect", SYS_mprotect, p.range.start, p.range.end - p.range.start, p.prot);
-  for (const auto& [id, number] : files) calls.room().add("close a mapped file", SYS_close, number);
+  for (const auto& [key, number] : files) calls.room().add("close a mapped file", SYS_close, number);
   calls.run();
   layout_ = std::move(target);
   put_back(saved);
@@ -84,6 +91,32 @@ void AddressSpace::write_memory(std::uint64_t address, std::span<const std::byte
     fail(Errc::internal, "memory at {:#x} took {} bytes of {}", address, n, data.size());
 }
 
+bool AddressSpace::keep_vdso(std::uint64_t address, std::span<const std::byte> page) {
+  constexpr std::uint64_t largest = 64 * page_size;
+  const std::uint64_t size = vdso_range_.end - vdso_range_.start;
+  if (address < vdso_range_.start || address >= vdso_range_.end || size > largest) return false;
+  vdso_.resize(size);
+  // By the kernel: `page` may be mapped from a file that becomes shorter meanwhile.
+  const iovec to{vdso_.data() + (address - vdso_range_.start), page.size()};
+  const iovec from{const_cast<std::byte*>(page.data()), page.size()};
+  check(::process_vm_readv(::getpid(), &to, 1, &from, 1, 0), "copy a page of the vdso");
+  return true;
+}
+
+// The first piece of `data`: placed without a fault, or left to be written, where pages are there already or cannot be
+// placed.
+AddressSpace::Piece AddressSpace::place(const image::VmaEntry& vma, std::uint64_t address,
+                                        std::span<const std::byte> data) {
+  if (!private_anonymous(vma)) return {0, data.size()};
+  const std::vector<pagewire::Run> there = placed_.runs(address, address + data.size());
+  if (!there.empty() && there.front().address == address) return {0, there.front().pages * page_size};
+  const std::uint64_t missing = there.empty() ? data.size() : there.front().address - address;
+  const auto placed = placer_.place(vma.start(), vma.end(), address, data.first(missing));
+  const std::uint64_t piece = !placed ? missing : *placed == 0 ? page_size : *placed;
+  placed_.add(address, address + piece);
+  return placed && *placed ? Piece{piece, 0} : Piece{0, piece};
+}
+
 void AddressSpace::fill(std::span<const pagewire::Run> runs, std::span<const std::byte> data) {
   // Neighbouring pieces of writable memory go in one call.
   std::vector<iovec> remote;
@@ -99,8 +132,21 @@ void AddressSpace::fill(std::span<const pagewire::Run> runs, std::span<const std
   for (const pagewire::Run& r : runs)
     for (std::uint64_t address = r.address, end = r.address + r.pages * page_size; address < end;) {
       const image::VmaEntry* vma = vma_at(address);
-      if (!vma) fail(Errc::image_corrupt, "pages at {:#x}, where the layout has no mapping", address);
-      const std::uint64_t length = std::min(end, vma->end()) - address;
+      if (!vma) {
+        flush();
+        if (!keep_vdso(address, data.subspan(at, page_size)))
+          fail(Errc::image_corrupt, "pages at {:#x}, where the layout has no mapping", address);
+        address += page_size;
+        at += page_size;
+        continue;
+      }
+      const auto [placed, length] = place(*vma, address, data.subspan(at, std::min(end, vma->end()) - address));
+      if (placed > 0) {
+        flush();
+        at += placed;
+        address += placed;
+        continue;
+      }
       if (writable(*vma)) {
         if (remote.empty()) begun = at;
         remote.push_back({reinterpret_cast<void*>(address), length});
@@ -142,6 +188,7 @@ void AddressSpace::discard(std::span<const pagewire::Run> runs) {
         continue;
       }
       const std::uint64_t length = std::min(end, vma->end()) - address;
+      placed_.remove(address, address + length);
       if (!(vma->flags() & MAP_SHARED)) calls.room().add("drop pages", SYS_madvise, address, length, MADV_DONTNEED);
       address += length;
     }
@@ -151,6 +198,7 @@ void AddressSpace::discard(std::span<const pagewire::Run> runs) {
 void AddressSpace::finish() {
   require_files();
   finish_segments();
+  placer_.release();
   Calls calls(remote_, scratch_);
   for (const image::VmaEntry& e : layout_) {
     const std::uint64_t length = e.end() - e.start();

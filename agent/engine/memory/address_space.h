@@ -1,4 +1,4 @@
-// The address space of a task that is being restored: mappings by injected calls, content by process_vm_writev.
+// The address space of a task that is being restored: mappings by injected calls, content from outside.
 //
 // The task is a skeleton: stopped, its own memory unmapped but for the scratch mapping. Layouts may be applied again
 // and again as the source changes; content that lies in kept parts stays. One thread; every call may throw, after which
@@ -6,6 +6,8 @@
 #pragma once
 
 #include "agent/engine/memory/layout_delta.h"
+#include "agent/engine/memory/page_placer.h"
+#include "agent/engine/memory/page_set.h"
 #include "agent/engine/ptrace/remote_syscalls.h"
 #include "common/base/fd.h"
 #include "common/pagewire/frame.h"
@@ -51,6 +53,8 @@ class AddressSpace {
   void fill(std::span<const pagewire::Run> runs, std::span<const std::byte> data);
   void zero(std::span<const pagewire::Run> runs);
   void drop(std::span<const pagewire::Run> runs);
+  // The vdso that the task had; it goes to no mapping. Empty when its content has not come.
+  const std::string& vdso() const { return vdso_; }
 
   // Shared memory. A segment is made in the task on first need; declare() says what it is, before.
   void declare(std::uint64_t shmid, SegmentSpec spec);
@@ -75,8 +79,9 @@ class AddressSpace {
   void make_memfd(Segment& segment);
   void make_anonymous(Segment& segment);
   void size_segments(const Vmas& vmas);
-  std::map<std::uint64_t, int> open_files(const Vmas& vmas, const FileOf& file);
-  void map_all(const Vmas& vmas, const std::map<std::uint64_t, int>& files);
+  using OpenFile = std::pair<std::uint64_t, std::uint32_t>;  // id, how it is opened
+  std::map<OpenFile, int> open_files(const Vmas& vmas, const FileOf& file);
+  void map_all(const Vmas& vmas, const std::map<OpenFile, int>& files);
   struct SavedPages {
     image::VmaEntry mapping;
     std::uint64_t start;
@@ -85,15 +90,24 @@ class AddressSpace {
   std::vector<SavedPages> replace_stand_ins(const Vmas& next, const FileOf& file);
   void put_back(const std::vector<SavedPages>& saved);
   void require_files() const;
+  struct Piece {
+    std::uint64_t placed, left;  // bytes: one of the two is 0
+  };
+  Piece place(const image::VmaEntry& vma, std::uint64_t address, std::span<const std::byte> data);
   void write_memory(std::uint64_t address, std::span<const std::byte> data, bool writable);
   void discard(std::span<const pagewire::Run> runs);
+  bool keep_vdso(std::uint64_t address, std::span<const std::byte> page);
   const image::VmaEntry* vma_at(std::uint64_t address) const;
 
   RemoteSyscalls& remote_;
   RemoteAddr scratch_;
   int pidfd_;
   UniqueFd memory_;  // /proc/PID/mem
+  PagePlacer placer_;
+  PageSet placed_;  // what is there already of private anonymous mappings
   Vmas layout_;
+  LayoutDelta::Range vdso_range_{};
+  std::string vdso_;
   std::map<std::uint64_t, Segment> segments_;
   std::map<std::uint64_t, std::string> absent_;  // files that are not there, by id: their mappings are stand-ins
 };

@@ -10,7 +10,7 @@
 
 namespace godwit::engine {
 
-DirectorySink::DirectorySink(int directory) : directory_(directory), buffer_(pagewire::max_payload) {}
+DirectorySink::DirectorySink(int directory) : directory_(directory), writer_(pagewire::max_payload) {}
 
 DirectorySink::Object& DirectorySink::object(pagewire::ObjectId id) {
   Object& o = objects_[id];
@@ -21,8 +21,8 @@ DirectorySink::Object& DirectorySink::object(pagewire::ObjectId id) {
   return o;
 }
 
-void DirectorySink::append(Object& o, std::span<const pagewire::Run> runs, std::span<const std::byte> data) {
-  pwrite_all(o.pages.get(), data, static_cast<off_t>(o.length));
+// Where the next pages of an object go.
+void DirectorySink::take_places(Object& o, std::span<const pagewire::Run> runs) {
   for (const pagewire::Run& r : runs) {
     o.places.push_back({r, o.length});
     o.length += r.pages * page_size;
@@ -31,7 +31,9 @@ void DirectorySink::append(Object& o, std::span<const pagewire::Run> runs, std::
 
 std::uint64_t DirectorySink::pages(pagewire::ObjectId id, std::span<const pagewire::Run> runs) {
   if (!failure_) try {
-      append(object(id), runs, std::span(buffer_).first(pagewire::pages_in(runs) * page_size));
+      Object& o = object(id);
+      writer_.write(o.pages.get(), static_cast<off_t>(o.length), pagewire::pages_in(runs) * page_size);
+      take_places(o, runs);
     } catch (...) {
       failure_ = std::current_exception();
     }
@@ -43,8 +45,10 @@ std::uint64_t DirectorySink::zero(pagewire::ObjectId id, std::span<const pagewir
   if (!failure_) try {
       Object& o = object(id);
       for (const pagewire::Run& r : runs)
-        for (std::uint64_t i = 0; i < r.pages; i++)
-          append(o, std::array{pagewire::Run{r.address + i * page_size, 1}}, zeros);
+        for (std::uint64_t i = 0; i < r.pages; i++) {
+          pwrite_all(o.pages.get(), zeros, static_cast<off_t>(o.length));
+          take_places(o, std::array{pagewire::Run{r.address + i * page_size, 1}});
+        }
     } catch (...) {
       failure_ = std::current_exception();
     }
@@ -111,6 +115,7 @@ void DirectorySink::write_pagemap(pagewire::ObjectId id, const PageSet& held) {
 
 void DirectorySink::save(const HeldPages& held) {
   if (failure_) std::rethrow_exception(failure_);
+  writer_.finish();
   for (const auto& [id, pages] : held) write_pagemap(id, *pages);
   images_.save(directory_);
 }

@@ -4,6 +4,7 @@
 // write is kept for save().
 #pragma once
 
+#include "agent/engine/memory/background_writer.h"
 #include "agent/engine/memory/dump_sink.h"
 #include "common/base/fd.h"
 #include "common/image/image_set.h"
@@ -19,7 +20,7 @@ class DirectorySink : public DumpSink {
  public:
   explicit DirectorySink(int directory);  // borrowed
 
-  std::span<std::byte> buffer() override { return buffer_; }
+  std::span<std::byte> buffer() override { return writer_.buffer(); }
   std::uint64_t pages(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
   std::uint64_t zero(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
   std::uint64_t drop(pagewire::ObjectId, std::span<const pagewire::Run>) override { return ++sequence_; }
@@ -43,16 +44,16 @@ class DirectorySink : public DumpSink {
     std::vector<Place> places;
   };
   Object& object(pagewire::ObjectId id);
-  void append(Object& object, std::span<const pagewire::Run> runs, std::span<const std::byte> data);
+  void take_places(Object& object, std::span<const pagewire::Run> runs);
   void sort_pages(Object& object);
   void write_pagemap(pagewire::ObjectId id, const PageSet& held);
 
   int directory_;
   std::uint64_t sequence_ = 0;
   std::exception_ptr failure_;
-  std::vector<std::byte> buffer_;
   std::map<pagewire::ObjectId, Object> objects_;
   image::ImageSet images_;
+  BackgroundWriter writer_;  // last: its thread ends before the files are closed
 };
 
 }  // namespace godwit::engine

@@ -25,43 +25,48 @@ bool of_file(const image::VmaEntry& e) {
   return e.status() & (image::vma_status::file_private | image::vma_status::file_shared);
 }
 
+// CRIU has one entry for a file however it is mapped; how to open it says the mapping.
+std::pair<std::uint64_t, std::uint32_t> open_file_of(const image::VmaEntry& e) { return {e.shmid(), e.fdflags()}; }
+
 std::string opening(const std::string& path) { return fmt::format("open mapped file {}", path); }
 
 }  // namespace
 
-// File id -> descriptor in the task, for the files that `vmas` need; memfds are mapped through their segment instead.
-std::map<std::uint64_t, int> AddressSpace::open_files(const Vmas& vmas, const FileOf& file) {
-  std::map<std::uint64_t, std::pair<std::size_t, std::string>> calls;  // by id: call and path
-  std::map<std::uint64_t, int> numbers;
+// The descriptors in the task for the files that `vmas` need; memfds are opened through their segment.
+std::map<AddressSpace::OpenFile, int> AddressSpace::open_files(const Vmas& vmas, const FileOf& file) {
+  std::map<OpenFile, std::pair<std::size_t, std::string>> calls;  // call and path
+  std::map<OpenFile, int> numbers;
   Batch batch(scratch_);
   const auto run = [&] {
     remote_.run(batch);
-    for (const auto& [id, call] : calls) {
+    for (const auto& [key, call] : calls) {
       const long result = batch.result(call.first);
       if (result == -ENOENT || result == -ENOTDIR)
-        absent_[id] = call.second;
+        absent_[key.first] = call.second;
       else
-        numbers[id] = static_cast<int>(check_raw(result, "{}", opening(call.second)));
+        numbers[key] = static_cast<int>(check_raw(result, "{}", opening(call.second)));
     }
     calls.clear();
     batch.clear();
   };
   for (const image::VmaEntry& e : vmas) {
-    const std::uint64_t id = e.shmid();
-    if (!of_file(e) || calls.contains(id) || numbers.contains(id) || absent_.contains(id)) continue;
-    const MappedFile f = file(id);
+    const OpenFile key = open_file_of(e);
+    if (!of_file(e) || calls.contains(key) || numbers.contains(key) || absent_.contains(key.first)) continue;
+    const MappedFile f = file(key.first);
     // A mapping that may never become writable does not stand in the way of a seal, made from a read-only descriptor:
     // so a memfd is opened once more.
     const std::string path = f.memfd ? fmt::format("/proc/self/fd/{}", segment(f.memfd).number) : f.path;
     if (!batch.fits(1, path.size() + 64)) run();
-    const int flags = (f.flags & O_ACCMODE) | O_CLOEXEC | O_NOCTTY;
-    calls[id] = {batch.attempt(opening(path), SYS_openat, AT_FDCWD, batch.put(std::string_view(path)), flags, 0), path};
+    const int access = (e.has_fdflags() ? static_cast<int>(e.fdflags()) : f.flags) & O_ACCMODE;
+    const int flags = access | O_CLOEXEC | O_NOCTTY;
+    calls[key] = {batch.attempt(opening(path), SYS_openat, AT_FDCWD, batch.put(std::string_view(path)), flags, 0),
+                  path};
   }
   run();
   return numbers;
 }
 
-void AddressSpace::map_all(const Vmas& vmas, const std::map<std::uint64_t, int>& files) {
+void AddressSpace::map_all(const Vmas& vmas, const std::map<OpenFile, int>& files) {
   for (const image::VmaEntry& e : vmas)  // before the batch below is begun: making a segment runs calls of its own
     if (e.status() & image::vma_status::anon_shared) segment(e.shmid());
   Calls calls(remote_, scratch_);
@@ -74,7 +79,7 @@ void AddressSpace::map_all(const Vmas& vmas, const std::map<std::uint64_t, int>&
     } else if (of_file(e) && absent_.contains(e.shmid())) {
       flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
     } else if (of_file(e)) {
-      fd = files.at(e.shmid());
+      fd = files.at(open_file_of(e));
     }
     calls.room().add(fmt::format("map {:#x}-{:#x}", e.start(), e.end()), SYS_mmap, e.start(), e.end() - e.start(),
                      e.prot(), flags, fd, e.pgoff());
@@ -91,7 +96,7 @@ std::vector<AddressSpace::SavedPages> AddressSpace::replace_stand_ins(const Vmas
   Vmas wanted;
   std::ranges::copy_if(next, std::back_inserter(wanted), affected);
   Calls calls(remote_, scratch_);
-  for (const auto& [id, number] : open_files(wanted, file)) calls.room().add("close a mapped file", SYS_close, number);
+  for (const auto& [key, number] : open_files(wanted, file)) calls.room().add("close a mapped file", SYS_close, number);
 
   std::vector<SavedPages> saved;
   const UniqueFd pagemap = open_file(fmt::format("/proc/{}/pagemap", remote_.pid()), O_RDONLY);

@@ -62,6 +62,11 @@ void TaskMemory::read_layout(bool frozen) {
 
 void TaskMemory::describe(image::MmEntry& mm) const {
   for (const proc::Vma& vma : maps_) {
+    // 6.13+ has the virtual clocks' pages in a mapping of their own; in an image both are one, as before.
+    if (vma.kind == proc::VmaName::vvar_vclock && mm.vmas_size() > 0 && mm.vmas().rbegin()->end() == vma.start) {
+      mm.mutable_vmas()->rbegin()->set_end(vma.end);
+      continue;
+    }
     image::VmaEntry& entry = *mm.add_vmas();
     entry = imager_.entry(vma, *flags_.find(vma));
     for (const pagewire::Run& guard : tracker_.guards().runs(vma.start, vma.end)) {

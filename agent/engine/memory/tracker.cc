@@ -31,6 +31,10 @@ constexpr std::uint64_t there = page_present | page_swapped;
 }  // namespace
 
 UniqueFd inject_userfaultfd(RemoteSyscalls& remote, int pidfd) {
+  return inject_userfaultfd(remote, pidfd, feature_wp_async | feature_wp_unpopulated | feature_wp_hugetlbfs_shmem);
+}
+
+UniqueFd inject_userfaultfd(RemoteSyscalls& remote, int pidfd, std::uint64_t features) {
   // USER_MODE_ONLY is allowed to unprivileged targets even with vm.unprivileged_userfaultfd=0.
   const long number = remote.attempt(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | user_mode_only);
   if (number == -ENOSYS) fail(Errc::kernel_missing, "this kernel has no userfaultfd");
@@ -41,7 +45,7 @@ UniqueFd inject_userfaultfd(RemoteSyscalls& remote, int pidfd) {
   if (!ours) throw syscall_error(error, fmt::format("take over the userfaultfd of process {}", remote.pid()));
   uffdio_api api{};
   api.api = UFFD_API;
-  api.features = feature_wp_async | feature_wp_unpopulated | feature_wp_hugetlbfs_shmem;
+  api.features = features;
   if (::ioctl(ours.get(), UFFDIO_API, &api) < 0)
     fail(Errc::kernel_missing, "this kernel has no asynchronous write protection (6.7 or later is needed)");
   return ours;
@@ -193,7 +197,10 @@ ScanCount Tracker::scan(const std::vector<proc::Vma>& maps, PageChanges& emitter
     at = vma.end;
     const Kind kind = kind_of(vma);
     if (kind == Kind::skip) {
-      emitter.drop(vma.start, vma.end);
+      if (frozen && vma.kind == proc::VmaName::vdso)
+        emitter.add(vma.start, vma.end, true);  // for a restore to compare with its own kernel's
+      else
+        emitter.drop(vma.start, vma.end);
       continue;
     }
     seen[vma.start] = vma.end;

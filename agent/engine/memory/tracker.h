@@ -23,6 +23,8 @@ namespace godwit::engine {
 // Makes a userfaultfd in the target through `remote` and takes it over. Errc::busy when the target uses one itself,
 // Errc::kernel_missing when the kernel has no asynchronous write protection.
 UniqueFd inject_userfaultfd(RemoteSyscalls& remote, int pidfd);
+// Without write protection: `features` as of UFFDIO_API.
+UniqueFd inject_userfaultfd(RemoteSyscalls& remote, int pidfd, std::uint64_t features);
 
 struct ScanCount {
   std::uint64_t new_vmas = 0;  // registered in this scan: all their pages are dirty

@@ -158,6 +158,8 @@ image::VmaEntry VmaImager::entry(const proc::Vma& vma, const proc::VmFlags& flag
   const std::uint32_t status = status_of(vma);
   e.set_pgoff(has_object(status) ? vma.offset : 0);
   e.set_shmid(has_object(status) ? objects_.at(key_of(vma, flags)) : 0);
+  if (status & (image::vma_status::file_private | image::vma_status::file_shared))
+    e.set_fdflags(vma.shared && flags.has("mw") ? O_RDWR : O_RDONLY);  // what CRIU opens it with
   e.set_prot(static_cast<std::uint32_t>(vma.prot));
   int map = vma.shared ? MAP_SHARED : flags.has("dp") ? map_droppable : MAP_PRIVATE;
   if (!has_object(status) || (status & image::vma_status::anon_shared)) map |= MAP_ANONYMOUS;

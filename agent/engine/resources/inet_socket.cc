@@ -1,6 +1,7 @@
 #include "agent/engine/resources/inet_socket.h"
 
 #include "agent/engine/resources/fown.h"
+#include "agent/engine/resources/protocol_options.h"
 #include "agent/engine/resources/tcp_closed.h"
 #include "agent/engine/resources/tcp_listener.h"
 #include "agent/engine/resources/tcp_remnants.h"
@@ -142,6 +143,7 @@ void describe(const FdView& view, image::FileEntry& entry, int state, OptionSet 
   socket.set_uid(view.st.st_uid);
   if (socket.family() == AF_INET6) socket.set_v6only(get_option(view.fd, IPPROTO_IPV6, IPV6_V6ONLY) != 0);
   if (get_option(view.fd, IPPROTO_IP, IP_FREEBIND) != 0) socket.mutable_ip_opts()->set_freebind(true);
+  if (options == OptionSet::all) dump_protocol_options(view, socket);
 }
 
 void set_local(image::InetSkEntry& entry, const Address& address, int fd) {

@@ -119,6 +119,11 @@ void restore_places(const image::ImageSet& images, pid_t guest_pid, const Restor
   ::umask(entry.umask());
 }
 
+// Of a unix socket's path; an abstract name begins with a NUL and may end with one.
+void drop_final_nul(std::string& name) {
+  if (name.ends_with('\0') && !name.starts_with('\0')) name.pop_back();
+}
+
 void raise_own_limit() {
   rlimit limit{};
   check(::getrlimit(RLIMIT_NOFILE, &limit), "read the limit of descriptors");
@@ -144,6 +149,7 @@ void restore_fds(const image::ImageSet& images, const RestorePlan& plan) {
   RestoreContext context{.images = images, .segments = plan.segments};
   for (auto& entry : images.records<image::FileEntry>(image::Kind::files)) {
     const std::uint32_t id = entry.id();
+    if (entry.has_usk()) drop_final_nul(*entry.mutable_usk()->mutable_name());
     context.files.insert_or_assign(id, std::move(entry));
   }
   // Sockets and files are made with exactly the modes that are set below.

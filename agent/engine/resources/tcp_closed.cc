@@ -1,6 +1,7 @@
 #include "agent/engine/resources/tcp_closed.h"
 
 #include "agent/engine/resources/inet_socket.h"
+#include "agent/engine/resources/protocol_options.h"
 
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -89,6 +90,7 @@ UniqueFd restore(const image::FileEntry& entry, RestoreContext&) {
   if (socket.reset()) pretend_reset(fd.get(), socket.family());
   // Says ENOTCONN and works nevertheless: reads find the end of the stream, writes EPIPE, poll HUP.
   if (::shutdown(fd.get(), SHUT_RDWR) != 0 && errno != ENOTCONN) throw syscall_error(errno, "shut a socket down");
+  restore_protocol_options(fd.get(), socket);
   restore_socket_options(fd.get(), socket.opts());
   return fd;
 }

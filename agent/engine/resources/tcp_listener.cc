@@ -1,6 +1,7 @@
 #include "agent/engine/resources/tcp_listener.h"
 
 #include "agent/engine/resources/inet_socket.h"
+#include "agent/engine/resources/protocol_options.h"
 
 #include <netinet/tcp.h>
 
@@ -58,6 +59,7 @@ UniqueFd restore(const image::FileEntry& entry, RestoreContext&) {
     check(::listen(fd.get(), static_cast<int>(socket.backlog())), "listen at {}",
           inet_socket::local_address(socket, fd.get()).text());
   }
+  restore_protocol_options(fd.get(), socket);
   restore_socket_options(fd.get(), socket.opts());
   return fd;
 }

@@ -2,6 +2,7 @@
 
 #include "agent/engine/resources/inet_socket.h"
 #include "agent/engine/resources/multicast.h"
+#include "agent/engine/resources/protocol_options.h"
 
 #include <netinet/tcp.h>
 #include <netinet/udp.h>
@@ -47,6 +48,7 @@ void dump(const FdView& view, image::FileEntry& entry, DumpContext& context) {
 UniqueFd restore(const image::FileEntry& entry, RestoreContext&) {
   const image::InetSkEntry& socket = entry.isk();
   UniqueFd fd = inet_socket::make_bound(socket);
+  restore_protocol_options(fd.get(), socket);
   restore_socket_options(fd.get(), socket.opts());
   if (socket.state() == TCP_ESTABLISHED) {
     const inet_socket::Address peer = inet_socket::peer_address(socket);

@@ -111,7 +111,8 @@ void dump(const FdView& view, image::FileEntry& entry, DumpContext& context) {
   socket.set_peer(info.peer);
   *socket.mutable_fown() = dump_fown(view.fd);
   *socket.mutable_opts() = dump_socket_options(view, OptionSet::all);
-  socket.set_name(info.name);
+  // A path has its final NUL, as in the kernel's address.
+  socket.set_name(is_path(info.name) ? info.name + '\0' : info.name);
   socket.set_owner(view.st.st_uid);
   ucred shown{};
   socklen_t size = sizeof shown;

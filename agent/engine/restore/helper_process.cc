@@ -203,7 +203,8 @@ void restore_descriptors(UniqueFd& socket, const std::string& request, UniqueFd 
   while (words >> shmid >> number) plan.segments[shmid] = number;
   const image::ImageSet images = read_images(memory.get());
   memory.reset();
-  socket = out_of_the_way(std::move(socket), std::max(3, resources::highest_fd(images, plan.files_id) + 1));
+  const int above = std::max(3, resources::highest_fd(images, plan.files_id) + 1);  // may throw, which the socket tells
+  socket = out_of_the_way(std::move(socket), above);
   plan.keep = {socket.get()};
   resources::restore_fds(images, plan);
 }

@@ -6,6 +6,7 @@
 #include "agent/engine/restore/interrupted.h"
 #include "agent/engine/restore/pid_holder.h"
 #include "agent/engine/tasks/bounds.h"
+#include "agent/engine/tasks/call_restart.h"
 #include "agent/engine/tasks/credentials.h"
 #include "agent/engine/tasks/limits.h"
 #include "agent/engine/tasks/process_flags.h"
@@ -19,6 +20,7 @@
 #include "common/base/fault.h"
 #include "common/image/files.pb.h"
 #include "common/image/pstree.pb.h"
+#include "common/image/timens.pb.h"
 #include "common/proc/reader.h"
 
 #include <algorithm>
@@ -65,7 +67,7 @@ std::string path_of(const image::ImageSet& images, std::uint32_t file_id) {
 
 void restore_bounds(Context& c) {
   RemoteSyscalls& remote = c.skeleton.leader();
-  tasks::bounds::restore_vdso(remote, c.skeleton.scratch(), c.mm);
+  tasks::bounds::restore_vdso(remote, c.skeleton.scratch(), c.mm, c.skeleton.memory().vdso());
   Batch batch(c.skeleton.scratch());
   const std::string path = path_of(c.images, c.mm.exe_file_id());
   const std::size_t exe = batch.add(fmt::format("open {}", path), SYS_openat, AT_FDCWD,
@@ -81,8 +83,14 @@ void restore_bounds(Context& c) {
 // The clocks of two hosts differ, and deadlines that the task keeps in its memory must stay true: it gets a time
 // namespace whose clocks go on where the source's stopped. Not when ours are a little ahead: a pause looks the same.
 void restore_clocks(Context& c) {
-  const image::TaskCoreEntry& tc = c.leader.tc();
-  if (!tc.has_monotonic_ns()) return;
+  image::TaskCoreEntry tc = c.leader.tc();
+  if (!tc.has_monotonic_ns()) {  // CRIU's images have them to themselves
+    const std::vector<std::uint64_t> ids = c.images.ids(image::Kind::timens);
+    if (ids.empty()) return;
+    const auto clocks = c.images.get<image::TimensEntry>(image::Kind::timens, ids.front());
+    tc.set_monotonic_ns(clocks.monotonic().tv_sec() * 1'000'000'000u + clocks.monotonic().tv_nsec());
+    tc.set_boottime_ns(clocks.boottime().tv_sec() * 1'000'000'000u + clocks.boottime().tv_nsec());
+  }
   constexpr std::uint64_t close_enough = 60'000'000'000;
   timespec boot{};
   ::clock_gettime(CLOCK_BOOTTIME, &boot);
@@ -227,7 +235,7 @@ Context read_context(Skeleton& skeleton, const image::ImageSet& images, pid_t gu
       Thread t;
       t.guest = static_cast<pid_t>(tid);
       t.core = images.get<image::CoreEntry>(image::Kind::core, tid);
-      t.regs = tasks::registers::restore(t.core.thread_info());
+      t.regs = tasks::call_restart::restore(tasks::registers::restore(t.core.thread_info()), t.core.thread_core());
       c.threads.push_back(std::move(t));
     }
   const auto leader = std::ranges::find(c.threads, guest_pid, &Thread::guest);

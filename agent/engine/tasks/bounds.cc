@@ -16,33 +16,22 @@ namespace godwit::engine::tasks::bounds {
 namespace {
 
 constexpr int arch_map_vdso_64 = 0x2003;
-
-// FNV-1a: stable across versions and machines, and there is nobody to fool.
-struct Digest {
-  std::uint64_t value = 0xcbf29ce484222325;
-  void add(const void* bytes, std::size_t n) {
-    for (std::size_t i = 0; i < n; i++) value = (value ^ static_cast<const unsigned char*>(bytes)[i]) * 0x100000001b3;
-  }
-};
+constexpr int criu_auxv_words = 44;  // more is a corrupted image to it
 
 template <class T>
 T load(const std::string& from, std::size_t at) {
   T value{};
-  if (at + sizeof value > from.size()) fail(Errc::internal, "the vdso's ELF structures point outside of it");
+  if (from.size() < sizeof value || at > from.size() - sizeof value)
+    fail(Errc::image_corrupt, "the vdso's ELF structures point outside of it");
   std::memcpy(&value, from.data() + at, sizeof value);
   return value;
 }
 
-}  // namespace
-
-std::uint64_t vdso_symbols(pid_t pid, RemoteAddr start, RemoteAddr end) {
-  std::string image(raw(end) - raw(start), '\0');
-  const iovec local{image.data(), image.size()};
-  const iovec remote{reinterpret_cast<void*>(raw(start)), image.size()};
-  check(::process_vm_readv(pid, &local, 1, &remote, 1, 0), "read the vdso of process {}", pid);
-  Digest digest;
+// A vdso's symbols and where they are, back to back, to be compared: code may hold addresses within it. The image is
+// hostile.
+std::string symbols_of(const std::string& image) {
+  std::string symbols;
   const std::uint64_t size = image.size();
-  digest.add(&size, sizeof size);
   const auto head = load<Elf64_Ehdr>(image, 0);
   for (unsigned i = 0; i < head.e_shnum; i++) {
     const auto section = load<Elf64_Shdr>(image, head.e_shoff + i * sizeof(Elf64_Shdr));
@@ -51,12 +40,22 @@ std::uint64_t vdso_symbols(pid_t pid, RemoteAddr start, RemoteAddr end) {
     for (std::uint64_t at = 0; at + sizeof(Elf64_Sym) <= section.sh_size; at += sizeof(Elf64_Sym)) {
       const auto symbol = load<Elf64_Sym>(image, section.sh_offset + at);
       const char* name = image.data() + std::min<std::uint64_t>(strings.sh_offset + symbol.st_name, size - 1);
-      digest.add(name, ::strnlen(name, static_cast<std::size_t>(image.data() + size - name)));
-      digest.add(&symbol.st_value, sizeof symbol.st_value);
+      symbols.append(name, ::strnlen(name, static_cast<std::size_t>(image.data() + size - name)));
+      symbols += fmt::format(" {:#x}\n", symbol.st_value);
     }
   }
-  return digest.value;
+  return symbols;
 }
+
+std::string read_vdso(pid_t pid, std::uint64_t start, std::uint64_t end) {
+  std::string image(end - start, '\0');
+  const iovec local{image.data(), image.size()};
+  const iovec remote{reinterpret_cast<void*>(start), image.size()};
+  check(::process_vm_readv(pid, &local, 1, &remote, 1, 0), "read the vdso of process {}", pid);
+  return image;
+}
+
+}  // namespace
 
 void dump(const proc::Reader& proc, const proc::Stat& stat, resources::FileIds& ids, Inquiry& ask,
           image::MmEntry& into) {
@@ -71,7 +70,13 @@ void dump(const proc::Reader& proc, const proc::Stat& stat, resources::FileIds& 
   into.set_mm_arg_end(stat.arg_end);
   into.set_mm_env_start(stat.env_start);
   into.set_mm_env_end(stat.env_end);
-  for (const std::uint64_t word : proc.auxv()) into.add_mm_saved_auxv(word);
+  std::vector<std::uint64_t> auxv = proc.auxv();
+  while (!auxv.empty() && auxv.back() == 0) auxv.pop_back();  // the end, which the kernel adds
+  for (const std::uint64_t word : auxv)
+    if (into.mm_saved_auxv_size() < criu_auxv_words)
+      into.add_mm_saved_auxv(word);
+    else
+      into.add_more_auxv(word);
   UniqueFd exe = proc.open("exe", O_PATH);
   struct stat st{};
   check(::fstat(exe.get(), &st), "stat the executable");
@@ -81,7 +86,9 @@ void dump(const proc::Reader& proc, const proc::Stat& stat, resources::FileIds& 
 }
 
 void restore(Batch& batch, const image::MmEntry& from, int exe) {
-  const std::vector<std::uint64_t> auxv(from.mm_saved_auxv().begin(), from.mm_saved_auxv().end());
+  std::vector<std::uint64_t> auxv(from.mm_saved_auxv().begin(), from.mm_saved_auxv().end());
+  auxv.insert(auxv.end(), from.more_auxv().begin(), from.more_auxv().end());
+  auxv.resize((auxv.size() + 3) / 2 * 2);  // the value of the last pair may be 0; the end
   prctl_mm_map map{};
   map.start_code = from.mm_start_code();
   map.end_code = from.mm_end_code();
@@ -100,7 +107,7 @@ void restore(Batch& batch, const image::MmEntry& from, int exe) {
   batch.add("set the bounds of the address space", SYS_prctl, PR_SET_MM, PR_SET_MM_MAP, batch.put(map), sizeof map, 0);
 }
 
-void restore_vdso(RemoteSyscalls& remote, RemoteAddr scratch, const image::MmEntry& from) {
+void restore_vdso(RemoteSyscalls& remote, RemoteAddr scratch, const image::MmEntry& from, const std::string& code) {
   std::uint64_t first = ~std::uint64_t{0}, vdso = 0, vdso_end = 0;
   for (const image::VmaEntry& e : from.vmas()) {
     if (e.status() & image::vma_status::vdso) {
@@ -121,8 +128,7 @@ void restore_vdso(RemoteSyscalls& remote, RemoteAddr scratch, const image::MmEnt
   if (here == maps.end() || here->start != vdso || here->end != vdso_end)
     throw Error(Errc::unsupported, "this kernel's vdso does not have the layout of the source's",
                 "move to a node with the same kernel");
-  if (from.has_vdso_symbols() &&
-      vdso_symbols(remote.pid(), RemoteAddr{vdso}, RemoteAddr{vdso_end}) != from.vdso_symbols())
+  if (!code.empty() && symbols_of(code) != symbols_of(read_vdso(remote.pid(), vdso, vdso_end)))
     throw Error(Errc::unsupported, "this kernel's vdso has its functions elsewhere than the source's",
                 "move to a node with the same kernel");
 }

@@ -19,11 +19,8 @@ void dump(const proc::Reader& proc, const proc::Stat& stat, resources::FileIds& 
 // mappings must be there. `exe` is a descriptor in the task.
 void restore(Batch& batch, const image::MmEntry& from, int exe);
 
-// A digest of the vdso's symbols and where they are. Errc::internal when it cannot be read.
-std::uint64_t vdso_symbols(pid_t pid, RemoteAddr start, RemoteAddr end);
-
 // Maps the kernel's own areas where the image has them and checks that they are the ones the process knows; they must
-// be unmapped. Errc::unsupported when this kernel's differ.
-void restore_vdso(RemoteSyscalls& remote, RemoteAddr scratch, const image::MmEntry& from);
+// be unmapped. `code` is the vdso as the process had it, or nothing. Errc::unsupported when this kernel's differ.
+void restore_vdso(RemoteSyscalls& remote, RemoteAddr scratch, const image::MmEntry& from, const std::string& code);
 
 }  // namespace godwit::engine::tasks::bounds

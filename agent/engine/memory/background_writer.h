@@ -1,0 +1,57 @@
+// Writes buffers into files while the next one is being filled: reading a stopped process and writing what was read
+// then take the time of the slower of the two, not of both.
+//
+// It has a thread of its own, which does nothing but pwrite; everything here is called from one thread.
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <exception>
+#include <mutex>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include <sys/types.h>
+
+namespace godwit::engine {
+
+class BackgroundWriter {
+ public:
+  // The thread may run on every CPU that the caller may run on now, also when the caller pins itself later.
+  explicit BackgroundWriter(std::size_t buffer_size);
+  ~BackgroundWriter();  // what was handed over is written, failures are dropped
+  BackgroundWriter(const BackgroundWriter&) = delete;
+  BackgroundWriter& operator=(const BackgroundWriter&) = delete;
+
+  // The buffer to fill. The same one until it is handed over.
+  std::span<std::byte> buffer();
+
+  // Hands over the first `size` bytes of it. `fd` must stay open until finish(). Throws what a former write threw.
+  void write(int fd, off_t offset, std::size_t size);
+
+  // Waits until everything is written. Throws the first failure.
+  void finish();
+
+ private:
+  enum class State { free = 1, filling, queued, writing };
+  struct Job {
+    State state = State::free;
+    int fd = -1;
+    off_t offset = 0;
+    std::size_t size = 0;
+    std::vector<std::byte> bytes;
+  };
+  void run();
+  Job* find(State state);
+  void write_out(std::unique_lock<std::mutex>& lock, Job& job);
+
+  std::vector<Job> jobs_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::exception_ptr failure_;
+  bool ending_ = false;
+  std::thread thread_;
+};
+
+}  // namespace godwit::engine

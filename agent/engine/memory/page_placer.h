@@ -1,0 +1,42 @@
+// Puts pages into empty memory of a stopped task by userfaultfd: the kernel takes a page that it need not zero first
+// and installs it without a fault, a quarter cheaper than process_vm_writev.
+//
+// Only for private anonymous mappings. While a mapping is registered nothing else may touch what is missing in it
+// (EFAULT), so release() comes before anything does. One thread.
+#pragma once
+
+#include "agent/engine/ptrace/remote_syscalls.h"
+#include "common/base/fd.h"
+
+#include <cstdint>
+#include <optional>
+#include <span>
+
+namespace godwit::engine {
+
+class PagePlacer {
+ public:
+  // Both borrowed, of the task.
+  PagePlacer(RemoteSyscalls& remote, int pidfd) : remote_(remote), pidfd_(pidfd) {}
+
+  // Places pages from `address` on, up to the first page that is there already: how many bytes. [start, end) is the
+  // mapping that they lie in. Nothing where the kernel does not do it for this mapping, or at all.
+  std::optional<std::size_t> place(std::uint64_t start, std::uint64_t end, std::uint64_t address,
+                                   std::span<const std::byte> data);
+
+  // Mappings have changed.
+  void forget() { start_ = end_ = 0; }
+  // Nothing is registered any more.
+  void release();
+
+ private:
+  bool registered(std::uint64_t start, std::uint64_t end);
+
+  RemoteSyscalls& remote_;
+  int pidfd_;
+  UniqueFd userfaultfd_;
+  bool unavailable_ = false;
+  std::uint64_t start_ = 0, end_ = 0;  // registered last
+};
+
+}  // namespace godwit::engine

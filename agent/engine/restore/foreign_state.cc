@@ -1,0 +1,150 @@
+#include "agent/engine/restore/foreign_state.h"
+
+#include "agent/engine/resources/fd_kinds.h"
+#include "common/base/error.h"
+#include "common/image/core.pb.h"
+#include "common/image/files.pb.h"
+#include "common/image/mm.pb.h"
+#include "common/image/pstree.pb.h"
+#include "common/image/remap.pb.h"
+#include "common/image/unknown_fields.h"
+#include "common/image/vma_status.h"
+
+#include <algorithm>
+
+namespace godwit::engine {
+namespace {
+
+constexpr std::uint32_t alive = 1, stopped = 3;  // TaskCoreEntry.task_state
+constexpr std::uint32_t no_login = 0xffffffff;
+
+struct Stem {
+  std::string_view stem;
+  std::string_view what;
+};
+
+// Images of CRIU for which we have no kind.
+constexpr Stem unknown_images[] = {
+    {"tty", "terminals"},
+    {"filelocks", "file locks"},
+    {"mountpoints", "a mount namespace"},
+    {"tmpfs-", "the content of a mounted tmpfs"},
+    {"utsns", "a UTS namespace"},
+    {"ipcns", "System V IPC objects"},
+    {"userns", "a user namespace"},
+    {"pidns", "a PID namespace"},
+    {"net", "a network namespace"},
+    {"apparmor", "AppArmor profiles"},
+    {"bpfmap", "BPF maps"},
+    {"fanotify", "fanotify marks"},
+    {"packetsk", "packet sockets"},
+    {"autofs", "an autofs mount"},
+    {"binfmt-misc", "a binfmt_misc mount"},
+};
+
+// Belong to a namespace whose main image is named already, or say nothing about a task.
+constexpr std::string_view silent_images[] = {"ifaddr",    "route",    "rule",   "iptables",
+                                              "ip6tables", "nftables", "netdev", "irmap-cache"};
+
+class Findings {
+ public:
+  void refuse(std::string what) {
+    if (std::ranges::find(refusals_, what) == refusals_.end()) refusals_.push_back(std::move(what));
+  }
+  void notice(std::string what) { notices_.push_back(std::move(what)); }
+
+  std::vector<std::string> finish() {
+    if (refusals_.empty()) return std::move(notices_);
+    std::string all;
+    for (const std::string& r : refusals_) all += (all.empty() ? "" : "; ") + r;
+    throw Error(Errc::refused, all, "restore these images with the program that wrote them");
+  }
+
+ private:
+  std::vector<std::string> refusals_;
+  std::vector<std::string> notices_;
+};
+
+void look_at_names(const image::ImageSet& images, Findings& found) {
+  for (const auto& [name, bytes] : images.files()) {
+    if (image::parse_file_name(name)) continue;
+    if (std::ranges::any_of(silent_images, [&](std::string_view s) { return name.starts_with(s); })) continue;
+    if (name == "cgroup.img") {
+      found.notice("cgroup.img: the process stays in the cgroup that it is restored in");
+      continue;
+    }
+    const auto known = std::ranges::find_if(unknown_images, [&](const Stem& s) { return name.starts_with(s.stem); });
+    found.refuse(known == std::end(unknown_images) ? fmt::format("{}: an image of an unknown kind", name)
+                                                   : fmt::format("{}: {} cannot be restored", name, known->what));
+  }
+}
+
+void look_at_process(const std::string& name, const image::TaskCoreEntry& tc, Findings& found) {
+  if (tc.task_state() != alive && tc.task_state() != stopped)
+    found.refuse(fmt::format("{}: the process has ended (state {})", name, tc.task_state()));
+  if (tc.has_loginuid() && tc.loginuid() != no_login)
+    found.notice(fmt::format("{}: the login user {} of the audit system is not restored", name, tc.loginuid()));
+}
+
+void look_at_thread(const std::string& name, const image::CoreEntry& core, Findings& found) {
+  if (!core.has_thread_info() || !core.has_thread_core())
+    fail(Errc::image_corrupt, "{}: no registers, or no state of the thread", name);
+  if (core.thread_info().gpregs().mode() == image::X86_COMPAT)
+    found.refuse(fmt::format("{}: 32-bit code cannot be restored", name));
+  for (const image::UserDesc& segment : core.thread_info().tls())
+    if (!segment.seg_not_present() && segment.usable())
+      found.refuse(fmt::format("{}: thread-local segments (set_thread_area) cannot be restored", name));
+  const image::ThreadCoreEntry& t = core.thread_core();
+  if (t.seccomp_mode() != image::SECCOMP_OFF || core.tc().old_seccomp_mode() != image::SECCOMP_OFF)
+    found.refuse(fmt::format("{}: seccomp cannot be restored", name));
+  if (core.thread_info().fpregs().xsave().cet().cet() != 0)
+    found.refuse(fmt::format("{}: a shadow stack cannot be restored", name));
+}
+
+void look_at_memory(const std::string& name, const image::MmEntry& mm, Findings& found) {
+  namespace status = image::vma_status;
+  constexpr std::pair<std::uint32_t, std::string_view> kinds[] = {
+      {status::sysvipc, "System V shared memory"}, {status::socket, "a mapped socket"},
+      {status::aio_ring, "an AIO ring"},           {status::shadow_stack, "a shadow stack"},
+      {status::uprobes, "probes of a tracer"},
+  };
+  for (const image::VmaEntry& vma : mm.vmas())
+    for (const auto& [bit, what] : kinds)
+      if (vma.status() & bit) found.refuse(fmt::format("{}: {} at {:#x} cannot be restored", name, what, vma.start()));
+  if (mm.aios_size() > 0) found.refuse(fmt::format("{}: AIO contexts cannot be restored", name));
+}
+
+void look_at_files(const image::ImageSet& images, Findings& found) {
+  for (const auto& file : images.records<image::FileEntry>(image::Kind::files)) {
+    const auto kinds = resources::fd_kinds();
+    if (std::ranges::find(kinds, file.type(), &resources::FdKind::type) == kinds.end())
+      found.refuse(
+          fmt::format("files.img: file {} of type {} cannot be restored", file.id(), image::FdType_Name(file.type())));
+  }
+  for (const auto& remap : images.records<image::RemapFilePathEntry>(image::Kind::remap_fpath))
+    if (remap.remap_type() != image::REMAP_GHOST)
+      found.refuse(fmt::format("remap-fpath.img: file {} was kept by {}", remap.orig_id(),
+                               image::RemapType_Name(remap.remap_type())));
+}
+
+}  // namespace
+
+std::vector<std::string> refuse_foreign_state(const image::ImageSet& images, pid_t guest_pid) {
+  Findings found;
+  look_at_names(images, found);
+  for (const auto& process : images.records<image::PstreeEntry>(image::Kind::pstree))
+    for (const std::uint32_t tid : process.threads()) {
+      const std::string name = image::file_name(image::Kind::core, tid);
+      const auto core = images.get<image::CoreEntry>(image::Kind::core, tid);
+      if (tid == process.pid()) look_at_process(name, core.tc(), found);
+      look_at_thread(name, core, found);
+    }
+  const auto pid = static_cast<std::uint64_t>(guest_pid);
+  look_at_memory(image::file_name(image::Kind::mm, pid), images.get<image::MmEntry>(image::Kind::mm, pid), found);
+  look_at_files(images, found);
+  for (const std::string& field : image::unknown_fields(images))
+    found.notice(fmt::format("{}: a field of another version, which is not restored", field));
+  return found.finish();
+}
+
+}  // namespace godwit::engine

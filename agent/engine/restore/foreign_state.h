@@ -1,0 +1,19 @@
+// What another program's images (CRIU's) may hold that a restore here cannot give back.
+//
+// Looked for before anything is made: an image set is restored whole or not at all. Our own dumps refuse such state at
+// the source already.
+#pragma once
+
+#include "common/image/image_set.h"
+
+#include <string>
+#include <vector>
+
+#include <sys/types.h>
+
+namespace godwit::engine {
+
+// Throws Errc::refused with every reason at once. Returns notices: what is left out and does no harm.
+std::vector<std::string> refuse_foreign_state(const image::ImageSet& images, pid_t guest_pid);
+
+}  // namespace godwit::engine

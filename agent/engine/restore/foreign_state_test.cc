@@ -1,0 +1,126 @@
+#include "agent/engine/restore/foreign_state.h"
+
+#include "common/base/error.h"
+#include "common/image/core.pb.h"
+#include "common/image/files.pb.h"
+#include "common/image/full_message.h"
+#include "common/image/mm.pb.h"
+#include "common/image/pstree.pb.h"
+#include "common/image/remap.pb.h"
+#include "common/image/vma_status.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace godwit::engine {
+namespace {
+
+using image::Kind;
+using testing::Contains;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+constexpr std::uint64_t pid = 12;
+
+image::CoreEntry core() {
+  auto entry = image::full<image::CoreEntry>();
+  entry.set_mtype(image::CoreEntry::X86_64);
+  entry.mutable_tc()->set_task_state(1);
+  entry.mutable_tc()->set_loginuid(0xffffffff);
+  entry.mutable_tc()->set_old_seccomp_mode(image::SECCOMP_OFF);
+  entry.mutable_thread_core()->set_seccomp_mode(image::SECCOMP_OFF);
+  entry.mutable_thread_info()->mutable_gpregs()->set_mode(image::X86_NATIVE);
+  entry.mutable_thread_info()->clear_tls();
+  entry.mutable_thread_info()->mutable_fpregs()->mutable_xsave()->clear_cet();
+  return entry;
+}
+
+// What can be restored, as far as this module looks.
+image::ImageSet good_set() {
+  image::ImageSet set;
+  auto process = image::full<image::PstreeEntry>();
+  process.set_pid(pid);
+  process.clear_threads();
+  process.add_threads(pid);
+  set.put(Kind::pstree, 0, process);
+  set.put(Kind::core, pid, core());
+  auto mm = image::full<image::MmEntry>();
+  mm.clear_vmas();
+  mm.clear_aios();
+  set.put(Kind::mm, pid, mm);
+  return set;
+}
+
+std::string refusal(const image::ImageSet& set, Errc code = Errc::refused) {
+  try {
+    refuse_foreign_state(set, pid);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.errc(), code) << error.what();
+    return error.message();
+  }
+  return "not refused";
+}
+
+TEST(ForeignState, lets_pass_what_can_be_restored) { EXPECT_THAT(refuse_foreign_state(good_set(), pid), IsEmpty()); }
+
+TEST(ForeignState, names_images_of_other_kinds) {
+  image::ImageSet set = good_set();
+  set.put_file("tty-info.img", "x");
+  set.put_file("utsns-11.img", "x");
+  set.put_file("novelty.img", "x");
+  const std::string said = refusal(set);
+  EXPECT_THAT(said, HasSubstr("tty-info.img: terminals cannot be restored"));
+  EXPECT_THAT(said, HasSubstr("utsns-11.img: a UTS namespace"));
+  EXPECT_THAT(said, HasSubstr("novelty.img: an image of an unknown kind"));
+}
+
+TEST(ForeignState, notices_what_is_left_out) {
+  image::ImageSet set = good_set();
+  set.put_file("cgroup.img", "x");
+  image::CoreEntry entry = core();
+  entry.mutable_tc()->set_loginuid(1000);
+  entry.GetReflection()->MutableUnknownFields(&entry)->AddVarint(900, 1);
+  set.put(Kind::core, pid, entry);
+  const std::vector<std::string> notices = refuse_foreign_state(set, pid);
+  EXPECT_THAT(notices, Contains(HasSubstr("cgroup.img")));
+  EXPECT_THAT(notices, Contains(HasSubstr("login user 1000")));
+  EXPECT_THAT(notices, Contains(HasSubstr("CoreEntry 900")));
+}
+
+TEST(ForeignState, refuses_threads_it_cannot_make) {
+  const auto with = [](auto change) {
+    image::ImageSet set = good_set();
+    image::CoreEntry entry = core();
+    change(entry);
+    set.put(Kind::core, pid, entry);
+    return set;
+  };
+  EXPECT_THAT(refusal(with([](auto& e) { e.mutable_thread_core()->set_seccomp_mode(image::SECCOMP_FILTER); })),
+              HasSubstr("core-12.img: seccomp"));
+  EXPECT_THAT(refusal(with([](auto& e) { e.mutable_thread_info()->mutable_gpregs()->set_mode(image::X86_COMPAT); })),
+              HasSubstr("core-12.img: 32-bit code"));
+  EXPECT_THAT(refusal(with([](auto& e) { e.mutable_tc()->set_task_state(6); })), HasSubstr("has ended"));
+  EXPECT_THAT(refusal(with([](auto& e) { e.clear_thread_core(); }), Errc::image_corrupt), HasSubstr("core-12.img"));
+}
+
+TEST(ForeignState, refuses_mappings_and_files_it_cannot_make) {
+  image::ImageSet set = good_set();
+  auto mm = image::full<image::MmEntry>();
+  mm.mutable_vmas(0)->set_status(image::vma_status::regular | image::vma_status::sysvipc);
+  set.put(Kind::mm, pid, mm);
+  image::FileEntry tty;
+  tty.set_type(image::FD_TTY);
+  tty.set_id(9);
+  set.append(Kind::files, 0, tty);
+  auto remap = image::full<image::RemapFilePathEntry>();
+  remap.set_remap_type(image::REMAP_LINKED);
+  set.append(Kind::remap_fpath, 0, remap);
+  const std::string said = refusal(set);
+  EXPECT_THAT(said, HasSubstr("mm-12.img: System V shared memory"));
+  EXPECT_THAT(said, HasSubstr("mm-12.img: AIO contexts"));
+  EXPECT_THAT(said, HasSubstr("files.img: file 9 of type FD_TTY"));
+  EXPECT_THAT(said, HasSubstr("remap-fpath.img"));
+}
+
+}  // namespace
+}  // namespace godwit::engine
