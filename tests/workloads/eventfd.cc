@@ -29,9 +29,12 @@ std::uint64_t take(int fd) {
 
 int main(int argc, char** argv) {
   Workload w(argc, argv);
-  const int big = with(0x1234'5678'9abc'def0, EFD_CLOEXEC | EFD_NONBLOCK);
-  const int full = with(greatest, EFD_NONBLOCK);
-  const int semaphore = with(0x1'0000'0003, EFD_SEMAPHORE | EFD_NONBLOCK);
+  // CRIU restores 32 bits of a counter, and semaphores as counters.
+  const bool beside_criu = w.beside_criu();
+  const std::uint64_t large = beside_criu ? 0x9abc'def0 : 0x1234'5678'9abc'def0;
+  const int big = with(large, EFD_CLOEXEC | EFD_NONBLOCK);
+  const int full = with(beside_criu ? 1 : greatest, EFD_NONBLOCK);
+  const int semaphore = with(beside_criu ? 1 : 0x1'0000'0003, EFD_SEMAPHORE | EFD_NONBLOCK);
   const int empty = with(0, EFD_NONBLOCK);
   const int blocking = with(1, 0);
   const int same = must(fcntl(big, F_DUPFD, 90), "F_DUPFD");
@@ -43,11 +46,13 @@ int main(int argc, char** argv) {
       fcntl(big, F_GETFL) == (O_RDWR | O_NONBLOCK) && fcntl(big, F_GETFD) == FD_CLOEXEC && fcntl(same, F_GETFD) == 0,
       "the flags are %#o/%d", fcntl(big, F_GETFL), fcntl(big, F_GETFD));
   const std::uint64_t counter = take(same);
-  w.check(counter == 0x1234'5678'9abc'def0, "the counter is %#llx", static_cast<unsigned long long>(counter));
+  w.check(counter == large, "the counter is %#llx", static_cast<unsigned long long>(counter));
   w.check(take(big) == 0 && errno == EAGAIN, "the duplicate has a counter of its own");
-  w.check(eventfd_write(full, 1) == -1 && errno == EAGAIN, "the full counter takes more: %m");
-  w.check(take(full) == greatest, "the full counter is not full");
-  w.check(take(semaphore) == 1 && take(semaphore) == 1, "the semaphore does not count by one");
+  if (!beside_criu) {
+    w.check(eventfd_write(full, 1) == -1 && errno == EAGAIN, "the full counter takes more: %m");
+    w.check(take(full) == greatest, "the full counter is not full");
+    w.check(take(semaphore) == 1 && take(semaphore) == 1, "the semaphore does not count by one");
+  }
   w.check(fcntl(semaphore, F_GETFL) == (O_RDWR | O_NONBLOCK), "the semaphore's flags are %#o",
           fcntl(semaphore, F_GETFL));
   w.check(take(empty) == 0 && errno == EAGAIN, "the empty counter is not empty");

@@ -65,8 +65,11 @@ int main(int argc, char** argv) {
   put(big.write_end, 512 * 1024, 4);
   const Pipe small = make();
   must(fcntl(small.write_end, F_SETPIPE_SZ, 4096), "F_SETPIPE_SZ");
-  const Pipe packets = make(O_DIRECT);
-  for (const std::size_t size : {10, 4096, 1, 300}) put(packets.write_end, size, size);
+  const bool with_packets = !w.beside_criu();
+  const Pipe packets = with_packets ? make(O_DIRECT) : Pipe{-1, -1};
+  const std::vector<std::size_t> packet_sizes =
+      with_packets ? std::vector<std::size_t>{10, 4096, 1, 300} : std::vector<std::size_t>{};
+  for (const std::size_t size : packet_sizes) put(packets.write_end, size, size);
   const Pipe no_writer = make();
   put(no_writer.write_end, 777, 5);
   close(no_writer.write_end);
@@ -102,13 +105,14 @@ int main(int argc, char** argv) {
               holds(rest.data(), rest.size(), 3 + sizeof skipped),
           "the half-read pipe's content changed");
   w.check(get(big.read_end, 512 * 1024, 4), "the big pipe's content changed");
-  for (const std::size_t size : {10, 4096, 1, 300}) {
+  for (const std::size_t size : packet_sizes) {
     char packet[4096];
     const ssize_t got = readable(packets.read_end) ? read(packets.read_end, packet, sizeof packet) : -1;
     w.check(got == static_cast<ssize_t>(size) && holds(packet, size, size), "a packet of %zu bytes came as %zd bytes",
             size, got);
   }
-  w.check((fcntl(packets.write_end, F_GETFL) & O_DIRECT) != 0, "the packet pipe became an ordinary one");
+  w.check(!with_packets || (fcntl(packets.write_end, F_GETFL) & O_DIRECT) != 0,
+          "the packet pipe became an ordinary one");
   w.check(get(no_writer.read_end, 777, 5) && readable(no_writer.read_end) && read(no_writer.read_end, skipped, 1) == 0,
           "the pipe without a writer does not end");
   w.check(write(no_reader.write_end, "x", 1) == -1 && errno == EPIPE, "the pipe without a reader takes data: %m");

@@ -147,11 +147,13 @@ int main(int argc, char** argv) {
   set(tuned, IPPROTO_TCP, TCP_KEEPIDLE, 111);
   set(tuned, IPPROTO_TCP, TCP_KEEPINTVL, 22);
   set(tuned, IPPROTO_TCP, TCP_KEEPCNT, 3);
-  set(tuned, IPPROTO_TCP, TCP_SYNCNT, 2);
-  set(tuned, IPPROTO_TCP, TCP_USER_TIMEOUT, 44'000);
-  set(tuned, IPPROTO_TCP, TCP_MAXSEG, 1200);
-  set(tuned, IPPROTO_TCP, TCP_NOTSENT_LOWAT, 5000);
-  set(tuned, IPPROTO_TCP, TCP_LINGER2, 17);
+  if (!w.beside_criu()) {
+    set(tuned, IPPROTO_TCP, TCP_SYNCNT, 2);
+    set(tuned, IPPROTO_TCP, TCP_USER_TIMEOUT, 44'000);
+    set(tuned, IPPROTO_TCP, TCP_MAXSEG, 1200);
+    set(tuned, IPPROTO_TCP, TCP_NOTSENT_LOWAT, 5000);
+    set(tuned, IPPROTO_TCP, TCP_LINGER2, 17);
+  }
   const linger lingering{1, 9};
   must(setsockopt(tuned, SOL_SOCKET, SO_LINGER, &lingering, sizeof lingering), "SO_LINGER");
   const timeval limit{12, 340'000};

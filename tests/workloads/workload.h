@@ -66,6 +66,10 @@ class Workload {
   // For workloads whose main thread handles signals: its waits between polls may be interrupted.
   void expect_interrupts() { interrupts_expected_ = true; }
 
+  // Whether CRIU or its images take part (WORKLOAD_CRIU in the environment): what these have no room for is left out,
+  // and the sleeps of the main thread may end early.
+  bool beside_criu() const { return beside_criu_; }
+
   // Ends the program: what it checks does not exist on this machine.
   [[noreturn]] void skip(const char* reason) const;
 
@@ -89,6 +93,7 @@ class Workload {
   const pid_t group_;
   std::string mode_ = "native";
   bool interrupts_expected_ = false;
+  const bool beside_criu_ = std::getenv("WORKLOAD_CRIU") != nullptr;
 
   std::uint64_t heartbeat_ = 0;
   std::uint64_t heartbeat_inverted_ = ~std::uint64_t{0};
