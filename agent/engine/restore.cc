@@ -10,6 +10,7 @@
 #include "common/image/files.pb.h"
 #include "common/image/page_reader.h"
 #include "common/image/pstree.pb.h"
+#include "common/image/unfinished.h"
 #include "common/proc/reader.h"
 
 #include <csignal>
@@ -138,6 +139,7 @@ void Restore::apply_layout(const Vmas& vmas, const image::ImageSet& files) {
 }
 
 const image::ImageSet& Restore::load(int directory) {
+  image::Unfinished::refuse(directory);
   images_ = image::ImageSet::load(directory);
   return images_;
 }

@@ -1,19 +1,17 @@
 #include "coordinator/cli/local.h"
 
-#include "common/base/fd.h"
+#include "coordinator/cli/beside.h"
+#include "coordinator/cli/page_link.h"
 
 #include <algorithm>
 #include <array>
-#include <filesystem>
 #include <string_view>
-#include <vector>
-
-#include <unistd.h>
 
 namespace godwit::cli {
 
 bool is_local(std::span<char* const> words) {
-  constexpr std::array commands{"dump", "pre-dump", "restore", "dedup", "check", "cpuinfo", "image", "resume"};
+  constexpr std::array commands{"dump",    "pre-dump", "restore", "dedup",      "check",
+                                "cpuinfo", "image",    "resume",  "page-server"};
   if (words.empty()) return false;
   const std::string_view command = words[0];
   if (std::ranges::find(commands, command) != commands.end()) return true;
@@ -22,17 +20,15 @@ bool is_local(std::span<char* const> words) {
   return command == "kill" && std::ranges::any_of(words, names_process);
 }
 
-void exec_engine(int argc, char** argv) {
-  const std::filesystem::path beside =
-      std::filesystem::path(read_link("/proc/self/exe")).parent_path() / "godwit-engine";
-  std::string program = beside.string();
-  if (::access(program.c_str(), X_OK) != 0) program = "godwit-engine";
-  std::vector<char*> arguments(argv, argv + argc);
-  arguments[0] = program.data();
-  arguments.push_back(nullptr);
-  ::execvp(program.c_str(), arguments.data());
-  const int e = errno;
-  throw syscall_error(e, "execute godwit-engine");
+void exec_local(std::vector<std::string> words) {
+  if (words[0] == "page-server") exec_beside("godwit-pageserver", words);
+  UniqueFd pages;  // open until the engine has it
+  const bool dumps = words[0] == "dump" || words[0] == "pre-dump";
+  if (const auto link = dumps ? page_link_of(words) : std::nullopt) {
+    pages = open_page_link(*link);
+    words.insert(words.end(), {"--page-server-fd", std::to_string(pages.get())});
+  }
+  exec_beside("godwit-engine", words);
 }
 
 }  // namespace godwit::cli

@@ -20,12 +20,13 @@ std::optional<holder::Client> tracker_for(const Options& o) {
 
 int run_dump(const Options& o) {
   const Places places = open_places(o, Missing::is_made);
+  UniqueFd page_server(o.page_server.socket);
   const RunAction act = run_scripts(o.action_scripts, places.images_path);
   if (auto tracker = tracker_for(o)) {
-    tracker->run(o.words, act);
+    tracker->run(o.words, act, page_server.get());
   } else {
     Journal journal{UniqueFd()};
-    TrackedDump(o.tree, journal).run(o, places, act);
+    TrackedDump(o.tree, journal).run(o, places, act, std::move(page_server));
   }
   // Now that this set is whole: a dump that fails does not cost the ones before it anything.
   if (o.auto_dedup && !o.page_server.use) dedup_images(places.images.get());

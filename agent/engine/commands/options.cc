@@ -13,6 +13,7 @@ namespace godwit::engine::commands {
 namespace {
 
 constexpr int highest_pid = 1 << 22;
+constexpr int highest_fd = 1 << 20;
 
 void add_common(CLI::App& app, Options& o) {
   app.add_option("-W,--work-dir", o.work, "where logs, pidfiles and statistics go (the images directory)");
@@ -65,6 +66,7 @@ void add_dump(CLI::App& app, Options& o) {
   app.add_option("--page-server-header", p.header, "bytes of a command's header: 24 for CRIU up to 4.1, 32 since")
       ->capture_default_str()
       ->check(CLI::IsMember({24, 32}));
+  app.add_option("--page-server-fd", p.socket)->group("")->check(CLI::Range(0, highest_fd));
   app.add_flag("--tls", p.tls, "speak TLS with the page server");
   app.add_option("--tls-cacert", p.ca, "certificate of the authority");
   app.add_option("--tls-cert", p.certificate, "certificate of this side");
@@ -127,6 +129,9 @@ void check_together(const Options& o) {
   if (o.leave_running && o.leave_stopped)
     fail(Errc::invalid_argument, "--leave-running and --leave-stopped exclude each other");
   if (o.page_server.use && !o.page_server.port) fail(Errc::invalid_argument, "--page-server needs --port");
+  if (o.page_server.use && o.page_server.socket < 0)
+    throw Error(Errc::invalid_argument, "--page-server: the engine has no network, and got no socket",
+                "run `godwit dump`, which connects");
   if (o.sibling && !o.detached) fail(Errc::invalid_argument, "--restore-sibling needs --restore-detached");
   if (o.sibling && o.namespaces)
     fail(Errc::invalid_argument,

@@ -19,6 +19,7 @@ struct PageServerOptions {
   bool tls = false;
   std::string ca, certificate, key;  // paths; empty: CRIU's places below /etc/pki
   bool no_name_check = false;        // --tls-no-cn-verify
+  int socket = -1;                   // --page-server-fd: connected by whoever started the engine, which has no network
   unsigned header = 32;              // bytes of a command: 24 up to CRIU 4.1, 32 since; the server cannot be asked
 };
 

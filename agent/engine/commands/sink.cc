@@ -1,14 +1,22 @@
 #include "agent/engine/commands/sink.h"
 
+#include "agent/engine/memory/criu_sink.h"
 #include "agent/engine/memory/directory_sink.h"
 
 namespace godwit::engine::commands {
 
-std::unique_ptr<DumpSink> make_sink(const Options& options, const Places& places) {
-  if (options.page_server.use)
-    throw Error(Errc::unsupported, "--page-server: this build streams no pages to a page server",
-                "dump into a directory");
-  return std::make_unique<DirectorySink>(places.images.get());
+std::optional<CriuClient> reach_page_server(const Options& options, UniqueFd socket) {
+  if (!options.page_server.use) return std::nullopt;
+  if (!socket) fail(Errc::protocol, "a dump to a page server without its socket");
+  return CriuClient(std::move(socket),
+                    pagewire::criu::HeaderSize{static_cast<std::uint8_t>(options.page_server.header)});
+}
+
+std::unique_ptr<DumpSink> make_sink(std::optional<CriuClient> server, const Places& places, Extent extent) {
+  const int images = places.images.get();
+  if (!server) return std::make_unique<DirectorySink>(images);
+  if (extent == Extent::difference) return std::make_unique<CriuDifference>(std::move(*server), images);
+  return std::make_unique<CriuStream>(std::move(*server), images);
 }
 
 }  // namespace godwit::engine::commands

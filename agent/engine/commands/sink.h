@@ -2,13 +2,19 @@
 #pragma once
 
 #include "agent/engine/commands/places.h"
+#include "agent/engine/memory/criu_client.h"
 #include "agent/engine/memory/dump_sink.h"
 
 #include <memory>
+#include <optional>
 
 namespace godwit::engine::commands {
 
+// The page server at the other end of this socket; nothing when the pages go into the images directory.
+std::optional<CriuClient> reach_page_server(const Options& options, UniqueFd socket);
+
 // State images go into the images directory in any case. `places` outlives the sink.
-std::unique_ptr<DumpSink> make_sink(const Options& options, const Places& places);
+enum class Extent { whole = 1, difference };
+std::unique_ptr<DumpSink> make_sink(std::optional<CriuClient> server, const Places& places, Extent extent);
 
 }  // namespace godwit::engine::commands

@@ -8,6 +8,8 @@
 #include "common/image/inventory.pb.h"
 #include "common/image/page_reader.h"
 
+#include <algorithm>
+
 namespace godwit::engine::commands {
 namespace {
 
@@ -40,7 +42,7 @@ TrackedDump::TrackedDump(pid_t pid, Journal& journal) : pid_(pid), dump_(pid, {}
 
 // The generation that this dump is a difference to; empty: it is whole, and when that is not what was asked for it says
 // so.
-std::string TrackedDump::parent_for(const Options& o, const Places& places) {
+std::string TrackedDump::parent_for(const Options& o, const Places& places, std::optional<CriuClient>& server) {
   if (!places.previous) return {};
   const std::string named = generation_of(places.previous.get());
   const char* reason = nullptr;
@@ -50,12 +52,20 @@ std::string TrackedDump::parent_for(const Options& o, const Places& places) {
     reason = "the dump before did not finish, or Godwit did not write it";
   else if (named != generation_)
     reason = "it is not the last dump of this process that succeeded";
+  else if (server && !parents_have_all(*server))
+    reason = "the page server does not have it as its --prev-images-dir";
   if (!reason) return named;
   log::warn("dump.whole", {{"pid", pid_},
                            {"previous", o.previous},
                            {"reason", reason},
                            {"consequence", "everything is written, without a parent"}});
   return {};
+}
+
+// Whether what the last dump left with the page server's parent is all there.
+bool TrackedDump::parents_have_all(CriuClient& server) {
+  const HeldPages held = dump_.held();
+  return std::ranges::all_of(held, [&](const auto& object) { return server.parent_has(object.first); });
 }
 
 void TrackedDump::label(image::ImageSet& images, const Options& o, const std::string& generation,
@@ -73,12 +83,13 @@ void TrackedDump::label(image::ImageSet& images, const Options& o, const std::st
   images.put(image::Kind::inventory, 0, inventory);
 }
 
-void TrackedDump::run(const Options& o, const Places& places, const RunAction& act) {
+void TrackedDump::run(const Options& o, const Places& places, const RunAction& act, UniqueFd page_server) {
   const bool pre = o.command == "pre-dump";
   refuse_by_name(survey(pid_, carried(o)), o);
   dump_.set_options(carried(o));
   dump_.set_hold_limit(std::chrono::seconds(o.timeout_s));
-  const std::string parent = parent_for(o, places);
+  std::optional<CriuClient> server = reach_page_server(o, std::move(page_server));
+  const std::string parent = parent_for(o, places, server);
   if (parent.empty()) {
     dump_.begin_again();
     generation_.clear();
@@ -87,7 +98,8 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
   clear_images(places, !o.page_server.use);
   bool held = false;
   try {
-    const std::unique_ptr<DumpSink> sink = make_sink(o, places);
+    const std::unique_ptr<DumpSink> sink =
+        make_sink(std::move(server), places, parent.empty() ? Extent::whole : Extent::difference);
     if (!parent.empty()) image::set_parent(places.images.get(), o.previous);
     RoundDone round;
     Dump::Frozen frozen;

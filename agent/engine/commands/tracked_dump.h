@@ -22,13 +22,15 @@ class TrackedDump {
   TrackedDump(pid_t pid, Journal& journal);
 
   // `godwit dump` or `godwit pre-dump`, but for what the command itself does (log, status, dedup).
-  void run(const Options& options, const Places& places, const RunAction& act);
+  // `page_server`: connected, when the options name one.
+  void run(const Options& options, const Places& places, const RunAction& act, UniqueFd page_server = {});
 
   // Whether a later dump can be a difference to the last one.
   bool tracking() { return dump_.tracking(); }
 
  private:
-  std::string parent_for(const Options& options, const Places& places);
+  std::string parent_for(const Options& options, const Places& places, std::optional<CriuClient>& server);
+  bool parents_have_all(CriuClient& server);
   RoundDone pre_dump(DumpSink& sink);
   void label(image::ImageSet& images, const Options& options, const std::string& generation, const std::string& parent);
 

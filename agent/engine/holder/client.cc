@@ -70,10 +70,10 @@ Client Client::find_or_start(pid_t pid) {
   fail(Errc::internal, "the holder of the tracker of process {} did not start", pid);
 }
 
-void Client::run(const std::vector<std::string>& words, const commands::RunAction& act) {
+void Client::run(const std::vector<std::string>& words, const commands::RunAction& act, int page_server) {
   std::optional<Error> failure;
   try {
-    failure = converse(words, act);
+    failure = converse(words, act, page_server);
   } catch (const Error& e) {
     if (e.errc() != Errc::peer_lost) throw;
     Journal journal(std::move(journal_));
@@ -85,11 +85,14 @@ void Client::run(const std::vector<std::string>& words, const commands::RunActio
 }
 
 // What the holder says that it failed with; Errc::peer_lost is thrown for the holder's own end only.
-std::optional<Error> Client::converse(const std::vector<std::string>& words, const commands::RunAction& act) {
+std::optional<Error> Client::converse(const std::vector<std::string>& words, const commands::RunAction& act,
+                                      int page_server) {
   Request request;
   for (const std::string& w : words) request.add_words(w);
   const UniqueFd here = open_file(".", O_RDONLY | O_DIRECTORY);
-  send(socket_.get(), request, {here.get(), 1, 2});
+  std::vector<int> fds{here.get(), 1, 2};
+  if (page_server >= 0) fds.push_back(page_server);
+  send(socket_.get(), request, fds);
   for (;;) {
     Reply reply;
     receive(socket_.get(), reply);

@@ -32,7 +32,7 @@ void put(Failure& failure, const Error& e) {
 class Place {
  public:
   explicit Place(const std::vector<UniqueFd>& fds) {
-    if (fds.size() != 3) fail(Errc::protocol, "a request without its descriptors");
+    if (fds.size() < 3) fail(Errc::protocol, "a request without its descriptors");
     check(::fchdir(fds[0].get()), "go to the directory of the command");
     check(::dup2(fds[1].get(), 1), "take over the output of the command");
     check(::dup2(fds[2].get(), 2), "take over the errors of the command");
@@ -92,22 +92,22 @@ class Keeper {
       hello.set_holder(::getpid());
       send(socket.get(), hello, {memory_.get()});
       Request request;
-      const std::vector<UniqueFd> fds = receive(socket.get(), request);
+      std::vector<UniqueFd> fds = receive(socket.get(), request);
       if (request.end())
         over_ = true;
       else
-        serve(socket.get(), request, fds);
+        serve(socket.get(), request, std::move(fds));
     } catch (const Error& e) {
       if (e.errc() != Errc::peer_lost) log::error("holder.failed", {{"message", e.message()}});
     }
     served_ = true;
   }
 
-  void serve(int socket, const Request& request, const std::vector<UniqueFd>& fds) {
+  void serve(int socket, const Request& request, std::vector<UniqueFd> fds) {
     const Place place(fds);
     Reply reply;
     try {
-      work(socket, {request.words().begin(), request.words().end()});
+      work(socket, {request.words().begin(), request.words().end()}, fds.size() > 3 ? std::move(fds[3]) : UniqueFd());
       reply.set_done(true);
     } catch (const Error& e) {
       put(*reply.mutable_failure(), e);
@@ -116,21 +116,24 @@ class Keeper {
     send(socket, reply);
   }
 
-  void work(int socket, const std::vector<std::string>& words) {
+  void work(int socket, const std::vector<std::string>& words, UniqueFd page_server) {
     const std::optional<commands::Options> options = commands::parse(words);
     if (!options || options->tree != pid_) fail(Errc::protocol, "a command that is none for this holder");
     commands::set_verbosity(*options);
     const commands::Places places = commands::open_places(*options, commands::Missing::is_made);
-    dump_.run(*options, places, [&](std::string_view action, pid_t pid) {
-      Reply reply;
-      reply.mutable_step()->set_action(std::string(action));
-      reply.mutable_step()->set_pid(pid);
-      send(socket, reply);
-      StepDone done;
-      receive(socket, done);
-      if (done.has_failure())
-        throw Error(errc_from_name(done.failure().code()), done.failure().message(), done.failure().hint());
-    });
+    dump_.run(
+        *options, places,
+        [&](std::string_view action, pid_t pid) {
+          Reply reply;
+          reply.mutable_step()->set_action(std::string(action));
+          reply.mutable_step()->set_pid(pid);
+          send(socket, reply);
+          StepDone done;
+          receive(socket, done);
+          if (done.has_failure())
+            throw Error(errc_from_name(done.failure().code()), done.failure().message(), done.failure().hint());
+        },
+        std::move(page_server));
     over_ = options->command == "dump" && !options->track_memory;
   }
 

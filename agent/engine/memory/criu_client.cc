@@ -1,0 +1,129 @@
+#include "agent/engine/memory/criu_client.h"
+
+#include <algorithm>
+#include <array>
+
+#include <sys/socket.h>
+#include <sys/time.h>
+
+namespace godwit::engine {
+
+using pagewire::Run;
+using namespace pagewire::criu;
+
+namespace {
+
+constexpr timeval patience{.tv_sec = 30, .tv_usec = 0};
+constexpr std::size_t headers_at_once = 256;
+constexpr std::size_t pieces_at_once = 1000;  // sendmsg(2) takes 1024
+
+constexpr std::size_t zeros_length = 256u << 10;
+const std::array<std::byte, zeros_length> zeros{};
+
+// The server has no words for what is wrong: it hangs up.
+[[noreturn]] void lost(std::string_view what, int error_number) {
+  if (error_number == EAGAIN)
+    fail(Errc::timed_out, "{} the page server: nothing happened for {} s", what, patience.tv_sec);
+  Error error(Errc::peer_lost,
+              fmt::format("{} the page server: {}", what,
+                          error_number == 0 ? "it has hung up" : std::generic_category().message(error_number)),
+              "its log says why");
+  throw error.with_errno(error_number);
+}
+
+}  // namespace
+
+CriuClient::CriuClient(UniqueFd socket, HeaderSize size) : socket_(std::move(socket)), size_(size) {
+  const int flags = check(::fcntl(socket_.get(), F_GETFL), "use the page server's socket {}", socket_.get());
+  check(::fcntl(socket_.get(), F_SETFL, flags & ~O_NONBLOCK), "use the page server's socket");
+  check(::fcntl(socket_.get(), F_SETFD, FD_CLOEXEC), "use the page server's socket");
+  for (const int option : {SO_SNDTIMEO, SO_RCVTIMEO})
+    check(::setsockopt(socket_.get(), SOL_SOCKET, option, &patience, sizeof patience), "limit waits for a page server");
+  headers_.reserve(headers_at_once);
+}
+
+void CriuClient::flush() {
+  std::span<iovec> left(pieces_);
+  while (!left.empty()) {
+    const msghdr message{.msg_iov = left.data(), .msg_iovlen = left.size()};
+    const ssize_t n = ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) lost("send to", errno);
+    auto sent = static_cast<std::size_t>(n);
+    while (sent > 0) {
+      iovec& first = left.front();
+      const std::size_t part = std::min(sent, first.iov_len);
+      first.iov_base = static_cast<std::byte*>(first.iov_base) + part;
+      first.iov_len -= part;
+      sent -= part;
+      if (first.iov_len == 0) left = left.subspan(1);
+    }
+  }
+  pieces_.clear();
+  headers_.clear();
+}
+
+void CriuClient::make_room() {
+  if (headers_.size() == headers_at_once || pieces_.size() >= pieces_at_once) flush();
+}
+
+void CriuClient::header(Command command, std::uint16_t flags, Run run) {
+  make_room();
+  const Header h{.command = command, .flags = flags, .pages = run.pages, .address = run.address, .object = object_};
+  const EncodedHeader& bytes = headers_.emplace_back(encode(size_, h));
+  pieces_.push_back({const_cast<std::byte*>(bytes.bytes.data()), bytes.length});
+}
+
+void CriuClient::add_pages(Run run, std::span<const std::byte> data) {
+  header(Command::add, run_present, run);
+  pieces_.push_back({const_cast<std::byte*>(data.data()), data.size()});
+}
+
+void CriuClient::add_zeros(Run run) {
+  header(Command::add, run_present, run);
+  for (std::size_t left = run.pages * page_size; left > 0;) {
+    const std::size_t part = std::min(left, zeros_length);
+    make_room();
+    pieces_.push_back({const_cast<std::byte*>(zeros.data()), part});
+    left -= part;
+  }
+}
+
+void CriuClient::add_hole(Run run) { header(Command::add, run_parent, run); }
+
+void CriuClient::receive(std::span<std::byte> into) {
+  while (!into.empty()) {
+    const ssize_t n = ::recv(socket_.get(), into.data(), into.size(), 0);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) lost("wait for", n == 0 ? 0 : errno);
+    into = into.subspan(static_cast<std::size_t>(n));
+  }
+}
+
+void CriuClient::ask(Command command, pagewire::ObjectId object, std::span<std::byte> answer) {
+  object_ = object;
+  header(command, 0, {});
+  flush();
+  receive(answer);
+}
+
+bool CriuClient::parent_has(pagewire::ObjectId object) {
+  std::int32_t has = 0;
+  ask(Command::parent, object, std::as_writable_bytes(std::span(&has, 1)));
+  return has != 0;
+}
+
+bool CriuClient::open(pagewire::ObjectId object) {
+  std::byte has{};
+  ask(Command::open2, object, std::span(&has, 1));
+  return has != std::byte{0};
+}
+
+void CriuClient::close() {
+  std::int32_t status = -1;
+  ask(Command::close, 0, std::as_writable_bytes(std::span(&status, 1)));
+  if (status != 0) fail(Errc::protocol, "the page server says that it failed ({})", status);
+  socket_.reset();  // it waits for that
+}
+
+}  // namespace godwit::engine

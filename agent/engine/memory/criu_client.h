@@ -1,0 +1,49 @@
+// The client's side of CRIU's page-server protocol, over a connected socket that somebody passed on: the engine itself
+// has no network. With TLS, that socket leads to a relay.
+//
+// Blocking, with limits: a server that stalls must not keep a frozen target waiting for ever. Errors: Errc::peer_lost
+// when the server has gone (it has no other way to say that something is wrong), Errc::timed_out, Errc::protocol.
+#pragma once
+
+#include "common/base/fd.h"
+#include "common/pagewire/criu.h"
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include <sys/uio.h>
+
+namespace godwit::engine {
+
+class CriuClient {
+ public:
+  CriuClient(UniqueFd socket, pagewire::criu::HeaderSize size);
+
+  // Whether the server's parent images have the object. `parent_has` may be asked at any time, `open` begins to send.
+  bool parent_has(pagewire::ObjectId object);
+  bool open(pagewire::ObjectId object);
+
+  // Runs of the open object, ascending over all calls. They are sent together by flush(): data is borrowed until then.
+  void add_pages(pagewire::Run run, std::span<const std::byte> data);
+  void add_zeros(pagewire::Run run);
+  void add_hole(pagewire::Run run);
+  void flush();
+
+  // Returns when the server has everything stored. The last call.
+  void close();
+
+ private:
+  void header(pagewire::criu::Command command, std::uint16_t flags, pagewire::Run run);
+  void ask(pagewire::criu::Command command, pagewire::ObjectId object, std::span<std::byte> answer);
+  void make_room();
+  void receive(std::span<std::byte> into);
+
+  UniqueFd socket_;
+  pagewire::criu::HeaderSize size_;
+  pagewire::ObjectId object_ = 0;
+  std::vector<pagewire::criu::EncodedHeader> headers_;  // never more than it was made for: pieces_ points into it
+  std::vector<iovec> pieces_;
+};
+
+}  // namespace godwit::engine

@@ -1,0 +1,92 @@
+// A dump whose pages go to a page server, CRIU's or ours, by CRIU's protocol; state images go into a directory, from
+// where whoever runs the dump carries them to the server's.
+//
+// The protocol wants the runs of an object in ascending order, and what has been sent cannot be taken back. Hence two
+// ways:
+// - CriuStream, for a complete dump, which comes in order but for zero pages: these come just behind the frame that
+// they
+//   lie in. Pages are sent as they come, one frame late;
+// - CriuDifference, for a difference to the dump before, which comes in any order. It is collected in memory, and sent
+// by
+//   save() between the holes that stand for what the parent has.
+#pragma once
+
+#include "agent/engine/memory/criu_client.h"
+#include "agent/engine/memory/dump_sink.h"
+#include "agent/engine/memory/page_plan.h"
+
+#include <array>
+#include <map>
+#include <vector>
+
+namespace godwit::engine {
+
+class CriuSink : public DumpSink {
+ public:
+  CriuSink(CriuClient server, int directory) : server_(std::move(server)), directory_(directory) {}  // borrowed
+
+  std::uint64_t drop(pagewire::ObjectId, std::span<const pagewire::Run>) override { return next(); }
+  std::uint64_t file(std::string_view name, std::string_view content) override;
+  std::uint64_t end_round() override { return next(); }
+  void set_round(std::uint32_t) override {}
+  std::uint64_t last_sequence() const override { return sequence_; }
+  image::ImageSet& images() override { return images_; }
+
+  // The session is closed, and the server has said that it has everything, before the state images are written.
+  void save(const HeldPages& held) override;
+
+ protected:
+  virtual void finish_pages(const HeldPages& held) = 0;
+  std::uint64_t next() { return ++sequence_; }
+
+  CriuClient server_;
+
+ private:
+  int directory_;
+  std::uint64_t sequence_ = 0;
+  image::ImageSet images_;
+};
+
+class CriuStream : public CriuSink {
+ public:
+  CriuStream(CriuClient server, int directory);
+  std::span<std::byte> buffer() override { return frames_[1 - last_frame_]; }
+  std::uint64_t pages(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
+  std::uint64_t zero(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
+
+ private:
+  struct Piece {
+    pagewire::Run run;
+    std::span<const std::byte> bytes;  // empty: zeros
+  };
+  void finish_pages(const HeldPages& held) override;
+  void open(pagewire::ObjectId object);
+  void send_before(std::uint64_t address);
+
+  std::array<std::vector<std::byte>, 2> frames_;  // the last one is yet to be sent while the next one is filled
+  std::size_t last_frame_ = 0;
+  pagewire::ObjectId object_ = 0;  // open
+  std::uint64_t end_ = 0;          // of what was sent of it
+  std::vector<Piece> waiting_;     // ascending
+  std::map<pagewire::ObjectId, PageSet> sent_;
+};
+
+class CriuDifference : public CriuSink {
+ public:
+  CriuDifference(CriuClient server, int directory);
+  std::span<std::byte> buffer() override { return frame_; }
+  std::uint64_t pages(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
+  std::uint64_t zero(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
+
+ private:
+  void finish_pages(const HeldPages& held) override;
+  void append(pagewire::ObjectId object, std::span<const pagewire::Run> runs, std::span<const std::byte> data);
+  void send(pagewire::ObjectId object, const PageSet& held, std::span<const std::byte> spool);
+
+  std::vector<std::byte> frame_;
+  UniqueFd spool_;
+  std::uint64_t spooled_ = 0;
+  std::map<pagewire::ObjectId, std::vector<Place>> places_;  // offsets in the spool
+};
+
+}  // namespace godwit::engine

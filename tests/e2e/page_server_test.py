@@ -1,0 +1,241 @@
+#!/usr/bin/python3
+"""godwit dump --page-server into godwit page-server, on real programs; peers that are killed, hostile or strangers."""
+
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY / "tests" / "support"))
+
+from page_streams import Certificates, PageServer  # noqa: E402
+
+BIN = Path(os.environ.get("GODWIT_BIN", REPOSITORY / "build/release/bin"))
+GODWIT = str(BIN / "godwit")
+# Where the pages go has to be memory, as it is in a migration without disks.
+MEMORY = "/dev/shm"
+
+# Counts aloud, and holds memory whose content it checks all the time.
+COUNTER = """
+import hashlib, sys, time
+size = int(sys.argv[1])
+block = bytearray(hashlib.shake_256(b'x').digest(1 << 20))
+memory = [bytearray(block) for _ in range(size)]
+digest = hashlib.sha256(block).digest()
+n = 0
+while True:
+    print(n, flush=True)
+    n += 1
+    if memory and hashlib.sha256(memory[n % size]).digest() != digest:
+        print("broken", flush=True)
+        raise SystemExit(1)
+    time.sleep(0.01)
+"""
+
+
+def run(*words: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([GODWIT, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, timeout=120, **options)
+
+
+def wait_until(what: str, condition, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.01)
+
+
+class PageServerTest(unittest.TestCase):
+    def setUp(self):
+        self.top = Path(tempfile.mkdtemp(prefix="godwit-pages-", dir=MEMORY))
+        self.addCleanup(shutil.rmtree, self.top)
+        self.images, self.pages = self.top / "images", self.top / "pages"
+        self.certificates = Certificates(self.top / "certs")
+        self.output = self.top / "output"
+
+    def start(self, megabytes: int = 1) -> int:
+        with open(self.output, "w") as output:
+            child = subprocess.Popen(["/usr/bin/python3", "-c", COUNTER, str(megabytes)], stdin=subprocess.DEVNULL,
+                                     stdout=output, stderr=output, start_new_session=True, cwd="/")
+        self.addCleanup(self.end, child.pid)
+        child.returncode = 0  # it is reaped below: what is restored has the same PID
+        wait_until("the program counts", lambda: self.lines())
+        return child.pid
+
+    def end(self, pid: int) -> None:
+        try:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+
+    def lines(self) -> list[str]:
+        return self.output.read_text().split("\n")[:-1]
+
+    def assert_counts_on(self):
+        before = len(self.lines())
+        wait_until("it counts on", lambda: len(self.lines()) > before + 5)
+        self.assertEqual(self.lines(), [str(n) for n in range(len(self.lines()))])
+
+    def server(self, *options: str, directory: Path | None = None) -> PageServer:
+        return PageServer([GODWIT], directory or self.pages, list(options))
+
+    def dump(self, pid: int, server: PageServer, *options: str) -> subprocess.CompletedProcess:
+        self.images.mkdir(exist_ok=True)
+        return run("dump", "-t", str(pid), "-D", str(self.images), *server.client_options(), *options)
+
+    def restore_at_the_server(self, pid: int):
+        os.waitpid(pid, 0)
+        for image in self.images.iterdir():
+            shutil.copy(image, self.pages / image.name)
+        restored = run("restore", "-D", str(self.pages), "-d")
+        self.assertEqual(restored.returncode, 0, restored.stdout)
+        self.addCleanup(self.end, pid)
+        self.assert_counts_on()
+
+    def moves(self, *options: str, tls: bool = False):
+        secured = self.certificates.options() if tls else []
+        pid = self.start(32)
+        with self.server(*secured) as server:
+            dumped = self.dump(pid, server, *secured, *options)
+            self.assertEqual(dumped.returncode, 0, dumped.stdout + server.said())
+            self.assertEqual(server.wait(), 0, server.said())
+            self.assertEqual("no checksums" in server.said(), not tls)
+        self.assertFalse(list(self.images.glob("page*")), "pages lie at the server only")
+        self.restore_at_the_server(pid)
+
+    def test_a_program_moves_through_it(self):
+        self.moves()
+
+    def test_with_the_header_of_older_versions(self):
+        self.moves("--page-server-header", "24")
+
+    def test_with_tls(self):
+        self.moves(tls=True)
+
+    def test_with_tls_and_the_header_of_older_versions(self):
+        self.moves("--page-server-header", "24", tls=True)
+
+    def test_a_dump_fails_and_the_program_runs_on_when_the_server_is_killed(self):
+        for secured in ([], self.certificates.options()):
+            with self.subTest(tls=bool(secured)):
+                pid = self.start(200)
+                with self.server(*secured, directory=self.top / f"killed-{len(secured)}") as server:
+                    # It takes in no more than buffers hold: the dump is in the middle of its pages for sure.
+                    os.kill(server.process.pid, signal.SIGSTOP)
+                    if secured:  # its handshake is the server's to answer
+                        os.kill(server.process.pid, signal.SIGCONT)
+                    self.images.mkdir(exist_ok=True)
+                    dump = subprocess.Popen([GODWIT, "dump", "-t", str(pid), "-D", str(self.images),
+                                             *server.client_options(), *secured],
+                                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                    stopped = Path(f"/proc/{pid}/stat")
+                    wait_until("the program is held", lambda: stopped.read_text().rpartition(") ")[2][0] in "tT")
+                    server.process.kill()
+                    said = dump.communicate(timeout=60)[0]
+                    self.assertEqual(dump.returncode, 1, said)
+                    self.assertIn("page server", said)
+                self.assertFalse((self.images / "inventory.img").exists(), "the images look complete")
+                self.assert_counts_on()
+                self.end(pid)
+
+    def test_what_is_not_complete_is_not_restored(self):
+        pid = self.start()
+        with self.server() as server:
+            with socket.create_connection((server.address, server.port)) as client:
+                client.sendall(struct.pack("<IIQQQ", 4, 0, 0, 0, pid << 8 | 1))
+                self.assertEqual(client.recv(1), b"\0")
+                client.sendall(struct.pack("<IIQQQ", 6 | 4 << 16, 0, 1, 0x10000, pid << 8 | 1) + bytes(4096))
+            self.assertEqual(server.wait(), 1)
+            self.assertIn("not complete", server.said())
+        self.images.mkdir()
+        dumped = run("dump", "-t", str(pid), "-D", str(self.images), "-R")
+        self.assertEqual(dumped.returncode, 0, dumped.stdout)
+        for image in self.images.glob("*.img"):
+            shutil.copy(image, self.pages / image.name)
+        restored = run("restore", "-D", str(self.pages), "-d")
+        self.assertEqual(restored.returncode, 1)
+        self.assertIn("not complete", restored.stdout)
+
+    def test_hostile_clients(self):
+        open2 = struct.pack("<IIQQQ", 4, 0, 0, 0, 12 << 8 | 1)
+        add = 6 | 4 << 16
+        for name, said in {
+            "garbage": os.urandom(4096),
+            "http": b"GET / HTTP/1.1\r\nHost: example\r\n\r\n",
+            "overflow": open2 + struct.pack("<IIQQQ", add, 0, 1 << 52, 0x10000, 12 << 8 | 1),
+            "wraps": open2 + struct.pack("<IIQQQ", add, 0, 2, (1 << 64) - 4096, 12 << 8 | 1),
+            "kind": struct.pack("<IIQQQ", 4, 0, 0, 0, 12 << 8 | 99),
+            "hole": open2 + struct.pack("<IIQQQ", 6 | 1 << 16, 0, 1, 0x10000, 12 << 8 | 1),
+            "asks": open2 + struct.pack("<IIQQQ", 7, 0, 1, 0x10000, 12),
+            "nothing": b"",
+        }.items():
+            with self.subTest(name), self.server(directory=self.top / name) as server:
+                with socket.create_connection((server.address, server.port)) as client:
+                    try:
+                        client.sendall(said)
+                        client.shutdown(socket.SHUT_WR)
+                        while client.recv(100):
+                            pass
+                    except OSError:
+                        pass  # it has hung up
+                self.assertEqual(server.wait(), 1, server.said())
+                self.assertIn("page-server.failed", server.said())
+                self.assertEqual([f.name for f in server.directory.glob("pagemap-*.img")], [])
+
+    def test_strangers_do_not_use_up_a_session(self):
+        pid = self.start()
+        others = Certificates(self.top / "others")
+        with self.server(*self.certificates.options()) as server:
+            with socket.create_connection((server.address, server.port)) as client:
+                client.sendall(b"hello")
+            refused = self.dump(pid, server, *others.options())
+            self.assertEqual(refused.returncode, 1, refused.stdout)
+            self.assert_counts_on()
+            dumped = self.dump(pid, server, *self.certificates.options())
+            self.assertEqual(dumped.returncode, 0, dumped.stdout + server.said())
+            self.assertEqual(server.wait(), 0, server.said())
+            self.assertGreaterEqual(server.said().count("page-server.turned_away"), 2, server.said())
+
+    def test_the_name_in_a_certificate_counts(self):
+        pid = self.start()
+        elsewhere = Certificates(self.top / "elsewhere", "IP:192.0.2.1")
+        with self.server(*elsewhere.options(), "--tls-no-cn-verify") as server:
+            refused = self.dump(pid, server, *elsewhere.options())
+            self.assertEqual(refused.returncode, 1, refused.stdout)
+            dumped = self.dump(pid, server, *elsewhere.options(), "--tls-no-cn-verify")
+            self.assertEqual(dumped.returncode, 0, dumped.stdout + server.said())
+            self.assertEqual(server.wait(), 0, server.said())
+
+    def test_a_daemon_ends_by_itself(self):
+        pid = self.start()
+        self.pages.mkdir()
+        started = run("page-server", "-D", str(self.pages), "--address", "127.0.0.1", "--daemon", "--pidfile", "pid",
+                      "-o", "log", "-W", str(self.top))
+        self.assertEqual(started.returncode, 0, started.stdout)
+        log = self.top / "log"
+        wait_until("its pidfile", lambda: (self.top / "pid").exists() and (self.top / "pid").read_text().endswith("\n"))
+        daemon = int((self.top / "pid").read_text())
+        port = log.read_text().partition("address=127.0.0.1:")[2].split()[0].strip('"')
+        self.images.mkdir()
+        dumped = run("dump", "-t", str(pid), "-D", str(self.images), "--page-server", "--port", port)
+        self.assertEqual(dumped.returncode, 0, dumped.stdout + log.read_text())
+        wait_until("the daemon ends", lambda: not Path(f"/proc/{daemon}/exe").is_symlink()
+                   or Path(f"/proc/{daemon}/stat").read_text().rpartition(") ")[2][0] == "Z")
+        self.restore_at_the_server(pid)
+
+
+if __name__ == "__main__":
+    import ctypes
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: what is restored becomes our child
+    unittest.main(verbosity=2)

@@ -1,0 +1,176 @@
+// The engine's end of a page stream against the page server's, on a socket pair.
+
+#include "agent/engine/memory/criu_sink.h"
+#include "common/image/inventory.pb.h"
+#include "common/image/page_reader.h"
+#include "common/image/test_dir.h"
+#include "pageserver/criu/session.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <filesystem>
+#include <future>
+
+#include <sys/socket.h>
+
+namespace godwit::engine {
+namespace {
+
+using image::Kind;
+using image::TestDir;
+using pagewire::ObjectId;
+using pagewire::ObjectType;
+using pagewire::criu::HeaderSize;
+
+constexpr ObjectId task = pagewire::object_id(ObjectType::task, 12);
+constexpr ObjectId segment = pagewire::object_id(ObjectType::shmem, 3);
+constexpr std::uint64_t page(std::uint64_t n) { return n * page_size; }
+
+// A page server that takes one session into a directory.
+class Server {
+ public:
+  explicit Server(int directory) {
+    auto [ours, theirs] = make_socketpair(AF_UNIX, SOCK_STREAM);
+    client_ = std::move(ours);
+    net::adopt_stream(theirs.get());
+    done_ = std::async(std::launch::async, [directory, socket = std::move(theirs)]() mutable {
+      try {
+        pageserver::criu::PlainStream stream(std::move(socket));
+        pageserver::criu::ImageWriter images(directory, {});
+        pageserver::criu::Session(stream, images).run();
+        return true;
+      } catch (const Error&) {
+        return false;
+      }
+    });
+  }
+  UniqueFd take_client() { return std::move(client_); }
+  bool stored_everything() { return done_.get(); }
+
+ private:
+  UniqueFd client_;
+  std::future<bool> done_;
+};
+
+class CriuSinkTest : public ::testing::TestWithParam<HeaderSize> {
+ protected:
+  CriuClient client(Server& server) { return CriuClient(server.take_client(), GetParam()); }
+  // Pages whose first byte is given by `content`, one letter a page.
+  static void emit(DumpSink& sink, ObjectId object, const std::vector<pagewire::Run>& runs, std::string_view content) {
+    std::span<std::byte> buffer = sink.buffer();
+    for (std::size_t i = 0; i < content.size(); i++) std::memset(buffer.data() + i * page_size, content[i], page_size);
+    sink.pages(object, runs);
+  }
+  static std::string stored(const TestDir& dir, Kind kind = Kind::pagemap, std::uint64_t id = 12) {
+    std::string text;
+    image::PageReader reader(dir.fd(), kind, id);
+    while (const auto source = reader.next())
+      for (std::uint64_t i = 0; i < source->pages; i++) {
+        char first = 0;
+        pread_exact(source->fd, std::as_writable_bytes(std::span(&first, 1)),
+                    source->offset + static_cast<off_t>(page(i)));
+        text += fmt::format("{}{} ", source->vaddr / page_size + i, first == 0 ? '0' : first);
+      }
+    return text;
+  }
+  static PageSet set(const std::vector<pagewire::Run>& runs) {
+    PageSet pages;
+    for (const pagewire::Run& r : runs) pages.add(r.address, r.address + page(r.pages));
+    return pages;
+  }
+
+  TestDir pages_, images_;
+};
+INSTANTIATE_TEST_SUITE_P(Headers, CriuSinkTest, ::testing::Values(HeaderSize::until_4_1, HeaderSize::since_4_2),
+                         [](const auto& p) { return std::to_string(pagewire::criu::bytes_in(p.param)); });
+
+TEST_P(CriuSinkTest, zero_pages_find_their_place) {
+  Server server(pages_.fd());
+  CriuStream sink(client(server), images_.fd());
+  emit(sink, task, {{page(16), 2}, {page(20), 1}}, "abc");
+  sink.zero(task, std::vector<pagewire::Run>{{page(15), 1}, {page(18), 2}});
+  sink.zero(task, std::vector<pagewire::Run>{{page(21), 1}});
+  emit(sink, task, {{page(30), 1}}, "d");
+  emit(sink, segment, {{0, 1}}, "s");
+  sink.file("layout-mm-12", "is for live migrations");
+  sink.file("inventory.img", "I");
+  const PageSet pages = set({{page(15), 7}, {page(30), 1}}), shared = set({{0, 1}});
+  sink.save({{task, &pages}, {segment, &shared}});
+  EXPECT_TRUE(server.stored_everything());
+  EXPECT_EQ(stored(pages_), "150 16a 17b 180 190 20c 210 30d ");
+  EXPECT_EQ(stored(pages_, Kind::pagemap_shmem, 3), "0s ");
+  EXPECT_TRUE(std::filesystem::exists(images_.path() + "/inventory.img"));
+  EXPECT_FALSE(std::filesystem::exists(images_.path() + "/layout-mm-12"));
+}
+
+TEST_P(CriuSinkTest, pages_that_are_not_there_any_more_are_no_dump) {
+  Server server(pages_.fd());
+  {
+    CriuStream sink(client(server), images_.fd());
+    emit(sink, task, {{page(16), 2}}, "ab");
+    sink.file("inventory.img", "I");
+    const PageSet pages = set({{page(16), 1}});
+    EXPECT_THROW(sink.save({{task, &pages}}), Error);
+  }
+  EXPECT_FALSE(server.stored_everything());
+  EXPECT_FALSE(std::filesystem::exists(images_.path() + "/inventory.img"));
+}
+
+TEST_P(CriuSinkTest, a_difference_is_merged_with_what_the_parent_has) {
+  const TestDir parent;
+  {
+    Server server(parent.fd());
+    CriuStream sink(client(server), images_.fd());
+    emit(sink, task, {{page(16), 4}}, "abcd");
+    const PageSet pages = set({{page(16), 4}});
+    sink.save({{task, &pages}});
+    ASSERT_TRUE(server.stored_everything());
+  }
+  image::set_parent(pages_.fd(), parent.path());
+  Server server(pages_.fd());
+  CriuClient to_server = client(server);
+  EXPECT_TRUE(to_server.parent_has(task));
+  EXPECT_FALSE(to_server.parent_has(segment));
+  CriuDifference sink(std::move(to_server), images_.fd());
+  emit(sink, task, {{page(40), 1}}, "z");
+  emit(sink, task, {{page(17), 1}}, "x");
+  emit(sink, task, {{page(17), 1}}, "y");                                             // twice: the later one
+  emit(sink, segment, {{0, 1}}, "s");                                                 // new: not in the parent
+  const PageSet pages = set({{page(16), 3}, {page(40), 1}}), shared = set({{0, 1}});  // 19 is gone
+  sink.save({{task, &pages}, {segment, &shared}});
+  EXPECT_TRUE(server.stored_everything());
+  EXPECT_EQ(stored(pages_), "16a 17y 18c 40z ");
+  EXPECT_EQ(stored(pages_, Kind::pagemap_shmem, 3), "0s ");
+}
+
+TEST_P(CriuSinkTest, a_difference_without_a_parent_at_the_server_is_refused) {
+  Server server(pages_.fd());
+  {
+    CriuDifference sink(client(server), images_.fd());
+    emit(sink, task, {{page(17), 1}}, "x");
+    const PageSet pages = set({{page(16), 2}});
+    try {
+      sink.save({{task, &pages}});
+      FAIL();
+    } catch (const Error& e) {
+      EXPECT_EQ(e.errc(), Errc::refused) << e.message();
+    }
+  }
+  EXPECT_FALSE(server.stored_everything());
+}
+
+TEST_P(CriuSinkTest, a_server_that_hangs_up_is_an_error) {
+  auto [ours, theirs] = make_socketpair(AF_UNIX, SOCK_STREAM);
+  CriuStream sink(CriuClient(std::move(ours), GetParam()), images_.fd());
+  theirs.reset();
+  try {
+    emit(sink, task, {{page(16), 1}}, "a");
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.errc(), Errc::peer_lost) << e.message();
+  }
+}
+
+}  // namespace
+}  // namespace godwit::engine
