@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <climits>
 #include <memory>
+#include <vector>
 
 #include <arpa/inet.h>
 #include <netdb.h>
@@ -70,6 +71,15 @@ UniqueFd connect_to(const addrinfo& address, const std::string& name, Deadline d
   return socket;
 }
 
+UniqueFd listen_at(const addrinfo& address, const std::string& name, int backlog) {
+  UniqueFd socket = make_socket(address);
+  set_option(socket.get(), SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR");
+  if (address.ai_family == AF_INET6) set_option(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, 0, "IPV6_V6ONLY");
+  check(::bind(socket.get(), address.ai_addr, address.ai_addrlen), "bind to {}", name);
+  check(::listen(socket.get(), backlog), "listen at {}", name);
+  return socket;
+}
+
 }  // namespace
 
 void wait_ready(int fd, short events, Deadline deadline, std::string_view what) {
@@ -110,17 +120,18 @@ UniqueFd dial(const std::string& host, std::uint16_t port, std::chrono::millisec
 
 UniqueFd listen_on(const std::string& host, std::uint16_t port, int backlog) {
   const Addresses all = look_up(host, port, AI_PASSIVE);
+  std::vector<const addrinfo*> candidates;
+  for (const addrinfo* one = all.get(); one != nullptr; one = one->ai_next) candidates.push_back(one);
   // Without a host: IPv6 with IPv4 in it, where there is IPv6.
-  const addrinfo* chosen = all.get();
-  for (const addrinfo* one = all.get(); host.empty() && one != nullptr; one = one->ai_next)
-    if (one->ai_family == AF_INET6) chosen = one;
-  UniqueFd socket = make_socket(*chosen);
-  set_option(socket.get(), SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR");
-  if (chosen->ai_family == AF_INET6 && host.empty())
-    set_option(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, 0, "IPV6_V6ONLY");
-  check(::bind(socket.get(), chosen->ai_addr, chosen->ai_addrlen), "bind to {}:{}", host, port);
-  check(::listen(socket.get(), backlog), "listen at {}:{}", host, port);
-  return socket;
+  if (host.empty()) std::ranges::partition(candidates, [](const addrinfo* one) { return one->ai_family == AF_INET6; });
+  for (const addrinfo* one : candidates) {
+    try {
+      return listen_at(*one, fmt::format("{}:{}", host, port), backlog);
+    } catch (const Error&) {
+      if (one == candidates.back()) throw;
+    }
+  }
+  fail(Errc::invalid_argument, "{} has no address", host);
 }
 
 UniqueFd accept_one(int listener, Deadline deadline) {
