@@ -34,9 +34,6 @@ endif()
 
 # Objects do not depend on where the clone lies, so that a cache warmed by one clone serves the next.
 add_compile_options(-ffile-prefix-map=${CMAKE_SOURCE_DIR}=.)
-if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
-  add_compile_options("SHELL:-Xclang -fno-pch-timestamp")  # a fresh clone's files are all new
-endif()
 find_program(CCACHE ccache)
 if(CCACHE)
   set(CMAKE_CXX_COMPILER_LAUNCHER
@@ -54,36 +51,16 @@ pkg_check_modules(URING REQUIRED IMPORTED_TARGET liburing)
 pkg_check_modules(CAP REQUIRED IMPORTED_TARGET libcap)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 
-# Everything asynchronous includes Asio and the control messages, which takes two thirds of its compile time: those
-# headers are compiled once (common/net/async_headers.h) and read by the targets that are named here.
-function(godwit_async)
-  if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
-    foreach(target ${ARGN})
-      set(headers common/net/CMakeFiles/godwit_async_headers.dir/async_headers.h.o)
-      target_compile_options(${target} PRIVATE "SHELL:-include-pch ${headers}")
-      get_target_property(type ${target} TYPE)
-      if(type STREQUAL "EXECUTABLE")
-        target_compile_options(${target} PRIVATE -fPIC)  # as the headers: clang does not mix it with -fPIE
-      endif()
-      get_target_property(sources ${target} SOURCES)
-      set_property(SOURCE ${sources} APPEND PROPERTY OBJECT_DEPENDS ${CMAKE_BINARY_DIR}/${headers})
-    endforeach()
-  endif()
-endfunction()
-
-# godwit_library(NAME [ASYNC] DEPS lib... SOURCES file...): a static library `godwit_NAME`.
+# godwit_library(NAME DEPS lib... SOURCES file...): a static library `godwit_NAME`.
 function(godwit_library name)
-  cmake_parse_arguments(ARG "ASYNC" "" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
   add_library(godwit_${name} STATIC ${ARG_SOURCES})
   target_link_libraries(godwit_${name} PUBLIC ${ARG_DEPS})
-  if(ARG_ASYNC)
-    godwit_async(godwit_${name})
-  endif()
 endfunction()
 
-# godwit_test(NAME [ASYNC] DEPS lib... SOURCES file... [LABELS l...]): a GoogleTest program, one ctest entry.
+# godwit_test(NAME DEPS lib... SOURCES file... [LABELS l...]): a GoogleTest program, one ctest entry.
 function(godwit_test name)
-  cmake_parse_arguments(ARG "ASYNC" "TIMEOUT" "SOURCES;DEPS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;LABELS" ${ARGN})
   if(NOT ARG_LABELS)
     set(ARG_LABELS unit)
   endif()
@@ -93,9 +70,6 @@ function(godwit_test name)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
-  if(ARG_ASYNC)
-    godwit_async(${name})
-  endif()
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
 endfunction()
