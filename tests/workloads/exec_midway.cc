@@ -82,9 +82,9 @@ int main(int argc, char** argv) {
             "the memory at %#zx is not the second image's", i);
   }
   w.check(holds(heap.data(), heap.size(), 3), "the heap changed");
-  char name[16] = {};
-  prctl(PR_GET_NAME, name);
-  w.check(std::strcmp(name, "exe") == 0 || std::strcmp(name, "exec_midway") == 0, "the name is %s", name);
+  char comm[16] = {};
+  prctl(PR_GET_NAME, comm);
+  w.check(std::strcmp(comm, "exe") == 0 || std::strcmp(comm, "exec_midway") == 0, "the name is %s", comm);
   struct sigaction action{};
   sigaction(SIGUSR1, nullptr, &action);
   w.check(action.sa_handler == SIG_IGN, "an ignored signal is not ignored any more");
