@@ -165,9 +165,11 @@ awaitable<void> pump(Shared s) {
   while (!s->ended) {
     const auto record = s->ring.next();
     if (!record) {
-      if (!s->manifest.empty() && co_await frames_within(s, lull)) continue;
-      co_await flush_manifest(s);
-      if (!s->ended) co_await wait_for_frames(s);
+      // The ring is looked at again after every wait: one that was too short may have taken the signal all the same.
+      if (s->manifest.empty())
+        co_await wait_for_frames(s);
+      else if (!co_await frames_within(s, lull))
+        co_await flush_manifest(s);
       continue;
     }
     fault::point("agent.transfer.frame");

@@ -131,15 +131,24 @@ awaitable<boost::system::error_code> arrival(Shared c) {
   co_return ec;
 }
 
+// The reactor may tell late of bytes that have been read since.
+bool has_bytes(const Shared& c) {
+  char byte;
+  return ::recv(c->socket.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN;
+}
+
 awaitable<bool> readable_of(Shared c, Clock::duration limit) {
   using namespace asio::experimental::awaitable_operators;
-  need_open(c);
   Turn mine(c->reading, "reads");
-  c->moved = 0;
-  const auto first = co_await (arrival(c) || detail::expired(limit));
-  if (first.index() == 1) co_return false;
-  if (const auto ec = std::get<0>(first)) throw to_error(ec, "read from " + c->address);
-  co_return true;
+  const auto deadline = Clock::now() + limit;
+  for (;;) {
+    need_open(c);
+    c->moved = 0;
+    const auto first = co_await (arrival(c) || detail::expired(deadline - Clock::now()));
+    if (first.index() == 1) co_return false;
+    if (const auto ec = std::get<0>(first)) throw to_error(ec, "read from " + c->address);
+    if (has_bytes(c)) co_return true;
+  }
 }
 
 awaitable<void> write_piece(Shared c, Bytes data) {

@@ -74,7 +74,7 @@ awaitable<void> Stream::receive() {
   while (const std::size_t n = co_await connection_.read_some(buffer)) {
     co_await store(std::span(buffer).first(n));
     // In a steady flow one answer for every MiB is enough.
-    if (n < buffer.size() && has_news() && !co_await connection_.readable_within(lull)) co_await report();
+    if (has_news() && !co_await connection_.readable_within(lull)) co_await report();
   }
   if (!splitter_.between_frames()) fail(Errc::protocol, "the peer said goodbye in the middle of a frame");
 }

@@ -304,6 +304,7 @@ class PidTest : public CommandTest {
     home_.run(dir_.path("first"), [] {
       next_pid_is(500);
       ::write(1, "done\n", 5);
+      for (;;) ::pause();  // whoever is started is looked for
     });
     ASSERT_TRUE(wait_for([&] { return lines_in(dir_.path("first")) > 0; }));
     const pid_t pid = home_.run(dir_.path("out"), [] {

@@ -28,7 +28,7 @@ class SaveRestore(SeedCase):
         # Somebody else has the PID now.
         holder = self.take_pid(workload.pid)
         self.addCleanup(lambda: self.bed.shell(SOURCE, f"kill -KILL {workload.pid}"))
-        self.assert_refused(restore.text, f"PID {workload.pid} is taken by {holder}", "--namespaces")
+        self.assert_refused(restore.text, f"PID {workload.pid} is taken by process {workload.pid} ({holder})", "--namespaces")
         workload.settle()
         self.run_line(in_namespace)
         self.assert_between(workload.state(), *moment, workload)

@@ -1,6 +1,7 @@
 #include "agent/engine/commands/restore_checks.h"
 
 #include "agent/engine/resources/needed_files.h"
+#include "agent/engine/restore/pid_holder.h"
 #include "common/image/any_image.h"
 #include "common/image/core.pb.h"
 #include "common/image/files.pb.h"
@@ -10,7 +11,6 @@
 #include "common/image/pstree.pb.h"
 #include "common/image/remap.pb.h"
 #include "common/image/unfinished.h"
-#include "common/proc/reader.h"
 
 #include <csignal>
 #include <cstring>
@@ -19,6 +19,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 namespace godwit::engine::commands {
 namespace {
@@ -109,22 +110,13 @@ void check_files(const image::ImageSet& images) {
               "install the same packages, or copy the files, and restore again");
 }
 
-std::string holder_of(pid_t pid) {
-  try {
-    const proc::Reader proc(pid);
-    const bool ended = proc.status().state == 'Z';
-    return proc.comm() + (ended ? ", which has ended and has not been waited for by its parent" : "");
-  } catch (const Error&) {
-    return "?";
-  }
-}
-
 void check_pids(const image::ImageSet& images) {
   std::vector<std::string> taken;
   for (const auto& p : images.records<image::PstreeEntry>(image::Kind::pstree))
     for (const std::uint32_t tid : p.threads())
       if (::kill(static_cast<pid_t>(tid), 0) == 0 || errno == EPERM)
-        taken.push_back(fmt::format("PID {} is taken by {}", tid, holder_of(static_cast<pid_t>(tid))));
+        taken.push_back(fmt::format("{} {} is taken by {}", tid == p.pid() ? "PID" : "TID", tid,
+                                    pid_holder(static_cast<pid_t>(tid), ::getpid())));
   if (taken.empty()) return;
   throw Error(Errc::already_exists, join(taken), "end what has it, or restore with --namespaces");
 }
