@@ -72,6 +72,8 @@ UniqueFd restore(const image::FileEntry& entry, RestoreContext&) {
   itimerspec spec{};
   spec.it_interval = {static_cast<time_t>(file.isec()), static_cast<long>(file.insec())};
   spec.it_value = {static_cast<time_t>(file.vsec()), static_cast<long>(file.vnsec())};
+  // CRIU writes a periodic timer that has expired as the kernel shows it, with nothing left: it goes on.
+  if (!armed(spec) && file.ticks() != 0) spec.it_value = spec.it_interval;
   int flags = static_cast<int>(file.settime_flags());
   if (file.has_deadline_sec()) {
     // What went by since the dump counts: a deadline in the past fires now.
