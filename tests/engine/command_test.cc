@@ -151,7 +151,8 @@ TEST_F(CommandTest, leave_running_leaves_no_trace) {
   ASSERT_TRUE(prints());
   const auto picture = [&] {
     std::string text = shell(fmt::format(
-        "grep -vE 'ctxt|VmRSS|Rss|VmPTE|Cpus_allowed_list|State|VmHWM|VmData|VmSize|VmPeak' /proc/{}/status", pid));
+        "grep -vE 'ctxt|SigQ|VmRSS|Rss|VmPTE|Cpus_allowed_list|State|VmHWM|VmData|VmSize|VmPeak' /proc/{}/status",
+        pid));
     text += contents(fmt::format("/proc/{}/maps", pid));
     return text + shell(fmt::format("ls -l /proc/{}/fd | sed 's/.*:..//'; taskset -p {}; chrt -p {}", pid, pid, pid));
   };
