@@ -3,7 +3,6 @@
 
 #include "tests/workloads/workload.h"
 
-#include <cerrno>
 #include <sys/mman.h>
 #include <thread>
 #include <vector>
@@ -27,14 +26,13 @@ struct Region {
   }
 };
 
-// Moves a whole region, which consists of many mappings by then: before 6.17 the kernel moves only one at a time.
+// Moves a region page by page: it consists of many mappings by then, and one call moves only one of them. (6.17+ moves
+// several, but not while they are tracked: docs/engine.md.)
 char* move(char* from, int extra_flags) {
   char* const target = map(pages * page);
-  if (mremap(from, pages * page, pages * page, MREMAP_MAYMOVE | MREMAP_FIXED | extra_flags, target) == target)
-    return target;
-  if (errno != EFAULT) give_up("mremap");
-  must(munmap(target, pages * page), "munmap");
-  return nullptr;
+  for (std::size_t at = 0; at < pages * page; at += page)
+    must(mremap(from + at, page, page, MREMAP_MAYMOVE | MREMAP_FIXED | extra_flags, target + at), "mremap");
+  return target;
 }
 
 void change(Workload& w, Region& region, std::uint64_t turn) {
@@ -49,12 +47,9 @@ void change(Workload& w, Region& region, std::uint64_t turn) {
   switch (dice >> 32 & 15) {
     case 0:
     case 1: must(madvise(at, count * page, MADV_DONTNEED), "MADV_DONTNEED"); return forget(first, first + count);
-    case 2:
-      if (char* const target = move(region.at, 0)) region.at = target;
-      return;
+    case 2: region.at = move(region.at, 0); return;
     case 3: {  // leaves an empty mapping behind; one of the two is kept
       char* const target = move(region.at, MREMAP_DONTUNMAP);
-      if (target == nullptr) return;
       if ((dice >> 40 & 1) != 0) {
         must(munmap(region.at, pages * page), "munmap");
         region.at = target;

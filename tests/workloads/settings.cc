@@ -6,6 +6,7 @@
 
 #include <linux/prctl.h>
 #include <sched.h>
+#include <sstream>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -59,12 +60,18 @@ class Timeless {
   std::thread thread_;
 };
 
+// Of the mapping around `at`: the kernel may have merged it with its neighbours.
 bool mergeable(const void* at) {
-  char head[32];
-  snprintf(head, sizeof head, "%lx-", reinterpret_cast<unsigned long>(at));
-  const std::string smaps = read_file("/proc/self/smaps");
-  const std::size_t vma = smaps.find(head), flags = smaps.find("VmFlags:", vma);
-  return smaps.substr(flags, smaps.find('\n', flags) - flags).find(" mg") != std::string::npos;
+  std::istringstream smaps(read_file("/proc/self/smaps"));
+  bool here = false;
+  for (std::string line; std::getline(smaps, line);) {
+    unsigned long start = 0, end = 0;
+    if (sscanf(line.c_str(), "%lx-%lx ", &start, &end) == 2)
+      here = start <= reinterpret_cast<unsigned long>(at) && reinterpret_cast<unsigned long>(at) < end;
+    else if (here && line.starts_with("VmFlags:"))
+      return line.find(" mg") != std::string::npos;
+  }
+  return false;
 }
 
 }  // namespace

@@ -41,6 +41,7 @@ void AddressSpace::apply(const Vmas& vmas, const FileOf& file) {
     if (!made_by_kernel(e)) target.push_back(e);
     if (e.status() & image::vma_status::vdso) vdso_range_ = {e.start(), e.end()};
   }
+  target = united(target);
   size_segments(target);
   const std::vector<SavedPages> saved = replace_stand_ins(target, file);
   const LayoutDelta delta = difference(layout_, target);
@@ -51,7 +52,7 @@ void AddressSpace::apply(const Vmas& vmas, const FileOf& file) {
     placed_.remove(start, end);
   }
   calls.run();
-  placer_.forget();
+  if (!delta.map.empty() || !delta.protect.empty()) placer_.release();  // else a new part would not join the old ones
   map_all(delta.map, files);
   for (const LayoutDelta::Protect& p : delta.protect)
     calls.room().add("protect", SYS_mprotect, p.range.start, p.range.end - p.range.start, p.prot);
@@ -59,6 +60,7 @@ void AddressSpace::apply(const Vmas& vmas, const FileOf& file) {
   calls.run();
   layout_ = std::move(target);
   put_back(saved);
+  if (!delta.map.empty() || !delta.protect.empty()) unite_mappings();
 }
 
 // Anonymous shared memory is as large as its furthest mapping reaches.

@@ -87,9 +87,13 @@ class AddressSpace {
     std::uint64_t start;
     std::vector<std::byte> content;
   };
+  void save(const image::VmaEntry& mapping, const LayoutDelta::Range& range, std::vector<SavedPages>& saved);
   std::vector<SavedPages> replace_stand_ins(const Vmas& next, const FileOf& file);
   void put_back(const std::vector<SavedPages>& saved);
   void require_files() const;
+  void unite_mappings();
+  void unite(const image::VmaEntry& mapping, const std::vector<LayoutDelta::Range>& pieces);
+  void renew(const image::VmaEntry& mapping, const LayoutDelta::Range& part);
   struct Piece {
     std::uint64_t placed, left;  // bytes: one of the two is 0
   };

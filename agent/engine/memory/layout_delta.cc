@@ -49,7 +49,33 @@ void append_map(Vmas& map, const image::VmaEntry& whole, std::uint64_t start, st
   map.push_back(std::move(part));
 }
 
+bool continues(const image::VmaEntry& last, const image::VmaEntry& next) {
+  if (last.end() != next.start() || !(next.flags() & MAP_ANONYMOUS) || (next.flags() & (MAP_SHARED | MAP_GROWSDOWN)))
+    return false;
+  image::VmaEntry a = last, b = next;
+  for (image::VmaEntry* e : {&a, &b}) {
+    e->set_start(0);
+    e->set_end(0);
+    e->set_pgoff(0);
+    e->clear_guards();
+  }
+  return a.SerializePartialAsString() == b.SerializePartialAsString();
+}
+
 }  // namespace
+
+Vmas united(const Vmas& layout) {
+  Vmas out;
+  for (const image::VmaEntry& e : layout) {
+    if (out.empty() || !continues(out.back(), e)) {
+      out.push_back(e);
+      continue;
+    }
+    out.back().set_end(e.end());
+    out.back().mutable_guards()->MergeFrom(e.guards());
+  }
+  return out;
+}
 
 bool same_backing(const image::VmaEntry& a, const image::VmaEntry& b) {
   if ((a.flags() & ~late_flags) != (b.flags() & ~late_flags)) return false;

@@ -26,6 +26,10 @@ struct LayoutDelta {
 // What turns `from` into `to`. Parts with the same backing are kept with their content.
 LayoutDelta difference(const Vmas& from, const Vmas& to);
 
+// `layout` with neighbours made one that differ in nothing but where they are. Anonymous memory may be in two mappings
+// because it was filled or tracked apart; that nothing tells them apart is as good as one.
+Vmas united(const Vmas& layout);
+
 // Whether two entries map the same thing at the same addresses (where they overlap).
 bool same_backing(const image::VmaEntry& a, const image::VmaEntry& b);
 

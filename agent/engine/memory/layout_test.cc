@@ -52,6 +52,20 @@ TEST(LayoutDelta, a_split_by_protection_keeps_the_content) {
   EXPECT_EQ(d.protect[0].range.start, 0x2000u);
 }
 
+TEST(LayoutDelta, neighbours_that_nothing_tells_apart_are_one) {
+  image::VmaEntry second = anonymous(0x2000, 0x3000), named = anonymous(0x3000, 0x4000);
+  second.add_guards(0x2000);
+  second.add_guards(0x3000);
+  named.set_anon_name("heap");
+  const Vmas one = united({anonymous(0x1000, 0x2000), second, named, anonymous(0x5000, 0x6000)});
+  ASSERT_EQ(one.size(), 3u);
+  EXPECT_EQ(one[0].start(), 0x1000u);
+  EXPECT_EQ(one[0].end(), 0x3000u);
+  EXPECT_EQ(one[0].guards_size(), 2);
+  EXPECT_EQ(one[1].anon_name(), "heap");
+  EXPECT_EQ(united({of_file(0x1000, 0x2000, 0), of_file(0x2000, 0x3000, 0x1000)}).size(), 2u);
+}
+
 TEST(LayoutDelta, another_offset_of_the_same_file_is_another_mapping) {
   const LayoutDelta d = difference({of_file(0x1000, 0x3000, 0)}, {of_file(0x1000, 0x3000, 0x1000)});
   ASSERT_EQ(d.unmap.size(), 1u);

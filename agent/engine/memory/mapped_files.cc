@@ -99,21 +99,28 @@ std::vector<AddressSpace::SavedPages> AddressSpace::replace_stand_ins(const Vmas
   for (const auto& [key, number] : open_files(wanted, file)) calls.room().add("close a mapped file", SYS_close, number);
 
   std::vector<SavedPages> saved;
-  const UniqueFd pagemap = open_file(fmt::format("/proc/{}/pagemap", remote_.pid()), O_RDONLY);
-  PagemapScanner scanner(pagemap.get());
   for (const image::VmaEntry& e : layout_) {
     if (!affected(e) || absent_.contains(e.shmid())) continue;
-    std::vector<PageRegion> filled;
-    scanner.scan({.start = e.start(), .end = e.end(), .any_of = page_present | page_swapped}, filled);
-    for (const PageRegion& r : filled) {
-      saved.push_back({e, r.start, std::vector<std::byte>(r.end - r.start)});
-      pread_exact(memory_.get(), saved.back().content, static_cast<off_t>(r.start));
-    }
+    save(e, {e.start(), e.end()}, saved);
     calls.room().add("unmap a stand-in", SYS_munmap, e.start(), e.end() - e.start());
   }
   calls.run();
   std::erase_if(layout_, [&](const image::VmaEntry& e) { return affected(e) && !absent_.contains(e.shmid()); });
   return saved;
+}
+
+// What is there in `range` of a mapping.
+void AddressSpace::save(const image::VmaEntry& mapping, const LayoutDelta::Range& range,
+                        std::vector<SavedPages>& saved) {
+  const UniqueFd pagemap = open_file(fmt::format("/proc/{}/pagemap", remote_.pid()), O_RDONLY);
+  PagemapScanner scanner(pagemap.get());
+  std::vector<PageRegion> filled;
+  scanner.scan({.start = range.start, .end = range.end, .any_of = page_present | page_swapped}, filled);
+  for (const PageRegion& r : filled) {
+    if (r.categories & page_pfnzero) continue;
+    saved.push_back({mapping, r.start, std::vector<std::byte>(r.end - r.start)});
+    pread_exact(memory_.get(), saved.back().content, static_cast<off_t>(r.start));
+  }
 }
 
 // Where the mapping is another one by now, the content is of no use.

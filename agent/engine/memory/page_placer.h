@@ -19,14 +19,12 @@ class PagePlacer {
   // Both borrowed, of the task.
   PagePlacer(RemoteSyscalls& remote, int pidfd) : remote_(remote), pidfd_(pidfd) {}
 
-  // Places pages from `address` on, up to the first page that is there already: how many bytes. [start, end) is the
+  // Places pages from `address` on, at most up to the first page that is there already: how many bytes. [start, end) is the
   // mapping that they lie in. Nothing where the kernel does not do it for this mapping, or at all.
   std::optional<std::size_t> place(std::uint64_t start, std::uint64_t end, std::uint64_t address,
                                    std::span<const std::byte> data);
 
-  // Mappings have changed.
-  void forget() { start_ = end_ = 0; }
-  // Nothing is registered any more.
+  // Nothing is registered any more: before the mappings change.
   void release();
 
  private:

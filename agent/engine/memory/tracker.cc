@@ -63,15 +63,38 @@ Tracker::Kind Tracker::kind_of(const proc::Vma& vma) {
   return vma.kind == proc::VmaName::path && vma.name != "/dev/zero" ? Kind::file : Kind::anonymous;
 }
 
-bool Tracker::registered(std::uint64_t start, std::uint64_t end) {
-  if (!userfaultfd_) return false;
+// Registering a part of a mapping makes two mappings of it, and mremap of the whole then fails with EFAULT. A running
+// task may have grown a mapping since maps were read, so the holes around it are registered with it.
+bool Tracker::try_register(const Range& range) {
   uffdio_register request{};
-  request.range = {start, end - start};
+  request.range = {range.start, range.end - range.start};
   request.mode = UFFDIO_REGISTER_MODE_WP;
   if (::ioctl(userfaultfd_.get(), UFFDIO_REGISTER, &request) == 0) return true;
   // Two trackers of one mapping would take each other's dirty pages away.
   if (errno == EBUSY) fail(Errc::busy, "process {} is being tracked by somebody else", pid_);
   return false;
+}
+
+bool Tracker::registered(const proc::Vma& vma) {
+  return userfaultfd_ && (try_register(room_) || try_register({vma.start, vma.end}));
+}
+
+// All that lies between two mappings that are not tracked, at once: mappings beside each other may become one meanwhile.
+void Tracker::register_together(const std::vector<proc::Vma>& maps) {
+  Range together;
+  bool any = false;
+  for (const proc::Vma& vma : maps) {
+    if (kind_of(vma) != Kind::skip) {
+      any = true;
+      together.end = vma.end;
+      continue;
+    }
+    together.end = vma.start;
+    if (any) try_register(together);  // what the kernel does not take as a whole is registered one by one
+    together = {vma.end, vma.end};
+    any = false;
+  }
+  if (any) try_register(together);
 }
 
 void Tracker::sort_region(const PageRegion& region, Kind kind, PageChanges& emitter, ScanCount& count) {
@@ -95,7 +118,7 @@ void Tracker::sort_region(const PageRegion& region, Kind kind, PageChanges& emit
 void Tracker::scan_new(const proc::Vma& vma, Kind kind, PageChanges& emitter, ScanCount& count) {
   count.new_vmas++;
   guards_.remove(vma.start, vma.end);
-  const bool tracked = registered(vma.start, vma.end);
+  const bool tracked = registered(vma);
   std::vector<PageRegion> present;
   // What the receiver has of earlier mappings here is worth nothing.
   if (tracked) {
@@ -191,8 +214,11 @@ ScanCount Tracker::scan(const std::vector<proc::Vma>& maps, PageChanges& emitter
   ScanCount count;
   std::map<std::uint64_t, Known> before = std::exchange(known_, {});
   std::map<std::uint64_t, std::uint64_t> seen;
+  if (userfaultfd_ && before.empty()) register_together(maps);
   std::uint64_t at = 0;
-  for (const proc::Vma& vma : maps) {
+  for (std::size_t i = 0; i < maps.size(); i++) {
+    const proc::Vma& vma = maps[i];
+    room_ = {at, i + 1 < maps.size() ? maps[i + 1].start : vma.end};
     emitter.drop(at, vma.start);  // unmapped since it was sent
     at = vma.end;
     const Kind kind = kind_of(vma);

@@ -59,7 +59,12 @@ class Tracker {
   };
   enum class Kind { skip, anonymous, file };
   static Kind kind_of(const proc::Vma& vma);
-  bool registered(std::uint64_t start, std::uint64_t end);  // registers; false when the kernel will not track it
+  struct Range {
+    std::uint64_t start = 0, end = 0;
+  };
+  void register_together(const std::vector<proc::Vma>& maps);
+  bool try_register(const Range& range);
+  bool registered(const proc::Vma& vma);  // registers; false when the kernel will not track it
   void scan_new(const proc::Vma& vma, Kind kind, PageChanges& emitter, ScanCount& count);
   void scan_dense(const proc::Vma& vma, Kind kind, PageChanges& emitter, ScanCount& count);
   void scan_sparse(const proc::Vma& vma, Kind kind, PageChanges& emitter, const PageSet& sent, ScanCount& count,
@@ -76,6 +81,7 @@ class Tracker {
   std::map<std::uint64_t, Known> known_;         // by start
   std::map<std::uint64_t, std::uint64_t> seen_;  // private mappings of the last scan, start -> end
   PageSet guards_;
+  Range room_;                       // of the mapping looked at: with the holes on both sides
   std::vector<PageRegion> regions_;  // reused
 };
 

@@ -222,13 +222,13 @@ TEST(Tracker, without_a_userfaultfd_every_round_sends_everything) {
   Target target;
   resources::FileIds ids;
   TaskMemory memory(target.pid(), target.pid(), UniqueFd{}, ids);
-  Shadow shadow;
   memory.look();
   target.freeze();
-  const RoundCount first = memory.round(shadow, true);
-  const RoundCount second = memory.round(shadow, true);
-  EXPECT_EQ(first.scanned.dirty_pages, second.scanned.dirty_pages);
-  EXPECT_EQ(count_differences(target.pid(), shadow), 0u);
+  for (int round = 0; round < 2; round++) {
+    Shadow shadow;
+    memory.round(shadow, true);
+    EXPECT_EQ(count_differences(target.pid(), shadow), 0u);
+  }
 }
 
 }  // namespace
