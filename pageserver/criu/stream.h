@@ -1,6 +1,7 @@
 // A connection as the page server and the relay see it: bytes in and out, with deadlines. Blocking, one thread.
 #pragma once
 
+#include "common/base/buffer.h"
 #include "common/base/fd.h"
 #include "common/net/plain_socket.h"
 
@@ -48,7 +49,7 @@ class BufferedReader {
   bool fill(std::size_t count, net::Deadline deadline);
 
   Stream& stream_;
-  std::vector<std::byte> buffer_;
+  Buffer buffer_;
   std::size_t begin_ = 0, end_ = 0;
 };
 

@@ -1,5 +1,6 @@
 #include "pageserver/session/stream.h"
 
+#include "common/base/buffer.h"
 #include "common/net/within.h"
 
 #include <algorithm>
@@ -70,7 +71,7 @@ awaitable<void> Stream::run() {
 }
 
 awaitable<void> Stream::receive() {
-  std::vector<std::byte> buffer(buffer_size);
+  Buffer buffer(buffer_size);
   while (const std::size_t n = co_await connection_.read_some(buffer)) {
     co_await store(std::span(buffer).first(n));
     // In a steady flow one answer for every MiB is enough.

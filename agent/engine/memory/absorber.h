@@ -4,6 +4,7 @@
 // bytes are copied first and checked then, against the checksum that came through the agents' channel.
 #pragma once
 
+#include "common/base/buffer.h"
 #include "common/base/fd.h"
 #include "common/pagewire/frame.h"
 
@@ -61,7 +62,7 @@ class Absorber {
   std::uint64_t seed_, window_;
   std::deque<pagewire::ManifestEntry> queue_;
   std::map<std::uint32_t, Stream> streams_;
-  std::vector<std::byte> copy_;
+  Buffer copy_;
   std::uint64_t absorbed_ = 0, queued_ = 0;
 };
 

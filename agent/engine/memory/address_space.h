@@ -9,6 +9,7 @@
 #include "agent/engine/memory/page_placer.h"
 #include "agent/engine/memory/page_set.h"
 #include "agent/engine/ptrace/remote_syscalls.h"
+#include "common/base/buffer.h"
 #include "common/base/fd.h"
 #include "common/pagewire/frame.h"
 
@@ -85,7 +86,7 @@ class AddressSpace {
   struct SavedPages {
     image::VmaEntry mapping;
     std::uint64_t start;
-    std::vector<std::byte> content;
+    Buffer content;
   };
   void save(const image::VmaEntry& mapping, const LayoutDelta::Range& range, std::vector<SavedPages>& saved);
   std::vector<SavedPages> replace_stand_ins(const Vmas& next, const FileOf& file);

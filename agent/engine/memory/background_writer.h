@@ -4,6 +4,8 @@
 // It has a thread of its own, which does nothing but pwrite; everything here is called from one thread.
 #pragma once
 
+#include "common/base/buffer.h"
+
 #include <condition_variable>
 #include <cstddef>
 #include <exception>
@@ -40,7 +42,7 @@ class BackgroundWriter {
     int fd = -1;
     off_t offset = 0;
     std::size_t size = 0;
-    std::vector<std::byte> bytes;
+    Buffer bytes;
   };
   void run();
   Job* find(State state);

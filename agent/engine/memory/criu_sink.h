@@ -14,6 +14,7 @@
 #include "agent/engine/memory/criu_client.h"
 #include "agent/engine/memory/dump_sink.h"
 #include "agent/engine/memory/page_plan.h"
+#include "common/base/buffer.h"
 
 #include <array>
 #include <map>
@@ -63,7 +64,7 @@ class CriuStream : public CriuSink {
   void open(pagewire::ObjectId object);
   void send_before(std::uint64_t address);
 
-  std::array<std::vector<std::byte>, 2> frames_;  // the last one is yet to be sent while the next one is filled
+  std::array<Buffer, 2> frames_;  // the last one is yet to be sent while the next one is filled
   std::size_t last_frame_ = 0;
   pagewire::ObjectId object_ = 0;  // open
   std::uint64_t end_ = 0;          // of what was sent of it
@@ -83,7 +84,7 @@ class CriuDifference : public CriuSink {
   void append(pagewire::ObjectId object, std::span<const pagewire::Run> runs, std::span<const std::byte> data);
   void send(pagewire::ObjectId object, const PageSet& held, std::span<const std::byte> spool);
 
-  std::vector<std::byte> frame_;
+  Buffer frame_;
   UniqueFd spool_;
   std::uint64_t spooled_ = 0;
   std::map<pagewire::ObjectId, std::vector<Place>> places_;  // offsets in the spool

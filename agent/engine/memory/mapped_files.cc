@@ -118,7 +118,7 @@ void AddressSpace::save(const image::VmaEntry& mapping, const LayoutDelta::Range
   scanner.scan({.start = range.start, .end = range.end, .any_of = page_present | page_swapped}, filled);
   for (const PageRegion& r : filled) {
     if (r.categories & page_pfnzero) continue;
-    saved.push_back({mapping, r.start, std::vector<std::byte>(r.end - r.start)});
+    saved.push_back({mapping, r.start, Buffer(r.end - r.start)});
     pread_exact(memory_.get(), saved.back().content, static_cast<off_t>(r.start));
   }
 }

@@ -1,5 +1,6 @@
 #include "agent/engine/memory/page_emitter.h"
 
+#include "common/base/buffer.h"
 #include "common/base/check.h"
 
 #include <algorithm>
@@ -162,7 +163,7 @@ void PageEmitter::send_pending() {
 
   // Cutting zero pages out of runs can make more runs than a frame takes.
   std::size_t first = 0, sent_bytes = 0;
-  std::vector<std::byte> rest;
+  Buffer rest;
   if (kept.size() > pagewire::max_runs) rest.assign(data.begin(), data.begin() + static_cast<std::ptrdiff_t>(to));
   while (first < kept.size()) {
     const std::size_t n = std::min(kept.size() - first, pagewire::max_runs);

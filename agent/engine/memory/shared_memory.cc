@@ -1,5 +1,6 @@
 #include "agent/engine/memory/shared_memory.h"
 
+#include "common/base/buffer.h"
 #include "common/base/check.h"
 
 #include <xxhash.h>
@@ -43,7 +44,7 @@ void SharedSegment::round(PageSink& sink, Debt* debt, EmitCount& total) {
   FileReader file(fd_.get());
   PieceReader piece;
   PageEmitter emitter(pagewire::object_id(pagewire::ObjectType::shmem, shmid_), piece, sink, sent_, debt);
-  std::vector<std::byte> chunk(pagewire::max_payload);
+  Buffer chunk(pagewire::max_payload);
 
   std::uint64_t at = 0;
   while (at < end) {
