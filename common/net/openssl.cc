@@ -1,5 +1,8 @@
 #include "common/net/openssl.h"
 
+#include "common/base/buffer.h"
+
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -9,15 +12,23 @@
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 namespace godwit::net {
 namespace {
 
+constexpr std::size_t largest_record = 5 + 16384 + 256;
+constexpr std::size_t slot = (largest_record + 63) / 64 * 64;
+
+// Gathered records lie in slots, not one after the other: common/base/buffer.h has why.
 struct SocketBio {
+  SocketBio(int socket, std::size_t gather) : fd(socket), room(gather / 16384 * slot) {}
+
   int fd;
-  std::size_t gather;
-  std::vector<char> gathered;  // encrypted, on its way
-  std::size_t sent = 0;        // of it
+  Buffer room;
+  std::vector<iovec> records{};  // encrypted, on their way
+  std::size_t sent = 0;          // of them, wholly
+  bool full() const { return (records.size() + 1) * slot > room.size(); }
 };
 
 SocketBio& state_of(BIO* bio) { return *static_cast<SocketBio*>(BIO_get_data(bio)); }
@@ -28,15 +39,24 @@ int finish(BIO* bio, ssize_t n, int retry_flag) {
   return static_cast<int>(n);
 }
 
-// 1: nothing is gathered any more; else as send() says it.
+// 1: nothing is gathered any more; else as sendmsg() says it.
 int bio_flush(BIO* bio) {
   SocketBio& s = state_of(bio);
-  while (s.sent < s.gathered.size()) {
-    const ssize_t n = ::send(s.fd, s.gathered.data() + s.sent, s.gathered.size() - s.sent, MSG_NOSIGNAL);
+  while (s.sent < s.records.size()) {
+    msghdr message{};
+    message.msg_iov = s.records.data() + s.sent;
+    message.msg_iovlen = s.records.size() - s.sent;
+    const ssize_t n = ::sendmsg(s.fd, &message, MSG_NOSIGNAL);
     if (n < 0) return finish(bio, n, BIO_FLAGS_WRITE);
-    s.sent += static_cast<std::size_t>(n);
+    for (auto gone = static_cast<std::size_t>(n); gone > 0;) {
+      iovec& record = s.records[s.sent];
+      const std::size_t part = std::min(gone, record.iov_len);
+      record = {static_cast<char*>(record.iov_base) + part, record.iov_len - part};
+      gone -= part;
+      if (record.iov_len == 0) s.sent++;
+    }
   }
-  s.gathered.clear();
+  s.records.clear();
   s.sent = 0;
   return finish(bio, 1, BIO_FLAGS_WRITE);
 }
@@ -44,10 +64,12 @@ int bio_flush(BIO* bio) {
 int bio_write(BIO* bio, const char* data, int length) {
   SocketBio& s = state_of(bio);
   const auto size = static_cast<std::size_t>(length);
-  if (s.gather == 0) return finish(bio, ::send(s.fd, data, size, MSG_NOSIGNAL), BIO_FLAGS_WRITE);
-  if (s.gathered.size() + size > s.gather)
+  if (size > slot || s.full())
     if (const int flushed = bio_flush(bio); flushed < 0) return flushed;
-  s.gathered.insert(s.gathered.end(), data, data + size);
+  if (size > slot || s.full()) return finish(bio, ::send(s.fd, data, size, MSG_NOSIGNAL), BIO_FLAGS_WRITE);
+  std::byte* const at = s.room.data() + s.records.size() * slot;
+  std::memcpy(at, data, size);
+  s.records.push_back({at, size});
   return finish(bio, length, BIO_FLAGS_WRITE);
 }
 
@@ -106,7 +128,7 @@ unsigned long first_of_tls() {
 BIO* make_socket_bio(int fd, std::size_t gather) {
   BIO* bio = BIO_new(method());
   if (!bio) fail(Errc::internal, "make a BIO: {}", openssl_reason());
-  BIO_set_data(bio, new SocketBio{.fd = fd, .gather = gather, .gathered = {}});
+  BIO_set_data(bio, new SocketBio(fd, gather));
   BIO_set_init(bio, 1);
   return bio;
 }
