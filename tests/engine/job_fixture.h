@@ -7,8 +7,8 @@
 
 namespace godwit::engine::test {
 
-// What the target does unless a test has another: counts loudly. A SIGCONT handler that runs, a sleep that is cut short,
-// a changed PID: each is a line with "bad".
+// What the target does unless a test has another: counts loudly. A SIGCONT handler that runs, a sleep that is cut
+// short, a changed PID: each is a line with "bad".
 void count();
 
 UniqueFd make_journal();

@@ -19,8 +19,8 @@ class PagePlacer {
   // Both borrowed, of the task.
   PagePlacer(RemoteSyscalls& remote, int pidfd) : remote_(remote), pidfd_(pidfd) {}
 
-  // Places pages from `address` on, at most up to the first page that is there already: how many bytes. [start, end) is the
-  // mapping that they lie in. Nothing where the kernel does not do it for this mapping, or at all.
+  // Places pages from `address` on, at most up to the first page that is there already: how many bytes. [start, end) is
+  // the mapping that they lie in. Nothing where the kernel does not do it for this mapping, or at all.
   std::optional<std::size_t> place(std::uint64_t start, std::uint64_t end, std::uint64_t address,
                                    std::span<const std::byte> data);
 

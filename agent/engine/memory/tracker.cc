@@ -79,7 +79,8 @@ bool Tracker::registered(const proc::Vma& vma) {
   return userfaultfd_ && (try_register(room_) || try_register({vma.start, vma.end}));
 }
 
-// All that lies between two mappings that are not tracked, at once: mappings beside each other may become one meanwhile.
+// All that lies between two mappings that are not tracked, at once: mappings beside each other may become one
+// meanwhile.
 void Tracker::register_together(const std::vector<proc::Vma>& maps) {
   Range together;
   bool any = false;
