@@ -77,7 +77,8 @@ void add_attribute(std::string_view line, VmaUsage& usage) {
   if (kv->key == "Anonymous") usage.anonymous = kilobytes(line, kv->value);
   if (kv->key == "Swap") usage.swap = kilobytes(line, kv->value);
   if (kv->key == "Locked") usage.locked = kilobytes(line, kv->value);
-  if (kv->key == "VmFlags") usage.flags = VmFlags(kv->value);
+  if (kv->key == "ProtectionKey") usage.protection_key = Scanner("smaps", kv->value).dec<unsigned>();
+  if (kv->key == "VmFlags") usage.flags = VmFlags(kv->value, usage.protection_key);  // the last line
 }
 
 }  // namespace
@@ -116,7 +117,7 @@ std::vector<Vma> parse_maps(std::string_view text) {
   return vmas;
 }
 
-VmFlags::VmFlags(std::string_view text) {
+VmFlags::VmFlags(std::string_view text, unsigned protection_key) : protection_key_(protection_key) {
   Scanner scan("smaps", text);
   while (!scan.done()) {
     const std::string_view flag = scan.word();

@@ -48,17 +48,20 @@ struct Vma {
 Vma parse_vma(std::string_view line);
 std::vector<Vma> parse_maps(std::string_view text);  // ascending
 
-// The two-letter flags of a VmFlags line: "rd", "gd" (grows down), "dc", "uw" and so on.
+// What only smaps says of a mapping: the two-letter flags of its VmFlags line ("rd", "gd" (grows down), "dc", "uw" and
+// so on), and its protection key.
 class VmFlags {
  public:
   VmFlags() = default;
-  explicit VmFlags(std::string_view text);
+  explicit VmFlags(std::string_view text, unsigned protection_key = 0);
   bool has(std::string_view two_letters) const;
   const std::string& text() const { return text_; }
+  unsigned protection_key() const { return protection_key_; }
   bool operator==(const VmFlags&) const = default;
 
  private:
   std::string text_;  // "rd wr mr " with one blank behind each
+  unsigned protection_key_ = 0;
 };
 
 struct VmaUsage {
@@ -68,6 +71,7 @@ struct VmaUsage {
   std::uint64_t anonymous = 0;
   std::uint64_t swap = 0;
   std::uint64_t locked = 0;
+  unsigned protection_key = 0;
   VmFlags flags;
 };
 

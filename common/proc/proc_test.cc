@@ -87,7 +87,7 @@ TEST(Maps, the_later_line_of_a_torn_read_stands) {
 TEST(Smaps, reads_usage_and_flags_per_mapping) {
   const auto all = parse_smaps(
       "1000-3000 rw-p 00000000 00:00 0    [heap]\nSize: 8 kB\nKernelPageSize:        4 kB\nRss:    12 kB\n"
-      "Swap: 3 kB\nAnonymous: 2 kB\nVmFlags: rd wr mr gd uw \n"
+      "Swap: 3 kB\nAnonymous: 2 kB\nProtectionKey: 5\nVmFlags: rd wr mr gd uw \n"
       "4000-5000 ---p 00000000 00:00 0 \nNewThing: what\nVmFlags:\n");
   ASSERT_EQ(all.size(), 2u);
   EXPECT_EQ(all[0].vma.kind, VmaName::heap);
@@ -97,6 +97,7 @@ TEST(Smaps, reads_usage_and_flags_per_mapping) {
   EXPECT_TRUE(all[0].flags.has("gd"));
   EXPECT_TRUE(all[0].flags.has("uw"));
   EXPECT_FALSE(all[0].flags.has("dr"));
+  EXPECT_EQ(all[0].flags.protection_key(), 5u);
   EXPECT_FALSE(all[1].flags.has("rd"));
   EXPECT_THAT(error_of([] { parse_smaps("Rss: 4 kB\n"); }), HasSubstr("smaps"));
 }

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cstring>
 #include <memory>
+#include <sstream>
 
 #include <dirent.h>
 
@@ -16,6 +17,12 @@ UniqueFd open_task_dir(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0 && errno == ENOENT) fail(Errc::target_gone, "there is no {}", path);
   return UniqueFd(check(fd, "open {}", path));
+}
+
+// The files need CONFIG_PROC_CHILDREN, which Debian's kernels have, but not every kernel.
+bool has_children_files() {
+  static const bool has = ::access("/proc/thread-self/children", F_OK) == 0;
+  return has;
 }
 
 // Names that are numbers, ascending.
@@ -95,8 +102,20 @@ std::vector<pid_t> Reader::threads() const { return numbers("task"); }
 std::vector<int> Reader::fds() const { return numbers("fd"); }
 
 std::vector<pid_t> Reader::children() const {
-  // The children files need CONFIG_PROC_CHILDREN, which not every kernel has; every stat names its parent.
-  const pid_t self = stat().pid;
+  std::vector<pid_t> found;
+  for (const pid_t tid : threads()) {
+    const int fd = ::openat(dir_.get(), fmt::format("task/{}/children", tid).c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT && !has_children_files()) return children_by_parent(stat().pid);
+    if (fd < 0) continue;  // the thread has ended
+    const UniqueFd file(fd);
+    std::istringstream list(read_all(file.get()));
+    for (pid_t child = 0; list >> child;) found.push_back(child);
+  }
+  std::ranges::sort(found);
+  return found;
+}
+
+std::vector<pid_t> children_by_parent(pid_t self) {
   std::vector<pid_t> found;
   for (const pid_t pid : all_pids()) {
     try {

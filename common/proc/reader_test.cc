@@ -130,6 +130,7 @@ TEST(Reader, finds_children_and_notices_that_they_are_gone) {
   }
   const Reader reader(child);
   EXPECT_THAT(Reader(::getpid()).children(), Contains(child));
+  EXPECT_THAT(children_by_parent(::getpid()), Contains(child));
   ::kill(child, SIGKILL);
   ASSERT_EQ(::waitpid(child, nullptr, 0), child);
   EXPECT_EQ(errc_of([&] { reader.stat(); }), Errc::target_gone);

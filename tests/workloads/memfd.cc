@@ -40,6 +40,18 @@ std::string describe(int fd) {
   return text;
 }
 
+// Of a mapping whose descriptor is closed.
+std::string describe_mapped(const char* at, std::size_t length) {
+  char path[64];
+  std::snprintf(path, sizeof path, "/proc/self/map_files/%lx-%lx", reinterpret_cast<unsigned long>(at),
+                reinterpret_cast<unsigned long>(at) + length);
+  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return "hidden";  // from anybody but root
+  const std::string text = describe(fd);
+  close(fd);
+  return text;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -84,8 +96,10 @@ int main(int argc, char** argv) {
   fill(copy + 3 * page, page, 6);
 
   auto* const orphan = [] {  // the descriptor is closed, the mapping stays
-    const int fd = create("closed", 0);
+    const int fd = create("closed", MFD_ALLOW_SEALING);
     char* const at = map_shared(fd, PROT_READ | PROT_WRITE);
+    must(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), "F_ADD_SEALS");
+    must(fchmod(fd, 0604), "fchmod");
     close(fd);
     return at;
   }();
@@ -96,7 +110,8 @@ int main(int argc, char** argv) {
   for (std::size_t i = 0; i < std::size(fds); ++i) before[i] = describe(fds[i]);
   const auto mappings = [&] {
     return layout(first, size / 2) + layout(second, size / 2) + layout(sealed_view, size / 2) +
-           layout(old_view, size / 2) + layout(late_view, size / 2) + layout(copy, size) + layout(orphan, size / 2);
+           layout(old_view, size / 2) + layout(late_view, size / 2) + layout(copy, size) + layout(orphan, size / 2) +
+           describe_mapped(orphan, size / 2);
   };
   const std::string mappings_before = mappings();
 

@@ -322,6 +322,15 @@ long descriptor_table(Workload&) {
   return syscall(SYS_modify_ldt, 1, &segment, sizeof segment);
 }
 
+long protection_key(Workload&) {
+  const int key = pkey_alloc(0, PKEY_DISABLE_WRITE);
+  return key < 0 ? -1 : pkey_mprotect(map(4096), 4096, PROT_READ | PROT_WRITE, key);
+}
+
+long core_cookie(Workload&) { return prctl(62 /* PR_SCHED_CORE */, 1 /* create */, 0, 0, 0); }
+
+long spare_protection_key(Workload&) { return pkey_alloc(0, PKEY_DISABLE_WRITE); }
+
 constexpr Kind kinds[] = {{"child", child},
                           {"zombie", zombie},
                           {"traced", traced},
@@ -347,6 +356,9 @@ constexpr Kind kinds[] = {{"child", child},
                           {"tun", tunnel},
                           {"mqueue", message_queue},
                           {"hugetlb", huge_page},
+                          {"protection_key", protection_key},
+                          {"core_cookie", core_cookie},
+                          {"spare_protection_key", spare_protection_key},
                           {"hugetlb_memfd", huge_memfd},
                           {"user_namespace", user_namespace},
                           {"time_namespace", time_namespace},

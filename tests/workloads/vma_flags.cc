@@ -1,4 +1,5 @@
-// Checks: the flags of mappings: madvise's, locked, not reserved, growing down, named; and what fork makes of them.
+// Checks: the flags of mappings: madvise's, locked, not reserved, growing down, named, sealed; and what fork makes of
+// them.
 
 #include "tests/workloads/layout.h"
 #include "tests/workloads/workload.h"
@@ -62,6 +63,11 @@ int main(int argc, char** argv) {
   }
   pieces.push_back({"a name", named});
 
+  char* const sealed = map(size);
+  fill(sealed, size, 6);
+  const bool can_seal = syscall(462 /* mseal, 6.10+ */, sealed, size, 0) == 0;
+  pieces.push_back({"a seal", sealed});
+
   std::vector<std::string> before;
   for (const Piece& piece : pieces) before.push_back(layout(piece.at, size));
 
@@ -81,6 +87,9 @@ int main(int argc, char** argv) {
   w.check(holds(locked, size, 1) && holds(locked_on_fault, 4096, 2) && all_zero(locked_on_fault + 4096, size - 4096) &&
               holds(unreserved, size, 3) && holds(grows, size, 4) && holds(named, size, 5),
           "the content of a locked, unreserved, growing or named mapping changed");
+
+  w.check(holds(sealed, size, 6), "the content of the sealed mapping changed");
+  if (can_seal) w.check(munmap(sealed, size) == -1, "the sealed mapping can be unmapped");
 
   const pid_t child = fork();
   if (child == 0) {

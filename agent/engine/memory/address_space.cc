@@ -19,6 +19,7 @@ namespace {
 
 constexpr int madv_guard_install = 102;  // 6.13+
 constexpr int prctl_set_vma = 0x53564d41;
+constexpr long sys_mseal = 462;  // 6.10+
 
 bool made_by_kernel(const image::VmaEntry& e) {
   return e.status() & (image::vma_status::vdso | image::vma_status::vvar | image::vma_status::vsyscall);
@@ -216,6 +217,7 @@ void AddressSpace::finish() {
                        madv_guard_install);
     if (e.flags() & MAP_LOCKED)
       calls.room().add("lock memory", SYS_mlock2, e.start(), length, e.locked_on_fault() ? MLOCK_ONFAULT : 0);
+    if (e.sealed()) calls.room().add("seal memory", sys_mseal, e.start(), length, 0);
   }
   calls.run();
 }

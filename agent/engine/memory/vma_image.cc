@@ -99,6 +99,10 @@ std::optional<VmaRefusal> refuse_vma(const proc::Vma& vma, const proc::VmFlags& 
     return VmaRefusal{"a shadow stack is not carried", "run it with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off"};
   if (flags.has("um"))
     return VmaRefusal{"the process handles its own page faults (userfaultfd)", "wait until it has closed it"};
+  // Memory that may only be executed has a key of the kernel's own.
+  if (flags.protection_key() && vma.prot != PROT_EXEC)
+    return VmaRefusal{fmt::format("its protection key ({}) is not carried", flags.protection_key()),
+                      "run it without protection keys (pkey_mprotect)"};
   if (flags.has("pf") || flags.has("io")) return VmaRefusal{"memory of a device cannot be carried", "close the device"};
   if (vma.kind == proc::VmaName::other) return VmaRefusal{"a mapping of this kind is not known", ""};
   if (vma.kind != proc::VmaName::path) return std::nullopt;
@@ -167,6 +171,7 @@ image::VmaEntry VmaImager::entry(const proc::Vma& vma, const proc::VmFlags& flag
   if (flags.has("nr")) map |= MAP_NORESERVE;
   if (flags.has("lo")) map |= MAP_LOCKED;
   if (flags.has("lf")) e.set_locked_on_fault(true);
+  if (flags.has("sl") && !kernel_vma(vma)) e.set_sealed(true);
   e.set_flags(static_cast<std::uint32_t>(map));
   e.set_status(status);
   e.set_fd(-1);

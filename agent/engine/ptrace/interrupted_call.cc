@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstring>
+#include <utility>
 
 #include <sched.h>
 #include <sys/syscall.h>
@@ -144,17 +145,23 @@ void InterruptedCalls::look(pid_t pid) {
     for (const CallNote& n : read_notes(pid, proc::Reader(pid).stat().start_time))
       seen_[n.tid] = {n.number, n.rip, n.rsp, n.begun_ns};
   }
-  asleep_.clear();
+  const std::map<pid_t, Asleep> before = std::exchange(asleep_, {});
   for (const pid_t tid : proc::Reader(pid).threads()) {
     const std::string path = fmt::format("/proc/{}/task/{}/", pid, tid);
     const std::string text = read_sched(path + "sched");
     if (text.empty()) continue;
     const std::string stat = read_sched(path + "stat");
     if (stat.empty()) continue;
-    const double start =
-        field(text, "se.exec_start") - clock_offset_ms(static_cast<unsigned>(proc::parse_stat(stat).processor));
-    asleep_[tid] = {start > 0 ? static_cast<std::uint64_t>(start * 1e6) : 0,
-                    static_cast<std::uint64_t>(field(text, "nr_switches"))};
+    const auto switches = static_cast<std::uint64_t>(field(text, "nr_switches"));
+    const double at = field(text, "se.exec_start");
+    // 6.12+: a thread that has just fallen asleep may be moved to another CPU in its sleep, which sets it to 0. Then
+    // what an earlier look saw of the same sleep counts.
+    if (at > 0) {
+      const double start = at - clock_offset_ms(static_cast<unsigned>(proc::parse_stat(stat).processor));
+      asleep_[tid] = {start > 0 ? static_cast<std::uint64_t>(start * 1e6) : 0, switches};
+    } else if (const auto it = before.find(tid); it != before.end() && it->second.switches == switches) {
+      asleep_.insert(*it);
+    }
   }
 }
 

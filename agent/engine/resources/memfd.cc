@@ -43,9 +43,6 @@ UniqueFd restore(const image::FileEntry& entry, RestoreContext& context) {
   const auto segment = context.segments.find(object.shmid());
   if (segment == context.segments.end())
     fail(Errc::image_corrupt, "no content for memfd {} (shmid {})", object.name(), object.shmid());
-  check(::ftruncate(segment->second, static_cast<off_t>(object.size())), "set the size of memfd {}", object.name());
-  check(::fchown(segment->second, object.uid(), object.gid()), "set the owner of memfd {}", object.name());
-  if (object.has_mode()) check(::fchmod(segment->second, object.mode()), "set the mode of memfd {}", object.name());
   const int flags = static_cast<int>(file.flags()) & ~(O_CREAT | O_EXCL | O_TRUNC | O_ASYNC);
   UniqueFd fd = open_file(fmt::format("/proc/self/fd/{}", segment->second), flags);
   if (file.pos() != 0)
@@ -53,16 +50,31 @@ UniqueFd restore(const image::FileEntry& entry, RestoreContext& context) {
   return fd;
 }
 
-void link(const image::FileEntry& entry, int fd, RestoreContext& context) {
-  // Last, when content and writable mappings are in place. Sealing twice adds nothing, but a file with F_SEAL_SEAL
-  // refuses even that.
-  const image::MemfdInodeEntry object = find_object(context.images, entry.memfd().inode_id());
-  const int present = ::fcntl(fd, F_GET_SEALS);
-  const int missing = static_cast<int>(object.seals()) & ~present;
-  if (present < 0 || missing == 0) return;
-  // Adding seals asks for a writable descriptor.
-  const UniqueFd writable = open_file(fmt::format("/proc/self/fd/{}", fd), O_RDWR);
-  check(::fcntl(writable.get(), F_ADD_SEALS, missing), "seal memfd {}", object.name());
+void link(const image::FileEntry&, int, RestoreContext&) {}
+
+std::vector<Object> restore_objects(const RestoreContext& context, int floor) {
+  std::vector<Object> objects;
+  for (auto& entry : context.images.records<image::MemfdInodeEntry>(image::Kind::memfd)) {
+    const auto segment = context.segments.find(entry.shmid());
+    if (segment == context.segments.end()) continue;
+    const int fd = segment->second;
+    check(::ftruncate(fd, static_cast<off_t>(entry.size())), "set the size of memfd {}", entry.name());
+    check(::fchown(fd, entry.uid(), entry.gid()), "set the owner of memfd {}", entry.name());
+    if (entry.has_mode()) check(::fchmod(fd, entry.mode()), "set the mode of memfd {}", entry.name());
+    UniqueFd own(check(::fcntl(fd, F_DUPFD_CLOEXEC, floor), "move memfd {} above {}", entry.name(), floor));
+    objects.push_back({entry.name(), static_cast<int>(entry.seals()), std::move(own)});
+  }
+  return objects;
+}
+
+void seal(const std::vector<Object>& objects) {
+  for (const Object& object : objects) {
+    // Sealing twice adds nothing, but a file with F_SEAL_SEAL refuses even that.
+    const int present = ::fcntl(object.fd.get(), F_GET_SEALS);
+    const int missing = object.seals & ~present;
+    if (present >= 0 && missing != 0)
+      check(::fcntl(object.fd.get(), F_ADD_SEALS, missing), "seal memfd {}", object.name);
+  }
 }
 
 }  // namespace godwit::engine::resources::memfd

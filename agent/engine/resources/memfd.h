@@ -11,4 +11,16 @@ void dump(const FdView& view, image::FileEntry& entry, DumpContext& context);
 UniqueFd restore(const image::FileEntry& entry, RestoreContext& context);
 void link(const image::FileEntry& entry, int fd, RestoreContext& context);
 
+struct Object {
+  std::string name;
+  int seals = 0;
+  UniqueFd fd;
+};
+
+// What is of the object, whether it has a descriptor or is only mapped: size, owner and mode. The descriptors returned
+// are at `floor` and above, where they are in nobody's way.
+std::vector<Object> restore_objects(const RestoreContext& context, int floor);
+// Last, when content and writable mappings are in place.
+void seal(const std::vector<Object>& objects);
+
 }  // namespace godwit::engine::resources::memfd

@@ -2,6 +2,7 @@
 #include "agent/engine/resources/fd_table.h"
 #include "agent/engine/resources/file_entry.h"
 #include "agent/engine/resources/fown.h"
+#include "agent/engine/resources/memfd.h"
 #include "common/image/fs.pb.h"
 
 #include <algorithm>
@@ -154,11 +155,13 @@ void restore_fds(const image::ImageSet& images, const RestorePlan& plan) {
   }
   // Sockets and files are made with exactly the modes that are set below.
   ::umask(0);
+  const std::vector<memfd::Object> memfds = memfd::restore_objects(context, floor);
   std::map<std::uint32_t, UniqueFd> open = open_files(table, floor, context);
 
   // From here on standard error may be the task's: nothing is logged.
   place_all(table, std::move(open));
   link_all(table, plan.pid != 0 ? plan.pid : plan.guest_pid, context);
+  memfd::seal(memfds);
   restore_places(images, plan.guest_pid, context);
   close_others(table, plan.keep);
 }

@@ -1,6 +1,8 @@
 #include "agent/engine/tasks/hidden.h"
 
+#include <algorithm>
 #include <array>
+#include <cerrno>
 
 #include <linux/keyctl.h>
 #include <linux/mempolicy.h>
@@ -69,6 +71,20 @@ void ask_descriptor_table(Inquiry& ask, const std::string& name, std::vector<Ref
   });
 }
 
+// Of the process: keys that are allocated, whether memory has them or not. pkey_mprotect looks at the key first, then
+// at the memory, and above all addresses there is none to give it to.
+void ask_protection_keys(Inquiry& ask, const std::string& name, std::vector<Refusal>& found) {
+  constexpr int allocated = -ENOMEM;  // else EINVAL
+  constexpr std::uint64_t nowhere = 0x7fff'ffff'f000;
+  std::vector<std::size_t> calls;
+  for (int key = 1; key < 16; key++)
+    calls.push_back(ask.batch().attempt("look for a protection key", SYS_pkey_mprotect, nowhere, page_size, 0, key));
+  ask.then([=, &found](const Batch& b) {
+    if (std::ranges::any_of(calls, [&](std::size_t call) { return b.result(call) == allocated; }))
+      found.push_back({name, "its protection keys are not carried", "run it without protection keys (pkey_alloc)"});
+  });
+}
+
 struct UserDesc {  // struct user_desc, whose bit fields are one word here
   std::uint32_t entry_number = 0, base = 0, limit = 0, flags = 0;
 };
@@ -101,6 +117,7 @@ void ask_hidden(Inquiry& ask, pid_t tid, bool leader, std::vector<Refusal>& foun
   ask_numa(ask, name, found);
   ask_thread_areas(ask, name, found);
   if (leader) ask_descriptor_table(ask, name, found);
+  if (leader) ask_protection_keys(ask, name, found);
   look_at_io_permissions(tid, name, found);
 }
 

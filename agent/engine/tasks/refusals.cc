@@ -9,6 +9,7 @@
 #include <linux/userfaultfd.h>
 #include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -47,12 +48,21 @@ void look_at_numa(const proc::Reader& thread, const std::string& name, Refusals&
                             "start it without numactl, set_mempolicy or mbind"});
 }
 
+// 5.14+: only threads with the same cookie share a core with it.
+void look_at_cookie(pid_t tid, const std::string& name, Refusals& out) {
+  constexpr int sched_core = 62, get = 0, one_thread = 0;
+  std::uint64_t cookie = 0;  // an error: a kernel, or a machine, without core scheduling
+  if (::prctl(sched_core, get, tid, one_thread, &cookie) == 0 && cookie)
+    out.refusals.push_back({name, "its core scheduling cookie is not carried", "run it without PR_SCHED_CORE"});
+}
+
 void look_at_thread(pid_t pid, pid_t tid, Refusals& out) {
   const proc::Reader thread(pid, tid);
   const proc::Stat stat = thread.stat();
   const std::string name = fmt::format("thread {} ({})", tid, stat.comm);
   add_all(out.refusals, refusals_of_thread(name, stat, thread.status()));
   look_at_numa(thread, name, out);
+  look_at_cookie(tid, name, out);
   if (stat.state == 'Z' && tid == pid)
     out.refusals.push_back({name, "the first thread has ended before the others", ""});
 }
