@@ -23,7 +23,7 @@ class BlockedCall {
           tid_ = gettid();
           began_ = Workload::now();
           const long result = call();
-          error_ = result < 0 ? errno : 0;
+          error_ = result == -1 ? errno : 0;
           ended_ = Workload::now();
           result_ = result;
           returned_ = true;

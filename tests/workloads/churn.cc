@@ -114,6 +114,8 @@ void grow_heap(Workload& w, const std::atomic<bool>& stop) {
     fill(block.at, block.size, block.seed);
     pause_for(0.001);
   }
+  for (const Block& block : blocks)
+    w.check(block.good(), "the heap's part at %p changed", static_cast<void*>(block.at));
 }
 
 }  // namespace

@@ -55,6 +55,7 @@ int main(int argc, char** argv) {
 
   w.ready();
   w.wait_for_verify();
+  w.check((fcntl(fd, F_GETFL) & O_DIRECT) != 0, "reads are not O_DIRECT any more");
   stop = true;
   for (std::thread& reader : readers) reader.join();
   return w.finish();

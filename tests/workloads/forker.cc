@@ -20,7 +20,7 @@ int main(int argc, char** argv) {
     fill(memory.data(), 4096, forks);
     const pid_t child = fork();
     if (child == 0) {
-      const bool good = holds(memory.data(), 4096, forks) && holds(&memory[4096], 4096, 1 + 4096);
+      const bool good = holds(memory.data(), 4096, forks) && holds(&memory[4096], memory.size() - 4096, 1 + 4096);
       _exit(good ? code : 127);
     }
     if (!w.check(child > 0, "fork: %m")) return;

@@ -1,5 +1,6 @@
 // Checks: inotify watches: they still watch, what they were asked to, under their old numbers (which have gaps).
 
+#include "tests/workloads/descriptors.h"
 #include "tests/workloads/workload.h"
 
 #include <cerrno>
@@ -61,11 +62,15 @@ int main(int argc, char** argv) {
   const int second = must(inotify_init1(0), "inotify_init1");
   must(inotify_add_watch(second, directory.c_str(), IN_OPEN), "inotify_add_watch");
 
+  const std::string watches = fdinfo(fd, {"inotify"}) + fdinfo(second, {"inotify"});
+
   w.ready();
   w.wait_for_verify();
 
   w.check(fcntl(fd, F_GETFL) == O_NONBLOCK && fcntl(fd, F_GETFD) == FD_CLOEXEC, "the flags are %#o/%d",
           fcntl(fd, F_GETFL), fcntl(fd, F_GETFD));
+  const std::string watches_now = fdinfo(fd, {"inotify"}) + fdinfo(second, {"inotify"});
+  w.check(watches_now == watches, "the watches were\n%sand are\n%s", watches.c_str(), watches_now.c_str());
   w.check(fcntl(second, F_GETFL) == 0, "the second instance's flags are %#o", fcntl(second, F_GETFL));
   std::vector<Event> got = read_all(fd);
   w.check(got.empty(), "there are events of the move:%s", describe(got).c_str());

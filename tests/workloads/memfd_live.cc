@@ -56,5 +56,6 @@ int main(int argc, char** argv) {
             static_cast<unsigned long long>(seeds[i]));
   }
   w.check(std::memcmp(read_view, write_view, pages * page) == 0, "the two mappings differ");
+  w.check(lseek(fd, 0, SEEK_END) == pages * page, "the size is %ld", lseek(fd, 0, SEEK_END));
   return w.finish();
 }

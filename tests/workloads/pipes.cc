@@ -1,5 +1,6 @@
 // Checks: pipes: content, size, packets, flags of each end, both ends or one end open, several descriptors of an end.
 
+#include "tests/workloads/descriptors.h"
 #include "tests/workloads/workload.h"
 
 #include <cerrno>
@@ -82,6 +83,10 @@ int main(int argc, char** argv) {
   const int reopened =
       must(open(("/proc/self/fd/" + std::to_string(mixed.read_end)).c_str(), O_RDONLY | O_CLOEXEC), "open");
 
+  must(fcntl(mixed.read_end, F_SETOWN, getpid()), "F_SETOWN");
+  must(fcntl(mixed.read_end, F_SETSIG, SIGRTMIN + 1), "F_SETSIG");
+  const std::string owner = owner_of(mixed.read_end);
+
   const int sizes[] = {fcntl(empty.read_end, F_GETPIPE_SZ), fcntl(big.read_end, F_GETPIPE_SZ),
                        fcntl(small.read_end, F_GETPIPE_SZ)};
 
@@ -93,11 +98,13 @@ int main(int argc, char** argv) {
           "the sizes are %d, %d, %d, were %d, %d, %d", fcntl(empty.read_end, F_GETPIPE_SZ),
           fcntl(big.read_end, F_GETPIPE_SZ), fcntl(small.read_end, F_GETPIPE_SZ), sizes[0], sizes[1], sizes[2]);
   w.check(waiting(empty.read_end) == 0 && fcntl(empty.read_end, F_GETFD) == FD_CLOEXEC, "the empty pipe changed");
-  put(empty.write_end, 10, 6);
-  w.check(get(empty.read_end, 10, 6), "the empty pipe's ends do not belong together any more");
+  char few[10];
+  fill(few, sizeof few, 6);
+  w.check(write(empty.write_end, few, sizeof few) == sizeof few && get(empty.read_end, sizeof few, 6),
+          "the empty pipe's ends do not belong together any more");
   w.check(waiting(some.read_end) == 21'000 && get(some.read_end, 1000, 1) && get(some.read_end, 20'000, 2),
           "the content changed");
-  w.check(read(some.read_end, skipped, 1) == -1 && errno == EAGAIN,
+  w.check((fcntl(some.read_end, F_GETFL) & O_NONBLOCK) != 0 && read(some.read_end, skipped, 1) == -1 && errno == EAGAIN,
           "the pipe is not O_NONBLOCK any more, or has more in it");
   std::vector<char> rest(9000 - sizeof skipped);
   w.check(readable(part_read.read_end) &&
@@ -119,6 +126,8 @@ int main(int argc, char** argv) {
   w.check((fcntl(mixed.read_end, F_GETFL) & O_NONBLOCK) != 0 && (fcntl(reopened, F_GETFL) & O_NONBLOCK) == 0 &&
               (fcntl(mixed.write_end, F_GETFL) & O_NONBLOCK) == 0,
           "the flags of the ends changed");
+  w.check(owner_of(mixed.read_end) == owner, "the owner was: %s; and is: %s", owner.c_str(),
+          owner_of(mixed.read_end).c_str());
   w.check(write(second_writer, "ab", 2) == 2 && readable(reopened) && read(reopened, skipped, 1) == 1 &&
               skipped[0] == 'a' && read(mixed.read_end, skipped, 1) == 1 && skipped[0] == 'b',
           "the duplicated ends do not belong together any more");

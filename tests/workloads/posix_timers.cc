@@ -1,12 +1,14 @@
-// Checks: POSIX timers on several clocks: their IDs (with gaps), how they notify, interval, remaining time, the pending
-// signal with its value, and overruns.
+// Checks: POSIX timers on several clocks: their IDs (with gaps), clocks, how they notify, interval, remaining time, the
+// pending signal with its value, and overruns.
 
 #include "tests/workloads/workload.h"
 
 #include <cerrno>
 #include <csignal>
 #include <ctime>
+#include <map>
 #include <pthread.h>
+#include <sstream>
 #include <sys/syscall.h>
 #include <thread>
 #include <unistd.h>
@@ -55,6 +57,21 @@ Left left(Workload& w, int id) {
   return {seconds(now.it_value), seconds(now.it_interval)};
 }
 
+// What the kernel says of each timer: its signal and value, whom it notifies, its clock.
+std::map<std::string, std::string> descriptions() {
+  std::map<std::string, std::string> timers;
+  std::istringstream text(read_file("/proc/self/timers"));
+  std::string id;
+  for (std::string line; std::getline(text, line);) {
+    if (line.starts_with("ID: ")) {
+      id = line.substr(4);
+    } else {
+      timers[id] += line + ", ";
+    }
+  }
+  return timers;
+}
+
 // A signal from a timer that is pending for the calling thread; none: si_signo is 0.
 siginfo_t take(int signal, double within) {
   sigset_t set;
@@ -101,6 +118,7 @@ int main(int argc, char** argv) {
   start(on_cpu, 3000, 1);
   start(absolute, 6000, 0, TIMER_ABSTIME, CLOCK_REALTIME);
   pause_for(0.15);  // the ticking timer has overrun, the thread's has fired
+  const std::map<std::string, std::string> before = descriptions();
 
   w.ready();
   w.wait_for_verify();
@@ -108,6 +126,12 @@ int main(int argc, char** argv) {
   for (const int id : {deleted, deleted_too}) {
     itimerspec unused;
     w.check(syscall(SYS_timer_gettime, id, &unused) == -1 && errno == EINVAL, "the deleted timer %d is back", id);
+  }
+  const std::map<std::string, std::string> now = descriptions();
+  for (const auto& [id, description] : before) {
+    const auto found = now.find(id);
+    w.check(found != now.end() && found->second == description, "timer %s was %sand is %s", id.c_str(),
+            description.c_str(), found == now.end() ? "gone" : found->second.c_str());
   }
   const siginfo_t tick = take(SIGRTMIN + 1, 1);
   const double elapsed = Workload::now() - began;
@@ -122,7 +146,10 @@ int main(int argc, char** argv) {
           tick.si_overrun, elapsed);
   const int overrun = static_cast<int>(syscall(SYS_timer_getoverrun, ticking));
   w.check(w.moved() || overrun == tick.si_overrun, "timer_getoverrun says %d, the signal %d", overrun, tick.si_overrun);
-  w.check(take(SIGRTMIN + 1, 1).si_signo != 0, "the ticking timer does not tick any more");
+  const siginfo_t next_tick = take(SIGRTMIN + 1, 1);
+  w.check(next_tick.si_signo != 0, "the ticking timer does not tick any more");
+  w.check(next_tick.si_signo == 0 || (next_tick.si_value.sival_int == 11 && next_tick.si_timerid == ticking),
+          "the ticking timer's next signal: value %d, timer %d", next_tick.si_value.sival_int, next_tick.si_timerid);
   const Left ticks = left(w, ticking);
   w.check(ticks.interval == 0.02 && ticks.value <= 0.02, "the ticking timer: %.6f s of %.6f s left", ticks.value,
           ticks.interval);

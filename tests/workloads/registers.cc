@@ -1,5 +1,5 @@
-// Checks: every general, x87, SSE, AVX and AVX-512 register, mxcsr, the x87 control word, the direction flag and the GS
-// base of threads that spin in user space and make no system call.
+// Checks: every general, x87, SSE, AVX and AVX-512 register, mxcsr, the x87 control word, the direction flag and the FS
+// and GS bases of threads that spin in user space and make no system call.
 
 #include "tests/workloads/workload.h"
 
@@ -136,7 +136,7 @@ int main(int argc, char** argv) {
   long double x87_out[6] = {};
   std::uint16_t control = 0;
   std::uint32_t status = 0;
-  unsigned long gs = 0;
+  unsigned long fs_before = 0, fs = 0, gs = 0;
 
   const bool avx = __builtin_cpu_supports("avx");
   const bool avx512 = __builtin_cpu_supports("avx512bw");
@@ -150,7 +150,10 @@ int main(int argc, char** argv) {
       }),
       std::thread([&] {
         syscall(SYS_arch_prctl, ARCH_SET_GS, 0x123456789000);
+        syscall(SYS_arch_prctl, ARCH_GET_FS, &fs_before);
         spin_general(general, general_out);
+        syscall(SYS_arch_prctl, ARCH_GET_FS, &fs);
+        syscall(SYS_arch_prctl, ARCH_SET_FS, fs_before);  // without it no thread can even end
         syscall(SYS_arch_prctl, ARCH_GET_GS, &gs);
       }),
       std::thread([&] { spin_x87(x87, x87_out, &control, &status); }),
@@ -167,6 +170,7 @@ int main(int argc, char** argv) {
   if (avx512) compare(w, "zmm and k", zmm, zmm_out, std::size(zmm));
   compare(w, "general registers", general, general_out, std::size(general));
   w.check((general_out[15] & 0x400) != 0, "the direction flag is clear");
+  w.check(fs == fs_before, "the FS base is %#lx, was %#lx", fs, fs_before);
   w.check(gs == 0x123456789000, "the GS base is %#lx", gs);
   for (std::size_t i = 0; i < std::size(x87); ++i) {
     w.check(std::memcmp(&x87[i], &x87_out[i], 10) == 0, "x87 register %zu was %Lg and is %Lg", i, x87[i], x87_out[i]);

@@ -1,4 +1,5 @@
-// Checks: scheduling policy, nice value, CPU affinity, timer slack and I/O priority of each thread, and oom_score_adj.
+// Checks: scheduling policy, nice value or priority, CPU affinity, timer slack and I/O priority of each thread, and
+// oom_score_adj.
 
 #include "tests/workloads/workload.h"
 
@@ -33,7 +34,11 @@ struct Setting {
 };
 
 void apply(const Setting& setting) {
-  must(syscall(SYS_sched_setattr, 0, &setting.attributes, 0), "sched_setattr");
+  if (syscall(SYS_sched_setattr, 0, &setting.attributes, 0) != 0) {
+    // Even root may lack the time for it, where groups have shares of it.
+    if (setting.attributes.policy != SCHED_RR) give_up("sched_setattr");
+    std::fprintf(stderr, "there are no real-time threads here: %m\n");
+  }
   if (setting.cpu >= 0) {
     cpu_set_t set;
     CPU_ZERO(&set);
@@ -76,7 +81,8 @@ int main(int argc, char** argv) {
       {{.policy = SCHED_BATCH, .nice = 5}, 0, 100'000, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 6)},
       {{.policy = SCHED_IDLE, .nice = 3}, -1, 1, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0)},
       {{.policy = SCHED_OTHER, .flags = reset_on_fork, .nice = -7}, 0, 777'777, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 0)},
-      {{.policy = SCHED_OTHER, .nice = 19}, -1, 50'000, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_NONE, 0)}};
+      {{.policy = SCHED_OTHER, .nice = 19}, -1, 50'000, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_NONE, 0)},
+      {{.policy = SCHED_RR, .priority = 3}, -1, 50'000, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_NONE, 0)}};
   std::atomic<int> set_up = 0;
   std::atomic<bool> verify = false;
   std::list<std::thread> threads;

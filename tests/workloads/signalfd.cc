@@ -1,5 +1,6 @@
 // Checks: signalfds: mask, flags, signals that wait to be read from them, and that later ones arrive there.
 
+#include "tests/workloads/descriptors.h"
 #include "tests/workloads/workload.h"
 
 #include <cerrno>
@@ -33,12 +34,18 @@ int main(int argc, char** argv) {
   for (int value = 1; value <= 3; ++value) must(sigqueue(getpid(), SIGRTMIN + 1, {.sival_int = value}), "sigqueue");
   kill(getpid(), SIGTERM);  // pending, but in no signalfd
 
+  const std::string masks = fdinfo(two, {"sigmask:"}) + fdinfo(one, {"sigmask:"});
+
   w.ready();
   w.wait_for_verify();
 
-  w.check(fcntl(two, F_GETFL) == (O_RDWR | O_NONBLOCK) && fcntl(two, F_GETFD) == FD_CLOEXEC &&
-              fcntl(one, F_GETFL) == O_RDWR,
-          "the flags are %#o/%d and %#o", fcntl(two, F_GETFL), fcntl(two, F_GETFD), fcntl(one, F_GETFL));
+  if (!w.check(fcntl(two, F_GETFL) == (O_RDWR | O_NONBLOCK) && fcntl(two, F_GETFD) == FD_CLOEXEC &&
+                   fcntl(one, F_GETFL) == O_RDWR,
+               "the flags are %#o/%d and %#o", fcntl(two, F_GETFL), fcntl(two, F_GETFD), fcntl(one, F_GETFL))) {
+    return w.finish();  // a read might never end
+  }
+  const std::string masks_now = fdinfo(two, {"sigmask:"}) + fdinfo(one, {"sigmask:"});
+  w.check(masks_now == masks, "the masks were\n%sand are\n%s", masks.c_str(), masks_now.c_str());
   signalfd_siginfo info{};
   for (int value = 1; value <= 3; ++value) {
     w.check(read(two, &info, sizeof info) == sizeof info && info.ssi_int == value && info.ssi_code == SI_QUEUE,

@@ -1,15 +1,18 @@
 // Checks: TCP sockets that listen (IPv4, IPv6, both, two on one port) or are merely bound or made: addresses, options,
 // backlog, and that clients still get through.
 
+#include "tests/workloads/descriptors.h"
 #include "tests/workloads/workload.h"
 
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <vector>
 
@@ -107,18 +110,21 @@ struct Socket {
   Address address{};
   unsigned backlog = 0;
   std::vector<std::string> options{};
+  std::map<std::string, std::string> all_options{};
 };
 
 void remember(Socket& s) {
   s.address = name_of(s.fd);
   s.backlog = backlog_of(s.fd);
   for (const Option& option : options) s.options.push_back(bytes_of(s.fd, option));
+  s.all_options = socket_options(s.fd);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   Workload w(argc, argv);
+  signal(SIGPIPE, SIG_IGN);
   const int plain = bound(AF_INET, false);
   must(listen(plain, 7), "listen");
   const int v6 = bound(AF_INET6, true);
@@ -153,6 +159,13 @@ int main(int argc, char** argv) {
     set(tuned, IPPROTO_TCP, TCP_MAXSEG, 1200);
     set(tuned, IPPROTO_TCP, TCP_NOTSENT_LOWAT, 5000);
     set(tuned, IPPROTO_TCP, TCP_LINGER2, 17);
+    set(tuned, IPPROTO_TCP, TCP_FASTOPEN, 7);
+    set(tuned, SOL_SOCKET, SO_TIMESTAMP, 1);
+    set(tuned, SOL_SOCKET, SO_MAX_PACING_RATE, 1'000'000);
+    set(tuned, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO);
+    set(tuned, IPPROTO_IP, IP_RECVERR, 1);
+    set(tuned, IPPROTO_IP, IP_MINTTL, 5);
+    set(tuned, IPPROTO_IP, IP_RECVTTL, 1);
   }
   const linger lingering{1, 9};
   must(setsockopt(tuned, SOL_SOCKET, SO_LINGER, &lingering, sizeof lingering), "SO_LINGER");
@@ -178,6 +191,8 @@ int main(int argc, char** argv) {
 
   for (Socket& s : sockets) {
     w.check(name_of(s.fd) == s.address, "%s has another address", s.name);
+    struct stat about{};
+    w.check(fstat(s.fd, &about) == 0 && about.st_uid == geteuid(), "%s belongs to user %u", s.name, about.st_uid);
     w.check(!s.listens || backlog_of(s.fd) == s.backlog, "%s has a backlog of %u, had %u", s.name, backlog_of(s.fd),
             s.backlog);
     for (std::size_t i = 0; i < std::size(options); ++i) {
@@ -186,6 +201,8 @@ int main(int argc, char** argv) {
               now.c_str());
     }
   }
+  for (const Socket& s : sockets)
+    if (!w.beside_criu()) compare_options(w, s.name, s.all_options, s.fd);
   w.check((fcntl(tuned, F_GETFL) & O_NONBLOCK) != 0 && (fcntl(plain, F_GETFL) & O_NONBLOCK) == 0 &&
               fcntl(unbound, F_GETFD) == 0,
           "flags of sockets changed");

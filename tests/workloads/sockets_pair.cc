@@ -1,5 +1,5 @@
 // Checks: connected unix sockets with both ends in the process: what waits in them, message boundaries, a shut-down
-// direction, an end whose peer is closed.
+// direction, an end whose peer is closed, whom each end takes the other for.
 
 #include "tests/workloads/workload.h"
 
@@ -25,6 +25,13 @@ bool reads(int fd, const char* text) {
   return size == static_cast<ssize_t>(std::strlen(text)) && std::memcmp(got, text, static_cast<std::size_t>(size)) == 0;
 }
 
+// The PID is that of whoever made the socket anew.
+bool peer_is_own_user(int fd) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == geteuid() && peer.gid == getegid();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -46,6 +53,9 @@ int main(int argc, char** argv) {
   w.ready();
   w.wait_for_verify();
 
+  for (const Pair* pair : {&stream, &packets, &datagrams, &shut}) {
+    for (const int end : pair->ends) w.check(peer_is_own_user(end), "SO_PEERCRED names another user");
+  }
   w.check(reads(stream.ends[1], "to one") && reads(stream.ends[0], "to zero"), "what waited in the stream is lost");
   w.check(write(stream.ends[0], "more", 4) == 4 && reads(stream.ends[1], "more"),
           "the stream's ends do not belong together any more");

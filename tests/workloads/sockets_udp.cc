@@ -1,8 +1,10 @@
 // Checks: UDP sockets: unbound, bound, connected, IPv6, with options; datagrams still come and go.
 
+#include "tests/workloads/descriptors.h"
 #include "tests/workloads/workload.h"
 
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -87,6 +89,11 @@ int main(int argc, char** argv) {
     peers[i] = peer(fds[i]);
   }
   const int received = option(server, SOL_SOCKET, SO_RCVBUF);
+  must(fcntl(server, F_SETOWN, getpid()), "F_SETOWN");
+  must(fcntl(server, F_SETSIG, SIGRTMIN + 1), "F_SETSIG");
+  const std::string owner = owner_of(server);
+  std::map<std::string, std::string> options[4];
+  for (int i = 0; i < 4; ++i) options[i] = socket_options(fds[i]);
 
   w.ready();
   w.wait_for_verify();
@@ -94,11 +101,13 @@ int main(int argc, char** argv) {
   for (int i = 0; i < 4; ++i) {
     w.check(own(fds[i]) == names[i], "socket %d of 4 has another address", i + 1);
     w.check(peer(fds[i]) == peers[i], "socket %d of 4 has another peer", i + 1);
+    if (!w.beside_criu()) compare_options(w, ("socket " + std::to_string(i + 1) + " of 4").c_str(), options[i], fds[i]);
   }
   w.check(option(server, SOL_SOCKET, SO_BROADCAST) == 1 && option(server, IPPROTO_IP, IP_PKTINFO) == 1 &&
               option(server, IPPROTO_IP, IP_TOS) == tos && option(server, SOL_SOCKET, SO_RCVBUF) == received &&
               option(server6, IPPROTO_IPV6, IPV6_RECVPKTINFO) == 1,
           "options of a bound socket changed");
+  w.check(owner_of(server) == owner, "the owner was: %s; and is: %s", owner.c_str(), owner_of(server).c_str());
   w.check((fcntl(server, F_GETFL) & O_NONBLOCK) != 0, "the server is not O_NONBLOCK any more");
   w.check(arrives(client, server, nullptr), "the connected socket does not reach the server");
   w.check(arrives(bound_client, server, nullptr), "the bound and connected socket does not reach the server");

@@ -1,6 +1,7 @@
 // Checks: unix sockets that listen (stream, seqpacket) or are bound (datagram), at paths and abstract names, and ones
-// that are merely made: names, options, the socket files, and that clients still get through.
+// that are merely made: names, options, owners, the socket files, and that clients still get through.
 
+#include "tests/workloads/descriptors.h"
 #include "tests/workloads/workload.h"
 
 #include <cerrno>
@@ -43,6 +44,11 @@ void serve(Workload& w, int listener, int type, const Name& name, const char* wh
   w.check(name.is_of(listener), "%s has another name", what);
   const int client = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
   w.check(connect(client, name.get(), name.size) == 0, "connecting to %s: %m", what);
+  ucred served{};
+  socklen_t size = sizeof served;
+  w.check(getsockopt(client, SOL_SOCKET, SO_PEERCRED, &served, &size) == 0 && served.uid == geteuid() &&
+              served.gid == getegid(),
+          "%s shows itself as user %u, group %u", what, served.uid, served.gid);
   if (!w.check(readable(listener), "%s sees no client", what)) return;
   const int accepted = accept(listener, nullptr, nullptr);
   char got[4];
@@ -54,11 +60,11 @@ void serve(Workload& w, int listener, int type, const Name& name, const char* wh
 }
 
 // How many clients a listener takes before one would have to wait.
-int room(const Name& name) {
+int room(const Name& name, int type) {
   int clients[64];
   int count = 0;
   while (count < 64) {
-    clients[count] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    clients[count] = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (connect(clients[count], name.get(), name.size) != 0) break;
     ++count;
   }
@@ -92,6 +98,12 @@ int main(int argc, char** argv) {
   socklen_t size = sizeof sent_before;
   getsockopt(datagrams, SOL_SOCKET, SO_SNDBUF, &sent_before, &size);
   const int unbound = must(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0), "socket");
+  if (geteuid() == 0) must(chown(w.path("local/stream").c_str(), 0, 4711), "chown");
+  struct stat file{};
+  must(stat(w.path("local/stream").c_str(), &file), "stat");
+  const int fds[] = {stream, packets, hidden, datagrams, hidden_datagrams, unbound};
+  std::map<std::string, std::string> options[std::size(fds)];
+  for (std::size_t i = 0; i < std::size(fds); ++i) options[i] = socket_options(fds[i]);
 
   w.ready();
   w.wait_for_verify();
@@ -99,11 +111,17 @@ int main(int argc, char** argv) {
   serve(w, stream, SOCK_STREAM, stream_path, "the stream listener");
   serve(w, packets, SOCK_SEQPACKET, packet_path, "the seqpacket listener");
   serve(w, hidden, SOCK_STREAM, stream_abstract, "the abstract listener");
-  w.check(room(stream_abstract) == 3, "the abstract listener's backlog is not 2");
+  w.check(room(stream_abstract, SOCK_STREAM) == 3, "the abstract listener's backlog is not 2");
   struct stat about{};
   w.check(
       stat(w.path("local/stream").c_str(), &about) == 0 && S_ISSOCK(about.st_mode) && (about.st_mode & 0777) == 0712,
       "the socket file's mode is %o", about.st_mode);
+  w.check(about.st_uid == file.st_uid && about.st_gid == file.st_gid, "the socket file belongs to %u, group %u",
+          about.st_uid, about.st_gid);
+  for (std::size_t i = 0; i < std::size(fds); ++i)
+    if (!w.beside_criu()) compare_options(w, "a unix socket", options[i], fds[i]);
+  for (const int fd : fds)
+    w.check(fstat(fd, &about) == 0 && about.st_uid == geteuid(), "a socket belongs to user %u", about.st_uid);
   w.check((fcntl(packets, F_GETFL) & O_NONBLOCK) != 0 && (fcntl(stream, F_GETFL) & O_NONBLOCK) == 0, "flags changed");
 
   const struct {
@@ -127,5 +145,7 @@ int main(int argc, char** argv) {
           sent_before);
   w.check(connect(unbound, stream_path.get(), stream_path.size) == 0 && fcntl(unbound, F_GETFD) == 0,
           "the unbound socket: %m");
+  w.check(room(stream_path, SOCK_STREAM) == 5, "the stream listener's backlog is not 5");  // one has come just now
+  w.check(room(packet_path, SOCK_SEQPACKET) == 10, "the seqpacket listener's backlog is not 9");
   return w.finish();
 }

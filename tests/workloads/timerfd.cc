@@ -1,5 +1,7 @@
-// Checks: timerfds on every clock: flags, interval, remaining time, ticks that nobody has read, and that they tick on.
+// Checks: timerfds on every clock: that clock, flags, interval, remaining time, ticks that nobody has read, and that
+// they tick on.
 
+#include "tests/workloads/descriptors.h"
 #include "tests/workloads/workload.h"
 
 #include <cerrno>
@@ -66,6 +68,10 @@ int main(int argc, char** argv) {
     w.check(fcntl(ticking[i], F_GETFL) == (O_RDWR | O_NONBLOCK), "%s: flags are %#o", name, fcntl(ticking[i], F_GETFL));
     w.check(fcntl(ticking[i], F_GETFD) == FD_CLOEXEC && fcntl(distant[i], F_GETFD) == 0, "%s: FD_CLOEXEC changed",
             name);
+    for (const int fd : {ticking[i], distant[i]}) {
+      const std::string clock = fdinfo(fd, {"clockid:"});
+      w.check(clock == "clockid: " + std::to_string(clocks[i].id) + " \n", "%s: %s", name, clock.c_str());
+    }
     std::uint64_t ticks = 0;
     const double elapsed = Workload::now() - began;
     w.check(read(ticking[i], &ticks, 8) == 8, "%s: read: %m", name);
