@@ -2,15 +2,15 @@
 
 #include "common/base/fd.h"
 
-#include <algorithm>
 #include <csignal>
 #include <pthread.h>
 
 namespace godwit::engine {
 namespace {
 
-// One being filled, one being written, one on its way: more would only fall out of the cache.
-constexpr std::size_t buffers = 3;
+constexpr std::size_t buffers = 16;  // more would only fall out of the cache
+// Whoever waits for a free one sleeps until half of them are: waking somebody for each costs as much as writing it.
+constexpr std::size_t half = buffers / 2;
 
 }  // namespace
 
@@ -29,39 +29,14 @@ BackgroundWriter::~BackgroundWriter() {
     const std::lock_guard lock(mutex_);
     ending_ = true;
   }
-  changed_.notify_all();
+  queued_.notify_one();
   thread_.join();
-}
-
-BackgroundWriter::Job* BackgroundWriter::find(State state) {
-  const auto found = std::ranges::find(jobs_, state, &Job::state);
-  return found == jobs_.end() ? nullptr : &*found;
-}
-
-// With the lock given up while it writes.
-void BackgroundWriter::write_out(std::unique_lock<std::mutex>& lock, Job& job) {
-  job.state = State::writing;
-  lock.unlock();
-  std::exception_ptr failure;
-  try {
-    pwrite_all(job.fd, std::span(job.bytes).first(job.size), job.offset);
-  } catch (...) {
-    failure = std::current_exception();
-  }
-  lock.lock();
-  if (failure && !failure_) failure_ = failure;
-  job.state = State::free;
-  changed_.notify_all();
 }
 
 std::span<std::byte> BackgroundWriter::buffer() {
   std::unique_lock lock(mutex_);
-  Job* job = find(State::filling);
-  if (!job) {
-    while (!(job = find(State::free))) write_out(lock, *find(State::queued));  // the thread has at most one of them
-    job->state = State::filling;
-  }
-  return job->bytes;
+  if (waiting() == buffers) written_some_.wait(lock, [&] { return waiting() <= half; });
+  return next().bytes;
 }
 
 void BackgroundWriter::write(int fd, off_t offset, std::size_t size) {
@@ -69,28 +44,37 @@ void BackgroundWriter::write(int fd, off_t offset, std::size_t size) {
   buffer();
   const std::lock_guard lock(mutex_);
   if (failure_) std::rethrow_exception(failure_);
-  Job& job = *find(State::filling);
+  Job& job = next();
   job.fd = fd;
   job.offset = offset;
   job.size = size;
-  job.state = State::queued;
-  changed_.notify_all();
+  handed_over_++;
+  if (waiting() == 1) queued_.notify_one();
 }
 
 void BackgroundWriter::finish() {
   std::unique_lock lock(mutex_);
-  while (Job* job = find(State::queued)) write_out(lock, *job);
-  changed_.wait(lock, [&] { return !find(State::writing); });
+  written_some_.wait(lock, [&] { return waiting() == 0; });
   if (failure_) std::rethrow_exception(failure_);
 }
 
 void BackgroundWriter::run() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    Job* job = nullptr;
-    changed_.wait(lock, [&] { return (job = find(State::queued)) || ending_; });
-    if (!job) return;
-    write_out(lock, *job);
+    queued_.wait(lock, [&] { return waiting() > 0 || ending_; });
+    if (waiting() == 0) return;
+    const Job& job = jobs_[written_ % buffers];
+    lock.unlock();
+    std::exception_ptr failure;
+    try {
+      pwrite_all(job.fd, std::span(job.bytes).first(job.size), job.offset);
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    lock.lock();
+    if (failure && !failure_) failure_ = failure;
+    written_++;
+    if (waiting() <= half) written_some_.notify_one();
   }
 }
 

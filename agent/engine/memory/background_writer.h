@@ -1,7 +1,8 @@
 // Writes buffers into files while the next one is being filled: reading a stopped process and writing what was read
 // then take the time of the slower of the two, not of both.
 //
-// It has a thread of its own, which does nothing but pwrite; everything here is called from one thread.
+// It has a thread of its own, which does nothing but pwrite, in the order in which buffers come; everything here is
+// called from one thread.
 #pragma once
 
 #include "common/base/buffer.h"
@@ -36,21 +37,20 @@ class BackgroundWriter {
   void finish();
 
  private:
-  enum class State { free = 1, filling, queued, writing };
   struct Job {
-    State state = State::free;
     int fd = -1;
     off_t offset = 0;
     std::size_t size = 0;
     Buffer bytes;
   };
   void run();
-  Job* find(State state);
-  void write_out(std::unique_lock<std::mutex>& lock, Job& job);
+  std::size_t waiting() const { return handed_over_ - written_; }
+  Job& next() { return jobs_[handed_over_ % jobs_.size()]; }
 
-  std::vector<Job> jobs_;
+  std::vector<Job> jobs_;  // a ring
   std::mutex mutex_;
-  std::condition_variable changed_;
+  std::condition_variable queued_, written_some_;
+  std::size_t handed_over_ = 0, written_ = 0;
   std::exception_ptr failure_;
   bool ending_ = false;
   std::thread thread_;
