@@ -59,6 +59,7 @@ class Tracker {
   };
   enum class Kind { skip, anonymous, file };
   static Kind kind_of(const proc::Vma& vma);
+  static std::uint64_t reported(Kind kind);  // page categories that a scan asks for
   struct Range {
     std::uint64_t start = 0, end = 0;
   };
