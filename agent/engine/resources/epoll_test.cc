@@ -36,11 +36,11 @@ TEST(Epoll, watches_what_it_watched_with_64_bits_of_data) {
                     [&] {
                       std::string wrong = differs("silent", 0u, ready(3));
                       count(4);
-                      wrong += differs("ready", data, ready(3)) + differs("still ready", data, ready(3));
+                      wrong += differs("ready", data, ready(3)) << differs("still ready", data, ready(3));
                       std::uint64_t value = 0;
                       ::read(4, &value, sizeof value);
                       count(5);
-                      return wrong + differs("edge", 77u, ready(3)) + differs("only once", 0u, ready(3));
+                      return wrong << differs("edge", 77u, ready(3)) << differs("only once", 0u, ready(3));
                     }));
 }
 
@@ -57,13 +57,13 @@ TEST(Epoll, follows_a_file_whose_number_was_closed_or_reused) {
                       ::close(4);
                     },
                     [&] {
-                      std::string wrong = differs("silent", 0u, ready(3)) + differs("closed", -1, ::fcntl(4, F_GETFD));
+                      std::string wrong = differs("silent", 0u, ready(3)) << differs("closed", -1, ::fcntl(4, F_GETFD));
                       count(9);
                       wrong += differs("first", 1u, ready(3));
                       std::uint64_t value = 0;
                       ::read(9, &value, sizeof value);
                       count(8);
-                      return wrong + differs("second", 2u, ready(3));
+                      return wrong << differs("second", 2u, ready(3));
                     }));
 }
 
@@ -78,8 +78,8 @@ TEST(Epoll, can_watch_another_epoll_file) {
                     },
                     [&] {
                       count(5);
-                      return differs("outer", 1u, ready(3)) + differs("inner", 2u, ready(4)) +
-                             differs("flag", FD_CLOEXEC, ::fcntl(4, F_GETFD));
+                      return differs("outer", 1u, ready(3))
+                             << differs("inner", 2u, ready(4)) << differs("flag", FD_CLOEXEC, ::fcntl(4, F_GETFD));
                     }));
 }
 

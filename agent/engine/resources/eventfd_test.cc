@@ -16,7 +16,7 @@ TEST(Eventfd, keeps_a_counter_above_32_bits) {
                     [&] {
                       std::uint64_t found = 0;
                       ::read(7, &found, sizeof found);
-                      return differs("counter", counter, found) + differs("flags", O_RDWR, ::fcntl(7, F_GETFL));
+                      return differs("counter", counter, found) << differs("flags", O_RDWR, ::fcntl(7, F_GETFL));
                     }));
 }
 
@@ -34,8 +34,8 @@ TEST(Eventfd, stays_a_semaphore_and_does_not_block) {
                         ::read(5, &found, sizeof found);
                         wrong += differs("one at a time", 1u, found);
                       }
-                      return wrong + differs("empty", -1, ::read(5, &found, sizeof found)) +
-                             differs("errno", EAGAIN, errno);
+                      return wrong << differs("empty", -1, ::read(5, &found, sizeof found))
+                                   << differs("errno", EAGAIN, errno);
                     }));
 }
 

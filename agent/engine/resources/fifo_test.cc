@@ -23,7 +23,7 @@ TEST(Fifo, keeps_ends_and_content) {
                       wrong += differs("connected", "more", now_or_never(4, 10));
                       wrong += differs("flags", true, (::fcntl(4, F_GETFL) & O_NONBLOCK) != 0);
                       ::close(5);
-                      return wrong + differs("end", 0, ::read(4, wrong.data(), 1));
+                      return wrong << differs("end", 0, ::read(4, wrong.data(), 1));
                     }));
   std::filesystem::remove(path);
 }

@@ -63,8 +63,8 @@ TEST(TcpListener, listens_again_with_its_options) {
                       tcp_info info{};
                       socklen_t size = sizeof info;
                       ::getsockopt(4, IPPROTO_TCP, TCP_INFO, &info, &size);
-                      std::string wrong = differs("backlog", 37u, info.tcpi_sacked) +
-                                          differs("nodelay", 1, get_option(4, IPPROTO_TCP, TCP_NODELAY));
+                      std::string wrong = differs("backlog", 37u, info.tcpi_sacked)
+                                          << differs("nodelay", 1, get_option(4, IPPROTO_TCP, TCP_NODELAY));
                       wrong += differs("idle", 77, get_option(4, IPPROTO_TCP, TCP_KEEPIDLE));
                       wrong += differs("buffer", 100'000, get_option(4, SOL_SOCKET, SO_RCVBUF));
                       wrong += differs("tos", 0x10, get_option(4, IPPROTO_IP, IP_TOS));
@@ -72,7 +72,7 @@ TEST(TcpListener, listens_again_with_its_options) {
                       wrong += differs("flags", O_RDWR | O_NONBLOCK, ::fcntl(4, F_GETFL));
                       place(::socket(AF_INET, SOCK_STREAM, 0), 9);
                       connect_to(9, loopback(port));
-                      return wrong + differs("accepts", true, ::accept(4, nullptr, nullptr) >= 0);
+                      return wrong << differs("accepts", true, ::accept(4, nullptr, nullptr) >= 0);
                     }));
 }
 
@@ -93,9 +93,9 @@ TEST(TcpListener, of_both_families_share_a_port_only_with_v6only) {
                       place(::socket(AF_INET6, SOCK_STREAM, 0), 6);
                     },
                     [&] {
-                      return differs("six", fmt::format("[::]:{}", port), inet_socket::local_address(4).text()) +
-                             differs("four", fmt::format("127.0.0.1:{}", port), inet_socket::local_address(5).text()) +
-                             differs("unbound", "[::]:0", inet_socket::local_address(6).text());
+                      return differs("six", fmt::format("[::]:{}", port), inet_socket::local_address(4).text())
+                             << differs("four", fmt::format("127.0.0.1:{}", port), inet_socket::local_address(5).text())
+                             << differs("unbound", "[::]:0", inet_socket::local_address(6).text());
                     }));
 }
 
@@ -121,25 +121,26 @@ TEST(TcpEstablished, is_refused_with_both_addresses) {
 
 TEST(TcpEstablished, is_found_reset_after_tcp_close) {
   const std::uint16_t port = free_port(SOCK_STREAM);
-  EXPECT_EQ("", round_trip(
-                    [&] { make_connection(port); },
-                    [&] {
-                      ::signal(SIGPIPE, SIG_IGN);
-                      std::string wrong;
-                      for (const int fd : {5, 6}) {
-                        char byte = 0;
-                        pollfd poll{fd, POLLIN | POLLOUT | POLLRDHUP, 0};
-                        ::poll(&poll, 1, 0);
-                        wrong += differs("poll", POLLIN | POLLOUT | POLLRDHUP | POLLERR | POLLHUP, poll.revents);
-                        wrong += differs("first read", -1, ::read(fd, &byte, 1)) + differs("errno", ECONNRESET, errno);
-                        wrong += differs("then", 0, ::read(fd, &byte, 1)) + differs("write", -1, ::write(fd, &byte, 1));
-                        wrong += differs("errno", EPIPE, errno);
-                      }
-                      place(::socket(AF_INET, SOCK_STREAM, 0), 9);
-                      connect_to(9, loopback(port));
-                      return wrong + differs("listener accepts", true, ::accept(4, nullptr, nullptr) >= 0);
-                    },
-                    {.tcp_close = true}));
+  EXPECT_EQ("", round_trip([&] { make_connection(port); },
+                           [&] {
+                             ::signal(SIGPIPE, SIG_IGN);
+                             std::string wrong;
+                             for (const int fd : {5, 6}) {
+                               char byte = 0;
+                               pollfd poll{fd, POLLIN | POLLOUT | POLLRDHUP, 0};
+                               ::poll(&poll, 1, 0);
+                               wrong += differs("poll", POLLIN | POLLOUT | POLLRDHUP | POLLERR | POLLHUP, poll.revents);
+                               wrong += differs("first read", -1, ::read(fd, &byte, 1))
+                                        << differs("errno", ECONNRESET, errno);
+                               wrong += differs("then", 0, ::read(fd, &byte, 1))
+                                        << differs("write", -1, ::write(fd, &byte, 1));
+                               wrong += differs("errno", EPIPE, errno);
+                             }
+                             place(::socket(AF_INET, SOCK_STREAM, 0), 9);
+                             connect_to(9, loopback(port));
+                             return wrong << differs("listener accepts", true, ::accept(4, nullptr, nullptr) >= 0);
+                           },
+                           {.tcp_close = true}));
 }
 
 TEST(TcpEnded, stays_at_its_end) {
@@ -172,10 +173,10 @@ TEST(Udp, keeps_address_peer_and_options) {
                     },
                     [&] {
                       ::write(5, "hello", 5);
-                      return differs("received", "hello", now_or_never(4, 10)) +
-                             differs("broadcast", 1, get_option(5, SOL_SOCKET, SO_BROADCAST)) +
-                             differs("peer", fmt::format("127.0.0.1:{}", port), inet_socket::peer_address(5).text()) +
-                             differs("unbound", "[::]:0", inet_socket::local_address(6).text());
+                      return differs("received", "hello", now_or_never(4, 10))
+                             << differs("broadcast", 1, get_option(5, SOL_SOCKET, SO_BROADCAST))
+                             << differs("peer", fmt::format("127.0.0.1:{}", port), inet_socket::peer_address(5).text())
+                             << differs("unbound", "[::]:0", inet_socket::local_address(6).text());
                     }));
 }
 

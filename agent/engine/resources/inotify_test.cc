@@ -37,8 +37,9 @@ TEST_F(Inotify, keeps_watches_under_their_numbers) {
                       if (bytes.size() < sizeof(inotify_event)) return "no event: " + bytes;
                       inotify_event event{};
                       bytes.copy(reinterpret_cast<char*>(&event), sizeof event);
-                      return differs("watch", 5, event.wd) + differs("mask", std::uint32_t{IN_CREATE}, event.mask) +
-                             differs("name", std::string("egg"), std::string(bytes.data() + sizeof event));
+                      return differs("watch", 5, event.wd)
+                             << differs("mask", std::uint32_t{IN_CREATE}, event.mask)
+                             << differs("name", std::string("egg"), std::string(bytes.data() + sizeof event));
                     }));
 }
 

@@ -19,10 +19,10 @@ TEST(Memfd, keeps_content_position_seals_and_sharing) {
                     [] {
                       struct stat st{};
                       ::fstat(5, &st);
-                      return differs("content", "34", now_or_never(4, 2)) +
-                             differs("same object", "012", now_or_never(5, 3)) + differs("size", 10'000, st.st_size) +
-                             differs("seals", F_SEAL_GROW | F_SEAL_WRITE, ::fcntl(4, F_GET_SEALS)) +
-                             differs("read only", O_RDONLY, ::fcntl(5, F_GETFL) & O_ACCMODE);
+                      return differs("content", "34", now_or_never(4, 2))
+                             << differs("same object", "012", now_or_never(5, 3)) << differs("size", 10'000, st.st_size)
+                             << differs("seals", F_SEAL_GROW | F_SEAL_WRITE, ::fcntl(4, F_GET_SEALS))
+                             << differs("read only", O_RDONLY, ::fcntl(5, F_GETFL) & O_ACCMODE);
                     }));
 }
 

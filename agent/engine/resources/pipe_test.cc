@@ -31,10 +31,10 @@ TEST(Pipe, keeps_size_flags_and_content) {
                       wrong += differs("read flags", O_RDONLY, ::fcntl(7, F_GETFL));
                       wrong += differs("write flags", O_WRONLY | O_NONBLOCK, ::fcntl(9, F_GETFL));
                       if (now_or_never(7, 200'000) != text) wrong += "content; ";
-                      wrong +=
-                          differs("still connected", 1, ::write(9, "x", 1)) + differs("echo", "x", now_or_never(7, 10));
+                      wrong += differs("still connected", 1, ::write(9, "x", 1))
+                               << differs("echo", "x", now_or_never(7, 10));
                       ::close(9);
-                      return wrong + differs("end", 0, ::read(7, wrong.data(), 1));
+                      return wrong << differs("end", 0, ::read(7, wrong.data(), 1));
                     }));
 }
 
@@ -59,8 +59,8 @@ TEST(Pipe, keeps_packets_apart) {
                       check(::write(4, "three", 5), "fill");
                     },
                     [] {
-                      return differs("first", "one", now_or_never(3, 100)) +
-                             differs("second", "three", now_or_never(3, 100));
+                      return differs("first", "one", now_or_never(3, 100))
+                             << differs("second", "three", now_or_never(3, 100));
                     }));
 }
 
@@ -72,7 +72,7 @@ TEST(Pipe, whose_reader_is_gone_stays_broken) {
                     },
                     [] {
                       ::signal(SIGPIPE, SIG_IGN);
-                      return differs("write", -1, ::write(4, "x", 1)) + differs("errno", EPIPE, errno);
+                      return differs("write", -1, ::write(4, "x", 1)) << differs("errno", EPIPE, errno);
                     }));
 }
 
@@ -89,9 +89,9 @@ TEST(Pipe, reopened_end_is_another_open_file_of_the_same_pipe) {
                       ::write(5, "b", 1);
                       ::write(6, "c", 1);
                       ::write(8, "d", 1);
-                      return differs("all", "abcd", now_or_never(3, 10)) +
-                             differs("own flags", true, (::fcntl(6, F_GETFL) & O_NONBLOCK) != 0) +
-                             differs("shared flags", false, (::fcntl(5, F_GETFL) & O_NONBLOCK) != 0);
+                      return differs("all", "abcd", now_or_never(3, 10))
+                             << differs("own flags", true, (::fcntl(6, F_GETFL) & O_NONBLOCK) != 0)
+                             << differs("shared flags", false, (::fcntl(5, F_GETFL) & O_NONBLOCK) != 0);
                     }));
 }
 

@@ -63,8 +63,8 @@ TEST_F(Files, send_their_signals_to_the_same_task) {
     dumped = dump_table(child);
   }
   EXPECT_EQ("", restore_and_verify(dumped, [] {
-              return differs("owner", ::getpid(), ::fcntl(4, F_GETOWN)) +
-                     differs("signal", SIGUSR1, ::fcntl(4, F_GETSIG));
+              return differs("owner", ::getpid(), ::fcntl(4, F_GETOWN))
+                     << differs("signal", SIGUSR1, ::fcntl(4, F_GETSIG));
             }));
 }
 
@@ -83,8 +83,8 @@ TEST_F(Files, working_directory_and_umask_come_back) {
                       ::umask(0137);
                     },
                     [&] {
-                      return differs("cwd", directory_, std::filesystem::current_path().string()) +
-                             differs("umask", 0137u, ::umask(0));
+                      return differs("cwd", directory_, std::filesystem::current_path().string())
+                             << differs("umask", 0137u, ::umask(0));
                     }));
 }
 
@@ -98,8 +98,8 @@ TEST_F(Files, root_directory_comes_back) {
                       place(::open("/inside", O_RDONLY), 4);
                     },
                     [&] {
-                      return differs("inside", 0, ::access("/inside", F_OK)) +
-                             differs("content", "x", now_or_never(4, 9));
+                      return differs("inside", 0, ::access("/inside", F_OK))
+                             << differs("content", "x", now_or_never(4, 9));
                     }));
 }
 
@@ -116,10 +116,10 @@ TEST_F(Files, deleted_ones_travel_with_their_content) {
                     [&] {
                       struct stat st{};
                       ::fstat(4, &st);
-                      std::string wrong = differs("size", 50'000, st.st_size) + differs("links", 0u, st.st_nlink);
-                      wrong += differs("mode", 0100640u, st.st_mode) + differs("content", "tail", now_or_never(4, 4));
+                      std::string wrong = differs("size", 50'000, st.st_size) << differs("links", 0u, st.st_nlink);
+                      wrong += differs("mode", 0100640u, st.st_mode) << differs("content", "tail", now_or_never(4, 4));
                       ::pwrite(4, "head", 4, 0);
-                      return wrong + differs("same file", "head", now_or_never(5, 4));
+                      return wrong << differs("same file", "head", now_or_never(5, 4));
                     }));
 }
 
@@ -166,7 +166,7 @@ TEST_F(Files, directories_devices_and_path_descriptors_come_back) {
                       wrong += differs("random", 8u, now_or_never(5, 8).size());
                       wrong += differs("path only", "!Bad file descriptor", now_or_never(6, 8));
                       ::fstat(7, &st);
-                      return wrong + differs("symbolic link", true, S_ISLNK(st.st_mode));
+                      return wrong << differs("symbolic link", true, S_ISLNK(st.st_mode));
                     }));
 }
 

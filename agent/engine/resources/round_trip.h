@@ -52,4 +52,7 @@ std::string differs(std::string_view name, const T& wanted, const U& found) {
   return fmt::format("{}: wanted {}, found {}; ", name, wanted, found);
 }
 
+// One look after the other: the operands of + may be evaluated in any order, those of << may not.
+inline std::string operator<<(const std::string& so_far, const std::string& more) { return so_far + more; }
+
 }  // namespace godwit::engine::resources

@@ -29,7 +29,7 @@ TEST(Signalfd, keeps_its_mask) {
                         wrong += differs("signal", static_cast<unsigned>(signal), info.ssi_signo);
                       }
                       ::raise(SIGUSR2);
-                      return wrong + differs("not in the mask", -1, ::read(6, wrong.data(), 128));
+                      return wrong << differs("not in the mask", -1, ::read(6, wrong.data(), 128));
                     }));
 }
 

@@ -35,8 +35,8 @@ TEST(Timerfd, goes_on_with_the_time_that_was_left) {
                     [] {
                       itimerspec now{};
                       ::timerfd_gettime(4, &now);
-                      return differs("left", true, now.it_value.tv_sec >= 495 && now.it_value.tv_sec < 500) +
-                             differs("interval", 3, now.it_interval.tv_sec) + differs("ticks", 0u, ticks(4));
+                      return differs("left", true, now.it_value.tv_sec >= 495 && now.it_value.tv_sec < 500)
+                             << differs("interval", 3, now.it_interval.tv_sec) << differs("ticks", 0u, ticks(4));
                     }));
 }
 
@@ -53,11 +53,11 @@ TEST(Timerfd, keeps_expirations_that_were_not_read) {
                     },
                     [] {
                       itimerspec now{};
-                      std::string wrong = differs("one shot", 1u, ticks(4)) + differs("periodic", 1u, ticks(5));
+                      std::string wrong = differs("one shot", 1u, ticks(4)) << differs("periodic", 1u, ticks(5));
                       ::timerfd_gettime(4, &now);
                       wrong += differs("disarmed", 0, now.it_value.tv_sec + now.it_value.tv_nsec);
                       ::timerfd_gettime(5, &now);
-                      return wrong + differs("goes on", true, now.it_value.tv_sec == 9);
+                      return wrong << differs("goes on", true, now.it_value.tv_sec == 9);
                     }));
 }
 

@@ -49,7 +49,7 @@ TEST(UnixPair, keeps_what_is_queued_both_ways) {
                       std::string wrong = differs("first", "abcd", now_or_never(5, 100));
                       if (now_or_never(4, 100'000) != bulk) wrong += "bulk; ";
                       ::write(5, "x", 1);
-                      return wrong + differs("alive", "x", now_or_never(4, 5));
+                      return wrong << differs("alive", "x", now_or_never(4, 5));
                     }));
 }
 
@@ -61,8 +61,8 @@ TEST(UnixPair, is_dumped_without_taking_anything_out) {
   });
   dump_table(child);
   EXPECT_EQ("", restore_and_verify(dump_table(child), [] {
-              return differs("first", "ab", now_or_never(5, 100)) + differs("second", "cde", now_or_never(5, 100)) +
-                     differs("no more", "", now_or_never(5, 100));
+              return differs("first", "ab", now_or_never(5, 100))
+                     << differs("second", "cde", now_or_never(5, 100)) << differs("no more", "", now_or_never(5, 100));
             }));
 }
 
@@ -77,9 +77,9 @@ TEST(UnixPair, keeps_messages_apart_and_ends_shut) {
                     [] {
                       ::signal(SIGPIPE, SIG_IGN);
                       char byte = 0;
-                      return differs("first", "one", now_or_never(5, 100)) +
-                             differs("second", "two", now_or_never(5, 100)) + differs("end", 0, ::read(5, &byte, 1)) +
-                             differs("shut", -1, ::write(4, "x", 1)) + differs("other way", 1, ::write(5, "x", 1));
+                      return differs("first", "one", now_or_never(5, 100))
+                             << differs("second", "two", now_or_never(5, 100)) << differs("end", 0, ::read(5, &byte, 1))
+                             << differs("shut", -1, ::write(4, "x", 1)) << differs("other way", 1, ::write(5, "x", 1));
                     }));
 }
 
@@ -92,8 +92,8 @@ TEST(UnixPair, whose_other_end_is_closed_can_be_read_to_the_end) {
                     },
                     [] {
                       char byte = 0;
-                      return differs("rest", "last words", now_or_never(4, 100)) +
-                             differs("end", 0, ::read(4, &byte, 1));
+                      return differs("rest", "last words", now_or_never(4, 100))
+                             << differs("end", 0, ::read(4, &byte, 1));
                     }));
 }
 
@@ -125,7 +125,7 @@ TEST(UnixListener, takes_its_path_again_with_owner_and_mode) {
                       std::string wrong = differs("mode", 0140620u, st.st_mode);
                       place(::socket(AF_UNIX, SOCK_STREAM, 0), 9);
                       wrong += differs("connects", 0, connect_name(9, path));
-                      return wrong + differs("accepts", true, ::accept(4, nullptr, nullptr) >= 0);
+                      return wrong << differs("accepts", true, ::accept(4, nullptr, nullptr) >= 0);
                     }));
   std::filesystem::remove(path);
 }
@@ -162,7 +162,7 @@ TEST(UnixListener, with_an_abstract_name_and_its_connection_come_back) {
                       std::string wrong = differs("queued", "hi", now_or_never(6, 10));
                       if (name_of(6, false) != name || name_of(5, true) != name) wrong += "name of the connection; ";
                       place(::socket(AF_UNIX, SOCK_STREAM, 0), 9);
-                      return wrong + differs("connects", 0, connect_name(9, name));
+                      return wrong << differs("connects", 0, connect_name(9, name));
                     }));
 }
 
@@ -184,11 +184,11 @@ TEST(UnixListener, shows_the_credentials_of_its_user) {
                         ucred shown{};
                         socklen_t size = sizeof shown;
                         ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &shown, &size);
-                        wrong += differs("user", 65534u, shown.uid) + differs("group", 65534u, shown.gid);
+                        wrong += differs("user", 65534u, shown.uid) << differs("group", 65534u, shown.gid);
                       }
                       struct stat st{};
                       ::fstat(4, &st);
-                      return wrong + differs("owner", 65534u, st.st_uid) + differs("still root", 0u, ::geteuid());
+                      return wrong << differs("owner", 65534u, st.st_uid) << differs("still root", 0u, ::geteuid());
                     }));
 }
 
@@ -205,7 +205,7 @@ TEST(UnixDatagram, bound_socket_keeps_its_messages) {
                     [&] {
                       std::string wrong = differs("queued", "one", now_or_never(4, 10));
                       ::write(5, "two", 3);
-                      return wrong + differs("connected", "two", now_or_never(4, 10));
+                      return wrong << differs("connected", "two", now_or_never(4, 10));
                     }));
   std::filesystem::remove(path);
 }
