@@ -327,8 +327,6 @@ long protection_key(Workload&) {
   return key < 0 ? -1 : pkey_mprotect(map(4096), 4096, PROT_READ | PROT_WRITE, key);
 }
 
-long core_cookie(Workload&) { return prctl(62 /* PR_SCHED_CORE */, 1 /* create */, 0, 0, 0); }
-
 long spare_protection_key(Workload&) { return pkey_alloc(0, PKEY_DISABLE_WRITE); }
 
 constexpr Kind kinds[] = {{"child", child},
@@ -357,7 +355,6 @@ constexpr Kind kinds[] = {{"child", child},
                           {"mqueue", message_queue},
                           {"hugetlb", huge_page},
                           {"protection_key", protection_key},
-                          {"core_cookie", core_cookie},
                           {"spare_protection_key", spare_protection_key},
                           {"hugetlb_memfd", huge_memfd},
                           {"user_namespace", user_namespace},
