@@ -21,9 +21,8 @@ using tcp = asio::ip::tcp;
 
 namespace {
 
-constexpr std::size_t record = 16 * 1024;     // the largest plaintext of one TLS record
-constexpr std::size_t gathered = 128 * 1024;  // bytes of records that leave in one send()
-constexpr std::size_t turn = 1024 * 1024;     // bytes one connection may move before others get a turn
+constexpr std::size_t record = 16 * 1024;  // the largest plaintext of one TLS record
+constexpr std::size_t turn = 1024 * 1024;  // bytes one connection may move before others get a turn
 
 struct FreeSsl {
   void operator()(SSL* ssl) const { SSL_free(ssl); }
@@ -326,7 +325,7 @@ awaitable<Connection> handshake(tcp::socket socket, TlsContext tls, Side side) {
   c->address = peer_text(c->socket);
   c->ssl.reset(SSL_new(tls.native()));
   if (!c->ssl) fail(Errc::internal, "make a TLS session: {}", openssl_reason());
-  BIO* bio = make_socket_bio(c->socket.native_handle(), gathered);
+  BIO* bio = make_socket_bio(c->socket.native_handle());
   SSL_set_bio(c->ssl.get(), bio, bio);
   if (side == Side::client)
     SSL_set_connect_state(c->ssl.get());

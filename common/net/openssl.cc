@@ -19,16 +19,16 @@ namespace {
 
 constexpr std::size_t largest_record = 5 + 16384 + 256;
 constexpr std::size_t slot = (largest_record + 63) / 64 * 64;
+constexpr std::size_t slots = 8;
 
 // Gathered records lie in slots, not one after the other: common/base/buffer.h has why.
 struct SocketBio {
-  SocketBio(int socket, std::size_t gather) : fd(socket), room(gather / 16384 * slot) {}
+  explicit SocketBio(int socket) : fd(socket), room(slots * slot) {}
 
   int fd;
   Buffer room;
   std::vector<iovec> records{};  // encrypted, on their way
   std::size_t sent = 0;          // of them, wholly
-  bool full() const { return (records.size() + 1) * slot > room.size(); }
 };
 
 SocketBio& state_of(BIO* bio) { return *static_cast<SocketBio*>(BIO_get_data(bio)); }
@@ -63,14 +63,13 @@ int bio_flush(BIO* bio) {
 
 int bio_write(BIO* bio, const char* data, int length) {
   SocketBio& s = state_of(bio);
-  const auto size = static_cast<std::size_t>(length);
-  if (size > slot || s.full())
+  const std::size_t size = std::min(static_cast<std::size_t>(length), slot);  // of more, the rest comes again
+  if (s.records.size() == slots)
     if (const int flushed = bio_flush(bio); flushed < 0) return flushed;
-  if (size > slot || s.full()) return finish(bio, ::send(s.fd, data, size, MSG_NOSIGNAL), BIO_FLAGS_WRITE);
   std::byte* const at = s.room.data() + s.records.size() * slot;
   std::memcpy(at, data, size);
   s.records.push_back({at, size});
-  return finish(bio, length, BIO_FLAGS_WRITE);
+  return finish(bio, static_cast<ssize_t>(size), BIO_FLAGS_WRITE);
 }
 
 int bio_read(BIO* bio, char* data, int length) {
@@ -125,10 +124,10 @@ unsigned long first_of_tls() {
 
 }  // namespace
 
-BIO* make_socket_bio(int fd, std::size_t gather) {
+BIO* make_socket_bio(int fd) {
   BIO* bio = BIO_new(method());
   if (!bio) fail(Errc::internal, "make a BIO: {}", openssl_reason());
-  BIO_set_data(bio, new SocketBio(fd, gather));
+  BIO_set_data(bio, new SocketBio(fd));
   BIO_set_init(bio, 1);
   return bio;
 }

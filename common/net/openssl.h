@@ -21,9 +21,9 @@ std::optional<Identity> identity_of(X509* certificate);
 // A BIO that does recv() and send(MSG_NOSIGNAL) on a non-blocking socket it does not own. OpenSSL's own one
 // uses write(), whose SIGPIPE would have to be ignored, and what is ignored is inherited by workloads.
 //
-// With `gather`, records wait until there are about so many bytes of them or BIO_flush() is called, which OpenSSL does
-// after each flight of a handshake and each alert; the user must, after the last write. One send() per record costs a
-// third more in the kernel. Without, each record is sent at once.
-BIO* make_socket_bio(int fd, std::size_t gather = 0);
+// Records wait until there are eight of them or BIO_flush() is called, which OpenSSL does after each flight of a
+// handshake and each alert; the user must, after the last write. One send() per record costs a third more in the
+// kernel.
+BIO* make_socket_bio(int fd);
 
 }  // namespace godwit::net

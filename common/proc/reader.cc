@@ -106,8 +106,8 @@ std::vector<pid_t> Reader::children() const {
   for (const pid_t tid : threads()) {
     const int fd = ::openat(dir_.get(), fmt::format("task/{}/children", tid).c_str(), O_RDONLY | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT && !has_children_files()) return children_by_parent(stat().pid);
-    if (fd < 0) continue;  // the thread has ended
-    const UniqueFd file(fd);
+    if (fd < 0 && (errno == ENOENT || errno == ESRCH)) continue;  // the thread has ended
+    const UniqueFd file(check(fd, "open the children of thread {}", tid));
     std::istringstream list(read_all(file.get()));
     for (pid_t child = 0; list >> child;) found.push_back(child);
   }

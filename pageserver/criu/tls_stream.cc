@@ -16,7 +16,6 @@ namespace {
 // AES-128-GCM first: the fastest where there are AES instructions, and the stream is bound by it. GnuTLS has it too.
 constexpr const char* cipher_suites = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
 constexpr long read_buffer = 128 * 1024;
-constexpr std::size_t gathered = 128 * 1024;  // for one send()
 
 void configure(SSL_CTX* ctx) {
   SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION);
@@ -81,7 +80,7 @@ TlsStream::TlsStream(UniqueFd socket, const TlsSettings& settings, TlsSide side,
     : socket_(std::move(socket)), ssl_(SSL_new(settings.context_)) {
   if (!ssl_) fail(Errc::internal, "make a TLS connection: {}", net::openssl_reason());
   try {
-    BIO* bio = net::make_socket_bio(socket_.get(), gathered);
+    BIO* bio = net::make_socket_bio(socket_.get());
     SSL_set_bio(ssl_, bio, bio);
     expect_name(ssl_, settings.peer_name_);
     const int done =
@@ -121,14 +120,17 @@ void TlsStream::send(std::span<const std::byte> data, net::Deadline deadline) {
   // Without partial writes, OpenSSL cuts what is larger than a record into full ones, and returns when all is sent.
   if (drive("send", deadline, [&] { return SSL_write(ssl_, data.data(), static_cast<int>(data.size())); }) == 0)
     fail(Errc::peer_lost, "send: the peer hung up");
+  flush(deadline);
+}
+
+// What the BIO has gathered goes out.
+void TlsStream::flush(net::Deadline deadline) {
+  BIO* bio = SSL_get_wbio(ssl_);
   for (;;) {
-    BIO* bio = SSL_get_wbio(ssl_);
     ERR_clear_error();
     errno = 0;
-    const int result = BIO_flush(bio);
-    const int error_number = errno;
-    if (result > 0) return;
-    if (!BIO_should_retry(bio)) throw net::tls_error(ssl_, SSL_ERROR_SYSCALL, error_number, "send");
+    if (BIO_flush(bio) > 0) return;
+    if (!BIO_should_retry(bio)) throw net::tls_error(ssl_, SSL_ERROR_SYSCALL, errno, "send");
     net::wait_ready(socket_.get(), POLLOUT, deadline, "send");
   }
 }

@@ -54,6 +54,7 @@ class TlsStream : public Stream {
   // Repeats an SSL_* call until it is done; 0 when the peer has said goodbye.
   template <class Call>
   int drive(std::string_view what, net::Deadline deadline, Call call);
+  void flush(net::Deadline deadline);
 
   UniqueFd socket_;
   ssl_st* ssl_ = nullptr;

@@ -13,6 +13,12 @@
 namespace godwit::engine::test {
 namespace {
 
+std::string test_name(const ::testing::TestParamInfo<const char*>& info) {
+  std::string name = info.param;
+  std::ranges::replace(name, '.', '_');
+  return name;
+}
+
 class SourceDeath : public JobTest, public ::testing::WithParamInterface<const char*> {};
 
 TEST_P(SourceDeath, leaves_the_target_running_and_whole) {
@@ -49,11 +55,7 @@ INSTANTIATE_TEST_SUITE_P(AtEveryPoint, SourceDeath,
                          ::testing::Values("engine.hold.stopped", "engine.hold.seized", "engine.inject.scratch",
                                            "engine.inject.batch", "engine.dump.frozen", "engine.dump.state",
                                            "engine.dump.held"),
-                         [](const auto& info) {
-                           std::string name = info.param;
-                           std::ranges::replace(name, '.', '_');
-                           return name;
-                         });
+                         test_name);
 
 class DestinationDeath : public JobTest, public ::testing::WithParamInterface<const char*> {};
 
@@ -82,11 +84,7 @@ INSTANTIATE_TEST_SUITE_P(AtEveryPoint, DestinationDeath,
                          ::testing::Values("engine.restore.spawned", "engine.restore.cleared", "engine.restore.filled",
                                            "engine.restore.fds", "engine.restore.threads", "engine.restore.registers",
                                            "engine.restore.held"),
-                         [](const auto& info) {
-                           std::string name = info.param;
-                           std::ranges::replace(name, '.', '_');
-                           return name;
-                         });
+                         test_name);
 
 }  // namespace
 }  // namespace godwit::engine::test

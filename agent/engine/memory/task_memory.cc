@@ -40,7 +40,7 @@ bool TaskMemory::still_there() const {
   return ::pread(memory_.get(), &byte, 1, 0) != 0;
 }
 
-// smaps costs 8 ms per GiB, in which a busy task writes a megabyte: only where a mapping looks new.
+// smaps costs 30 ms per GiB, in which a busy task writes megabytes: only where a mapping looks new.
 void TaskMemory::read_layout(bool frozen) {
   maps_ = read_maps(pid_);
   if (!flags_.covers(maps_)) maps_ = look_again();

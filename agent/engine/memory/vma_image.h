@@ -16,7 +16,7 @@
 
 namespace godwit::engine {
 
-// VmFlags by extent: smaps costs O(resident pages), 8 ms per GiB, so it is read before the freeze, and only VMAs that
+// VmFlags by extent: smaps costs O(resident pages), 30 ms per GiB, so it is read before the freeze, and only VMAs that
 // look the same in maps keep their flags. When one does not, smaps must be read again.
 class VmaFlags {
  public:
