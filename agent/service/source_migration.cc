@@ -216,13 +216,14 @@ net::awaitable<engine::Frozen> SourceMigration::freeze_and_send(api::Freeze requ
   const auto limit = context_.options.limits.freeze + std::chrono::milliseconds(request.child_patience_ms());
   engine::Event event = co_await ask_engine(std::move(command), limit);
   if (!event.has_frozen()) fail(Errc::protocol, "the engine does not answer a freeze with one");
-  const std::uint64_t last = event.frozen().round().last_sequence(), begin = monotonic_ns();
-  co_await wait_stored(last, context_.options.limits.stored);
+  co_await wait_stored(event.frozen().round().last_sequence(), context_.options.limits.stored);
   const auto copy = living_copy(context_, record());
   if (!copy || !copy->frozen()) fail(Errc::internal, "the engine has not left the copy frozen");
+  std::uint64_t accounted = event.frozen().frozen_at_ns();
+  for (const engine::Step& s : event.frozen().steps()) accounted += s.nanoseconds();
   engine::Step& sent = *event.mutable_frozen()->add_steps();
   sent.set_name("send");
-  sent.set_nanoseconds(monotonic_ns() - begin);
+  sent.set_nanoseconds(monotonic_ns() - accounted);
   co_return std::move(*event.mutable_frozen());
 }
 

@@ -41,20 +41,24 @@ SourcePhase SourceMigration::phase() const {
 // The end of the source's own right to thaw. The token that goes with the answer is what a Commit needs.
 net::awaitable<api::Envelope> SourceMigration::do_arm(api::Arm request) {
   const auto hold = co_await turn_.take();
+  api::Envelope answer;
   if (phase() == SourcePhase::frozen) {
     if (failure_) throw *failure_;
     if (request.destination_node() != peer_node_) {
       fail(Errc::refused, "this migration goes to '{}', not to '{}'", peer_node_, request.destination_node());
     }
     if (request.destination_boot() != peer_boot_) fail(Errc::refused, "node '{}' has been restarted", peer_node_);
+    const std::uint64_t begin = monotonic_ns();
     context_.records.enter(record(), SourcePhase::armed);
+    api::Step* recorded = answer.mutable_armed()->add_steps();
+    recorded->set_name("record armed");
+    recorded->set_nanoseconds(monotonic_ns() - begin);
     fault::point("agent.source.armed");
     net::spawn(context_.executor, "source.decide", decide());
   } else if (phase() != SourcePhase::armed) {
     if (failure_) throw *failure_;
     fail(Errc::refused, "the source is {}, not frozen", name(phase()));
   }
-  api::Envelope answer;
   answer.mutable_armed()->set_commit_token(std::string(text_of(token_)));
   co_return answer;
 }

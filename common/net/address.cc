@@ -19,6 +19,8 @@ Address parse_address(std::string_view text) {
     host = host.substr(1, host.size() - 2);
   else if (host.find(':') != std::string_view::npos)
     fail(Errc::invalid_argument, "'{}' is no address: write IPv6 as [ADDRESS]:PORT", text);
+  if (host.find_first_of("[]") != std::string_view::npos)
+    fail(Errc::invalid_argument, "'{}' is no address: a bracket in the host", text);
   if (port.size() > 5 || !std::ranges::all_of(port, [](char c) { return c >= '0' && c <= '9'; }) ||
       std::stoi(std::string(port)) > 65535)
     fail(Errc::invalid_argument, "'{}' is no address: bad port", text);

@@ -32,7 +32,7 @@ TEST(Address, is_host_and_port) {
   EXPECT_EQ(to_string(parse_address("10.0.0.1:7440")), "10.0.0.1:7440");
   EXPECT_EQ(parse_address("[::1]:80").host, "::1");
   EXPECT_EQ(to_string(parse_address("[::1]:80")), "[::1]:80");
-  for (const char* text : {"", "host", "host:", ":80", "::1:80", "host:port", "host:99999", "host:123456"})
+  for (const char* text : {"", "host", "host:", ":80", "::1:80", "host:port", "host:99999", "host:123456", "[[::1]]:80", "a]:80"})
     EXPECT_THROW(parse_address(text), Error) << text;
 }
 

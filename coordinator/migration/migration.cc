@@ -33,6 +33,11 @@ std::int64_t sum(const std::vector<StepRecord>& steps) {
   return total;
 }
 
+// Between two exchanges; one of them may not have happened here, when a coordinator took over.
+std::int64_t turn(std::int64_t answered_ns, std::int64_t asked_ns) {
+  return answered_ns > 0 && asked_ns > answered_ns ? asked_ns - answered_ns : 0;
+}
+
 }  // namespace
 
 std::string_view name(Outcome outcome) {
@@ -59,15 +64,19 @@ double transfer_rate(const Migration& migration) {
   return seconds > 0 ? static_cast<double>(total_bytes(migration)) / seconds : 0;
 }
 
+std::int64_t Exchange::transit() const { return std::max<std::int64_t>(0, answered_ns - asked_ns - sum(steps)); }
+
 std::vector<StepRecord> split_pause(const PauseTimes& t) {
   std::vector<StepRecord> steps;
-  append(steps, t.frozen, "source");
-  append(steps, t.finished, "destination");
-  append(steps, {{"arm", t.arm_ns}}, "source");
-  append(steps, t.resumed, "resume");
-  const std::int64_t transit = std::max<std::int64_t>(0, t.finish_ns - sum(t.finished)) +
-                               std::max<std::int64_t>(0, t.commit_ns - sum(t.resumed));
-  append(steps, {{"transit", transit}}, "messages");
+  append(steps, t.freeze.steps, "source");
+  append(steps, t.finish.steps, "destination");
+  append(steps, t.arm.steps, "source");
+  append(steps, t.commit.steps, "destination");
+  const std::int64_t last_two = t.arm.transit();
+  append(steps, {{"transit", t.finish.transit() + t.arm.transit() + t.commit.transit() + last_two}}, "messages");
+  const std::int64_t turns = turn(t.freeze.answered_ns, t.finish.asked_ns) + turn(t.finish.answered_ns, t.arm.asked_ns) +
+                             turn(t.arm.answered_ns, t.commit.asked_ns) + turn(t.commit.answered_ns, t.kill_asked_ns);
+  append(steps, {{"coordinator", turns}}, "between");
   append(steps, {{"unexplained", t.downtime_ns - sum(steps)}}, "whole");
   return steps;
 }

@@ -82,12 +82,23 @@ struct Migration {
 std::uint64_t total_bytes(const Migration& migration);
 double transfer_rate(const Migration& migration);  // bytes per second while rounds were running
 
-// Splits the pause: the source's and the destination's own durations, what the messages between took (`transit`), and
-// what nobody accounts for (`unexplained`), so that the values add up to `downtime_ns`.
+// What one request cost: on the coordinator's clock from asking to the answer, and what the agent says of it.
+struct Exchange {
+  std::int64_t asked_ns = 0, answered_ns = 0;
+  std::vector<StepRecord> steps;
+
+  std::int64_t transit() const;  // beyond the steps: two messages, and the agent's way to its engine
+};
+
+// Splits the pause: the source's and the destination's own durations, what the messages between took (`transit`), what
+// the coordinator took from an answer to the next request (`coordinator`), and what nobody accounts for
+// (`unexplained`), so that the values add up to `downtime_ns`. The downtime begins at the first stop and ends when the
+// source is told to kill its copy, so the answer to the freeze and that order belong to it; these two cannot be
+// measured by one clock, and are taken to cost what the two messages of the arming did.
 struct PauseTimes {
   std::int64_t downtime_ns = 0;
-  std::vector<StepRecord> frozen, finished, resumed;      // reported by the agents
-  std::int64_t finish_ns = 0, arm_ns = 0, commit_ns = 0;  // request to answer, on the coordinator's clock
+  Exchange freeze, finish, arm, commit;
+  std::int64_t kill_asked_ns = 0;
 };
 std::vector<StepRecord> split_pause(const PauseTimes& times);
 

@@ -20,6 +20,7 @@ awaitable<Event> Run::kill() {
   for (;;) {
     api::Envelope request;
     fill(request.mutable_kill_source()->mutable_id());
+    times_.kill_asked_ns = static_cast<std::int64_t>(monotonic_ns());
     const SourceAnswer source = co_await ask_source(std::move(request));
     if (source && (source->phase() == api::SOURCE_KILLING || source->phase() == api::SOURCE_KILLED)) {
       m_.downtime_ns = static_cast<std::int64_t>(source->frozen_ns());

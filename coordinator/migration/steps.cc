@@ -31,6 +31,8 @@ RoundRecord to_record(const api::RoundDone& r, bool final) {
           .final = final};
 }
 
+std::int64_t now_ns() { return static_cast<std::int64_t>(monotonic_ns()); }
+
 template <class Steps>
 std::vector<StepRecord> to_records(const Steps& steps) {
   constexpr int most = 64;
@@ -144,9 +146,11 @@ awaitable<Event> Run::freeze() {
   request.mutable_freeze()->set_number(static_cast<std::uint32_t>(m_.rounds.size()));
   request.mutable_freeze()->set_child_patience_ms(limits_.child_patience_ms);
   const Clock::duration limit = pause_limit() + std::chrono::milliseconds(limits_.child_patience_ms);
+  times_.freeze.asked_ns = now_ns();
   const api::Envelope reply = co_await ask(m_.spec.source, std::move(request), api::Envelope::kFrozen, limit);
+  times_.freeze.answered_ns = now_ns();
+  times_.freeze.steps = to_records(reply.frozen().steps());
   last_sequence_ = reply.frozen().round().last_sequence();
-  times_.frozen = to_records(reply.frozen().steps());
   m_.rounds.push_back(to_record(reply.frozen().round(), true));
   m_.rounds.back().number = static_cast<std::uint32_t>(m_.rounds.size() - 1);
   co_return Event::ok;
@@ -156,11 +160,11 @@ awaitable<Event> Run::finish() {
   api::Envelope request;
   fill(request.mutable_finish()->mutable_id());
   request.mutable_finish()->set_sequence(last_sequence_);
-  const std::uint64_t asked = monotonic_ns();
+  times_.finish.asked_ns = now_ns();
   const api::Envelope reply =
       co_await ask(m_.spec.destination, std::move(request), api::Envelope::kFinished, pause_limit());
-  times_.finish_ns = static_cast<std::int64_t>(monotonic_ns() - asked);
-  times_.finished = to_records(reply.finished().steps());
+  times_.finish.answered_ns = now_ns();
+  times_.finish.steps = to_records(reply.finished().steps());
   destination_boot_ = reply.finished().boot_id();
   arrived_ = reply.finished().workload();
   co_return Event::ok;
@@ -171,9 +175,10 @@ awaitable<Event> Run::arm() {
   fill(request.mutable_arm()->mutable_id());
   request.mutable_arm()->set_destination_node(m_.spec.destination);
   request.mutable_arm()->set_destination_boot(destination_boot_);
-  const std::uint64_t asked = monotonic_ns();
+  times_.arm.asked_ns = now_ns();
   const api::Envelope reply = co_await ask(m_.spec.source, std::move(request), api::Envelope::kArmed, limits_.arm);
-  times_.arm_ns = static_cast<std::int64_t>(monotonic_ns() - asked);
+  times_.arm.answered_ns = now_ns();
+  times_.arm.steps = to_records(reply.armed().steps());
   commit_token_ = reply.armed().commit_token();
   co_return Event::ok;
 }
@@ -182,11 +187,11 @@ awaitable<Event> Run::commit() {
   api::Envelope request;
   fill(request.mutable_commit()->mutable_id());
   request.mutable_commit()->set_commit_token(commit_token_);
-  const std::uint64_t asked = monotonic_ns();
+  times_.commit.asked_ns = now_ns();
   const api::Envelope reply =
       co_await ask(m_.spec.destination, std::move(request), api::Envelope::kResumed, limits_.commit);
-  times_.commit_ns = static_cast<std::int64_t>(monotonic_ns() - asked);
-  times_.resumed = to_records(reply.resumed().steps());
+  times_.commit.answered_ns = now_ns();
+  times_.commit.steps = to_records(reply.resumed().steps());
   co_return Event::ok;
 }
 
