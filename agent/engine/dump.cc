@@ -23,6 +23,8 @@ using namespace std::chrono_literals;
 
 constexpr std::chrono::milliseconds first_pause = 20ms, longest_pause = 200ms;
 
+constexpr std::uint64_t catch_up_limit_ns = 5'000'000'000;  // for the destination to say that it has everything
+
 // What a program is, as far as an exec changes it.
 std::string program_of(pid_t pid) {
   const proc::Reader proc(pid);
@@ -123,9 +125,27 @@ RoundDone Dump::round(std::uint32_t number, PageSink& sink) {
   return done;
 }
 
+// Looking at a large memory takes longer than the pause should (smaps: 30 ms per GiB), and meanwhile the task writes.
+// What it wrote goes ahead of the freeze, so that the last difference does not grow with the size.
+void Dump::catch_up(std::uint32_t number, PageSink& sink) {
+  if (!sink.live()) return;
+  const std::uint64_t begun = monotonic_ns();
+  RoundDone done = emit_round(number, sink, false);
+  sink.end_round();
+  const std::uint64_t emitted = monotonic_ns();
+  while (!memory_->all_acknowledged() && monotonic_ns() - emitted < catch_up_limit_ns) sink.wait();
+  done.set_nanoseconds(monotonic_ns() - begun);
+  if (!caught_up_) caught_up_.emplace().set_number(number);
+  caught_up_->set_pages(caught_up_->pages() + done.pages());
+  caught_up_->set_zero_pages(caught_up_->zero_pages() + done.zero_pages());
+  caught_up_->set_bytes(caught_up_->bytes() + done.bytes());
+  caught_up_->set_nanoseconds(caught_up_->nanoseconds() + done.nanoseconds());
+}
+
 Dump::Frozen Dump::freeze(std::uint32_t number, PageSink& sink, std::chrono::milliseconds patience, Tracking tracking) {
   Doing doing("freezing process {}", pid_);
   sink.set_round(number);
+  caught_up_.reset();
   const std::uint64_t deadline = monotonic_ns() + static_cast<std::uint64_t>(patience.count()) * 1'000'000;
   // Every attempt stops the task for a moment: less and less often.
   for (auto pause = first_pause;; pause = std::min(2 * pause, longest_pause)) {
@@ -146,6 +166,11 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
   if (first && memory_) sink.file(fmt::format("{}reset", layout_prefix), "");
   if (first) begin_memory({});
   memory_->look();
+  if (!first) {
+    emitting = true;
+    catch_up(number, sink);
+    emitting = false;
+  }
   hold_ = std::make_unique<Hold>(pid_, journal_, calls_, hold_options_);
   try {
     // From here on nothing of the task runs.
@@ -183,6 +208,8 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     sink.end_round();
     frozen.round.set_last_sequence(sink.last_sequence());
     frozen.steps.lap("images");
+    if (caught_up_) caught_up_->set_dirty_bytes_after(frozen.round.bytes());
+    frozen.caught_up = caught_up_;
     return frozen;
   } catch (...) {
     hold_.reset();

@@ -37,6 +37,7 @@ class Dump {
     RoundDone round;
     Steps steps;
     std::uint64_t at_ns = 0;
+    std::optional<RoundDone> caught_up;  // what a live stream was sent just before the stop
   };
   // `begin`: where nothing is tracked yet, tracking begins with what is emitted here.
   enum class Tracking { as_it_is = 1, begin };
@@ -67,6 +68,7 @@ class Dump {
   void begin_memory(UniqueFd userfaultfd);
   UniqueFd make_userfaultfd(RemoteSyscalls& leader);
   Frozen freeze_once(std::uint32_t number, PageSink& sink, Tracking tracking, bool& emitting);
+  void catch_up(std::uint32_t number, PageSink& sink);
   RoundDone emit_round(std::uint32_t number, PageSink& sink, bool frozen);
   RoundCount running_round(PageSink& sink);
   bool same_program();
@@ -81,6 +83,7 @@ class Dump {
   std::unique_ptr<TaskMemory> memory_;
   std::string program_;        // tells an exec: the new program has other bounds
   bool direct_reads_ = false;  // seen a descriptor that reads with O_DIRECT
+  std::optional<RoundDone> caught_up_;
   std::unique_ptr<Hold> hold_;
   std::optional<Cgroup> cgroup_;
 };

@@ -73,7 +73,8 @@ class Job {
     if (broken_) done_ = true;
   }
 
-  // Takes one packet. What is not answered is done at once, even in the middle of a command.
+  // Takes one packet. What is not answered is done at once, even in the middle of a command: acknowledgements free what
+  // is owed, a lost agent ends the job.
   void listen(std::chrono::milliseconds limit) {
     std::optional<Received> packet = control_.receive(limit);
     if (!packet) return;
@@ -88,9 +89,6 @@ class Job {
       commands_.push_back(std::move(*packet));
     }
   }
-
-  // While the ring is full, and between frames: acknowledgements free what is owed, a lost agent ends the job.
-  void idle() { listen(0ms); }
 
   void execute(const Command& c, std::vector<UniqueFd>& fds, Event& event) {
     switch (c.body_case()) {
@@ -128,7 +126,7 @@ class Job {
     journal_.emplace(std::move(fds[0]));
     if (fds.size() >= 4) {
       ring_.emplace(pagewire::RingFds{std::move(fds[1]), std::move(fds[2]), std::move(fds[3])});
-      sink_.emplace(*ring_, seed_, [this] { idle(); });
+      sink_.emplace(*ring_, seed_, [this](std::chrono::milliseconds limit) { listen(limit); });
     }
     event.mutable_done();
   }
@@ -148,6 +146,7 @@ class Job {
     *event.mutable_frozen()->mutable_round() = frozen.round;
     *event.mutable_frozen()->mutable_steps() = frozen.steps.list();
     event.mutable_frozen()->set_frozen_at_ns(frozen.at_ns);
+    if (frozen.caught_up) *event.mutable_frozen()->mutable_caught_up() = *frozen.caught_up;
   }
 
   void prepare(const Prepare& request, std::vector<UniqueFd>& fds, Event& event) {

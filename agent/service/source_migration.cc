@@ -12,6 +12,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto explain_limit = 300ms;
+constexpr std::uint64_t most_freeze_ms = 3'600'000;  // a number from outside must not overflow a clock
 
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
@@ -177,7 +178,6 @@ net::awaitable<api::Envelope> SourceMigration::do_freeze(api::Freeze request) {
   if (failure_) throw *failure_;
   if (!feed_) fail(Errc::invalid_argument, "the migration is not connected");
   check_freezable();
-  const auto begin = Clock::now();
   context_.records.enter(record(), SourcePhase::frozen);
   context_.workloads->depart(tree_.workload);
   frozen_since_ = Clock::now();
@@ -199,7 +199,9 @@ net::awaitable<api::Envelope> SourceMigration::do_freeze(api::Freeze request) {
   frozen_at_ns_ = frozen.frozen_at_ns();
   api::Envelope answer;
   api::Frozen& f = *answer.mutable_frozen();
-  *f.mutable_round() = describe(frozen.round(), seconds_since(begin));
+  *f.mutable_round() = describe(frozen.round(), static_cast<double>(monotonic_ns() - frozen_at_ns_) / 1e9);
+  if (frozen.has_caught_up())
+    *f.mutable_caught_up() = describe(frozen.caught_up(), static_cast<double>(frozen.caught_up().nanoseconds()) / 1e9);
   for (const engine::Step& s : frozen.steps()) {
     f.add_steps()->set_name(s.name());
     f.mutable_steps()->rbegin()->set_nanoseconds(s.nanoseconds());
@@ -213,7 +215,9 @@ net::awaitable<engine::Frozen> SourceMigration::freeze_and_send(api::Freeze requ
   command.mutable_freeze()->set_number(request.number());
   command.mutable_freeze()->set_cgroup(context_.cgroup(tree_.cgroup));
   command.mutable_freeze()->set_child_patience_ms(request.child_patience_ms());
-  const auto limit = context_.options.limits.freeze + std::chrono::milliseconds(request.child_patience_ms());
+  const auto asked = std::chrono::milliseconds(std::min(request.limit_ms(), most_freeze_ms));
+  const auto limit = std::max<Clock::duration>(context_.options.limits.freeze, asked) +
+                     std::chrono::milliseconds(request.child_patience_ms());
   engine::Event event = co_await ask_engine(std::move(command), limit);
   if (!event.has_frozen()) fail(Errc::protocol, "the engine does not answer a freeze with one");
   co_await wait_stored(event.frozen().round().last_sequence(), context_.options.limits.stored);

@@ -91,6 +91,14 @@ nanoseconds predict_downtime(const Measurements& measured) {
   return measured.overhead + transfer_time(measured.rounds.back().dirty_bytes_after, bandwidth(measured.rounds));
 }
 
+nanoseconds expect_downtime(const Measurements& measured) {
+  if (measured.rounds.empty()) return predict_downtime(measured);
+  const RoundRecord& last = measured.rounds.back();
+  const nanoseconds sending = transfer_time(last.dirty_bytes_after, bandwidth(measured.rounds));
+  const double written = last.seconds > 0 ? std::chrono::duration<double>(sending).count() / last.seconds : 1;
+  return measured.overhead + std::chrono::duration_cast<nanoseconds>(sending * std::min(written, 1.0));
+}
+
 Decision decide(const Measurements& measured, const PolicyOptions& options) {
   const auto& rounds = measured.rounds;
   if (options.max_rounds == 0) return {Action::freeze, nanoseconds(0), "stopped and copied, as asked"};
@@ -101,12 +109,12 @@ Decision decide(const Measurements& measured, const PolicyOptions& options) {
   const bool within = predicted <= options.downtime;
   const bool out_of_time = options.max_total_time.count() > 0 && measured.elapsed >= options.max_total_time;
   if (within) {
-    const nanoseconds transfer = predicted - measured.overhead;
+    const nanoseconds transfer = predicted - measured.overhead, expected = expect_downtime(measured);
     const std::string text = numbers(measured, options, predicted);
-    if (transfer <= negligible_transfer) return {Action::freeze, predicted, text};
+    if (transfer <= negligible_transfer) return {Action::freeze, expected, text};
     if ((progress.stalled > 0 && progress.at_best) || progress.stalled >= rounds_without_progress)
-      return {Action::freeze, predicted, text + "; more rounds would not shrink it"};
-    if (rounds.size() >= options.max_rounds || out_of_time) return {Action::freeze, predicted, text};
+      return {Action::freeze, expected, text + "; more rounds would not shrink it"};
+    if (rounds.size() >= options.max_rounds || out_of_time) return {Action::freeze, expected, text};
     return {Action::another_round, predicted, text + "; another round should leave less"};
   }
   if (out_of_time) return no_progress(measured, options, predicted, "the time for the whole migration is over");

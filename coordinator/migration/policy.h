@@ -23,7 +23,7 @@ enum class Action { another_round = 1, freeze, give_up };
 
 struct Decision {
   Action action;
-  std::chrono::nanoseconds predicted_downtime;
+  std::chrono::nanoseconds predicted_downtime;  // of a freeze: what is expected; else the most that it would be
   std::string reason;  // a sentence with the numbers, for the journal and for people
 };
 
@@ -32,6 +32,9 @@ Decision decide(const Measurements& measured, const PolicyOptions& options);
 // Bytes per second that a difference of typical size will see; 0 before anything was measured.
 double bandwidth(const std::vector<RoundRecord>& rounds);
 
+// At most: as if nothing of what is dirty now went ahead of the freeze.
 std::chrono::nanoseconds predict_downtime(const Measurements& measured);
+// The source does send it ahead (Dump::catch_up): the pause moves what is written meanwhile, at the last round's rate.
+std::chrono::nanoseconds expect_downtime(const Measurements& measured);
 
 }  // namespace godwit::coordinator

@@ -151,8 +151,7 @@ void Run::settle() {
     m_.steps = split_pause(times_);
   }
   journal([&] {
-    for (const RoundRecord& r : m_.rounds)
-      if (r.final) store_.add_round(m_.id, r);
+    for (const RoundRecord& r : m_.rounds) store_.add_round(m_.id, r);
     store_.finish(m_);
   });
   record("outcome", to_json(m_));

@@ -88,6 +88,7 @@ class Run {
   Outcome outcome() const;
   Clock::duration pause_limit() const;
   void journal(const std::function<void()>& write);
+  void add(RoundRecord round);
   void fill(api::MigrationId* id) const;
   void fill(api::Options* options) const;
 

@@ -130,8 +130,7 @@ awaitable<Event> Run::round() {
   request.mutable_round()->set_number(static_cast<std::uint32_t>(m_.rounds.size()));
   const api::Envelope reply =
       co_await ask_while(m_.spec.source, std::move(request), api::Envelope::kRoundDone, limits_.stall);
-  m_.rounds.push_back(to_record(reply.round_done(), false));
-  m_.rounds.back().number = static_cast<std::uint32_t>(m_.rounds.size() - 1);
+  add(to_record(reply.round_done(), false));
   journal([&] { store_.add_round(m_.id, m_.rounds.back()); });
   record("round", to_json(m_.rounds.back()));
   co_return Event::another_round;
@@ -145,14 +144,16 @@ awaitable<Event> Run::freeze() {
   fill(request.mutable_freeze()->mutable_id());
   request.mutable_freeze()->set_number(static_cast<std::uint32_t>(m_.rounds.size()));
   request.mutable_freeze()->set_child_patience_ms(limits_.child_patience_ms);
+  request.mutable_freeze()->set_limit_ms(static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(pause_limit()).count()));
   const Clock::duration limit = pause_limit() + std::chrono::milliseconds(limits_.child_patience_ms);
   times_.freeze.asked_ns = now_ns();
   const api::Envelope reply = co_await ask(m_.spec.source, std::move(request), api::Envelope::kFrozen, limit);
   times_.freeze.answered_ns = now_ns();
   times_.freeze.steps = to_records(reply.frozen().steps());
   last_sequence_ = reply.frozen().round().last_sequence();
-  m_.rounds.push_back(to_record(reply.frozen().round(), true));
-  m_.rounds.back().number = static_cast<std::uint32_t>(m_.rounds.size() - 1);
+  if (reply.frozen().has_caught_up()) add(to_record(reply.frozen().caught_up(), false));
+  add(to_record(reply.frozen().round(), true));
   co_return Event::ok;
 }
 
@@ -193,6 +194,11 @@ awaitable<Event> Run::commit() {
   times_.commit.answered_ns = now_ns();
   times_.commit.steps = to_records(reply.resumed().steps());
   co_return Event::ok;
+}
+
+void Run::add(RoundRecord round) {
+  round.number = static_cast<std::uint32_t>(m_.rounds.size());
+  m_.rounds.push_back(std::move(round));
 }
 
 void Run::fill(api::MigrationId* id) const {

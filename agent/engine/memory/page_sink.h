@@ -29,6 +29,11 @@ class PageSink {
 
   virtual void set_round(std::uint32_t round) = 0;
   virtual std::uint64_t last_sequence() const = 0;
+
+  // A stream to a destination that is being built: it takes a page any number of times, and says what it has stored
+  // (Dump::acknowledged). Images take a page once.
+  virtual bool live() const { return false; }
+  virtual void wait() {}  // a moment, for the destination to say so
 };
 
 }  // namespace godwit::engine

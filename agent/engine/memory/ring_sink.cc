@@ -11,12 +11,12 @@ constexpr std::size_t header_room = sizeof(pagewire::FrameHeader) + pagewire::ma
 constexpr std::size_t largest = header_room + pagewire::max_payload;
 }  // namespace
 
-RingSink::RingSink(pagewire::Ring& ring, std::uint64_t seed, std::function<void()> idle)
+RingSink::RingSink(pagewire::Ring& ring, std::uint64_t seed, Idle idle)
     : ring_(ring), seed_(seed), idle_(std::move(idle)) {}
 
 std::span<std::byte> RingSink::reserve() {
   while (reserved_.empty()) {
-    idle_();
+    idle_(std::chrono::milliseconds(0));
     try {
       reserved_ = ring_.reserve(largest, std::chrono::milliseconds(100));
     } catch (const Error& e) {

@@ -4,15 +4,17 @@
 #include "agent/engine/memory/page_sink.h"
 #include "common/pagewire/ring.h"
 
+#include <chrono>
 #include <functional>
 
 namespace godwit::engine {
 
 class RingSink : public PageSink {
  public:
-  // `seed` is the migration's checksum secret. `idle` runs while the ring is full (answer control messages there);
-  // it may throw to give up.
-  RingSink(pagewire::Ring& ring, std::uint64_t seed, std::function<void()> idle);
+  // `seed` is the migration's checksum secret. `idle` answers control messages and waits for one as long as it is told
+  // to; it runs while the ring is full, and may throw to give up.
+  using Idle = std::function<void(std::chrono::milliseconds)>;
+  RingSink(pagewire::Ring& ring, std::uint64_t seed, Idle idle);
 
   std::span<std::byte> buffer() override;
   std::uint64_t pages(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
@@ -22,6 +24,8 @@ class RingSink : public PageSink {
   std::uint64_t end_round() override;
   void set_round(std::uint32_t round) override { round_ = round; }
   std::uint64_t last_sequence() const override { return sequence_; }
+  bool live() const override { return true; }
+  void wait() override { idle_(std::chrono::milliseconds(5)); }
 
  private:
   std::span<std::byte> reserve();
@@ -29,7 +33,7 @@ class RingSink : public PageSink {
 
   pagewire::Ring& ring_;
   std::uint64_t seed_;
-  std::function<void()> idle_;
+  Idle idle_;
   std::span<std::byte> reserved_;  // room for the largest frame, or empty
   std::uint64_t sequence_ = 0;
   std::uint32_t round_ = 0;

@@ -58,6 +58,7 @@ class TaskMemory {
   pid_t guest_pid() const { return guest_pid_; }
 
   void acknowledged(std::uint64_t sequence) { debt_.acknowledge(sequence); }
+  bool all_acknowledged() const { return debt_.empty(); }
   // What the receiver has of each object once everything emitted has arrived. Borrowed.
   HeldPages held() const;
   // What would be sent now; does not consume anything.
