@@ -23,6 +23,8 @@ using namespace std::chrono_literals;
 
 constexpr std::chrono::milliseconds first_pause = 20ms, longest_pause = 200ms;
 
+constexpr std::uint64_t few_pages = 64;
+constexpr unsigned most_catch_ups = 10;
 constexpr std::uint64_t catch_up_limit_ns = 5'000'000'000;  // for the destination to say that it has everything
 
 // What a program is, as far as an exec changes it.
@@ -126,9 +128,18 @@ RoundDone Dump::round(std::uint32_t number, PageSink& sink) {
 }
 
 // Looking at a large memory takes longer than the pause should (smaps: 30 ms per GiB), and meanwhile the task writes.
-// What it wrote goes ahead of the freeze, so that the last difference does not grow with the size.
+// What it wrote goes ahead of the freeze, again and again as long as that leaves less, so that the last difference does
+// not grow with the size. No messages to the coordinator lie between these rounds, which else would be most of them.
 void Dump::catch_up(std::uint32_t number, PageSink& sink) {
   if (!sink.live()) return;
+  std::uint64_t pages = ~0ull, before;
+  unsigned rounds = 0;
+  do {
+    before = std::exchange(pages, catch_up_once(number, sink));
+  } while (pages > few_pages && pages < before - before / 5 && ++rounds < most_catch_ups);
+}
+
+std::uint64_t Dump::catch_up_once(std::uint32_t number, PageSink& sink) {
   const std::uint64_t begun = monotonic_ns();
   RoundDone done = emit_round(number, sink, false);
   sink.end_round();
@@ -140,6 +151,7 @@ void Dump::catch_up(std::uint32_t number, PageSink& sink) {
   caught_up_->set_zero_pages(caught_up_->zero_pages() + done.zero_pages());
   caught_up_->set_bytes(caught_up_->bytes() + done.bytes());
   caught_up_->set_nanoseconds(caught_up_->nanoseconds() + done.nanoseconds());
+  return done.pages();
 }
 
 Dump::Frozen Dump::freeze(std::uint32_t number, PageSink& sink, std::chrono::milliseconds patience, Tracking tracking) {

@@ -69,6 +69,7 @@ class Dump {
   UniqueFd make_userfaultfd(RemoteSyscalls& leader);
   Frozen freeze_once(std::uint32_t number, PageSink& sink, Tracking tracking, bool& emitting);
   void catch_up(std::uint32_t number, PageSink& sink);
+  std::uint64_t catch_up_once(std::uint32_t number, PageSink& sink);  // pages
   RoundDone emit_round(std::uint32_t number, PageSink& sink, bool frozen);
   RoundCount running_round(PageSink& sink);
   bool same_program();
