@@ -183,6 +183,7 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     catch_up(number, sink);
     emitting = false;
   }
+  tasks::FactsReader facts;
   hold_ = std::make_unique<Hold>(pid_, journal_, calls_, hold_options_);
   try {
     // From here on nothing of the task runs.
@@ -191,6 +192,9 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     frozen.steps.lap("stop");
     fault::point("engine.dump.frozen");
     if (!same_program()) fail(Errc::busy, "it ran another program just now");
+    std::vector<pid_t> tids;
+    for (const HeldThread& t : hold_->threads()) tids.push_back(t.tid);
+    facts.begin(pid_, std::move(tids));
     if (first && tracking == Tracking::begin) memory_->track(make_userfaultfd(hold_->leader()));
 
     image::ImageSet images;
@@ -209,7 +213,7 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     frozen.round = emit_round(number, sink, true);
     frozen.steps.lap("memory");
 
-    TaskState state = dump_task(*hold_, ids_);
+    TaskState state = dump_task(*hold_, facts.take(), ids_);
     frozen.steps.lap("tasks");
     fault::point("engine.dump.state");
 

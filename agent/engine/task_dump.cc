@@ -49,9 +49,8 @@ void ask_clock(tasks::Inquiry& ask, clockid_t clock, image::TaskCoreEntry& tc,
   });
 }
 
-void dump_process(Hold& hold, const proc::Reader& proc, resources::FileIds& ids, tasks::Inquiry& ask, TaskState& state,
-                  image::CoreEntry& core) {
-  const proc::Stat stat = proc.stat();
+void dump_process(Hold& hold, const proc::Reader& proc, const proc::Stat& stat, resources::FileIds& ids,
+                  tasks::Inquiry& ask, TaskState& state, image::CoreEntry& core) {
   image::TaskCoreEntry& tc = *core.mutable_tc();
   tc.set_task_state(hold.was_stopped() ? stopped : alive);
   tc.set_exit_code(0);
@@ -87,40 +86,35 @@ void dump_thread(const HeldThread& thread, const proc::Status& status, tasks::In
 
 }  // namespace
 
-TaskState dump_task(Hold& hold, resources::FileIds& ids) {
+TaskState dump_task(Hold& hold, const tasks::Facts& facts, resources::FileIds& ids) {
   const proc::Reader proc(hold.pid());
-  const proc::Status status = proc.status();
+  const proc::Status& status = facts.at(hold.pid()).status;
   TaskState state;
   state.guest_pid = innermost(status.ns_pid, hold.pid());
   state.guest_pgid = innermost(status.ns_pgid, 0);
   state.guest_sid = innermost(status.ns_sid, 0);
   state.ids = ids_from(root_files_id);
 
-  std::map<pid_t, proc::Status> statuses;
-  for (const HeldThread& t : hold.threads()) {
-    const proc::Status& s =
-        statuses.emplace(t.tid, t.tid == hold.pid() ? status : proc::Reader(hold.pid(), t.tid).status()).first->second;
-    state.guest_tids[t.tid] = innermost(s.ns_pid, t.tid);
-  }
+  for (const auto& [tid, of] : facts) state.guest_tids[tid] = innermost(of.status.ns_pid, tid);
   std::vector<tasks::Refusal> refusals;
   for (const HeldThread& t : hold.threads()) {
     Doing doing("thread {}", t.tid);
-    for (tasks::Refusal& r : tasks::refusals_of_thread(fmt::format("thread {}", t.tid),
-                                                       proc::Reader(hold.pid(), t.tid).stat(), statuses.at(t.tid)))
+    const auto& [stat, thread_status] = facts.at(t.tid);
+    for (tasks::Refusal& r : tasks::refusals_of_thread(fmt::format("thread {}", t.tid), stat, thread_status))
       refusals.push_back(std::move(r));
     image::CoreEntry& core = state.cores[state.guest_tids[t.tid]];
     const bool leader = t.tid == hold.pid();
     if (leader) {
       tasks::Inquiry ask(hold.leader(), hold.scratch());
-      dump_process(hold, proc, ids, ask, state, core);
-      dump_thread(t, statuses.at(t.tid), ask, core);
+      dump_process(hold, proc, stat, ids, ask, state, core);
+      dump_thread(t, thread_status, ask, core);
       tasks::ask_hidden(ask, t.tid, leader, refusals);
       ask.run();
       fault::point("engine.inject.batch");
     } else {
       RemoteSyscalls remote(hold.pid(), t.tid, hold.syscall_instruction());
       tasks::Inquiry ask(remote, hold.scratch());
-      dump_thread(t, statuses.at(t.tid), ask, core);
+      dump_thread(t, thread_status, ask, core);
       tasks::ask_hidden(ask, t.tid, leader, refusals);
       ask.run();
     }

@@ -3,6 +3,7 @@
 
 #include "agent/engine/ptrace/hold.h"
 #include "agent/engine/resources/file_ids.h"
+#include "agent/engine/tasks/facts_reader.h"
 #include "common/image/core.pb.h"
 #include "common/image/image_set.h"
 #include "common/image/mm.pb.h"
@@ -25,8 +26,8 @@ struct TaskState {
   image::TaskKobjIdsEntry ids;
 };
 
-// Reads everything; injects one batch per thread.
-TaskState dump_task(Hold& hold, resources::FileIds& ids);
+// Reads everything; injects one batch per thread. `facts` are those of all held threads.
+TaskState dump_task(Hold& hold, const tasks::Facts& facts, resources::FileIds& ids);
 
 // core-*, mm-*, ids-*, pstree, inventory. `state.mm` has its mappings by now.
 void write_task(const TaskState& state, image::ImageSet& out);

@@ -22,16 +22,16 @@ constexpr long thp_disabled = 1;                      // above it, since 6.18: t
 constexpr std::uint32_t no_loginuid = ~0u;
 
 // "/autogroup-25 nice 0"; no such file without CONFIG_SCHED_AUTOGROUP, an empty one for a session without a group.
-int autogroup_nice(pid_t pid) {
-  const UniqueFd file(::open(fmt::format("/proc/{}/autogroup", pid).c_str(), O_RDONLY | O_CLOEXEC));
+int autogroup_nice(const proc::Reader& proc) {
+  const UniqueFd file(::openat(proc.dir(), "autogroup", O_RDONLY | O_CLOEXEC));
   if (!file) return 0;
   const std::string text = read_all(file.get());
   const std::size_t at = text.find(" nice ");
   return at == std::string::npos ? 0 : std::atoi(text.c_str() + at + 6);
 }
 
-std::uint32_t loginuid(pid_t pid) {
-  const UniqueFd file(::open(fmt::format("/proc/{}/loginuid", pid).c_str(), O_RDONLY | O_CLOEXEC));
+std::uint32_t loginuid(const proc::Reader& proc) {
+  const UniqueFd file(::openat(proc.dir(), "loginuid", O_RDONLY | O_CLOEXEC));
   return file ? proc::parse_loginuid(read_all(file.get())) : no_loginuid;  // no such file without CONFIG_AUDIT
 }
 
@@ -41,8 +41,8 @@ void dump(const proc::Reader& proc, Inquiry& ask, image::TaskCoreEntry& tc, imag
   tc.set_personality(proc.personality());
   tc.set_oom_score_adj(proc.oom_score_adj());
   tc.set_coredump_filter(static_cast<std::uint32_t>(std::stoul(proc.text("coredump_filter"), nullptr, 16)));
-  if (const int nice = autogroup_nice(proc.stat().pid)) tc.set_autogroup_nice(nice);
-  tc.set_loginuid(loginuid(proc.stat().pid));
+  if (const int nice = autogroup_nice(proc)) tc.set_autogroup_nice(nice);
+  tc.set_loginuid(loginuid(proc));
   Batch& batch = ask.batch();
   const RemoteAddr reaper = batch.reserve(4);
   const std::size_t dumpable = batch.add("read the dumpable flag", SYS_prctl, PR_GET_DUMPABLE);
@@ -95,7 +95,7 @@ void restore_write_or_execute(RemoteSyscalls& remote, const image::MmEntry& mm) 
 
 void restore_loginuid(RemoteSyscalls& remote, RemoteAddr scratch, const image::TaskCoreEntry& tc,
                       std::vector<std::string>& notices) {
-  if (!tc.has_loginuid() || tc.loginuid() == loginuid(remote.pid())) return;
+  if (!tc.has_loginuid() || tc.loginuid() == loginuid(proc::Reader(remote.pid()))) return;
   Batch batch(scratch);
   const std::size_t open = batch.attempt("open the login's user", SYS_openat, AT_FDCWD,
                                          batch.put(std::string_view("/proc/self/loginuid")), O_WRONLY | O_CLOEXEC, 0);
@@ -108,7 +108,7 @@ void restore_loginuid(RemoteSyscalls& remote, RemoteAddr scratch, const image::T
     batch.add("close it", SYS_close, fd);
     remote.run(batch);
   }
-  if (loginuid(remote.pid()) != tc.loginuid())
+  if (loginuid(proc::Reader(remote.pid())) != tc.loginuid())
     notices.push_back(
         fmt::format("user {} of its login, which the audit log names, is not granted here", tc.loginuid()));
 }

@@ -1,0 +1,32 @@
+#include "agent/engine/tasks/facts_reader.h"
+
+#include "common/proc/reader.h"
+
+#include <utility>
+
+namespace godwit::engine::tasks {
+
+FactsReader::FactsReader()
+    : facts_(std::async(std::launch::async, [asked = asked_.get_future()]() mutable { return read(asked.get()); })) {}
+
+FactsReader::~FactsReader() {
+  if (!begun_) asked_.set_value({});
+}
+
+void FactsReader::begin(pid_t pid, std::vector<pid_t> tids) {
+  begun_ = true;
+  asked_.set_value({pid, std::move(tids)});
+}
+
+Facts FactsReader::take() { return facts_.get(); }
+
+Facts FactsReader::read(const Asked& asked) {
+  Facts facts;
+  for (const pid_t tid : asked.tids) {
+    const proc::Reader thread(asked.pid, tid);
+    facts[tid] = {thread.stat(), thread.status()};
+  }
+  return facts;
+}
+
+}  // namespace godwit::engine::tasks
