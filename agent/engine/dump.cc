@@ -203,7 +203,6 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
         .pid = pid_, .pidfd = pidfd_.get(), .guest_pid = memory_->guest_pid(), .files_id = root_files_id};
     for (const std::string& notice : resources::dump_fds(stopped, ids_, images, options_))
       log::warn("dump.notice", {{"what", notice}});
-    resources::dump_fs(stopped, ids_, images);
     frozen.steps.lap("descriptors");
 
     // After the descriptors, which may lead to more shared memory, and before the rest, which is read while pages are
@@ -213,7 +212,9 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     frozen.round = emit_round(number, sink, true);
     frozen.steps.lap("memory");
 
-    TaskState state = dump_task(*hold_, facts.take(), ids_);
+    const tasks::Facts known = facts.take();
+    resources::dump_fs(stopped, known.at(pid_).status.umask, ids_, images);
+    TaskState state = dump_task(*hold_, known, ids_);
     frozen.steps.lap("tasks");
     fault::point("engine.dump.state");
 

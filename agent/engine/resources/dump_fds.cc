@@ -49,7 +49,7 @@ std::vector<std::string> dump_fds(const StoppedTask& task, FileIds& ids, image::
   return std::move(context.notices);
 }
 
-void dump_fs(const StoppedTask& task, FileIds& ids, image::ImageSet& out) {
+void dump_fs(const StoppedTask& task, std::uint32_t umask, FileIds& ids, image::ImageSet& out) {
   const Doing doing("dump the directories of task {}", task.pid);
   const proc::Reader proc(task.pid);
   const auto place = [&](const char* name) {
@@ -62,7 +62,7 @@ void dump_fs(const StoppedTask& task, FileIds& ids, image::ImageSet& out) {
   image::FsEntry entry;
   entry.set_cwd_id(place("cwd"));
   entry.set_root_id(place("root"));
-  entry.set_umask(proc.status().umask);
+  entry.set_umask(umask);
   out.put(image::Kind::fs, static_cast<std::uint64_t>(task.guest_pid), entry);
 }
 

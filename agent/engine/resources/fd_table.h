@@ -58,7 +58,7 @@ struct StoppedTask {
 std::vector<std::string> dump_fds(const StoppedTask& task, FileIds& ids, image::ImageSet& out, const Options& options);
 
 // Working directory, root and umask: fs-PID.img.
-void dump_fs(const StoppedTask& task, FileIds& ids, image::ImageSet& out);
+void dump_fs(const StoppedTask& task, std::uint32_t umask, FileIds& ids, image::ImageSet& out);
 
 // The highest descriptor number in fdinfo-ID.img, -1 when there is none.
 int highest_fd(const image::ImageSet& images, std::uint32_t files_id);

@@ -57,7 +57,7 @@ Dumped dump_table(const StoppedChild& child, const Options& options) {
   FileIds ids;
   ids.begin_descriptors();
   dumped.notices = dump_fds(child.task(), ids, dumped.images, options);
-  dump_fs(child.task(), ids, dumped.images);
+  dump_fs(child.task(), proc::Reader(child.task().pid).status().umask, ids, dumped.images);
   ids.write(dumped.images);
   for (const Segment& segment : ids.segments()) dumped.segments[segment.shmid] = read_all(segment.memfd.get());
   return dumped;
