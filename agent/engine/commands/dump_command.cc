@@ -28,7 +28,7 @@ int run_dump(const Options& o) {
     Journal journal{UniqueFd()};
     TrackedDump(o.tree, journal).run(o, places, act, std::move(page_server));
   }
-  // Now that this set is whole: a dump that fails does not cost the ones before it anything.
+  // What the dumps before have of each other; what this one supersedes was freed while it was written.
   if (o.auto_dedup && !o.page_server.use) dedup_images(places.images.get());
   if (!o.pidfile.empty()) write_beside(places, o.pidfile, fmt::format("{}\n", o.tree));
   say_ready(o);

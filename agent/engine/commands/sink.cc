@@ -1,7 +1,6 @@
 #include "agent/engine/commands/sink.h"
 
 #include "agent/engine/memory/criu_sink.h"
-#include "agent/engine/memory/directory_sink.h"
 
 namespace godwit::engine::commands {
 
@@ -12,9 +11,10 @@ std::optional<CriuClient> reach_page_server(const Options& options, UniqueFd soc
                     pagewire::criu::HeaderSize{static_cast<std::uint8_t>(options.page_server.header)});
 }
 
-std::unique_ptr<DumpSink> make_sink(std::optional<CriuClient> server, const Places& places, Extent extent) {
+std::unique_ptr<DumpSink> make_sink(std::optional<CriuClient> server, const Places& places, Extent extent,
+                                    Superseded superseded) {
   const int images = places.images.get();
-  if (!server) return std::make_unique<DirectorySink>(images);
+  if (!server) return std::make_unique<DirectorySink>(images, superseded);
   if (extent == Extent::difference) return std::make_unique<CriuDifference>(std::move(*server), images);
   return std::make_unique<CriuStream>(std::move(*server), images);
 }

@@ -3,7 +3,7 @@
 
 #include "agent/engine/commands/places.h"
 #include "agent/engine/memory/criu_client.h"
-#include "agent/engine/memory/dump_sink.h"
+#include "agent/engine/memory/directory_sink.h"
 
 #include <memory>
 #include <optional>
@@ -15,6 +15,7 @@ std::optional<CriuClient> reach_page_server(const Options& options, UniqueFd soc
 
 // State images go into the images directory in any case. `places` outlives the sink.
 enum class Extent { whole = 1, difference };
-std::unique_ptr<DumpSink> make_sink(std::optional<CriuClient> server, const Places& places, Extent extent);
+std::unique_ptr<DumpSink> make_sink(std::optional<CriuClient> server, const Places& places, Extent extent,
+                                    Superseded superseded);
 
 }  // namespace godwit::engine::commands

@@ -83,6 +83,16 @@ void TrackedDump::label(image::ImageSet& images, const Options& o, const std::st
   images.put(image::Kind::inventory, 0, inventory);
 }
 
+// What --auto-dedup has taken out of them is nowhere else now: no dump may refer to them any more.
+void TrackedDump::give_up_parents(const Options& o) {
+  dump_.begin_again();
+  generation_.clear();
+  log::error("dump.parents_unusable",
+             {{"directory", o.previous},
+              {"reason", "the dump did not finish, and --auto-dedup had begun to free there what it superseded"},
+              {"consequence", "nothing can be restored from it; the next dump writes everything"}});
+}
+
 void TrackedDump::run(const Options& o, const Places& places, const RunAction& act, UniqueFd page_server) {
   const bool pre = o.command == "pre-dump";
   refuse_by_name(survey(pid_, carried(o)), o);
@@ -97,9 +107,10 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
   }
   clear_images(places, !o.page_server.use);
   bool held = false;
+  const std::unique_ptr<DumpSink> sink =
+      make_sink(std::move(server), places, parent.empty() ? Extent::whole : Extent::difference,
+                o.auto_dedup ? Superseded::freed : Superseded::kept);
   try {
-    const std::unique_ptr<DumpSink> sink =
-        make_sink(std::move(server), places, parent.empty() ? Extent::whole : Extent::difference);
     if (!parent.empty()) image::set_parent(places.images.get(), o.previous);
     RoundDone round;
     Dump::Frozen frozen;
@@ -133,6 +144,7 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
   } catch (...) {
     dump_.owe_unacknowledged();
     mark_unusable(places);
+    if (sink->freed_bytes() > 0) give_up_parents(o);
     if (held) dump_.release();
     throw;
   }

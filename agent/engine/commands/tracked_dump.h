@@ -1,9 +1,8 @@
 // A process and the dumps of it: each of them whole, or the difference to the one before.
 //
 // One object lives through one command, or, in a holder, through as many as come. What makes an incremental dump right:
-//  - every complete set of images has a generation (inventory.img), and the parent of a difference must be the
-//  generation
-//    that succeeded last; with any other parent (CRIU's, an older one, one that failed) everything is written;
+//  - every complete set of images has a generation (inventory.img), and the parent of a difference must be the one that
+//    succeeded last; with any other parent (CRIU's, an older one, one that failed) everything is written;
 //  - what a failed dump had already taken from the tracker is owed, and written again by the next one.
 // One thread. After an exception the process runs as before.
 #pragma once
@@ -31,7 +30,7 @@ class TrackedDump {
  private:
   std::string parent_for(const Options& options, const Places& places, std::optional<CriuClient>& server);
   bool parents_have_all(CriuClient& server);
-  RoundDone pre_dump(DumpSink& sink);
+  void give_up_parents(const Options& o);
   void label(image::ImageSet& images, const Options& options, const std::string& generation, const std::string& parent);
 
   pid_t pid_;

@@ -3,6 +3,8 @@
 #include "common/base/fd.h"
 
 #include <csignal>
+#include <utility>
+
 #include <pthread.h>
 
 namespace godwit::engine {
@@ -39,7 +41,7 @@ std::span<std::byte> BackgroundWriter::buffer() {
   return next().bytes;
 }
 
-void BackgroundWriter::write(int fd, off_t offset, std::size_t size) {
+void BackgroundWriter::write(int fd, off_t offset, std::size_t size, Then then) {
   if (size == 0) return;
   buffer();
   const std::lock_guard lock(mutex_);
@@ -48,6 +50,7 @@ void BackgroundWriter::write(int fd, off_t offset, std::size_t size) {
   job.fd = fd;
   job.offset = offset;
   job.size = size;
+  job.then = std::move(then);
   handed_over_++;
   if (waiting() == 1) queued_.notify_one();
 }
@@ -63,11 +66,12 @@ void BackgroundWriter::run() {
   for (;;) {
     queued_.wait(lock, [&] { return waiting() > 0 || ending_; });
     if (waiting() == 0) return;
-    const Job& job = jobs_[written_ % buffers];
+    Job& job = jobs_[written_ % buffers];
     lock.unlock();
     std::exception_ptr failure;
     try {
       pwrite_all(job.fd, std::span(job.bytes).first(job.size), job.offset);
+      if (const Then then = std::exchange(job.then, {})) then();
     } catch (...) {
       failure = std::current_exception();
     }

@@ -1,8 +1,8 @@
 // Writes buffers into files while the next one is being filled: reading a stopped process and writing what was read
 // then take the time of the slower of the two, not of both.
 //
-// It has a thread of its own, which does nothing but pwrite, in the order in which buffers come; everything here is
-// called from one thread.
+// It has a thread of its own, which does nothing but this, in the order in which buffers come; everything here is called
+// from one thread.
 #pragma once
 
 #include "common/base/buffer.h"
@@ -10,6 +10,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <exception>
+#include <functional>
 #include <mutex>
 #include <span>
 #include <thread>
@@ -30,8 +31,10 @@ class BackgroundWriter {
   // The buffer to fill. The same one until it is handed over.
   std::span<std::byte> buffer();
 
-  // Hands over the first `size` bytes of it. `fd` must stay open until finish(). Throws what a former write threw.
-  void write(int fd, off_t offset, std::size_t size);
+  // Hands over the first `size` bytes of it, and what is to be done once they are written, on the same thread. `fd` must
+  // stay open until finish(). Throws what a former write threw.
+  using Then = std::function<void()>;
+  void write(int fd, off_t offset, std::size_t size, Then then = {});
 
   // Waits until everything is written. Throws the first failure.
   void finish();
@@ -42,6 +45,7 @@ class BackgroundWriter {
     off_t offset = 0;
     std::size_t size = 0;
     Buffer bytes;
+    Then then;
   };
   void run();
   std::size_t waiting() const { return handed_over_ - written_; }

@@ -10,13 +10,24 @@
 
 namespace godwit::engine {
 
-DirectorySink::DirectorySink(int directory) : directory_(directory), writer_(pagewire::max_payload) {}
+namespace {
+
+image::Kind kind_of(pagewire::ObjectId id) {
+  return pagewire::object_type(id) == pagewire::ObjectType::task ? image::Kind::pagemap : image::Kind::pagemap_shmem;
+}
+
+}  // namespace
+
+DirectorySink::DirectorySink(int directory, Superseded superseded)
+    : directory_(directory), superseded_(superseded), writer_(pagewire::max_payload) {}
 
 DirectorySink::Object& DirectorySink::object(pagewire::ObjectId id) {
   Object& o = objects_[id];
   if (!o.pages) {
     o.pages_id = static_cast<std::uint32_t>(objects_.size());
     o.pages = open_at(directory_, image::file_name(image::Kind::pages, o.pages_id), O_RDWR | O_CREAT | O_TRUNC, 0600);
+    if (superseded_ == Superseded::freed)
+      o.parents = image::ParentPages::of(directory_, kind_of(id), pagewire::object_number(id), image::PagesAccess::punch);
   }
   return o;
 }
@@ -29,11 +40,20 @@ void DirectorySink::take_places(Object& o, std::span<const pagewire::Run> runs) 
   }
 }
 
+// The writer's buffer holds the pages of `runs`.
+void DirectorySink::write(Object& o, std::span<const pagewire::Run> runs) {
+  BackgroundWriter::Then then;
+  if (o.parents)
+    then = [this, &o, written = std::vector(runs.begin(), runs.end())] {
+      for (const pagewire::Run& r : written) freed_ += o.parents->punch(r.address, r.pages);
+    };
+  writer_.write(o.pages.get(), static_cast<off_t>(o.length), pagewire::pages_in(runs) * page_size, std::move(then));
+  take_places(o, runs);
+}
+
 std::uint64_t DirectorySink::pages(pagewire::ObjectId id, std::span<const pagewire::Run> runs) {
   if (!failure_) try {
-      Object& o = object(id);
-      writer_.write(o.pages.get(), static_cast<off_t>(o.length), pagewire::pages_in(runs) * page_size);
-      take_places(o, runs);
+      write(object(id), runs);
     } catch (...) {
       failure_ = std::current_exception();
     }
@@ -41,13 +61,15 @@ std::uint64_t DirectorySink::pages(pagewire::ObjectId id, std::span<const pagewi
 }
 
 std::uint64_t DirectorySink::zero(pagewire::ObjectId id, std::span<const pagewire::Run> runs) {
-  static constexpr std::array<std::byte, page_size> zeros{};
+  constexpr std::uint64_t at_once = pagewire::max_payload / page_size;
   if (!failure_) try {
       Object& o = object(id);
       for (const pagewire::Run& r : runs)
-        for (std::uint64_t i = 0; i < r.pages; i++) {
-          pwrite_all(o.pages.get(), zeros, static_cast<off_t>(o.length));
-          take_places(o, std::array{pagewire::Run{r.address + i * page_size, 1}});
+        for (std::uint64_t done = 0; done < r.pages;) {
+          const std::uint64_t count = std::min(at_once, r.pages - done);
+          std::ranges::fill(writer_.buffer().first(count * page_size), std::byte{});
+          write(o, std::array{pagewire::Run{r.address + done * page_size, count}});
+          done += count;
         }
     } catch (...) {
       failure_ = std::current_exception();
@@ -108,9 +130,7 @@ void DirectorySink::write_pagemap(pagewire::ObjectId id, const PageSet& held) {
     writer.add(p.run.address, p.run.pages, image::PageFlag::present);
   }
   inherit(~0ull);
-  const image::Kind kind =
-      pagewire::object_type(id) == pagewire::ObjectType::task ? image::Kind::pagemap : image::Kind::pagemap_shmem;
-  images_.put_file(image::file_name(kind, pagewire::object_number(id)), writer.finish());
+  images_.put_file(image::file_name(kind_of(id), pagewire::object_number(id)), writer.finish());
 }
 
 void DirectorySink::save(const HeldPages& held) {

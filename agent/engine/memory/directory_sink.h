@@ -1,5 +1,9 @@
 // A dump into an images directory: one round, pages into pages-N.img, state images collected and saved in the end.
 //
+// With Superseded::freed the pages that the set's parents have of what is written are punched out of their files as it is
+// written, so that all of them together stay near one copy. The parents are then of no use by themselves, also when the
+// dump fails.
+//
 // Frames are numbered from 1, so that what was emitted can be owed until the set is complete. The first failure to
 // write is kept for save().
 #pragma once
@@ -9,16 +13,21 @@
 #include "common/base/fd.h"
 #include "common/image/image_set.h"
 #include "common/image/pagemap.h"
+#include "common/image/parent_pages.h"
 
+#include <atomic>
 #include <exception>
 #include <map>
+#include <optional>
 #include <vector>
 
 namespace godwit::engine {
 
+enum class Superseded { kept = 1, freed };
+
 class DirectorySink : public DumpSink {
  public:
-  explicit DirectorySink(int directory);  // borrowed
+  explicit DirectorySink(int directory, Superseded superseded = Superseded::kept);  // borrowed
 
   std::span<std::byte> buffer() override { return writer_.buffer(); }
   std::uint64_t pages(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
@@ -31,11 +40,13 @@ class DirectorySink : public DumpSink {
 
   image::ImageSet& images() override { return images_; }
   void save(const HeldPages& held) override;
+  std::uint64_t freed_bytes() const override { return freed_; }
 
  private:
   struct Object {
     std::uint32_t pages_id = 0;
     UniqueFd pages;
+    std::optional<image::ParentPages> parents;  // of the writer's thread
     std::uint64_t length = 0;
     struct Place {
       pagewire::Run run;
@@ -44,11 +55,14 @@ class DirectorySink : public DumpSink {
     std::vector<Place> places;
   };
   Object& object(pagewire::ObjectId id);
+  void write(Object& object, std::span<const pagewire::Run> runs);
   void take_places(Object& object, std::span<const pagewire::Run> runs);
   void sort_pages(Object& object);
   void write_pagemap(pagewire::ObjectId id, const PageSet& held);
 
   int directory_;
+  Superseded superseded_;
+  std::atomic<std::uint64_t> freed_ = 0;
   std::uint64_t sequence_ = 0;
   std::exception_ptr failure_;
   std::map<pagewire::ObjectId, Object> objects_;

@@ -23,6 +23,9 @@ class DumpSink : public PageSink {
   // A sink may keep a failure of pages(), zero() or drop() until here: a scan, which consumes what it reports, then
   // comes to its end, and what it found can be owed.
   virtual void save(const HeldPages& held) = 0;
+
+  // What the sets before this one have lost to it, until now.
+  virtual std::uint64_t freed_bytes() const { return 0; }
 };
 
 }  // namespace godwit::engine

@@ -1,0 +1,99 @@
+#include "agent/engine/memory/directory_sink.h"
+
+#include "common/base/check.h"
+#include "common/image/page_reader.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+namespace godwit::engine {
+namespace {
+
+constexpr std::uint64_t frame_pages = pagewire::max_payload / page_size;
+constexpr std::uint64_t base = 0x10000000;
+const pagewire::ObjectId object = pagewire::object_id(pagewire::ObjectType::task, 1);
+
+// A directory of images on a small file system.
+class DirectorySinkTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    place_ = ::mkdtemp(place_.data());
+    check(::mount("godwit-test", place_.c_str(), "tmpfs", 0, "size=12m"), "mount a small tmpfs");
+    for (const char* name : {"1", "2"}) {
+      check(::mkdir((place_ + "/" + name).c_str(), 0700), "make {}", name);
+      directories_.push_back(open_file(place_ + "/" + name, O_RDONLY | O_DIRECTORY));
+    }
+    image::set_parent(second(), "../1");
+  }
+  void TearDown() override {
+    directories_.clear();
+    ::umount2(place_.c_str(), MNT_DETACH);
+    ::rmdir(place_.c_str());
+  }
+
+  int first() const { return directories_[0].get(); }
+  int second() const { return directories_[1].get(); }
+
+  // 8 MiB, every byte of it `fill`, but for the last frame, of zeroes.
+  static void write(DirectorySink& sink, std::byte fill) {
+    PageSet held;
+    for (std::uint64_t at = base; at < base + (8u << 20); at += pagewire::max_payload) {
+      const std::array runs{pagewire::Run{at, frame_pages}};
+      held.add(at, at + pagewire::max_payload);
+      if (at + pagewire::max_payload == base + (8u << 20)) {
+        sink.zero(object, runs);
+        continue;
+      }
+      std::ranges::fill(sink.buffer(), fill);
+      sink.pages(object, runs);
+    }
+    sink.save({{object, &held}});
+  }
+
+  static std::uint64_t blocks(int directory) {
+    struct stat st{};
+    check(::fstatat(directory, "pages-1.img", &st, 0), "stat the pages");
+    return static_cast<std::uint64_t>(st.st_blocks) * 512;
+  }
+
+ private:
+  std::string place_ = "/tmp/godwit-sink-XXXXXX";
+  std::vector<UniqueFd> directories_;
+};
+
+TEST_F(DirectorySinkTest, frees_what_is_superseded_while_it_writes) {
+  DirectorySink before(first());
+  write(before, std::byte{1});
+  DirectorySink after(second(), Superseded::freed);
+  write(after, std::byte{2});  // two copies have no room
+  EXPECT_EQ(after.freed_bytes(), 8u << 20);
+  EXPECT_EQ(blocks(first()), 0u);
+  EXPECT_EQ(blocks(second()), 8u << 20);
+  image::PageReader reader(second(), image::Kind::pagemap, 1);
+  const auto source = reader.next();
+  ASSERT_TRUE(source);
+  EXPECT_EQ(source->vaddr, base);
+  std::vector<std::byte> page(page_size);
+  pread_exact(source->fd, page, source->offset);
+  EXPECT_EQ(page[17], std::byte{2});
+}
+
+TEST_F(DirectorySinkTest, keeps_the_parents_when_it_is_not_asked_to) {
+  DirectorySink before(first());
+  write(before, std::byte{1});
+  DirectorySink after(second());
+  EXPECT_THROW(write(after, std::byte{2}), Error);
+  EXPECT_EQ(after.freed_bytes(), 0u);
+  EXPECT_EQ(blocks(first()), 8u << 20);
+}
+
+}  // namespace
+}  // namespace godwit::engine
