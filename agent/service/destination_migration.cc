@@ -27,6 +27,7 @@ net::awaitable<api::Envelope> DestinationMigration::finish(api::Finish request) 
 net::awaitable<api::Envelope> DestinationMigration::do_prepare(api::Prepare request) {
   const auto hold = co_await turn_.take();
   if (failure_) throw *failure_;
+  if (context_.records.find(key_)) fail(Errc::already_exists, "{} is already recorded", to_string(key_));
   request_ = std::move(request);
   if (!survey_.ParseFromString(request_.survey()) || survey_.tasks().empty()) {
     fail(Errc::invalid_argument, "the survey cannot be read");
@@ -34,13 +35,15 @@ net::awaitable<api::Envelope> DestinationMigration::do_prepare(api::Prepare requ
   workload::check_workload_name(request_.workload().name());
   check_admission();
   co_await wait_for_leftovers();
+  check_admission();  // another one may have come meanwhile
   const std::vector<std::string> wrong = preflight(context_, request_, survey_);
   if (!wrong.empty()) fail(Errc::refused, "{}", fmt::join(wrong, "; "));
   context_.records.reserve(record());
-  context_.records.enter(record(), DestinationPhase::building);
+  net::spawn(context_.executor, "destination.pursue", pursue());
   std::exception_ptr problem;
   api::Envelope answer;
   try {
+    context_.records.enter(record(), DestinationPhase::building);
     fault::point("agent.destination.building");
     co_await build();
     answer.mutable_prepared()->set_pages_address(co_await context_.pages->address());
@@ -53,7 +56,6 @@ net::awaitable<api::Envelope> DestinationMigration::do_prepare(api::Prepare requ
   }
   answer.mutable_prepared()->set_peer_address(context_.peer_address);
   answer.mutable_prepared()->set_token(std::string(text_of(session_token_)));
-  net::spawn(context_.executor, "destination.watch", watch());
   co_return answer;
 }
 

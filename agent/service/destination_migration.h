@@ -24,6 +24,7 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
         key_(std::move(key)),
         steps_(context.executor),
         turn_(context.executor),
+        discarding_(context.executor),
         changed_(context.executor) {}
 
   // From the coordinator.
@@ -77,10 +78,13 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   net::awaitable<void> own_failure(Error why);
   net::awaitable<SourcePhase> ask_source();
   net::awaitable<void> act_on(SourcePhase source);
-  net::awaitable<void> watch();
+  net::awaitable<void> pursue();
+  net::awaitable<bool> go_on();
+  net::awaitable<void> ask_silent_source();
   void failed(Error why);
   void tell_source(const Error& why);
   bool copy_intact();
+  bool copy_held();
   DestinationPhase phase();
 
   struct Stream {
@@ -92,6 +96,7 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   Key key_;
   Steps steps_;
   Turn turn_;
+  Turn discarding_;
   net::Signal changed_;
 
   api::Prepare request_;

@@ -63,6 +63,14 @@ bool DestinationMigration::copy_intact() {
   return r && living_copy(context_, *r) && workload::find_process(r->pid, r->start_time);
 }
 
+// And nobody has let it run.
+bool DestinationMigration::copy_held() {
+  const Record* r = context_.records.find(key_);
+  if (!r) return false;
+  const auto copy = living_copy(context_, *r);
+  return copy && copy->frozen() && copy_intact();
+}
+
 net::awaitable<api::Envelope> DestinationMigration::do_commit(api::Commit request) {
   const auto hold = co_await turn_.take();
   api::Envelope answer;
@@ -74,7 +82,7 @@ net::awaitable<api::Envelope> DestinationMigration::do_commit(api::Commit reques
   if (phase() == DestinationPhase::prepared) {
     if (!commit_hash_ || !is_token_of(request.commit_token(), *commit_hash_))
       fail(Errc::denied, "the commit token is wrong");
-    if (!copy_intact()) {
+    if (!copy_held()) {
       co_await give_up(Error(Errc::target_gone, "the restored copy is not there any more"));
       throw *failure_;
     }
@@ -111,6 +119,11 @@ net::awaitable<void> DestinationMigration::resume() {
   }
   const std::uint64_t thawed = monotonic_ns();
   fault::point("agent.destination.thawed");
+  // A cgroup whose tasks have died is not frozen either.
+  if (!copy_intact()) {
+    co_await lose("the restored copy died as it was thawed");
+    throw *failure_;
+  }
   context_.records.enter(committed, DestinationPhase::resumed);
   fault::point("agent.destination.resumed");
   context_.workloads->running(committed.workload);
@@ -155,7 +168,7 @@ net::awaitable<void> DestinationMigration::give_up(Error why) {
   if (!failure_) failure_ = why;
   log::warn("destination.refused",
             {{"migration", key_.migration}, {"phase", name(phase())}, {"message", why.message()}});
-  if (phase() == DestinationPhase::none) {
+  if (!context_.records.find(key_)) {
     Record tombstone = record();
     tombstone.key = key_;
     context_.records.reserve(tombstone);
@@ -171,6 +184,7 @@ net::awaitable<void> DestinationMigration::give_up(Error why) {
 
 net::awaitable<void> DestinationMigration::discard_copy() {
   const auto self = shared_from_this();
+  const auto one = co_await discarding_.take();
   co_await destroy_copy();
   if (!commit_hash_) {  // no source ever came: nobody will say that it is settled
     context_.records.settle(key_);

@@ -3,6 +3,12 @@
 #include "common/base/log.h"
 
 namespace godwit::service {
+namespace {
+
+constexpr auto longest_pause = std::chrono::seconds(10);
+
+}  // namespace
+
 // A failure while building ends the attempt. A prepared copy needs neither job nor session nor source any more.
 void DestinationMigration::failed(Error why) {
   if (stopped_ || failure_ || phase() != DestinationPhase::building) return;
@@ -41,9 +47,14 @@ net::awaitable<void> DestinationMigration::act_on(SourcePhase source) {
       co_await give_up(Error(Errc::cancelled, "the source has let its copy go"));
     }
   } else if (source == SourcePhase::lost) {
+    if (phase() == DestinationPhase::building && job_) job_->interrupt();
     const auto hold = co_await turn_.take();
+    if (phase() == DestinationPhase::building || phase() == DestinationPhase::none) {
+      co_await give_up(Error(Errc::target_gone, "the source has lost its copy"));
+      co_return;
+    }
     if (phase() != DestinationPhase::prepared) co_return;
-    if (!copy_intact()) {
+    if (!copy_held()) {
       co_await give_up(Error(Errc::target_gone, "the restored copy is not there any more"));
       co_return;
     }
@@ -70,63 +81,97 @@ net::awaitable<api::Envelope> DestinationMigration::settled(api::Settled settled
   co_return answer;
 }
 
-net::awaitable<void> DestinationMigration::watch() {
+// Until nothing is left to do: what the phase asks for and has not come to its end, a record that could not be written
+// among it, is done again. Every act is idempotent and takes its turn.
+net::awaitable<void> DestinationMigration::pursue() {
   const auto self = shared_from_this();
-  const Limits& limits = context_.options.limits;
+  const Clock::duration tick = context_.options.limits.ask_interval;
+  Clock::duration pause = tick;
   while (!stopped_ && !over_) {
-    co_await net::sleep_for(limits.ask_interval);
-    const auto silent = Clock::now() - heard_;
-    const auto channel = channel_.lock();
-    const bool connected = channel && channel->is_open();
-    if (phase() == DestinationPhase::building && !connected && silent > limits.idle) {
-      failed(Error(Errc::timed_out, "the source has gone"));
-    } else if (phase() == DestinationPhase::prepared && connected && silent > limits.refuse_after) {
-      heard_ = Clock::now();
-      try {
-        co_await ask_source();
-      } catch (const Error& e) {
-        log::debug("destination.ask", {{"migration", key_.migration}, {"message", e.message()}});
-      }
-    } else if (final(phase())) {
-      co_return;
+    co_await net::sleep_for(pause);
+    if (stopped_ || over_) co_return;
+    std::exception_ptr problem;
+    bool done = false;
+    try {
+      done = co_await go_on();
+    } catch (...) {
+      problem = std::current_exception();
     }
+    if (done) co_return;
+    pause = problem ? std::min<Clock::duration>(2 * pause, longest_pause) : tick;
+    if (problem)
+      log::warn("destination.pursue",
+                {{"migration", key_.migration}, {"message", net::to_error(problem).message()}});
+  }
+}
+
+// Whether the rest is for the source to say.
+net::awaitable<bool> DestinationMigration::go_on() {
+  const auto self = shared_from_this();
+  switch (phase()) {
+    case DestinationPhase::none: break;
+    case DestinationPhase::building: {
+      const auto channel = channel_.lock();
+      const bool connected = channel && channel->is_open();
+      if (!failure_ && !connected && Clock::now() - heard_ > context_.options.limits.idle)
+        failed(Error(Errc::timed_out, "the source has gone"));
+      else if (failure_)
+        co_await own_failure(*failure_);
+      break;
+    }
+    case DestinationPhase::prepared: co_await ask_silent_source(); break;
+    case DestinationPhase::committed: {
+      const auto hold = co_await turn_.take();
+      if (phase() == DestinationPhase::committed) co_await resume();
+      break;
+    }
+    case DestinationPhase::refused:
+    case DestinationPhase::lost:
+      co_await discard_copy();
+      if (context_.records.find(key_)->settled) over_ = true;
+      co_return true;
+    case DestinationPhase::resumed: {
+      // The record may be the last thing that was done.
+      const Record r = record();
+      const workload::Saved* saved = context_.workloads->find(r.workload);
+      if (saved && saved->cgroup() == r.cgroup && saved->info().state() == "prepared")
+        context_.workloads->running(r.workload);
+      co_return true;
+    }
+  }
+  co_return false;
+}
+
+net::awaitable<void> DestinationMigration::ask_silent_source() {
+  const auto channel = channel_.lock();
+  if (!channel || !channel->is_open() || Clock::now() - heard_ <= context_.options.limits.refuse_after) co_return;
+  heard_ = Clock::now();
+  try {
+    co_await ask_source();
+  } catch (const Error& e) {
+    log::debug("destination.ask", {{"migration", key_.migration}, {"message", e.message()}});
   }
 }
 
 net::awaitable<void> DestinationMigration::recover() {
   const auto self = shared_from_this();
-  const auto hold = co_await turn_.take();
   const Record r = *context_.records.find(key_);
   root_ = r.pid;
   start_time_ = r.start_time;
   if (r.token != decltype(r.token){}) commit_hash_ = r.token;
   if (!r.is_final())
     log::info("destination.recover", {{"migration", key_.migration}, {"phase", name(r.destination())}});
-  switch (r.destination()) {
-    case DestinationPhase::none: over_ = true; break;
-    case DestinationPhase::building: co_await give_up(Error(Errc::cancelled, "the agent was restarted")); break;
-    case DestinationPhase::prepared:
-      if (copy_intact()) {
-        net::spawn(context_.executor, "destination.watch", watch());
-      } else {
-        co_await give_up(Error(Errc::target_gone, "the restored copy did not survive the restart"));
-      }
-      break;
-    case DestinationPhase::committed: try { co_await resume();
-      } catch (const Error& e) {
-        log::error("destination.recover", {{"migration", key_.migration}, {"message", e.message()}});
-      }
-      break;
-    case DestinationPhase::refused:
-    case DestinationPhase::lost: co_await destroy_copy(); [[fallthrough]];
-    case DestinationPhase::resumed: over_ = r.settled; break;
+  over_ = r.destination() == DestinationPhase::none;
+  if (over_) co_return;
+  if (r.destination() == DestinationPhase::building) failure_ = Error(Errc::cancelled, "the agent was restarted");
+  net::spawn(context_.executor, "destination.pursue", pursue());
+  if (r.destination() == DestinationPhase::prepared) {
+    const auto hold = co_await turn_.take();
+    if (!copy_intact()) co_await give_up(Error(Errc::target_gone, "the restored copy did not survive the restart"));
+    co_return;
   }
-  // The last life may have ended between this record and the list of workloads.
-  const workload::Saved* saved = context_.workloads->find(r.workload);
-  if (phase() == DestinationPhase::resumed && saved && saved->cgroup() == r.cgroup &&
-      saved->info().state() == "prepared") {
-    context_.workloads->running(r.workload);
-  }
+  co_await go_on();
+  if (r.is_final() && r.settled) over_ = true;
 }
 
 }  // namespace godwit::service

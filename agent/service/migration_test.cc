@@ -135,6 +135,69 @@ TEST_F(MigrationTest, an_armed_source_learns_of_the_commit_by_itself) {
   EXPECT_EQ(state_at(b), "running");
 }
 
+TEST_F(MigrationTest, a_late_connect_does_not_touch_a_copy_that_another_migration_holds) {
+  const pid_t root = run_workload();
+  identify("late", 2);
+  survey();
+  identify("armed", 1);
+  const auto prepared = prepare(survey());
+  connect(prepared);
+  round(0);
+  const std::string token = arm(finish(freeze().round().last_sequence()));
+  identify("late", 2);
+  EXPECT_THAT(error_of([&] { connect(prepared); }), HasSubstr("is held by the migration armed"));
+  EXPECT_EQ(state_at(a), "frozen");
+  identify("armed", 1);
+  commit(token);
+  EXPECT_EQ(kill_source().phase(), api::SOURCE_KILLED);
+  EXPECT_NE(::kill(root, 0), 0);
+}
+
+// The only copy is then the destination's: it must not be thrown away for one that is dead.
+TEST_F(MigrationTest, an_armed_copy_that_dies_leaves_the_restored_one_to_run) {
+  const pid_t root = run_workload();
+  identify("armed");
+  arm_all();
+  kill_frozen(root);
+  EXPECT_TRUE(becomes(DestinationPhase::resumed));
+  EXPECT_EQ(source(), SourcePhase::lost);
+  EXPECT_EQ(state_at(b), "running");
+}
+
+TEST_F(MigrationTest, a_frozen_copy_that_dies_is_not_armed_and_leaves_the_restored_one_to_run) {
+  const pid_t root = run_workload();
+  identify("frozen");
+  const auto finished = prepare_all();
+  kill_frozen(root);
+  EXPECT_THAT(error_of([&] { arm(finished); }), HasSubstr("has died"));
+  EXPECT_TRUE(becomes(DestinationPhase::resumed));
+  EXPECT_EQ(source(), SourcePhase::lost);
+  EXPECT_EQ(state_at(b), "running");
+}
+
+TEST_F(MigrationTest, a_frozen_copy_that_dies_before_the_destination_has_it_ends_the_attempt) {
+  const pid_t root = run_workload();
+  identify("early");
+  connect_all();
+  round(0);
+  freeze();
+  kill_frozen(root);
+  EXPECT_EQ(abort().phase(), api::SOURCE_LOST);
+  EXPECT_TRUE(becomes(DestinationPhase::refused));
+  EXPECT_TRUE(pair.turn_until([&] { return state_at(b) == "none"; }));
+  EXPECT_NE(state_at(a), "running");
+}
+
+TEST_F(MigrationTest, a_restored_copy_that_somebody_thawed_is_not_committed) {
+  run_workload();
+  identify("thawed");
+  const std::string token = arm_all();
+  workload::Cgroup::open(b.options.cgroup + "/thawed.1.dst")->request_thaw();
+  EXPECT_THAT(error_of([&] { commit(token); }), HasSubstr("not there any more"));
+  EXPECT_TRUE(becomes(SourcePhase::thawed));
+  EXPECT_EQ(state_at(a), "running");
+}
+
 TEST_F(MigrationTest, an_abort_before_the_freeze_costs_nothing) {
   const pid_t root = run_workload();
   identify("early");

@@ -25,6 +25,7 @@ inline constexpr std::array source_arrows{
     Arrow{SourcePhase::none, SourcePhase::thawed},  // cancelled before anything was frozen: a tombstone
     Arrow{SourcePhase::frozen, SourcePhase::armed},
     Arrow{SourcePhase::frozen, SourcePhase::aborted},
+    Arrow{SourcePhase::frozen, SourcePhase::lost},  // the held copy has died, by itself or with its node
     Arrow{SourcePhase::armed, SourcePhase::aborted},
     Arrow{SourcePhase::aborted, SourcePhase::thawed},
     Arrow{SourcePhase::armed, SourcePhase::killing},
@@ -86,8 +87,9 @@ static_assert(!reachable(SourcePhase::aborted, SourcePhase::killing), "a copy th
 static_assert(only_through(SourcePhase::none, SourcePhase::armed, SourcePhase::killed), "kill only after arm");
 static_assert(only_through(SourcePhase::none, SourcePhase::killing, SourcePhase::killed), "announce the kill");
 static_assert(only_through(SourcePhase::frozen, SourcePhase::aborted, SourcePhase::thawed), "announce the thaw");
-static_assert(only_through(SourcePhase::none, SourcePhase::armed, SourcePhase::lost),
-              "only an armed source's loss is a permission to commit");
+static_assert(only_through(SourcePhase::none, SourcePhase::frozen, SourcePhase::lost),
+              "only the loss of a copy that is held is a permission to commit");
+static_assert(!allowed(SourcePhase::aborted, SourcePhase::lost), "a copy that was let go is lost to nobody else");
 static_assert(final(SourcePhase::thawed) && final(SourcePhase::killed) && final(SourcePhase::lost));
 
 static_assert(!reachable(DestinationPhase::committed, DestinationPhase::refused), "a commit cannot be taken back");

@@ -90,6 +90,8 @@ void Records::store(std::size_t i, const Record& record) {
   try {
     pwrite_all(fd_.get(), bytes, place_of(i, copy.counter));
     fault::point("agent.records.sync");
+    fault::point(fmt::format("agent.record.{}.{}", record.key.side == Side::source ? "source" : "destination",
+                             phase_name(record)));
     check(::fdatasync(fd_.get()), "sync the records");
   } catch (const Error& e) {
     // The page cache may now show what the disk does not hold: nothing may be built on it before it is rewritten.

@@ -54,6 +54,17 @@ TEST_F(RestartTest, of_a_frozen_source_lets_the_workload_go_on) {
   EXPECT_EQ(destination(), DestinationPhase::refused);
 }
 
+TEST_F(RestartTest, of_a_frozen_source_whose_copy_is_gone_leaves_the_restored_one_to_run) {
+  const pid_t root = run_workload();
+  identify("frozen");
+  prepare_all();
+  kill_frozen(root);
+  pair.restart(a);
+  EXPECT_TRUE(becomes(SourcePhase::lost));
+  EXPECT_TRUE(becomes(DestinationPhase::resumed));
+  EXPECT_EQ(state_at(b), "running");
+}
+
 TEST_F(RestartTest, of_a_source_that_had_aborted_thaws) {
   const pid_t root = run_workload();
   identify("aborted");

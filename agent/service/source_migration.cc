@@ -79,9 +79,10 @@ net::awaitable<api::Envelope> SourceMigration::do_connect(api::Connect request) 
   }
   context_.records.reserve(record());
   job_ = start_source_job(context_, key_, request.seed(), job_handlers());
-  net::spawn(context_.executor, "source.watch", watch());
+  net::spawn(context_.executor, "source.pursue", pursue());
   const engine::Surveyed surveyed = co_await ask_survey(job_);
   if (failure_) throw *failure_;
+  check_unheld(context_, tree_, key_);  // again: another migration may have frozen it since the survey
   if (surveyed.refusals_size() > 0) {
     fail(Errc::refused, "cannot be moved any more: {}", describe(tree_, surveyed).refusals(0));
   }
@@ -127,6 +128,7 @@ net::awaitable<engine::Event> SourceMigration::ask_engine(engine::Command comman
 net::awaitable<api::Envelope> SourceMigration::do_round(api::Round request) {
   const auto begin = Clock::now();
   if (!feed_) fail(Errc::invalid_argument, "the migration is not connected");
+  check_unheld(context_, tree_, key_);
   net::spawn(context_.executor, "source.progress", report_progress(feed_, request.number()));
   engine::Command command;
   command.mutable_round()->set_number(request.number());
@@ -178,7 +180,12 @@ net::awaitable<api::Envelope> SourceMigration::do_freeze(api::Freeze request) {
   if (failure_) throw *failure_;
   if (!feed_) fail(Errc::invalid_argument, "the migration is not connected");
   check_freezable();
-  context_.records.enter(record(), SourcePhase::frozen);
+  try {
+    context_.records.enter(record(), SourcePhase::frozen);
+  } catch (const Error& e) {
+    failed(e);
+    throw;
+  }
   context_.workloads->depart(tree_.workload);
   frozen_since_ = Clock::now();
   std::exception_ptr problem;
@@ -234,6 +241,7 @@ net::awaitable<engine::Frozen> SourceMigration::freeze_and_send(api::Freeze requ
 // Rule 1: every other epoch of this copy is over, none newer was seen, and what made the copy has `resumed`.
 void SourceMigration::check_freezable() const {
   if (key_.epoch < context_.records.highest_epoch(tree_.workload)) fail(Errc::refused, "a newer epoch has been seen");
+  check_unheld(context_, tree_, key_);
   for (const Record& r : context_.records.all()) {
     if (r.key == key_ || r.cgroup != tree_.cgroup) continue;
     const bool over = r.key.side == Side::source ? r.source() == SourcePhase::none || r.source() == SourcePhase::thawed

@@ -62,7 +62,9 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   void failed(Error error);
   void interrupt(Error error);
   net::awaitable<void> drop_job();
-  net::awaitable<void> watch();
+  net::awaitable<void> pursue();
+  net::awaitable<void> go_on();
+  void check_driven();
   Record record() const;
 
   // source_outcome.cc
@@ -70,6 +72,7 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   net::awaitable<api::Envelope> do_abort(api::Abort request);
   net::awaitable<api::Envelope> do_kill();
   net::awaitable<void> abort_unarmed(std::string reason);
+  bool enter_lost();                 // when it is; the caller holds the turn
   net::awaitable<void> let_go();     // aborted, thawed; holds the turn
   net::awaitable<void> kill_copy();  // killing, killed
   net::awaitable<DestinationPhase> ask_destination(bool refuse);

@@ -48,13 +48,18 @@ net::awaitable<api::Envelope> SourceMigration::do_arm(api::Arm request) {
       fail(Errc::refused, "this migration goes to '{}', not to '{}'", peer_node_, request.destination_node());
     }
     if (request.destination_boot() != peer_boot_) fail(Errc::refused, "node '{}' has been restarted", peer_node_);
+    if (const auto copy = living_copy(context_, record()); !copy || !copy->frozen()) {
+      const Error why(Errc::target_gone, copy ? "somebody has thawed the copy" : "the frozen copy has died");
+      failed(why);
+      throw why;
+    }
     const std::uint64_t begin = monotonic_ns();
     context_.records.enter(record(), SourcePhase::armed);
     api::Step* recorded = answer.mutable_armed()->add_steps();
     recorded->set_name("record armed");
     recorded->set_nanoseconds(monotonic_ns() - begin);
     fault::point("agent.source.armed");
-    net::spawn(context_.executor, "source.decide", decide());
+    if (!deciding_) net::spawn(context_.executor, "source.decide", decide());
   } else if (phase() != SourcePhase::armed) {
     if (failure_) throw *failure_;
     fail(Errc::refused, "the source is {}, not frozen", name(phase()));
@@ -104,9 +109,24 @@ net::awaitable<void> SourceMigration::abort_unarmed(std::string reason) {
   }
 }
 
+// Before it is let go, a held copy that is not there any more: whatever the destination has may go on.
+bool SourceMigration::enter_lost() {
+  if (!allowed(phase(), SourcePhase::lost) || living_copy(context_, record())) return false;
+  context_.records.enter(record(), SourcePhase::lost);
+  log::warn("source.lost", {{"migration", key_.migration}, {"workload", tree_.workload}});
+  context_.workloads->stay(tree_.workload);
+  net::spawn(context_.executor, "source.settle", settle());
+  return true;
+}
+
 // The caller has the turn.
 net::awaitable<void> SourceMigration::let_go() {
   const auto self = shared_from_this();
+  if (enter_lost()) {
+    if (job_) co_await job_->kill();
+    job_.reset();
+    co_return;
+  }
   if (phase() != SourcePhase::aborted) context_.records.enter(record(), SourcePhase::aborted);
   fault::point("agent.source.aborted");
   bool thawed = false;
@@ -206,17 +226,17 @@ net::awaitable<void> SourceMigration::kill_copy() {
 
 net::awaitable<void> SourceMigration::decide() {
   const auto self = shared_from_this();
-  if (std::exchange(deciding_, true)) co_return;
+  deciding_ = true;
   const auto armed = Clock::now();
   const Limits& limits = context_.options.limits;
   Clock::duration pause = limits.ask_after;
   while (!stopped_ && phase() == SourcePhase::armed) {
     co_await net::sleep_for(pause);
-    if (stopped_ || phase() != SourcePhase::armed) co_return;
+    if (stopped_ || phase() != SourcePhase::armed) break;
     const bool refuse = Clock::now() - armed >= limits.refuse_after;
     std::exception_ptr problem;
     try {
-      co_await ask_destination(refuse);
+      if (living_copy(context_, record())) co_await ask_destination(refuse);
       pause = limits.ask_interval;
     } catch (...) {
       problem = std::current_exception();
@@ -225,6 +245,7 @@ net::awaitable<void> SourceMigration::decide() {
     log::warn("source.undecided", {{"migration", key_.migration}, {"message", net::to_error(problem).message()}});
     pause = std::min<Clock::duration>(std::max(2 * pause, limits.ask_interval), most_pause);
   }
+  deciding_ = false;
 }
 
 net::awaitable<void> SourceMigration::settle() {
@@ -248,7 +269,12 @@ net::awaitable<void> SourceMigration::settle() {
     pause = std::min<Clock::duration>(2 * pause, most_pause);
   }
   if (stopped_) co_return;
-  context_.records.settle(key_);
+  try {
+    context_.records.settle(key_);
+  } catch (...) {
+    settling_ = false;  // tried again
+    throw;
+  }
   co_await close();
 }
 

@@ -50,6 +50,8 @@ SourceTree tree_of_pid(pid_t pid, const Key& key) {
   return tree;
 }
 
+}  // namespace
+
 void check_unheld(const Context& context, const SourceTree& tree, const Key& key) {
   for (const Record& r : context.records.all()) {
     if (r.key == key || r.key.side != Side::source || r.boot_id != context.facts.boot_id) continue;
@@ -59,8 +61,6 @@ void check_unheld(const Context& context, const SourceTree& tree, const Key& key
     }
   }
 }
-
-}  // namespace
 
 SourceTree find_tree(Context& context, const api::Survey& request, const Key& key) {
   const workload::Saved* saved = nullptr;

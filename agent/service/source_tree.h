@@ -25,6 +25,8 @@ struct SourceTree {
 
 // By name or host PID. Errc::not_found, or busy when it is held by another migration.
 SourceTree find_tree(Context& context, const api::Survey& request, const Key& key);
+// Errc::busy when another migration has frozen it, or has not finished with it.
+void check_unheld(const Context& context, const SourceTree& tree, const Key& key);
 
 void enter_cgroup(Context& context, const SourceTree& tree, const engine::Surveyed& survey);
 void leave_cgroup(Context& context, const SourceTree& tree);  // what failed is logged

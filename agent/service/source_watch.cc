@@ -8,6 +8,9 @@ namespace {
 
 using namespace std::chrono_literals;
 
+constexpr auto tick = 250ms;
+constexpr auto longest_pause = 10s;
+
 }  // namespace
 
 jobs::EngineJob::Handlers SourceMigration::job_handlers() {
@@ -79,20 +82,65 @@ void SourceMigration::failed(Error error) {
   net::spawn(context_.executor, "source.give_up", abort_unarmed(reason));
 }
 
-net::awaitable<void> SourceMigration::watch() {
+// Until the migration is over: what the phase asks for and has not come to its end, a record that could not be written
+// among it, is done again. Every act is idempotent and takes its turn.
+net::awaitable<void> SourceMigration::pursue() {
   const auto self = shared_from_this();
-  const Limits& limits = context_.options.limits;
-  while (!stopped_ && !over_ && !failure_) {
-    co_await net::sleep_for(250ms);
-    const auto now = Clock::now();
-    const SourcePhase at = phase();
-    if (at != SourcePhase::none && at != SourcePhase::frozen) co_return;
-    const bool idle = at == SourcePhase::none && asking_engine_ == 0 && now - heard_ > limits.idle;
-    const bool undriven = at == SourcePhase::frozen && now - context_.coordinator_seen > limits.undriven &&
-                          now - frozen_since_ > limits.undriven;
-    const bool forgotten = at == SourcePhase::frozen && now - frozen_since_ > limits.unarmed;
-    if (idle || undriven || forgotten) failed(Error(Errc::timed_out, "nobody drives this migration any more"));
+  Clock::duration pause = tick;
+  while (!stopped_ && !over_) {
+    co_await net::sleep_for(pause);
+    if (stopped_ || over_) co_return;
+    std::exception_ptr problem;
+    try {
+      co_await go_on();
+    } catch (...) {
+      problem = std::current_exception();
+    }
+    pause = problem ? std::min<Clock::duration>(2 * pause, longest_pause) : tick;
+    if (problem) log::warn("source.pursue", {{"migration", key_.migration}, {"message", net::to_error(problem).message()}});
   }
+}
+
+net::awaitable<void> SourceMigration::go_on() {
+  const auto self = shared_from_this();
+  switch (phase()) {
+    case SourcePhase::none:
+    case SourcePhase::frozen:
+      if (failure_)
+        co_await abort_unarmed(failure_->message());
+      else
+        check_driven();
+      break;
+    case SourcePhase::aborted: {
+      const auto hold = co_await turn_.take();
+      if (phase() == SourcePhase::aborted) co_await let_go();
+      break;
+    }
+    case SourcePhase::armed: {
+      const auto hold = co_await turn_.take();
+      if (phase() == SourcePhase::armed && !enter_lost() && !deciding_)
+        net::spawn(context_.executor, "source.decide", decide());
+      break;
+    }
+    case SourcePhase::killing: co_await kill_copy(); break;
+    case SourcePhase::thawed:
+    case SourcePhase::killed:
+    case SourcePhase::lost:
+      if (!settling_) net::spawn(context_.executor, "source.settle", settle());
+      break;
+  }
+}
+
+// Not armed, and nobody asks for anything: the coordinator is gone.
+void SourceMigration::check_driven() {
+  const Limits& limits = context_.options.limits;
+  const auto now = Clock::now();
+  const SourcePhase at = phase();
+  const bool idle = at == SourcePhase::none && asking_engine_ == 0 && now - heard_ > limits.idle;
+  const bool undriven = at == SourcePhase::frozen && now - context_.coordinator_seen > limits.undriven &&
+                        now - frozen_since_ > limits.undriven;
+  const bool forgotten = at == SourcePhase::frozen && now - frozen_since_ > limits.unarmed;
+  if (idle || undriven || forgotten) failed(Error(Errc::timed_out, "nobody drives this migration any more"));
 }
 
 net::awaitable<void> SourceMigration::recover() {
@@ -111,28 +159,10 @@ net::awaitable<void> SourceMigration::recover() {
   token_ = r.token;
   failure_ = Error(Errc::cancelled, "the agent was restarted");
   if (!r.is_final()) log::info("source.recover", {{"migration", key_.migration}, {"phase", name(r.source())}});
-  switch (r.source()) {
-    case SourcePhase::none: over_ = true; break;
-    case SourcePhase::frozen:
-    case SourcePhase::aborted: co_await abort_unarmed("the agent was restarted"); break;
-    case SourcePhase::armed:
-      if (living_copy(context_, r)) {
-        net::spawn(context_.executor, "source.decide", decide());
-      } else {
-        context_.records.enter(record(), SourcePhase::lost);
-        net::spawn(context_.executor, "source.settle", settle());
-      }
-      break;
-    case SourcePhase::killing: co_await kill_copy(); break;
-    case SourcePhase::thawed:
-    case SourcePhase::killed:
-    case SourcePhase::lost:
-      if (r.settled)
-        over_ = true;
-      else
-        net::spawn(context_.executor, "source.settle", settle());
-      break;
-  }
+  over_ = r.source() == SourcePhase::none || r.settled;
+  if (over_) co_return;
+  net::spawn(context_.executor, "source.pursue", pursue());
+  co_await go_on();
 }
 
 void SourceMigration::stop() {

@@ -114,6 +114,11 @@ class MigrationTest : public testing::Test {
   api::DestinationState discard() {
     return ask(b, [&](api::Envelope& e) { *e.mutable_discard()->mutable_id() = id; }).destination_state();
   }
+  // By somebody else.
+  void kill_frozen(pid_t root) {
+    ::kill(root, SIGKILL);
+    EXPECT_TRUE(pair.turn_until([&] { return ::kill(root, 0) != 0; }));
+  }
   api::Finished prepare_all() {
     connect_all();
     round(0);

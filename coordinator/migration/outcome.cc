@@ -54,9 +54,7 @@ awaitable<Event> Run::roll_back() {
         case api::SOURCE_ARMED: co_return Event::source_armed;
         case api::SOURCE_KILLING:
         case api::SOURCE_KILLED: co_return Event::source_killed;
-        case api::SOURCE_LOST:
-          record("notice", {{"text", "the source has lost its copy: its node was restarted"}});
-          co_return Event::out_of_patience;
+        case api::SOURCE_LOST: co_return Event::source_lost;
         default: break;  // frozen still, or a phase of a newer agent
       }
     }
@@ -127,6 +125,12 @@ std::optional<Event> Run::verdict(const api::SourceState& source, const Destinat
         return Event::still_prepared;
       }
       return std::nullopt;  // the source itself asks the destination to refuse, or learns that it has resumed
+    case api::SOURCE_LOST:
+      if (!destination || !(destination->phase() == api::DESTINATION_REFUSED ||
+                            destination->phase() == api::DESTINATION_LOST))
+        return std::nullopt;  // it will commit, or give up, once it has heard
+      record("notice", {{"text", "the workload died while the source held it, and the destination has no copy"}});
+      return Event::both_gone;
     default: return std::nullopt;
   }
 }

@@ -39,6 +39,8 @@ enum class Event {
   source_thawed,
   destination_resumed,
   source_killed,
+  source_lost,  // its copy died while it was held: the destination's counts, if there is one
+  both_gone,
   out_of_patience,
   node_returned,
 };
@@ -76,6 +78,7 @@ inline constexpr std::array arrows{
     Arrow{Phase::rolling_back, Event::ok, Phase::rolled_back},
     Arrow{Phase::rolling_back, Event::source_armed, Phase::asking},
     Arrow{Phase::rolling_back, Event::source_killed, Phase::done},
+    Arrow{Phase::rolling_back, Event::source_lost, Phase::asking},
     Arrow{Phase::rolling_back, Event::out_of_patience, Phase::undecided},
 
     Arrow{Phase::asking, Event::source_not_armed, Phase::rolling_back},
@@ -83,6 +86,7 @@ inline constexpr std::array arrows{
     Arrow{Phase::asking, Event::source_thawed, Phase::rolled_back},
     Arrow{Phase::asking, Event::destination_resumed, Phase::killing},
     Arrow{Phase::asking, Event::source_killed, Phase::done},
+    Arrow{Phase::asking, Event::both_gone, Phase::rolled_back},
     Arrow{Phase::asking, Event::out_of_patience, Phase::undecided},
 
     Arrow{Phase::undecided, Event::node_returned, Phase::asking},

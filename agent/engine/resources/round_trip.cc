@@ -1,6 +1,7 @@
 #include "agent/engine/resources/round_trip.h"
 
 #include "agent/engine/resources/pidfd.h"
+#include "common/proc/reader.h"
 
 #include <csignal>
 #include <cstring>
