@@ -66,7 +66,7 @@ struct Context {
   std::shared_ptr<jobs::PageServer> pages;
   std::string peer_address;                             // that others can dial
   std::function<void(api::Envelope)> tell_coordinator;  // a notice; dropped while there is no connection
-  Clock::time_point coordinator_seen = Clock::now();    // last moment of a connection
+  Clock::time_point coordinator_seen = Clock::now();    // its last request; it asks every few seconds
 
   std::string cgroup(const std::string& relative) const { return options.cgroup + "/" + relative; }
   std::string program(const std::string& name) const { return options.programs + "/" + name; }

@@ -54,7 +54,6 @@ net::awaitable<void> CoordinatorLink::serve_once() {
   registered_ = true;
   log::info("coordinator.registered", {{"address", context_.options.coordinator}});
   while (channel->is_open() && !stopped_) {
-    context_.coordinator_seen = Clock::now();
     co_await net::sleep_for(200ms);
   }
 }

@@ -48,6 +48,20 @@ inline constexpr auto names = std::to_array<std::string_view>({
     "agent.destination.thawed",
     "agent.destination.resumed",
     "agent.destination.refused",
+    "coordinator.surveying",  // journaled, nothing of it done, as the next ones
+    "coordinator.preparing",
+    "coordinator.connecting",
+    "coordinator.precopy",
+    "coordinator.freezing",
+    "coordinator.finishing",
+    "coordinator.arming",
+    "coordinator.committing",
+    "coordinator.killing",
+    "coordinator.rolling_back",
+    "coordinator.asking",
+    "coordinator.done",
+    "coordinator.rolled_back",
+    "coordinator.undecided",
 });
 
 }  // namespace godwit::fault

@@ -17,6 +17,7 @@ using std::chrono::nanoseconds;
 // Freezing, restoring and committing a process without its pages, before anything was measured here.
 constexpr nanoseconds default_overhead = std::chrono::milliseconds(30);
 constexpr unsigned remembered = 5;
+constexpr Clock::duration most_again = std::chrono::minutes(1);
 
 // Sorts by time, can be read out on the telephone, and is never given out twice (the journal would refuse it).
 std::string new_id(std::chrono::system_clock::time_point now) {
@@ -95,28 +96,39 @@ std::string Driver::start(MigrationSpec spec) {
   const std::string id = m.id;
   log::info("migration.start",
             {{"migration", id}, {"workload", key_of(spec)}, {"from", spec.source}, {"to", spec.destination}});
-  launch(std::move(m));
+  launch(std::move(m), limits_.again);
   return id;
 }
 
-void Driver::launch(Migration m) {
+// `again`: the pause after which an unknown outcome is asked for anew.
+void Driver::launch(Migration m, Clock::duration again) {
   const std::string id = m.id, source = m.spec.source, destination = m.spec.destination;
   const nanoseconds overhead = expected_overhead(m.spec.workload);
   auto run = std::make_shared<Run>(executor_, store_, registry_, limits_, std::move(m), overhead);
   runs_[id] = run;
-  net::spawn(executor_, run->drive(), [this, id, run](std::exception_ptr problem) {
+  net::spawn(executor_, run->drive(), [this, id, run, again](std::exception_ptr problem) {
     if (problem)
       log::error("migration.driver_failed", {{"migration", id}, {"message", net::to_error(problem).message()}});
     runs_.erase(id);
     run->changed().notify();
+    if (run->migration().phase == Phase::undecided && !stopping_)
+      net::spawn(executor_, "migration.ask_again", ask_again(id, again));
   });
+}
+
+// A link heals without a word, so nobody comes back to say that an answer can be had now.
+net::awaitable<void> Driver::ask_again(std::string id, Clock::duration pause) {
+  co_await net::sleep_for(pause);
+  if (stopping_ || runs_.contains(id)) co_return;
+  const std::optional<Migration> m = store_.migration(id);
+  if (m && m->phase == Phase::undecided) launch(*m, std::min(2 * pause, most_again));
 }
 
 void Driver::resume() {
   for (const std::string& id : store_.not_terminal()) {
     const std::optional<Migration> m = store_.migration(id);
     log::info("migration.resume", {{"migration", id}, {"phase", name(m->phase)}});
-    launch(*m);
+    launch(*m, limits_.again);
   }
 }
 
@@ -125,7 +137,7 @@ void Driver::node_returned(const std::string& node) {
   for (const std::string& id : store_.not_terminal()) {
     const std::optional<Migration> m = store_.migration(id);
     if (runs_.contains(id) || m->phase != Phase::undecided) continue;
-    if (m->spec.source == node || m->spec.destination == node) launch(*m);
+    if (m->spec.source == node || m->spec.destination == node) launch(*m, limits_.again);
   }
 }
 

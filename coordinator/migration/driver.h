@@ -32,7 +32,8 @@ class Driver {
   net::awaitable<void> stop(Clock::duration grace);
 
  private:
-  void launch(Migration migration);
+  void launch(Migration migration, Clock::duration again);
+  net::awaitable<void> ask_again(std::string id, Clock::duration pause);
   void check_admission(MigrationSpec& spec) const;
   std::chrono::nanoseconds expected_overhead(const std::string& workload) const;
 

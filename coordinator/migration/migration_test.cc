@@ -139,6 +139,20 @@ TEST(Migration, reports_an_unknown_outcome_as_unknown_and_learns_it_when_the_nod
   expect_one_copy_as_told(c, *c.store.migration(id));
 }
 
+TEST(Migration, asks_again_by_itself_when_the_outcome_is_unknown) {
+  Limits limits = short_limits();
+  limits.again = std::chrono::milliseconds(100);
+  Cluster c(limits);
+  c.b.always[Env::kCommit] = Fault::hang_after;
+  c.b.always[Env::kQuery] = Fault::hang_before;
+  c.a.peer = nullptr;
+  const std::string id = c.daemon.driver.start(c.to_b());
+  EXPECT_EQ(c.finish(id).phase, Phase::undecided);
+  c.b.always.clear();  // the connections have never ended
+  c.until([&] { return c.store.migration(id)->phase == Phase::done; });
+  expect_one_copy_as_told(c, *c.store.migration(id));
+}
+
 TEST(Migration, does_not_take_the_silence_of_a_new_store_for_proof) {
   Cluster c;
   c.a.always[Env::kArm] = Fault::break_after;

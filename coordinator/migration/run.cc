@@ -1,5 +1,6 @@
 #include "coordinator/migration/run.h"
 
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "coordinator/migration/json.h"
 
@@ -104,6 +105,7 @@ void Run::stop() { stopping_ = true; }
 void Run::enter(Phase phase) {
   m_.phase = phase;
   journal([&] { store_.enter(m_.id, phase); });
+  fault::point(fmt::format("coordinator.{}", name(phase)));
   record("phase", {{"phase", name(phase)}});
   log::info("migration.phase", {{"migration", m_.id}, {"workload", m_.spec.workload}, {"phase", name(phase)}});
 }

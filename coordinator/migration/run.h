@@ -29,6 +29,7 @@ struct Limits {
   Clock::duration question = std::chrono::seconds(5);         // reading a record
   Clock::duration interval = std::chrono::milliseconds(300);  // between two questions
   Clock::duration patience = std::chrono::seconds(30);        // for records that do not yet tell the outcome
+  Clock::duration again = std::chrono::seconds(10);           // until an unknown outcome is asked for anew, then doubled
   Clock::duration farewell = std::chrono::seconds(5);         // for a side that has nothing to decide
   std::uint32_t child_patience_ms = 10'000;                   // a child that exists at the freeze: redis saving, say
 };

@@ -15,6 +15,10 @@ SOURCE = {
     "agent.source.killing=kill": "destination",
     "agent.transfer.frame=kill": "source",
     "agent.records.sync=kill": "source",
+    "agent.record.source.frozen=kill": "source",
+    "agent.record.source.armed=kill": "either",
+    "agent.record.source.killing=kill": "destination",
+    "agent.record.source.killed=kill": "destination",
 }
 DESTINATION = {
     "agent.destination.building=kill": "source",
@@ -24,8 +28,17 @@ DESTINATION = {
     "agent.destination.thawed=kill": "destination",
     "agent.destination.resumed=kill": "destination",
     "agent.records.sync=kill": "source",
+    "agent.record.destination.building=kill": "source",
+    "agent.record.destination.prepared=kill": "source",
+    "agent.record.destination.committed=kill": "destination",
+    "agent.record.destination.resumed=kill": "destination",
     "engine.restore.filled=fail,agent.destination.refused=kill": "source",
+    "engine.restore.filled=fail,agent.record.destination.refused=kill": "source",
 }
+# At the source, after the destination has failed.
+ABORTING = ("agent.source.aborted", "agent.record.source.aborted", "agent.record.source.thawed")
+# Where a copy has to die for it: agent/service has the tests.
+LOST = {"agent.record.source.lost", "agent.record.destination.lost"}
 
 
 class Agents(FaultCase):
@@ -53,11 +66,8 @@ class Agents(FaultCase):
         self.assert_nothing_lost(load, longest_gap_ms=None)
 
     def test_every_point_of_the_agent_is_tried(self):
-        tried = {fault.split(",")[-1].split("=")[0] for fault in [*SOURCE, *DESTINATION]} | {"agent.source.aborted"}
+        tried = {fault.split(",")[-1].split("=")[0] for fault in [*SOURCE, *DESTINATION]} | set(ABORTING) | LOST
         self.assertEqual({name for name in fault_points() if name.startswith("agent.")} - tried, set())
-
-    def test_source_killed_at_agent_source_aborted(self):
-        self.check_restart("source", "agent.source.aborted=kill", "source", aborted_by="engine.restore.filled=fail")
 
     def test_agents_and_engines_of_both_sides_die_between_the_commit_and_the_thaw(self):
         bed = self.bed
@@ -117,9 +127,9 @@ class Agents(FaultCase):
         self.assert_nothing_lost(load)
 
 
-def add(side: str, fault: str, ends: str) -> None:
+def add(side: str, fault: str, ends: str, **how) -> None:
     def test(self):
-        self.check_restart(side, fault, ends)
+        self.check_restart(side, fault, ends, **how)
     point = fault.split(",")[-1].removesuffix("=kill").replace(".", "_")
     setattr(Agents, f"test_{side}_killed_at_{point}", test)
 
@@ -128,6 +138,8 @@ for fault, ends in SOURCE.items():
     add("source", fault, ends)
 for fault, ends in DESTINATION.items():
     add("destination", fault, ends)
+for point in ABORTING:
+    add("source", f"{point}=kill", "source", aborted_by="engine.restore.filled=fail")
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)
