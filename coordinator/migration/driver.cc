@@ -46,7 +46,7 @@ std::string Driver::active_for(const std::string& workload) const {
   for (const auto& [id, run] : runs_)
     if (run->migration().spec.workload == workload) return id;
   // An unknown outcome blocks the next attempt: there may be two copies to tell apart.
-  for (const std::string& id : store_.not_terminal())
+  for (const std::string& id : store_.unfinished())
     if (const auto m = store_.migration(id); m && m->spec.workload == workload) return id;
   return {};
 }
@@ -125,7 +125,7 @@ net::awaitable<void> Driver::ask_again(std::string id, Clock::duration pause) {
 }
 
 void Driver::resume() {
-  for (const std::string& id : store_.not_terminal()) {
+  for (const std::string& id : store_.unfinished()) {
     const std::optional<Migration> m = store_.migration(id);
     log::info("migration.resume", {{"migration", id}, {"phase", name(m->phase)}});
     launch(*m, limits_.again);
@@ -134,7 +134,7 @@ void Driver::resume() {
 
 void Driver::node_returned(const std::string& node) {
   if (stopping_) return;
-  for (const std::string& id : store_.not_terminal()) {
+  for (const std::string& id : store_.unfinished()) {
     const std::optional<Migration> m = store_.migration(id);
     if (runs_.contains(id) || m->phase != Phase::undecided) continue;
     if (m->spec.source == node || m->spec.destination == node) launch(*m, limits_.again);

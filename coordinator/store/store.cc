@@ -203,10 +203,11 @@ std::vector<Migration> Store::migrations(unsigned limit, const std::string& work
   });
 }
 
-std::vector<std::string> Store::not_terminal() const {
+std::vector<std::string> Store::unfinished() const {
   return doing("list unfinished migrations", [&] {
     SQLite::Statement rows(
-        *db_, "SELECT id, phase FROM migrations WHERE phase NOT IN (?, ?) ORDER BY created_unix_ms, rowid");
+        *db_,
+        "SELECT id, phase FROM migrations WHERE phase NOT IN (?, ?) OR outcome IS NULL ORDER BY created_unix_ms, rowid");
     bind_all(rows, std::string(name(Phase::done)), std::string(name(Phase::rolled_back)));
     std::vector<std::string> ids;
     while (rows.executeStep()) ids.push_back(rows.getColumn(0).getString());

@@ -59,7 +59,7 @@ class Store {
 
   std::optional<Migration> migration(const std::string& id) const;
   std::vector<Migration> migrations(unsigned limit, const std::string& workload = {}) const;  // newest first
-  std::vector<std::string> not_terminal() const;                                              // ids, oldest first
+  std::vector<std::string> unfinished() const;  // ids, oldest first: not in a terminal phase, or without an outcome
 
   StoredEvent append(const std::string& migration, const std::string& kind, nlohmann::json body);
   std::vector<StoredEvent> events(const std::string& migration, std::int64_t after_sequence) const;
