@@ -109,6 +109,8 @@ awaitable<HttpResponse> Api::handle(net::HttpRequest request) {
     if (parts[1] == "migrations" && parts.size() == 3 && get) co_return migration(std::string(parts[2]));
     if (parts[1] == "migrations" && parts.size() == 4 && parts[3] == "events" && get)
       co_return events(std::string(parts[2]), query);
+    if (parts[1] == "migrations" && parts.size() == 4 && parts[3] == "cancel" && post)
+      co_return cancel(std::string(parts[2]), request.body, request.peer.name);
   }
   fail(Errc::not_found, "there is no {} {}", request.method, path.substr(0, 200));
 }
@@ -214,9 +216,26 @@ HttpResponse Api::history(const std::string& query) const {
   const auto limit = static_cast<unsigned>(number_parameter(query, "limit", 50, longest_history));
   const std::string workload = parameter(query, "workload");
   if (!workload.empty()) check_name("workload", workload);
+  if (number_parameter(query, "under_way", 0, 1) == 1) return under_way(workload);
   json list = json::array();
   for (const Migration& m : store_.migrations(limit, workload)) list.push_back(coordinator::to_json(m));
   return answer({{"migrations", list}});
+}
+
+HttpResponse Api::under_way(const std::string& workload) const {
+  json list = json::array();
+  for (const std::string& id : driver_.under_way())
+    if (const auto m = store_.migration(id); m && (workload.empty() || m->spec.workload == workload))
+      list.push_back(coordinator::to_json(*m));
+  return answer({{"migrations", list}});
+}
+
+HttpResponse Api::cancel(const std::string& id, const std::string& body, const std::string& by) {
+  const json parsed = body.empty() ? json::object() : parse_body(body);
+  JsonReader(parsed, "cancel").end();
+  migration(id);
+  driver_.cancel(id, by);
+  return answer({{"migration", id}}, 202);
 }
 
 HttpResponse Api::migration(const std::string& id) const {

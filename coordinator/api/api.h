@@ -26,6 +26,8 @@ class Api {
   net::awaitable<net::HttpResponse> kill_workload(std::string name, std::string body);
   net::awaitable<net::HttpResponse> migrate(std::string body);
   net::HttpResponse history(const std::string& query) const;
+  net::HttpResponse under_way(const std::string& workload) const;
+  net::HttpResponse cancel(const std::string& id, const std::string& body, const std::string& by);
   net::HttpResponse migration(const std::string& id) const;
   net::HttpResponse events(const std::string& id, const std::string& query);
   net::awaitable<void> follow(std::string id, std::int64_t after, std::shared_ptr<net::HttpStream> stream);

@@ -105,6 +105,50 @@ TEST_F(ApiTest, refuses_a_second_migration_of_the_same_workload) {
   expect_error(post("/v1/workloads/redis/kill", "{}"), 409, "busy");
 }
 
+TEST_F(ApiTest, cancels_a_migration_and_says_who_did) {
+  c.a.always[api::Envelope::kRound] = Fault::hang_before;
+  const std::string id = post("/v1/migrations", R"({"workload": "redis", "to": "b"})")["migration"];
+  const std::string cancel = "/v1/migrations/" + id + "/cancel";
+  expect_error(post(cancel, R"({"force": true})"), 400, "invalid_argument");
+  expect_error(post("/v1/migrations/none/cancel", ""), 404, "not_found");
+  expect_error(get(cancel), 404, "not_found");
+  for (const char* body : {"", "{}"}) {
+    EXPECT_EQ(post(cancel, body)["migration"], id);
+    EXPECT_EQ(status, 202u);
+  }
+  EXPECT_EQ(c.finish(id).outcome, Outcome::rolled_back);
+  const json report = get("/v1/migrations/" + id);
+  EXPECT_EQ(report["reason"]["code"], "cancelled");
+  EXPECT_EQ(report["reason"]["message"], "cancelled by ann");
+  expect_error(post(cancel, ""), 404, "not_found");
+}
+
+TEST_F(ApiTest, says_that_a_cancel_comes_too_late) {
+  c.a.once[api::Envelope::kArm] = Fault::hang_after;
+  const std::string id = post("/v1/migrations", R"({"workload": "redis", "to": "b"})")["migration"];
+  c.until([&] { return c.a.source == api::SOURCE_ARMED; });
+  const json body = post("/v1/migrations/" + id + "/cancel", "");
+  expect_error(body, 409, "busy");
+  EXPECT_THAT(body["message"].get<std::string>(), HasSubstr("too late"));
+  EXPECT_EQ(c.finish(id).outcome, Outcome::done);
+}
+
+TEST_F(ApiTest, lists_what_is_under_way) {
+  EXPECT_EQ(get("/v1/migrations?under_way=1")["migrations"].size(), 0u);
+  c.a.always[api::Envelope::kRound] = Fault::hang_before;
+  const std::string id = post("/v1/migrations", R"({"workload": "redis", "to": "b"})")["migration"];
+  c.until([&] { return !c.a.asked.empty() && c.a.asked.back() == api::Envelope::kRound; });
+  const json list = get("/v1/migrations?under_way=1")["migrations"];
+  ASSERT_EQ(list.size(), 1u);
+  EXPECT_EQ(list[0]["migration"], id);
+  EXPECT_EQ(list[0]["phase"], "precopy");
+  EXPECT_EQ(get("/v1/migrations?under_way=1&workload=redis")["migrations"].size(), 1u);
+  EXPECT_EQ(get("/v1/migrations?under_way=1&workload=other")["migrations"].size(), 0u);
+  expect_error(get("/v1/migrations?under_way=2"), 400, "invalid_argument");
+  c.finish(id);
+  EXPECT_EQ(get("/v1/migrations?under_way=1")["migrations"].size(), 0u);
+}
+
 TEST_F(ApiTest, refuses_to_move_what_has_exited_or_to_where_it_is_already) {
   c.a.workloads[0].set_state("exited");
   c.a.workloads[0].set_exit_code(3);

@@ -3,8 +3,6 @@
 
 #include <boost/asio/experimental/awaitable_operators.hpp>
 
-#include <algorithm>
-
 namespace godwit::coordinator {
 namespace {
 
@@ -39,27 +37,47 @@ awaitable<api::Envelope> Run::ask(std::string node, api::Envelope request, Reply
 }
 
 awaitable<api::Envelope> Run::ask_while(std::string node, api::Envelope request, Reply reply, Clock::duration stall) {
-  using namespace boost::asio::experimental::awaitable_operators;
-  constexpr auto without_end = std::chrono::hours(24 * 30);  // stalled_or_stopped() is the end
+  constexpr auto without_end = std::chrono::hours(24 * 30);  // stalled_or_given_up() is the end
   heard_ = Clock::now();
-  awaitable<api::Envelope> asking = ask(node, std::move(request), reply, without_end);
-  auto first = co_await (answer_of(std::move(asking)) || stalled_or_stopped(stall));
+  return answer_or(ask(std::move(node), std::move(request), reply, without_end), stalled_or_given_up(stall));
+}
+
+awaitable<api::Envelope> Run::ask_in_pause(std::string node, api::Envelope request, Reply reply,
+                                           Clock::duration limit) {
+  return answer_or(ask(std::move(node), std::move(request), reply, limit), given_up());
+}
+
+awaitable<api::Envelope> Run::answer_or(awaitable<api::Envelope> asking, awaitable<std::exception_ptr> end) {
+  using namespace boost::asio::experimental::awaitable_operators;
+  auto first = co_await (answer_of(std::move(asking)) || std::move(end));
   if (first.index() == 1) std::rethrow_exception(std::get<1>(first));
   Answer& answer = std::get<0>(first);
   if (answer.problem) std::rethrow_exception(answer.problem);
+  // Whoever cancelled while the answer was on its way here has been told that it is not too late.
+  if (const std::optional<Error> why = why_given_up()) throw *why;
   co_return std::move(*answer.envelope);
 }
 
-awaitable<std::exception_ptr> Run::stalled_or_stopped(Clock::duration stall) {
-  while (!stopping_ && Clock::now() - heard_ < stall)
-    co_await net::sleep_for(std::min<Clock::duration>(stall, std::chrono::milliseconds(100)));
-  if (stopping_)
-    co_return std::make_exception_ptr(
-        Error(Errc::cancelled, "the coordinator is shutting down", "start the migration again"));
+awaitable<std::exception_ptr> Run::stalled_or_given_up(Clock::duration stall) {
+  while (!why_given_up() && Clock::now() - heard_ < stall) co_await giving_up_.wait_until(heard_ + stall);
+  if (const std::optional<Error> why = why_given_up()) co_return std::make_exception_ptr(*why);
   co_return std::make_exception_ptr(Error(
       Errc::timed_out,
       fmt::format("no progress for {:.3g} s while {}", std::chrono::duration<double>(stall).count(), name(m_.phase)),
       "is the path between the nodes up?"));
+}
+
+awaitable<std::exception_ptr> Run::given_up() {
+  while (!why_given_up()) co_await giving_up_.wait_until(Clock::time_point::max());
+  co_return std::make_exception_ptr(*why_given_up());
+}
+
+// Until it is armed the source may thaw on its own word. A coordinator that stops lets a pause that has begun end.
+std::optional<Error> Run::why_given_up() const {
+  if (m_.phase >= Phase::arming) return std::nullopt;
+  if (cancelled_) return cancelled_;
+  if (!stopping_ || m_.phase >= Phase::freezing) return std::nullopt;
+  return Error(Errc::cancelled, "the coordinator is shutting down", "start the migration again");
 }
 
 }  // namespace godwit::coordinator

@@ -124,6 +124,18 @@ net::awaitable<void> Driver::ask_again(std::string id, Clock::duration pause) {
   if (m && m->phase == Phase::undecided) launch(*m, std::min(2 * pause, most_again));
 }
 
+void Driver::cancel(const std::string& id, const std::string& by) {
+  const std::shared_ptr<Run> run = find(id);
+  if (run && !settled(run->migration().phase)) return run->cancel(by);
+  const std::optional<Migration> m = store_.migration(id);
+  if (!m) throw Error(Errc::not_found, fmt::format("no migration '{}'", id), "`godwit history` lists them");
+  if (m->phase == Phase::undecided)
+    throw Error(Errc::busy, fmt::format("too late: the outcome of migration {} is unknown", id),
+                "the records of both nodes decide it as soon as both can be read");
+  throw Error(Errc::not_found, fmt::format("migration {} is not under way: it is {}", id, name(m->phase)),
+              fmt::format("`godwit history {}` tells how it ended", id));
+}
+
 void Driver::resume() {
   for (const std::string& id : store_.unfinished()) {
     const std::optional<Migration> m = store_.migration(id);
@@ -148,6 +160,12 @@ void Driver::progress(const std::string& node, const api::Progress& progress) {
 std::shared_ptr<Run> Driver::find(const std::string& id) const {
   const auto it = runs_.find(id);
   return it == runs_.end() ? nullptr : it->second;
+}
+
+std::vector<std::string> Driver::under_way() const {
+  std::vector<std::string> ids;
+  for (const auto& [id, run] : runs_) ids.push_back(id);  // ids begin with the time
+  return ids;
 }
 
 net::awaitable<void> Driver::stop(Clock::duration grace) {

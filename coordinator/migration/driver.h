@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace godwit::coordinator {
 
@@ -17,6 +18,10 @@ class Driver {
   // invalid_argument, already_exists, busy, peer_lost, cancelled.
   std::string start(MigrationSpec spec);
 
+  // Rolls a migration back that is not armed yet; `by` as in Run. Errors: not_found when it is not under way, busy when
+  // it is too late.
+  void cancel(const std::string& id, const std::string& by);
+
   // Drives on what an earlier life of the coordinator left unfinished. Once, at the start.
   void resume();
 
@@ -26,6 +31,7 @@ class Driver {
   void progress(const std::string& node, const api::Progress& progress);
 
   std::shared_ptr<Run> find(const std::string& id) const;     // null when it is not under way
+  std::vector<std::string> under_way() const;                 // ids, oldest first
   std::string active_for(const std::string& workload) const;  // id of the unfinished migration; empty: none
 
   // No new ones; those that have not frozen yet roll back; returns when all have settled, or after `grace`.

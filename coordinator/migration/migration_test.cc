@@ -201,6 +201,140 @@ TEST(Migration, that_a_restart_interrupted_is_rolled_back_or_followed_to_its_end
   }
 }
 
+// The agent that is asked `step` hangs; whoever waits for it alone would wait for the time-out.
+std::string start_and_hang(Cluster& c, FakeAgent& agent, Body step, Fault fault) {
+  agent.once[step] = fault;
+  std::string id = c.daemon.driver.start(c.to_b());
+  c.until([&] { return std::ranges::count(agent.asked, step) > 0; });
+  return id;
+}
+
+struct Step {
+  bool at_source;
+  Body body;
+};
+class Cancelled : public testing::TestWithParam<std::tuple<Step, Fault>> {};
+
+TEST_P(Cancelled, rolls_back_at_once_and_tells_both_agents) {
+  Limits slow = short_limits();
+  slow.survey = slow.prepare = slow.connect = slow.stall = slow.pause = std::chrono::seconds(60);
+  Cluster c(slow);
+  const auto [step, fault] = GetParam();
+  const std::string id = start_and_hang(c, step.at_source ? c.a : c.b, step.body, fault);
+  c.daemon.driver.cancel(id, "ann");
+  c.daemon.driver.cancel(id, "bob");
+  const Migration m = c.finish(id);
+  EXPECT_EQ(m.outcome, Outcome::rolled_back);
+  ASSERT_TRUE(m.reason);
+  EXPECT_EQ(m.reason->code, Errc::cancelled);
+  EXPECT_EQ(m.reason->message, "cancelled by ann");
+  EXPECT_EQ(std::ranges::count(c.a.asked, Env::kAbort), 1);
+  EXPECT_EQ(std::ranges::count(c.b.asked, Env::kDiscard), step.body == Env::kSurvey ? 0 : 1) << "it knows of nothing";
+  EXPECT_EQ(std::ranges::count(c.a.asked, Env::kArm), 0);
+  EXPECT_TRUE(c.a.runs("redis"));
+  EXPECT_FALSE(c.store.pausing());
+  expect_one_copy_as_told(c, m);
+}
+
+std::string name_of_cancelled(const testing::TestParamInfo<std::tuple<Step, Fault>>& info) {
+  const auto [step, fault] = info.param;
+  return Env::descriptor()->FindFieldByNumber(step.body)->name() +
+         (fault == Fault::hang_before ? "_silent_before" : "_silent_after");
+}
+
+INSTANTIATE_TEST_SUITE_P(BeforeArming, Cancelled,
+                         testing::Combine(testing::Values(Step{true, Env::kSurvey}, Step{false, Env::kPrepare},
+                                                          Step{true, Env::kConnect}, Step{true, Env::kRound},
+                                                          Step{true, Env::kFreeze}, Step{false, Env::kFinish}),
+                                          testing::Values(Fault::hang_before, Fault::hang_after)),
+                         name_of_cancelled);
+
+TEST(Cancel, of_one_that_has_not_begun_asks_nobody_for_anything) {
+  Cluster c;
+  const std::string id = c.daemon.driver.start(c.to_b());
+  c.daemon.driver.cancel(id, "");
+  const Migration m = c.finish(id);
+  EXPECT_EQ(m.outcome, Outcome::rolled_back);
+  EXPECT_EQ(m.reason->message, "cancelled on request");
+  EXPECT_THAT(without_lists(c.a.asked), ElementsAre(Env::kAbort));
+}
+
+Errc code_of_cancel(Cluster& c, const std::string& id) {
+  try {
+    c.daemon.driver.cancel(id, "ann");
+  } catch (const Error& e) {
+    return e.errc();
+  }
+  return Errc{};
+}
+
+// Handler by handler from the destination's answer to the arming: what is not refused is not done all the same.
+TEST(Cancel, that_is_accepted_at_the_last_moment_counts) {
+  bool in_time = true;
+  for (int handlers = 0; in_time && handlers < 200; handlers++) {
+    Cluster c;
+    const std::string id = c.daemon.driver.start(c.to_b());
+    while (c.b.destination != api::DESTINATION_PREPARED) c.io.run_one();
+    for (int i = 0; i < handlers; i++) c.io.run_one();
+    in_time = code_of_cancel(c, id) != Errc::busy;
+    const Migration m = c.finish(id);
+    EXPECT_EQ(m.outcome, in_time ? Outcome::rolled_back : Outcome::done) << "after " << handlers << " handlers";
+    EXPECT_EQ(std::ranges::count(c.a.asked, Env::kArm), in_time ? 0 : 1) << "after " << handlers << " handlers";
+    expect_one_copy_as_told(c, m);
+  }
+  EXPECT_FALSE(in_time) << "the arming was never seen";
+}
+
+TEST(Cancel, is_refused_from_the_arming_on_and_the_migration_completes) {
+  for (const auto& [at_source, step] : std::vector<std::pair<bool, Body>>{
+           {true, Env::kArm}, {false, Env::kCommit}, {true, Env::kKillSource}, {false, Env::kQuery}}) {
+    Cluster c;
+    if (step == Env::kQuery) c.a.once[Env::kArm] = Fault::hang_after;
+    const std::string id = start_and_hang(c, at_source ? c.a : c.b, step, Fault::hang_after);
+    EXPECT_EQ(code_of_cancel(c, id), Errc::busy) << step;
+    const Migration m = c.finish(id);
+    EXPECT_EQ(m.outcome, Outcome::done) << step << (m.reason ? m.reason->message : "");
+    expect_one_copy_as_told(c, m);
+  }
+}
+
+TEST(Cancel, of_one_that_rolls_back_already_changes_nothing) {
+  Cluster c;
+  c.a.once[Env::kAbort] = Fault::hang_before;
+  const std::string id = start_and_hang(c, c.b, Env::kFinish, Fault::refuse);
+  c.until([&] { return std::ranges::count(c.a.asked, Env::kAbort) > 0; });
+  c.daemon.driver.cancel(id, "ann");
+  const Migration m = c.finish(id);
+  EXPECT_EQ(m.outcome, Outcome::rolled_back);
+  EXPECT_THAT(m.reason->message, HasSubstr("says no"));
+}
+
+TEST(Cancel, of_one_that_has_ended_or_never_was_is_an_error) {
+  Cluster c;
+  EXPECT_EQ(code_of_cancel(c, c.migrate().id), Errc::not_found);
+  EXPECT_EQ(code_of_cancel(c, "m0"), Errc::not_found);
+}
+
+TEST(Cancel, of_an_unknown_outcome_comes_too_late) {
+  Cluster c;
+  c.b.always[Env::kCommit] = Fault::break_after;
+  c.b.reconnects = false;
+  c.a.peer = nullptr;
+  const Migration m = c.migrate();
+  ASSERT_EQ(m.outcome, Outcome::unknown);
+  EXPECT_EQ(code_of_cancel(c, m.id), Errc::busy);
+}
+
+TEST(Cancel, leaves_the_way_free_for_the_next_attempt) {
+  Cluster c;
+  const std::string id = start_and_hang(c, c.a, Env::kFreeze, Fault::hang_after);
+  c.daemon.driver.cancel(id, "ann");
+  c.finish(id);
+  c.a.source = api::SOURCE_NONE;
+  c.b.destination = api::DESTINATION_NONE;
+  EXPECT_EQ(c.migrate().outcome, Outcome::done);
+}
+
 struct Disturbance {
   bool at_source;
   Body step;

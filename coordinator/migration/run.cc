@@ -26,7 +26,8 @@ Run::Run(net::Executor executor, Store& store, Registry& registry, const Limits&
       limits_(limits),
       m_(std::move(migration)),
       overhead_(overhead),
-      changed_(std::move(executor)),
+      changed_(executor),
+      giving_up_(std::move(executor)),
       began_here_(m_.phase == Phase::queued) {}
 
 awaitable<void> Run::drive() {
@@ -59,10 +60,8 @@ void Run::recover() {
 awaitable<Event> Run::step() {
   std::exception_ptr problem;
   try {
-    if (m_.phase < Phase::freezing) {
-      if (journal_failure_) throw *journal_failure_;
-      if (stopping_) throw Error(Errc::cancelled, "the coordinator is shutting down", "start the migration again");
-    }
+    if (m_.phase < Phase::freezing && journal_failure_) throw *journal_failure_;
+    if (const std::optional<Error> why = why_given_up()) throw *why;
     switch (m_.phase) {
       case Phase::queued: co_return Event::ok;
       case Phase::surveying: co_return co_await survey();
@@ -100,7 +99,22 @@ void Run::progress(const std::string& node, const api::Progress& p) {
   if (!pause_) changed_.notify();
 }
 
-void Run::stop() { stopping_ = true; }
+void Run::stop() {
+  stopping_ = true;
+  giving_up_.notify();
+}
+
+void Run::cancel(const std::string& by) {
+  if (m_.phase == Phase::rolling_back) return;
+  if (m_.phase >= Phase::arming)
+    throw Error(Errc::busy, fmt::format("too late: migration {} is {}", m_.id, name(m_.phase)),
+                "the records of both nodes decide how it ends; `godwit watch` tells");
+  if (cancelled_) return;
+  cancelled_ = Error(Errc::cancelled, by.empty() ? "cancelled on request" : "cancelled by " + by,
+                     "start the migration again when ready");
+  log::info("migration.cancel", {{"migration", m_.id}, {"phase", name(m_.phase)}, {"by", by}});
+  giving_up_.notify();
+}
 
 void Run::enter(Phase phase) {
   m_.phase = phase;

@@ -45,6 +45,10 @@ class Run {
   void progress(const std::string& node, const api::Progress& progress);
   void stop();  // the coordinator ends: roll back if the workload is not yet frozen
 
+  // Ends what is waited for and rolls back; says the same when that has begun already. Errc::busy from Arm on, where
+  // only the records of both sides count. `by` is whoever asks, or empty.
+  void cancel(const std::string& by);
+
   const Migration& migration() const { return m_; }
 
   // For whoever watches: `changed` wakes when there are new events in the journal or a newer progress.
@@ -71,11 +75,16 @@ class Run {
   net::awaitable<Event> read_records();
   net::awaitable<void> discard();
 
-  // ask.cc. `reply` is what must come back. ask_while() also ends when the agent shows no progress or the coordinator
-  // stops.
+  // ask.cc. `reply` is what must come back. ask_while() waits for as long as the agent shows progress, ask_in_pause()
+  // for `limit`; both end when the migration is given up.
   net::awaitable<api::Envelope> ask(std::string node, api::Envelope request, Reply reply, Clock::duration limit);
   net::awaitable<api::Envelope> ask_while(std::string node, api::Envelope request, Reply reply, Clock::duration stall);
-  net::awaitable<std::exception_ptr> stalled_or_stopped(Clock::duration stall);
+  net::awaitable<api::Envelope> ask_in_pause(std::string node, api::Envelope request, Reply reply,
+                                             Clock::duration limit);
+  net::awaitable<api::Envelope> answer_or(net::awaitable<api::Envelope> asking, net::awaitable<std::exception_ptr> end);
+  net::awaitable<std::exception_ptr> stalled_or_given_up(Clock::duration stall);
+  net::awaitable<std::exception_ptr> given_up();
+  std::optional<Error> why_given_up() const;
   net::awaitable<SourceAnswer> ask_source(api::Envelope request);
   net::awaitable<DestinationAnswer> ask_destination(api::Envelope request);
   std::optional<Event> verdict(const api::SourceState& source, const DestinationAnswer& destination, bool last);
@@ -102,7 +111,9 @@ class Run {
   Clock::time_point began_ = Clock::now();
   Clock::time_point heard_ = Clock::now();  // of the last progress
   bool stopping_ = false;
-  bool began_here_;  // not taken over from the journal
+  std::optional<Error> cancelled_;
+  net::Signal giving_up_;  // wakes whoever waits for an answer
+  bool began_here_;        // not taken over from the journal
   std::optional<Error> journal_failure_;
   Phase failed_in_ = Phase::queued;
 

@@ -144,11 +144,11 @@ awaitable<Event> Run::freeze() {
   fill(request.mutable_freeze()->mutable_id());
   request.mutable_freeze()->set_number(static_cast<std::uint32_t>(m_.rounds.size()));
   request.mutable_freeze()->set_child_patience_ms(limits_.child_patience_ms);
-  request.mutable_freeze()->set_limit_ms(static_cast<std::uint64_t>(
-      std::chrono::duration_cast<std::chrono::milliseconds>(pause_limit()).count()));
+  request.mutable_freeze()->set_limit_ms(
+      static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(pause_limit()).count()));
   const Clock::duration limit = pause_limit() + std::chrono::milliseconds(limits_.child_patience_ms);
   times_.freeze.asked_ns = now_ns();
-  const api::Envelope reply = co_await ask(m_.spec.source, std::move(request), api::Envelope::kFrozen, limit);
+  const api::Envelope reply = co_await ask_in_pause(m_.spec.source, std::move(request), api::Envelope::kFrozen, limit);
   times_.freeze.answered_ns = now_ns();
   times_.freeze.steps = to_records(reply.frozen().steps());
   last_sequence_ = reply.frozen().round().last_sequence();
@@ -163,7 +163,7 @@ awaitable<Event> Run::finish() {
   request.mutable_finish()->set_sequence(last_sequence_);
   times_.finish.asked_ns = now_ns();
   const api::Envelope reply =
-      co_await ask(m_.spec.destination, std::move(request), api::Envelope::kFinished, pause_limit());
+      co_await ask_in_pause(m_.spec.destination, std::move(request), api::Envelope::kFinished, pause_limit());
   times_.finish.answered_ns = now_ns();
   times_.finish.steps = to_records(reply.finished().steps());
   destination_boot_ = reply.finished().boot_id();
