@@ -7,6 +7,7 @@
 #include "coordinator/cli/options.h"
 #include "coordinator/cli/progress.h"
 #include "coordinator/cli/report.h"
+#include "coordinator/cli/watch.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -66,6 +67,22 @@ TEST(CommandLine, passes_on_what_stands_behind_two_dashes) {
   EXPECT_THAT(run.environment, ElementsAre("A=1", "B=2"));
 }
 
+TEST(CommandLine, takes_an_id_or_a_workload_to_watch_cancel_and_report) {
+  EXPECT_EQ(std::get<WatchCommand>(parsed({"--certs", "/c", "watch"})->command).which, "");
+  const auto watch = parsed({"--certs", "/c", "watch", "redis", "--no-progress", "--json"});
+  EXPECT_EQ(std::get<WatchCommand>(watch->command).which, "redis");
+  EXPECT_TRUE(std::get<WatchCommand>(watch->command).no_progress);
+  EXPECT_EQ(std::get<CancelCommand>(parsed({"--certs", "/c", "cancel", "m1"})->command).which, "m1");
+  EXPECT_EQ(std::get<HistoryCommand>(parsed({"--certs", "/c", "history", "m1"})->command).which, "m1");
+  // A variable that is not set, or a path, names no migration.
+  for (const char* command : {"watch", "cancel", "history"})
+    for (const char* bad : {"", "a/b", "a?b", "a b"}) {
+      int code = 0;
+      EXPECT_FALSE(parsed({"--certs", "/c", command, bad}, &code)) << command << " '" << bad << "'";
+      EXPECT_EQ(code, exit_usage);
+    }
+}
+
 TEST(CommandLine, ends_with_2_when_it_makes_no_sense) {
   const std::vector<std::vector<const char*>> bad{
       {},
@@ -75,6 +92,7 @@ TEST(CommandLine, ends_with_2_when_it_makes_no_sense) {
       {"--certs", "/c", "migrate", "redis", "--to", "b", "--streams", "0"},
       {"--certs", "/c", "migrate", "redis", "--to", "b", "--on-no-progress", "pray"},
       {"--certs", "/c", "run", "--name", "w", "--on", "a"},
+      {"--certs", "/c", "cancel"},
       {"nodes"}};
   ::unsetenv("GODWIT_CERTS");
   for (const auto& words : bad) {
@@ -132,6 +150,17 @@ TEST(ProgressText, redraws_one_line_on_a_terminal) {
   const std::string round = progress.on_event(
       "round", {{"number", 0}, {"bytes", 1u << 30}, {"seconds", 1.0}, {"dirty_bytes_after", 4096}}, start + 2s);
   EXPECT_EQ(round, "\r\x1b[Kround 0: 1.0 GiB in 1.00 s (1.0 GiB/s), 4.0 KiB dirty again\n");
+}
+
+TEST(ProgressText, does_not_count_into_the_rate_what_was_sent_before_the_watching_began) {
+  Progress progress(Progress::Style::terminal);
+  const Progress::Time start{};
+  progress.on_event("phase", {{"phase", "precopy"}}, start);
+  progress.on_event("progress", {{"round", 0}, {"bytes", 3u << 29}, {"expected_bytes", 1ull << 31}}, start);
+  const std::string live =
+      progress.on_event("progress", {{"round", 0}, {"bytes", 7u << 28}, {"expected_bytes", 1ull << 31}}, start + 1s);
+  EXPECT_THAT(live, HasSubstr("1.8 GiB of 2.0 GiB (88 %)"));
+  EXPECT_THAT(live, HasSubstr("256.0 MiB/s  ETA 0:01"));
 }
 
 TEST(ProgressText, prints_plain_lines_elsewhere) {
@@ -204,6 +233,31 @@ TEST(ReportText, says_why_not) {
   EXPECT_THAT(text, HasSubstr("PID 42 from a to b: refused"));
   EXPECT_THAT(text, HasSubstr("reason: fd 7: a raw socket [refused]\nhint: close it\n"));
   EXPECT_THAT(text, Not(HasSubstr("downtime")));
+}
+
+TEST(ReportText, says_how_far_it_is_while_it_is_under_way) {
+  json report = example_report();
+  report["outcome"] = nullptr;
+  report["phase"] = "precopy";
+  report["downtime_ms"] = nullptr;
+  const std::string text = migration_report(report);
+  EXPECT_THAT(text, HasSubstr("redis from a to b: under way, precopy (migration m1)"));
+  EXPECT_THAT(text, HasSubstr("20.0 MiB/s\n"));
+}
+
+TEST(Watch, takes_the_only_migration_or_lists_those_to_choose_from) {
+  json first = example_report(), second = example_report();
+  first["phase"] = "precopy";
+  second.update({{"migration", "m2"}, {"workload", ""}, {"pid", 42}, {"phase", "surveying"}});
+  EXPECT_EQ(only_one(json::array({first})), "m1");
+  try {
+    only_one(json::array({first, second}));
+    FAIL() << "chose one of two";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.errc(), Errc::invalid_argument);
+    EXPECT_THAT(e.message(), HasSubstr("m1 (redis from a to b, precopy); m2 (PID 42 from a to b, surveying)"));
+  }
+  EXPECT_THROW(only_one(json::array()), Error);
 }
 
 TEST(ReportJson, has_every_promised_member_and_steps_that_add_up) {

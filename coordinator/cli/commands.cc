@@ -3,6 +3,7 @@
 #include "coordinator/cli/exit_codes.h"
 #include "coordinator/cli/migrate.h"
 #include "coordinator/cli/report.h"
+#include "coordinator/cli/watch.h"
 
 #include <algorithm>
 #include <charconv>
@@ -92,8 +93,15 @@ struct Runner {
 
   int operator()(const MigrateCommand& command) const { return migrate(client, command, options.json); }
 
+  int operator()(const WatchCommand& command) const { return watch(client, command, options.json); }
+  int operator()(const CancelCommand& command) const { return cancel(client, command, options.json); }
+
   int operator()(const HistoryCommand& history) const {
-    const std::string filter = history.workload.empty() ? "" : "&workload=" + history.workload;
+    if (const auto report = history.which.empty() ? std::nullopt : report_of(client, history.which)) {
+      show(options, *report, migration_report);
+      return exit_done;
+    }
+    const std::string filter = history.which.empty() ? "" : "&workload=" + history.which;
     show(options, client.get(fmt::format("/v1/migrations?limit={}{}", history.limit, filter)), history_table);
     return exit_done;
   }

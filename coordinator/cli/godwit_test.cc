@@ -1,11 +1,13 @@
 // The programs themselves: `godwit` against a coordinator with two fake agents, exit code by exit code, and
 // `godwit-coordinator` from start to SIGTERM.
 #include "common/base/fd.h"
+#include "coordinator/migration/json.h"
 #include "coordinator/testing/cluster.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 
 #include <signal.h>
@@ -76,16 +78,38 @@ class Child {
   int status_ = 0;
 };
 
+// A round that hangs does so for longer than it takes to start a program or two.
+Limits patient_limits() {
+  Limits limits = short_limits();
+  limits.stall = std::chrono::seconds(60);
+  return limits;
+}
+
 class Godwit : public testing::Test {
  protected:
-  Cluster c;
+  Cluster c{patient_limits()};
 
-  Ended godwit(std::vector<std::string> arguments, const std::string& who = "operator/ann") {
-    Child child(GODWIT_BINARY, std::move(arguments),
-                {"GODWIT_COORDINATOR=" + net::to_string(c.daemon.api_address()),
-                 "GODWIT_CERTS=" + shared_certs().node("spiffe://godwit/" + who)});
+  Child start(std::vector<std::string> arguments, const std::string& who = "operator/ann") {
+    return Child(GODWIT_BINARY, std::move(arguments),
+                 {"GODWIT_COORDINATOR=" + net::to_string(c.daemon.api_address()),
+                  "GODWIT_CERTS=" + shared_certs().node("spiffe://godwit/" + who)});
+  }
+  Ended end(Child& child) {
     c.until([&] { return child.ended(); }, std::chrono::seconds(30));
     return child.result();
+  }
+  Ended godwit(std::vector<std::string> arguments, const std::string& who = "operator/ann") {
+    Child child = start(std::move(arguments), who);
+    return end(child);
+  }
+
+  // One migration in its second round, which hangs.
+  std::string migration_in_precopy() {
+    const std::string id = c.daemon.driver.start(c.to_b());
+    c.until([&] { return c.a.asked.size() > 0 && c.a.asked.back() == api::Envelope::kRound; });
+    c.a.always[api::Envelope::kRound] = Fault::hang_before;
+    c.until([&] { return std::ranges::count(c.a.asked, api::Envelope::kRound) > 1; });
+    return id;
   }
 };
 
@@ -157,6 +181,68 @@ TEST_F(Godwit, lists_starts_and_kills) {
   EXPECT_EQ(json::parse(godwit({"ps", "--json"}).out)["workloads"].size(), 2u);
   EXPECT_EQ(godwit({"kill", "w"}).code, 0);
   EXPECT_EQ(godwit({"kill", "w"}).code, 1);
+}
+
+TEST_F(Godwit, cancels_a_migration_that_two_others_wait_for) {
+  c.a.once[api::Envelope::kConnect] = Fault::hang_before;
+  Child migrate = start({"migrate", "redis", "--to", "b"});
+  c.until([&] { return std::ranges::count(c.a.asked, api::Envelope::kConnect) > 0; }, std::chrono::seconds(30));
+  Child watch = start({"watch", "redis", "--json"}, "operator/cid");
+  c.until([&] { return watch.err().find("connecting the nodes") != std::string::npos; }, std::chrono::seconds(30));
+  const Ended cancelled = godwit({"cancel", "redis"}, "operator/bob");
+  EXPECT_EQ(cancelled.code, 0) << cancelled.err;
+  EXPECT_THAT(cancelled.out, HasSubstr("is being rolled back"));
+  const Ended migrated = end(migrate), watched = end(watch);
+  EXPECT_EQ(migrated.code, 1);
+  EXPECT_THAT(migrated.out, HasSubstr("reason: cancelled by bob [cancelled]"));
+  EXPECT_EQ(watched.code, 1);
+  EXPECT_EQ(json::parse(watched.out)["outcome"], "rolled_back");
+  const Ended again = godwit({"cancel", "redis"});
+  EXPECT_EQ(again.code, 1);
+  EXPECT_THAT(again.err, HasSubstr("no migration 'redis'"));
+}
+
+TEST_F(Godwit, watches_the_only_migration_from_its_middle) {
+  const std::string id = migration_in_precopy();
+  Child watch = start({"watch"});
+  c.until([&] { return watch.err().find("round 0: ") != std::string::npos; }, std::chrono::seconds(30));
+  EXPECT_EQ(json::parse(godwit({"cancel", id, "--json"}).out)["migration"], id);
+  const Ended e = end(watch);
+  EXPECT_EQ(e.code, 1);
+  EXPECT_THAT(e.out, HasSubstr("redis from a to b: failed and rolled back"));
+  EXPECT_THAT(e.out, HasSubstr("reason: cancelled by ann [cancelled]"));
+  const Ended none = godwit({"watch"});
+  EXPECT_EQ(none.code, 1);
+  EXPECT_THAT(none.err, HasSubstr("no migration is under way"));
+}
+
+TEST_F(Godwit, watches_to_a_good_end_and_reports_one_that_has_ended) {
+  c.a.once[api::Envelope::kArm] = Fault::hang_after;
+  const std::string id = c.daemon.driver.start(c.to_b());
+  c.until([&] { return c.a.source == api::SOURCE_ARMED; });
+  const Ended late = godwit({"cancel", id});
+  if (late.code != 0) EXPECT_THAT(late.err, testing::AnyOf(HasSubstr("too late"), HasSubstr("it is done")));
+  EXPECT_EQ(late.code, 1);
+  const Ended watched = godwit({"watch", id});
+  EXPECT_EQ(watched.code, 0) << watched.err;
+  EXPECT_THAT(watched.out, HasSubstr("redis from a to b: done"));
+  EXPECT_THAT(watched.err, HasSubstr("predicted downtime"));
+  EXPECT_EQ(godwit({"watch", id, "--no-progress"}).err, "");
+}
+
+TEST_F(Godwit, reports_one_migration_of_the_history) {
+  const std::string id = c.migrate().id;
+  const Ended report = godwit({"history", id});
+  EXPECT_EQ(report.code, 0);
+  EXPECT_THAT(report.out, HasSubstr("redis from a to b: done"));
+  EXPECT_THAT(report.out, HasSubstr("final"));
+  EXPECT_THAT(report.out, HasSubstr("downtime 40.0 ms"));
+  EXPECT_THAT(report.out, HasSubstr("transit"));
+  const json whole = json::parse(godwit({"history", id, "--json"}).out);
+  EXPECT_EQ(whole, coordinator::to_json(*c.store.migration(id)));
+  EXPECT_THAT(godwit({"history", "redis"}).out, HasSubstr("MIGRATION"));
+  EXPECT_EQ(json::parse(godwit({"history", "redis", "--json"}).out)["migrations"].size(), 1u);
+  EXPECT_EQ(json::parse(godwit({"history", "other", "--json"}).out)["migrations"].size(), 0u);
 }
 
 TEST_F(Godwit, tells_an_agents_certificate_that_it_may_not) {

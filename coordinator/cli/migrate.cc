@@ -1,49 +1,15 @@
 #include "coordinator/cli/migrate.h"
 
-#include "coordinator/cli/commands.h"
 #include "coordinator/cli/exit_codes.h"
-#include "coordinator/cli/progress.h"
 #include "coordinator/cli/report.h"
+#include "coordinator/cli/watch.h"
 
-#include <algorithm>
 #include <charconv>
 #include <cstdio>
-#include <thread>
-
-#include <unistd.h>
 
 namespace godwit::cli {
-namespace {
 
 using nlohmann::json;
-using namespace std::chrono_literals;
-
-// A coordinator that restarts is back well within this; the migration itself goes on without anybody watching.
-constexpr auto patience = 60s;
-constexpr auto retry_after = 500ms;
-
-// Ends when the migration has settled. Unreachable when the coordinator stays away.
-void watch(Client& client, const std::string& id, Progress* progress) {
-  std::int64_t seen = 0;
-  bool over = false;
-  auto last_heard = Clock::now();
-  while (!over) {
-    try {
-      client.follow(fmt::format("/v1/migrations/{}/events?after={}", id, seen), [&](const ServerEvent& e) {
-        last_heard = Clock::now();
-        seen = std::max(seen, e.id);
-        over = over || e.kind == "outcome";
-        if (progress) std::fputs(progress->on_event(e.kind, e.body, Clock::now()).c_str(), stderr);
-      });
-      if (over || !client.get("/v1/migrations/" + id).value("outcome", json()).is_null()) return;
-    } catch (const Unreachable&) {
-      if (Clock::now() - last_heard > patience) throw;
-    }
-    std::this_thread::sleep_for(retry_after);
-  }
-}
-
-}  // namespace
 
 json migration_request(const MigrateCommand& m) {
   json body{{"to", m.to},
@@ -66,22 +32,6 @@ json migration_request(const MigrateCommand& m) {
   return body;
 }
 
-json json_report(const json& report) {
-  json out;
-  for (const char* member :
-       {"migration", "workload", "from", "to", "outcome", "reason", "downtime_ms", "predicted_downtime_ms",
-        "downtime_budget_ms", "downtime_steps_ms", "downtime_steps_order", "total_s", "gb_per_s", "bytes"})
-    out[member] = report.value(member, json());
-  out["rounds"] = json::array();
-  for (const json& r : report.value("rounds", json::array()))
-    out["rounds"].push_back({{"pages", r.value("pages", 0u)},
-                             {"bytes", r.value("bytes", std::uint64_t{0})},
-                             {"seconds", r.value("seconds", 0.0)},
-                             {"dirty_bytes_after", r.value("dirty_bytes_after", std::uint64_t{0})},
-                             {"final", r.value("final", false)}});
-  return out;
-}
-
 int migrate(Client& client, const MigrateCommand& command, bool json_output) {
   json started;
   try {
@@ -100,23 +50,7 @@ int migrate(Client& client, const MigrateCommand& command, bool json_output) {
     if (!e.hint().empty()) std::fprintf(stderr, "hint: %s\n", printable(e.hint()).c_str());
     return exit_refused;
   }
-  const std::string id = started.at("migration");
-  Progress progress(::isatty(STDERR_FILENO) ? Progress::Style::terminal : Progress::Style::plain);
-  json report;
-  try {
-    watch(client, id, command.no_progress ? nullptr : &progress);
-    report = client.get("/v1/migrations/" + id);
-  } catch (const Unreachable& e) {
-    std::fputs(progress.finish().c_str(), stderr);
-    std::fprintf(stderr,
-                 "godwit: lost sight of migration %s: %s\nIt goes on without us; `godwit history` and `godwit ps` tell "
-                 "how it ended.\n",
-                 id.c_str(), e.what());
-    return exit_unknown;
-  }
-  std::fputs(progress.finish().c_str(), stderr);
-  std::fputs(json_output ? (json_report(report).dump(2) + "\n").c_str() : migration_report(report).c_str(), stdout);
-  return exit_code_of(report.value("outcome", "unknown"));
+  return follow_to_its_end(client, started.at("migration"), {.progress = !command.no_progress, .json = json_output});
 }
 
 }  // namespace godwit::cli

@@ -10,7 +10,4 @@ int migrate(Client& client, const MigrateCommand& command, bool json_output);
 
 nlohmann::json migration_request(const MigrateCommand& command);
 
-// The report as `--json` prints it: stable members, numbers or null.
-nlohmann::json json_report(const nlohmann::json& report);
-
 }  // namespace godwit::cli

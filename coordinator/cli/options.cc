@@ -6,7 +6,9 @@
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <array>
+#include <cctype>
 #include <cmath>
 
 namespace godwit::cli {
@@ -25,6 +27,14 @@ auto checked(Parse parse) {
       return e.message();
     }
   };
+}
+
+// An id or a workload's name. It becomes part of a path, and an empty one (of a variable that is not set) must not
+// stand for all.
+std::string check_name(const std::string& text) {
+  const auto allowed = [](unsigned char c) { return std::isalnum(c) || c == '.' || c == '_' || c == '-'; };
+  if (!text.empty() && std::ranges::all_of(text, allowed)) return {};
+  return "'" + text + "' is neither a migration's id nor the name of a workload";
 }
 
 struct Texts {
@@ -67,6 +77,18 @@ void add_migrate(CLI::App& app, MigrateCommand& m, Texts& t) {
   app.add_flag("--no-progress", m.no_progress, "print the report only");
 }
 
+void add_watch(CLI::App& app, WatchCommand& watch) {
+  app.add_option("migration", watch.which, "its id, or its workload; may be left out when it is the only one")
+      ->check(check_name);
+  app.add_flag("--no-progress", watch.no_progress, "print the report only");
+}
+
+void add_history(CLI::App& app, HistoryCommand& history) {
+  app.add_option("migration", history.which, "report this one; with a workload's name, list those of this workload")
+      ->check(check_name);
+  app.add_option("--limit", history.limit, "how many")->capture_default_str()->check(CLI::Range(1, 1000));
+}
+
 }  // namespace
 
 nanoseconds parse_duration(const std::string& text) {
@@ -93,6 +115,8 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) 
   RunCommand run;
   KillCommand kill;
   MigrateCommand migrate;
+  WatchCommand watch;
+  CancelCommand cancel;
   HistoryCommand history;
   Texts texts;
 
@@ -118,9 +142,10 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) 
   kill_app->add_option("--from", kill.from, "node it runs on");
   kill_app->add_option("--signal,-s", kill.signal, "signal number")->capture_default_str()->check(CLI::Range(1, 64));
   add_migrate(*app.add_subcommand("migrate", "move a workload to another node, live"), migrate, texts);
-  CLI::App* history_app = app.add_subcommand("history", "list past migrations");
-  history_app->add_option("workload", history.workload, "of this workload only");
-  history_app->add_option("--limit", history.limit, "how many")->capture_default_str()->check(CLI::Range(1, 1000));
+  add_watch(*app.add_subcommand("watch", "follow a migration to its end"), watch);
+  CLI::App* cancel_app = app.add_subcommand("cancel", "roll back a migration that is under way");
+  cancel_app->add_option("migration", cancel.which, "its id, or its workload")->required()->check(check_name);
+  add_history(*app.add_subcommand("history", "list past migrations, or report one"), history);
 
   try {
     app.parse(argc, argv);
@@ -139,6 +164,8 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) 
   if (command == "run") options.command = run;
   if (command == "kill") options.command = kill;
   if (command == "migrate") options.command = migrate;
+  if (command == "watch") options.command = watch;
+  if (command == "cancel") options.command = cancel;
   if (command == "history") options.command = history;
   return options;
 }

@@ -35,8 +35,15 @@ struct MigrateCommand {
   std::vector<std::string> assume_shared;
   bool no_progress = false;
 };
+struct WatchCommand {
+  std::string which;  // a migration's id or a workload; empty: the only one
+  bool no_progress = false;
+};
+struct CancelCommand {
+  std::string which;  // a migration's id or a workload
+};
 struct HistoryCommand {
-  std::string workload;
+  std::string which;  // a migration's id or a workload; empty: all
   unsigned limit = 20;
 };
 
@@ -44,7 +51,9 @@ struct Options {
   std::string coordinator = "127.0.0.1:7441";
   std::string certs;
   bool json = false;
-  std::variant<NodesCommand, PsCommand, RunCommand, KillCommand, MigrateCommand, HistoryCommand> command;
+  std::variant<NodesCommand, PsCommand, RunCommand, KillCommand, MigrateCommand, WatchCommand, CancelCommand,
+               HistoryCommand>
+      command;
 };
 
 // Nothing when there is nothing to do (--help, --version) or the line is bad; `exit_code` says which. Both are

@@ -66,18 +66,21 @@ std::string Progress::round_line(const json& body) const {
 
 std::string Progress::live_line(const json& body, Time now) {
   const auto round = static_cast<std::uint64_t>(number(body, "round"));
+  const double sent = number(body, "bytes"), expected = number(body, "expected_bytes");
   if (round != round_) {
     round_ = round;
-    round_began_ = now;
+    first_sign_ = now;
+    sent_before_ = sent;
   }
-  const double seconds = std::chrono::duration<double>(now - round_began_).count();
-  const double sent = number(body, "bytes"), expected = number(body, "expected_bytes");
+  const double seconds = std::chrono::duration<double>(now - first_sign_).count();
   std::string line = fmt::format("round {}: {}", round, bytes(sent));
   if (expected > 0) line += fmt::format(" of {} ({:.0f} %)", bytes(expected), std::min(100.0, 100 * sent / expected));
-  // The first sign of a round starts its clock: a rate needs some time to mean anything.
-  if (seconds > 0.2 && sent > 0) {
-    line += fmt::format("  {}/s", bytes(sent / seconds));
-    if (expected > sent) line += "  ETA " + eta((expected - sent) / (sent / seconds));
+  // The first sign of a round starts its clock, since watching may begin in the middle of one; a rate needs some time
+  // to mean anything.
+  if (seconds > 0.2 && sent > sent_before_) {
+    const double rate = (sent - sent_before_) / seconds;
+    line += fmt::format("  {}/s", bytes(rate));
+    if (expected > sent) line += "  ETA " + eta((expected - sent) / rate);
   }
   if (predicted_ms_ > 0) line += fmt::format("  predicted downtime {}", human_duration(predicted_ms_));
   return line;
@@ -86,11 +89,7 @@ std::string Progress::live_line(const json& body, Time now) {
 std::string Progress::on_event(const std::string& kind, const json& body, Time now) {
   if (kind == "phase") {
     phase_ = body.value("phase", "");
-    if (phase_ == "precopy") {
-      round_began_ = now;
-      round_++;
-      return {};
-    }
+    if (phase_ == "precopy") round_.reset();
     for (const PhaseWords& w : words_of)
       if (w.phase == phase_)
         return style_ == Style::terminal ? redrawn(std::string(w.words) + " ...") : permanent(std::string(w.words));

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include <chrono>
+#include <optional>
 #include <string>
 
 namespace godwit::cli {
@@ -32,8 +33,9 @@ class Progress {
   std::string phase_;
   double predicted_ms_ = 0;
   bool line_is_open_ = false;
-  std::uint64_t round_ = ~0u;
-  Time round_began_{};
+  std::optional<std::uint64_t> round_;
+  Time first_sign_{};  // of the round, and what had been sent by then
+  double sent_before_ = 0;
 };
 
 }  // namespace godwit::cli

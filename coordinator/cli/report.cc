@@ -47,8 +47,17 @@ std::string ended(const std::string& outcome) {
   if (outcome == "done") return "done";
   if (outcome == "rolled_back") return "failed and rolled back";
   if (outcome == "refused") return "refused";
-  if (outcome == "unknown") return "outcome unknown";
-  return "under way";
+  return "outcome unknown";
+}
+
+std::string way(const json& m) {
+  return fmt::format("{} from {} to {}", what_moved(m), text(m, "from"), text(m, "to"));
+}
+
+std::string state(const json& m) {
+  const std::string outcome = text(m, "outcome");
+  if (outcome.empty()) return "under way, " + text(m, "phase");
+  return fmt::format("{} in {}", ended(outcome), human_duration(number(m, "total_s") * 1e3));
 }
 
 std::string rounds_table(const json& report) {
@@ -163,11 +172,29 @@ std::string history_table(const json& answer) {
   return table.text();
 }
 
+json json_report(const json& report) {
+  json out;
+  for (const char* member :
+       {"migration", "workload", "from", "to", "outcome", "reason", "downtime_ms", "predicted_downtime_ms",
+        "downtime_budget_ms", "downtime_steps_ms", "downtime_steps_order", "total_s", "gb_per_s", "bytes"})
+    out[member] = report.value(member, json());
+  out["rounds"] = json::array();
+  for (const json& r : report.value("rounds", json::array()))
+    out["rounds"].push_back({{"pages", r.value("pages", 0u)},
+                             {"bytes", r.value("bytes", std::uint64_t{0})},
+                             {"seconds", r.value("seconds", 0.0)},
+                             {"dirty_bytes_after", r.value("dirty_bytes_after", std::uint64_t{0})},
+                             {"final", r.value("final", false)}});
+  return out;
+}
+
+std::string migration_line(const json& report) {
+  return fmt::format("{} ({}, {})", text(report, "migration"), way(report), text(report, "phase"));
+}
+
 std::string migration_report(const json& report) {
   const std::string outcome = text(report, "outcome");
-  std::string out = fmt::format("{} from {} to {}: {} in {} (migration {})\n", what_moved(report), text(report, "from"),
-                                text(report, "to"), ended(outcome), human_duration(number(report, "total_s") * 1e3),
-                                text(report, "migration"));
+  std::string out = fmt::format("{}: {} (migration {})\n", way(report), state(report), text(report, "migration"));
   if (report.contains("reason") && report["reason"].is_object()) {
     const json& reason = report["reason"];
     out += fmt::format("reason: {} [{}]\n", text(reason, "message"), text(reason, "code"));
