@@ -29,9 +29,8 @@ struct Options {
   bool verbose = false;
 };
 
-net::awaitable<void> run_until_signal(net::asio::io_context& io, Driver& driver, net::Listener& agents,
-                                      net::HttpServer& api) {
-  net::asio::signal_set signals(io, SIGTERM, SIGINT);
+net::awaitable<void> run_until_signal(net::asio::io_context& io, net::asio::signal_set& signals, Driver& driver,
+                                      net::Listener& agents, net::HttpServer& api) {
   const int signal = co_await signals.async_wait(net::asio::use_awaitable);
   log::info("coordinator.stopping", {{"signal", signal}});
   api.close();
@@ -50,6 +49,7 @@ void serve(const Options& options) {
   // The order is that of destruction backwards: what coroutines still hold when the io_context goes needs the store.
   Store store(options.state + "/journal.db");
   net::asio::io_context io{1};
+  net::asio::signal_set signals(io, SIGTERM, SIGINT);  // from here on none is lost
   Registry registry(store);
   Driver driver(io.get_executor(), store, registry);
   AgentService agents(io.get_executor(), registry, driver);
@@ -62,7 +62,7 @@ void serve(const Options& options) {
   log::info("coordinator.ready",
             {{"agents", net::to_string(listener.endpoint())}, {"api", net::to_string(server.endpoint())}});
   driver.resume();
-  net::spawn(io.get_executor(), "coordinator", run_until_signal(io, driver, listener, server));
+  net::spawn(io.get_executor(), "coordinator", run_until_signal(io, signals, driver, listener, server));
   io.run();
   log::info("coordinator.stopped");
 }

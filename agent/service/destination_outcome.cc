@@ -150,14 +150,15 @@ net::awaitable<void> DestinationMigration::destroy_copy() {
   if (job_) co_await job_->kill();
   co_await release();
   const Record r = record();
-  auto copy = workload::Cgroup::open(context_.cgroup(to_string(key_)));
+  if (r.cgroup.empty()) co_return;  // a tombstone: whatever has this name is nothing that was built here
+  auto copy = workload::Cgroup::open(context_.cgroup(r.cgroup));
   if (copy) {
     copy->kill();
     const auto deadline = Clock::now() + destroy_limit;
     while (copy->populated() && Clock::now() < deadline) co_await net::sleep_for(2ms);
     if (copy->populated()) fail(Errc::timed_out, "the copy {} does not die", r.cgroup);
   }
-  context_.workloads->forget(r.workload, to_string(key_));
+  context_.workloads->forget(r.workload, r.cgroup);
   if (copy) workload::Cgroup::destroy(copy->path(), 1s);
   workload::Cgroup::destroy(context_.cgroup("jobs/" + to_string(key_)), 5s);
 }
@@ -171,6 +172,7 @@ net::awaitable<void> DestinationMigration::give_up(Error why) {
   if (!context_.records.find(key_)) {
     Record tombstone = record();
     tombstone.key = key_;
+    tombstone.cgroup.clear();
     context_.records.reserve(tombstone);
   }
   if (allowed(phase(), DestinationPhase::refused)) context_.records.enter(record(), DestinationPhase::refused);

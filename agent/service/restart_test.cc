@@ -157,6 +157,24 @@ TEST_F(RestartTest, of_a_committed_destination_whose_copy_is_gone_has_lost_it) {
   EXPECT_EQ(destination(), DestinationPhase::lost);
 }
 
+// Its records were taken away: it knows nothing of what it runs, so it must not kill it on anybody's word.
+TEST_F(RestartTest, with_new_records_touches_nothing_for_an_id_that_they_do_not_have) {
+  run_workload();
+  identify("forgotten");
+  commit(arm_all());
+  const pid_t copy = b.workloads().info("job").pid();
+  EXPECT_TRUE(pair.turn_until([&] { return b.records().find(destination_key())->settled; }));
+  std::filesystem::remove(b.options.state + "/records");
+  pair.restart(b);
+  EXPECT_EQ(discard().phase(), api::DESTINATION_REFUSED);
+  pair.turn_until([] { return false; }, 500ms);
+  EXPECT_EQ(::kill(copy, 0), 0);
+  pair.restart(b);
+  pair.turn_until([] { return false; }, 500ms);
+  EXPECT_EQ(::kill(copy, 0), 0);
+  EXPECT_EQ(state_at(b), "running");
+}
+
 TEST_F(RestartTest, of_a_resumed_destination_brings_its_list_of_workloads_up_to_date) {
   run_workload();
   identify("late");

@@ -86,6 +86,7 @@ net::awaitable<api::Envelope> SourceMigration::do_connect(api::Connect request) 
   if (surveyed.refusals_size() > 0) {
     fail(Errc::refused, "cannot be moved any more: {}", describe(tree_, surveyed).refusals(0));
   }
+  check_apart(context_, tree_, surveyed, key_);
   enter_cgroup(context_, tree_, surveyed);
   const api::DestinationState there = co_await peer()->connect();
   if (failure_) throw *failure_;

@@ -182,6 +182,7 @@ net::awaitable<api::Envelope> SourceMigration::do_kill() {
 // Asks, and acts on what is said. "refuse" makes a destination that has not committed give up.
 net::awaitable<DestinationPhase> SourceMigration::ask_destination(bool refuse) {
   const auto self = shared_from_this();
+  if (refuse && !living_copy(context_, record())) fail(Errc::target_gone, "the copy that was held has died");
   api::Envelope request;
   fill(refuse ? request.mutable_refuse()->mutable_id() : request.mutable_query()->mutable_id(), key_);
   const auto link = peer();

@@ -62,6 +62,20 @@ void check_unheld(const Context& context, const SourceTree& tree, const Key& key
   }
 }
 
+void check_apart(const Context& context, const SourceTree& tree, const engine::Surveyed& survey, const Key& key) {
+  const std::string mount = workload::cgroup2_mount(), root = context.cgroup("");
+  for (const engine::Task& task : survey.tasks()) {
+    const std::string at = workload::cgroup_of(task.pid(), mount);
+    if (!at.starts_with(root) || at == context.cgroup(tree.cgroup)) continue;
+    const bool workload = at.ends_with(".run") || at.ends_with(".dst");
+    const auto taken = [&](const Record& r) {
+      return r.key != key && r.key.side == Side::source && !r.is_final() && at == context.cgroup(r.cgroup);
+    };
+    if (workload || std::ranges::any_of(context.records.all(), taken))
+      fail(Errc::busy, "process {} belongs to {}, which is moved as a whole", task.pid(), at.substr(root.size()));
+  }
+}
+
 SourceTree find_tree(Context& context, const api::Survey& request, const Key& key) {
   const workload::Saved* saved = nullptr;
   if (request.workload().empty()) {

@@ -49,7 +49,7 @@ awaitable<Event> Run::roll_back() {
           source_store_.empty() || source->store_uuid().empty() || source->store_uuid() == source_store_;
       switch (source->phase()) {
         case api::SOURCE_NONE: decided = !froze_ || same_store; break;
-        case api::SOURCE_THAWED: decided = true; break;
+        case api::SOURCE_THAWED: decided = !froze_ || same_store; break;  // a new store says so of what it never knew
         case api::SOURCE_ABORTED: decided = last; break;  // written, so it will thaw; worth waiting for
         case api::SOURCE_ARMED: co_return Event::source_armed;
         case api::SOURCE_KILLING:
@@ -112,7 +112,9 @@ std::optional<Event> Run::verdict(const api::SourceState& source, const Destinat
     case api::SOURCE_KILLING:
       m_.downtime_ns = static_cast<std::int64_t>(source.frozen_ns());
       return Event::source_killed;
-    case api::SOURCE_THAWED: return Event::source_thawed;
+    case api::SOURCE_THAWED:
+      if (!source_store_.empty() && source.store_uuid() != source_store_) return std::nullopt;
+      return Event::source_thawed;
     case api::SOURCE_ABORTED: return last ? std::optional(Event::source_thawed) : std::nullopt;
     case api::SOURCE_FROZEN: return Event::source_not_armed;
     case api::SOURCE_NONE:
@@ -129,7 +131,9 @@ std::optional<Event> Run::verdict(const api::SourceState& source, const Destinat
       if (!destination || !(destination->phase() == api::DESTINATION_REFUSED ||
                             destination->phase() == api::DESTINATION_LOST))
         return std::nullopt;  // it will commit, or give up, once it has heard
-      record("notice", {{"text", "the workload died while the source held it, and the destination has no copy"}});
+      m_.reason = Reason{Errc::target_gone, "the workload died while the source held it, and the destination has no copy",
+                         "see the workload's own output"};
+      registry_.gone(m_.spec.source, m_.spec.workload);
       return Event::both_gone;
     default: return std::nullopt;
   }
