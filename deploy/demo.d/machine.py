@@ -12,6 +12,7 @@ from godwit_lab.hosts import Lab
 
 LAB_TOOL = hosts.REPOSITORY / "deploy" / "lab"
 NAME = os.environ.get("GODWIT_LAB", "godwit-demo")
+WORKLOADS = "/var/lib/godwit/workloads"  # of an agent: what its workloads print
 EXIT_CODES = {1: "failed and was rolled back", 2: "was asked for wrongly", 3: "was refused by preflight",
               4: "could not be asked for", 5: "has an unknown outcome"}
 
@@ -69,6 +70,10 @@ class DemoLab:
     def print_logs(self) -> None:
         for host in self.lab.hosts.values():
             print(f"--- {daemons.name_of(host)} on {host.name}\n{daemons.tail(self.lab, host)}", file=sys.stderr)
+        for host in self.lab.nodes:
+            for output in Path(f"/proc/{host.pid}/root{WORKLOADS}").glob("*.log"):
+                last = "\n".join(output.read_text(errors="replace").splitlines()[-30:])
+                print(f"--- {output.stem}'s own output on {host.name}\n{last}", file=sys.stderr)
 
 
 def meminfo(field: str) -> int:
