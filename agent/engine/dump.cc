@@ -23,6 +23,7 @@ using namespace std::chrono_literals;
 
 constexpr std::chrono::milliseconds first_pause = 20ms, longest_pause = 200ms;
 
+constexpr std::uint64_t most_to_catch_up = 256u << 20;  // more is no tail of what was sent
 constexpr std::uint64_t few_pages = 64;
 constexpr unsigned most_catch_ups = 10;
 constexpr std::uint64_t catch_up_limit_ns = 5'000'000'000;  // for the destination to say that it has everything
@@ -122,7 +123,8 @@ RoundDone Dump::round(std::uint32_t number, PageSink& sink) {
   }
   RoundDone done = emit_round(number, sink, false);
   sink.end_round();
-  done.set_dirty_bytes_after(memory_->dirty_bytes());
+  dirty_bytes_ = memory_->dirty_bytes();
+  done.set_dirty_bytes_after(dirty_bytes_);
   done.set_last_sequence(sink.last_sequence());
   return done;
 }
@@ -131,8 +133,8 @@ RoundDone Dump::round(std::uint32_t number, PageSink& sink) {
 // What it wrote goes ahead of the freeze, again and again as long as that leaves less, so that the last difference does
 // not grow with the size. No messages to the coordinator lie between these rounds, which else would be most of them.
 void Dump::catch_up(std::uint32_t number, PageSink& sink) {
-  if (!sink.live()) return;
-  std::uint64_t pages = ~0ull, before;
+  if (!sink.live() || !memory_->tracked() || dirty_bytes_ > most_to_catch_up) return;
+  std::uint64_t pages = dirty_bytes_ / page_size, before;
   unsigned rounds = 0;
   do {
     before = std::exchange(pages, catch_up_once(number, sink));

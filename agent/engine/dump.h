@@ -32,7 +32,8 @@ class Dump {
   void set_options(resources::Options options) { options_ = std::move(options); }
   void set_hold_limit(std::chrono::milliseconds limit) { hold_options_.limit = limit; }
 
-  // Stops the task and emits the last difference and all state. It is left stopped and traced; then one of:
+  // To a live sink: first sends what was written meanwhile, the task running, as long as that helps (a part of a second).
+  // Then stops the task and emits the last difference and all state. It is left stopped and traced; then one of:
   struct Frozen {
     RoundDone round;
     Steps steps;
@@ -84,6 +85,7 @@ class Dump {
   std::unique_ptr<TaskMemory> memory_;
   std::string program_;        // tells an exec: the new program has other bounds
   bool direct_reads_ = false;  // seen a descriptor that reads with O_DIRECT
+  std::uint64_t dirty_bytes_ = 0;  // after the last round
   std::optional<RoundDone> caught_up_;
   std::unique_ptr<Hold> hold_;
   std::optional<Cgroup> cgroup_;

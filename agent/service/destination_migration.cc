@@ -172,7 +172,8 @@ void DestinationMigration::check_held(const engine::Prepared& prepared) {
 }
 
 Record DestinationMigration::record() const {
-  if (const Record* known = context_.records.find(key_); known && request_.id().migration().empty()) return *known;
+  const Record* known = context_.records.find(key_);
+  if (known && (known->cgroup.empty() || request_.id().migration().empty())) return *known;
   Record r;
   r.key = key_;
   r.workload = request_.workload().name();

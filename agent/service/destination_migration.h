@@ -72,6 +72,7 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   net::awaitable<void> resume();               // committed, resumed; holds the turn
   net::awaitable<void> give_up(Error why);     // refused, discards; holds the turn
   net::awaitable<void> lose(std::string why);  // committed, but it cannot run
+  net::awaitable<void> stop_running_copy();
   net::awaitable<void> discard_copy();
   net::awaitable<void> destroy_copy();
   net::awaitable<void> release();  // what was only needed to build

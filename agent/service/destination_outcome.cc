@@ -139,16 +139,15 @@ net::awaitable<void> DestinationMigration::resume() {
 
 net::awaitable<void> DestinationMigration::release() {
   const auto self = shared_from_this();
+  const auto job = std::exchange(job_, nullptr);
   co_await context_.pages->close(key_.migration);
-  if (job_) co_await job_->end(2s);
-  job_.reset();
+  if (job) co_await job->end(2s);
   ::unlink(context_.journal(key_).c_str());
 }
 
 net::awaitable<void> DestinationMigration::destroy_copy() {
   const auto self = shared_from_this();
   if (job_) co_await job_->kill();
-  co_await release();
   const Record r = record();
   if (r.cgroup.empty()) co_return;  // a tombstone: whatever has this name is nothing that was built here
   auto copy = workload::Cgroup::open(context_.cgroup(r.cgroup));
@@ -158,6 +157,7 @@ net::awaitable<void> DestinationMigration::destroy_copy() {
     while (copy->populated() && Clock::now() < deadline) co_await net::sleep_for(2ms);
     if (copy->populated()) fail(Errc::timed_out, "the copy {} does not die", r.cgroup);
   }
+  co_await release();
   context_.workloads->forget(r.workload, r.cgroup);
   if (copy) workload::Cgroup::destroy(copy->path(), 1s);
   workload::Cgroup::destroy(context_.cgroup("jobs/" + to_string(key_)), 5s);
@@ -175,6 +175,7 @@ net::awaitable<void> DestinationMigration::give_up(Error why) {
     tombstone.cgroup.clear();
     context_.records.reserve(tombstone);
   }
+  if (phase() == DestinationPhase::prepared) co_await stop_running_copy();
   if (allowed(phase(), DestinationPhase::refused)) context_.records.enter(record(), DestinationPhase::refused);
   fault::point("agent.destination.refused");
   tell_source(*failure_);
@@ -182,6 +183,17 @@ net::awaitable<void> DestinationMigration::give_up(Error why) {
   // An armed source may be waiting for this answer, frozen: cleaning up can wait.
   net::spawn(context_.executor, "destination.discard", discard_copy());
   co_return;
+}
+
+// Of a copy that somebody has thawed: whoever hears of the refusal may let the other one run.
+net::awaitable<void> DestinationMigration::stop_running_copy() {
+  const auto self = shared_from_this();
+  auto copy = living_copy(context_, record());
+  if (!copy || copy->frozen()) co_return;
+  copy->kill();
+  const auto deadline = Clock::now() + destroy_limit;
+  while (copy->populated() && Clock::now() < deadline) co_await net::sleep_for(2ms);
+  if (copy->populated()) fail(Errc::timed_out, "the copy {} does not die", copy->path());
 }
 
 net::awaitable<void> DestinationMigration::discard_copy() {

@@ -54,7 +54,7 @@ net::awaitable<void> DestinationMigration::act_on(SourcePhase source) {
       co_return;
     }
     if (phase() != DestinationPhase::prepared) co_return;
-    if (!copy_held()) {
+    if (!copy_intact()) {  // held or not: there is no other
       co_await give_up(Error(Errc::target_gone, "the restored copy is not there any more"));
       co_return;
     }
@@ -73,7 +73,7 @@ net::awaitable<api::Envelope> DestinationMigration::settled(api::Settled settled
   if (const Record* r = context_.records.find(key_); r && r->is_final()) {
     context_.records.settle(key_);
     over_ = true;
-  } else if (r && said == SourcePhase::killed) {
+  } else if (r) {
     fail(Errc::busy, "the destination is {}", name(phase()));
   }
   api::Envelope answer;
@@ -128,7 +128,7 @@ net::awaitable<bool> DestinationMigration::go_on() {
     case DestinationPhase::refused:
     case DestinationPhase::lost:
       co_await discard_copy();
-      if (context_.records.find(key_)->settled) over_ = true;
+      if (const Record* r = context_.records.find(key_); !r || r->settled) over_ = true;
       co_return true;
     case DestinationPhase::resumed: {
       // The record may be the last thing that was done.
@@ -136,6 +136,7 @@ net::awaitable<bool> DestinationMigration::go_on() {
       const workload::Saved* saved = context_.workloads->find(r.workload);
       if (saved && saved->cgroup() == r.cgroup && saved->info().state() == "prepared")
         context_.workloads->running(r.workload);
+      co_await release();
       co_return true;
     }
   }

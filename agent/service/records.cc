@@ -110,7 +110,9 @@ std::size_t Records::slot_of(const Key& key) {
   if (slots_[i].suspect) {
     const Record before = *slots_[i].record;
     load(i);
-    const Record as_read = slots_[i].record.value_or(before);
+    const std::optional<Record> found = slots_[i].record;
+    if (found && found->key != before.key) index_.erase(found->key);  // the slot's last user: nothing was written since
+    const Record as_read = found && found->key == before.key ? *found : before;
     slots_[i].record = as_read;
     index_[as_read.key] = i;
     slots_[i].suspect = true;

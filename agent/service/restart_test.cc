@@ -161,11 +161,15 @@ TEST_F(RestartTest, of_a_committed_destination_whose_copy_is_gone_has_lost_it) {
 TEST_F(RestartTest, with_new_records_touches_nothing_for_an_id_that_they_do_not_have) {
   run_workload();
   identify("forgotten");
-  commit(arm_all());
+  const auto surveyed = survey();
+  connect(prepare(surveyed));
+  round(0);
+  commit(arm(finish(freeze().round().last_sequence())));
   const pid_t copy = b.workloads().info("job").pid();
   EXPECT_TRUE(pair.turn_until([&] { return b.records().find(destination_key())->settled; }));
   std::filesystem::remove(b.options.state + "/records");
   pair.restart(b);
+  EXPECT_THAT(error_of([&] { prepare(surveyed); }), testing::HasSubstr("already"));
   EXPECT_EQ(discard().phase(), api::DESTINATION_REFUSED);
   pair.turn_until([] { return false; }, 500ms);
   EXPECT_EQ(::kill(copy, 0), 0);

@@ -78,8 +78,8 @@ net::awaitable<api::Envelope> SourceMigration::do_connect(api::Connect request) 
     if (connected && r.workload == tree_.workload) fail(Errc::busy, "the migration {} is moving it", r.key.migration);
   }
   context_.records.reserve(record());
-  job_ = start_source_job(context_, key_, request.seed(), job_handlers());
   net::spawn(context_.executor, "source.pursue", pursue());
+  job_ = start_source_job(context_, key_, request.seed(), job_handlers());
   const engine::Surveyed surveyed = co_await ask_survey(job_);
   if (failure_) throw *failure_;
   check_unheld(context_, tree_, key_);  // again: another migration may have frozen it since the survey

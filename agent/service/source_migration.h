@@ -65,6 +65,7 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   net::awaitable<void> pursue();
   net::awaitable<void> go_on();
   void check_driven();
+  void finish_at_home();
   Record record() const;
 
   // source_outcome.cc

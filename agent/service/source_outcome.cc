@@ -14,6 +14,16 @@ using namespace std::chrono_literals;
 constexpr auto kill_limit = 60s;  // of a copy: freeing its memory takes most of it
 constexpr auto most_pause = 10s;  // between two questions to a peer that does not answer
 
+struct WhileHere {
+  explicit WhileHere(bool& flag) : flag_(flag) { flag_ = true; }
+  ~WhileHere() { flag_ = false; }
+  WhileHere(const WhileHere&) = delete;
+  WhileHere& operator=(const WhileHere&) = delete;
+
+ private:
+  bool& flag_;
+};
+
 }  // namespace
 
 net::awaitable<api::Envelope> SourceMigration::arm(api::Arm request) {
@@ -227,7 +237,7 @@ net::awaitable<void> SourceMigration::kill_copy() {
 
 net::awaitable<void> SourceMigration::decide() {
   const auto self = shared_from_this();
-  deciding_ = true;
+  const WhileHere deciding(deciding_);
   const auto armed = Clock::now();
   const Limits& limits = context_.options.limits;
   Clock::duration pause = limits.ask_after;
@@ -246,12 +256,12 @@ net::awaitable<void> SourceMigration::decide() {
     log::warn("source.undecided", {{"migration", key_.migration}, {"message", net::to_error(problem).message()}});
     pause = std::min<Clock::duration>(std::max(2 * pause, limits.ask_interval), most_pause);
   }
-  deciding_ = false;
 }
 
 net::awaitable<void> SourceMigration::settle() {
   const auto self = shared_from_this();
-  if (std::exchange(settling_, true)) co_return;
+  if (settling_) co_return;
+  const WhileHere settling(settling_);
   Clock::duration pause = context_.options.limits.ask_interval;
   while (!stopped_ && !peer_address_.empty()) {
     api::Envelope request;
@@ -270,12 +280,7 @@ net::awaitable<void> SourceMigration::settle() {
     pause = std::min<Clock::duration>(2 * pause, most_pause);
   }
   if (stopped_) co_return;
-  try {
-    context_.records.settle(key_);
-  } catch (...) {
-    settling_ = false;  // tried again
-    throw;
-  }
+  context_.records.settle(key_);
   co_await close();
 }
 

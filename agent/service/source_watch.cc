@@ -126,9 +126,18 @@ net::awaitable<void> SourceMigration::go_on() {
     case SourcePhase::thawed:
     case SourcePhase::killed:
     case SourcePhase::lost:
-      if (!settling_) net::spawn(context_.executor, "source.settle", settle());
+      if (settling_) break;
+      finish_at_home();
+      net::spawn(context_.executor, "source.settle", settle());
       break;
   }
+}
+
+// What follows the last record, which may be the last thing that was done.
+void SourceMigration::finish_at_home() {
+  if (phase() == SourcePhase::killed) return context_.workloads->forget(tree_.workload, tree_.cgroup);
+  context_.workloads->stay(tree_.workload);
+  if (phase() == SourcePhase::thawed) leave_cgroup(context_, tree_);
 }
 
 // Not armed, and nobody asks for anything: the coordinator is gone.

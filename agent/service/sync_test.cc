@@ -52,6 +52,8 @@ TEST_P(FailingSync, ends_with_one_running_copy) {
   } else {
     EXPECT_EQ(destination(), DestinationPhase::resumed);
     EXPECT_NE(::kill(root, 0), 0);
+    EXPECT_TRUE(pair.turn_until([&] { return a.records().find(key_of(id, Side::source))->settled; }, 5s));
+    EXPECT_TRUE(pair.turn_until([&] { return state_at(a) == "none"; }, 5s)) << state_at(a);
   }
 }
 

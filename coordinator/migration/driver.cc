@@ -47,7 +47,7 @@ std::string Driver::active_for(const std::string& workload) const {
     if (run->migration().spec.workload == workload) return id;
   // An unknown outcome blocks the next attempt: there may be two copies to tell apart.
   for (const std::string& id : store_.unfinished())
-    if (const auto m = store_.migration(id); m && m->spec.workload == workload) return id;
+    if (const auto m = store_.migration(id); m && !terminal(m->phase) && m->spec.workload == workload) return id;
   return {};
 }
 

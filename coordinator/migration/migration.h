@@ -82,6 +82,12 @@ struct Migration {
 std::uint64_t total_bytes(const Migration& migration);
 double transfer_rate(const Migration& migration);  // bytes per second while rounds were running
 
+// A duration that a peer says, made one that can be added up: a day at most.
+constexpr std::int64_t believable(std::uint64_t nanoseconds) {
+  constexpr std::uint64_t day = 86'400'000'000'000;
+  return static_cast<std::int64_t>(nanoseconds < day ? nanoseconds : day);
+}
+
 // What one request cost: on the coordinator's clock from asking to the answer, and what the agent says of it.
 struct Exchange {
   std::int64_t asked_ns = 0, answered_ns = 0;

@@ -22,8 +22,9 @@ awaitable<Event> Run::kill() {
     fill(request.mutable_kill_source()->mutable_id());
     times_.kill_asked_ns = static_cast<std::int64_t>(monotonic_ns());
     const SourceAnswer source = co_await ask_source(std::move(request));
-    if (source && (source->phase() == api::SOURCE_KILLING || source->phase() == api::SOURCE_KILLED)) {
-      m_.downtime_ns = static_cast<std::int64_t>(source->frozen_ns());
+    if (source && (source->phase() == api::SOURCE_KILLING || source->phase() == api::SOURCE_KILLED ||
+                   source->phase() == api::SOURCE_LOST)) {
+      m_.downtime_ns = believable(source->frozen_ns());
       pause_.reset();
       co_return Event::ok;
     }
@@ -110,7 +111,7 @@ std::optional<Event> Run::verdict(const api::SourceState& source, const Destinat
   switch (source.phase()) {
     case api::SOURCE_KILLED:
     case api::SOURCE_KILLING:
-      m_.downtime_ns = static_cast<std::int64_t>(source.frozen_ns());
+      m_.downtime_ns = believable(source.frozen_ns());
       return Event::source_killed;
     case api::SOURCE_THAWED:
       if (!source_store_.empty() && source.store_uuid() != source_store_) return std::nullopt;

@@ -38,7 +38,7 @@ std::vector<StepRecord> to_records(const Steps& steps) {
   constexpr int most = 64;
   std::vector<StepRecord> records;
   for (const api::Step& s : steps)
-    if (records.size() < most) records.push_back({s.name().substr(0, 64), static_cast<std::int64_t>(s.nanoseconds())});
+    if (records.size() < most) records.push_back({s.name().substr(0, 64), believable(s.nanoseconds())});
   return records;
 }
 

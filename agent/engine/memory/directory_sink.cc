@@ -133,6 +133,15 @@ void DirectorySink::write_pagemap(pagewire::ObjectId id, const PageSet& held) {
   images_.put_file(image::file_name(kind_of(id), pagewire::object_number(id)), writer.finish());
 }
 
+std::uint64_t DirectorySink::freed_bytes() {
+  try {
+    writer_.finish();
+  } catch (...) {
+    if (!failure_) failure_ = std::current_exception();
+  }
+  return freed_;
+}
+
 void DirectorySink::save(const HeldPages& held) {
   if (failure_) std::rethrow_exception(failure_);
   writer_.finish();

@@ -40,7 +40,7 @@ class DirectorySink : public DumpSink {
 
   image::ImageSet& images() override { return images_; }
   void save(const HeldPages& held) override;
-  std::uint64_t freed_bytes() const override { return freed_; }
+  std::uint64_t freed_bytes() override;
 
  private:
   struct Object {

@@ -24,8 +24,8 @@ class DumpSink : public PageSink {
   // comes to its end, and what it found can be owed.
   virtual void save(const HeldPages& held) = 0;
 
-  // What the sets before this one have lost to it, until now.
-  virtual std::uint64_t freed_bytes() const { return 0; }
+  // What the sets before this one have lost to it, and will not lose more of.
+  virtual std::uint64_t freed_bytes() { return 0; }
 };
 
 }  // namespace godwit::engine

@@ -47,6 +47,7 @@ class TaskMemory {
   RoundCount round_with_stop(PageSink& sink, const Stop& stop);
   // What the scans so far have said is not to be relied upon: the next round sends everything.
   void start_over() { tracker_.forget(); }
+  bool tracked() const { return tracker_.tracking(); }
 
   // False once the task runs another program: an exec gives it another address space, even where all addresses are the
   // same (no address space randomization).

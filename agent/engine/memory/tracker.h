@@ -43,6 +43,7 @@ class Tracker {
   // the last round must be frozen.
   ScanCount scan(const std::vector<proc::Vma>& maps, PageChanges& emitter, const PageSet& sent, bool frozen);
 
+  bool tracking() const { return static_cast<bool>(userfaultfd_); }
   // The next scan reports everything.
   void forget() { known_.clear(); }
 

@@ -2,12 +2,21 @@
 
 #include "common/proc/reader.h"
 
+#include <csignal>
 #include <utility>
+
+#include <pthread.h>
 
 namespace godwit::engine::tasks {
 
-FactsReader::FactsReader()
-    : facts_(std::async(std::launch::async, [asked = asked_.get_future()]() mutable { return read(asked.get()); })) {}
+FactsReader::FactsReader() {
+  // Signals are the engine's.
+  sigset_t all, before;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  facts_ = std::async(std::launch::async, [asked = asked_.get_future()]() mutable { return read(asked.get()); });
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
 
 FactsReader::~FactsReader() {
   if (!begun_) asked_.set_value({});
