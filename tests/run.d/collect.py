@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-# What has sockets and several threads; the engine has one thread.
+# What has sockets and several threads; the engine's helper threads only write buffers or read /proc.
 THREADED = ("common/api", "common/net", "coordinator", "pageserver", "agent/service", "agent/jobs", "agent/transfer",
             "agent/workload")
 # These drive the real programs in a lab, where sanitizers would only distort the times; the model has no program at all.
