@@ -26,6 +26,7 @@ constexpr std::chrono::milliseconds first_pause = 20ms, longest_pause = 200ms;
 constexpr std::uint64_t most_to_catch_up = 256u << 20;  // more is no tail of what was sent
 constexpr std::uint64_t few_pages = 64;
 constexpr unsigned most_catch_ups = 10;
+constexpr std::uint64_t enough_ns = 1'000'000'000;
 constexpr std::uint64_t catch_up_limit_ns = 5'000'000'000;  // for the destination to say that it has everything
 
 // What a program is, as far as an exec changes it.
@@ -134,11 +135,13 @@ RoundDone Dump::round(std::uint32_t number, PageSink& sink) {
 // not grow with the size. No messages to the coordinator lie between these rounds, which else would be most of them.
 void Dump::catch_up(std::uint32_t number, PageSink& sink) {
   if (!sink.live() || !memory_->tracked() || dirty_bytes_ > most_to_catch_up) return;
-  std::uint64_t pages = dirty_bytes_ / page_size, before;
+  const std::uint64_t begun = monotonic_ns();
+  std::uint64_t pages = ~0ull, before;  // the first one also has what was written during the look
   unsigned rounds = 0;
   do {
     before = std::exchange(pages, catch_up_once(number, sink));
-  } while (pages > few_pages && pages < before - before / 5 && ++rounds < most_catch_ups);
+  } while (pages > few_pages && pages < before - before / 5 && ++rounds < most_catch_ups &&
+           monotonic_ns() - begun < enough_ns);
 }
 
 std::uint64_t Dump::catch_up_once(std::uint32_t number, PageSink& sink) {
