@@ -18,6 +18,14 @@ constexpr auto destroy_limit = 30s;
 // is carried has one: file locks are refused, and so are sockets whose names both nodes share.
 void claim(const Record&) {}
 
+// Returns when nothing of it is left.
+net::awaitable<void> destroy(workload::Cgroup& copy) {
+  copy.kill();
+  const auto deadline = Clock::now() + destroy_limit;
+  while (copy.populated() && Clock::now() < deadline) co_await net::sleep_for(2ms);
+  if (copy.populated()) fail(Errc::timed_out, "the copy {} does not die", copy.path());
+}
+
 }  // namespace
 
 net::awaitable<api::Envelope> DestinationMigration::commit(api::Commit request) {
@@ -151,12 +159,7 @@ net::awaitable<void> DestinationMigration::destroy_copy() {
   const Record r = record();
   if (r.cgroup.empty()) co_return;  // a tombstone: whatever has this name is nothing that was built here
   auto copy = workload::Cgroup::open(context_.cgroup(r.cgroup));
-  if (copy) {
-    copy->kill();
-    const auto deadline = Clock::now() + destroy_limit;
-    while (copy->populated() && Clock::now() < deadline) co_await net::sleep_for(2ms);
-    if (copy->populated()) fail(Errc::timed_out, "the copy {} does not die", r.cgroup);
-  }
+  if (copy) co_await destroy(*copy);
   co_await release();
   context_.workloads->forget(r.workload, r.cgroup);
   if (copy) workload::Cgroup::destroy(copy->path(), 1s);
@@ -189,11 +192,7 @@ net::awaitable<void> DestinationMigration::give_up(Error why) {
 net::awaitable<void> DestinationMigration::stop_running_copy() {
   const auto self = shared_from_this();
   auto copy = living_copy(context_, record());
-  if (!copy || copy->frozen()) co_return;
-  copy->kill();
-  const auto deadline = Clock::now() + destroy_limit;
-  while (copy->populated() && Clock::now() < deadline) co_await net::sleep_for(2ms);
-  if (copy->populated()) fail(Errc::timed_out, "the copy {} does not die", copy->path());
+  if (copy && !copy->frozen()) co_await destroy(*copy);
 }
 
 net::awaitable<void> DestinationMigration::discard_copy() {

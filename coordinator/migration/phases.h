@@ -26,7 +26,7 @@ enum class Phase {
   asking,        // the records of both sides are read until they tell the outcome
   done,
   rolled_back,
-  undecided,  // the records could not be read in time; asked again when a node returns
+  undecided,  // the records could not be read in time; asked again after a while, and when a node returns
 };
 
 enum class Event {
@@ -101,7 +101,7 @@ constexpr std::optional<Phase> next(Phase from, Event event) {
 
 constexpr bool terminal(Phase phase) { return phase == Phase::done || phase == Phase::rolled_back; }
 
-// Nothing more happens by itself: an operator is told the outcome, or that it is unknown.
+// The run has ended: an operator is told the outcome, or that it is unknown as yet.
 constexpr bool settled(Phase phase) { return terminal(phase) || phase == Phase::undecided; }
 
 struct NamedPhase {
