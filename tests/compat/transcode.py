@@ -1,6 +1,6 @@
-"""Decodes every image of a directory to JSON and encodes the JSON again, as `crit` does, in one process of its python.
+"""Decodes every image of a directory to JSON, as `crit` does, in one process of its python; with OUT, encodes the JSON again.
 
-    transcode.py IN OUT      images that are raw (pages) are copied
+    transcode.py IN [OUT]      images that are raw (pages) are copied
 """
 
 import json
@@ -8,6 +8,7 @@ import os
 import runpy
 import shutil
 import sys
+import tempfile
 
 
 def crit(*words):
@@ -22,20 +23,23 @@ def crit(*words):
             raise
 
 
-def main():
-    source, target = sys.argv[1:]
+def transcode(source, target, texts):
     for name in sorted(os.listdir(source)):
-        path, text = os.path.join(source, name), os.path.join(target, name + ".json")
+        path, text = os.path.join(source, name), os.path.join(texts, name + ".json")
         if name.startswith("pages-"):
-            shutil.copyfile(path, os.path.join(target, name))
+            if target:
+                shutil.copyfile(path, os.path.join(target, name))
         elif name.endswith(".img"):
             try:
                 crit("decode", "-i", path, "-o", text)
                 with open(text) as file:
                     json.load(file)
-                crit("encode", "-i", text, "-o", os.path.join(target, name))
+                if target:
+                    crit("encode", "-i", text, "-o", os.path.join(target, name))
             except Exception as problem:
                 sys.exit(f"{name}: {type(problem).__name__}: {problem}")
 
 
-main()
+source, target = (sys.argv[1:] + [None])[:2]
+with tempfile.TemporaryDirectory() as texts:
+    transcode(source, target, texts)
