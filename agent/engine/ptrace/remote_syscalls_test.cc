@@ -12,6 +12,8 @@
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <thread>
+#include <unistd.h>
 
 namespace godwit::engine {
 namespace {
@@ -84,6 +86,33 @@ TEST(RemoteSyscalls, a_failing_call_of_a_batch_is_named) {
     } catch (const Error& e) {
       EXPECT_NE(std::string(e.what()).find("close descriptor 999"), std::string::npos);
     }
+  }
+  EXPECT_EQ(target.finish(), 0);
+}
+
+// The loop ends with a SIGSTOP to itself: one from elsewhere must not be taken for that.
+TEST(RemoteSyscalls, a_foreign_stop_signal_is_not_the_end_of_a_batch) {
+  Target target;
+  {
+    RemoteSyscalls remote(target.pid_, target.pid_, target.instruction_);
+    Scratch scratch(remote, RemoteAddr{0x10000000});
+    Batch batch(scratch.address());
+    // Not nanosleep: the kernel keeps what restarts one in the thread, and the target's own sleep needs that.
+    const RemoteAddr no_signal = batch.put(std::uint64_t{0});
+    const RemoteAddr limit = batch.put(timespec{0, 150'000'000});
+    batch.attempt("wait", SYS_rt_sigtimedwait, no_signal, 0, limit, sizeof(std::uint64_t));
+    batch.add("getppid", SYS_getppid);
+    std::thread sender([&] {
+      ::usleep(50'000);
+      ::kill(target.pid_, SIGSTOP);
+    });
+    try {
+      remote.run(batch);
+      ADD_FAILURE() << "it was taken for the batch's own";
+    } catch (const Error& e) {
+      EXPECT_EQ(e.errc(), Errc::busy) << e.message();
+    }
+    sender.join();
   }
   EXPECT_EQ(target.finish(), 0);
 }
