@@ -163,6 +163,17 @@ TEST(ProgressText, does_not_count_into_the_rate_what_was_sent_before_the_watchin
   EXPECT_THAT(live, HasSubstr("256.0 MiB/s  ETA 0:01"));
 }
 
+TEST(ProgressText, has_room_for_the_predicted_downtime) {
+  Progress progress(Progress::Style::terminal);
+  const Progress::Time start{};
+  progress.on_event("phase", {{"phase", "precopy"}}, start);
+  progress.on_event("decision", {{"action", "another_round"}, {"predicted_downtime_ms", 1234.5}}, start);
+  progress.on_event("progress", {{"round", 12}, {"bytes", 0}, {"expected_bytes", 1023u << 20}}, start);
+  const std::string live = progress.on_event(
+      "progress", {{"round", 12}, {"bytes", 1000u << 20}, {"expected_bytes", 1023u << 20}}, start + 1s);
+  EXPECT_THAT(live, HasSubstr("round 12: 1000.0 MiB of 1023.0 MiB  1000.0 MiB/s  ETA 0:00  downtime ~1.23 s"));
+}
+
 TEST(ProgressText, prints_plain_lines_elsewhere) {
   Progress progress(Progress::Style::plain);
   std::string all;

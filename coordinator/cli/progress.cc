@@ -29,6 +29,8 @@ double number(const json& body, const char* member) {
   return it != body.end() && it->is_number() ? it->get<double>() : 0;
 }
 
+constexpr std::size_t width = 79;  // a line that wraps cannot be redrawn
+
 std::string bytes(double n) { return human_bytes(static_cast<std::uint64_t>(std::max(0.0, n))); }
 
 std::string eta(double seconds) {
@@ -47,8 +49,7 @@ std::string Progress::permanent(const std::string& line) {
 std::string Progress::redrawn(std::string line) {
   if (style_ == Style::plain) return {};
   line_is_open_ = true;
-  // A line that wraps cannot be redrawn.
-  return "\r\x1b[K" + line.substr(0, 79);
+  return "\r\x1b[K" + line.substr(0, width);
 }
 
 std::string Progress::finish() {
@@ -73,17 +74,22 @@ std::string Progress::live_line(const json& body, Time now) {
     sent_before_ = sent;
   }
   const double seconds = std::chrono::duration<double>(now - first_sign_).count();
-  std::string line = fmt::format("round {}: {}", round, bytes(sent));
-  if (expected > 0) line += fmt::format(" of {} ({:.0f} %)", bytes(expected), std::min(100.0, 100 * sent / expected));
+  std::string line = fmt::format("round {}: {}", round, bytes(sent)), rest, share;
+  if (expected > 0) {
+    line += " of " + bytes(expected);
+    share = fmt::format(" ({:.0f} %)", std::min(100.0, 100 * sent / expected));
+  }
   // The first sign of a round starts its clock, since watching may begin in the middle of one; a rate needs some time
   // to mean anything.
   if (seconds > 0.2 && sent > sent_before_) {
     const double rate = (sent - sent_before_) / seconds;
-    line += fmt::format("  {}/s", bytes(rate));
-    if (expected > sent) line += "  ETA " + eta((expected - sent) / rate);
+    rest += fmt::format("  {}/s", bytes(rate));
+    if (expected > sent) rest += "  ETA " + eta((expected - sent) / rate);
   }
-  if (predicted_ms_ > 0) line += fmt::format("  predicted downtime {}", human_duration(predicted_ms_));
-  return line;
+  if (predicted_ms_ > 0) rest += fmt::format("  downtime ~{}", human_duration(predicted_ms_));
+  // Two numbers tell the share as well; the downtime only this tells.
+  if (line.size() + share.size() + rest.size() <= width) line += share;
+  return line + rest;
 }
 
 std::string Progress::on_event(const std::string& kind, const json& body, Time now) {

@@ -1,6 +1,7 @@
 #include "pageserver/criu/image_writer.h"
 
 #include <algorithm>
+#include <array>
 
 namespace godwit::pageserver::criu {
 namespace {
@@ -39,10 +40,12 @@ UniqueFd ImageWriter::make(const std::string& name) {
 }
 
 // The first number that is free: another session may have written into this directory.
-UniqueFd ImageWriter::make_pages(std::uint32_t& id) {
+std::unique_ptr<Appender> ImageWriter::make_pages(std::uint32_t& id) {
   while (exists(directory_, image::file_name(image::Kind::pages, next_pages_id_))) next_pages_id_++;
   id = next_pages_id_++;
-  return make(image::file_name(image::Kind::pages, id));
+  const std::string name = image::file_name(image::Kind::pages, id);
+  unfinished_.add(name);
+  return create_appender(directory_, name);
 }
 
 bool ImageWriter::parent_has(ObjectId object) const {
@@ -61,7 +64,7 @@ bool ImageWriter::open(ObjectId object) {
   const auto access = options_.auto_dedup ? image::PagesAccess::punch : image::PagesAccess::read;
   auto parent = image::ParentPages::of(directory_, kind_of(object), pagewire::object_number(object), access);
   std::uint32_t id = 0;
-  UniqueFd pages = make_pages(id);
+  std::unique_ptr<Appender> pages = make_pages(id);
   UniqueFd pagemap = make(image::Unfinished::part_name(name));
   open_.emplace(Open{.object = object,
                      .parent = std::move(parent),
@@ -87,6 +90,7 @@ void ImageWriter::begin(const Header& run) {
   if (run.has_payload()) {
     if (run.payload_bytes() > static_cast<std::uint64_t>(INT64_MAX) - o.length)
       fail(Errc::protocol, "more pages than a file can hold");
+    o.length += run.payload_bytes();
     written_.present_pages += run.pages;
     if (options_.auto_dedup && o.parent) written_.freed_bytes += o.parent->punch(run.address, run.pages);
   }
@@ -94,10 +98,7 @@ void ImageWriter::begin(const Header& run) {
   if (o.writer.size() >= pagemap_buffer) write_pagemap(o.writer.take());
 }
 
-void ImageWriter::append(std::span<const std::byte> pages) {
-  pwrite_all(open_->pages.get(), pages, static_cast<off_t>(open_->length));
-  open_->length += pages.size();
-}
+void ImageWriter::append(std::span<const std::byte> pages) { open_->pages->append(std::array{pages}); }
 
 void ImageWriter::write_pagemap(std::string_view bytes) {
   open_->pagemap_bytes += bytes.size();
@@ -110,7 +111,7 @@ void ImageWriter::close() {
   if (!open_) return;
   Doing doing("storing {}", pagemap_name(open_->object));
   write_pagemap(open_->writer.finish());
-  check(::fsync(open_->pages.get()), "sync the pages");
+  open_->pages->sync();
   check(::fsync(open_->pagemap.get()), "sync the pagemap");
   open_.reset();
 }

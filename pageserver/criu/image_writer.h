@@ -17,8 +17,10 @@
 #include "common/image/parent_pages.h"
 #include "common/image/unfinished.h"
 #include "common/pagewire/criu.h"
+#include "pageserver/store/appender.h"
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <set>
 #include <span>
@@ -54,14 +56,15 @@ class ImageWriter {
   struct Open {
     pagewire::ObjectId object = 0;
     std::optional<image::ParentPages> parent;
-    UniqueFd pagemap, pages;
+    UniqueFd pagemap;
+    std::unique_ptr<Appender> pages;
     image::PagemapWriter writer;
     std::uint64_t end = 0;     // of the last run
-    std::uint64_t length = 0;  // of the pages file
+    std::uint64_t length = 0;  // of the pages file, with what is announced
     std::uint64_t pagemap_bytes = 0;
   };
   UniqueFd make(const std::string& name);
-  UniqueFd make_pages(std::uint32_t& id);
+  std::unique_ptr<Appender> make_pages(std::uint32_t& id);
   void write_pagemap(std::string_view bytes);
   void close();
 

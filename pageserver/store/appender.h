@@ -24,6 +24,8 @@ class Appender {
   virtual std::uint64_t stored() const = 0;
   // Waits until everything appended has been written.
   virtual void settle() = 0;
+  // The same, and that it is on the disk.
+  virtual void sync() = 0;
 };
 
 // Creates `name` in `directory`; it must not exist. `window`: it is a ring of so many bytes; 0: it grows.

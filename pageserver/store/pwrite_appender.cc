@@ -39,4 +39,6 @@ void PwriteAppender::append(std::span<const Piece> pieces) {
   }
 }
 
+void PwriteAppender::sync() { check(::fsync(file_.get()), "sync the store"); }
+
 }  // namespace godwit::pageserver

@@ -11,6 +11,7 @@ class PwriteAppender : public Appender {
   void append(std::span<const Piece> pieces) override;
   std::uint64_t stored() const override { return stored_; }
   void settle() override {}
+  void sync() override;
 
  private:
   UniqueFd file_;

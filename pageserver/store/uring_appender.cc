@@ -60,6 +60,11 @@ void UringAppender::settle() {
   while (std::ranges::any_of(buffers_, &Buffer::in_flight)) complete_one();
 }
 
+void UringAppender::sync() {
+  settle();
+  check(::fsync(file_.get()), "sync the store");
+}
+
 unsigned UringAppender::free_buffer() {
   for (;;) {
     for (unsigned i = 0; i < buffer_count; ++i) {

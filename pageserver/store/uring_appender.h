@@ -21,6 +21,7 @@ class UringAppender : public Appender {
   void append(std::span<const Piece> pieces) override;
   std::uint64_t stored() const override;
   void settle() override;
+  void sync() override;
 
  private:
   static constexpr std::size_t buffer_count = 8;

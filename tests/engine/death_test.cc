@@ -57,6 +57,40 @@ INSTANTIATE_TEST_SUITE_P(AtEveryPoint, SourceDeath,
                                            "engine.dump.held"),
                          test_name);
 
+class CommandDeath : public JobTest, public ::testing::WithParamInterface<const char*> {};
+
+TEST_P(CommandDeath, leaves_the_target_running_and_whole) {
+  const std::string kill = std::string(GetParam()) + "=kill";
+  for (const char* how : {"--leave-stopped", "--leave-running"}) {
+    const Ran ran =
+        run_engine({"dump", "-t", std::to_string(pid_), "-D", dir_.path("images"), "--tcp-close", how}, kill);
+    EXPECT_TRUE(WIFSIGNALED(ran.status) && WTERMSIG(ran.status) == SIGKILL) << ran.output;
+    expect_undisturbed();
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(AtEveryPoint, CommandDeath,
+                         ::testing::Values("engine.hold.stopped", "engine.hold.seized", "engine.inject.scratch",
+                                           "engine.inject.batch", "engine.dump.frozen", "engine.dump.state"),
+                         test_name);
+
+class ResumeDeath : public JobTest, public ::testing::WithParamInterface<const char*> {};
+
+TEST_P(ResumeDeath, leaves_it_stopped_and_resumable) {
+  const std::string pid = std::to_string(pid_);
+  const Ran dumped = run_engine({"dump", "-t", pid, "-D", dir_.path("images"), "--leave-stopped"});
+  ASSERT_TRUE(dumped.ok()) << dumped.output;
+  const Ran resumed = run_engine({"resume", "-t", pid}, std::string(GetParam()) + "=kill");
+  EXPECT_TRUE(WIFSIGNALED(resumed.status) && WTERMSIG(resumed.status) == SIGKILL) << resumed.output;
+  Ran again;  // it is as it was, stopped and none the wiser, when what was borrowed is back
+  wait_for([&] { return (again = run_engine({"resume", "-t", pid})).ok(); });
+  EXPECT_TRUE(again.ok()) << again.output;
+  expect_undisturbed();
+}
+
+INSTANTIATE_TEST_SUITE_P(AtEveryPoint, ResumeDeath, ::testing::Values("engine.hold.stopped", "engine.hold.seized"),
+                         test_name);
+
 class DestinationDeath : public JobTest, public ::testing::WithParamInterface<const char*> {};
 
 TEST_P(DestinationDeath, leaves_nothing_behind_and_the_source_can_go_on) {

@@ -2,6 +2,7 @@
 
 #include "agent/engine/commands/command_line.h"
 #include "agent/engine/commands/dedup_command.h"
+#include "agent/engine/commands/guardian.h"
 #include "agent/engine/commands/tracked_dump.h"
 #include "agent/engine/holder/client.h"
 
@@ -25,8 +26,8 @@ int run_dump(const Options& o) {
   if (auto tracker = tracker_for(o)) {
     tracker->run(o.words, act, page_server.get());
   } else {
-    Journal journal{UniqueFd()};
-    TrackedDump(o.tree, journal).run(o, places, act, std::move(page_server));
+    Guardian guardian;
+    TrackedDump(o.tree, guardian.journal()).run(o, places, act, std::move(page_server));
   }
   // What the dumps before have of each other; what this one supersedes was freed while it was written.
   if (o.auto_dedup && !o.page_server.use) dedup_images(places.images.get());

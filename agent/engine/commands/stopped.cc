@@ -1,5 +1,6 @@
 #include "agent/engine/commands/stopped.h"
 
+#include "agent/engine/commands/guardian.h"
 #include "agent/engine/holder/place.h"
 #include "agent/engine/ptrace/hold.h"
 #include "common/base/check.h"
@@ -105,10 +106,11 @@ int run_resume(const Options& o) {
   const proc::Reader proc(o.tree);
   const std::filesystem::path note = note_of(o.tree, proc.stat().start_time);
   require_stopped(o.tree, proc);
+  const std::string generation = read_note(note, o.tree).generation;
   // Held and released, so that no handler of SIGCONT runs: the process is not to notice.
-  Journal journal{UniqueFd()};
+  Guardian guardian([&] { note_stopped(o.tree, generation); });  // what was put back has run for that
   InterruptedCalls calls;
-  Hold hold(o.tree, journal, calls);
+  Hold hold(o.tree, guardian.journal(), calls);
   hold.let_run();
   std::filesystem::remove(note);
   log::info("resume.done", {{"pid", o.tree}});

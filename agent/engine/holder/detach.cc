@@ -13,17 +13,6 @@
 namespace godwit::engine::holder {
 namespace {
 
-// Who ends the caller's group (a service manager, say) must not end the tracker with it. Where that is not permitted it
-// stays.
-void leave_cgroups() {
-  for (const proc::Mount& m : proc::parse_mountinfo(read_file("/proc/self/mountinfo"))) {
-    if (m.type != "cgroup" && m.type != "cgroup2") continue;
-    const UniqueFd procs(::open((m.point + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
-    if (procs) [[maybe_unused]]
-      const ssize_t n = ::write(procs.get(), "0", 1);
-  }
-}
-
 [[noreturn]] void become(const std::string& program, const std::vector<std::string>& words, int fd) {
   ::setsid();
   const int null = ::open("/dev/null", O_RDWR);
@@ -51,6 +40,15 @@ void leave_cgroups() {
 }
 
 }  // namespace
+
+void leave_cgroups() {
+  for (const proc::Mount& m : proc::parse_mountinfo(read_file("/proc/self/mountinfo"))) {
+    if (m.type != "cgroup" && m.type != "cgroup2") continue;
+    const UniqueFd procs(::open((m.point + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
+    if (procs) [[maybe_unused]]
+      const ssize_t n = ::write(procs.get(), "0", 1);
+  }
+}
 
 void start_detached(const std::vector<std::string>& words, int fd) {
   const std::string program = read_link("/proc/self/exe");

@@ -7,6 +7,10 @@
 
 namespace godwit::engine::holder {
 
+// To the root of every control group: who ends the caller's group (a service manager, say) does not end this process
+// with it. Where that is not permitted it stays.
+void leave_cgroups();
+
 void start_detached(const std::vector<std::string>& words, int fd);
 
 }  // namespace godwit::engine::holder
