@@ -176,7 +176,7 @@ std::uint64_t Restore::absorb_directory(int directory, image::PagesAccess access
 }
 
 void Restore::let_go(const RestoredTask& task) {
-  if (task.stopped) check(::kill(skeleton().pid(), SIGSTOP), "stop process {} again", skeleton().pid());
+  if (task.stopped || leave_stopped_) check(::kill(skeleton().pid(), SIGSTOP), "stop process {}", skeleton().pid());
   std::optional<Cgroup> cgroup;
   if (!surroundings_.cgroup.empty()) cgroup.emplace(surroundings_.cgroup);
   if (cgroup) cgroup->freeze();

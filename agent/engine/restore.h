@@ -49,6 +49,7 @@ class Restore : public FrameTarget {
   // Where the task is made, before the first layout comes: the pidfd of the init of its namespaces.
   void set_init(UniqueFd init) { surroundings_.init = std::move(init); }
   void make_sibling() { surroundings_.sibling = true; }
+  void leave_stopped() { leave_stopped_ = true; }  // it does not run before a SIGCONT
 
  private:
   void layout_file(const std::string& name, std::string content);
@@ -57,6 +58,7 @@ class Restore : public FrameTarget {
   Skeleton& skeleton();
 
   Surroundings surroundings_;
+  bool leave_stopped_ = false;
   UniqueFd cgroup_directory_;
   std::map<std::string, std::string, std::less<>> partial_;  // files of which parts are missing
   image::ImageSet layout_files_;

@@ -57,7 +57,7 @@ std::optional<PageServerOptions> parse_page_server(int argc, char** argv, int& e
   app.add_option("-W,--work-dir", o.work, "where --pidfile and --log-file are (the images directory)");
   app.add_option("--pidfile", o.pidfile, "file for the PID of the server");
   app.add_option("-o,--log-file", o.log_file, "file for the log (standard error)");
-  app.add_option("-v", verbosity.given, "how much is logged: 0 to 4")->expected(0, 1);
+  app.add_option("-v,--verbosity", verbosity.given, "how much is logged: 0 to 4")->expected(0, 1);
   app.add_flag("--tls", o.tls, "TLS, and clients without a certificate are turned away");
   add_tls(app, o.files, no_name);
   app.footer(

@@ -29,6 +29,26 @@ class Options(SeedCase):
                 (entry,) = self.show(f"work/{stats}")[0]["entries"]
                 self.assertGreater(int(entry[command.split()[0]][count]), 8000)
 
+    def test_a_log_in_an_images_directory_that_is_made_for_it(self):
+        workload = self.begin("python")
+        self.run_line("godwit dump -t $PID -D new/1 -o dump.log", workload)
+        self.assertIn("dump.done", (self.here() / "new/1/dump.log").read_text())
+
+    def test_what_is_restored_stopped_runs_when_it_is_continued(self):
+        workload = self.begin("python")
+        self.run_line("godwit dump -t $PID -D 1", workload)
+        self.run_line("godwit restore -D 1 -d --leave-stopped")
+        self.assertEqual(self.try_line(f"ps -o stat= -p {workload.pid}").stdout.strip()[:1], "T")
+        self.run_line(f"kill -CONT {workload.pid}")
+        self.assertTrue(workload.alive())
+
+    def test_options_of_later_kinds_are_there_and_what_they_are_about_is_refused(self):
+        workload = self.begin("python")
+        kinds = "--file-locks --link-remap --tcp-established --ext-unix-sk --shell-job"
+        self.run_line(f"godwit dump -t $PID -D 1 {kinds}", workload)
+        self.run_line(f"godwit restore -D 1 -d {kinds}")
+        self.assertTrue(workload.alive())
+
     def test_a_failure_is_in_the_log_and_said(self):
         workload = self.begin("python")
         self.run_line("mkdir 1 work")

@@ -30,6 +30,7 @@ void set_verbosity(const Options& o) { log::init("godwit", level_of(o.verbosity)
 UniqueFd begin_log(const Options& o) {
   set_verbosity(o);
   if (o.log_file.empty()) return {};
+  if (o.work.empty() && (o.command == "dump" || o.command == "pre-dump")) make_images_directory(o.images);
   const UniqueFd work = open_file(o.work.empty() ? o.images : o.work, O_RDONLY | O_DIRECTORY);
   const UniqueFd file = open_at(work.get(), o.log_file, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0600);
   UniqueFd before(check(::fcntl(2, F_DUPFD_CLOEXEC, 3), "keep standard error"));

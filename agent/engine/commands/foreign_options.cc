@@ -53,6 +53,8 @@ constexpr std::array options{
     Foreign{"--ghost-limit", "", "deleted files of up to 1 MiB are carried"},
     Foreign{"--ghost-fiemap", "", one_way},
     Foreign{"--evasive-devices", "", "no device is replaced by another"},
+    Foreign{"--close", "", "a descriptor of the command's own is closed by the shell: `9>&-`"},
+    Foreign{"--version", "-V", "`godwit --version` says it"},
     Foreign{"--exec-cmd", "", "the restored process is waited for, or left alone with --restore-detached"},
     Foreign{"--cpu-cap", "", "`godwit cpuinfo check` compares processors"},
     Foreign{"--file-validation", "", "sizes and build-ids are always compared"},

@@ -81,6 +81,7 @@ void add_restore(CLI::App& app, Options& o) {
   add_carried(app, o);
   app.add_option("-t,--tree", o.tree, "PID of the process, as the dump knows it")->check(CLI::Range(1, highest_pid));
   app.add_flag("-d,--restore-detached", o.detached, "do not wait for the process");
+  app.add_flag("-s,--leave-stopped", o.leave_stopped, "leave the process stopped: SIGCONT lets it run");
   app.add_flag("-S,--restore-sibling", o.sibling, "make it a child of whoever started this command");
   app.add_flag("-n,--namespaces", o.namespaces, "in a new PID namespace, where every PID is free");
   app.add_flag("--auto-dedup", o.auto_dedup, "free the pages in the images as they are read");
@@ -118,6 +119,10 @@ bool known_elsewhere(CLI::App& app, const std::string& word) {
 
 [[noreturn]] void refuse_extra(CLI::App& app, const std::string& command, const std::string& word) {
   if (!word.starts_with('-')) fail(Errc::invalid_argument, "godwit {}: what is '{}'?", command, word);
+  if (word.starts_with("--no-") &&
+      (known_elsewhere(app, "--" + word.substr(5)) || reason_against("--" + word.substr(5))))
+    throw Error(Errc::invalid_argument, fmt::format("CRIU has {}, Godwit does not", word),
+                "options are off unless they are given");
   if (const auto reason = reason_against(word))
     throw Error(Errc::invalid_argument, fmt::format("CRIU has {}, Godwit does not: {}", word, *reason));
   if (known_elsewhere(app, word)) fail(Errc::invalid_argument, "{} means nothing to godwit {}", word, command);

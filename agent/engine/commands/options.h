@@ -39,7 +39,7 @@ struct Options {
   std::vector<std::string> action_scripts;
 
   bool leave_running = false;
-  bool leave_stopped = false;
+  bool leave_stopped = false;  // of a dump, or of a restore
   bool track_memory = false;
   bool auto_dedup = false;
   bool tcp_close = false;

@@ -56,18 +56,18 @@ void remove(const Places& places, const std::string& name) {
     check(-1, "remove {}/{}", places.images_path, name);
 }
 
-// Images are as secret as the memory of the process.
-void make_directory(const std::filesystem::path& path) {
+}  // namespace
+
+void make_images_directory(const std::string& name) {
+  const std::filesystem::path path(name);
   std::error_code ignored;  // mkdir says it better
   if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), ignored);
-  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) check(-1, "make {}", path.string());
+  if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) check(-1, "make {}", name);
 }
-
-}  // namespace
 
 Places open_places(const Options& o, Missing missing) {
   Places places;
-  if (missing == Missing::is_made) make_directory(o.images);
+  if (missing == Missing::is_made) make_images_directory(o.images);
   places.images = open_file(o.images, O_RDONLY | O_DIRECTORY);
   places.images_path = read_link(fmt::format("/proc/self/fd/{}", places.images.get()));
   places.work = o.work.empty() ? open_at(places.images.get(), ".", O_RDONLY | O_DIRECTORY)

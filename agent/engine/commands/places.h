@@ -20,6 +20,8 @@ struct Places {
 // `make`: the images directory is made when it is missing. Errc::not_found names what is not there.
 enum class Missing { fails = 1, is_made };
 Places open_places(const Options& options, Missing missing);
+// With its parents. Images are as secret as the memory of the process: nobody else may look into it.
+void make_images_directory(const std::string& path);
 
 // Makes the images directory ready for a new set: what an older one has left goes, inventory.img first. Pages stay when
 // a page server may be writing them right now. Errc::invalid_argument when the dump before depends on this directory.

@@ -46,6 +46,7 @@ int run_restore(const Options& o) {
     act("post-setup-namespaces", space->host_pid());
   }
   if (o.sibling) restore.make_sibling();
+  if (o.leave_stopped) restore.leave_stopped();
   if (!o.detached && !space) adopt_orphans();
   act("pre-restore", 0);
   const std::uint64_t pages = restore.absorb_directory(

@@ -1,11 +1,11 @@
 #include "agent/engine/tasks/bounds.h"
 
+#include "agent/engine/tasks/vdso_symbols.h"
 #include "common/base/check.h"
 #include "common/image/vma_status.h"
 
 #include <algorithm>
 #include <cstring>
-#include <elf.h>
 #include <linux/prctl.h>
 
 #include <sys/stat.h>
@@ -17,35 +17,6 @@ namespace {
 
 constexpr int arch_map_vdso_64 = 0x2003;
 constexpr int criu_auxv_words = 44;  // more is a corrupted image to it
-
-template <class T>
-T load(const std::string& from, std::size_t at) {
-  T value{};
-  if (from.size() < sizeof value || at > from.size() - sizeof value)
-    fail(Errc::image_corrupt, "the vdso's ELF structures point outside of it");
-  std::memcpy(&value, from.data() + at, sizeof value);
-  return value;
-}
-
-// A vdso's symbols and where they are, back to back, to be compared: code may hold addresses within it. The image is
-// hostile.
-std::string symbols_of(const std::string& image) {
-  std::string symbols;
-  const std::uint64_t size = image.size();
-  const auto head = load<Elf64_Ehdr>(image, 0);
-  for (unsigned i = 0; i < head.e_shnum; i++) {
-    const auto section = load<Elf64_Shdr>(image, head.e_shoff + i * sizeof(Elf64_Shdr));
-    if (section.sh_type != SHT_DYNSYM) continue;
-    const auto strings = load<Elf64_Shdr>(image, head.e_shoff + section.sh_link * sizeof(Elf64_Shdr));
-    for (std::uint64_t at = 0; at + sizeof(Elf64_Sym) <= section.sh_size; at += sizeof(Elf64_Sym)) {
-      const auto symbol = load<Elf64_Sym>(image, section.sh_offset + at);
-      const char* name = image.data() + std::min<std::uint64_t>(strings.sh_offset + symbol.st_name, size - 1);
-      symbols.append(name, ::strnlen(name, static_cast<std::size_t>(image.data() + size - name)));
-      symbols += fmt::format(" {:#x}\n", symbol.st_value);
-    }
-  }
-  return symbols;
-}
 
 std::string read_vdso(pid_t pid, std::uint64_t start, std::uint64_t end) {
   std::string image(end - start, '\0');
@@ -128,7 +99,7 @@ void restore_vdso(RemoteSyscalls& remote, RemoteAddr scratch, const image::MmEnt
   if (here == maps.end() || here->start != vdso || here->end != vdso_end)
     throw Error(Errc::unsupported, "this kernel's vdso does not have the layout of the source's",
                 "move to a node with the same kernel");
-  if (!code.empty() && symbols_of(code) != symbols_of(read_vdso(remote.pid(), vdso, vdso_end)))
+  if (!code.empty() && vdso_symbols(code) != vdso_symbols(read_vdso(remote.pid(), vdso, vdso_end)))
     throw Error(Errc::unsupported, "this kernel's vdso has its functions elsewhere than the source's",
                 "move to a node with the same kernel");
 }
