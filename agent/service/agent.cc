@@ -58,6 +58,7 @@ Agent::Agent(net::Executor executor, AgentOptions options, std::string trackers)
   context_.workloads = std::make_unique<workload::Workloads>(
       executor, std::move(plan), [this](api::WorkloadInfo info) { tell_exited(std::move(info)); });
   context_.tell_coordinator = [this](api::Envelope notice) { coordinator_->tell(std::move(notice)); };
+  context_.ask_coordinator = [this](api::Envelope request) { return coordinator_->ask(std::move(request)); };
 }
 
 Agent::~Agent() = default;

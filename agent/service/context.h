@@ -66,6 +66,8 @@ struct Context {
   std::shared_ptr<jobs::PageServer> pages;
   std::string peer_address;                             // that others can dial
   std::function<void(api::Envelope)> tell_coordinator;  // a notice; dropped while there is no connection
+  // peer_lost while there is no connection
+  std::function<net::awaitable<api::Envelope>(api::Envelope)> ask_coordinator;
   Clock::time_point coordinator_seen = Clock::now();    // its last request; it asks every few seconds
 
   std::string cgroup(const std::string& relative) const { return options.cgroup + "/" + relative; }

@@ -13,6 +13,7 @@ using namespace std::chrono_literals;
 constexpr Clock::duration least_pause = 200ms;
 constexpr Clock::duration most_pause = 5s;
 constexpr auto register_limit = 10s;
+constexpr auto ask_limit = 10s;  // it asks another agent
 
 }  // namespace
 
@@ -81,6 +82,13 @@ api::Envelope CoordinatorLink::registration() const {
 void CoordinatorLink::tell(api::Envelope notice) {
   if (!registered_ || !channel_ || !channel_->is_open()) return;
   net::spawn(context_.executor, "coordinator.tell", channel_->post(std::move(notice)));
+}
+
+net::awaitable<api::Envelope> CoordinatorLink::ask(api::Envelope request) {
+  const auto self = shared_from_this();
+  const auto channel = channel_;
+  if (!registered_ || !channel || !channel->is_open()) fail(Errc::peer_lost, "there is no connection to a coordinator");
+  co_return co_await channel->ask(std::move(request), ask_limit);
 }
 
 void CoordinatorLink::stop() {

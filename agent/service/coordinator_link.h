@@ -15,6 +15,7 @@ class CoordinatorLink : public std::enable_shared_from_this<CoordinatorLink> {
 
   net::awaitable<void> run();
   void tell(api::Envelope notice);
+  net::awaitable<api::Envelope> ask(api::Envelope request);  // Errc::peer_lost while there is no connection
   void stop();
 
  private:

@@ -1,7 +1,6 @@
 #include "agent/service/destination_migration.h"
 
 #include "agent/service/preflight.h"
-#include "agent/service/token.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
 
@@ -181,6 +180,7 @@ Record DestinationMigration::record() const {
   r.peer_node = request_.source_node();
   r.boot_id = context_.facts.boot_id;
   if (commit_hash_) r.token = *commit_hash_;
+  r.relay_key = relay_key_;
   r.pid = root_;
   r.start_time = start_time_;
   return r;

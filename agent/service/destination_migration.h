@@ -9,6 +9,7 @@
 #include "agent/jobs/engine_job.h"
 #include "agent/service/context.h"
 #include "agent/service/steps.h"
+#include "agent/service/token.h"
 #include "common/net/channel.h"
 
 #include <map>
@@ -39,6 +40,7 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   net::awaitable<void> manifest(std::string entries);
   net::awaitable<api::Envelope> refuse();
   net::awaitable<api::Envelope> settled(api::Settled settled);
+  net::awaitable<api::Envelope> relayed(api::Relay relay);  // one of these, by way of the coordinator
   std::string source_node();
 
   // After a restart of the agent, from the record alone.
@@ -78,6 +80,8 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   net::awaitable<void> release();  // what was only needed to build
   net::awaitable<void> own_failure(Error why);
   net::awaitable<SourcePhase> ask_source();
+  net::awaitable<api::Envelope> ask_peer(api::Envelope request);
+  bool runs_beside(SourcePhase source);
   net::awaitable<void> act_on(SourcePhase source);
   net::awaitable<void> pursue();
   net::awaitable<bool> go_on();
@@ -104,10 +108,11 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   engine::Surveyed survey_;
   std::shared_ptr<jobs::EngineJob> job_;
   std::weak_ptr<net::Channel> channel_;
-  std::optional<std::array<std::uint8_t, 32>> commit_hash_;
+  std::optional<TokenBytes> commit_hash_;
+  TokenBytes relay_key_{};
   std::map<std::uint32_t, Stream> streams_;
   std::uint64_t manifest_sequence_ = 0;
-  std::array<std::uint8_t, 32> session_token_{};
+  TokenBytes session_token_{};
 
   pid_t root_ = 0;
   std::uint64_t start_time_ = 0;

@@ -1,10 +1,13 @@
 // How a migration ends at its destination: the copy runs, or it is given up.
 #include "agent/service/destination_migration.h"
-#include "agent/service/token.h"
+#include "agent/workload/cgroup_wait.h"
+#include "agent/workload/process.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
 
 #include <algorithm>
+
+#include <sys/wait.h>
 
 namespace godwit::service {
 namespace {
@@ -13,18 +16,23 @@ using namespace std::chrono_literals;
 
 constexpr auto thaw_limit = 5s;
 constexpr auto destroy_limit = 30s;
+constexpr auto reap_limit = 500ms;  // by its parent, the init of its namespaces
+
+// Not "did it survive the thaw" but "has it run": what came to its own end with an exit has done so, and its other copy
+// must not do it again. Death by a signal, at once, is more likely our fault: then the other copy is worth more.
+net::awaitable<bool> has_ended_by_itself(int pidfd) {
+  const auto deadline = Clock::now() + reap_limit;
+  for (;;) {
+    const std::optional<int> status = pidfd == -1 ? std::nullopt : workload::exit_status(pidfd);
+    if (status) co_return WIFEXITED(*status);
+    if (pidfd == -1 || Clock::now() >= deadline) co_return false;
+    co_await net::sleep_for(1ms);
+  }
+}
 
 // External effects that must not happen twice are claimed between the commit record and the thaw. No kind of state that
 // is carried has one: file locks are refused, and so are sockets whose names both nodes share.
 void claim(const Record&) {}
-
-// Returns when nothing of it is left.
-net::awaitable<void> destroy(workload::Cgroup& copy) {
-  copy.kill();
-  const auto deadline = Clock::now() + destroy_limit;
-  while (copy.populated() && Clock::now() < deadline) co_await net::sleep_for(2ms);
-  if (copy.populated()) fail(Errc::timed_out, "the copy {} does not die", copy.path());
-}
 
 }  // namespace
 
@@ -56,10 +64,14 @@ std::string DestinationMigration::source_node() {
 
 api::Envelope DestinationMigration::hello(const api::PeerHello& hello, std::weak_ptr<net::Channel> channel) {
   if (hello.commit_hash().size() != 32) fail(Errc::protocol, "a hello without the hash of the commit token");
-  std::array<std::uint8_t, 32> hash;
+  if (hello.relay_key().size() != 32) fail(Errc::protocol, "a hello without the key for what is relayed");
+  TokenBytes hash, key;
   std::ranges::copy(hello.commit_hash(), hash.begin());
-  if (commit_hash_ && *commit_hash_ != hash) fail(Errc::denied, "this is another attempt's source");
+  std::ranges::copy(hello.relay_key(), key.begin());
+  if (commit_hash_ && (*commit_hash_ != hash || relay_key_ != key))
+    fail(Errc::denied, "this is another attempt's source");
   commit_hash_ = hash;
+  relay_key_ = key;
   channel_ = channel;
   heard_ = Clock::now();
   return state();
@@ -117,18 +129,16 @@ net::awaitable<void> DestinationMigration::resume() {
     co_await lose("the restored copy is not there any more");
     throw *failure_;
   }
+  const UniqueFd root = workload::find_process(committed.pid, committed.start_time);
   claim(committed);
-  copy->request_thaw();
-  const auto deadline = Clock::now() + thaw_limit;
-  while (copy->frozen() && Clock::now() < deadline) co_await net::sleep_for(200us);
-  if (copy->frozen()) {
+  if (!co_await workload::thaws(*copy, thaw_limit)) {
     co_await lose("the restored copy does not thaw");
     throw *failure_;
   }
   const std::uint64_t thawed = monotonic_ns();
   fault::point("agent.destination.thawed");
   // A cgroup whose tasks have died is not frozen either.
-  if (!copy_intact()) {
+  if (!copy_intact() && !co_await has_ended_by_itself(root ? root.get() : -1)) {
     co_await lose("the restored copy died as it was thawed");
     throw *failure_;
   }
@@ -159,7 +169,7 @@ net::awaitable<void> DestinationMigration::destroy_copy() {
   const Record r = record();
   if (r.cgroup.empty()) co_return;  // a tombstone: whatever has this name is nothing that was built here
   auto copy = workload::Cgroup::open(context_.cgroup(r.cgroup));
-  if (copy) co_await destroy(*copy);
+  if (copy) co_await workload::kill_all(*copy, destroy_limit);
   co_await release();
   context_.workloads->forget(r.workload, r.cgroup);
   if (copy) workload::Cgroup::destroy(copy->path(), 1s);
@@ -192,7 +202,7 @@ net::awaitable<void> DestinationMigration::give_up(Error why) {
 net::awaitable<void> DestinationMigration::stop_running_copy() {
   const auto self = shared_from_this();
   auto copy = living_copy(context_, record());
-  if (copy && !copy->frozen()) co_await destroy(*copy);
+  if (copy && !copy->frozen()) co_await workload::kill_all(*copy, destroy_limit);
 }
 
 net::awaitable<void> DestinationMigration::discard_copy() {

@@ -1,5 +1,6 @@
 // What a destination does by itself: notices failures, asks a source that is silent, goes on after a restart.
 #include "agent/service/destination_migration.h"
+#include "agent/service/relay.h"
 #include "common/base/log.h"
 
 namespace godwit::service {
@@ -26,15 +27,44 @@ net::awaitable<void> DestinationMigration::own_failure(Error why) {
 
 net::awaitable<SourcePhase> DestinationMigration::ask_source() {
   const auto self = shared_from_this();
-  const auto channel = channel_.lock();
-  if (!channel || !channel->is_open()) fail(Errc::peer_lost, "there is no connection from the source");
   api::Envelope request;
   fill(request.mutable_query_source()->mutable_id(), key_);
-  const api::Envelope reply = co_await channel->ask(std::move(request), context_.options.limits.question);
+  const api::Envelope reply = co_await ask_peer(std::move(request));
   if (!reply.has_source_state()) fail(Errc::protocol, "the source does not answer with its state");
   const auto said = static_cast<SourcePhase>(reply.source_state().phase());
   co_await act_on(said);
   co_return said;
+}
+
+// Over the channel that the source has dialled; where it does not work, by way of the coordinator.
+net::awaitable<api::Envelope> DestinationMigration::ask_peer(api::Envelope request) {
+  const auto self = shared_from_this();
+  const auto channel = channel_.lock();
+  if (channel && channel->is_open()) {
+    try {
+      co_return co_await channel->ask(request, context_.options.limits.question);
+    } catch (const Error& e) {
+      if (channel->is_open() && e.errc() != Errc::timed_out) throw;  // it has answered
+      log::debug("destination.ask", {{"migration", key_.migration}, {"message", e.message()}});
+    }
+  }
+  RelayRoute route{.key = key_, .to_source = true, .to_node = source_node()};
+  co_return co_await ask_by_relay(context_, relay_key_, std::move(route), std::move(request));
+}
+
+net::awaitable<api::Envelope> DestinationMigration::relayed(api::Relay relay) {
+  const auto self = shared_from_this();
+  const api::Envelope request = open_relayed(relay_key_, relay);
+  api::Envelope answer;
+  if (request.has_query())
+    answer = state();
+  else if (request.has_refuse())
+    answer = co_await refuse();
+  else if (request.has_settled())
+    answer = co_await settled(request.settled());
+  else
+    fail(Errc::protocol, "a destination does not answer this by way of the coordinator");
+  co_return relayed_answer(relay_key_, relay, answer);
 }
 
 // Only the source's word counts here: it has let its copy go, or lost it and thereby permits the commit.
@@ -70,15 +100,31 @@ net::awaitable<api::Envelope> DestinationMigration::settled(api::Settled settled
     fail(Errc::protocol, "a source that is not over says that it is settled");
   }
   co_await act_on(said);
+  api::Envelope answer = state();
+  if (runs_beside(said)) {
+    answer.mutable_destination_state()->set_copy_runs(true);
+    co_return answer;
+  }
   if (const Record* r = context_.records.find(key_); r && r->is_final()) {
     context_.records.settle(key_);
     over_ = true;
   } else if (r) {
     fail(Errc::busy, "the destination is {}", name(phase()));
   }
-  api::Envelope answer;
-  answer.mutable_ok();
   co_return answer;
+}
+
+// Two copies: an operator has let the source's go because this node was said to be off, and it was not. Neither may be
+// killed by a program; whoever looks is told.
+bool DestinationMigration::runs_beside(SourcePhase source) {
+  if (source != SourcePhase::thawed) return false;
+  if (phase() != DestinationPhase::committed && phase() != DestinationPhase::resumed) return false;
+  const Record r = record();
+  const auto copy = living_copy(context_, r);
+  if (!copy || copy->frozen()) return false;
+  log::error("destination.two_copies",
+             {{"migration", key_.migration}, {"workload", r.workload}, {"source", r.peer_node}});
+  return true;
 }
 
 // Until nothing is left to do: what the phase asks for and has not come to its end, a record that could not be written
@@ -100,8 +146,7 @@ net::awaitable<void> DestinationMigration::pursue() {
     if (done) co_return;
     pause = problem ? std::min<Clock::duration>(2 * pause, longest_pause) : tick;
     if (problem)
-      log::warn("destination.pursue",
-                {{"migration", key_.migration}, {"message", net::to_error(problem).message()}});
+      log::warn("destination.pursue", {{"migration", key_.migration}, {"message", net::to_error(problem).message()}});
   }
 }
 
@@ -144,8 +189,7 @@ net::awaitable<bool> DestinationMigration::go_on() {
 }
 
 net::awaitable<void> DestinationMigration::ask_silent_source() {
-  const auto channel = channel_.lock();
-  if (!channel || !channel->is_open() || Clock::now() - heard_ <= context_.options.limits.refuse_after) co_return;
+  if (Clock::now() - heard_ <= context_.options.limits.refuse_after) co_return;
   heard_ = Clock::now();
   try {
     co_await ask_source();
@@ -159,7 +203,8 @@ net::awaitable<void> DestinationMigration::recover() {
   const Record r = *context_.records.find(key_);
   root_ = r.pid;
   start_time_ = r.start_time;
-  if (r.token != decltype(r.token){}) commit_hash_ = r.token;
+  if (r.token != TokenBytes{}) commit_hash_ = r.token;
+  relay_key_ = r.relay_key;
   if (!r.is_final())
     log::info("destination.recover", {{"migration", key_.migration}, {"phase", name(r.destination())}});
   over_ = r.destination() == DestinationPhase::none;

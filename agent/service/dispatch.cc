@@ -92,6 +92,7 @@ awaitable<api::Envelope> answer_coordinator(Context& context, Migrations& m, api
     case api::Envelope::kArm: return m.source(request.arm().id())->arm(request.arm());
     case api::Envelope::kAbort: return m.source(request.abort().id())->abort(request.abort());
     case api::Envelope::kKillSource: return m.source(request.kill_source().id())->kill();
+    case api::Envelope::kResolve: return m.source(request.resolve().id())->resolve(request.resolve());
     case api::Envelope::kQuerySource: return value(m.source_state(request.query_source().id()));
 
     case api::Envelope::kPrepare: return m.destination(request.prepare().id())->prepare(request.prepare());
@@ -99,6 +100,10 @@ awaitable<api::Envelope> answer_coordinator(Context& context, Migrations& m, api
     case api::Envelope::kCommit: return m.destination(request.commit().id())->commit(request.commit());
     case api::Envelope::kDiscard: return m.destination(request.discard().id())->discard(request.discard());
     case api::Envelope::kQuery: return value(m.destination_state(request.query().id()));
+    case api::Envelope::kRelay: {
+      const api::Relay& relay = request.relay();
+      return relay.to_source() ? m.source(relay.id())->relayed(relay) : m.destination(relay.id())->relayed(relay);
+    }
     default: fail(Errc::unsupported, "an agent does not answer this to a coordinator");
   }
 }

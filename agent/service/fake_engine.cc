@@ -216,6 +216,13 @@ class FakeEngine {
     done_ = true;
   }
 
+  // What the restored copy does when it is thawed.
+  std::string life_of_the_copy() const {
+    if (migration_.find("exit-thawed") != std::string::npos) return "exit 3";
+    if (migration_.find("crash-thawed") != std::string::npos) return "kill -SEGV $$";
+    return "exec sleep 600";
+  }
+
   // The child of a child, so that the init of the namespaces becomes its parent when the one between has gone.
   void start_sleep() {
     const pid_t outer = ::fork();
@@ -224,7 +231,7 @@ class FakeEngine {
       if (clone_as(init_ ? 300 : 0, -1) == 0) {
         const long child = clone_as(init_ ? 2 : 0, copy_->dir());
         if (child == 0) {
-          ::execl("/bin/sleep", "sleep", "600", nullptr);
+          ::execl("/bin/sh", "sh", "-c", life_of_the_copy().c_str(), nullptr);
           std::_Exit(1);
         }
         std::_Exit(child > 0 ? 0 : 1);

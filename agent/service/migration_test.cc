@@ -6,6 +6,17 @@ namespace {
 
 using testing::HasSubstr;
 
+// Named before any fault point looks for it; the file is there only while a test arms something.
+const std::string fault_file = fmt::format("/tmp/godwit-migration-test-{}", ::getpid());
+const int named_first = ::setenv("GODWIT_FAULT_FILE", fault_file.c_str(), 1);
+
+struct ArmedFault {
+  explicit ArmedFault(const std::string& text) { write_file(fault_file, text); }
+  ~ArmedFault() { ::unlink(fault_file.c_str()); }
+  ArmedFault(const ArmedFault&) = delete;
+  ArmedFault& operator=(const ArmedFault&) = delete;
+};
+
 TEST_F(MigrationTest, moves_a_workload_and_leaves_nothing_at_the_source) {
   const pid_t root = run_workload();
   identify("good");
@@ -137,6 +148,7 @@ TEST_F(MigrationTest, an_armed_source_learns_of_the_commit_by_itself) {
 
 TEST_F(MigrationTest, a_late_connect_does_not_touch_a_copy_that_another_migration_holds) {
   const pid_t root = run_workload();
+  a.agent->context().options.limits.refuse_after = std::chrono::seconds(60);
   identify("late", 2);
   survey();
   identify("armed", 1);
@@ -196,6 +208,94 @@ TEST_F(MigrationTest, a_restored_copy_that_somebody_thawed_is_not_committed) {
   EXPECT_THAT(error_of([&] { commit(token); }), HasSubstr("not there any more"));
   EXPECT_TRUE(becomes(SourcePhase::thawed));
   EXPECT_EQ(state_at(a), "running");
+}
+
+// Whoever hears of a refusal may let the other copy run: by then this one must be dead.
+TEST_F(MigrationTest, a_restored_copy_that_somebody_thawed_is_dead_before_its_refusal_is_told) {
+  run_workload();
+  identify("running");
+  arm_all();
+  auto copy = workload::Cgroup::open(b.options.cgroup + "/running.1.dst");
+  copy->request_thaw();
+  bool both = false;
+  EXPECT_TRUE(pair.turn_until([&] {
+    both = both || (destination() == DestinationPhase::refused && copy->populated());
+    return source() == SourcePhase::thawed;
+  }));
+  EXPECT_FALSE(both);
+}
+
+// It has done what it had to do: its other copy must not do it a second time.
+TEST_F(MigrationTest, a_workload_that_exits_as_it_is_thawed_has_moved_and_ends_once) {
+  const pid_t root = run_workload();
+  identify("exit-thawed");
+  const std::string token = arm_all();
+  const ArmedFault slow("agent.destination.thawed=pause:300");
+  commit(token);
+  EXPECT_TRUE(becomes(SourcePhase::killed));
+  EXPECT_NE(::kill(root, 0), 0);
+  EXPECT_TRUE(pair.turn_until([&] { return state_at(b) == "exited"; }));
+  EXPECT_EQ(b.workloads().info("job").exit_code(), 3);
+}
+
+TEST_F(MigrationTest, a_workload_that_crashes_as_it_is_thawed_goes_on_at_the_source) {
+  const pid_t root = run_workload();
+  identify("crash-thawed");
+  const std::string token = arm_all();
+  const ArmedFault slow("agent.destination.thawed=pause:300");
+  EXPECT_THAT(error_of([&] { commit(token); }), HasSubstr("died as it was thawed"));
+  expect_running_at_the_source_only(root);
+  EXPECT_EQ(destination(), DestinationPhase::lost);
+}
+
+// Nobody drives either side any more, right after its record was reserved.
+TEST_F(MigrationTest, a_side_that_hears_nothing_gives_up_by_itself) {
+  run_workload();
+  identify("idle");
+  connect_all();
+  a.agent->context().options.limits.idle = std::chrono::milliseconds(100);
+  EXPECT_TRUE(becomes(SourcePhase::thawed));
+  EXPECT_TRUE(becomes(DestinationPhase::refused));
+  identify("unconnected", 2);
+  EXPECT_TRUE(pair.turn_until([&] { return state_at(b) == "none"; }));
+  prepare(survey());
+  b.agent->context().options.limits.idle = std::chrono::milliseconds(100);
+  EXPECT_TRUE(becomes(DestinationPhase::refused));
+}
+
+// By PID: what a process has forked lives in the cgroup that a migration has put it into, and moves with it.
+TEST_F(MigrationTest, a_process_is_not_taken_out_of_a_copy_that_another_migration_moves) {
+  workload::Child first = workload::spawn({.program = "/bin/sleep", .arguments = {"60"}});
+  workload::Child second = workload::spawn({.program = "/bin/sleep", .arguments = {"60"}});
+  const std::string home = workload::cgroup_of(first.pid, workload::cgroup2_mount());
+  const auto connect_to_nobody = [&](pid_t pid) {
+    ask(a, [&](api::Envelope& e) {
+      *e.mutable_survey()->mutable_id() = id;
+      e.mutable_survey()->set_pid(pid);
+    });
+    return error_of([&] {
+      api::Prepared nobody;
+      nobody.set_peer_address("127.0.0.1:1");
+      connect(nobody);
+    });
+  };
+  identify("one");
+  EXPECT_THAT(connect_to_nobody(first.pid), HasSubstr("peer_lost"));
+  auto copy = workload::Cgroup::open(a.options.cgroup + "/one.1.src");
+  ASSERT_TRUE(copy);
+  copy->add(second.pid);
+  identify("two");
+  EXPECT_THAT(connect_to_nobody(second.pid),
+              HasSubstr(fmt::format("busy: process {} belongs to one.1.src", second.pid)));
+  EXPECT_EQ(copy->pids().size(), 2u);
+  abort();
+  identify("one");
+  EXPECT_EQ(abort().phase(), api::SOURCE_THAWED);
+  EXPECT_EQ(workload::cgroup_of(second.pid, workload::cgroup2_mount()), home);
+  for (workload::Child* child : {&first, &second}) {
+    workload::send_signal(child->pidfd.get(), SIGKILL);
+    workload::wait_for_exit(child->pidfd.get(), std::chrono::seconds(5));
+  }
 }
 
 TEST_F(MigrationTest, an_abort_before_the_freeze_costs_nothing) {

@@ -16,6 +16,7 @@ net::awaitable<api::DestinationState> PeerLink::connect() {
   hello.mutable_peer_hello()->set_node(context_.options.node);
   fill(hello.mutable_peer_hello()->mutable_id(), plan_.key);
   hello.mutable_peer_hello()->set_commit_hash(plan_.commit_hash.data(), plan_.commit_hash.size());
+  hello.mutable_peer_hello()->set_relay_key(plan_.relay_key.data(), plan_.relay_key.size());
   const api::Envelope answer = co_await channel->ask(std::move(hello), context_.options.limits.question);
   if (!answer.has_destination_state()) fail(Errc::protocol, "{} does not answer a hello with its state", plan_.node);
   co_return answer.destination_state();

@@ -16,7 +16,7 @@ struct PeerPlan {
   Key key;
   std::string node;  // that its certificate must name
   std::string address;
-  std::array<std::uint8_t, 32> commit_hash{};
+  std::array<std::uint8_t, 32> commit_hash{}, relay_key{};
 };
 
 class PeerLink : public std::enable_shared_from_this<PeerLink> {

@@ -11,11 +11,15 @@ namespace {
 struct RawCopy {
   std::uint64_t checksum;  // XXH3-64 of everything behind it
   std::uint64_t counter;
-  std::uint8_t side, phase, settled, unused;
+  std::uint8_t side, phase, settled, resolved;
   std::int32_t pid;
   std::uint64_t epoch;
   std::uint64_t start_time;
-  char migration[64], workload[64], cgroup[80], peer_node[48], peer_address[64];
+  char migration[64], workload[64], cgroup[80], peer_node[48];
+  union {
+    char peer_address[64];       // source
+    std::uint8_t relay_key[32];  // destination
+  };
   char boot_id[40], peer_boot[40], peer_store[40];
   std::uint8_t token[32];
 };
@@ -60,6 +64,7 @@ CopyBytes encode_copy(const StoredCopy& copy) {
   raw.side = static_cast<std::uint8_t>(r.key.side);
   raw.phase = r.phase;
   raw.settled = r.settled;
+  raw.resolved = r.resolved;
   raw.pid = r.pid;
   raw.epoch = r.key.epoch;
   raw.start_time = r.start_time;
@@ -67,7 +72,10 @@ CopyBytes encode_copy(const StoredCopy& copy) {
   put(raw.workload, r.workload, "the workload's name");
   put(raw.cgroup, r.cgroup, "the cgroup's path");
   put(raw.peer_node, r.peer_node, "the peer's name");
-  put(raw.peer_address, r.peer_address, "the peer's address");
+  if (r.key.side == Side::source)
+    put(raw.peer_address, r.peer_address, "the peer's address");
+  else
+    std::ranges::copy(r.relay_key, raw.relay_key);
   put(raw.boot_id, r.boot_id, "the boot id");
   put(raw.peer_boot, r.peer_boot, "the peer's boot id");
   put(raw.peer_store, r.peer_store, "the peer's store");
@@ -89,10 +97,14 @@ std::optional<StoredCopy> decode_copy(std::span<const std::byte, copy_size> byte
   r.key = {.migration = get(raw.migration), .epoch = raw.epoch, .side = side};
   r.phase = raw.phase;
   r.settled = raw.settled != 0;
+  r.resolved = raw.resolved != 0;
   r.workload = get(raw.workload);
   r.cgroup = get(raw.cgroup);
   r.peer_node = get(raw.peer_node);
-  r.peer_address = get(raw.peer_address);
+  if (side == Side::source)
+    r.peer_address = get(raw.peer_address);
+  else
+    std::ranges::copy(raw.relay_key, r.relay_key.begin());
   r.boot_id = get(raw.boot_id);
   r.peer_boot = get(raw.peer_boot);
   r.peer_store = get(raw.peer_store);

@@ -6,6 +6,7 @@
 
 #include <csignal>
 #include <filesystem>
+#include <functional>
 
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -183,33 +184,93 @@ TEST_F(RecordsTest, a_full_disk_strikes_when_the_file_is_made_and_never_later) {
   check(::umount(directory.c_str()), "unmount");
 }
 
+// Files of this process cannot grow nor be written in its scope, in a child: the limit on them is for good otherwise.
+struct NoWrites {
+  NoWrites() {
+    ::signal(SIGXFSZ, SIG_IGN);
+    ::getrlimit(RLIMIT_FSIZE, &before);
+    rlimit none = before;
+    none.rlim_cur = 0;
+    ::setrlimit(RLIMIT_FSIZE, &none);
+  }
+  ~NoWrites() { ::setrlimit(RLIMIT_FSIZE, &before); }
+  rlimit before{};
+};
+
+bool fails(Records& records, const Record& r, SourcePhase to) {
+  const NoWrites none;
+  try {
+    records.enter(r, to);
+  } catch (const Error&) {
+    return true;
+  }
+  return false;
+}
+
+int status_of(const std::function<bool()>& body) {
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(body() ? 0 : 1);
+  int status = 0;
+  check(::waitpid(child, &status, 0), "wait");
+  return status;
+}
+
 TEST_F(RecordsTest, a_failed_write_moves_nothing_and_can_be_tried_again) {
   const Record r = source("m1", 1);
   Records records = Records::open(path, 16);
   records.reserve(r);
-  const pid_t child = ::fork();
-  if (child == 0) {
-    ::signal(SIGXFSZ, SIG_IGN);
-    rlimit none{.rlim_cur = 0, .rlim_max = RLIM_INFINITY};
-    ::getrlimit(RLIMIT_FSIZE, &none);
-    none.rlim_cur = 0;
-    ::setrlimit(RLIMIT_FSIZE, &none);
-    bool failed = false;
-    try {
-      records.enter(r, SourcePhase::frozen);
-    } catch (const Error&) {
-      failed = true;
-    }
-    none.rlim_cur = none.rlim_max;
-    ::setrlimit(RLIMIT_FSIZE, &none);
+  const auto in_a_child = [&] {
+    const bool failed = fails(records, r, SourcePhase::frozen);
     const bool still_none = records.find(r.key)->source() == SourcePhase::none;
     records.enter(r, SourcePhase::frozen);
-    ::_exit(failed && still_none ? 0 : 1);
-  }
-  int status = 0;
-  check(::waitpid(child, &status, 0), "wait");
-  EXPECT_EQ(status, 0);
+    return failed && still_none;
+  };
+  EXPECT_EQ(status_of(in_a_child), 0);
   EXPECT_EQ(Records::open(path).find(r.key)->source(), SourcePhase::frozen);
+}
+
+// The slot still holds the record of its last user when the first write for the new one fails.
+TEST_F(RecordsTest, a_failed_write_into_a_slot_that_is_used_again_leaves_the_new_user_there) {
+  Records records = Records::open(path, 3);
+  for (std::uint64_t epoch = 1; epoch <= 3; ++epoch)
+    settle_as_thawed(records, source("m" + std::to_string(epoch), epoch));
+  const Record r = source("new", 4);
+  records.reserve(r);
+  EXPECT_FALSE(records.find(source("m1", 1).key)) << "the new one is in another slot than the test is about";
+  const auto in_a_child = [&] {
+    const bool failed = fails(records, r, SourcePhase::frozen);
+    const Record* found = records.find(r.key);
+    const bool there = found && found->source() == SourcePhase::none && found->workload == "redis";
+    const bool old_is_gone = !records.find(source("m1", 1).key) && records.all().size() == 3;
+    records.enter(r, SourcePhase::frozen);
+    return failed && there && old_is_gone;
+  };
+  EXPECT_EQ(status_of(in_a_child), 0);
+  Records again = Records::open(path);
+  ASSERT_TRUE(again.find(r.key));
+  EXPECT_EQ(again.find(r.key)->source(), SourcePhase::frozen);
+  EXPECT_FALSE(again.find(source("m1", 1).key));
+}
+
+TEST_F(RecordsTest, keep_what_a_side_has_for_itself) {
+  Record s = source("m1", 1);
+  s.peer_address = "10.0.0.2:7442";
+  s.resolved = true;
+  Record d = s;
+  d.key.side = Side::destination;
+  d.relay_key[0] = 7, d.relay_key[31] = 8;
+  {
+    Records records = Records::open(path, 16);
+    records.reserve(s);
+    records.enter(s, SourcePhase::thawed);
+    records.reserve(d);
+    records.enter(d, DestinationPhase::building);
+  }
+  Records records = Records::open(path);
+  EXPECT_EQ(records.find(s.key)->peer_address, "10.0.0.2:7442");
+  EXPECT_TRUE(records.find(s.key)->resolved);
+  EXPECT_EQ(records.find(d.key)->relay_key, d.relay_key);
+  EXPECT_EQ(records.find(d.key)->peer_address, "");
 }
 
 TEST(Phases, say_which_steps_exist) {

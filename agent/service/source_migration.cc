@@ -1,6 +1,5 @@
 #include "agent/service/source_migration.h"
 
-#include "agent/service/token.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
 
@@ -72,7 +71,7 @@ net::awaitable<api::Envelope> SourceMigration::do_connect(api::Connect request) 
   if (key_.epoch < context_.records.highest_epoch(tree_.workload)) fail(Errc::refused, "a newer epoch has been seen");
   peer_node_ = request.destination_node();
   peer_address_ = request.peer_address();
-  token_ = random_token();
+  secret_ = random_token();
   for (const Record& r : context_.records.all()) {
     const bool connected = r.key.side == Side::source && r.source() == SourcePhase::none && r.key != key_;
     if (connected && r.workload == tree_.workload) fail(Errc::busy, "the migration {} is moving it", r.key.migration);
@@ -261,7 +260,8 @@ Record SourceMigration::record() const {
   r.boot_id = context_.facts.boot_id;
   r.peer_boot = peer_boot_;
   r.peer_store = peer_store_;
-  r.token = token_;
+  r.token = secret_;
+  r.resolved = resolved_;
   r.pid = tree_.root;
   r.start_time = tree_.start_time;
   return r;

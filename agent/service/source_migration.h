@@ -5,12 +5,13 @@
 // ends in `thawed`. Armed, only the destination's record decides, and the source keeps asking for it by itself.
 //
 // On the executor's thread; kept alive by its own coroutines. source_outcome.cc has everything from Arm on,
-// source_watch.cc what the source does unasked.
+// source_resolve.cc what an operator decides, source_watch.cc what the source does unasked.
 #pragma once
 
 #include "agent/service/page_feed.h"
 #include "agent/service/source_tree.h"
 #include "agent/service/steps.h"
+#include "agent/service/token.h"
 
 #include <memory>
 #include <optional>
@@ -33,6 +34,8 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   net::awaitable<api::Envelope> arm(api::Arm request);
   net::awaitable<api::Envelope> abort(api::Abort request);
   net::awaitable<api::Envelope> kill();
+  net::awaitable<api::Envelope> resolve(api::Resolve request);
+  net::awaitable<api::Envelope> relayed(api::Relay relay);
   api::Envelope state();
 
   // After a restart of the agent, from the record alone. Engine jobs of the former life are gone.
@@ -82,6 +85,15 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   net::awaitable<void> close();
   SourcePhase phase() const;
   std::shared_ptr<PeerLink> peer();
+  net::awaitable<api::Envelope> ask_peer(api::Envelope request);  // over its channel, else by way of the coordinator
+  TokenBytes commit_token() const { return keyed_hash(secret_, "commit"); }
+  TokenBytes relay_key() const;
+
+  // source_resolve.cc
+  net::awaitable<api::Envelope> do_resolve(api::Resolve request);
+  net::awaitable<void> check_silent();
+  void check_off(const std::string& boot, const std::string& store) const;
+  bool is_alarming(const api::DestinationState& there);
 
   Context& context_;
   Key key_;
@@ -94,7 +106,7 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   std::shared_ptr<jobs::EngineJob> job_;
   std::shared_ptr<PeerLink> peer_;
   std::shared_ptr<PageFeed> feed_;
-  std::array<std::uint8_t, 32> token_{};
+  TokenBytes secret_{};  // behind commit token and relay key
   std::string peer_node_, peer_address_, peer_boot_, peer_store_;
 
   std::optional<Error> failure_;  // what ended it; the first one counts
@@ -102,6 +114,7 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   bool touched_ = false;  // the engine may have borrowed something
   bool deciding_ = false;
   bool settling_ = false;
+  bool resolved_ = false;  // by an operator
   bool stopped_ = false;
   bool over_ = false;
   Clock::time_point heard_ = Clock::now();  // last request

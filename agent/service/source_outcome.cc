@@ -1,6 +1,6 @@
 // How a migration ends at its source: armed and decided by the destination, or let go on the source's own word.
 #include "agent/service/source_migration.h"
-#include "agent/service/token.h"
+#include "agent/workload/cgroup_wait.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
 
@@ -74,7 +74,7 @@ net::awaitable<api::Envelope> SourceMigration::do_arm(api::Arm request) {
     if (failure_) throw *failure_;
     fail(Errc::refused, "the source is {}, not frozen", name(phase()));
   }
-  answer.mutable_armed()->set_commit_token(std::string(text_of(token_)));
+  answer.mutable_armed()->set_commit_token(std::string(text_of(commit_token())));
   co_return answer;
 }
 
@@ -195,14 +195,13 @@ net::awaitable<DestinationPhase> SourceMigration::ask_destination(bool refuse) {
   if (refuse && !living_copy(context_, record())) fail(Errc::target_gone, "the copy that was held has died");
   api::Envelope request;
   fill(refuse ? request.mutable_refuse()->mutable_id() : request.mutable_query()->mutable_id(), key_);
-  const auto link = peer();
-  const api::Envelope reply = co_await link->ask(std::move(request));
+  const api::Envelope reply = co_await ask_peer(std::move(request));
   if (!reply.has_destination_state()) fail(Errc::protocol, "node '{}' does not answer with its state", peer_node_);
   const api::DestinationState& there = reply.destination_state();
   if (!peer_store_.empty() && there.store_uuid() != peer_store_) {
     throw Error(Errc::refused,
                 fmt::format("the records of node '{}' were replaced: its answers prove nothing", peer_node_),
-                "make sure that the workload does not run there, then use `godwit resolve`");
+                "reboot that node, which ends whatever runs there, then use `godwit resolve`");
   }
   const auto said = static_cast<DestinationPhase>(there.phase());
   if (said == DestinationPhase::resumed) co_await kill_copy();
@@ -224,10 +223,7 @@ net::awaitable<void> SourceMigration::kill_copy() {
   fault::point("agent.source.killing");
   context_.workloads->depart(tree_.workload);
   if (auto copy = living_copy(context_, record())) {
-    copy->kill();
-    const auto deadline = Clock::now() + kill_limit;
-    while (copy->populated() && Clock::now() < deadline) co_await net::sleep_for(1ms);
-    if (copy->populated()) fail(Errc::timed_out, "the source copy {} does not die", tree_.cgroup);
+    co_await workload::kill_all(*copy, kill_limit);
   }
   context_.records.enter(record(), SourcePhase::killed);
   log::info("source.killed", {{"migration", key_.migration}, {"workload", tree_.workload}, {"frozen_ns", frozen_ns_}});
@@ -267,11 +263,11 @@ net::awaitable<void> SourceMigration::settle() {
     api::Envelope request;
     fill(request.mutable_settled()->mutable_id(), key_);
     request.mutable_settled()->set_phase(static_cast<api::SourcePhase>(phase()));
-    const auto link = peer();
     bool heard = false;
     try {
-      co_await link->ask(std::move(request));
-      heard = true;
+      const api::Envelope answer = co_await ask_peer(std::move(request));
+      if (!answer.has_destination_state()) fail(Errc::protocol, "node '{}' does not answer with its state", peer_node_);
+      heard = !is_alarming(answer.destination_state());
     } catch (const Error& e) {
       log::debug("source.settle", {{"migration", key_.migration}, {"message", e.message()}});
     }

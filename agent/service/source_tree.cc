@@ -1,5 +1,6 @@
 #include "agent/service/source_tree.h"
 
+#include "agent/workload/cgroup_wait.h"
 #include "common/base/log.h"
 #include "common/proc/reader.h"
 
@@ -193,9 +194,7 @@ net::awaitable<void> release_copy(Context& context, Record record) {
   }
   auto copy = living_copy(context, record);
   if (!copy) co_return;
-  copy->request_thaw();
-  const auto deadline = Clock::now() + 5s;
-  while (copy->frozen() && Clock::now() < deadline) co_await net::sleep_for(1ms);
+  co_await workload::thaws(*copy, 5s);
 }
 
 }  // namespace godwit::service

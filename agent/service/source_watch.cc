@@ -1,6 +1,6 @@
 // What a source does by itself: notices failures, gives up when nobody drives it, goes on after a restart.
 #include "agent/service/source_migration.h"
-#include "agent/service/token.h"
+#include "agent/service/relay.h"
 #include "common/base/log.h"
 
 namespace godwit::service {
@@ -40,10 +40,44 @@ PeerLink::Handlers SourceMigration::peer_handlers() {
 
 std::shared_ptr<PeerLink> SourceMigration::peer() {
   if (!peer_) {
-    PeerPlan plan{.key = key_, .node = peer_node_, .address = peer_address_, .commit_hash = sha256(text_of(token_))};
+    PeerPlan plan{.key = key_,
+                  .node = peer_node_,
+                  .address = peer_address_,
+                  .commit_hash = sha256(text_of(commit_token())),
+                  .relay_key = relay_key()};
     peer_ = std::make_shared<PeerLink>(context_, std::move(plan), peer_handlers());
   }
   return peer_;
+}
+
+TokenBytes SourceMigration::relay_key() const {
+  return secret_ == TokenBytes{} ? TokenBytes{} : keyed_hash(secret_, "relay");
+}
+
+net::awaitable<api::Envelope> SourceMigration::ask_peer(api::Envelope request) {
+  const auto self = shared_from_this();
+  std::exception_ptr problem;
+  try {
+    const auto link = peer();
+    co_return co_await link->ask(request);
+  } catch (...) {
+    problem = std::current_exception();
+  }
+  const Error direct = net::to_error(problem);
+  if (peer()->connected() && direct.errc() != Errc::timed_out) throw direct;  // it has answered
+  try {
+    RelayRoute route{.key = key_, .to_source = false, .to_node = peer_node_};
+    co_return co_await ask_by_relay(context_, relay_key(), std::move(route), std::move(request));
+  } catch (const Error& e) {
+    throw Error(direct.errc(), fmt::format("{}; by way of the coordinator: {}", direct.message(), e.message()),
+                direct.hint());
+  }
+}
+
+net::awaitable<api::Envelope> SourceMigration::relayed(api::Relay relay) {
+  const auto self = shared_from_this();
+  const api::Envelope request = open_relayed(relay_key(), relay);
+  co_return relayed_answer(relay_key(), relay, co_await peer_request(self, request));
 }
 
 net::awaitable<api::Envelope> SourceMigration::peer_request(std::shared_ptr<SourceMigration> self,
@@ -97,7 +131,8 @@ net::awaitable<void> SourceMigration::pursue() {
       problem = std::current_exception();
     }
     pause = problem ? std::min<Clock::duration>(2 * pause, longest_pause) : tick;
-    if (problem) log::warn("source.pursue", {{"migration", key_.migration}, {"message", net::to_error(problem).message()}});
+    if (problem)
+      log::warn("source.pursue", {{"migration", key_.migration}, {"message", net::to_error(problem).message()}});
   }
 }
 
@@ -165,7 +200,8 @@ net::awaitable<void> SourceMigration::recover() {
   peer_address_ = r.peer_address;
   peer_boot_ = r.peer_boot;
   peer_store_ = r.peer_store;
-  token_ = r.token;
+  secret_ = r.token;
+  resolved_ = r.resolved;
   failure_ = Error(Errc::cancelled, "the agent was restarted");
   if (!r.is_final()) log::info("source.recover", {{"migration", key_.migration}, {"phase", name(r.source())}});
   over_ = r.source() == SourcePhase::none || r.settled;

@@ -3,6 +3,7 @@
 #include "common/base/check.h"
 
 #include <openssl/crypto.h>
+#include <openssl/hmac.h>
 #include <openssl/sha.h>
 #include <sys/random.h>
 
@@ -20,9 +21,21 @@ TokenBytes sha256(std::string_view bytes) {
   return hash;
 }
 
+bool equal_in_constant_time(std::string_view a, std::string_view b) {
+  return a.size() == b.size() && ::CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
+}
+
+TokenBytes keyed_hash(const TokenBytes& key, std::string_view bytes) {
+  TokenBytes hash;
+  unsigned length = hash.size();
+  const auto* data = reinterpret_cast<const unsigned char*>(bytes.data());
+  if (!::HMAC(::EVP_sha256(), key.data(), static_cast<int>(key.size()), data, bytes.size(), hash.data(), &length))
+    fail(Errc::internal, "cannot compute a keyed hash");
+  return hash;
+}
+
 bool is_token_of(std::string_view token, const TokenBytes& hash) {
-  const TokenBytes actual = sha256(token);
-  return token.size() == hash.size() && ::CRYPTO_memcmp(actual.data(), hash.data(), hash.size()) == 0;
+  return token.size() == hash.size() && equal_in_constant_time(text_of(sha256(token)), text_of(hash));
 }
 
 }  // namespace godwit::service

@@ -4,8 +4,8 @@
 // where the controllers are v1 this hierarchy is still there. The object holds the directory open, so a cgroup
 // that was removed and made again under the same name is never taken for the old one.
 //
-// Waits are short polls; `settle` in cgroup_wait.h is the same for coroutines. Errors: not_found, timed_out,
-// and others by what failed. Not thread-safe.
+// Waits are short polls; cgroup_wait.h has those for coroutines. Errors: not_found, timed_out, and others by what
+// failed. Not thread-safe.
 #pragma once
 
 #include "common/base/fd.h"

@@ -83,16 +83,23 @@ pid_t start(int cgroup_fd, uid_t uid, gid_t gid, const char* directory, char** a
 }
 
 [[noreturn]] void reap(const sigset_t& signals, pid_t root, bool complete, int exit_fd) {
+  int how_root_ended = 0;
+  bool root_has_ended = false;  // one of those that had this PID: the last one is the one that counts
   for (;;) {
     int status = 0;
     for (pid_t pid; (pid = ::waitpid(-1, &status, WNOHANG)) > 0;) {
-      if (complete && pid == root) end(exit_fd, status);
+      if (pid != root) continue;
+      if (complete) end(exit_fd, status);
+      how_root_ended = status;
+      root_has_ended = true;
     }
     int signal = 0;
     ::sigwait(&signals, &signal);
     if (signal != SIGUSR1 || complete) continue;
     complete = true;
-    if (::kill(root, 0) == -1) ::_exit(1);
+    if (::kill(root, 0) == 0) continue;
+    if (root_has_ended) end(exit_fd, how_root_ended);
+    ::_exit(1);
   }
 }
 

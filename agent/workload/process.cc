@@ -8,6 +8,7 @@
 #include <cstdlib>
 
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 
 namespace godwit::workload {
@@ -31,6 +32,21 @@ bool wait_for_exit(int pidfd, std::chrono::milliseconds limit) {
   const int n = ::poll(&ended, 1, static_cast<int>(limit.count()));
   if (n == 1) reap(pidfd);
   return n == 1;
+}
+
+// pidfd_info of linux/pidfd.h, as far as its first version goes.
+std::optional<int> exit_status(int pidfd) {
+  struct Info {
+    std::uint64_t mask, cgroup;
+    std::uint32_t ids[11];
+    std::int32_t exit_code;
+  };
+  static_assert(sizeof(Info) == 64);
+  constexpr std::uint64_t wants_exit = 1u << 3;
+  constexpr unsigned long get_info = _IOWR(0xff, 11, Info);
+  Info info{.mask = wants_exit, .cgroup = 0, .ids = {}, .exit_code = 0};
+  if (::ioctl(pidfd, get_info, &info) == -1 || !(info.mask & wants_exit)) return std::nullopt;
+  return info.exit_code;
 }
 
 std::vector<std::string> own_environment() {

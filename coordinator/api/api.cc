@@ -111,6 +111,8 @@ awaitable<HttpResponse> Api::handle(net::HttpRequest request) {
       co_return events(std::string(parts[2]), query);
     if (parts[1] == "migrations" && parts.size() == 4 && parts[3] == "cancel" && post)
       co_return cancel(std::string(parts[2]), request.body, request.peer.name);
+    if (parts[1] == "migrations" && parts.size() == 4 && parts[3] == "resolve" && post)
+      co_return co_await resolve(std::string(parts[2]), std::move(request.body), request.peer.name);
   }
   fail(Errc::not_found, "there is no {} {}", request.method, path.substr(0, 200));
 }
@@ -236,6 +238,18 @@ HttpResponse Api::cancel(const std::string& id, const std::string& body, const s
   migration(id);
   driver_.cancel(id, by);
   return answer({{"migration", id}}, 202);
+}
+
+awaitable<HttpResponse> Api::resolve(std::string id, std::string body, std::string by) {
+  const json parsed = body.empty() ? json::object() : parse_body(body);
+  JsonReader in(parsed, "resolve");
+  const bool off = in.flag("destination_is_off", false);
+  in.end();
+  if (!off)
+    throw Error(Errc::invalid_argument, "nobody states that the destination's node is off",
+                "say so with \"destination_is_off\": true when it is powered off, or was rebooted");
+  co_await driver_.resolve(id, by);
+  co_return answer({{"migration", id}});
 }
 
 HttpResponse Api::migration(const std::string& id) const {

@@ -133,6 +133,22 @@ TEST_F(ApiTest, says_that_a_cancel_comes_too_late) {
   EXPECT_EQ(c.finish(id).outcome, Outcome::done);
 }
 
+TEST_F(ApiTest, resolves_a_migration_when_somebody_states_that_its_destination_is_off) {
+  c.b.always[api::Envelope::kCommit] = Fault::break_before;
+  c.b.reconnects = false;
+  c.a.peer = nullptr;
+  const std::string id = c.migrate().id, resolve = "/v1/migrations/" + id + "/resolve";
+  for (const char* body : {"", "{}", R"({"destination_is_off": false})"})
+    expect_error(post(resolve, body), 400, "invalid_argument");
+  expect_error(post(resolve, R"({"destination_is_off": true, "force": true})"), 400, "invalid_argument");
+  expect_error(post("/v1/migrations/none/resolve", R"({"destination_is_off": true})"), 404, "not_found");
+  EXPECT_TRUE(c.a.resolutions.empty());
+  EXPECT_EQ(post(resolve, R"({"destination_is_off": true})")["migration"], id);
+  EXPECT_EQ(status, 200u);
+  c.until([&] { return c.store.migration(id)->phase == Phase::rolled_back; });
+  expect_error(post(resolve, R"({"destination_is_off": true})"), 404, "not_found");
+}
+
 TEST_F(ApiTest, lists_what_is_under_way) {
   EXPECT_EQ(get("/v1/migrations?under_way=1")["migrations"].size(), 0u);
   c.a.always[api::Envelope::kRound] = Fault::hang_before;

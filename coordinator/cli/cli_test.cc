@@ -74,8 +74,12 @@ TEST(CommandLine, takes_an_id_or_a_workload_to_watch_cancel_and_report) {
   EXPECT_TRUE(std::get<WatchCommand>(watch->command).no_progress);
   EXPECT_EQ(std::get<CancelCommand>(parsed({"--certs", "/c", "cancel", "m1"})->command).which, "m1");
   EXPECT_EQ(std::get<HistoryCommand>(parsed({"--certs", "/c", "history", "m1"})->command).which, "m1");
+  const auto resolve = parsed({"--certs", "/c", "resolve", "redis", "--destination-is-off"});
+  EXPECT_EQ(std::get<ResolveCommand>(resolve->command).which, "redis");
+  EXPECT_TRUE(std::get<ResolveCommand>(resolve->command).destination_is_off);
+  EXPECT_FALSE(std::get<ResolveCommand>(parsed({"--certs", "/c", "resolve", "m1"})->command).destination_is_off);
   // A variable that is not set, or a path, names no migration.
-  for (const char* command : {"watch", "cancel", "history"})
+  for (const char* command : {"watch", "cancel", "history", "resolve"})
     for (const char* bad : {"", "a/b", "a?b", "a b"}) {
       int code = 0;
       EXPECT_FALSE(parsed({"--certs", "/c", command, bad}, &code)) << command << " '" << bad << "'";
@@ -93,6 +97,7 @@ TEST(CommandLine, ends_with_2_when_it_makes_no_sense) {
       {"--certs", "/c", "migrate", "redis", "--to", "b", "--on-no-progress", "pray"},
       {"--certs", "/c", "run", "--name", "w", "--on", "a"},
       {"--certs", "/c", "cancel"},
+      {"--certs", "/c", "resolve", "--destination-is-off"},
       {"nodes"}};
   ::unsetenv("GODWIT_CERTS");
   for (const auto& words : bad) {

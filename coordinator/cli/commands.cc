@@ -3,6 +3,7 @@
 #include "coordinator/cli/exit_codes.h"
 #include "coordinator/cli/migrate.h"
 #include "coordinator/cli/report.h"
+#include "coordinator/cli/resolve.h"
 #include "coordinator/cli/watch.h"
 
 #include <algorithm>
@@ -95,6 +96,8 @@ struct Runner {
 
   int operator()(const WatchCommand& command) const { return watch(client, command, options.json); }
   int operator()(const CancelCommand& command) const { return cancel(client, command, options.json); }
+
+  int operator()(const ResolveCommand& command) const { return resolve(client, command, options.json); }
 
   int operator()(const HistoryCommand& history) const {
     if (const auto report = history.which.empty() ? std::nullopt : report_of(client, history.which)) {

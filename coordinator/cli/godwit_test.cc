@@ -230,6 +230,29 @@ TEST_F(Godwit, watches_to_a_good_end_and_reports_one_that_has_ended) {
   EXPECT_EQ(godwit({"watch", id, "--no-progress"}).err, "");
 }
 
+TEST_F(Godwit, resolves_only_on_the_word_of_an_operator) {
+  c.b.always[api::Envelope::kCommit] = Fault::break_before;
+  c.b.reconnects = false;
+  c.a.peer = nullptr;
+  const std::string id = c.migrate().id;
+  ASSERT_EQ(c.a.source, api::SOURCE_ARMED);
+  const Ended asked = godwit({"resolve", "redis"});
+  EXPECT_EQ(asked.code, 2);
+  EXPECT_THAT(asked.err, HasSubstr("needs your word that node 'b' is off: powered off, or rebooted"));
+  EXPECT_THAT(asked.err, HasSubstr("godwit resolve redis --destination-is-off"));
+  EXPECT_TRUE(c.a.resolutions.empty());
+  const Ended said = godwit({"resolve", "redis", "--destination-is-off"}, "operator/bob");
+  EXPECT_EQ(said.code, 0) << said.err;
+  EXPECT_THAT(said.out, HasSubstr("'redis' goes on on node 'a'"));
+  ASSERT_EQ(c.a.resolutions.size(), 1u);
+  EXPECT_EQ(c.a.resolutions[0].by(), "bob");
+  c.until([&] { return c.store.migration(id)->phase == Phase::rolled_back; });
+  const Ended again = godwit({"resolve", id, "--destination-is-off"});
+  EXPECT_EQ(again.code, 1);
+  EXPECT_THAT(again.err, HasSubstr("is not under way: it is rolled_back"));
+  EXPECT_THAT(godwit({"resolve", "nobody", "--destination-is-off"}).err, HasSubstr("no migration 'nobody'"));
+}
+
 TEST_F(Godwit, reports_one_migration_of_the_history) {
   const std::string id = c.migrate().id;
   const Ended report = godwit({"history", id});

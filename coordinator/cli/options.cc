@@ -83,6 +83,13 @@ void add_watch(CLI::App& app, WatchCommand& watch) {
   app.add_flag("--no-progress", watch.no_progress, "print the report only");
 }
 
+void add_resolve(CLI::App& app, ResolveCommand& resolve) {
+  app.add_option("migration", resolve.which, "its id, or its workload")->required()->check(check_name);
+  app.add_flag("--destination-is-off", resolve.destination_is_off,
+               "state that the destination's node is powered off, or was rebooted: not merely cut off, or without its "
+               "agent. Of a node that lives two copies would run");
+}
+
 void add_history(CLI::App& app, HistoryCommand& history) {
   app.add_option("migration", history.which, "report this one; with a workload's name, list those of this workload")
       ->check(check_name);
@@ -117,6 +124,7 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) 
   MigrateCommand migrate;
   WatchCommand watch;
   CancelCommand cancel;
+  ResolveCommand resolve;
   HistoryCommand history;
   Texts texts;
 
@@ -145,6 +153,8 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) 
   add_watch(*app.add_subcommand("watch", "follow a migration to its end"), watch);
   CLI::App* cancel_app = app.add_subcommand("cancel", "roll back a migration that is under way");
   cancel_app->add_option("migration", cancel.which, "its id, or its workload")->required()->check(check_name);
+  add_resolve(*app.add_subcommand("resolve", "let a frozen workload run again whose destination never comes back"),
+              resolve);
   add_history(*app.add_subcommand("history", "list past migrations, or report one"), history);
 
   try {
@@ -166,6 +176,7 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) 
   if (command == "migrate") options.command = migrate;
   if (command == "watch") options.command = watch;
   if (command == "cancel") options.command = cancel;
+  if (command == "resolve") options.command = resolve;
   if (command == "history") options.command = history;
   return options;
 }

@@ -132,6 +132,7 @@ std::optional<Event> Run::verdict(const api::SourceState& source, const Destinat
       if (!destination || !(destination->phase() == api::DESTINATION_REFUSED ||
                             destination->phase() == api::DESTINATION_LOST))
         return std::nullopt;  // it will commit, or give up, once it has heard
+      if (!destination_store_.empty() && destination->store_uuid() != destination_store_) return std::nullopt;
       m_.reason = Reason{Errc::target_gone, "the workload died while the source held it, and the destination has no copy",
                          "see the workload's own output"};
       registry_.gone(m_.spec.source, m_.spec.workload);

@@ -46,15 +46,26 @@ awaitable<void> Run::drive() {
 // Taken over from the journal: what was known of the two sides is gone, so nothing but their records counts.
 void Run::recover() {
   froze_ = asked_destination_ = true;
+  recall_stores();
   if (m_.phase == Phase::undecided) {
-    m_.outcome.reset();
-    enter(Phase::asking);
+    unchanged_ = true;
+    m_.phase = Phase::asking;
   } else if (m_.phase < Phase::arming) {
     blame(Error(Errc::cancelled, "the coordinator was restarted", "start the migration again"));
     enter(Phase::rolling_back);
   } else if (m_.phase == Phase::arming || m_.phase == Phase::committing) {
     enter(Phase::asking);
   }
+}
+
+void Run::recall_stores() {
+  journal([&] {
+    for (const StoredEvent& e : store_.events(m_.id, 0)) {
+      if (e.kind != "stores") continue;
+      source_store_ = e.body.value("source", "");
+      destination_store_ = e.body.value("destination", "");
+    }
+  });
 }
 
 awaitable<Event> Run::step() {
@@ -117,7 +128,13 @@ void Run::cancel(const std::string& by) {
 }
 
 void Run::enter(Phase phase) {
+  if (unchanged_ && phase != Phase::undecided) {
+    unchanged_ = false;
+    m_.outcome.reset();
+    enter(Phase::asking);
+  }
   m_.phase = phase;
+  if (unchanged_) return;  // the journal has said so already
   journal([&] { store_.enter(m_.id, phase); });
   fault::point(fmt::format("coordinator.{}", name(phase)));
   record("phase", {{"phase", name(phase)}});
@@ -156,6 +173,7 @@ void Run::blame(const Error& error) {
 
 void Run::settle() {
   pause_.reset();
+  if (unchanged_) return;
   if (m_.phase == Phase::done) m_.reason.reset();
   tell_registry();
   m_.outcome = outcome();

@@ -90,6 +90,7 @@ class Run {
   std::optional<Event> verdict(const api::SourceState& source, const DestinationAnswer& destination, bool last);
 
   void recover();
+  void recall_stores();
   void enter(Phase phase);
   void record(const std::string& kind, nlohmann::json body);
   void blame(const Error& error);
@@ -124,6 +125,7 @@ class Run {
   std::string destination_boot_;
   api::WorkloadInfo arrived_;                     // as the destination describes its copy
   std::string source_store_, destination_store_;  // uuids: another store's silence is no proof
+  bool unchanged_ = false;                        // an unknown outcome is asked for anew, and nothing has come of it yet
   std::string commit_token_;
   unsigned recommits_ = 0;
   bool asked_destination_ = false;  // it may hold something to discard

@@ -47,6 +47,7 @@ std::vector<StepRecord> to_records(const Steps& steps) {
 awaitable<Event> Run::survey() {
   source_store_ = registry_.node(m_.spec.source).info.store_uuid();
   destination_store_ = registry_.node(m_.spec.destination).info.store_uuid();
+  record("stores", {{"source", source_store_}, {"destination", destination_store_}});
   api::Envelope request;
   api::Survey& survey = *request.mutable_survey();
   fill(survey.mutable_id());

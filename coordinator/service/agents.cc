@@ -11,6 +11,7 @@ using namespace std::chrono_literals;
 constexpr auto time_to_register = 10s;  // a peer that says nothing keeps nothing open
 constexpr auto look_every = 5s;  // workloads come and go; a silent connection is found dead in this plus the next
 constexpr auto look_limit = 15s;
+constexpr auto relay_limit = 5s;
 constexpr auto notice_replaced = 1s;  // close() of a replaced channel tells nobody
 
 }  // namespace
@@ -65,7 +66,8 @@ awaitable<void> AgentService::serve(net::Connection connection) {
 }
 
 awaitable<api::Envelope> AgentService::answer(std::shared_ptr<Session> session, api::Envelope request) {
-  if (!request.has_register_()) fail(Errc::unsupported, "the coordinator answers Register only");
+  if (request.has_relay()) co_return co_await pass_on(session, std::move(request));
+  if (!request.has_register_()) fail(Errc::unsupported, "the coordinator answers Register and Relay only");
   // A request that came with the handshake is read before Channel::start() has returned.
   while (session->channel.expired() && !session->closed)
     co_await session->changed.wait_until(Clock::now() + notice_replaced);
@@ -84,10 +86,28 @@ awaitable<api::Envelope> AgentService::answer(std::shared_ptr<Session> session, 
   co_return reply;
 }
 
+// From one agent to another, where they cannot reach each other. What is in it is theirs: they check each other's word.
+awaitable<api::Envelope> AgentService::pass_on(std::shared_ptr<Session> session, api::Envelope request) {
+  if (session->node.empty() || registry_.node(session->node).channel != session->channel.lock())
+    fail(Errc::denied, "nothing is passed on for an agent that is not registered");
+  const std::string to = request.relay().to_node();
+  if (to == session->node) fail(Errc::invalid_argument, "an agent has to ask itself by itself");
+  const std::shared_ptr<net::Channel> channel = registry_.channel(to);
+  api::Envelope passed;
+  *passed.mutable_relay() = std::move(*request.mutable_relay());
+  const api::Envelope answer = co_await channel->ask(std::move(passed), relay_limit);
+  if (!answer.has_relay()) fail(Errc::protocol, "node '{}' does not answer what was passed on to it", to);
+  log::debug("agent.relayed", {{"from", session->node}, {"to", to}, {"migration", answer.relay().id().migration()}});
+  api::Envelope reply;
+  *reply.mutable_relay() = answer.relay();
+  co_return reply;
+}
+
 awaitable<void> AgentService::notice(std::shared_ptr<Session> session, api::Envelope notice) {
   // What an agent says before it has registered, or after another connection took its place, concerns nobody.
   if (session->node.empty() || registry_.node(session->node).channel != session->channel.lock()) co_return;
   if (notice.has_progress()) driver_.progress(session->node, notice.progress());
+  if (notice.has_alarm()) driver_.alarm(session->node, notice.alarm());
   if (notice.has_workload_exited()) {
     api::WorkloadInfo info = notice.workload_exited().workload();
     info.set_state("exited");

@@ -25,6 +25,7 @@ class AgentService {
 
  private:
   struct Session;
+  net::awaitable<api::Envelope> pass_on(std::shared_ptr<Session> session, api::Envelope relay);
   net::awaitable<api::Envelope> answer(std::shared_ptr<Session> session, api::Envelope request);
   net::awaitable<void> notice(std::shared_ptr<Session> session, api::Envelope notice);
 

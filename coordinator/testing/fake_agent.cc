@@ -146,6 +146,7 @@ api::Envelope FakeAgent::act(const api::Envelope& request) {
       find(request.kill_workload().name())->set_state("exited");
       reply.mutable_ok();
       break;
+    case api::Envelope::kRelay: *reply.mutable_relay() = request.relay(); break;
     case api::Envelope::kPrepare:
     case api::Envelope::kFinish:
     case api::Envelope::kCommit:
@@ -220,6 +221,12 @@ void FakeAgent::source_act(const api::Envelope& request, api::Envelope& reply) {
       break;
     case api::Envelope::kKillSource:
       if (source == api::SOURCE_ARMED) source = api::SOURCE_KILLED;
+      *reply.mutable_source_state() = source_state();
+      break;
+    case api::Envelope::kResolve:
+      resolutions.push_back(request.resolve());
+      if (!request.resolve().destination_store().empty()) fail(Errc::refused, "not off: its agent answers");
+      if (source == api::SOURCE_ARMED) source = api::SOURCE_THAWED;
       *reply.mutable_source_state() = source_state();
       break;
     case api::Envelope::kQuerySource: *reply.mutable_source_state() = source_state(); break;

@@ -46,6 +46,7 @@ class FakeAgent {
   std::vector<std::uint64_t> dirty_after{20'000'000, 400'000, 4096};  // of each round; the last one for all further
   bool says_everything_twice = false;
   std::string store_uuid;
+  std::vector<api::Resolve> resolutions;  // as they were asked for
 
   api::Register hello() const;
   std::shared_ptr<net::Channel> channel() const { return channel_; }

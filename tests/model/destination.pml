@@ -9,10 +9,10 @@ end:
   :: d_step { /* Prepare: the record, before the first process is made. A workload that is there is in the way */
       DESTINATION_SERVES && destination[m] == NONE && BUILT(m) == ABSENT &&
       COMMANDED(m, PREPARE, MOVING, DESTINATION_NODE(m)) ->
-      DESTINATION_RECORD(m, BUILDING) }
+      DESTINATION_RECORD(m, BUILDING); BUILDS_ON(DESTINATION_NODE(m)) }
   :: d_step { /* Finish: every task is in the frozen cgroup */
       DESTINATION_SERVES && destination[m] == BUILDING && BUILT(m) == ABSENT &&
-      ARRIVES(m, IMAGES, (sent[m] & IMAGES) && SOURCE_AT(m, FROZEN)) ->
+      ARRIVES(m, IMAGES, (sent[m] & IMAGES) && SOURCE_AT(m, FROZEN) && DIRECT(m)) ->
       COPY(m, HELD) }
   :: d_step {
       DESTINATION_SERVES && destination[m] == BUILDING && BUILT(m) == HELD ->

@@ -29,7 +29,7 @@ bool excused;
 #define LAST_IS_DEAD excused = excused || !VIABLE
 
 /* In the end only that is undecided which cannot ask: the peer is gone or cut off, or has lost its records. */
-#define CAN_ASK(m) (SERVES(SOURCE_NODE(m)) && SERVES(DESTINATION_NODE(m)) && PEERS(m) && !replaced)
+#define CAN_ASK(m) (SERVES(SOURCE_NODE(m)) && SERVES(DESTINATION_NODE(m)) && CONNECTED(m) && !replaced)
 #define SOURCE_OVER(m) \
   (source[m] == NONE || source[m] == THAWED || source[m] == KILLED || source[m] == LOST || \
    (source[m] == ARMED && !CAN_ASK(m)) || !LIVES(SOURCE_NODE(m)))

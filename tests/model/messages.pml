@@ -26,12 +26,14 @@ byte cut; /* links that do not work, a bit each */
 #define A_C 8
 #define COORDINATOR_C 16
 #ifdef RETRY
-#define PEERS(m) !(cut & ((m) == 2 -> A_C : A_B))
+#define DIRECT(m) !(cut & ((m) == 2 -> A_C : A_B))
 #else
-#define PEERS(m) !(cut & A_B)
+#define DIRECT(m) !(cut & A_B)
 #endif
 #define REACHES(n) \
   (coordinator_lives && !(cut & ((n) == 0 -> COORDINATOR_A : ((n) == 1 -> COORDINATOR_B : COORDINATOR_C))))
+/* The two sides hear each other: over their own link, or because the coordinator passes on what they say. */
+#define CONNECTED(m) (DIRECT(m) || (REACHES(SOURCE_NODE(m)) && REACHES(DESTINATION_NODE(m))))
 
 /* `again`: somebody says it anew. */
 #define SEND(m, messages) sent[m] = sent[m] | (messages)

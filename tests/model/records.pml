@@ -20,6 +20,15 @@ mtype node[NODES] = UP;
 #define BUILT(m) copy[m]
 #define SOURCE_NODE(m) NODE_OF(FROM(m))
 #define DESTINATION_NODE(m) NODE_OF(m)
+
+#ifdef RESOLVE
+#define BUILDS_ON(n) rebooted[n] = false
+#define BOOTS_ANEW(n) rebooted[n] = true
+#else
+#define BUILDS_ON(n)
+#define BOOTS_ANEW(n)
+#endif
+
 #define UNKNOWN(m) (destination[m] == NONE || destination[m] == PRUNED)
 
 #define LIVES(n) (node[n] != DOWN) /* does what its records announce */
@@ -34,4 +43,5 @@ mtype node[NODES] = UP;
 /* No state of the protocol, but what laws and operators know. */
 bool ran[MOVES + 1]; /* what migration m built has run, if only for a moment */
 bool off[NODES];     /* the node was rebooted and has not come back */
+bool rebooted[NODES]; /* since it began to build: not the boot id that the source knows. Kept for RESOLVE only */
 bool resolved;       /* an operator has decided */

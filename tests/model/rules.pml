@@ -70,7 +70,19 @@
 #define MAY_KILL(m) DESTINATION_SAYS(m, RESUMED)
 #endif
 #define MAY_THAW(m) \
-  (DESTINATION_SAYS(m, REFUSED) || DESTINATION_SAYS(m, TOMBSTONE) || DESTINATION_SAYS(m, LOST) || pretended)
+  (DESTINATION_SAYS(m, REFUSED) || DESTINATION_SAYS(m, TOMBSTONE) || DESTINATION_SAYS(m, LOST) || pretended || FORGED(m))
+
+/* Where their link does not work the coordinator passes on what the two sides say, under a MAC that it cannot make. */
+#ifdef BREAK_NO_RELAY
+#define PEERS(m) DIRECT(m)
+#else
+#define PEERS(m) CONNECTED(m)
+#endif
+#ifdef BREAK_RELAY_FORGED
+#define FORGED(m) !quiet
+#else
+#define FORGED(m) false
+#endif
 
 /* Answers out of another record file than at the beginning prove nothing. */
 #ifdef BREAK_BELIEVE_NEW_RECORDS
@@ -149,11 +161,14 @@ bool stuck[NODES]; /* the step whose write it was has ended, and no other takes 
 #define NEW_LIFE(n)
 #endif
 
-/* An operator resolves only while the destination's node is off. */
-#ifdef BREAK_RESOLVE_WHILE_ON
+/* An operator resolves only while the destination's node is off; or when its records were replaced, and by its boot id it
+ * has been off. */
+#if defined(BREAK_RESOLVE_WHILE_ON)
 #define MAY_RESOLVE(m) true
+#elif defined(BREAK_RESOLVE_SAME_BOOT)
+#define MAY_RESOLVE(m) (off[DESTINATION_NODE(m)] || replaced)
 #else
-#define MAY_RESOLVE(m) off[DESTINATION_NODE(m)]
+#define MAY_RESOLVE(m) (off[DESTINATION_NODE(m)] || (replaced && rebooted[DESTINATION_NODE(m)]))
 #endif
 
 /* Nothing of a copy is seen outside before it is recorded as resumed. */

@@ -34,7 +34,7 @@ end:
       crashes--; node[n] = DOWN; printf("agent %c dies\n", 65 + n); EACH_COPY(TRACER_DIES, n) }
   :: d_step {
       !quiet && reboots > 0 && !off[n] ->
-      reboots--; node[n] = DOWN; off[n] = true; printf("node %c goes off\n", 65 + n);
+      reboots--; node[n] = DOWN; off[n] = true; BOOTS_ANEW(n); printf("node %c goes off\n", 65 + n);
       EACH_COPY(NODE_DIES, n);
 #ifdef ONE_REBOOT /* the death of the destination's node costs a workload nothing that has not run there */
       assert(VIABLE || ran[1] || n != 1);

@@ -1,0 +1,73 @@
+#include "agent/service/relay.h"
+
+namespace godwit::service {
+namespace {
+
+constexpr std::string_view version = "godwit relay 1";
+
+void append_counted(std::string& to, std::string_view bytes) {
+  const std::uint64_t size = bytes.size();
+  to.append(reinterpret_cast<const char*>(&size), sizeof size);
+  to.append(bytes);
+}
+
+// Every part is counted, so that no two sets of parts give the same bytes.
+TokenBytes mac_of(const TokenBytes& key, const api::Relay& relay, std::string_view in_answer_to) {
+  std::string bytes;
+  append_counted(bytes, version);
+  append_counted(bytes, relay.id().migration());
+  append_counted(bytes, std::to_string(relay.id().epoch()));
+  append_counted(bytes, relay.to_source() ? "to source" : "to destination");
+  append_counted(bytes, in_answer_to);
+  append_counted(bytes, relay.envelope());
+  return keyed_hash(key, bytes);
+}
+
+void seal(const TokenBytes& key, api::Relay& relay, std::string_view in_answer_to) {
+  relay.set_mac(std::string(text_of(mac_of(key, relay, in_answer_to))));
+}
+
+api::Envelope unseal(const TokenBytes& key, const api::Relay& relay, std::string_view in_answer_to) {
+  if (key == TokenBytes{}) fail(Errc::denied, "nothing can be relayed: the two sides have not met");
+  if (!equal_in_constant_time(relay.mac(), text_of(mac_of(key, relay, in_answer_to))))
+    fail(Errc::denied, "what was relayed is not what the other side has sent");
+  api::Envelope envelope;
+  if (!envelope.ParseFromString(relay.envelope())) fail(Errc::protocol, "what was relayed cannot be read");
+  return envelope;
+}
+
+}  // namespace
+
+net::awaitable<api::Envelope> ask_by_relay(Context& context, TokenBytes key, RelayRoute route, api::Envelope request) {
+  if (key == TokenBytes{}) fail(Errc::denied, "nothing can be relayed: the two sides have not met");
+  api::Envelope envelope;
+  api::Relay& relay = *envelope.mutable_relay();
+  fill(relay.mutable_id(), route.key);
+  relay.set_to_node(route.to_node);
+  relay.set_to_source(route.to_source);
+  relay.set_envelope(request.SerializeAsString());
+  seal(key, relay, {});
+  api::Relay expected;  // where its answer comes from and goes to is not for the coordinator to say
+  *expected.mutable_id() = relay.id();
+  expected.set_to_source(!route.to_source);
+  const std::string asked = relay.mac();
+  const api::Envelope reply = co_await context.ask_coordinator(std::move(envelope));
+  if (!reply.has_relay()) fail(Errc::protocol, "the coordinator does not answer with what it was to relay");
+  expected.set_envelope(reply.relay().envelope());
+  expected.set_mac(reply.relay().mac());
+  co_return unseal(key, expected, asked);
+}
+
+api::Envelope open_relayed(const TokenBytes& key, const api::Relay& relay) { return unseal(key, relay, {}); }
+
+api::Envelope relayed_answer(const TokenBytes& key, const api::Relay& request, const api::Envelope& answer) {
+  api::Envelope envelope;
+  api::Relay& relay = *envelope.mutable_relay();
+  *relay.mutable_id() = request.id();
+  relay.set_to_source(!request.to_source());
+  relay.set_envelope(answer.SerializeAsString());
+  seal(key, relay, request.mac());
+  return envelope;
+}
+
+}  // namespace godwit::service

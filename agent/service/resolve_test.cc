@@ -1,0 +1,222 @@
+// An armed source whose destination never comes back: an operator decides, and is held to what can be seen.
+#include "agent/service/test_migration.h"
+
+namespace godwit::service {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::HasSubstr;
+
+class ResolveTest : public MigrationTest {
+ protected:
+  // Nobody but the operator decides within a test.
+  void SetUp() override {
+    MigrationTest::SetUp();
+    a.agent->context().options.limits.ask_after = a.agent->context().options.limits.refuse_after = 60s;
+    b.agent->context().options.limits.refuse_after = 60s;
+    a.agent->context().tell_coordinator = [this](api::Envelope e) {
+      if (e.has_alarm()) alarms.push_back(e.alarm().failure().code() + ": " + e.alarm().failure().message());
+    };
+    b.options.listen = b.agent->context().peer_address;  // it comes back where it was
+  }
+  void TearDown() override {
+    if (a.agent) a.agent->context().tell_coordinator = [](api::Envelope) {};
+  }
+
+  api::SourceState resolve(const std::function<void(api::Resolve&)>& change = [](api::Resolve&) {}) {
+    return ask(a,
+               [&](api::Envelope& e) {
+                 api::Resolve& r = *e.mutable_resolve();
+                 *r.mutable_id() = id;
+                 r.set_by("ann");
+                 r.set_destination_is_off(true);
+                 change(r);
+               })
+        .source_state();
+  }
+  std::string why_not(const std::function<void(api::Resolve&)>& change = [](api::Resolve&) {}) {
+    return error_of([&] { resolve(change); });
+  }
+
+  void power_off(TestNode& node) {
+    if (auto copy = workload::Cgroup::open(node.options.cgroup + "/" + to_string(destination_key()))) {
+      copy->kill();
+      copy->wait_empty(5s);
+    }
+    node.drop();
+  }
+  void boot(TestNode& node, const std::string& boot_id = "of another boot") {
+    node.renew();
+    if (!boot_id.empty()) node.agent->context().facts.boot_id = boot_id;
+    pair.start(node);
+  }
+  void enter_at_destination(DestinationPhase phase) {
+    b.records().enter(Record(*b.records().find(destination_key())), phase);
+  }
+  Key source_key() const { return key_of(id, Side::source); }
+  Key destination_key() const { return key_of(id, Side::destination); }
+  bool both_settle() {
+    return pair.turn_until(
+        [&] { return a.records().find(source_key())->settled && b.records().find(destination_key())->settled; });
+  }
+
+  std::vector<std::string> alarms;
+};
+
+TEST_F(ResolveTest, lets_the_copy_go_and_keeps_who_said_so) {
+  const pid_t root = run_workload();
+  identify("off");
+  arm_all();
+  power_off(b);
+  EXPECT_EQ(resolve().phase(), api::SOURCE_THAWED);
+  EXPECT_EQ(resolve().phase(), api::SOURCE_THAWED) << "said again, it is answered alike";
+  EXPECT_EQ(state_at(a), "running");
+  EXPECT_EQ(::kill(root, 0), 0);
+  EXPECT_TRUE(a.records().find(source_key())->resolved);
+  EXPECT_THAT(read_file(a.options.state + "/resolutions"),
+              HasSubstr("off.1.src of 'job' let go here by ann, who states that node 'b'"));
+  pair.restart(a);
+  EXPECT_TRUE(a.records().find(source_key())->resolved);
+  EXPECT_EQ(state_at(a), "running");
+}
+
+TEST_F(ResolveTest, is_followed_by_a_refusal_when_the_destination_returns) {
+  run_workload();
+  identify("prepared");
+  arm_all();
+  power_off(b);
+  resolve();
+  boot(b);
+  EXPECT_EQ(destination(), DestinationPhase::refused);
+  EXPECT_TRUE(both_settle());
+  EXPECT_TRUE(alarms.empty());
+}
+
+TEST_F(ResolveTest, is_followed_by_lost_when_the_destination_had_committed) {
+  run_workload();
+  identify("committed");
+  arm_all();
+  enter_at_destination(DestinationPhase::committed);
+  power_off(b);
+  resolve();
+  boot(b);
+  EXPECT_EQ(destination(), DestinationPhase::lost);
+  EXPECT_TRUE(both_settle());
+  EXPECT_TRUE(alarms.empty());
+}
+
+TEST_F(ResolveTest, is_followed_by_nothing_when_the_destination_had_resumed_what_died_with_it) {
+  run_workload();
+  identify("resumed");
+  commit(arm_all());
+  power_off(b);
+  resolve();
+  boot(b);
+  EXPECT_EQ(destination(), DestinationPhase::resumed);
+  EXPECT_TRUE(both_settle());
+  EXPECT_TRUE(alarms.empty());
+  EXPECT_EQ(state_at(a), "running");
+}
+
+TEST_F(ResolveTest, raises_the_alarm_until_one_of_two_copies_has_gone) {
+  run_workload();
+  identify("wrong");
+  commit(arm_all());
+  b.drop();  // its agent only: the operator is wrong
+  resolve();
+  boot(b, {});
+  EXPECT_TRUE(pair.turn_until([&] { return alarms.size() > 1; }));
+  EXPECT_THAT(alarms.at(0), HasSubstr("already_exists: two copies of 'job' run: here on node 'a'"));
+  EXPECT_EQ(state_at(a), "running");
+  EXPECT_EQ(state_at(b), "running") << "no program may choose between them";
+  EXPECT_FALSE(a.records().find(source_key())->settled);
+  b.workloads().kill("job", SIGKILL);
+  EXPECT_TRUE(both_settle());
+  EXPECT_EQ(state_at(a), "running");
+}
+
+// It is wrong here as well, but nothing has run there: the destination refuses, as it would have.
+TEST_F(ResolveTest, of_a_node_that_was_only_cut_off_before_it_committed_costs_nothing) {
+  const pid_t root = run_workload();
+  identify("cut");
+  const std::string token = arm_all();
+  b.drop();
+  resolve();
+  boot(b, {});
+  EXPECT_TRUE(becomes(DestinationPhase::refused));
+  EXPECT_THAT(error_of([&] { commit(token); }), HasSubstr("refused"));
+  EXPECT_TRUE(alarms.empty());
+  expect_running_at_the_source_only(root);
+}
+
+TEST_F(ResolveTest, is_refused_while_the_destination_answers) {
+  run_workload();
+  identify("on");
+  const std::string token = arm_all();
+  EXPECT_THAT(why_not(), HasSubstr("refused: node 'b' is not off: its agent answers"));
+  EXPECT_EQ(source(), SourcePhase::armed);
+  EXPECT_NE(::access((a.options.state + "/resolutions").c_str(), F_OK), 0);
+  commit(token);
+  EXPECT_EQ(kill_source().phase(), api::SOURCE_KILLED);
+  EXPECT_THAT(why_not(), HasSubstr("refused: the source is killed, not armed"));
+}
+
+TEST_F(ResolveTest, is_refused_while_the_coordinator_hears_the_destination) {
+  run_workload();
+  identify("registered");
+  arm_all();
+  const std::string store = b.records().store_uuid(), at = b.agent->context().facts.boot_id;
+  power_off(b);
+  const auto registered = [&](const std::string& with_store, const std::string& with_boot) {
+    return why_not([&](api::Resolve& r) {
+      r.set_destination_store(with_store);
+      r.set_destination_boot(with_boot);
+    });
+  };
+  EXPECT_THAT(registered(store, at), HasSubstr("its agent answers"));
+  EXPECT_THAT(registered(store, "of another boot"), HasSubstr("its agent answers")) << "its record decides";
+  EXPECT_THAT(registered("another", at), HasSubstr("has not been rebooted"));
+  EXPECT_EQ(source(), SourcePhase::armed);
+  EXPECT_EQ(registered("another", "of another boot"), "it succeeded");
+}
+
+TEST_F(ResolveTest, with_new_records_at_the_destination_needs_a_new_boot_as_well) {
+  run_workload();
+  identify("forgotten");
+  arm_all();
+  power_off(b);
+  std::filesystem::remove(b.options.state + "/records");
+  boot(b, {});
+  EXPECT_THAT(why_not(), HasSubstr("records of node 'b' were replaced, and it has not been rebooted"));
+  EXPECT_EQ(source(), SourcePhase::armed);
+  b.drop();
+  boot(b);
+  EXPECT_EQ(resolve().phase(), api::SOURCE_THAWED);
+  EXPECT_EQ(state_at(a), "running");
+}
+
+TEST_F(ResolveTest, needs_an_armed_source_a_statement_and_a_name) {
+  run_workload();
+  identify("early");
+  const api::Finished finished = prepare_all();
+  EXPECT_THAT(why_not(), HasSubstr("refused: the source is frozen, not armed"));
+  arm(finished);
+  power_off(b);
+  EXPECT_THAT(why_not([](api::Resolve& r) { r.set_destination_is_off(false); }), HasSubstr("invalid_argument: nobody"));
+  for (const std::string& by : {std::string(), std::string("ann\nbob"), std::string(65, 'x')})
+    EXPECT_THAT(why_not([&](api::Resolve& r) { r.set_by(by); }),
+                HasSubstr("invalid_argument: a migration is resolved"));
+  EXPECT_EQ(source(), SourcePhase::armed);
+}
+
+TEST_F(ResolveTest, of_a_copy_that_has_died_says_that_it_is_lost) {
+  const pid_t root = run_workload();
+  identify("dead");
+  arm_all();
+  power_off(b);
+  kill_frozen(root);
+  EXPECT_EQ(resolve().phase(), api::SOURCE_LOST);
+}
+
+}  // namespace
+}  // namespace godwit::service

@@ -1,0 +1,122 @@
+// What an operator decides about an armed source whose destination does not come back: `godwit resolve`.
+//
+// The rule (docs/commit-protocol.md): only while the destination's node is off. Then whatever it held is gone, and its
+// record ends without a copy when it returns. Nobody here can see that a silent node is off, so somebody has to state
+// it, and his name is kept. What speaks against it is looked at, though: a node that answers is not off.
+#include "agent/service/source_migration.h"
+#include "common/base/log.h"
+
+#include <fmt/chrono.h>
+
+#include <algorithm>
+
+namespace godwit::service {
+namespace {
+
+constexpr std::size_t longest_name = 64;
+
+// Who has decided what is kept for as long as the records are, in text: `<state>/resolutions`.
+void write_down(const std::string& directory, const std::string& line) {
+  const std::string path = directory + "/resolutions";
+  const UniqueFd file = open_file(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+  check(::write(file.get(), line.data(), line.size()), "write {}", path);
+  check(::fsync(file.get()), "sync {}", path);
+  const UniqueFd around = open_file(directory, O_RDONLY | O_DIRECTORY);
+  check(::fsync(around.get()), "sync {}", directory);
+}
+
+void check_operator(const std::string& by) {
+  const auto fine = [](char c) { return c > ' ' && c < 0x7f; };
+  if (by.empty() || by.size() > longest_name || !std::ranges::all_of(by, fine))
+    fail(Errc::invalid_argument, "a migration is resolved by somebody with a name of 1 to {} letters", longest_name);
+}
+
+}  // namespace
+
+net::awaitable<api::Envelope> SourceMigration::resolve(api::Resolve request) {
+  return steps_.joined("resolve", [self = shared_from_this(), request] { return self->do_resolve(request); });
+}
+
+net::awaitable<api::Envelope> SourceMigration::do_resolve(api::Resolve request) {
+  check_operator(request.by());
+  if (!request.destination_is_off())
+    throw Error(Errc::invalid_argument, "nobody states that the destination's node is off",
+                "a copy that it holds may run: only the end of that node is the end of the copy");
+  if (resolved_) co_return state();
+  if (phase() != SourcePhase::armed)
+    throw Error(Errc::refused, fmt::format("the source is {}, not armed", name(phase())),
+                "there is nothing to resolve: `godwit ps` tells where the workload is");
+  if (!request.destination_store().empty()) check_off(request.destination_boot(), request.destination_store());
+  co_await check_silent();
+  const auto hold = co_await turn_.take();
+  if (phase() != SourcePhase::armed || enter_lost()) co_return state();  // decided meanwhile
+  write_down(context_.options.state,
+             fmt::format("{:%FT%TZ} {} of '{}' let go here by {}, who states that node '{}' (boot {}) is off\n",
+                         fmt::gmtime(std::chrono::system_clock::now()), to_string(key_), tree_.workload, request.by(),
+                         peer_node_, peer_boot_));
+  log::warn("source.resolved", {{"migration", key_.migration}, {"by", request.by()}, {"destination", peer_node_}});
+  failure_ = Error(Errc::cancelled, fmt::format("{} states that node '{}' is off", request.by(), peer_node_));
+  resolved_ = true;
+  std::exception_ptr problem;
+  try {
+    co_await let_go();
+  } catch (...) {
+    problem = std::current_exception();
+  }
+  if (problem) resolved_ = phase() != SourcePhase::armed;  // after a failed write the record may be either
+  if (problem) std::rethrow_exception(problem);
+  co_return state();
+}
+
+// Fails when the destination is not off by what its agent says of itself, to us or to the coordinator.
+void SourceMigration::check_off(const std::string& boot, const std::string& store) const {
+  const bool same_records = peer_store_.empty() || store == peer_store_;
+  if (same_records)
+    throw Error(Errc::refused, fmt::format("node '{}' is not off: its agent answers", peer_node_),
+                "its record decides as soon as the source hears of it; `godwit watch` tells");
+  // Its records were replaced, so its answers prove nothing; but that it was booted anew proves that its copy is gone.
+  if (boot == peer_boot_)
+    throw Error(
+        Errc::refused,
+        fmt::format("the records of node '{}' were replaced, and it has not been rebooted: the workload may run "
+                    "there",
+                    peer_node_),
+        "reboot that node, then resolve");
+}
+
+net::awaitable<void> SourceMigration::check_silent() {
+  const auto self = shared_from_this();
+  api::Envelope question;
+  fill(question.mutable_query()->mutable_id(), key_);
+  std::optional<api::DestinationState> there;
+  try {
+    const api::Envelope answer = co_await ask_peer(std::move(question));
+    there = answer.destination_state();
+  } catch (const Error& e) {
+    // An agent that refuses to talk is there all the same.
+    if (e.errc() == Errc::denied || (peer()->connected() && e.errc() != Errc::timed_out)) throw;
+    log::info("source.resolve", {{"migration", key_.migration}, {"message", e.message()}});
+  }
+  if (there) check_off(there->boot_id(), there->store_uuid());
+}
+
+// The answer to Settled. What was let go on an operator's word runs, and so does the other: that node was not off.
+bool SourceMigration::is_alarming(const api::DestinationState& there) {
+  if (phase() != SourcePhase::thawed || !there.copy_runs()) return false;
+  const Error two(
+      Errc::already_exists,
+      fmt::format("two copies of '{}' run: here on node '{}', where it was resolved, and on node '{}', which "
+                  "was not off",
+                  tree_.workload, context_.options.node, peer_node_),
+      "end one of them at once, with `godwit kill --from NODE`; whatever both have written has to be sorted "
+      "out by hand");
+  log::error("source.two_copies",
+             {{"migration", key_.migration}, {"workload", tree_.workload}, {"message", two.message()}});
+  api::Envelope alarm;
+  fill(alarm.mutable_alarm()->mutable_id(), key_);
+  *alarm.mutable_alarm()->mutable_failure() = net::to_failure(two);
+  context_.tell_coordinator(std::move(alarm));
+  return true;
+}
+
+}  // namespace godwit::service

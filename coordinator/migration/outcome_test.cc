@@ -1,0 +1,105 @@
+// How migrations end whose outcome is in doubt: what the records of both sides say, and what a replaced record file
+// cannot say.
+#include "coordinator/testing/cluster.h"
+#include "coordinator/testing/in_doubt.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace godwit::coordinator {
+namespace {
+
+using testing::HasSubstr;
+using Env = api::Envelope;
+
+TEST(Outcome, of_a_copy_that_died_at_both_ends_is_that_the_workload_has_gone) {
+  for (const api::DestinationPhase there : {api::DESTINATION_REFUSED, api::DESTINATION_LOST}) {
+    Cluster c;
+    const std::string id = left_behind(c, Phase::committing);
+    c.a.source = api::SOURCE_LOST;
+    c.b.destination = there;
+    c.daemon.driver.resume();
+    const Migration m = c.finish(id);
+    EXPECT_EQ(m.outcome, Outcome::rolled_back);
+    EXPECT_EQ(m.reason->code, Errc::target_gone);
+    EXPECT_THAT(m.reason->message, HasSubstr("died while the source held it"));
+    EXPECT_FALSE(c.daemon.registry.nodes().at("a").workloads.contains("redis"));
+  }
+}
+
+TEST(Outcome, of_a_kill_that_finds_its_copy_lost_is_done) {
+  Cluster c;
+  c.b.once[Env::kCommit] = Fault::hang_after;  // so that the killing comes after a look at the records
+  const std::string id = c.daemon.driver.start(c.to_b());
+  c.until([&] { return c.b.destination == api::DESTINATION_RESUMED; });
+  c.a.source = api::SOURCE_LOST;
+  const Migration m = c.finish(id);
+  EXPECT_EQ(m.outcome, Outcome::done);
+  EXPECT_EQ(std::ranges::count(c.a.asked, Env::kKillSource), 1) << "it is not asked until its patience ends";
+}
+
+// The record file of one side was made anew: what it says of a migration that the old one knew proves nothing. Also not
+// to a coordinator that was restarted meanwhile.
+TEST(Outcome, is_not_believed_from_replaced_records) {
+  struct Case {
+    api::SourcePhase source;
+    api::DestinationPhase destination;
+    bool source_replaced;
+    Phase left_in = Phase::committing;
+  };
+  for (const Case& is : {Case{api::SOURCE_THAWED, api::DESTINATION_PREPARED, true},
+                         Case{api::SOURCE_NONE, api::DESTINATION_PREPARED, true},
+                         Case{api::SOURCE_LOST, api::DESTINATION_REFUSED, false},
+                         Case{api::SOURCE_THAWED, api::DESTINATION_BUILDING, true, Phase::freezing},
+                         Case{api::SOURCE_NONE, api::DESTINATION_BUILDING, true, Phase::freezing}}) {
+    Cluster c;
+    const std::string id = left_behind(c, is.left_in);
+    c.a.peer = nullptr;
+    c.a.source = is.source;
+    c.b.destination = is.destination;
+    (is.source_replaced ? c.a : c.b).store_uuid = "another";
+    c.daemon.driver.resume();
+    EXPECT_EQ(c.finish(id).outcome, Outcome::unknown) << is.source;
+  }
+}
+
+TEST(Outcome, is_believed_from_the_records_that_the_journal_names) {
+  Cluster c;
+  const std::string id = left_behind(c, Phase::committing);
+  c.a.source = api::SOURCE_NONE;
+  c.daemon.driver.resume();
+  EXPECT_EQ(c.finish(id).outcome, Outcome::rolled_back);
+}
+
+TEST(Outcome, journals_whose_records_it_was_driven_by) {
+  Cluster c;
+  const std::string id = c.migrate().id;
+  ASSERT_EQ(events(c, id, "stores").size(), 1u);
+  EXPECT_EQ(events(c, id, "stores")[0]["source"], "store-a");
+  EXPECT_EQ(events(c, id, "stores")[0]["destination"], "store-b");
+}
+
+TEST(Outcome, that_stays_unknown_is_reported_once) {
+  Limits limits = short_limits();
+  limits.again = std::chrono::milliseconds(20);
+  limits.patience = std::chrono::milliseconds(50);
+  Cluster c(limits);
+  const std::string id = cut_off_at_commit(c);
+  const std::size_t told = c.store.events(id, 0).size();
+  const auto asked = [&] { return std::ranges::count(c.a.asked, Env::kQuerySource); };
+  const auto before = asked();
+  c.until([&] { return asked() > before + 6; });
+  EXPECT_EQ(c.store.events(id, 0).size(), told);
+  EXPECT_EQ(events(c, id, "outcome").size(), 1u);
+  EXPECT_EQ(c.store.migration(id)->outcome, Outcome::unknown);
+  // What is new is reported.
+  c.a.source = api::SOURCE_THAWED;
+  c.until([&] { return c.store.migration(id)->phase == Phase::rolled_back; });
+  ASSERT_EQ(events(c, id, "outcome").size(), 2u);
+  EXPECT_EQ(events(c, id, "outcome")[1]["outcome"], "rolled_back");
+}
+
+}  // namespace
+}  // namespace godwit::coordinator

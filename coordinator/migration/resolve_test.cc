@@ -1,0 +1,146 @@
+// What an operator decides, what an operator is told, and what one agent tells another by way of the coordinator.
+#include "coordinator/testing/cluster.h"
+#include "coordinator/testing/in_doubt.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace godwit::coordinator {
+namespace {
+
+using testing::IsEmpty;
+using Env = api::Envelope;
+
+Errc code_of_resolve(Cluster& c, const std::string& id) {
+  try {
+    net::run_to_end(c.io, c.daemon.driver.resolve(id, "ann"));
+  } catch (const Error& e) {
+    return e.errc();
+  }
+  return Errc{};
+}
+
+TEST(Resolve, lets_an_armed_source_go_and_says_who_did) {
+  Cluster c;
+  const std::string id = cut_off_at_commit(c);
+  c.until([&] { return !c.b.registered(); });
+  EXPECT_EQ(code_of_resolve(c, id), Errc{});
+  ASSERT_EQ(c.a.resolutions.size(), 1u);
+  EXPECT_EQ(c.a.resolutions[0].by(), "ann");
+  EXPECT_TRUE(c.a.resolutions[0].destination_is_off());
+  EXPECT_EQ(c.a.resolutions[0].id().migration(), id);
+  EXPECT_EQ(c.a.resolutions[0].destination_store(), "");
+  c.until([&] { return c.store.migration(id)->phase == Phase::rolled_back; });
+  ASSERT_EQ(events(c, id, "resolve").size(), 1u);
+  EXPECT_EQ(events(c, id, "resolve")[0]["by"], "ann");
+  EXPECT_EQ(events(c, id, "resolve")[0]["off"], "b");
+  EXPECT_EQ(code_of_resolve(c, id), Errc::not_found) << "it has ended";
+  EXPECT_TRUE(c.a.runs("redis"));
+}
+
+// What the coordinator hears of the destination is for the source to judge.
+TEST(Resolve, tells_the_source_what_the_destination_has_registered_with) {
+  Cluster c;
+  const std::string id = cut_off_at_commit(c);
+  c.b.always.clear();
+  c.b.always[Env::kQuery] = Fault::hang_before;
+  c.b.always[Env::kDiscard] = Fault::hang_before;
+  c.b.reconnects = true;
+  c.b.start();
+  c.until([&] { return c.b.registered(); });
+  EXPECT_EQ(code_of_resolve(c, id), Errc::refused);
+  ASSERT_EQ(c.a.resolutions.size(), 1u);
+  EXPECT_EQ(c.a.resolutions[0].destination_store(), "store-b");
+  EXPECT_EQ(c.a.resolutions[0].destination_boot(), "boot-b");
+  EXPECT_EQ(c.a.source, api::SOURCE_ARMED);
+  EXPECT_THAT(events(c, id, "resolve"), IsEmpty());
+}
+
+TEST(Resolve, needs_a_migration_in_doubt_and_its_source) {
+  Cluster c;
+  EXPECT_EQ(code_of_resolve(c, "m0"), Errc::not_found);
+  EXPECT_EQ(code_of_resolve(c, left_behind(c, Phase::precopy)), Errc::busy);
+  c.store.enter("m1", Phase::undecided);
+  c.a.stop();
+  c.until([&] { return !c.daemon.registry.node("a").up; });
+  EXPECT_EQ(code_of_resolve(c, "m1"), Errc::peer_lost);
+}
+
+TEST(Resolve, that_comes_after_the_decision_says_so) {
+  Cluster c;
+  const std::string id = cut_off_at_commit(c);
+  c.a.source = api::SOURCE_LOST;
+  c.until([&] { return !c.b.registered(); });
+  EXPECT_EQ(code_of_resolve(c, id), Errc::refused);
+  EXPECT_THAT(events(c, id, "resolve"), IsEmpty());
+}
+
+net::awaitable<void> post(std::shared_ptr<net::Channel> channel, api::Envelope notice) {
+  co_await channel->post(std::move(notice));
+}
+
+TEST(Alarm, of_two_copies_becomes_the_reason_of_the_migration) {
+  Cluster c;
+  const std::string id = cut_off_at_commit(c);
+  c.until([&] { return !c.b.registered(); });
+  EXPECT_EQ(code_of_resolve(c, id), Errc{});
+  c.until([&] { return c.store.migration(id)->phase == Phase::rolled_back; });
+  api::Envelope notice;
+  notice.mutable_alarm()->mutable_id()->set_migration(id);
+  *notice.mutable_alarm()->mutable_failure() =
+      net::to_failure(Error(Errc::already_exists, "two copies of 'redis' run", "end one of them"));
+  for (int i = 0; i < 2; i++) net::run_to_end(c.io, post(c.a.channel(), notice));
+  c.until([&] { return !events(c, id, "alarm").empty(); });
+  net::run_to_end(c.io, post(c.a.channel(), notice));
+  api::Envelope unknown = notice;
+  unknown.mutable_alarm()->mutable_id()->set_migration("m0");
+  net::run_to_end(c.io, post(c.a.channel(), unknown));
+  const Migration m = c.store.migration(id).value();
+  EXPECT_EQ(m.reason->code, Errc::already_exists);
+  EXPECT_EQ(m.reason->message, "two copies of 'redis' run");
+  EXPECT_EQ(m.reason->hint, "end one of them");
+  EXPECT_EQ(m.outcome, Outcome::rolled_back);
+  c.migrate();  // whatever was still on its way has arrived
+  EXPECT_EQ(events(c, id, "alarm").size(), 1u);
+}
+
+net::awaitable<void> ask_to_relay(std::shared_ptr<net::Channel> channel, std::string to, api::Envelope* answer) {
+  api::Envelope request;
+  request.mutable_relay()->set_to_node(to);
+  request.mutable_relay()->set_envelope("words");
+  request.mutable_relay()->set_mac("mac");
+  *answer = co_await channel->ask(std::move(request), std::chrono::seconds(5));
+}
+
+Errc code_of_relay(Cluster& c, const std::string& to, api::Envelope* answer) {
+  try {
+    net::run_to_end(c.io, ask_to_relay(c.a.channel(), to, answer));
+  } catch (const Error& e) {
+    return e.errc();
+  }
+  return Errc{};
+}
+
+TEST(Relay, passes_the_words_of_one_agent_to_another_and_its_answer_back) {
+  Cluster c;
+  api::Envelope answer;
+  EXPECT_EQ(code_of_relay(c, "b", &answer), Errc{});
+  EXPECT_EQ(answer.relay().envelope(), "words");
+  EXPECT_EQ(answer.relay().mac(), "mac");
+  EXPECT_EQ(std::ranges::count(c.b.asked, Env::kRelay), 1);
+  EXPECT_EQ(code_of_relay(c, "a", &answer), Errc::invalid_argument);
+  EXPECT_EQ(code_of_relay(c, "nowhere", &answer), Errc::not_found);
+  c.b.always[Env::kRelay] = Fault::wrong_answer;
+  EXPECT_EQ(code_of_relay(c, "b", &answer), Errc::protocol);
+  c.b.always[Env::kRelay] = Fault::refuse;
+  c.b.refusal = Errc::denied;
+  EXPECT_EQ(code_of_relay(c, "b", &answer), Errc::denied);
+  c.b.stop();
+  c.until([&] { return !c.daemon.registry.node("b").up; });
+  EXPECT_EQ(code_of_relay(c, "b", &answer), Errc::peer_lost);
+}
+
+}  // namespace
+}  // namespace godwit::coordinator
