@@ -111,6 +111,8 @@ awaitable<HttpResponse> Api::handle(net::HttpRequest request) {
       co_return events(std::string(parts[2]), query);
     if (parts[1] == "migrations" && parts.size() == 4 && parts[3] == "cancel" && post)
       co_return cancel(std::string(parts[2]), request.body, request.peer.name);
+    if (parts[1] == "migrations" && parts.size() == 4 && parts[3] == "rate" && post)
+      co_return co_await set_rate(std::string(parts[2]), std::move(request.body), request.peer.name);
   }
   fail(Errc::not_found, "there is no {} {}", request.method, path.substr(0, 200));
 }
@@ -236,6 +238,16 @@ HttpResponse Api::cancel(const std::string& id, const std::string& body, const s
   migration(id);
   driver_.cancel(id, by);
   return answer({{"migration", id}}, 202);
+}
+
+awaitable<HttpResponse> Api::set_rate(std::string id, std::string body, std::string by) {
+  const json parsed = parse_body(body);
+  JsonReader in(parsed, "rate");
+  const std::uint64_t rate = in.required_number("rate_limit", 0, most_rate_limit);
+  in.end();
+  migration(id);
+  co_await driver_.set_rate(id, rate, std::move(by));
+  co_return answer({{"migration", id}, {"rate_limit", rate}});
 }
 
 HttpResponse Api::migration(const std::string& id) const {

@@ -95,6 +95,7 @@ struct Runner {
 
   int operator()(const WatchCommand& command) const { return watch(client, command, options.json); }
   int operator()(const CancelCommand& command) const { return cancel(client, command, options.json); }
+  int operator()(const RateCommand& command) const { return set_rate(client, command, options.json); }
 
   int operator()(const HistoryCommand& history) const {
     if (const auto report = history.which.empty() ? std::nullopt : report_of(client, history.which)) {

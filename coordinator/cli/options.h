@@ -42,6 +42,10 @@ struct WatchCommand {
 struct CancelCommand {
   std::string which;  // a migration's id or a workload
 };
+struct RateCommand {
+  std::string which;  // a migration's id or a workload
+  std::uint64_t rate_limit = 0;
+};
 struct HistoryCommand {
   std::string which;  // a migration's id or a workload; empty: all
   unsigned limit = 20;
@@ -52,7 +56,7 @@ struct Options {
   std::string certs;
   bool json = false;
   std::variant<NodesCommand, PsCommand, RunCommand, KillCommand, MigrateCommand, WatchCommand, CancelCommand,
-               HistoryCommand>
+               HistoryCommand, RateCommand>
       command;
 };
 
