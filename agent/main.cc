@@ -30,7 +30,7 @@ struct Options {
 Options parse(int argc, char** argv) {
   Options options;
   service::AgentOptions& o = options.agent;
-  std::string spool_limit = "32M";
+  std::string spool_limit = "32M", rate_limit = "0";
   CLI::App app("Godwit's agent: moves the workloads of this node to others, and takes in theirs", "godwit-agent");
   app.add_option("--node", o.node, "this node's name, as in its certificate")->required();
   app.add_option("--coordinator", o.coordinator, "ADDR:PORT of the coordinator")->required();
@@ -40,6 +40,8 @@ Options parse(int argc, char** argv) {
   app.add_option("--state", o.state, "directory for records and logs, on a disk that survives")->required();
   app.add_option("--cgroup", o.cgroup, "a cgroup (v2) directory of its own")->required();
   app.add_option("--spool-limit", spool_limit, "memory for pages that have arrived and are not yet in place");
+  app.add_option("--rate-limit", rate_limit,
+                 "bytes per second that the migrations from here may send together, 0: no limit");
   app.add_option("--shared", o.shared, "a path that all nodes share; may be repeated");
   app.add_option("--programs", o.programs, "directory of godwit-engine, godwit-init and godwit-pageserver");
   app.add_option("--trackers", options.trackers, "socket for dumps by hand that need a tracker kept")
@@ -51,6 +53,7 @@ Options parse(int argc, char** argv) {
     std::exit(app.exit(e) == 0 ? 0 : 2);
   }
   o.spool_limit = parse_bytes(spool_limit);
+  o.rate_limit = parse_bytes(rate_limit);
   if (o.programs.empty()) {
     o.programs = workload::sibling_program("");
     o.programs.pop_back();

@@ -39,6 +39,11 @@ std::uint64_t JsonReader::number(const std::string& member, std::uint64_t otherw
   return value->get<std::uint64_t>();
 }
 
+std::uint64_t JsonReader::required_number(const std::string& member, std::uint64_t least, std::uint64_t most) {
+  if (!find(member)) fail(Errc::invalid_argument, "{}: '{}' is missing", what_, member);
+  return number(member, 0, least, most);
+}
+
 double JsonReader::real(const std::string& member, double otherwise, double least, double most) {
   const nlohmann::json* value = find(member);
   if (!value) return otherwise;

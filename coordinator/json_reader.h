@@ -20,6 +20,7 @@ class JsonReader {
   std::string text(const std::string& member, std::string otherwise = {}, std::size_t longest = 4096);
   bool flag(const std::string& member, bool otherwise);
   std::uint64_t number(const std::string& member, std::uint64_t otherwise, std::uint64_t least, std::uint64_t most);
+  std::uint64_t required_number(const std::string& member, std::uint64_t least, std::uint64_t most);
   double real(const std::string& member, double otherwise, double least, double most);
   std::vector<std::string> texts(const std::string& member, std::size_t most);
   void end() const;  // fails when a member was not read

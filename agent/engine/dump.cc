@@ -38,6 +38,17 @@ std::string program_of(pid_t pid) {
   return text;
 }
 
+RoundDone describe(std::uint32_t number, const RoundCount& count) {
+  RoundDone done;
+  done.set_number(number);
+  done.set_pages(count.emitted.pages);
+  done.set_zero_pages(count.emitted.zero_pages);
+  done.set_bytes(count.emitted.bytes);
+  done.set_nanoseconds(count.nanoseconds);
+  done.set_regions(count.scanned.regions);
+  return done;
+}
+
 }  // namespace
 
 Dump::Dump(pid_t pid, resources::Options options, Journal& journal)
@@ -95,23 +106,14 @@ RoundCount Dump::running_round(PageSink& sink) {
   return count;
 }
 
-RoundDone Dump::emit_round(std::uint32_t number, PageSink& sink, bool frozen) {
-  RoundCount count;
+RoundCount Dump::emit_round(PageSink& sink, bool frozen) {
   try {
-    count = frozen ? memory_->round(sink, true) : running_round(sink);
+    return frozen ? memory_->last_round(sink, most_bytes_) : running_round(sink);
   } catch (...) {
     // A scan consumes what it reports: after one that did not come to its end, nobody knows what was written.
     begin_again();
     throw;
   }
-  RoundDone done;
-  done.set_number(number);
-  done.set_pages(count.emitted.pages);
-  done.set_zero_pages(count.emitted.zero_pages);
-  done.set_bytes(count.emitted.bytes);
-  done.set_nanoseconds(count.nanoseconds);
-  done.set_regions(count.scanned.regions);
-  return done;
 }
 
 RoundDone Dump::round(std::uint32_t number, PageSink& sink) {
@@ -122,7 +124,7 @@ RoundDone Dump::round(std::uint32_t number, PageSink& sink) {
     if (!first) sink.file(fmt::format("{}reset", layout_prefix), "");  // an exec: nothing of what was sent is left
     track();
   }
-  RoundDone done = emit_round(number, sink, false);
+  RoundDone done = describe(number, emit_round(sink, false));
   sink.end_round();
   dirty_bytes_ = memory_->dirty_bytes();
   done.set_dirty_bytes_after(dirty_bytes_);
@@ -146,7 +148,7 @@ void Dump::catch_up(std::uint32_t number, PageSink& sink) {
 
 std::uint64_t Dump::catch_up_once(std::uint32_t number, PageSink& sink) {
   const std::uint64_t begun = monotonic_ns();
-  RoundDone done = emit_round(number, sink, false);
+  RoundDone done = describe(number, emit_round(sink, false));
   sink.end_round();
   const std::uint64_t emitted = monotonic_ns();
   while (!memory_->all_acknowledged() && monotonic_ns() - emitted < catch_up_limit_ns) sink.wait();
@@ -189,6 +191,7 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     emitting = false;
   }
   tasks::FactsReader facts;
+  if (before_stop_) before_stop_();
   hold_ = std::make_unique<Hold>(pid_, journal_, calls_, hold_options_);
   try {
     // From here on nothing of the task runs.
@@ -214,7 +217,13 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     // on their way. Injected calls change nothing of what was sent, but for the CPU number that the kernel keeps in a
     // thread's rseq area: it writes that anew wherever the thread goes on.
     emitting = true;
-    frozen.round = emit_round(number, sink, true);
+    const RoundCount count = emit_round(sink, true);
+    if (count.over_bytes > 0) {
+      run_on(frozen, count, sink);
+      if (first) begin_again();
+      return frozen;
+    }
+    frozen.round = describe(number, count);
     frozen.steps.lap("memory");
 
     const tasks::Facts known = facts.take();
@@ -238,6 +247,16 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     if (first) begin_again();  // the next attempt is the first one again
     throw;
   }
+}
+
+// Nothing of its state has been sent yet, only pages: the attempt was a round with a stop.
+void Dump::run_on(Frozen& frozen, const RoundCount& count, PageSink& sink) {
+  release();
+  frozen.over_bytes = count.over_bytes;
+  frozen.stopped_ns = monotonic_ns() - frozen.at_ns;
+  sink.end_round();
+  if (caught_up_) caught_up_->set_dirty_bytes_after(count.over_bytes);
+  frozen.caught_up = caught_up_;
 }
 
 void Dump::hold_in(const Cgroup& cgroup) {

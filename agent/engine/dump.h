@@ -13,6 +13,7 @@
 #include "agent/engine/task_dump.h"
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -31,14 +32,21 @@ class Dump {
   // What is carried may be decided anew before each freeze.
   void set_options(resources::Options options) { options_ = std::move(options); }
   void set_hold_limit(std::chrono::milliseconds limit) { hold_options_.limit = limit; }
+  void set_most_bytes(std::uint64_t most) { most_bytes_ = most; }  // of the last difference, see Frozen; 0: no limit
+  // Done just before each stop of a freeze, after the catching up.
+  void set_before_stop(std::function<void()> action) { before_stop_ = std::move(action); }
 
-  // To a live sink: first sends what was written meanwhile, the task running, as long as that helps (a part of a second).
-  // Then stops the task and emits the last difference and all state. It is left stopped and traced; then one of:
+  // To a live sink: first sends what was written meanwhile, the task running, as long as that helps (a part of a
+  // second). Then stops the task and emits the last difference and all state. It is left stopped and traced; then one
+  // of:
   struct Frozen {
     RoundDone round;
     Steps steps;
     std::uint64_t at_ns = 0;
     std::optional<RoundDone> caught_up;  // what a live stream was sent just before the stop
+    // More than was allowed: there is no `round`, the task runs on, and what was not sent is owed to the next one.
+    std::uint64_t over_bytes = 0;
+    std::uint64_t stopped_ns = 0;  // then: how long it stood still
   };
   // `begin`: where nothing is tracked yet, tracking begins with what is emitted here.
   enum class Tracking { as_it_is = 1, begin };
@@ -69,9 +77,10 @@ class Dump {
   void begin_memory(UniqueFd userfaultfd);
   UniqueFd make_userfaultfd(RemoteSyscalls& leader);
   Frozen freeze_once(std::uint32_t number, PageSink& sink, Tracking tracking, bool& emitting);
+  void run_on(Frozen& frozen, const RoundCount& count, PageSink& sink);
   void catch_up(std::uint32_t number, PageSink& sink);
   std::uint64_t catch_up_once(std::uint32_t number, PageSink& sink);  // pages
-  RoundDone emit_round(std::uint32_t number, PageSink& sink, bool frozen);
+  RoundCount emit_round(PageSink& sink, bool frozen);
   RoundCount running_round(PageSink& sink);
   bool same_program();
 
@@ -83,9 +92,11 @@ class Dump {
   UniqueFd pidfd_;
   resources::FileIds ids_;
   std::unique_ptr<TaskMemory> memory_;
-  std::string program_;        // tells an exec: the new program has other bounds
-  bool direct_reads_ = false;  // seen a descriptor that reads with O_DIRECT
+  std::string program_;            // tells an exec: the new program has other bounds
+  bool direct_reads_ = false;      // seen a descriptor that reads with O_DIRECT
   std::uint64_t dirty_bytes_ = 0;  // after the last round
+  std::uint64_t most_bytes_ = 0;
+  std::function<void()> before_stop_;
   std::optional<RoundDone> caught_up_;
   std::unique_ptr<Hold> hold_;
   std::optional<Cgroup> cgroup_;

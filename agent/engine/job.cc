@@ -13,6 +13,9 @@
 #include <deque>
 #include <optional>
 
+#include <fcntl.h>
+#include <unistd.h>
+
 namespace godwit::engine {
 namespace {
 
@@ -31,6 +34,7 @@ resources::Options options_from(const Options& o) {
 class Job {
  public:
   explicit Job(UniqueFd control) : control_(std::move(control)) {}
+  ~Job() { lift(); }
 
   int run() {
     while (!done_) {
@@ -85,6 +89,8 @@ class Job {
       absorber().manifest(c.manifest().entries());
     } else if (c.has_stored()) {
       absorber().stored(c.stored().stream(), c.stored().upto());
+    } else if (c.has_limited()) {
+      limited_ = c.limited();
     } else {
       commands_.push_back(std::move(*packet));
     }
@@ -115,6 +121,7 @@ class Job {
       case Command::kAcknowledged:
       case Command::kManifest:
       case Command::kStored:
+      case Command::kLimited:
       case Command::BODY_NOT_SET: break;
     }
     fail(Errc::protocol, "a command that this engine does not know");
@@ -139,14 +146,33 @@ class Job {
 
   void freeze(const Freeze& request, Event& event) {
     const Cgroup cgroup(request.cgroup());
+    dump().set_most_bytes(request.most_bytes());
+    dump().set_before_stop([this] { lift(); });  // a task without CPU time stops late
     Dump::Frozen frozen =
         dump().freeze(request.number(), *sink_, std::chrono::milliseconds(request.child_patience_ms()));
+    if (frozen.caught_up) *event.mutable_frozen()->mutable_caught_up() = *frozen.caught_up;
+    event.mutable_frozen()->set_frozen_at_ns(frozen.at_ns);
+    if (frozen.over_bytes > 0) {
+      event.mutable_frozen()->set_over_bytes(frozen.over_bytes);
+      event.mutable_frozen()->set_stopped_ns(frozen.stopped_ns);
+      return;
+    }
     dump().hold_in(cgroup);
     frozen.steps.lap("hold");
     *event.mutable_frozen()->mutable_round() = frozen.round;
     *event.mutable_frozen()->mutable_steps() = frozen.steps.list();
-    event.mutable_frozen()->set_frozen_at_ns(frozen.at_ns);
-    if (frozen.caught_up) *event.mutable_frozen()->mutable_caught_up() = *frozen.caught_up;
+  }
+
+  // The agent may have gone, or the group with it.
+  void lift() {
+    if (limited_.file().empty()) return;
+    try {
+      const UniqueFd file = open_file(limited_.file(), O_WRONLY);
+      check(::write(file.get(), limited_.lifted().data(), limited_.lifted().size()), "write {}", limited_.file());
+    } catch (const Error& e) {
+      log::warn("job.lift", {{"message", e.message()}});
+    }
+    limited_.Clear();
   }
 
   void prepare(const Prepare& request, std::vector<UniqueFd>& fds, Event& event) {
@@ -225,6 +251,7 @@ class Job {
   std::uint64_t seed_ = 0;
   pid_t pid_ = 0;
   resources::Options options_;
+  Limited limited_;
   std::optional<Journal> journal_;
   std::optional<pagewire::Ring> ring_;
   std::optional<RingSink> sink_;

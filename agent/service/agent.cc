@@ -29,14 +29,16 @@ Context make_context(net::Executor executor, AgentOptions options) {
   check_unrestricted();
   net::TlsContext tls = net::TlsContext::load(options.certs);
   net::require(tls.self(), "agent", options.node);
-  for (const char* part : {"", "/jobs", "/workloads"}) fs::create_directories(options.state + part);
+  for (const char* part : {"", "/jobs", "/limits", "/workloads"}) fs::create_directories(options.state + part);
   Records records = Records::open(options.state + "/records", options.record_slots);
   workload::Cgroup::create(options.cgroup);
+  const auto rate = std::make_shared<NodeRate>(options.rate_limit);
   return {.options = std::move(options),
           .executor = executor,
           .tls = std::move(tls),
           .facts = read_facts(),
-          .records = std::move(records)};
+          .records = std::move(records),
+          .rate = rate};
 }
 
 std::string advertised(const std::string& listen, std::uint16_t port) {

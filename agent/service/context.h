@@ -5,6 +5,7 @@
 
 #include "agent/jobs/page_server.h"
 #include "agent/service/facts.h"
+#include "agent/service/node_rate.h"
 #include "agent/service/records.h"
 #include "agent/workload/workloads.h"
 #include "common/api/control.pb.h"
@@ -49,6 +50,7 @@ struct AgentOptions {
   std::string state;
   std::string cgroup;
   std::uint64_t spool_limit = 32u << 20;
+  std::uint64_t rate_limit = 0;     // bytes per second that all migrations from here may send together, 0: no limit
   std::vector<std::string> shared;  // paths that all nodes share
   std::string programs;             // directory of godwit-engine, godwit-init, godwit-pageserver
   std::string page_server_user = "nobody";
@@ -62,6 +64,7 @@ struct Context {
   net::TlsContext tls;
   NodeFacts facts;
   Records records;
+  std::shared_ptr<NodeRate> rate;
   std::unique_ptr<workload::Workloads> workloads;
   std::shared_ptr<jobs::PageServer> pages;
   std::string peer_address;                             // that others can dial
@@ -72,6 +75,7 @@ struct Context {
 
   std::string cgroup(const std::string& relative) const { return options.cgroup + "/" + relative; }
   std::string program(const std::string& name) const { return options.programs + "/" + name; }
+  std::string limits() const { return options.state + "/limits"; }  // notes of CPU limits that are in force
   std::string journal(const Key& key) const { return options.state + "/jobs/" + to_string(key) + ".journal"; }
 };
 

@@ -89,6 +89,8 @@ awaitable<api::Envelope> answer_coordinator(Context& context, Migrations& m, api
     case api::Envelope::kConnect: return m.source(request.connect().id())->connect(request.connect());
     case api::Envelope::kRound: return m.source(request.round().id())->round(request.round());
     case api::Envelope::kFreeze: return m.source(request.freeze().id())->freeze(request.freeze());
+    case api::Envelope::kThrottle: return m.source(request.throttle().id())->throttle(request.throttle());
+    case api::Envelope::kSetRate: return value(m.source(request.set_rate().id())->set_rate(request.set_rate()));
     case api::Envelope::kArm: return m.source(request.arm().id())->arm(request.arm());
     case api::Envelope::kAbort: return m.source(request.abort().id())->abort(request.abort());
     case api::Envelope::kKillSource: return m.source(request.kill_source().id())->kill();

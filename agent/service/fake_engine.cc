@@ -28,6 +28,8 @@ namespace {
 
 constexpr int control = 3;
 constexpr std::size_t payload_size = 64 * 1024;
+constexpr int frames = 20;  // in each round
+constexpr std::uint64_t difference = frames * payload_size;
 
 class FakeEngine {
  public:
@@ -63,7 +65,9 @@ class FakeEngine {
       case engine::Command::kSurvey: survey(c.survey(), *event.mutable_surveyed()); return true;
       case engine::Command::kRound: round(c.round().number(), *event.mutable_round_done()); return true;
       case engine::Command::kFreeze: freeze(c.freeze(), *event.mutable_frozen()); return true;
-      case engine::Command::kThaw: frozen_->thaw(1s); break;
+      case engine::Command::kThaw:
+        if (frozen_) frozen_->thaw(1s);
+        break;
       case engine::Command::kPrepare: prepare(c.prepare(), fds); break;
       case engine::Command::kManifest: {
         for (auto& entry : pagewire::parse_manifest(c.manifest().entries())) entries_.push_back(std::move(entry));
@@ -74,6 +78,7 @@ class FakeEngine {
         stored_[c.stored().stream()] = c.stored().upto();
         absorb();
         return false;
+      case engine::Command::kLimited: limited_ = c.limited(); return false;
       case engine::Command::kFinish: finish(c.finish().sequence(), *event.mutable_prepared()); return true;
       case engine::Command::kRecover:
         if (c.recover().release()) workload::Cgroup::open(c.recover().cgroup())->thaw(1s);
@@ -142,17 +147,22 @@ class FakeEngine {
     misbehave("die-round");
     misbehave("fail-round");
     misbehave("hang-round");
-    constexpr int frames = 20;
     for (int i = 0; i < frames; ++i) emit(pagewire::FrameKind::pages, number, true);
     emit(pagewire::FrameKind::round, number, false);
     done.set_number(number);
     done.set_pages(frames * payload_size / page_size);
-    done.set_bytes(frames * payload_size);
+    done.set_bytes(difference);
     done.set_last_sequence(sequence_);
   }
 
   void freeze(const engine::Freeze& request, engine::Frozen& answer) {
     misbehave("fail-freeze");
+    lift();
+    if (request.most_bytes() > 0 && difference > request.most_bytes()) {
+      answer.set_over_bytes(difference);
+      answer.set_stopped_ns(1);
+      return;
+    }
     answer.set_frozen_at_ns(monotonic_ns());
     frozen_ = workload::Cgroup::open(request.cgroup());
     frozen_->freeze(5s);
@@ -162,6 +172,13 @@ class FakeEngine {
     engine::Step& step = *answer.add_steps();
     step.set_name("freeze");
     step.set_nanoseconds(monotonic_ns() - answer.frozen_at_ns());
+  }
+
+  void lift() {
+    if (limited_.file().empty()) return;
+    const UniqueFd file = open_file(limited_.file(), O_WRONLY);
+    check(::write(file.get(), limited_.lifted().data(), limited_.lifted().size()), "lift");
+    limited_.Clear();
   }
 
   void prepare(const engine::Prepare& request, std::vector<UniqueFd>& fds) {
@@ -284,6 +301,7 @@ class FakeEngine {
   std::optional<pagewire::Ring> ring_;
   std::optional<workload::Cgroup> frozen_, copy_;
   UniqueFd spool_, init_;
+  engine::Limited limited_;
   std::uint64_t window_ = 0;  // of the spool's files
   std::deque<pagewire::ManifestEntry> entries_;
   std::map<std::uint32_t, std::uint64_t> stored_;

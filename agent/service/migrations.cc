@@ -1,8 +1,10 @@
 #include "agent/service/migrations.h"
 
+#include "agent/workload/cpu_limit.h"
 #include "common/base/log.h"
 
 #include <algorithm>
+#include <filesystem>
 
 namespace godwit::service {
 namespace {
@@ -63,7 +65,11 @@ api::Envelope Migrations::destination_state(const api::MigrationId& id) {
   return answer;
 }
 
-void Migrations::end_leftovers() { workload::Cgroup::destroy(context_.cgroup("jobs"), leftovers_limit); }
+void Migrations::end_leftovers() {
+  workload::Cgroup::destroy(context_.cgroup("jobs"), leftovers_limit);
+  for (const auto& note : std::filesystem::directory_iterator(context_.limits()))
+    workload::CpuLimit::lift_noted(note.path());
+}
 
 net::awaitable<void> Migrations::recover() {
   for (const Record& r : context_.records.all()) {

@@ -30,6 +30,15 @@ net::awaitable<void> PageFeed::connect(Context& context, api::Connect request, a
             if (const auto feed = weak.lock()) feed->failed(std::move(error));
           }};
   client_ = co_await transfer::PageClient::connect(std::move(plan), job_->take_ring(), std::move(events));
+  rate_ = context.rate->join(options.rate_limit(), [weak](std::uint64_t bytes_per_second) {
+    const auto feed = weak.lock();
+    if (feed && feed->client_) feed->client_->set_rate_limit(bytes_per_second);
+  });
+}
+
+void PageFeed::set_rate(std::uint64_t bytes_per_second) {
+  if (!rate_) fail(Errc::busy, "no pages are being sent");
+  rate_->set_limit(bytes_per_second);
 }
 
 net::awaitable<void> PageFeed::send_manifest(std::string entries) {
@@ -75,6 +84,7 @@ void PageFeed::cancel(const Error& why) {
 net::awaitable<void> PageFeed::finish() {
   const auto self = shared_from_this();
   failed_ = {};
+  rate_.reset();
   if (!client_) co_return;
   try {
     co_await client_->finish(goodbye_limit);
@@ -86,6 +96,7 @@ net::awaitable<void> PageFeed::finish() {
 
 void PageFeed::abort() {
   failed_ = {};
+  rate_.reset();
   client_.reset();
 }
 

@@ -29,6 +29,8 @@ class PageFeed : public std::enable_shared_from_this<PageFeed> {
   std::uint64_t stored() const { return stored_; }
   std::uint64_t sent_bytes() const { return client_ ? client_->counters().payload_bytes : 0; }
 
+  void set_rate(std::uint64_t bytes_per_second);  // 0: no limit but the node's
+
   void cancel(const Error& why);  // ends waits
   net::awaitable<void> finish();  // goodbye to the page server
   void abort();
@@ -44,6 +46,7 @@ class PageFeed : public std::enable_shared_from_this<PageFeed> {
   Key key_;
   std::function<void(Error)> failed_;
   std::unique_ptr<transfer::PageClient> client_;
+  std::unique_ptr<NodeRate::Share> rate_;
   std::uint64_t stored_ = 0;
   std::optional<Error> problem_;
 };

@@ -32,7 +32,8 @@ net::awaitable<api::Envelope> SourceMigration::round(api::Round request) {
 }
 net::awaitable<api::Envelope> SourceMigration::freeze(api::Freeze request) {
   heard_ = Clock::now();
-  return steps_.once("freeze", [self = shared_from_this(), request] { return self->do_freeze(request); });
+  return steps_.once(fmt::format("freeze {}", request.number()),
+                     [self = shared_from_this(), request] { return self->do_freeze(request); });
 }
 
 // A job of its own that reads and ends: most surveys are refusals, dry runs or questions.
@@ -128,7 +129,9 @@ net::awaitable<engine::Event> SourceMigration::ask_engine(engine::Command comman
 net::awaitable<api::Envelope> SourceMigration::do_round(api::Round request) {
   const auto begin = Clock::now();
   if (!feed_) fail(Errc::invalid_argument, "the migration is not connected");
+  if (phase() == SourcePhase::frozen && !runs_on_) fail(Errc::refused, "a frozen copy writes nothing more");
   check_unheld(context_, tree_, key_);
+  mark_cpu_time();
   net::spawn(context_.executor, "source.progress", report_progress(feed_, request.number()));
   engine::Command command;
   command.mutable_round()->set_number(request.number());
@@ -180,12 +183,16 @@ net::awaitable<api::Envelope> SourceMigration::do_freeze(api::Freeze request) {
   if (failure_) throw *failure_;
   if (!feed_) fail(Errc::invalid_argument, "the migration is not connected");
   check_freezable();
-  try {
-    context_.records.enter(record(), SourcePhase::frozen);
-  } catch (const Error& e) {
-    failed(e);
-    throw;
+  if (!runs_on_) {
+    if (phase() == SourcePhase::frozen) fail(Errc::refused, "the copy has been frozen already");
+    try {
+      context_.records.enter(record(), SourcePhase::frozen);
+    } catch (const Error& e) {
+      failed(e);
+      throw;
+    }
   }
+  runs_on_ = false;
   context_.workloads->depart(tree_.workload);
   frozen_since_ = Clock::now();
   std::exception_ptr problem;
@@ -206,9 +213,15 @@ net::awaitable<api::Envelope> SourceMigration::do_freeze(api::Freeze request) {
   frozen_at_ns_ = frozen.frozen_at_ns();
   api::Envelope answer;
   api::Frozen& f = *answer.mutable_frozen();
-  *f.mutable_round() = describe(frozen.round(), static_cast<double>(monotonic_ns() - frozen_at_ns_) / 1e9);
   if (frozen.has_caught_up())
     *f.mutable_caught_up() = describe(frozen.caught_up(), static_cast<double>(frozen.caught_up().nanoseconds()) / 1e9);
+  if (frozen.over_bytes() > 0) {
+    run_on();
+    f.mutable_over_budget()->set_bytes(frozen.over_bytes());
+    f.mutable_over_budget()->set_stopped_ns(frozen.stopped_ns());
+    co_return answer;
+  }
+  *f.mutable_round() = describe(frozen.round(), static_cast<double>(monotonic_ns() - frozen_at_ns_) / 1e9);
   for (const engine::Step& s : frozen.steps()) {
     f.add_steps()->set_name(s.name());
     f.mutable_steps()->rbegin()->set_nanoseconds(s.nanoseconds());
@@ -217,16 +230,28 @@ net::awaitable<api::Envelope> SourceMigration::do_freeze(api::Freeze request) {
   co_return answer;
 }
 
+// The engine has let it go before anything but pages was sent: what the record announces is still to be done, and the
+// migration goes on with rounds.
+void SourceMigration::run_on() {
+  runs_on_ = true;
+  frozen_at_ns_ = 0;
+  heard_ = Clock::now();
+  context_.workloads->stay(tree_.workload);
+  if (limit_) limit_cpu_time();  // the stop has lifted it
+}
+
 net::awaitable<engine::Frozen> SourceMigration::freeze_and_send(api::Freeze request) {
   engine::Command command;
   command.mutable_freeze()->set_number(request.number());
   command.mutable_freeze()->set_cgroup(context_.cgroup(tree_.cgroup));
   command.mutable_freeze()->set_child_patience_ms(request.child_patience_ms());
+  command.mutable_freeze()->set_most_bytes(request.most_bytes());
   const auto asked = std::chrono::milliseconds(std::min(request.limit_ms(), most_freeze_ms));
   const auto limit = std::max<Clock::duration>(context_.options.limits.freeze, asked) +
                      std::chrono::milliseconds(request.child_patience_ms());
   engine::Event event = co_await ask_engine(std::move(command), limit);
   if (!event.has_frozen()) fail(Errc::protocol, "the engine does not answer a freeze with one");
+  if (event.frozen().over_bytes() > 0) co_return std::move(*event.mutable_frozen());
   co_await wait_stored(event.frozen().round().last_sequence(), context_.options.limits.stored);
   const auto copy = living_copy(context_, record());
   if (!copy || !copy->frozen()) fail(Errc::internal, "the engine has not left the copy frozen");

@@ -4,14 +4,16 @@
 // Until it is armed the source lets its copy go on its own word: whatever fails, aborts or stays silent too long
 // ends in `thawed`. Armed, only the destination's record decides, and the source keeps asking for it by itself.
 //
-// On the executor's thread; kept alive by its own coroutines. source_outcome.cc has everything from Arm on,
-// source_resolve.cc what an operator decides, source_watch.cc what the source does unasked.
+// On the executor's thread; kept alive by its own coroutines. source_throttle.cc has how fast the workload and its
+// pages may go, source_outcome.cc everything from Arm on, source_resolve.cc what an operator decides, source_watch.cc
+// what the source does unasked.
 #pragma once
 
 #include "agent/service/page_feed.h"
 #include "agent/service/source_tree.h"
 #include "agent/service/steps.h"
 #include "agent/service/token.h"
+#include "agent/workload/cpu_limit.h"
 
 #include <memory>
 #include <optional>
@@ -31,6 +33,8 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   net::awaitable<api::Envelope> connect(api::Connect request);
   net::awaitable<api::Envelope> round(api::Round request);
   net::awaitable<api::Envelope> freeze(api::Freeze request);
+  net::awaitable<api::Envelope> throttle(api::Throttle request);
+  api::Envelope set_rate(const api::SetRate& request);
   net::awaitable<api::Envelope> arm(api::Arm request);
   net::awaitable<api::Envelope> abort(api::Abort request);
   net::awaitable<api::Envelope> kill();
@@ -53,6 +57,7 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   net::awaitable<api::Envelope> do_freeze(api::Freeze request);
   net::awaitable<engine::Surveyed> ask_survey(std::shared_ptr<jobs::EngineJob> job);
   net::awaitable<engine::Frozen> freeze_and_send(api::Freeze request);
+  void run_on();
   net::awaitable<void> report_progress(std::weak_ptr<PageFeed> feed, std::uint32_t round);
   net::awaitable<engine::Event> ask_engine(engine::Command command, Clock::duration limit);
   jobs::EngineJob::Handlers job_handlers();
@@ -70,6 +75,12 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   void check_driven();
   void finish_at_home();
   Record record() const;
+
+  // source_throttle.cc
+  net::awaitable<api::Envelope> do_throttle(api::Throttle request);
+  void mark_cpu_time();
+  void limit_cpu_time();
+  void lift_throttle();
 
   // source_outcome.cc
   net::awaitable<api::Envelope> do_arm(api::Arm request);
@@ -107,11 +118,20 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   std::shared_ptr<PeerLink> peer_;
   std::shared_ptr<PageFeed> feed_;
   TokenBytes secret_{};  // behind commit token and relay key
+  std::unique_ptr<workload::CpuLimit> limit_;  // there while the workload is throttled
+  double limited_to_ = 0;                      // CPUs
+  struct CpuMark {
+    std::uint64_t used_us = 0;
+    Clock::time_point at;
+  };
+  std::optional<CpuMark> cpu_mark_;  // when its pages began to be sent
+  std::optional<double> cpus_used_;  // from then on, before it was first throttled
   std::string peer_node_, peer_address_, peer_boot_, peer_store_;
 
   std::optional<Error> failure_;  // what ended it; the first one counts
   int asking_engine_ = 0;
   bool touched_ = false;  // the engine may have borrowed something
+  bool runs_on_ = false;  // `frozen` is recorded, but the last difference was too large and is still to come
   bool deciding_ = false;
   bool settling_ = false;
   bool resolved_ = false;  // by an operator

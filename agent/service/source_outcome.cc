@@ -54,6 +54,7 @@ net::awaitable<api::Envelope> SourceMigration::do_arm(api::Arm request) {
   api::Envelope answer;
   if (phase() == SourcePhase::frozen) {
     if (failure_) throw *failure_;
+    if (runs_on_) fail(Errc::refused, "the workload runs on: its last difference was too large");
     if (request.destination_node() != peer_node_) {
       fail(Errc::refused, "this migration goes to '{}', not to '{}'", peer_node_, request.destination_node());
     }
@@ -132,6 +133,7 @@ bool SourceMigration::enter_lost() {
 // The caller has the turn.
 net::awaitable<void> SourceMigration::let_go() {
   const auto self = shared_from_this();
+  lift_throttle();
   if (enter_lost()) {
     if (job_) co_await job_->kill();
     job_.reset();
@@ -171,6 +173,7 @@ net::awaitable<void> SourceMigration::let_go() {
 
 net::awaitable<void> SourceMigration::drop_job() {
   const auto self = shared_from_this();
+  lift_throttle();
   if (feed_) feed_->abort();
   if (!job_) co_return;
   const auto job = std::move(job_);
@@ -225,6 +228,7 @@ net::awaitable<void> SourceMigration::kill_copy() {
   if (auto copy = living_copy(context_, record())) {
     co_await workload::kill_all(*copy, kill_limit);
   }
+  lift_throttle();
   context_.records.enter(record(), SourcePhase::killed);
   log::info("source.killed", {{"migration", key_.migration}, {"workload", tree_.workload}, {"frozen_ns", frozen_ns_}});
   context_.workloads->forget(tree_.workload, tree_.cgroup);
@@ -282,6 +286,7 @@ net::awaitable<void> SourceMigration::settle() {
 
 net::awaitable<void> SourceMigration::close() {
   const auto self = shared_from_this();
+  lift_throttle();
   if (feed_) co_await feed_->finish();
   if (job_) co_await job_->end(2s);
   job_.reset();

@@ -179,11 +179,13 @@ void SourceMigration::finish_at_home() {
 void SourceMigration::check_driven() {
   const Limits& limits = context_.options.limits;
   const auto now = Clock::now();
-  const SourcePhase at = phase();
-  const bool idle = at == SourcePhase::none && asking_engine_ == 0 && now - heard_ > limits.idle;
-  const bool undriven = at == SourcePhase::frozen && now - context_.coordinator_seen > limits.undriven &&
-                        now - frozen_since_ > limits.undriven;
-  const bool forgotten = at == SourcePhase::frozen && now - frozen_since_ > limits.unarmed;
+  const SourcePhase at = phase();  // none or frozen
+  const bool held = at == SourcePhase::frozen && !runs_on_;
+  const bool idle = !held && asking_engine_ == 0 && now - heard_ > limits.idle;
+  const bool undriven =
+      held && now - context_.coordinator_seen > limits.undriven && now - frozen_since_ > limits.undriven;
+  const bool forgotten = held && now - frozen_since_ > limits.unarmed;
+  if (limit_ && now - context_.coordinator_seen > limits.undriven) lift_throttle();
   if (idle || undriven || forgotten) failed(Error(Errc::timed_out, "nobody drives this migration any more"));
 }
 
@@ -212,6 +214,7 @@ net::awaitable<void> SourceMigration::recover() {
 
 void SourceMigration::stop() {
   stopped_ = true;
+  lift_throttle();
   if (feed_) feed_->abort();  // its threads must not outlive the loop
   changed_.notify();
 }

@@ -71,11 +71,12 @@ class MigrationTest : public testing::Test {
                })
         .round_done();
   }
-  api::Frozen freeze() {
+  api::Frozen freeze(std::uint32_t number = 1, std::uint64_t most_bytes = 0) {
     return ask(a,
                [&](api::Envelope& e) {
                  *e.mutable_freeze()->mutable_id() = id;
-                 e.mutable_freeze()->set_number(1);
+                 e.mutable_freeze()->set_number(number);
+                 e.mutable_freeze()->set_most_bytes(most_bytes);
                })
         .frozen();
   }

@@ -113,6 +113,8 @@ awaitable<HttpResponse> Api::handle(net::HttpRequest request) {
       co_return cancel(std::string(parts[2]), request.body, request.peer.name);
     if (parts[1] == "migrations" && parts.size() == 4 && parts[3] == "resolve" && post)
       co_return co_await resolve(std::string(parts[2]), std::move(request.body), request.peer.name);
+    if (parts[1] == "migrations" && parts.size() == 4 && parts[3] == "rate" && post)
+      co_return co_await set_rate(std::string(parts[2]), std::move(request.body), request.peer.name);
   }
   fail(Errc::not_found, "there is no {} {}", request.method, path.substr(0, 200));
 }
@@ -250,6 +252,16 @@ awaitable<HttpResponse> Api::resolve(std::string id, std::string body, std::stri
                 "say so with \"destination_is_off\": true when it is powered off, or was rebooted");
   co_await driver_.resolve(id, by);
   co_return answer({{"migration", id}});
+}
+
+awaitable<HttpResponse> Api::set_rate(std::string id, std::string body, std::string by) {
+  const json parsed = parse_body(body);
+  JsonReader in(parsed, "rate");
+  const std::uint64_t rate = in.required_number("rate_limit", 0, most_rate_limit);
+  in.end();
+  migration(id);
+  co_await driver_.set_rate(id, rate, std::move(by));
+  co_return answer({{"migration", id}, {"rate_limit", rate}});
 }
 
 HttpResponse Api::migration(const std::string& id) const {

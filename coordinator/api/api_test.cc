@@ -149,6 +149,39 @@ TEST_F(ApiTest, resolves_a_migration_when_somebody_states_that_its_destination_i
   expect_error(post(resolve, R"({"destination_is_off": true})"), 404, "not_found");
 }
 
+TEST_F(ApiTest, changes_the_rate_of_a_migration_while_it_sends) {
+  c.a.always[api::Envelope::kRound] = Fault::hang_before;
+  const std::string id = post("/v1/migrations", R"({"workload": "redis", "to": "b"})")["migration"];
+  const std::string rate = "/v1/migrations/" + id + "/rate";
+  c.until([&] { return c.a.asked.back() == api::Envelope::kRound; });
+  for (const char* bad : {"", "{}", R"({"rate_limit": -1})", R"({"rate_limit": 1.5})", R"({"rate_limit": 1e30})",
+                          R"({"rate_limit": "1"})", R"({"rate_limit": 1, "more": 2})"})
+    expect_error(post(rate, bad), 400, "invalid_argument");
+  EXPECT_THAT(c.a.rates, testing::IsEmpty());
+  EXPECT_EQ(post(rate, R"({"rate_limit": 1048576})")["rate_limit"], 1048576);
+  EXPECT_EQ(post(rate, R"({"rate_limit": 0})")["migration"], id);
+  EXPECT_THAT(c.a.rates, testing::ElementsAre(1048576u, 0u));
+  expect_error(post("/v1/migrations/none/rate", R"({"rate_limit": 1})"), 404, "not_found");
+  post("/v1/migrations/" + id + "/cancel", "");
+  c.finish(id);
+  expect_error(post(rate, R"({"rate_limit": 1})"), 404, "not_found");
+  std::vector<nlohmann::json> told;
+  for (const StoredEvent& e : c.store.events(id, 0))
+    if (e.kind == "rate") told.push_back(e.body);
+  ASSERT_EQ(told.size(), 2u);
+  EXPECT_EQ(told[0]["rate_limit"], 1048576);
+  EXPECT_EQ(told[0]["by"], "ann");
+}
+
+TEST_F(ApiTest, has_no_rate_to_change_before_pages_are_sent) {
+  c.a.always[api::Envelope::kSurvey] = Fault::hang_before;
+  const std::string id = post("/v1/migrations", R"({"workload": "redis", "to": "b"})")["migration"];
+  expect_error(post("/v1/migrations/" + id + "/rate", R"({"rate_limit": 1})"), 409, "busy");
+  EXPECT_THAT(c.a.rates, testing::IsEmpty());
+  post("/v1/migrations/" + id + "/cancel", "");
+  c.finish(id);
+}
+
 TEST_F(ApiTest, lists_what_is_under_way) {
   EXPECT_EQ(get("/v1/migrations?under_way=1")["migrations"].size(), 0u);
   c.a.always[api::Envelope::kRound] = Fault::hang_before;

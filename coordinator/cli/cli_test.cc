@@ -87,6 +87,14 @@ TEST(CommandLine, takes_an_id_or_a_workload_to_watch_cancel_and_report) {
     }
 }
 
+TEST(CommandLine, takes_a_rate_for_a_migration) {
+  const auto options = parsed({"--certs", "/c", "rate", "redis", "50M"});
+  ASSERT_TRUE(options);
+  EXPECT_EQ(std::get<RateCommand>(options->command).which, "redis");
+  EXPECT_EQ(std::get<RateCommand>(options->command).rate_limit, 50u << 20);
+  EXPECT_EQ(std::get<RateCommand>(parsed({"--certs", "/c", "rate", "redis", "0"})->command).rate_limit, 0u);
+}
+
 TEST(CommandLine, ends_with_2_when_it_makes_no_sense) {
   const std::vector<std::vector<const char*>> bad{
       {},
@@ -98,6 +106,8 @@ TEST(CommandLine, ends_with_2_when_it_makes_no_sense) {
       {"--certs", "/c", "run", "--name", "w", "--on", "a"},
       {"--certs", "/c", "cancel"},
       {"--certs", "/c", "resolve", "--destination-is-off"},
+      {"--certs", "/c", "rate", "redis"},
+      {"--certs", "/c", "rate", "redis", "fast"},
       {"nodes"}};
   ::unsetenv("GODWIT_CERTS");
   for (const auto& words : bad) {
@@ -188,12 +198,19 @@ TEST(ProgressText, prints_plain_lines_elsewhere) {
                                                  {"progress", {{"round", 0}, {"bytes", 1}}},
                                                  {"round", {{"number", 0}, {"bytes", 10}, {"seconds", 0.0}}},
                                                  {"decision", {{"action", "freeze"}, {"predicted_downtime_ms", 12.0}}},
+                                                 {"over_budget", {{"bytes", 3u << 20}, {"most_bytes", 1u << 20}}},
+                                                 {"throttle", {{"cpu_percent", 60}}},
+                                                 {"rate", {{"rate_limit", 1u << 20}}},
+                                                 {"rate", {{"rate_limit", 0}}},
                                                  {"notice", {{"text", "an \x1b[31mescape"}}},
                                                  {"outcome", json::object()}})
     all += progress.on_event(kind, body, {});
   EXPECT_THAT(all, Not(HasSubstr("\x1b")));
   EXPECT_THAT(all, HasSubstr("round 0: 10 B"));
   EXPECT_THAT(all, HasSubstr("predicted downtime 12.0 ms: freezing\n"));
+  EXPECT_THAT(all, HasSubstr("the last difference is 3.0 MiB, 1.0 MiB would keep the budget: it runs on\n"));
+  EXPECT_THAT(all, HasSubstr("no progress: the workload gets 60 % of its CPU time\n"));
+  EXPECT_THAT(all, HasSubstr("rate limit 1.0 MiB/s\nno rate limit\n"));
   EXPECT_THAT(all, HasSubstr("note: an ?[31mescape\n"));
 }
 

@@ -96,6 +96,7 @@ struct Runner {
 
   int operator()(const WatchCommand& command) const { return watch(client, command, options.json); }
   int operator()(const CancelCommand& command) const { return cancel(client, command, options.json); }
+  int operator()(const RateCommand& command) const { return set_rate(client, command, options.json); }
 
   int operator()(const ResolveCommand& command) const { return resolve(client, command, options.json); }
 

@@ -39,6 +39,7 @@ std::string check_name(const std::string& text) {
 
 struct Texts {
   std::string downtime = "300ms", spool = "32M", rate_limit = "0", max_total_time = "0";
+  std::string new_rate;
 };
 
 void add_run(CLI::App& app, RunCommand& run) {
@@ -69,9 +70,10 @@ void add_migrate(CLI::App& app, MigrateCommand& m, Texts& t) {
       ->check(CLI::Range(0, 1000));
   app.add_option("--max-total-time", t.max_total_time, "give up pre-copy after this, 0: never")
       ->check(checked(parse_duration));
-  app.add_option("--on-no-progress", m.on_no_progress, "abort, or force the longer pause")
+  app.add_option("--on-no-progress", m.on_no_progress,
+                 "throttle: give the workload less and less CPU time; force: take the longer pause; or abort")
       ->capture_default_str()
-      ->check(CLI::IsMember({"abort", "force"}));
+      ->check(CLI::IsMember({"throttle", "force", "abort"}));
   app.add_option("--assume-shared", m.assume_shared, "path that both nodes see; may be repeated")
       ->allow_extra_args(false);
   app.add_flag("--no-progress", m.no_progress, "print the report only");
@@ -126,6 +128,7 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) 
   CancelCommand cancel;
   ResolveCommand resolve;
   HistoryCommand history;
+  RateCommand rate;
   Texts texts;
 
   CLI::App app("Moves running Linux processes between hosts, live.", "godwit");
@@ -155,6 +158,11 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) 
   cancel_app->add_option("migration", cancel.which, "its id, or its workload")->required()->check(check_name);
   add_resolve(*app.add_subcommand("resolve", "let a frozen workload run again whose destination never comes back"),
               resolve);
+  CLI::App* rate_app = app.add_subcommand("rate", "change how fast the pages of a migration may be sent");
+  rate_app->add_option("migration", rate.which, "its id, or its workload")->required()->check(check_name);
+  rate_app->add_option("rate", texts.new_rate, "bytes per second, 0: no limit")
+      ->required()
+      ->check(checked(parse_bytes));
   add_history(*app.add_subcommand("history", "list past migrations, or report one"), history);
 
   try {
@@ -178,6 +186,10 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) 
   if (command == "cancel") options.command = cancel;
   if (command == "resolve") options.command = resolve;
   if (command == "history") options.command = history;
+  if (command == "rate") {
+    rate.rate_limit = parse_bytes(texts.new_rate);
+    options.command = rate;
+  }
   return options;
 }
 

@@ -45,6 +45,11 @@ struct CancelCommand {
 struct ResolveCommand {
   std::string which;  // a migration's id or a workload
   bool destination_is_off = false;
+}
+
+struct RateCommand {
+  std::string which;  // a migration's id or a workload
+  std::uint64_t rate_limit = 0;
 };
 struct HistoryCommand {
   std::string which;  // a migration's id or a workload; empty: all
@@ -56,7 +61,7 @@ struct Options {
   std::string certs;
   bool json = false;
   std::variant<NodesCommand, PsCommand, RunCommand, KillCommand, MigrateCommand, WatchCommand, CancelCommand,
-               ResolveCommand, HistoryCommand>
+               ResolveCommand, HistoryCommand, RateCommand>
       command;
 };
 

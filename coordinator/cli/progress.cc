@@ -109,6 +109,15 @@ std::string Progress::on_event(const std::string& kind, const json& body, Time n
       return permanent(fmt::format("predicted downtime {}: freezing", human_duration(predicted_ms_)));
     return {};
   }
+  if (kind == "over_budget")
+    return permanent(fmt::format("the last difference is {}, {} would keep the budget: it runs on",
+                                 bytes(number(body, "bytes")), bytes(number(body, "most_bytes"))));
+  if (kind == "throttle")
+    return permanent(
+        fmt::format("no progress: the workload gets {:.0f} % of its CPU time", number(body, "cpu_percent")));
+  if (kind == "rate")
+    return permanent(number(body, "rate_limit") > 0 ? fmt::format("rate limit {}/s", bytes(number(body, "rate_limit")))
+                                                    : "no rate limit");
   if (kind == "notice") return permanent("note: " + printable(body.value("text", "")));
   if (kind == "fault")
     return permanent("fault while " + printable(body.value("phase", "")) + ": " + printable(body.value("message", "")));

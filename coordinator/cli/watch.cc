@@ -1,5 +1,6 @@
 #include "coordinator/cli/watch.h"
 
+#include "common/base/units.h"
 #include "coordinator/cli/commands.h"
 #include "coordinator/cli/exit_codes.h"
 #include "coordinator/cli/progress.h"
@@ -102,6 +103,16 @@ int cancel(Client& client, const CancelCommand& command, bool json_output) {
   const std::string id = find(client, command.which);
   const json answer = client.post("/v1/migrations/" + id + "/cancel", json::object());
   const std::string words = fmt::format("migration {0} is being rolled back; `godwit watch {0}` follows that\n", id);
+  std::fputs(json_output ? (answer.dump(2) + "\n").c_str() : words.c_str(), stdout);
+  return exit_done;
+}
+
+int set_rate(Client& client, const RateCommand& command, bool json_output) {
+  const std::string id = find(client, command.which);
+  const json answer = client.post("/v1/migrations/" + id + "/rate", {{"rate_limit", command.rate_limit}});
+  const std::string words = command.rate_limit == 0
+                                ? fmt::format("migration {} sends as fast as its node lets it\n", id)
+                                : fmt::format("migration {} sends {}/s at most\n", id, human_bytes(command.rate_limit));
   std::fputs(json_output ? (answer.dump(2) + "\n").c_str() : words.c_str(), stdout);
   return exit_done;
 }

@@ -1,4 +1,4 @@
-// Migrations that are under way: finding, following and cancelling them.
+// Migrations that are under way: finding, following and cancelling them, and changing how fast they send.
 #pragma once
 
 #include "coordinator/cli/client.h"
@@ -19,6 +19,7 @@ int follow_to_its_end(Client& client, const std::string& id, const Follow& how);
 
 int watch(Client& client, const WatchCommand& command, bool json_output);
 int cancel(Client& client, const CancelCommand& command, bool json_output);
+int set_rate(Client& client, const RateCommand& command, bool json_output);
 
 // What the API says of the migration `id`; nothing when there is none.
 std::optional<nlohmann::json> report_of(Client& client, const std::string& id);

@@ -127,11 +127,20 @@ net::awaitable<void> Driver::ask_again(std::string id, Clock::duration pause) {
 void Driver::cancel(const std::string& id, const std::string& by) {
   const std::shared_ptr<Run> run = find(id);
   if (run && !settled(run->migration().phase)) return run->cancel(by);
+  fail_not_under_way(id, "the records of both nodes decide it as soon as both can be read");
+}
+
+net::awaitable<void> Driver::set_rate(std::string id, std::uint64_t bytes_per_second, std::string by) {
+  const std::shared_ptr<Run> run = find(id);
+  if (!run || settled(run->migration().phase)) fail_not_under_way(id, "nothing is being sent any more");
+  co_await run->set_rate(bytes_per_second, std::move(by));
+}
+
+void Driver::fail_not_under_way(const std::string& id, std::string_view unknown) const {
   const std::optional<Migration> m = store_.migration(id);
   if (!m) throw Error(Errc::not_found, fmt::format("no migration '{}'", id), "`godwit history` lists them");
   if (m->phase == Phase::undecided)
-    throw Error(Errc::busy, fmt::format("too late: the outcome of migration {} is unknown", id),
-                "the records of both nodes decide it as soon as both can be read");
+    throw Error(Errc::busy, fmt::format("too late: the outcome of migration {} is unknown", id), std::string(unknown));
   throw Error(Errc::not_found, fmt::format("migration {} is not under way: it is {}", id, name(m->phase)),
               fmt::format("`godwit history {}` tells how it ended", id));
 }

@@ -29,6 +29,10 @@ class Driver {
   // An agent has found what no program may put right: it becomes the reason that the report gives.
   void alarm(const std::string& node, const api::Alarm& alarm);
 
+  // Bytes per second for the pages that are still to be sent, 0: no limit. Errors: not_found, busy, what the source
+  // says.
+  net::awaitable<void> set_rate(std::string id, std::uint64_t bytes_per_second, std::string by);
+
   // Drives on what an earlier life of the coordinator left unfinished. Once, at the start.
   void resume();
 
@@ -45,6 +49,7 @@ class Driver {
   net::awaitable<void> stop(Clock::duration grace);
 
  private:
+  [[noreturn]] void fail_not_under_way(const std::string& id, std::string_view unknown) const;
   void launch(Migration migration, Clock::duration again);
   net::awaitable<void> ask_again(std::string id, Clock::duration pause);
   void check_admission(MigrationSpec& spec) const;

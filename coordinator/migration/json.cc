@@ -22,6 +22,7 @@ std::string_view name(OnNoProgress choice) {
   switch (choice) {
     case OnNoProgress::force: return "force";
     case OnNoProgress::abort: return "abort";
+    case OnNoProgress::throttle: return "throttle";
   }
   return "abort";
 }
@@ -29,7 +30,8 @@ std::string_view name(OnNoProgress choice) {
 OnNoProgress on_no_progress(const std::string& text) {
   if (text == "force") return OnNoProgress::force;
   if (text == "abort") return OnNoProgress::abort;
-  fail(Errc::invalid_argument, "migration: 'on_no_progress' must be 'force' or 'abort', not '{}'", text);
+  if (text == "throttle") return OnNoProgress::throttle;
+  fail(Errc::invalid_argument, "migration: 'on_no_progress' must be 'throttle', 'force' or 'abort', not '{}'", text);
 }
 
 }  // namespace
@@ -69,7 +71,7 @@ MigrationSpec spec_from_json(const json& body) {
   s.tcp_close = in.flag("tcp_close", false);
   s.spool_limit = in.number("spool_limit", s.spool_limit, 1u << 20, std::uint64_t{1} << 40);
   s.streams = static_cast<std::uint32_t>(in.number("streams", s.streams, 1, 16));
-  s.rate_limit = in.number("rate_limit", 0, 0, std::uint64_t{1} << 50);
+  s.rate_limit = in.number("rate_limit", 0, 0, most_rate_limit);
   s.assume_shared = in.texts("assume_shared", 256);
   s.policy.downtime =
       duration_cast<nanoseconds>(duration<double, std::milli>(in.real("downtime_ms", 300, 1, longest_ms)));

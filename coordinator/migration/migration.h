@@ -15,7 +15,7 @@
 
 namespace godwit::coordinator {
 
-enum class OnNoProgress { force = 1, abort };
+enum class OnNoProgress { force = 1, abort, throttle };
 
 struct PolicyOptions {
   std::chrono::nanoseconds downtime = std::chrono::milliseconds(300);  // the budget
@@ -23,6 +23,8 @@ struct PolicyOptions {
   std::chrono::nanoseconds max_total_time{0};                          // 0: none
   OnNoProgress on_no_progress = OnNoProgress::abort;
 };
+
+inline constexpr std::uint64_t most_rate_limit = std::uint64_t{1} << 50;
 
 struct MigrationSpec {
   std::string workload;  // by name, or

@@ -32,6 +32,7 @@ enum class Phase {
 enum class Event {
   ok = 1,
   another_round,
+  over_budget,       // the last difference was too large: the workload runs on
   fault,             // the step failed, or its answer did not come
   source_armed,      // an Abort came too late: the source waits for the destination's word
   source_not_armed,  // the source may still thaw on its own word
@@ -59,6 +60,7 @@ inline constexpr std::array arrows{
     Arrow{Phase::precopy, Event::another_round, Phase::precopy},
     Arrow{Phase::precopy, Event::ok, Phase::freezing},
     Arrow{Phase::freezing, Event::ok, Phase::finishing},
+    Arrow{Phase::freezing, Event::over_budget, Phase::precopy},
     Arrow{Phase::finishing, Event::ok, Phase::arming},
     Arrow{Phase::arming, Event::ok, Phase::committing},
     Arrow{Phase::committing, Event::ok, Phase::killing},
@@ -179,6 +181,13 @@ static_assert(one_arrow_per_event());
 static_assert(terminal_phases_are_final());
 static_assert(every_phase_is_reached_and_can_end());
 static_assert(a_fault_before_arming_rolls_back(), "until the source is armed it may always thaw");
+constexpr bool it_runs_on_only_before_anything_is_built_on_the_freeze() {
+  for (const NamedPhase& n : phase_names)
+    if (n.phase != Phase::freezing && next(n.phase, Event::over_budget)) return false;
+  return true;
+}
+
+static_assert(it_runs_on_only_before_anything_is_built_on_the_freeze());
 static_assert(next(Phase::arming, Event::fault) == Phase::asking, "an armed source is never undone on a guess");
 static_assert(next(Phase::committing, Event::fault) == Phase::asking, "a commit without an answer may have happened");
 static_assert(!reaches(Phase::killing, Phase::rolling_back) && !reaches(Phase::killing, Phase::rolled_back),

@@ -12,6 +12,11 @@ TEST(Phases, an_undisturbed_migration_walks_to_done) {
   EXPECT_EQ(p, Phase::done);
 }
 
+TEST(Phases, a_freeze_that_is_over_the_budget_leads_back_to_rounds) {
+  EXPECT_EQ(next(Phase::freezing, Event::over_budget), Phase::precopy);
+  EXPECT_EQ(next(Phase::finishing, Event::over_budget), std::nullopt);
+}
+
 TEST(Phases, names_round_trip_and_none_is_missing) {
   for (const NamedPhase& n : phase_names) EXPECT_EQ(phase_from_name(name(n.phase)), n.phase);
   EXPECT_EQ(name(Phase::undecided), "undecided");

@@ -5,8 +5,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <ranges>
+#include <span>
 
 namespace godwit::coordinator {
 namespace {
@@ -16,6 +18,12 @@ using std::chrono::nanoseconds;
 // A round has to shrink the dirty set by a tenth to count as progress.
 constexpr double progress_factor = 0.9;
 constexpr unsigned rounds_without_progress = 3;
+
+// Each attempt stops the workload for some milliseconds.
+constexpr unsigned most_over_budget = 3;
+
+// Of the CPU time that the workload used before. With less than the last step it hardly lives any more.
+constexpr std::array cpu_steps{80u, 60u, 40u, 20u};
 
 // Rounds that no longer shrink the dirty set scatter: one that was held up leaves much more than the next one will. So
 // it is not the moment to freeze unless little more is left than after the best round.
@@ -42,7 +50,7 @@ struct Progress {
   bool at_best = true;   // the last round left about as little
 };
 
-Progress progress_of(const std::vector<RoundRecord>& rounds) {
+Progress progress_of(std::span<const RoundRecord> rounds) {
   Progress p;
   double best = std::numeric_limits<double>::infinity();
   for (const RoundRecord& r : rounds) {
@@ -59,7 +67,7 @@ std::string numbers(const Measurements& measured, const PolicyOptions& options, 
   return fmt::format(
       "after {} rounds {} are dirty again and the path moves {}/s: predicted downtime {:.0f} ms, budget {:.0f} ms",
       measured.rounds.size(), human_bytes(last.dirty_bytes_after),
-      human_bytes(static_cast<std::uint64_t>(bandwidth(measured.rounds))), milliseconds(predicted),
+      human_bytes(static_cast<std::uint64_t>(usable_bandwidth(measured))), milliseconds(predicted),
       milliseconds(options.downtime));
 }
 
@@ -69,11 +77,41 @@ Decision no_progress(const Measurements& measured, const PolicyOptions& options,
   switch (options.on_no_progress) {
     case OnNoProgress::force: return {Action::freeze, predicted, text + "; frozen all the same, as asked"};
     case OnNoProgress::abort: return {Action::give_up, predicted, text};
+    case OnNoProgress::throttle: break;
   }
-  return {Action::give_up, predicted, text};
+  for (const unsigned percent : cpu_steps)
+    if (percent < measured.cpu_percent)
+      return {.action = Action::throttle,
+              .predicted_downtime = predicted,
+              .reason = fmt::format("{}; it gets {} % of its CPU time", text, percent),
+              .cpu_percent = percent};
+  return {Action::give_up, predicted, fmt::format("{}, with {} % of its CPU time", text, measured.cpu_percent)};
+}
+
+// Less CPU time does not bring back the time that is over.
+Decision out_of_time(const Measurements& measured, PolicyOptions options, nanoseconds predicted) {
+  if (options.on_no_progress == OnNoProgress::throttle) options.on_no_progress = OnNoProgress::abort;
+  return no_progress(measured, options, predicted, "the time for the whole migration is over");
+}
+
+Decision freeze(const Measurements& measured, const PolicyOptions& options, std::string reason) {
+  return {.action = Action::freeze,
+          .predicted_downtime = expect_downtime(measured),
+          .reason = std::move(reason),
+          .most_bytes = most_bytes_within(measured, options.downtime)};
 }
 
 }  // namespace
+
+std::string_view name(Action action) {
+  switch (action) {
+    case Action::another_round: return "another_round";
+    case Action::freeze: return "freeze";
+    case Action::give_up: return "give_up";
+    case Action::throttle: return "throttle";
+  }
+  return "unknown";
+}
 
 double bandwidth(const std::vector<RoundRecord>& rounds) {
   for (const RoundRecord& r : std::views::reverse(rounds))
@@ -86,15 +124,25 @@ double bandwidth(const std::vector<RoundRecord>& rounds) {
   return seconds > 0 ? bytes / seconds : 0;
 }
 
+double usable_bandwidth(const Measurements& measured) {
+  const double rate = bandwidth(measured.rounds);
+  return measured.rate_limit > 0 ? std::min(rate, static_cast<double>(measured.rate_limit)) : rate;
+}
+
+std::uint64_t most_bytes_within(const Measurements& measured, nanoseconds budget) {
+  const double seconds = std::chrono::duration<double>(budget - measured.overhead).count();
+  return std::max(page_size, static_cast<std::uint64_t>(std::clamp(seconds * usable_bandwidth(measured), 0.0, 1e18)));
+}
+
 nanoseconds predict_downtime(const Measurements& measured) {
   if (measured.rounds.empty()) return std::chrono::hours(1);
-  return measured.overhead + transfer_time(measured.rounds.back().dirty_bytes_after, bandwidth(measured.rounds));
+  return measured.overhead + transfer_time(measured.rounds.back().dirty_bytes_after, usable_bandwidth(measured));
 }
 
 nanoseconds expect_downtime(const Measurements& measured) {
   if (measured.rounds.empty()) return predict_downtime(measured);
   const RoundRecord& last = measured.rounds.back();
-  const nanoseconds sending = transfer_time(last.dirty_bytes_after, bandwidth(measured.rounds));
+  const nanoseconds sending = transfer_time(last.dirty_bytes_after, usable_bandwidth(measured));
   const double written = last.seconds > 0 ? std::chrono::duration<double>(sending).count() / last.seconds : 1;
   return measured.overhead + std::chrono::duration_cast<nanoseconds>(sending * std::min(written, 1.0));
 }
@@ -104,20 +152,29 @@ Decision decide(const Measurements& measured, const PolicyOptions& options) {
   if (options.max_rounds == 0) return {Action::freeze, nanoseconds(0), "stopped and copied, as asked"};
   const nanoseconds predicted = predict_downtime(measured);
   if (rounds.empty()) return {Action::another_round, predicted, "nothing was sent yet"};
+  if (rounds.size() <= measured.throttled_since)
+    return {Action::another_round, predicted, "with less CPU time it should write less"};
+  const bool time_is_over = options.max_total_time.count() > 0 && measured.elapsed >= options.max_total_time;
+  if (measured.owed_bytes > 0 && !time_is_over)
+    return {Action::another_round, predicted,
+            fmt::format("the last difference was {}, more than the budget allows, and is sent while it runs on",
+                        human_bytes(measured.owed_bytes))};
+  if (measured.over_budget >= most_over_budget && !time_is_over)
+    return no_progress(measured, options, predicted,
+                       fmt::format("the last difference was too large {} times", measured.over_budget));
 
-  const Progress progress = progress_of(rounds);
+  const Progress progress = progress_of(std::span(rounds).subspan(measured.throttled_since));
   const bool within = predicted <= options.downtime;
-  const bool out_of_time = options.max_total_time.count() > 0 && measured.elapsed >= options.max_total_time;
-  if (within) {
-    const nanoseconds transfer = predicted - measured.overhead, expected = expect_downtime(measured);
+  if (within && measured.owed_bytes == 0) {
+    const nanoseconds transfer = predicted - measured.overhead;
     const std::string text = numbers(measured, options, predicted);
-    if (transfer <= negligible_transfer) return {Action::freeze, expected, text};
+    if (transfer <= negligible_transfer) return freeze(measured, options, text);
     if ((progress.stalled > 0 && progress.at_best) || progress.stalled >= rounds_without_progress)
-      return {Action::freeze, expected, text + "; more rounds would not shrink it"};
-    if (rounds.size() >= options.max_rounds || out_of_time) return {Action::freeze, expected, text};
+      return freeze(measured, options, text + "; more rounds would not shrink it");
+    if (rounds.size() >= options.max_rounds || time_is_over) return freeze(measured, options, text);
     return {Action::another_round, predicted, text + "; another round should leave less"};
   }
-  if (out_of_time) return no_progress(measured, options, predicted, "the time for the whole migration is over");
+  if (time_is_over) return out_of_time(measured, options, predicted);
   if (rounds.size() >= options.max_rounds) return no_progress(measured, options, predicted, "the rounds are used up");
   if (progress.stalled >= rounds_without_progress)
     return no_progress(measured, options, predicted, "the workload writes faster than its pages can be sent");

@@ -3,12 +3,17 @@
 // Predicted downtime = overhead of freezing and restoring + dirty bytes / bandwidth. A workload is frozen when that is
 // within the budget and more rounds would not make it noticeably smaller: a round costs the workload little, a pause
 // much.
+//
+// The budget is kept: a freeze says how large the last difference may be. A larger one is sent by further rounds, and
+// after a few such attempts that is no progress either. Then it ends, or the longer pause is taken, or the workload is
+// given less and less CPU time, so that it writes less; each step has its rounds before the next one.
 #pragma once
 
 #include "coordinator/migration/migration.h"
 
 #include <chrono>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace godwit::coordinator {
@@ -17,20 +22,32 @@ struct Measurements {
   std::vector<RoundRecord> rounds;       // pre-copy rounds so far, in order
   std::chrono::nanoseconds elapsed{0};   // since the migration began
   std::chrono::nanoseconds overhead{0};  // of a pause without pages: final dump, restore, commit
+  std::uint64_t rate_limit = 0;          // bytes per second that the next rounds may take, 0: no limit
+  std::uint64_t owed_bytes = 0;          // of a last difference that was too large: the next round sends it
+  unsigned over_budget = 0;              // how often that was so, since the last step of throttling
+  unsigned cpu_percent = 100;            // what the workload may use of the CPU time that it used before
+  std::size_t throttled_since = 0;       // the first round with so much; how the ones before went says nothing any more
 };
 
-enum class Action { another_round = 1, freeze, give_up };
+enum class Action { another_round = 1, freeze, give_up, throttle };
+std::string_view name(Action action);
 
 struct Decision {
   Action action;
   std::chrono::nanoseconds predicted_downtime;  // of a freeze: what is expected; else the most that it would be
-  std::string reason;  // a sentence with the numbers, for the journal and for people
+  std::string reason;                           // a sentence with the numbers, for the journal and for people
+  std::uint64_t most_bytes = 0;  // freeze: the largest last difference that keeps the budget; 0: whatever it is
+  unsigned cpu_percent = 100;    // throttle: to this
 };
 
 Decision decide(const Measurements& measured, const PolicyOptions& options);
 
 // Bytes per second that a difference of typical size will see; 0 before anything was measured.
 double bandwidth(const std::vector<RoundRecord>& rounds);
+double usable_bandwidth(const Measurements& measured);  // and at most what is allowed now
+
+// The bytes that can be sent within the budget; at least one page.
+std::uint64_t most_bytes_within(const Measurements& measured, std::chrono::nanoseconds budget);
 
 // At most: as if nothing of what is dirty now went ahead of the freeze.
 std::chrono::nanoseconds predict_downtime(const Measurements& measured);

@@ -130,6 +130,118 @@ TEST(Policy, does_not_promise_a_budget_below_its_own_overhead) {
   EXPECT_EQ(end.decision.action, Action::give_up);
 }
 
+TEST(Policy, a_freeze_says_how_much_keeps_the_budget) {
+  const Ending end = run({}, {});
+  ASSERT_EQ(end.decision.action, Action::freeze);
+  EXPECT_NEAR(static_cast<double>(end.decision.most_bytes), 0.27 * bandwidth(end.measured.rounds), mib);
+  EXPECT_EQ(decide({}, {.max_rounds = 0}).most_bytes, 0u) << "a stop and copy takes what it takes";
+  const Ending forced =
+      run({.path_bytes_per_s = 100 * mib, .writes_bytes_per_s = 400 * mib}, {.on_no_progress = OnNoProgress::force});
+  EXPECT_EQ(forced.decision.most_bytes, 0u);
+  EXPECT_EQ(most_bytes_within({.overhead = 500ms}, 300ms), 4096u);
+}
+
+TEST(Policy, what_is_owed_is_sent_before_another_freeze) {
+  Measurements measured = run({}, {}).measured;
+  measured.owed_bytes = 400u << 20;
+  measured.over_budget = 1;
+  const Decision decision = decide(measured, {});
+  EXPECT_EQ(decision.action, Action::another_round);
+  EXPECT_THAT(decision.reason, HasSubstr("400.0 MiB"));
+  measured.owed_bytes = 0;
+  EXPECT_EQ(decide(measured, {}).action, Action::freeze);
+  // Not even the last attempt is frozen with a debt, when that is not forced.
+  measured.owed_bytes = 400u << 20;
+  measured.over_budget = 3;
+  EXPECT_EQ(decide(measured, {}).action, Action::another_round);
+  measured.elapsed = 2min;
+  EXPECT_EQ(decide(measured, {.max_total_time = 60s}).action, Action::give_up);
+}
+
+TEST(Policy, freezes_that_are_over_the_budget_again_and_again_are_no_progress) {
+  Measurements measured = run({}, {}).measured;
+  measured.over_budget = 2;
+  EXPECT_EQ(decide(measured, {}).action, Action::freeze);
+  measured.over_budget = 3;
+  EXPECT_EQ(decide(measured, {}).action, Action::give_up);
+  EXPECT_THAT(decide(measured, {}).reason, HasSubstr("too large 3 times"));
+  EXPECT_EQ(decide(measured, {.on_no_progress = OnNoProgress::force}).action, Action::freeze);
+  EXPECT_EQ(decide(measured, {.on_no_progress = OnNoProgress::force}).most_bytes, 0u);
+  EXPECT_EQ(decide(measured, {.on_no_progress = OnNoProgress::throttle}).action, Action::throttle);
+}
+
+// Writes in proportion to its CPU time.
+struct Throttled {
+  Decision decision;
+  Measurements measured;
+  std::vector<unsigned> steps;
+};
+Throttled run_throttled(double writes_mib_per_s, const PolicyOptions& options) {
+  constexpr double path = 100 * mib;
+  Throttled t{.decision = {}, .measured = {.overhead = 30ms}, .steps = {}};
+  double to_send = 1024 * mib;
+  for (;;) {
+    t.decision = decide(t.measured, options);
+    if (t.decision.action == Action::throttle) {
+      t.steps.push_back(t.decision.cpu_percent);
+      t.measured.cpu_percent = t.decision.cpu_percent;
+      t.measured.throttled_since = t.measured.rounds.size();
+      t.measured.over_budget = 0;
+      continue;
+    }
+    if (t.decision.action != Action::another_round || t.measured.rounds.size() > 200) return t;
+    const double seconds = 0.005 + to_send / path;
+    const double left = std::min(1024 * mib, writes_mib_per_s * mib * t.measured.cpu_percent / 100 * seconds);
+    t.measured.rounds.push_back({.bytes = static_cast<std::uint64_t>(to_send),
+                                 .seconds = seconds,
+                                 .dirty_bytes_after = static_cast<std::uint64_t>(left)});
+    to_send = left;
+  }
+}
+
+TEST(Policy, throttles_step_by_step_until_the_rounds_shrink) {
+  const Throttled t = run_throttled(150, {.on_no_progress = OnNoProgress::throttle});
+  EXPECT_EQ(t.decision.action, Action::freeze) << t.decision.reason;
+  EXPECT_THAT(t.steps, testing::ElementsAre(80u, 60u, 40u));
+  EXPECT_LE(t.decision.predicted_downtime, 300ms);
+}
+
+TEST(Policy, does_not_throttle_what_converges) {
+  EXPECT_THAT(run_throttled(60, {.on_no_progress = OnNoProgress::throttle}).steps, testing::IsEmpty());
+}
+
+TEST(Policy, gives_up_when_the_last_step_of_throttling_does_not_help) {
+  const Throttled t = run_throttled(900, {.on_no_progress = OnNoProgress::throttle});
+  EXPECT_EQ(t.decision.action, Action::give_up);
+  EXPECT_THAT(t.steps, testing::ElementsAre(80u, 60u, 40u, 20u));
+  EXPECT_THAT(t.decision.reason, HasSubstr("with 20 % of its CPU time"));
+}
+
+TEST(Policy, throttles_once_a_round_when_the_rounds_are_used_up) {
+  const Throttled t = run_throttled(900, {.max_rounds = 2, .on_no_progress = OnNoProgress::throttle});
+  EXPECT_EQ(t.decision.action, Action::give_up);
+  EXPECT_EQ(t.steps.size(), 4u);
+  EXPECT_EQ(t.measured.rounds.size(), 6u);
+}
+
+TEST(Policy, does_not_throttle_when_the_time_is_over) {
+  Measurements measured = run_throttled(900, {.max_rounds = 2}).measured;
+  measured.elapsed = 61s;
+  const Decision decision = decide(measured, {.max_total_time = 60s, .on_no_progress = OnNoProgress::throttle});
+  EXPECT_EQ(decision.action, Action::give_up);
+  EXPECT_THAT(decision.reason, HasSubstr("the time for the whole migration is over"));
+}
+
+TEST(Policy, expects_no_more_than_the_rate_that_is_allowed_now) {
+  Measurements measured{.rounds = {{.bytes = 1000u << 20, .seconds = 1, .dirty_bytes_after = 100u << 20}}};
+  EXPECT_EQ(std::chrono::round<std::chrono::milliseconds>(predict_downtime(measured)), 100ms);
+  measured.rate_limit = 100u << 20;
+  EXPECT_EQ(predict_downtime(measured), 1s);
+  EXPECT_EQ(most_bytes_within(measured, 500ms), 50u << 20);
+  measured.rate_limit = 2000u << 20;
+  EXPECT_EQ(std::chrono::round<std::chrono::milliseconds>(predict_downtime(measured)), 100ms);
+}
+
 TEST(Policy, ends_with_the_rounds) {
   // Shrinks by 12 % each time: progress, but not soon enough.
   const Model slow{.memory_bytes = 100'000 * mib,

@@ -25,10 +25,12 @@ Run::Run(net::Executor executor, Store& store, Registry& registry, const Limits&
       registry_(registry),
       limits_(limits),
       m_(std::move(migration)),
-      overhead_(overhead),
       changed_(executor),
       giving_up_(std::move(executor)),
-      began_here_(m_.phase == Phase::queued) {}
+      began_here_(m_.phase == Phase::queued) {
+  measured_.overhead = overhead;
+  measured_.rate_limit = m_.spec.rate_limit;
+}
 
 awaitable<void> Run::drive() {
   if (!began_here_) recover();

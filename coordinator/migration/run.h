@@ -29,9 +29,9 @@ struct Limits {
   Clock::duration question = std::chrono::seconds(5);         // reading a record
   Clock::duration interval = std::chrono::milliseconds(300);  // between two questions
   Clock::duration patience = std::chrono::seconds(30);        // for records that do not yet tell the outcome
-  Clock::duration again = std::chrono::seconds(10);           // until an unknown outcome is asked for anew, then doubled
-  Clock::duration farewell = std::chrono::seconds(5);         // for a side that has nothing to decide
-  std::uint32_t child_patience_ms = 10'000;                   // a child that exists at the freeze: redis saving, say
+  Clock::duration again = std::chrono::seconds(10);    // until an unknown outcome is asked for anew, then doubled
+  Clock::duration farewell = std::chrono::seconds(5);  // for a side that has nothing to decide
+  std::uint32_t child_patience_ms = 10'000;            // a child that exists at the freeze: redis saving, say
 };
 
 class Run {
@@ -48,6 +48,9 @@ class Run {
   // Ends what is waited for and rolls back; says the same when that has begun already. Errc::busy from Arm on, where
   // only the records of both sides count. `by` is whoever asks, or empty.
   void cancel(const std::string& by);
+
+  // For the pages from now on, 0: no limit. Errc::busy when there are none to be sent or it is too late. `by` as above.
+  net::awaitable<void> set_rate(std::uint64_t bytes_per_second, std::string by);
 
   const Migration& migration() const { return m_; }
 
@@ -66,6 +69,8 @@ class Run {
   net::awaitable<Event> prepare();
   net::awaitable<Event> connect();
   net::awaitable<Event> round();
+  net::awaitable<void> throttle(Decision decision);
+  Event over_budget(const api::Frozen& frozen);
   net::awaitable<Event> freeze();
   net::awaitable<Event> finish();
   net::awaitable<Event> arm();
@@ -107,7 +112,6 @@ class Run {
   Registry& registry_;
   Limits limits_;
   Migration m_;
-  std::chrono::nanoseconds overhead_;
   net::Signal changed_;
   Clock::time_point began_ = Clock::now();
   Clock::time_point heard_ = Clock::now();  // of the last progress
@@ -122,6 +126,8 @@ class Run {
   api::Prepared prepared_;
   std::uint64_t seed_ = 0;
   std::uint64_t last_sequence_ = 0;
+  Measurements measured_;         // `rounds` and `elapsed` are those of the moment
+  std::uint64_t most_bytes_ = 0;  // of the freeze that was decided upon
   std::string destination_boot_;
   api::WorkloadInfo arrived_;                     // as the destination describes its copy
   std::string source_store_, destination_store_;  // uuids: another store's silence is no proof

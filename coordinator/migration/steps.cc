@@ -107,20 +107,20 @@ awaitable<Event> Run::connect() {
 }
 
 awaitable<Event> Run::round() {
-  const Measurements measured{.rounds = m_.rounds, .elapsed = Clock::now() - began_, .overhead = overhead_};
-  const Decision decision = decide(measured, m_.spec.policy);
+  measured_.rounds = m_.rounds;
+  measured_.elapsed = Clock::now() - began_;
+  const Decision decision = decide(measured_, m_.spec.policy);
   const double predicted_ms = static_cast<double>(decision.predicted_downtime.count()) / 1e6;
   if (!m_.rounds.empty())
-    record("decision", {{"action", decision.action == Action::another_round ? "another_round"
-                                   : decision.action == Action::freeze      ? "freeze"
-                                                                            : "give_up"},
-                        {"predicted_downtime_ms", predicted_ms},
-                        {"reason", decision.reason}});
+    record("decision",
+           {{"action", name(decision.action)}, {"predicted_downtime_ms", predicted_ms}, {"reason", decision.reason}});
   switch (decision.action) {
     case Action::give_up:
       throw Error(Errc::refused, decision.reason,
-                  "raise --downtime, lower the load, or take the longer pause with --on-no-progress force");
+                  "raise --downtime, lower the load, or use --on-no-progress throttle or force");
+    case Action::throttle: co_await throttle(decision); co_return Event::another_round;
     case Action::freeze:
+      most_bytes_ = decision.most_bytes;
       m_.predicted_downtime_ns = decision.predicted_downtime.count();
       journal([&] { store_.set_prediction(m_.id, m_.predicted_downtime_ns); });
       co_return Event::ok;
@@ -132,9 +132,58 @@ awaitable<Event> Run::round() {
   const api::Envelope reply =
       co_await ask_while(m_.spec.source, std::move(request), api::Envelope::kRoundDone, limits_.stall);
   add(to_record(reply.round_done(), false));
+  measured_.owed_bytes = 0;
   journal([&] { store_.add_round(m_.id, m_.rounds.back()); });
   record("round", to_json(m_.rounds.back()));
   co_return Event::another_round;
+}
+
+awaitable<void> Run::throttle(Decision decision) {
+  api::Envelope request;
+  fill(request.mutable_throttle()->mutable_id());
+  request.mutable_throttle()->set_percent(decision.cpu_percent);
+  std::exception_ptr problem;
+  api::Envelope reply;
+  try {
+    reply = co_await ask(m_.spec.source, std::move(request), api::Envelope::kThrottled, limits_.question);
+  } catch (const Error&) {
+    problem = std::current_exception();
+  }
+  if (problem) {
+    const Error why = net::to_error(problem);
+    throw Error(why.errc(), fmt::format("{}; but the workload cannot be throttled: {}", decision.reason, why.message()),
+                why.hint().empty() ? "use --on-no-progress force, or raise --downtime" : why.hint());
+  }
+  measured_.cpu_percent = decision.cpu_percent;
+  measured_.throttled_since = m_.rounds.size();
+  measured_.over_budget = 0;
+  const double cpus = reply.throttled().cpus();
+  record("throttle", {{"cpu_percent", decision.cpu_percent}, {"cpus", std::isfinite(cpus) ? cpus : 0}});
+}
+
+// Before anything but pages was sent: the workload stood still for a moment, and runs on.
+Event Run::over_budget(const api::Frozen& frozen) {
+  pause_.reset();
+  if (frozen.has_caught_up()) record("round", to_json(m_.rounds.back()));
+  measured_.owed_bytes = std::max<std::uint64_t>(frozen.over_budget().bytes(), 1);
+  measured_.over_budget++;
+  record("over_budget", {{"bytes", frozen.over_budget().bytes()},
+                         {"most_bytes", most_bytes_},
+                         {"stopped_ms", static_cast<double>(believable(frozen.over_budget().stopped_ns())) / 1e6},
+                         {"attempt", measured_.over_budget}});
+  return Event::over_budget;
+}
+
+awaitable<void> Run::set_rate(std::uint64_t bytes_per_second, std::string by) {
+  if (m_.phase <= Phase::connecting || m_.phase > Phase::freezing)
+    throw Error(Errc::busy, fmt::format("migration {} is {}: no pages are being sent", m_.id, name(m_.phase)),
+                "the rate can be changed during precopy");
+  api::Envelope request;
+  fill(request.mutable_set_rate()->mutable_id());
+  request.mutable_set_rate()->set_rate_limit(bytes_per_second);
+  co_await ask(m_.spec.source, std::move(request), api::Envelope::kOk, limits_.question);
+  measured_.rate_limit = bytes_per_second;
+  record("rate", {{"rate_limit", bytes_per_second}, {"by", by}});
 }
 
 // From here until the destination has resumed the workload stands still: no fsync, no news to watchers, five messages.
@@ -145,6 +194,7 @@ awaitable<Event> Run::freeze() {
   fill(request.mutable_freeze()->mutable_id());
   request.mutable_freeze()->set_number(static_cast<std::uint32_t>(m_.rounds.size()));
   request.mutable_freeze()->set_child_patience_ms(limits_.child_patience_ms);
+  request.mutable_freeze()->set_most_bytes(most_bytes_);
   request.mutable_freeze()->set_limit_ms(
       static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(pause_limit()).count()));
   const Clock::duration limit = pause_limit() + std::chrono::milliseconds(limits_.child_patience_ms);
@@ -154,6 +204,7 @@ awaitable<Event> Run::freeze() {
   times_.freeze.steps = to_records(reply.frozen().steps());
   last_sequence_ = reply.frozen().round().last_sequence();
   if (reply.frozen().has_caught_up()) add(to_record(reply.frozen().caught_up(), false));
+  if (reply.frozen().has_over_budget()) co_return over_budget(reply.frozen());
   add(to_record(reply.frozen().round(), true));
   co_return Event::ok;
 }

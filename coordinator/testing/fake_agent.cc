@@ -3,6 +3,7 @@
 #include "common/base/log.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace godwit::coordinator {
 
@@ -194,15 +195,25 @@ void FakeAgent::source_act(const api::Envelope& request, api::Envelope& reply) {
       done.set_bytes(sent);
       done.set_pages(sent / 4096);
       done.set_seconds(static_cast<double>(sent) / 1e9);
-      done.set_dirty_bytes_after(dirty_after[std::min(n, dirty_after.size() - 1)]);
+      const double shrunk = std::pow(writes_less_by, static_cast<double>(throttled.size()));
+      done.set_dirty_bytes_after(
+          static_cast<std::uint64_t>(static_cast<double>(dirty_after[std::min(n, dirty_after.size() - 1)]) / shrunk));
       done.set_last_sequence(10 + n);
       break;
     }
     case api::Envelope::kFreeze: {
+      const std::uint64_t difference = last_differences[std::min(most_bytes.size(), last_differences.size() - 1)];
+      most_bytes.push_back(request.freeze().most_bytes());
+      if (most_bytes.back() > 0 && difference > most_bytes.back()) {
+        source = api::SOURCE_FROZEN;  // the record, which stays
+        reply.mutable_frozen()->mutable_over_budget()->set_bytes(difference);
+        reply.mutable_frozen()->mutable_over_budget()->set_stopped_ns(3'000'000);
+        break;
+      }
       source = api::SOURCE_FROZEN;
       if (api::WorkloadInfo* w = find(moving_)) w->set_state("frozen");
-      reply.mutable_frozen()->mutable_round()->set_bytes(4096);
-      reply.mutable_frozen()->mutable_round()->set_pages(1);
+      reply.mutable_frozen()->mutable_round()->set_bytes(difference);
+      reply.mutable_frozen()->mutable_round()->set_pages(difference / 4096);
       reply.mutable_frozen()->mutable_round()->set_seconds(0.001);
       reply.mutable_frozen()->mutable_round()->set_last_sequence(99);
       api::Step& step = *reply.mutable_frozen()->add_steps();
@@ -228,6 +239,14 @@ void FakeAgent::source_act(const api::Envelope& request, api::Envelope& reply) {
       if (!request.resolve().destination_store().empty()) fail(Errc::refused, "not off: its agent answers");
       if (source == api::SOURCE_ARMED) source = api::SOURCE_THAWED;
       *reply.mutable_source_state() = source_state();
+      break;
+    case api::Envelope::kThrottle:
+      throttled.push_back(request.throttle().percent());
+      reply.mutable_throttled()->set_cpus(request.throttle().percent() / 100.0);
+      break;
+    case api::Envelope::kSetRate:
+      rates.push_back(request.set_rate().rate_limit());
+      reply.mutable_ok();
       break;
     case api::Envelope::kQuerySource: *reply.mutable_source_state() = source_state(); break;
     default: reply.mutable_ok(); break;  // Connect

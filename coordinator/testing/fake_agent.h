@@ -45,6 +45,11 @@ class FakeAgent {
   api::DestinationPhase destination = api::DESTINATION_NONE;
   std::vector<std::uint64_t> dirty_after{20'000'000, 400'000, 4096};  // of each round; the last one for all further
   bool says_everything_twice = false;
+  std::vector<std::uint64_t> last_differences{4096};  // of each attempt to freeze; the last one for all further
+  std::vector<std::uint64_t> most_bytes;              // of each Freeze
+  std::vector<std::uint32_t> throttled;               // percent, of each Throttle
+  double writes_less_by = 1;                          // `dirty_after` is divided by it for each Throttle
+  std::vector<std::uint64_t> rates;                   // of each SetRate
   std::string store_uuid;
   std::vector<api::Resolve> resolutions;  // as they were asked for
 

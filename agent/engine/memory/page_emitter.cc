@@ -79,8 +79,13 @@ void FileReader::read(std::vector<pagewire::Run>& runs, std::span<std::byte> int
   }
 }
 
-void NotedChanges::replay(PageChanges& to) const {
+void NotedChanges::replay_drops(PageChanges& to) const {
   for (const auto& [start, end] : dropped_) to.drop(start, end);
+  to.flush();
+}
+
+void NotedChanges::replay(PageChanges& to) const {
+  replay_drops(to);
   for (const pagewire::Run& r : added_.runs()) to.add(r.address, r.address + r.pages * page_size, true);
   to.flush();
 }

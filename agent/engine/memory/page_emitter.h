@@ -85,6 +85,8 @@ class NotedChanges : public PageChanges {
   void drop(std::uint64_t start, std::uint64_t end) override { dropped_.emplace_back(start, end); }
   void flush() override {}
   void replay(PageChanges& to) const;
+  void replay_drops(PageChanges& to) const;
+  const PageSet& added() const { return added_; }
 
  private:
   PageSet added_;

@@ -37,7 +37,7 @@ class PieceReader : public PageReader {
 
 SharedSegment::SharedSegment(std::uint64_t shmid, UniqueFd fd) : shmid_(shmid), fd_(std::move(fd)) {}
 
-void SharedSegment::round(PageSink& sink, Debt* debt, EmitCount& total) {
+bool SharedSegment::round(PageSink& sink, Debt* debt, EmitCount& total, std::uint64_t most) {
   struct stat st{};
   check(::fstat(fd_.get(), &st), "stat shared memory {}", shmid_);
   const std::uint64_t end = page_up(static_cast<std::uint64_t>(st.st_size));
@@ -71,21 +71,32 @@ void SharedSegment::round(PageSink& sink, Debt* debt, EmitCount& total) {
         emitter.add(page, page + page_size, false);
       }
       emitter.flush();
+      if (most > 0 && total.bytes + emitter.count().bytes > most) {
+        add(emitter.count(), total);
+        return false;
+      }
     }
     at = hole;
   }
   emitter.drop(end, ~0ull);
   emitter.flush();
-  total.pages += emitter.count().pages;
-  total.zero_pages += emitter.count().zero_pages;
-  total.dropped_pages += emitter.count().dropped_pages;
-  total.bytes += emitter.count().bytes;
+  add(emitter.count(), total);
+  return true;
+}
+
+void SharedSegment::add(const EmitCount& count, EmitCount& total) {
+  total.pages += count.pages;
+  total.zero_pages += count.zero_pages;
+  total.dropped_pages += count.dropped_pages;
+  total.bytes += count.bytes;
 }
 
 void SharedMemory::add(std::uint64_t shmid, UniqueFd fd) { segments_.try_emplace(shmid, shmid, std::move(fd)); }
 
-void SharedMemory::round(PageSink& sink, Debt* debt, EmitCount& total) {
-  for (auto& [shmid, segment] : segments_) segment.round(sink, debt, total);
+bool SharedMemory::round(PageSink& sink, Debt* debt, EmitCount& total, std::uint64_t most) {
+  for (auto& [shmid, segment] : segments_)
+    if (!segment.round(sink, debt, total, most)) return false;
+  return true;
 }
 
 }  // namespace godwit::engine

@@ -20,12 +20,16 @@ class SharedSegment {
  public:
   // `fd` reads the segment: from /proc/PID/map_files or pidfd_getfd.
   SharedSegment(std::uint64_t shmid, UniqueFd fd);
-  void round(PageSink& sink, Debt* debt, EmitCount& total);
+  // False: given up in the middle, since more than `most` bytes (0: no limit) have been sent in all. The rest stays to
+  // be compared.
+  bool round(PageSink& sink, Debt* debt, EmitCount& total, std::uint64_t most);
   void forget() { hashes_.clear(); }  // what was sent may not have arrived: send all again
   std::uint64_t shmid() const { return shmid_; }
   const PageSet& sent() const { return sent_; }
 
  private:
+  static void add(const EmitCount& count, EmitCount& total);
+
   std::uint64_t shmid_;
   UniqueFd fd_;
   PageSet sent_;
@@ -43,7 +47,7 @@ class SharedMemory {
   void keep_only(const std::set<std::uint64_t>& shmids) {
     std::erase_if(segments_, [&](const auto& s) { return !shmids.contains(s.first); });
   }
-  void round(PageSink& sink, Debt* debt, EmitCount& total);
+  bool round(PageSink& sink, Debt* debt, EmitCount& total, std::uint64_t most);  // as above
   void add_held(HeldPages& held) const {
     for (const auto& [shmid, segment] : segments_)
       held[pagewire::object_id(pagewire::ObjectType::shmem, shmid)] = &segment.sent();

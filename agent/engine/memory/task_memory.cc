@@ -114,11 +114,13 @@ void TaskMemory::find_segments(bool frozen) {
       shared_.add(s.shmid, UniqueFd(check(::fcntl(s.memfd.get(), F_DUPFD_CLOEXEC, 0), "duplicate a memfd")));
 }
 
-RoundCount TaskMemory::round(PageSink& sink, bool frozen) { return round(sink, frozen, nullptr); }
+RoundCount TaskMemory::round(PageSink& sink, bool frozen) { return round(sink, frozen, nullptr, 0); }
 
-RoundCount TaskMemory::round_with_stop(PageSink& sink, const Stop& stop) { return round(sink, false, &stop); }
+RoundCount TaskMemory::last_round(PageSink& sink, std::uint64_t most) { return round(sink, true, nullptr, most); }
 
-RoundCount TaskMemory::round(PageSink& sink, bool frozen, const Stop* stop) {
+RoundCount TaskMemory::round_with_stop(PageSink& sink, const Stop& stop) { return round(sink, false, &stop, 0); }
+
+RoundCount TaskMemory::round(PageSink& sink, bool frozen, const Stop* stop, std::uint64_t most) {
   const std::uint64_t begun = monotonic_ns();
   RoundCount count;
   read_layout(frozen);
@@ -133,6 +135,15 @@ RoundCount TaskMemory::round(PageSink& sink, bool frozen, const Stop* stop) {
       count.scanned = tracker_.scan(maps_, noted, sent_, frozen);
     }
     noted.replay(emitter);
+  } else if (most > 0) {
+    NotedChanges noted;
+    count.scanned = tracker_.scan(maps_, noted, sent_, frozen);
+    noted.replay_drops(emitter);
+    for (const pagewire::Run& r : noted.added().runs()) owed_.add(r.address, r.address + r.pages * page_size);
+    if (owed_.size() * page_size > most) {
+      count.over_bytes = owed_.size() * page_size;
+      return count;
+    }
   } else {
     count.scanned = tracker_.scan(maps_, emitter, sent_, frozen);
   }
@@ -144,7 +155,7 @@ RoundCount TaskMemory::round(PageSink& sink, bool frozen, const Stop* stop) {
   emitter.flush();
   count.emitted = emitter.count();
   find_segments(frozen);
-  shared_.round(sink, &debt_, count.emitted);
+  if (!shared_.round(sink, &debt_, count.emitted, most)) count.over_bytes = count.emitted.bytes;
   count.nanoseconds = monotonic_ns() - begun;
   return count;
 }

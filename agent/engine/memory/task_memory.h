@@ -28,6 +28,7 @@ struct RoundCount {
   EmitCount emitted;
   ScanCount scanned;
   std::uint64_t nanoseconds = 0;
+  std::uint64_t over_bytes = 0;  // of a round that was given up for its size: what was found by then
 };
 
 class TaskMemory {
@@ -41,6 +42,9 @@ class TaskMemory {
   // Reads maps anew, and smaps when a mapping looks different. Flags of mappings may change without that: before a
   // frozen round, call look() while the task still runs.
   RoundCount round(PageSink& sink, bool frozen);
+  // A frozen one, but for a difference of more than `most` bytes (0: none): what is not sent is owed then, and the task
+  // may go on. Shared memory is compared piece by piece, so up to `most` of it is sent before that is known.
+  RoundCount last_round(PageSink& sink, std::uint64_t most);
   void look();
   // A round whose scan, but not the copying, needs the task to stand still while what `stop` returns exists.
   using Stop = std::function<std::shared_ptr<void>()>;
@@ -69,7 +73,7 @@ class TaskMemory {
 
  private:
   std::vector<proc::Vma> look_again();  // smaps: mappings with their flags, both from one read
-  RoundCount round(PageSink& sink, bool frozen, const Stop* stop);
+  RoundCount round(PageSink& sink, bool frozen, const Stop* stop, std::uint64_t most);
   void read_layout(bool frozen);
   void emit_layout(PageSink& sink) const;
   void find_segments(bool frozen);

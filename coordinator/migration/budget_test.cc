@@ -1,0 +1,154 @@
+// Migrations whose last difference is too large, or whose workload writes too fast: further rounds, less CPU time, and
+// what is done when neither helps.
+#include "coordinator/testing/cluster.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace godwit::coordinator {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::Ge;
+using testing::HasSubstr;
+using testing::Le;
+using Env = api::Envelope;
+
+constexpr std::uint64_t too_large = 400'000'000;  // takes 400 ms
+
+std::vector<FakeAgent::Body> from_round_zero(const FakeAgent& agent) {
+  std::vector<FakeAgent::Body> asked;
+  std::ranges::copy_if(agent.asked, std::back_inserter(asked), [](auto body) { return body != Env::kListWorkloads; });
+  asked.erase(asked.begin(), std::ranges::find(asked, Env::kRound));
+  return asked;
+}
+
+std::vector<nlohmann::json> events(const Cluster& c, const Migration& m, const std::string& kind) {
+  std::vector<nlohmann::json> found;
+  for (const StoredEvent& e : c.store.events(m.id, 0))
+    if (e.kind == kind) found.push_back(e.body);
+  return found;
+}
+
+Migration migrate(Cluster& c, OnNoProgress choice) {
+  MigrationSpec spec = c.to_b();
+  spec.policy.on_no_progress = choice;
+  return c.finish(c.daemon.driver.start(spec));
+}
+
+TEST(Budget, a_last_difference_that_is_too_large_is_sent_by_another_round) {
+  Cluster c;
+  c.a.last_differences = {too_large, 4096};
+  const Migration m = c.migrate();
+  EXPECT_EQ(m.outcome, Outcome::done) << (m.reason ? m.reason->message : "");
+  EXPECT_THAT(from_round_zero(c.a), ElementsAre(Env::kRound, Env::kRound, Env::kFreeze, Env::kRound, Env::kFreeze,
+                                                Env::kArm, Env::kKillSource));
+  // 300 ms of budget, 30 ms of which are no pages, at 1 GB/s.
+  const auto kept = AllOf(Ge(269'000'000u), Le(271'000'000u));
+  EXPECT_THAT(c.a.most_bytes, ElementsAre(kept, kept));
+  ASSERT_EQ(events(c, m, "over_budget").size(), 1u);
+  const nlohmann::json event = events(c, m, "over_budget")[0];
+  EXPECT_EQ(event["bytes"], too_large);
+  EXPECT_EQ(event["attempt"], 1);
+  EXPECT_EQ(event["stopped_ms"], 3.0);
+  EXPECT_THAT(event["most_bytes"].get<std::uint64_t>(), kept);
+  EXPECT_EQ(std::ranges::count(m.rounds, true, &RoundRecord::final), 1);
+  EXPECT_TRUE(c.b.runs("redis"));
+}
+
+TEST(Budget, is_kept_by_giving_up_in_the_end) {
+  Cluster c;
+  c.a.last_differences = {too_large};
+  const Migration m = migrate(c, OnNoProgress::abort);
+  EXPECT_EQ(m.outcome, Outcome::rolled_back);
+  EXPECT_THAT(m.reason->message, HasSubstr("the last difference was too large 3 times"));
+  EXPECT_EQ(m.reason->code, Errc::refused);
+  EXPECT_EQ(c.a.most_bytes.size(), 3u);
+  EXPECT_EQ(c.a.source, api::SOURCE_THAWED);
+  EXPECT_TRUE(c.a.runs("redis"));
+}
+
+TEST(Budget, is_not_kept_when_forced) {
+  Cluster c;
+  c.a.last_differences = {too_large};
+  const Migration m = migrate(c, OnNoProgress::force);
+  EXPECT_EQ(m.outcome, Outcome::done) << (m.reason ? m.reason->message : "");
+  ASSERT_EQ(c.a.most_bytes.size(), 4u);
+  EXPECT_GT(c.a.most_bytes[2], 0u);
+  EXPECT_EQ(c.a.most_bytes[3], 0u) << "whatever it is";
+}
+
+TEST(Budget, a_stop_and_copy_has_none) {
+  Cluster c;
+  c.a.last_differences = {too_large};
+  MigrationSpec spec = c.to_b();
+  spec.policy.max_rounds = 0;
+  EXPECT_EQ(c.finish(c.daemon.driver.start(spec)).outcome, Outcome::done);
+  EXPECT_THAT(c.a.most_bytes, ElementsAre(0u));
+}
+
+TEST(Budget, a_cancel_while_it_runs_on_rolls_back) {
+  Cluster c;
+  c.a.last_differences = {too_large};
+  const std::string id = c.daemon.driver.start(c.to_b());
+  c.until([&] { return !c.a.most_bytes.empty(); });
+  c.a.always[Env::kRound] = Fault::hang_before;
+  c.until([&] { return c.a.asked.back() == Env::kRound || !c.daemon.driver.find(id); });
+  c.daemon.driver.cancel(id, "ann");
+  const Migration m = c.finish(id);
+  EXPECT_EQ(m.outcome, Outcome::rolled_back);
+  EXPECT_EQ(m.reason->code, Errc::cancelled);
+  EXPECT_TRUE(c.a.runs("redis"));
+}
+
+TEST(Throttling, goes_on_until_the_workload_writes_little_enough) {
+  Cluster c;
+  c.a.dirty_after = {900'000'000};
+  c.a.writes_less_by = 2;
+  const Migration m = migrate(c, OnNoProgress::throttle);
+  EXPECT_EQ(m.outcome, Outcome::done) << (m.reason ? m.reason->message : "");
+  EXPECT_THAT(c.a.throttled, ElementsAre(80u, 60u));
+  const auto steps = events(c, m, "throttle");
+  ASSERT_EQ(steps.size(), 2u);
+  EXPECT_EQ(steps[1]["cpu_percent"], 60);
+  EXPECT_EQ(steps[1]["cpus"], 0.6);
+}
+
+TEST(Throttling, that_does_not_help_ends_in_giving_up_with_the_numbers) {
+  Cluster c;
+  c.a.dirty_after = {900'000'000};
+  const Migration m = migrate(c, OnNoProgress::throttle);
+  EXPECT_EQ(m.outcome, Outcome::rolled_back);
+  EXPECT_THAT(c.a.throttled, ElementsAre(80u, 60u, 40u, 20u));
+  EXPECT_THAT(m.reason->message, HasSubstr("with 20 % of its CPU time"));
+  EXPECT_THAT(m.reason->message, HasSubstr("budget 300 ms"));
+  EXPECT_TRUE(c.a.runs("redis"));
+}
+
+TEST(Throttling, follows_when_the_last_difference_stays_too_large) {
+  Cluster c;
+  c.a.last_differences = {too_large, too_large, too_large, 4096};
+  const Migration m = migrate(c, OnNoProgress::throttle);
+  EXPECT_EQ(m.outcome, Outcome::done) << (m.reason ? m.reason->message : "");
+  EXPECT_THAT(c.a.throttled, ElementsAre(80u));
+  EXPECT_EQ(c.a.most_bytes.size(), 4u);
+}
+
+TEST(Throttling, that_is_not_possible_is_said_by_name) {
+  Cluster c;
+  c.a.dirty_after = {900'000'000};
+  c.a.always[Env::kThrottle] = Fault::refuse;
+  c.a.refusal = Errc::kernel_missing;
+  const Migration m = migrate(c, OnNoProgress::throttle);
+  EXPECT_EQ(m.outcome, Outcome::rolled_back);
+  EXPECT_EQ(m.reason->code, Errc::kernel_missing);
+  EXPECT_THAT(m.reason->message, HasSubstr("writes faster"));
+  EXPECT_THAT(m.reason->message, HasSubstr("cannot be throttled: the fake agent says no"));
+  EXPECT_TRUE(c.a.runs("redis"));
+}
+
+}  // namespace
+}  // namespace godwit::coordinator

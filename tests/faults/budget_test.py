@@ -1,0 +1,154 @@
+#!/usr/bin/python3
+"""A workload that writes faster than its pages can be sent: the budget is kept, or the pause is taken when that is asked
+for, or the workload is given less CPU time. It gets all of it back, and loses no page."""
+
+import time
+import unittest
+from pathlib import Path
+
+from bed import Bed, outside, report_of
+from godwit_lab import daemons
+
+WRITER = str(Path(__file__).resolve().parent / "writer.py")
+PAGE = 4096
+MEBIBYTES = {"shared": 32, "private": 16}
+LOOPS = {"shared": 0, "private": 5000}  # as fast as it can, or some MiB/s, in proportion to its CPU time
+
+
+class Budget(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.bed = Bed().__enter__()
+        cls.addClassCleanup(cls.bed.__exit__, None, None, None)
+
+    def setUp(self):
+        self.addCleanup(lambda: self._outcome.success or self.bed.print_logs())
+
+    def start(self, name: str, kind: str) -> None:
+        self.control = self.bed.lab.state / "shared" / f"{name}.rest"
+        self.control.unlink(missing_ok=True)
+        command = ["python3", WRITER, kind, str(MEBIBYTES[kind]), str(LOOPS[kind]), f"/srv/shared/{name}.rest",
+                   f"/srv/shared/{name}"]
+        done = daemons.godwit(self.bed.lab, "run", "--name", name, "--on", "h1", "--", *command)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.addCleanup(daemons.godwit, self.bed.lab, "kill", name, "--signal", "9")
+        self.everything = (MEBIBYTES[kind] << 20) // PAGE
+        self.assertTrue(outside.wait_until(lambda: self.report(name)[0] > self.everything, 60), "it does not write")
+
+    def report(self, name: str) -> tuple[int, int]:
+        """Pages written, and pages that were wrong."""
+        words = outside.read(self.bed.lab.state / "shared" / name).split()
+        return (int(words[0]), int(words[1])) if len(words) == 2 else (0, 0)
+
+    def rate(self, name: str) -> float:
+        """Bytes written per second: whole pages, since those are sent."""
+        begin, before = time.monotonic(), self.report(name)[0]
+        time.sleep(1)
+        return (self.report(name)[0] - before) * PAGE / (time.monotonic() - begin)
+
+    def assert_goes_on(self, name: str, at: str) -> None:
+        written = self.report(name)[0]
+        again = outside.wait_until(lambda: self.report(name)[0] > written + self.everything, 60)
+        self.assertTrue(again, "it has not looked at each page again")
+        self.assertEqual(self.report(name)[1], 0, "pages are wrong")
+        self.assertEqual(len(outside.running(self.bed.lab, at, "python3")), 1)
+        self.assertEqual(len(outside.copies(self.bed.lab, "h2" if at == "h1" else "h1", "python3")), 0)
+        self.assertEqual(self.limited(), [])
+
+    def limited(self) -> list[str]:
+        """Groups and notes of limits on somebody's CPU time."""
+        notes = [str(note) for host in self.bed.lab.nodes
+                 for note in Path(f"/proc/{host.pid}/root/var/lib/godwit/limits").iterdir()]
+        groups = [str(group) for group in Path("/sys/fs/cgroup").glob("*cpu*/**/godwit.2*.src")]
+        return notes + groups
+
+    def test_a_difference_that_stays_too_large_is_not_frozen(self):
+        self.start("large", "shared")
+        code, said = self.bed.try_migrate("large", "h2", "--rate-limit", "50M", "--downtime", "100ms")
+        self.assertEqual(code, 1, said)
+        self.assertIn("the last difference was too large 3 times", said)
+        self.assert_goes_on("large", "h1")
+
+    def test_a_difference_that_is_too_large_at_first_is_sent_by_more_rounds(self):
+        self.start("calms", "shared")
+        migration = self.bed.begin_migrate("calms", "h2", "--rate-limit", "50M", "--downtime", "150ms")
+        watch = self.bed.start("coordinator", "godwit", "watch", "calms", stdout=-1, stderr=-2)
+        seen = ""
+        while "it runs on" not in seen and (line := watch.stdout.readline()):
+            seen += line
+        self.control.touch()
+        said = migration.communicate(timeout=120)[0]
+        watch.communicate(timeout=30)
+        self.control.unlink()
+        self.assertIn("it runs on", seen)
+        self.assertEqual(migration.returncode, 0, said)
+        self.assertLess(report_of(said)["downtime_ms"], 1000)
+        self.assert_goes_on("calms", "h2")
+
+    def test_it_is_frozen_all_the_same_when_forced(self):
+        self.start("forced", "shared")
+        options = ["--rate-limit", "50M", "--downtime", "100ms", "--on-no-progress", "force"]
+        code, said = self.bed.try_migrate("forced", "h2", *options)
+        self.assertEqual(code, 0, said)
+        self.assertGreater(report_of(said)["downtime_ms"], 100)
+        self.assert_goes_on("forced", "h2")
+
+    def check_throttled(self, name: str, *options: str) -> tuple[int, str, str]:
+        self.start(name, "private")
+        before = self.rate(name)
+        options = ["--rate-limit", str(int(before / 2)), "--downtime", "500ms", "--on-no-progress", "throttle", *options]
+        migration = self.bed.begin_migrate(name, "h2", *options)
+        watch = self.bed.start("coordinator", "godwit", "watch", name, stdout=-1, stderr=-2)
+        said = migration.communicate(timeout=300)[0]
+        seen = watch.communicate(timeout=30)[0]
+        self.assertIn("% of its CPU time", seen)
+        self.assertGreater(self.rate(name), before / 4, "it is throttled still")
+        return migration.returncode, said, seen
+
+    def test_less_cpu_time_lets_it_move(self):
+        code, said, seen = self.check_throttled("throttled")
+        self.assertEqual(code, 0, said + seen)
+        self.assertLess(report_of(said)["downtime_ms"], 1500)
+        self.assert_goes_on("throttled", "h2")
+
+    def test_a_cancel_gives_it_all_of_its_cpu_time_again(self):
+        self.start("cancelled", "private")
+        before = self.rate("cancelled")
+        migration = self.bed.begin_migrate("cancelled", "h2", "--rate-limit", str(int(before / 4)),
+                                           "--on-no-progress", "throttle", "--max-rounds", "1")
+        self.assertTrue(outside.wait_until(self.limited, 120), "it is not throttled")
+        self.assertEqual(daemons.godwit(self.bed.lab, "cancel", "cancelled").returncode, 0)
+        self.assertEqual(migration.wait(60), 1)
+        self.assertGreater(self.rate("cancelled"), before / 4)
+        self.assert_goes_on("cancelled", "h1")
+
+    def test_an_agent_that_dies_leaves_nothing_throttled(self):
+        self.start("orphan", "private")
+        before = self.rate("orphan")
+        migration = self.bed.begin_migrate("orphan", "h2", "--rate-limit", str(int(before / 4)),
+                                           "--on-no-progress", "throttle", "--max-rounds", "1")
+        self.assertTrue(outside.wait_until(self.limited, 120), "it is not throttled")
+        file, lifted = outside.read(self.limited()[0]).splitlines()[:2]
+        self.assertFalse(outside.read(file).startswith(lifted))
+        self.bed.kill_daemon("h1")
+        self.assertTrue(outside.wait_until(lambda: outside.read(file).startswith(lifted), 20), "its engine has not lifted it")
+        self.bed.start_daemon("h1")
+        self.bed.wait_until_registered()
+        migration.wait(90)
+        self.assert_goes_on("orphan", "h1")
+
+    def test_a_rate_is_changed_while_pages_are_sent(self):
+        self.start("hurried", "private")
+        self.control.touch()
+        migration = self.bed.begin_migrate("hurried", "h2", "--rate-limit", "200K")  # minutes
+        self.assertTrue(outside.wait_until(lambda: daemons.godwit(self.bed.lab, "rate", "hurried", "0").returncode == 0, 20))
+        begin = time.monotonic()
+        said = migration.communicate(timeout=60)[0]
+        self.assertEqual(migration.returncode, 0, said)
+        self.assertLess(time.monotonic() - begin, 30)
+        self.control.unlink()
+        self.assert_goes_on("hurried", "h2")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
