@@ -45,8 +45,7 @@ struct CancelCommand {
 struct ResolveCommand {
   std::string which;  // a migration's id or a workload
   bool destination_is_off = false;
-}
-
+};
 struct RateCommand {
   std::string which;  // a migration's id or a workload
   std::uint64_t rate_limit = 0;
