@@ -3,6 +3,7 @@
 #include "coordinator/cli/exit_codes.h"
 #include "coordinator/cli/migrate.h"
 #include "coordinator/cli/report.h"
+#include "coordinator/cli/simulate.h"
 #include "coordinator/cli/watch.h"
 
 #include <algorithm>
@@ -69,6 +70,11 @@ struct Runner {
     return exit_done;
   }
 
+  int operator()(const PoliciesCommand&) const {
+    show(options, client.get("/v1/policies"), policies_table);
+    return exit_done;
+  }
+
   int operator()(const RunCommand& run) const {
     const User user = parse_user(run.user);
     const json answer = client.post("/v1/workloads", {{"name", run.name},
@@ -95,6 +101,8 @@ struct Runner {
 
   int operator()(const WatchCommand& command) const { return watch(client, command, options.json); }
   int operator()(const CancelCommand& command) const { return cancel(client, command, options.json); }
+
+  int operator()(const SimulateCommand& command) const { return simulate(command, options.json); }
 
   int operator()(const HistoryCommand& history) const {
     if (const auto report = history.which.empty() ? std::nullopt : report_of(client, history.which)) {

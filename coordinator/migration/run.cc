@@ -20,7 +20,7 @@ std::int64_t unix_ms() {
 }  // namespace
 
 Run::Run(net::Executor executor, Store& store, Registry& registry, const Limits& limits, Migration migration,
-         nanoseconds overhead)
+         const Overhead& overhead)
     : store_(store),
       registry_(registry),
       limits_(limits),

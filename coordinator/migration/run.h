@@ -29,16 +29,21 @@ struct Limits {
   Clock::duration question = std::chrono::seconds(5);         // reading a record
   Clock::duration interval = std::chrono::milliseconds(300);  // between two questions
   Clock::duration patience = std::chrono::seconds(30);        // for records that do not yet tell the outcome
-  Clock::duration again = std::chrono::seconds(10);           // until an unknown outcome is asked for anew, then doubled
-  Clock::duration farewell = std::chrono::seconds(5);         // for a side that has nothing to decide
-  std::uint32_t child_patience_ms = 10'000;                   // a child that exists at the freeze: redis saving, say
+  Clock::duration again = std::chrono::seconds(10);    // until an unknown outcome is asked for anew, then doubled
+  Clock::duration farewell = std::chrono::seconds(5);  // for a side that has nothing to decide
+  std::uint32_t child_patience_ms = 10'000;            // a child that exists at the freeze: redis saving, say
+};
+
+// Of a pause without pages, by the last ones.
+struct Overhead {
+  std::chrono::nanoseconds least{0}, usual{0};
 };
 
 class Run {
  public:
-  // `overhead` is the expected pause without pages. A migration from the journal is driven on from its phase.
+  // A migration from the journal is driven on from its phase.
   Run(net::Executor executor, Store& store, Registry& registry, const Limits& limits, Migration migration,
-      std::chrono::nanoseconds overhead);
+      const Overhead& overhead);
 
   net::awaitable<void> drive();  // until the phase is settled
 
@@ -106,7 +111,7 @@ class Run {
   Registry& registry_;
   Limits limits_;
   Migration m_;
-  std::chrono::nanoseconds overhead_;
+  Overhead overhead_;
   net::Signal changed_;
   Clock::time_point began_ = Clock::now();
   Clock::time_point heard_ = Clock::now();  // of the last progress

@@ -33,6 +33,15 @@ RoundRecord to_record(const api::RoundDone& r, bool final) {
 
 std::int64_t now_ns() { return static_cast<std::int64_t>(monotonic_ns()); }
 
+// The budget that would do, with a tenth to spare.
+std::string hint_of(const Decision& decision) {
+  const double ms = 1.1 * static_cast<double>(decision.attainable.count()) / 1e6;
+  return fmt::format(
+      "a budget of {:.0f} ms could be met (--downtime); or lower the load, or take the longer pause with "
+      "--on-no-progress force",
+      std::ceil(ms / 10) * 10);
+}
+
 template <class Steps>
 std::vector<StepRecord> to_records(const Steps& steps) {
   constexpr int most = 64;
@@ -45,6 +54,9 @@ std::vector<StepRecord> to_records(const Steps& steps) {
 }  // namespace
 
 awaitable<Event> Run::survey() {
+  // Before anything is asked of the nodes: no round can help.
+  const Decision decision = decide({.rounds = {}, .overhead = overhead_.least}, m_.spec.policy);
+  if (decision.action == Action::give_up) throw Error(Errc::refused, decision.reason, hint_of(decision));
   source_store_ = registry_.node(m_.spec.source).info.store_uuid();
   destination_store_ = registry_.node(m_.spec.destination).info.store_uuid();
   api::Envelope request;
@@ -106,19 +118,17 @@ awaitable<Event> Run::connect() {
 }
 
 awaitable<Event> Run::round() {
-  const Measurements measured{.rounds = m_.rounds, .elapsed = Clock::now() - began_, .overhead = overhead_};
+  const Measurements measured{.rounds = m_.rounds,
+                              .elapsed = Clock::now() - began_,
+                              .overhead = overhead_.least,
+                              .usual_overhead = overhead_.usual};
   const Decision decision = decide(measured, m_.spec.policy);
   const double predicted_ms = static_cast<double>(decision.predicted_downtime.count()) / 1e6;
   if (!m_.rounds.empty())
-    record("decision", {{"action", decision.action == Action::another_round ? "another_round"
-                                   : decision.action == Action::freeze      ? "freeze"
-                                                                            : "give_up"},
-                        {"predicted_downtime_ms", predicted_ms},
-                        {"reason", decision.reason}});
+    record("decision",
+           {{"action", name(decision.action)}, {"predicted_downtime_ms", predicted_ms}, {"reason", decision.reason}});
   switch (decision.action) {
-    case Action::give_up:
-      throw Error(Errc::refused, decision.reason,
-                  "raise --downtime, lower the load, or take the longer pause with --on-no-progress force");
+    case Action::give_up: throw Error(Errc::refused, decision.reason, hint_of(decision));
     case Action::freeze:
       m_.predicted_downtime_ns = decision.predicted_downtime.count();
       journal([&] { store_.set_prediction(m_.id, m_.predicted_downtime_ns); });
