@@ -23,6 +23,8 @@ class JsonReader {
   std::uint64_t required_number(const std::string& member, std::uint64_t least, std::uint64_t most);
   double real(const std::string& member, double otherwise, double least, double most);
   std::vector<std::string> texts(const std::string& member, std::size_t most);
+  void skip(const std::string& member) { read_.insert(member); }  // somebody else reads it
+  const std::string& what() const { return what_; }
   void end() const;  // fails when a member was not read
 
  private:

@@ -1,4 +1,5 @@
-// godwit-coordinator: agents dial in at --listen, operators at --api; the journal lies in --state.
+// godwit-coordinator: agents dial in at --listen, operators at --api; the journal lies in --state, named policies
+// in --config.
 #include "common/base/log.h"
 #include "coordinator/api/api.h"
 #include "coordinator/service/agents.h"
@@ -26,12 +27,29 @@ struct Options {
   std::string api = "0.0.0.0:7441";
   std::string certs;
   std::string state;
+  std::string config;
   bool verbose = false;
 };
 
+// A file that is wrong changes nothing: what was read before stays.
+void reload(const std::string& config, Policies& policies) {
+  if (config.empty()) return log::info("coordinator.nothing_to_reload");
+  try {
+    policies = read_policies(config);
+    log::info("coordinator.reloaded", {{"file", config}, {"policies", policies.size()}});
+  } catch (const Error& e) {
+    log::error("coordinator.reload_failed", {{"code", name(e.errc())}, {"message", e.message()}});
+  }
+}
+
 net::awaitable<void> run_until_signal(net::asio::io_context& io, net::asio::signal_set& signals, Driver& driver,
-                                      net::Listener& agents, net::HttpServer& api) {
-  const int signal = co_await signals.async_wait(net::asio::use_awaitable);
+                                      net::Listener& agents, net::HttpServer& api, const std::string& config,
+                                      Policies& policies) {
+  int signal = co_await signals.async_wait(net::asio::use_awaitable);
+  while (signal == SIGHUP) {
+    reload(config, policies);
+    signal = co_await signals.async_wait(net::asio::use_awaitable);
+  }
   log::info("coordinator.stopping", {{"signal", signal}});
   api.close();
   co_await driver.stop(grace);
@@ -46,14 +64,17 @@ void serve(const Options& options) {
   const net::TlsContext tls = net::TlsContext::load(options.certs);
   net::require(tls.self(), "coordinator");
 
+  Policies policies;
+  if (!options.config.empty()) policies = read_policies(options.config);
+
   // The order is that of destruction backwards: what coroutines still hold when the io_context goes needs the store.
   Store store(options.state + "/journal.db");
   net::asio::io_context io{1};
-  net::asio::signal_set signals(io, SIGTERM, SIGINT);  // from here on none is lost
+  net::asio::signal_set signals(io, SIGTERM, SIGINT, SIGHUP);  // from here on none is lost
   Registry registry(store);
   Driver driver(io.get_executor(), store, registry);
   AgentService agents(io.get_executor(), registry, driver);
-  Api api(store, registry, driver, agents);
+  Api api(store, registry, driver, agents, policies);
 
   net::Listener listener(io.get_executor(), "agents", net::parse_address(options.listen), tls);
   listener.start([&agents](net::Connection c) { return agents.serve(std::move(c)); });
@@ -62,7 +83,8 @@ void serve(const Options& options) {
   log::info("coordinator.ready",
             {{"agents", net::to_string(listener.endpoint())}, {"api", net::to_string(server.endpoint())}});
   driver.resume();
-  net::spawn(io.get_executor(), "coordinator", run_until_signal(io, signals, driver, listener, server));
+  net::spawn(io.get_executor(), "coordinator",
+             run_until_signal(io, signals, driver, listener, server, options.config, policies));
   io.run();
   log::info("coordinator.stopped");
 }
@@ -81,6 +103,7 @@ int main(int argc, char** argv) {
       ->required()
       ->envname("GODWIT_CERTS");
   app.add_option("--state", options.state, "directory of the journal")->required();
+  app.add_option("--config", options.config, "file with named policies (JSON); read again on SIGHUP");
   app.add_flag("--verbose", options.verbose, "log more");
   CLI11_PARSE(app, argc, argv);
   log::init("coordinator", options.verbose ? log::Level::debug : log::Level::info);

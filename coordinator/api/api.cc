@@ -100,6 +100,7 @@ awaitable<HttpResponse> Api::handle(net::HttpRequest request) {
 
   if (parts.size() >= 2 && parts[0] == "v1") {
     if (parts[1] == "nodes" && parts.size() == 2 && get) co_return nodes();
+    if (parts[1] == "policies" && parts.size() == 2 && get) co_return policies();
     if (parts[1] == "workloads" && parts.size() == 2 && get) co_return co_await workloads();
     if (parts[1] == "workloads" && parts.size() == 2 && post) co_return co_await run_workload(std::move(request.body));
     if (parts[1] == "workloads" && parts.size() == 4 && parts[3] == "kill" && post)
@@ -133,6 +134,12 @@ HttpResponse Api::nodes() const {
                     {"memory_available", n.info.memory_available()},
                     {"workloads", n.workloads.size()}});
   return answer({{"nodes", list}});
+}
+
+HttpResponse Api::policies() const {
+  json list = json::array();
+  for (const auto& [name, policy] : policies_) list.push_back(coordinator::to_json(name, policy));
+  return answer({{"policies", list}});
 }
 
 // By value: nodes come and go while somebody is asked.
@@ -209,7 +216,7 @@ awaitable<HttpResponse> Api::kill_workload(std::string name, std::string body) {
 }
 
 awaitable<HttpResponse> Api::migrate(std::string body) {
-  MigrationSpec spec = spec_from_json(parse_body(body));
+  MigrationSpec spec = spec_from_json(parse_body(body), &policies_);
   // What the registry heard last may be seconds old: a workload that has just exited or just arrived.
   for (const std::string& node : nodes_up()) co_await agents_.refresh(node);
   const std::string id = driver_.start(std::move(spec));

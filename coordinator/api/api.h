@@ -5,6 +5,7 @@
 
 #include "common/net/http.h"
 #include "coordinator/migration/driver.h"
+#include "coordinator/migration/policies.h"
 #include "coordinator/registry/registry.h"
 #include "coordinator/service/agents.h"
 #include "coordinator/store/store.h"
@@ -13,13 +14,14 @@ namespace godwit::coordinator {
 
 class Api {
  public:
-  Api(Store& store, Registry& registry, Driver& driver, AgentService& agents)
-      : store_(store), registry_(registry), driver_(driver), agents_(agents) {}
+  Api(Store& store, Registry& registry, Driver& driver, AgentService& agents, const Policies& policies)
+      : store_(store), registry_(registry), driver_(driver), agents_(agents), policies_(policies) {}
 
   net::awaitable<net::HttpResponse> handle(net::HttpRequest request);
 
  private:
   net::HttpResponse nodes() const;
+  net::HttpResponse policies() const;
   std::vector<std::string> nodes_up() const;
   net::awaitable<net::HttpResponse> workloads();
   net::awaitable<net::HttpResponse> run_workload(std::string body);
@@ -38,6 +40,7 @@ class Api {
   Registry& registry_;
   Driver& driver_;
   AgentService& agents_;
+  const Policies& policies_;  // may be replaced by newer ones
 };
 
 }  // namespace godwit::coordinator

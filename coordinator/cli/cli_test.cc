@@ -43,13 +43,22 @@ TEST(CommandLine, takes_migrate_with_everything) {
   EXPECT_TRUE(options->json);
   const auto& m = std::get<MigrateCommand>(options->command);
   EXPECT_EQ(m.workload, "redis");
-  EXPECT_EQ(m.downtime, 80ms);
+  EXPECT_EQ(m.policy.downtime, 80ms);
   EXPECT_EQ(m.spool, 64u << 20);
   const json body = migration_request(m);
   EXPECT_EQ(body["workload"], "redis");
   EXPECT_EQ(body["downtime_ms"], 80.0);
   EXPECT_EQ(body["on_no_progress"], "force");
   EXPECT_FALSE(body.contains("pid"));
+}
+
+TEST(CommandLine, leaves_to_the_coordinator_what_is_not_given) {
+  const auto options = parsed({"--certs", "/c", "migrate", "redis", "--to", "b", "--max-total-time", "2m"});
+  ASSERT_TRUE(options);
+  const json body = migration_request(std::get<MigrateCommand>(options->command));
+  EXPECT_EQ(body["max_total_s"], 120.0);
+  for (const char* member : {"downtime_ms", "max_rounds", "on_no_progress", "rate_limit"})
+    EXPECT_FALSE(body.contains(member)) << member;
 }
 
 TEST(CommandLine, takes_a_number_for_a_pid) {
@@ -65,6 +74,24 @@ TEST(CommandLine, passes_on_what_stands_behind_two_dashes) {
   const auto& run = std::get<RunCommand>(options->command);
   EXPECT_THAT(run.argv, ElementsAre("redis-server", "--save", "", "--port", "7000"));
   EXPECT_THAT(run.environment, ElementsAre("A=1", "B=2"));
+}
+
+TEST(CommandLine, simulates_without_certificates) {
+  const auto options = parsed({"simulate", "--trace", "t.json", "--bandwidth", "100Mbit", "--bandwidth", "1GiB",
+                               "--size", "2G", "--downtime", "1s", "--overhead", "10ms"});
+  ASSERT_TRUE(options);
+  const auto& s = std::get<SimulateCommand>(options->command);
+  EXPECT_THAT(s.bandwidths, ElementsAre(12.5e6, double{1 << 30}));
+  EXPECT_EQ(s.size, std::uint64_t{2} << 30);
+  EXPECT_EQ(s.policy.downtime, 1s);
+  EXPECT_EQ(s.overhead, 10ms);
+  for (const char* bad : {"0", "fast", "-1Mbit", "Mbit", "1e99Gbit", "10 Mbit s"}) {
+    int code = 0;
+    EXPECT_FALSE(parsed({"simulate", "--trace", "t.json", "--bandwidth", bad}, &code)) << bad;
+    EXPECT_EQ(code, exit_usage) << bad;
+  }
+  int code = 0;
+  EXPECT_FALSE(parsed({"migrate", "redis", "--to", "b"}, &code)) << "the others need certificates";
 }
 
 TEST(CommandLine, takes_an_id_or_a_workload_to_watch_cancel_and_report) {

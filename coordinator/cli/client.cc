@@ -51,14 +51,15 @@ void EventLines::take(std::string_view line) {
 }
 
 Client::Client(const std::string& coordinator, const std::string& certs)
-    : address_(net::parse_address(coordinator)), tls_(net::TlsContext::load(certs)) {}
+    : address_(net::parse_address(coordinator)), certs_(certs) {}
 
 net::HttpResponse Client::request(net::HttpRequest request, Clock::duration limit,
                                   std::function<void(std::string_view)> on_line) {
+  if (!tls_) tls_ = net::TlsContext::load(certs_);
   net::asio::io_context io{1};
   net::HttpResponse response;
   std::exception_ptr problem;
-  net::spawn(io.get_executor(), perform(address_, tls_, std::move(request), limit, std::move(on_line), &response),
+  net::spawn(io.get_executor(), perform(address_, *tls_, std::move(request), limit, std::move(on_line), &response),
              [&problem](std::exception_ptr p) { problem = p; });
   io.run();
   if (!problem) return response;

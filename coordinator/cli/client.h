@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include <functional>
+#include <optional>
 #include <string>
 
 namespace godwit::cli {
@@ -48,7 +49,8 @@ class Client {
                             std::function<void(std::string_view)> on_line = {});
 
   net::Address address_;
-  net::TlsContext tls_;
+  std::string certs_;
+  std::optional<net::TlsContext> tls_;  // from the first request on: not every command makes one
 };
 
 }  // namespace godwit::cli

@@ -4,6 +4,7 @@
 #include "coordinator/cli/migrate.h"
 #include "coordinator/cli/report.h"
 #include "coordinator/cli/resolve.h"
+#include "coordinator/cli/simulate.h"
 #include "coordinator/cli/watch.h"
 
 #include <algorithm>
@@ -70,6 +71,11 @@ struct Runner {
     return exit_done;
   }
 
+  int operator()(const PoliciesCommand&) const {
+    show(options, client.get("/v1/policies"), policies_table);
+    return exit_done;
+  }
+
   int operator()(const RunCommand& run) const {
     const User user = parse_user(run.user);
     const json answer = client.post("/v1/workloads", {{"name", run.name},
@@ -99,6 +105,8 @@ struct Runner {
   int operator()(const RateCommand& command) const { return set_rate(client, command, options.json); }
 
   int operator()(const ResolveCommand& command) const { return resolve(client, command, options.json); }
+
+  int operator()(const SimulateCommand& command) const { return simulate(command, options.json); }
 
   int operator()(const HistoryCommand& history) const {
     if (const auto report = history.which.empty() ? std::nullopt : report_of(client, history.which)) {

@@ -183,6 +183,64 @@ TEST_F(Godwit, lists_starts_and_kills) {
   EXPECT_EQ(godwit({"kill", "w"}).code, 1);
 }
 
+TEST_F(Godwit, takes_a_named_policy_and_lists_those_that_there_are) {
+  c.daemon.policies =
+      policies_from_json(json::parse(R"({"policies": {"gentle": {"downtime_ms": 90, "max_rounds": 7}}})"), "test");
+  const Ended listed = godwit({"policies"});
+  EXPECT_EQ(listed.code, 0) << listed.err;
+  EXPECT_THAT(listed.out, HasSubstr("gentle   90.0 ms"));
+  EXPECT_EQ(json::parse(godwit({"policies", "--json"}).out)["policies"][0]["max_rounds"], 7);
+  const Ended e = godwit({"migrate", "redis", "--to", "b", "--policy", "gentle", "--json"});
+  EXPECT_EQ(e.code, 0) << e.err;
+  const json report = json::parse(e.out);
+  EXPECT_EQ(report["downtime_budget_ms"], 90.0);
+  EXPECT_EQ(c.store.migration(report["migration"])->spec.policy.max_rounds, 7u);
+  EXPECT_EQ(json::parse(godwit({"history", "redis", "--json"}).out)["migrations"][0]["policy"], "gentle");
+  const Ended unknown = godwit({"migrate", "redis", "--to", "a", "--policy", "fast"});
+  EXPECT_EQ(unknown.code, 3);
+  EXPECT_THAT(unknown.err, HasSubstr("no policy 'fast'; there are gentle"));
+}
+
+TEST_F(Godwit, simulates_without_coordinator_or_certificates) {
+  const std::string traces = GODWIT_SOURCE_DIR "/deploy/traces/";
+  const auto run = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), "simulate");
+    Child child(GODWIT_BINARY, std::move(arguments), {"GODWIT_COORDINATOR=127.0.0.1:1"});
+    return end(child);
+  };
+  const Ended e = run({"--trace", traces + "redis-5000.json", "--bandwidth", "1Gbit", "--bandwidth", "10Gbit"});
+  EXPECT_EQ(e.code, 0) << e.err;
+  EXPECT_THAT(e.out, HasSubstr("over 119.2 MiB/s (1000 Mbit/s)"));
+  EXPECT_THAT(e.out, HasSubstr("another round: "));
+  EXPECT_THAT(e.out, HasSubstr("predicted downtime "));
+  const Ended never = run({"--trace", traces + "never-converges.json", "--bandwidth", "1Gbit", "--json"});
+  EXPECT_EQ(never.code, 3);
+  const json told = json::parse(never.out);
+  EXPECT_EQ(told["simulations"][0]["decision"], "give_up");
+  EXPECT_THAT(told["simulations"][0]["reason"].get<std::string>(), HasSubstr("cannot be met"));
+  const Ended missing = run({"--trace", "/nonexistent", "--bandwidth", "1Gbit"});
+  EXPECT_EQ(missing.code, 1);
+  EXPECT_THAT(missing.err, HasSubstr("/nonexistent"));
+  EXPECT_EQ(run({"--trace", traces + "README.md", "--bandwidth", "1Gbit"}).code, 2);
+
+  char name[] = "/tmp/godwit-config-XXXXXX";
+  const std::string directory = ::mkdtemp(name), config = directory + "/c.json";
+  std::ofstream(config) << R"({"policies": {"now": {"max_rounds": 0}, "never": {"downtime_ms": 1}}})";
+  const std::vector<std::string> with_config{
+      "--trace", traces + "redis-5000.json", "--bandwidth", "1Gbit", "--config", config, "--json", "--policy"};
+  const auto under = [&](const char* policy, std::vector<std::string> more = {}) {
+    std::vector<std::string> arguments = with_config;
+    arguments.push_back(policy);
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run(std::move(arguments));
+  };
+  EXPECT_TRUE(json::parse(under("now").out)["simulations"][0]["rounds"].empty());
+  EXPECT_EQ(under("never").code, 3);
+  EXPECT_EQ(under("never", {"--downtime", "300ms"}).code, 0) << "a single option overrides";
+  EXPECT_THAT(under("fast").err, HasSubstr("no policy 'fast'; there are never, now"));
+  std::filesystem::remove_all(directory);
+}
+
 TEST_F(Godwit, cancels_a_migration_that_two_others_wait_for) {
   c.a.once[api::Envelope::kConnect] = Fault::hang_before;
   Child migrate = start({"migrate", "redis", "--to", "b"});
@@ -290,6 +348,44 @@ TEST(GodwitCoordinator, serves_and_ends_cleanly_on_sigterm) {
     ASSERT_TRUE(wait_for([&] { return child.ended(); }));
     EXPECT_EQ(child.result().code, 0) << child.result().err;
     EXPECT_TRUE(std::filesystem::exists(state + "/journal.db"));
+  }
+  std::filesystem::remove_all(state);
+}
+
+TEST(GodwitCoordinator, reads_its_policies_at_the_start_and_again_on_sighup) {
+  char name[] = "/tmp/godwit-coordinator-XXXXXX";
+  const std::string state = ::mkdtemp(name), config = state + "/config.json";
+  const auto write = [&](const char* text) { std::ofstream(config) << text; };
+  const auto start = [&] {
+    return Child(GODWIT_COORDINATOR_BINARY,
+                 {"--listen", "127.0.0.1:0", "--api", "127.0.0.1:0", "--state", state, "--config", config},
+                 {"GODWIT_CERTS=" + shared_certs().node("spiffe://godwit/coordinator")});
+  };
+  const auto says = [&](Child& child, const std::string& what) {
+    const Clock::time_point deadline = Clock::now() + std::chrono::seconds(20);
+    while (child.err().find(what) == std::string::npos && Clock::now() < deadline) ::usleep(10'000);
+    return child.err().find(what) != std::string::npos;
+  };
+  {
+    write(R"({"policies": {"gentle": {"downtime": 5}}})");
+    Child child = start();
+    EXPECT_TRUE(says(child, config + ": policy gentle: unknown member 'downtime'")) << child.err();
+    while (!child.ended()) ::usleep(10'000);
+    EXPECT_EQ(child.result().code, 2);
+  }
+  {
+    write("{}");
+    Child child = start();
+    ASSERT_TRUE(says(child, "coordinator.ready")) << child.err();
+    write(R"({"policies": {"a": {}, "b": {}}})");
+    child.signal(SIGHUP);
+    EXPECT_TRUE(says(child, "coordinator.reloaded")) << child.err();
+    write("{");
+    child.signal(SIGHUP);
+    EXPECT_TRUE(says(child, "coordinator.reload_failed")) << child.err();
+    child.signal(SIGTERM);
+    while (!child.ended()) ::usleep(10'000);
+    EXPECT_EQ(child.result().code, 0) << "it goes on with what it had";
   }
   std::filesystem::remove_all(state);
 }

@@ -11,18 +11,26 @@ namespace godwit::cli {
 
 using nlohmann::json;
 
+json policy_request(const PolicyChoice& choice) {
+  using milliseconds = std::chrono::duration<double, std::milli>;
+  json body = json::object();
+  if (choice.policy) body["policy"] = *choice.policy;
+  if (choice.downtime) body["downtime_ms"] = milliseconds(*choice.downtime).count();
+  if (choice.max_total_time) body["max_total_s"] = std::chrono::duration<double>(*choice.max_total_time).count();
+  if (choice.max_rounds) body["max_rounds"] = *choice.max_rounds;
+  if (choice.on_no_progress) body["on_no_progress"] = *choice.on_no_progress;
+  if (choice.rate_limit) body["rate_limit"] = *choice.rate_limit;
+  return body;
+}
+
 json migration_request(const MigrateCommand& m) {
   json body{{"to", m.to},
             {"from", m.from},
             {"tcp_close", m.tcp_close},
             {"spool_limit", m.spool},
             {"streams", m.streams},
-            {"rate_limit", m.rate_limit},
-            {"assume_shared", m.assume_shared},
-            {"downtime_ms", std::chrono::duration<double, std::milli>(m.downtime).count()},
-            {"max_rounds", m.max_rounds},
-            {"max_total_s", std::chrono::duration<double>(m.max_total_time).count()},
-            {"on_no_progress", m.on_no_progress}};
+            {"assume_shared", m.assume_shared}};
+  body.update(policy_request(m.policy));
   std::uint32_t pid = 0;
   const auto [end, ec] = std::from_chars(m.workload.data(), m.workload.data() + m.workload.size(), pid);
   if (ec == std::errc{} && end == m.workload.data() + m.workload.size())

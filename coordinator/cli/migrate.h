@@ -8,6 +8,7 @@ namespace godwit::cli {
 
 int migrate(Client& client, const MigrateCommand& command, bool json_output);
 
+nlohmann::json policy_request(const PolicyChoice& choice);  // the members that were given
 nlohmann::json migration_request(const MigrateCommand& command);
 
 }  // namespace godwit::cli

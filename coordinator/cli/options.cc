@@ -40,7 +40,31 @@ std::string check_name(const std::string& text) {
 struct Texts {
   std::string downtime = "300ms", spool = "32M", rate_limit = "0", max_total_time = "0";
   std::string new_rate;
+  std::string size, overhead = "30ms", round_cost = "5ms";
+  std::vector<std::string> bandwidths;
 };
+
+// The values of options that are texts; those that were not given are left out.
+void add_policy(CLI::App& app, PolicyChoice& choice, Texts& t) {
+  app.add_option("--policy", choice.policy, "a named policy (see `godwit policies`); what follows overrides it");
+  app.add_option("--downtime", t.downtime, "budget for the pause")
+      ->default_str("300ms")
+      ->check(checked(parse_duration))
+      ->each([&choice](const std::string& text) { choice.downtime = parse_duration(text); });
+  app.add_option("--rate-limit", t.rate_limit, "bytes per second, 0: none")
+      ->check(checked(parse_bytes))
+      ->each([&choice](const std::string& text) { choice.rate_limit = parse_bytes(text); });
+  app.add_option("--max-rounds", choice.max_rounds, "most rounds of pre-copy, 0: stop and copy")
+      ->default_str("30")
+      ->check(CLI::Range(0, 1000));
+  app.add_option("--max-total-time", t.max_total_time, "give up pre-copy after this, 0: never")
+      ->check(checked(parse_duration))
+      ->each([&choice](const std::string& text) { choice.max_total_time = parse_duration(text); });
+  app.add_option("--on-no-progress", choice.on_no_progress,
+                 "throttle: give the workload less and less CPU time; force: take the longer pause; or abort")
+      ->default_str("abort")
+      ->check(CLI::IsMember({"throttle", "force", "abort"}));
+}
 
 void add_run(CLI::App& app, RunCommand& run) {
   app.add_option("--name", run.name, "name of the workload")->required();
@@ -57,23 +81,11 @@ void add_migrate(CLI::App& app, MigrateCommand& m, Texts& t) {
   app.add_option("--from", m.from, "node it runs on (needed for a PID)");
   app.add_option("--to", m.to, "node to move it to")->required();
   app.add_flag("--tcp-close", m.tcp_close, "let established TCP connections be reset");
-  app.add_option("--downtime", t.downtime, "budget for the pause")
-      ->capture_default_str()
-      ->check(checked(parse_duration));
+  add_policy(app, m.policy, t);
   app.add_option("--spool", t.spool, "most memory at the destination for pages in flight")
       ->capture_default_str()
       ->check(checked(parse_bytes));
-  app.add_option("--rate-limit", t.rate_limit, "bytes per second, 0: none")->check(checked(parse_bytes));
   app.add_option("--streams", m.streams, "page streams")->capture_default_str()->check(CLI::Range(1, 16));
-  app.add_option("--max-rounds", m.max_rounds, "most rounds of pre-copy, 0: stop and copy")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 1000));
-  app.add_option("--max-total-time", t.max_total_time, "give up pre-copy after this, 0: never")
-      ->check(checked(parse_duration));
-  app.add_option("--on-no-progress", m.on_no_progress,
-                 "throttle: give the workload less and less CPU time; force: take the longer pause; or abort")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"throttle", "force", "abort"}));
   app.add_option("--assume-shared", m.assume_shared, "path that both nodes see; may be repeated")
       ->allow_extra_args(false);
   app.add_flag("--no-progress", m.no_progress, "print the report only");
@@ -98,6 +110,24 @@ void add_history(CLI::App& app, HistoryCommand& history) {
   app.add_option("--limit", history.limit, "how many")->capture_default_str()->check(CLI::Range(1, 1000));
 }
 
+void add_simulate(CLI::App& app, SimulateCommand& simulate, Texts& t) {
+  app.add_option("--trace", simulate.trace, "what the workload writes: a trace, or the report of a migration")
+      ->required();
+  app.add_option("--bandwidth", t.bandwidths, "of the path: 100Mbit, 2.5Gbit, or bytes per second; may be repeated")
+      ->required()
+      ->allow_extra_args(false)
+      ->check(checked(parse_bandwidth));
+  app.add_option("--size", t.size, "memory of the workload instead of the trace's own")->check(checked(parse_bytes));
+  add_policy(app, simulate.policy, t);
+  app.add_option("--config", simulate.config, "the coordinator's configuration, where --policy is looked up");
+  app.add_option("--overhead", t.overhead, "of a pause without pages: freeze, restore, commit")
+      ->capture_default_str()
+      ->check(checked(parse_duration));
+  app.add_option("--round-cost", t.round_cost, "of a round that sends nothing")
+      ->capture_default_str()
+      ->check(checked(parse_duration));
+}
+
 }  // namespace
 
 nanoseconds parse_duration(const std::string& text) {
@@ -119,6 +149,29 @@ nanoseconds parse_duration(const std::string& text) {
   fail(Errc::invalid_argument, "'{}' is not a duration: write 300ms, 1.5s or 2m", text);
 }
 
+double parse_bandwidth(const std::string& text) {
+  struct Unit {
+    std::string_view suffix;
+    double bits;
+  };
+  constexpr std::array units{Unit{"kbit", 1e3}, Unit{"Mbit", 1e6}, Unit{"Gbit", 1e9}};
+  for (const Unit& unit : units)
+    if (text.ends_with(unit.suffix)) {
+      std::size_t used = 0;
+      double number = -1;
+      try {
+        number = std::stod(text, &used);
+      } catch (const std::exception&) {
+      }
+      if (used + unit.suffix.size() == text.size() && number > 0 && number * unit.bits < 1e16)
+        return number * unit.bits / 8;
+      fail(Errc::invalid_argument, "'{}' is no bandwidth: write 100Mbit, 2.5Gbit or 12M", text);
+    }
+  const std::uint64_t bytes = parse_bytes(text);
+  if (bytes == 0) fail(Errc::invalid_argument, "a bandwidth of 0 moves nothing");
+  return static_cast<double>(bytes);
+}
+
 std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) {
   Options options;
   RunCommand run;
@@ -129,6 +182,7 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) 
   ResolveCommand resolve;
   HistoryCommand history;
   RateCommand rate;
+  SimulateCommand simulate;
   Texts texts;
 
   CLI::App app("Moves running Linux processes between hosts, live.", "godwit");
@@ -147,6 +201,7 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) 
 
   app.add_subcommand("nodes", "list the nodes");
   app.add_subcommand("ps", "list the workloads");
+  app.add_subcommand("policies", "list the named policies of the coordinator's configuration");
   add_run(*app.add_subcommand("run", "start a workload"), run);
   CLI::App* kill_app = app.add_subcommand("kill", "signal a workload");
   kill_app->add_option("name", kill.name, "name of the workload")->required();
@@ -164,21 +219,25 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) 
       ->required()
       ->check(checked(parse_bytes));
   add_history(*app.add_subcommand("history", "list past migrations, or report one"), history);
+  CLI::App* simulate_app = app.add_subcommand("simulate", "the rounds a migration would make, from a trace; no daemon");
+  add_simulate(*simulate_app, simulate, texts);
 
   try {
     app.parse(argc, argv);
-    if (options.certs.empty()) throw CLI::RequiredError("--certs (or GODWIT_CERTS)");
+    if (options.certs.empty() && !simulate_app->parsed()) throw CLI::RequiredError("--certs (or GODWIT_CERTS)");
   } catch (const CLI::ParseError& e) {
     exit_code = app.exit(e) == 0 ? exit_done : exit_usage;
     return std::nullopt;
   }
-  migrate.downtime = parse_duration(texts.downtime);
-  migrate.max_total_time = parse_duration(texts.max_total_time);
   migrate.spool = parse_bytes(texts.spool);
-  migrate.rate_limit = parse_bytes(texts.rate_limit);
+  if (!texts.size.empty()) simulate.size = parse_bytes(texts.size);
+  for (const std::string& bandwidth : texts.bandwidths) simulate.bandwidths.push_back(parse_bandwidth(bandwidth));
+  simulate.overhead = parse_duration(texts.overhead);
+  simulate.round_cost = parse_duration(texts.round_cost);
   const std::string command = app.get_subcommands().front()->get_name();
   if (command == "nodes") options.command = NodesCommand{};
   if (command == "ps") options.command = PsCommand{};
+  if (command == "policies") options.command = PoliciesCommand{};
   if (command == "run") options.command = run;
   if (command == "kill") options.command = kill;
   if (command == "migrate") options.command = migrate;
@@ -190,6 +249,7 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) 
     rate.rate_limit = parse_bytes(texts.new_rate);
     options.command = rate;
   }
+  if (command == "simulate") options.command = simulate;
   return options;
 }
 

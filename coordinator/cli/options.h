@@ -12,6 +12,7 @@ namespace godwit::cli {
 
 struct NodesCommand {};
 struct PsCommand {};
+struct PoliciesCommand {};
 struct RunCommand {
   std::string name, node, output, user;
   std::string directory = "/";
@@ -21,17 +22,21 @@ struct KillCommand {
   std::string name, from;
   unsigned signal = 15;
 };
+// What a migration may spend. What is not given is the coordinator's to choose.
+struct PolicyChoice {
+  std::optional<std::string> policy;  // by name
+  std::optional<std::chrono::nanoseconds> downtime, max_total_time;
+  std::optional<unsigned> max_rounds;
+  std::optional<std::string> on_no_progress;
+  std::optional<std::uint64_t> rate_limit;
+};
 struct MigrateCommand {
   std::string workload;  // or a PID in digits
   std::string from, to;
   bool tcp_close = false;
-  std::chrono::nanoseconds downtime = std::chrono::milliseconds(300);
+  PolicyChoice policy;
   std::uint64_t spool = 32u << 20;
-  std::uint64_t rate_limit = 0;
   unsigned streams = 2;
-  unsigned max_rounds = 30;
-  std::chrono::nanoseconds max_total_time{0};
-  std::string on_no_progress = "abort";
   std::vector<std::string> assume_shared;
   bool no_progress = false;
 };
@@ -54,13 +59,22 @@ struct HistoryCommand {
   std::string which;  // a migration's id or a workload; empty: all
   unsigned limit = 20;
 };
+struct SimulateCommand {
+  std::string trace;
+  std::optional<std::uint64_t> size;
+  std::vector<double> bandwidths;  // bytes per second
+  PolicyChoice policy;
+  std::string config;  // the coordinator's, for a policy by name
+  std::chrono::nanoseconds overhead = std::chrono::milliseconds(30);
+  std::chrono::nanoseconds round_cost = std::chrono::milliseconds(5);
+};
 
 struct Options {
   std::string coordinator = "127.0.0.1:7441";
   std::string certs;
   bool json = false;
   std::variant<NodesCommand, PsCommand, RunCommand, KillCommand, MigrateCommand, WatchCommand, CancelCommand,
-               ResolveCommand, HistoryCommand, RateCommand>
+               ResolveCommand, HistoryCommand, RateCommand, SimulateCommand, PoliciesCommand>
       command;
 };
 
@@ -70,5 +84,8 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code);
 
 // "300ms", "1.5s", "2m"; a plain number is milliseconds. Errc::invalid_argument.
 std::chrono::nanoseconds parse_duration(const std::string& text);
+
+// "100Mbit", "2.5Gbit", or bytes: "12M", "1GiB". Bytes per second, more than 0. Errc::invalid_argument.
+double parse_bandwidth(const std::string& text);
 
 }  // namespace godwit::cli

@@ -149,6 +149,23 @@ std::string workloads_table(const json& answer) {
   return table.text();
 }
 
+std::string policies_table(const json& answer) {
+  Table table({{"POLICY"},
+               {"DOWNTIME", true},
+               {"ROUNDS", true},
+               {"TOTAL TIME", true},
+               {"RATE LIMIT", true},
+               {"ON NO PROGRESS"},
+               {"ABOUT"}});
+  for (const json& p : list(answer, "policies")) {
+    const double total_s = number(p, "max_total_s"), limit = number(p, "rate_limit");
+    table.add({text(p, "name"), human_duration(number(p, "downtime_ms")), std::to_string(count(p, "max_rounds")),
+               total_s > 0 ? human_duration(total_s * 1e3) : "-", limit > 0 ? bytes(limit) + "/s" : "-",
+               text(p, "on_no_progress"), text(p, "about")});
+  }
+  return table.text();
+}
+
 std::string history_table(const json& answer) {
   Table table({{"MIGRATION"},
                {"STARTED (UTC)"},
@@ -156,6 +173,7 @@ std::string history_table(const json& answer) {
                {"FROM"},
                {"TO"},
                {"OUTCOME"},
+               {"PREDICTED", true},
                {"DOWNTIME", true},
                {"TOTAL", true},
                {"SENT", true},
@@ -165,6 +183,7 @@ std::string history_table(const json& answer) {
     const json reason = m.contains("reason") && m["reason"].is_object() ? m["reason"] : json::object();
     table.add({text(m, "migration"), fmt::format("{:%F %T}", fmt::gmtime(started)), what_moved(m), text(m, "from"),
                text(m, "to"), text(m, "outcome").empty() ? text(m, "phase") : text(m, "outcome"),
+               number(m, "predicted_downtime_ms") > 0 ? human_duration(number(m, "predicted_downtime_ms")) : "-",
                number(m, "downtime_ms") > 0 ? human_duration(number(m, "downtime_ms")) : "-",
                human_duration(number(m, "total_s") * 1e3), bytes(number(m, "bytes")),
                text(reason, "message").substr(0, 80)});

@@ -9,6 +9,7 @@ namespace godwit::cli {
 
 std::string nodes_table(const nlohmann::json& answer);
 std::string workloads_table(const nlohmann::json& answer);
+std::string policies_table(const nlohmann::json& answer);
 std::string history_table(const nlohmann::json& answer);
 
 // Rounds, predicted and measured downtime step by step, total and rate; or why it was not done.

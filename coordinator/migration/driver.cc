@@ -17,6 +17,7 @@ using std::chrono::nanoseconds;
 // Freezing, restoring and committing a process without its pages, before anything was measured here.
 constexpr nanoseconds default_overhead = std::chrono::milliseconds(30);
 constexpr unsigned remembered = 5;
+constexpr std::size_t enough_seen = 3;
 constexpr Clock::duration most_again = std::chrono::minutes(1);
 
 // Sorts by time, can be read out on the telephone, and is never given out twice (the journal would refuse it).
@@ -103,7 +104,7 @@ std::string Driver::start(MigrationSpec spec) {
 // `again`: the pause after which an unknown outcome is asked for anew.
 void Driver::launch(Migration m, Clock::duration again) {
   const std::string id = m.id, source = m.spec.source, destination = m.spec.destination;
-  const nanoseconds overhead = expected_overhead(m.spec.workload);
+  const Overhead overhead = expected_overhead(m.spec.workload);
   auto run = std::make_shared<Run>(executor_, store_, registry_, limits_, std::move(m), overhead);
   runs_[id] = run;
   net::spawn(executor_, run->drive(), [this, id, run, again](std::exception_ptr problem) {
@@ -184,20 +185,37 @@ net::awaitable<void> Driver::stop(Clock::duration grace) {
   while (!runs_.empty() && Clock::now() < deadline) co_await net::sleep_for(std::chrono::milliseconds(20));
 }
 
-// What the pauses of this workload took beyond their pages. The least of the last few: a single hiccup must not make
-// the policy refuse for ever.
-nanoseconds Driver::expected_overhead(const std::string& workload) const {
-  std::optional<nanoseconds> least;
-  if (workload.empty()) return default_overhead;
+// What the pauses of this workload took beyond their pages, or those of others while it has none. For deciding the
+// least counts, and no few of them are believed: a hiccup must not make the policy refuse for ever. For a prediction
+// the median.
+Overhead Driver::expected_overhead(const std::string& workload) const {
+  std::vector<nanoseconds> seen = workload.empty() ? std::vector<nanoseconds>{} : overheads_of(workload);
+  Overhead expected{.least = default_overhead, .usual = default_overhead};
+  if (!seen.empty()) {
+    const nanoseconds least = std::ranges::min(seen);
+    expected.least = seen.size() < enough_seen ? std::min(least, default_overhead) : least;
+  }
+  if (seen.empty()) seen = overheads_of("");
+  if (!seen.empty()) {
+    const auto middle = seen.begin() + static_cast<std::ptrdiff_t>(seen.size() / 2);
+    std::ranges::nth_element(seen, middle);
+    expected.usual = *middle;
+  }
+  return expected;
+}
+
+// Of the last few migrations of a workload; of all for an empty name.
+std::vector<nanoseconds> Driver::overheads_of(const std::string& workload) const {
+  std::vector<nanoseconds> seen;
   for (const Migration& m : store_.migrations(remembered, workload)) {
     if (m.outcome != Outcome::done || m.downtime_ns <= 0 || m.rounds.empty() || !m.rounds.back().final) continue;
     const double rate = bandwidth(m.rounds);
     const double pages_s = rate > 0 ? static_cast<double>(m.rounds.back().bytes) / rate : 0;
     const nanoseconds overhead =
         nanoseconds(m.downtime_ns) - std::chrono::duration_cast<nanoseconds>(std::chrono::duration<double>(pages_s));
-    least = std::min(least.value_or(overhead), std::max(overhead, nanoseconds(0)));
+    seen.push_back(std::max(overhead, nanoseconds(0)));
   }
-  return least.value_or(default_overhead);
+  return seen;
 }
 
 }  // namespace godwit::coordinator

@@ -53,7 +53,8 @@ class Driver {
   void launch(Migration migration, Clock::duration again);
   net::awaitable<void> ask_again(std::string id, Clock::duration pause);
   void check_admission(MigrationSpec& spec) const;
-  std::chrono::nanoseconds expected_overhead(const std::string& workload) const;
+  Overhead expected_overhead(const std::string& workload) const;
+  std::vector<std::chrono::nanoseconds> overheads_of(const std::string& workload) const;
 
   net::Executor executor_;
   Store& store_;

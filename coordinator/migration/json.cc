@@ -1,7 +1,5 @@
 #include "coordinator/migration/json.h"
 
-#include "coordinator/json_reader.h"
-
 #include <algorithm>
 #include <cctype>
 #include <cmath>
@@ -27,11 +25,12 @@ std::string_view name(OnNoProgress choice) {
   return "abort";
 }
 
-OnNoProgress on_no_progress(const std::string& text) {
+OnNoProgress on_no_progress(const std::string& what, const std::string& text) {
   if (text == "force") return OnNoProgress::force;
   if (text == "abort") return OnNoProgress::abort;
   if (text == "throttle") return OnNoProgress::throttle;
-  fail(Errc::invalid_argument, "migration: 'on_no_progress' must be 'throttle', 'force' or 'abort', not '{}'", text);
+  fail(Errc::invalid_argument, "{}: 'on_no_progress' must be 'throttle', 'force' or 'abort', not '{}'", what,
+       text.substr(0, 80));
 }
 
 }  // namespace
@@ -45,23 +44,36 @@ void check_name(std::string_view what, std::string_view text) {
          text.substr(0, 80));
 }
 
-json to_json(const MigrationSpec& s) {
-  return {{"workload", s.workload},
-          {"pid", s.pid},
-          {"from", s.source},
-          {"to", s.destination},
-          {"tcp_close", s.tcp_close},
-          {"spool_limit", s.spool_limit},
-          {"streams", s.streams},
-          {"rate_limit", s.rate_limit},
-          {"assume_shared", s.assume_shared},
-          {"downtime_ms", to_ms(s.policy.downtime.count())},
-          {"max_rounds", s.policy.max_rounds},
-          {"max_total_s", duration<double>(s.policy.max_total_time).count()},
-          {"on_no_progress", name(s.policy.on_no_progress)}};
+json policy_to_json(const PolicyOptions& options, std::uint64_t rate_limit) {
+  return {{"downtime_ms", to_ms(options.downtime.count())},
+          {"max_rounds", options.max_rounds},
+          {"max_total_s", duration<double>(options.max_total_time).count()},
+          {"on_no_progress", name(options.on_no_progress)},
+          {"rate_limit", rate_limit}};
 }
 
-MigrationSpec spec_from_json(const json& body) {
+json to_json(const MigrationSpec& s) {
+  json body{{"workload", s.workload},   {"pid", s.pid},
+            {"from", s.source},         {"to", s.destination},
+            {"tcp_close", s.tcp_close}, {"spool_limit", s.spool_limit},
+            {"streams", s.streams},     {"assume_shared", s.assume_shared},
+            {"policy", s.policy_name}};
+  body.update(policy_to_json(s.policy, s.rate_limit));
+  return body;
+}
+
+void read_policy(JsonReader& in, PolicyOptions& options, std::uint64_t& rate_limit) {
+  options.downtime = duration_cast<nanoseconds>(
+      duration<double, std::milli>(in.real("downtime_ms", to_ms(options.downtime.count()), 1, longest_ms)));
+  options.max_rounds = static_cast<unsigned>(in.number("max_rounds", options.max_rounds, 0, 1000));
+  options.max_total_time = duration_cast<nanoseconds>(
+      duration<double>(in.real("max_total_s", duration<double>(options.max_total_time).count(), 0, 30 * 24 * 3600.0)));
+  options.on_no_progress =
+      on_no_progress(in.what(), in.text("on_no_progress", std::string(name(options.on_no_progress))));
+  rate_limit = in.number("rate_limit", rate_limit, 0, std::uint64_t{1} << 50);
+}
+
+MigrationSpec spec_from_json(const json& body, const Policies* policies) {
   JsonReader in(body, "migration");
   MigrationSpec s;
   s.workload = in.text("workload");
@@ -71,14 +83,15 @@ MigrationSpec spec_from_json(const json& body) {
   s.tcp_close = in.flag("tcp_close", false);
   s.spool_limit = in.number("spool_limit", s.spool_limit, 1u << 20, std::uint64_t{1} << 40);
   s.streams = static_cast<std::uint32_t>(in.number("streams", s.streams, 1, 16));
-  s.rate_limit = in.number("rate_limit", 0, 0, most_rate_limit);
   s.assume_shared = in.texts("assume_shared", 256);
-  s.policy.downtime =
-      duration_cast<nanoseconds>(duration<double, std::milli>(in.real("downtime_ms", 300, 1, longest_ms)));
-  s.policy.max_rounds = static_cast<unsigned>(in.number("max_rounds", s.policy.max_rounds, 0, 1000));
-  s.policy.max_total_time =
-      duration_cast<nanoseconds>(duration<double>(in.real("max_total_s", 0, 0, 30 * 24 * 3600.0)));
-  s.policy.on_no_progress = on_no_progress(in.text("on_no_progress", "abort"));
+  s.policy_name = in.text("policy");
+  if (!s.policy_name.empty()) check_name("policy", s.policy_name);
+  if (policies && !s.policy_name.empty()) {
+    const Policy& policy = policy_named(*policies, s.policy_name);
+    s.policy = policy.options;
+    s.rate_limit = policy.rate_limit;
+  }
+  read_policy(in, s.policy, s.rate_limit);
   in.end();
   if (s.workload.empty() == (s.pid == 0)) fail(Errc::invalid_argument, "migration: give either 'workload' or 'pid'");
   if (!s.workload.empty()) check_name("workload", s.workload);
@@ -114,6 +127,7 @@ json to_json(const Migration& m) {
           {"reason", m.reason ? to_json(*m.reason) : json()},
           {"created_unix_ms", m.created_unix_ms},
           {"finished_unix_ms", m.finished_unix_ms},
+          {"policy", m.spec.policy_name},
           {"downtime_budget_ms", to_ms(m.spec.policy.downtime.count())},
           {"downtime_ms", m.downtime_ns ? json(to_ms(m.downtime_ns)) : json()},
           {"predicted_downtime_ms", m.predicted_downtime_ns ? json(to_ms(m.predicted_downtime_ns)) : json()},

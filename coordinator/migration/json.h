@@ -3,14 +3,20 @@
 // is named.
 #pragma once
 
-#include "coordinator/migration/migration.h"
+#include "coordinator/json_reader.h"
+#include "coordinator/migration/policies.h"
 
 #include <nlohmann/json.hpp>
 
 namespace godwit::coordinator {
 
 nlohmann::json to_json(const MigrationSpec& spec);
-MigrationSpec spec_from_json(const nlohmann::json& body);
+// With `policies` a request: the policy that it names gives the values which it does not. Without, what was journaled.
+MigrationSpec spec_from_json(const nlohmann::json& body, const Policies* policies = nullptr);
+
+// What a migration may spend: members that are missing leave what is there. `spec_from_json` takes the same members.
+void read_policy(JsonReader& in, PolicyOptions& options, std::uint64_t& rate_limit);
+nlohmann::json policy_to_json(const PolicyOptions& options, std::uint64_t rate_limit);
 
 nlohmann::json to_json(const RoundRecord& round);
 nlohmann::json to_json(const Reason& reason);

@@ -36,6 +36,7 @@ struct MigrationSpec {
   std::uint32_t streams = 2;              // one TLS stream keeps one core busy at each end
   std::uint64_t rate_limit = 0;           // bytes per second, 0: none
   std::vector<std::string> assume_shared;
+  std::string policy_name;  // the named policy that the values come from, or empty
   PolicyOptions policy;
 };
 

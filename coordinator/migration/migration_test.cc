@@ -67,6 +67,27 @@ TEST(Migration, learns_the_overhead_of_a_pause_from_the_last_one) {
   EXPECT_NEAR(static_cast<double>(m.predicted_downtime_ns), 40e6, 1e6);
 }
 
+TEST(Migration, foretells_the_usual_pause_and_decides_by_the_least) {
+  Cluster c;
+  for (const int ms : {60, 200, 100}) {
+    Migration past{.id = fmt::format("past-{}", ms), .epoch = 1, .spec = c.to_b(), .phase = Phase::done};
+    past.outcome = Outcome::done;
+    past.created_unix_ms = ms;
+    past.downtime_ns = ms * 1'000'000;
+    c.store.add(past);
+    c.store.add_round(past.id, {.final = true});
+    c.store.finish(past);
+  }
+  MigrationSpec spec = c.to_b();
+  spec.policy.downtime = std::chrono::milliseconds(50);
+  const Migration refused = c.finish(c.daemon.driver.start(spec));
+  EXPECT_EQ(refused.outcome, Outcome::refused);
+  EXPECT_THAT(refused.reason->message, HasSubstr("a pause takes 60 ms"));
+  const Migration m = c.migrate();
+  EXPECT_EQ(m.outcome, Outcome::done) << (m.reason ? m.reason->message : "");
+  EXPECT_NEAR(static_cast<double>(m.predicted_downtime_ns), 100e6, 2e6);
+}
+
 TEST(Migration, takes_the_pid_of_a_known_workload_for_its_name) {
   Cluster c;
   c.a.workloads[0].set_pid(4711);
@@ -108,8 +129,23 @@ TEST(Migration, gives_up_when_the_workload_writes_too_fast) {
   c.a.dirty_after = {900'000'000};
   const Migration m = c.migrate();
   EXPECT_EQ(m.outcome, Outcome::rolled_back);
-  EXPECT_THAT(m.reason->message, HasSubstr("writes faster"));
+  EXPECT_THAT(m.reason->message, HasSubstr("the budget cannot be met"));
+  EXPECT_THAT(m.reason->hint, HasSubstr("a budget of "));
   EXPECT_EQ(std::ranges::count(c.a.asked, Env::kFreeze), 0);
+  expect_one_copy_as_told(c, m);
+}
+
+TEST(Migration, is_refused_before_anything_is_asked_when_the_pause_alone_is_over_the_budget) {
+  Cluster c;
+  MigrationSpec spec = c.to_b();
+  spec.policy.downtime = std::chrono::milliseconds(20);
+  const Migration m = c.finish(c.daemon.driver.start(spec));
+  EXPECT_EQ(m.outcome, Outcome::refused);
+  EXPECT_EQ(m.reason->code, Errc::refused);
+  EXPECT_THAT(m.reason->message, HasSubstr("a pause takes 30 ms without any page, the budget is 20 ms"));
+  EXPECT_THAT(m.reason->hint, HasSubstr("a budget of 40 ms could be met"));
+  EXPECT_EQ(std::ranges::count(c.a.asked, Env::kSurvey), 0);
+  EXPECT_TRUE(without_lists(c.b.asked).empty());
   expect_one_copy_as_told(c, m);
 }
 

@@ -1,6 +1,7 @@
 #include "coordinator/migration/policy.h"
 
 #include "common/base/units.h"
+#include "coordinator/migration/catching_up.h"
 
 #include <fmt/format.h>
 
@@ -9,6 +10,7 @@
 #include <limits>
 #include <ranges>
 #include <span>
+#include <utility>
 
 namespace godwit::coordinator {
 namespace {
@@ -34,6 +36,12 @@ constexpr nanoseconds negligible_transfer = std::chrono::milliseconds(2);
 
 // A smaller round measures latency, not bandwidth.
 constexpr std::uint64_t telling_round = 4u << 20;
+
+// Rounds that took less than this in all may have met one and the same burst. More of them are cheap.
+constexpr double telling_time_s = 2;
+
+// What a round of catching up takes beyond its bytes.
+constexpr double catch_up_cost_s = 0.005;
 
 double milliseconds(nanoseconds t) { return std::chrono::duration<double, std::milli>(t).count(); }
 
@@ -71,12 +79,20 @@ std::string numbers(const Measurements& measured, const PolicyOptions& options, 
       milliseconds(options.downtime));
 }
 
+Decision give_up(nanoseconds predicted, std::string reason, nanoseconds attainable) {
+  return {.action = Action::give_up,
+          .predicted_downtime = predicted,
+          .reason = std::move(reason),
+          .attainable = attainable};
+}
+
 Decision no_progress(const Measurements& measured, const PolicyOptions& options, nanoseconds predicted,
                      std::string_view why) {
   const std::string text = fmt::format("{}: {}", why, numbers(measured, options, predicted));
   switch (options.on_no_progress) {
-    case OnNoProgress::force: return {Action::freeze, predicted, text + "; frozen all the same, as asked"};
-    case OnNoProgress::abort: return {Action::give_up, predicted, text};
+    case OnNoProgress::force:
+      return {Action::freeze, expect_downtime(measured), text + "; frozen all the same, as asked"};
+    case OnNoProgress::abort: return give_up(predicted, text, predicted);
     case OnNoProgress::throttle: break;
   }
   for (const unsigned percent : cpu_steps)
@@ -85,7 +101,7 @@ Decision no_progress(const Measurements& measured, const PolicyOptions& options,
               .predicted_downtime = predicted,
               .reason = fmt::format("{}; it gets {} % of its CPU time", text, percent),
               .cpu_percent = percent};
-  return {Action::give_up, predicted, fmt::format("{}, with {} % of its CPU time", text, measured.cpu_percent)};
+  return give_up(predicted, fmt::format("{}, with {} % of its CPU time", text, measured.cpu_percent), predicted);
 }
 
 // Less CPU time does not bring back the time that is over.
@@ -99,6 +115,34 @@ Decision freeze(const Measurements& measured, const PolicyOptions& options, std:
           .predicted_downtime = expect_downtime(measured),
           .reason = std::move(reason),
           .most_bytes = most_bytes_within(measured, options.downtime)};
+}
+
+// Bytes per second that a workload is sure to dirty in the rounds to come. These are shorter than the ones before, and
+// in a shorter time no fewer bytes per second are dirtied: what a long interval saves is pages that are written twice.
+// A round may have met a burst, though, so of two the calmer one counts, and a single one by half.
+double calm_dirty_rate(const std::vector<RoundRecord>& rounds) {
+  const auto rate = [](const RoundRecord& r) {
+    return r.seconds > 0 ? static_cast<double>(r.dirty_bytes_after) / r.seconds : 0;
+  };
+  const double last = rate(rounds.back());
+  return rounds.size() == 1 ? last / 2 : std::min(last, rate(rounds[rounds.size() - 2]));
+}
+
+// Bytes per second that the workload dirties. A round sends all that was written while the one before was sent, which
+// is more than was dirty when that one had been emitted.
+double write_rate(const std::vector<RoundRecord>& rounds) {
+  const RoundRecord& last = rounds.back();
+  const double told = last.seconds > 0 ? static_cast<double>(last.dirty_bytes_after) / last.seconds : 0;
+  if (rounds.size() < 2) return told;
+  const double before_s = rounds[rounds.size() - 2].seconds;
+  return before_s > 0 ? std::max(told, static_cast<double>(last.bytes) / before_s) : told;
+}
+
+double best_bandwidth(const Measurements& measured) {
+  double best = bandwidth(measured.rounds);
+  for (const RoundRecord& r : measured.rounds)
+    if (r.bytes >= telling_round && r.seconds > 0) best = std::max(best, static_cast<double>(r.bytes) / r.seconds);
+  return measured.rate_limit > 0 ? std::min(best, static_cast<double>(measured.rate_limit)) : best;
 }
 
 }  // namespace
@@ -140,18 +184,58 @@ nanoseconds predict_downtime(const Measurements& measured) {
 }
 
 nanoseconds expect_downtime(const Measurements& measured) {
-  if (measured.rounds.empty()) return predict_downtime(measured);
-  const RoundRecord& last = measured.rounds.back();
-  const nanoseconds sending = transfer_time(last.dirty_bytes_after, usable_bandwidth(measured));
-  const double written = last.seconds > 0 ? std::chrono::duration<double>(sending).count() / last.seconds : 1;
-  return measured.overhead + std::chrono::duration_cast<nanoseconds>(sending * std::min(written, 1.0));
+  const auto& rounds = measured.rounds;
+  if (rounds.empty()) return predict_downtime(measured);
+  const double path = usable_bandwidth(measured);
+  const double written = write_rate(rounds);
+  const nanoseconds overhead = measured.usual_overhead.count() > 0 ? measured.usual_overhead : measured.overhead;
+  if (path <= 0) return overhead + transfer_time(rounds.back().dirty_bytes_after, path);
+  // What is dirty was counted when the round had been emitted; until it was stored more was written.
+  double left = std::max(static_cast<double>(rounds.back().dirty_bytes_after),
+                         rounds.size() > 1 ? written * rounds.back().seconds : 0);
+  CatchingUp catching_up;
+  for (bool more = CatchingUp::begins(left); more;) {
+    const double seconds = catch_up_cost_s + left / path;
+    more = catching_up.goes_on(std::exchange(left, written * seconds), seconds);
+  }
+  return overhead + transfer_time(static_cast<std::uint64_t>(left), path);
+}
+
+nanoseconds least_downtime(const Measurements& measured, const PolicyOptions& options) {
+  const auto& rounds = measured.rounds;
+  if (rounds.empty()) return measured.overhead;
+  double measured_s = 0;
+  for (const RoundRecord& r : rounds) measured_s += r.seconds;
+  const double path = best_bandwidth(measured);
+  if (measured_s < telling_time_s || path <= 0) return measured.overhead;
+  const double shrink = calm_dirty_rate(rounds) / path;  // what one round leaves of what the one before did
+  const double limit_s = std::chrono::duration<double>(options.max_total_time).count();
+  double left = static_cast<double>(rounds.back().dirty_bytes_after), least = left;
+  double now_s = std::chrono::duration<double>(measured.elapsed).count();
+  unsigned stalled = progress_of(rounds).stalled;
+  for (std::size_t n = rounds.size(); n < options.max_rounds && stalled < rounds_without_progress; n++) {
+    if (limit_s > 0 && now_s >= limit_s) break;
+    now_s += left / path;
+    left *= shrink;
+    stalled = left < progress_factor * least ? 0 : stalled + 1;
+    least = std::min(least, left);
+  }
+  return measured.overhead + transfer_time(static_cast<std::uint64_t>(least), path);
 }
 
 Decision decide(const Measurements& measured, const PolicyOptions& options) {
   const auto& rounds = measured.rounds;
   if (options.max_rounds == 0) return {Action::freeze, nanoseconds(0), "stopped and copied, as asked"};
   const nanoseconds predicted = predict_downtime(measured);
-  if (rounds.empty()) return {Action::another_round, predicted, "nothing was sent yet"};
+  const bool may_give_up = options.on_no_progress == OnNoProgress::abort;
+  const nanoseconds least = least_downtime(measured, options);
+  if (rounds.empty()) {
+    if (!may_give_up || least <= options.downtime) return {Action::another_round, predicted, "nothing was sent yet"};
+    return give_up(least,
+                   fmt::format("the budget cannot be met: a pause takes {:.0f} ms without any page, the budget is {:.0f} ms",
+                               milliseconds(least), milliseconds(options.downtime)),
+                   least);
+  }
   if (rounds.size() <= measured.throttled_since)
     return {Action::another_round, predicted, "with less CPU time it should write less"};
   const bool time_is_over = options.max_total_time.count() > 0 && measured.elapsed >= options.max_total_time;
@@ -178,6 +262,11 @@ Decision decide(const Measurements& measured, const PolicyOptions& options) {
   if (rounds.size() >= options.max_rounds) return no_progress(measured, options, predicted, "the rounds are used up");
   if (progress.stalled >= rounds_without_progress)
     return no_progress(measured, options, predicted, "the workload writes faster than its pages can be sent");
+  if (may_give_up && least > options.downtime)
+    return give_up(predicted,
+                   fmt::format("the budget cannot be met, with {:.0f} ms at best: {}", milliseconds(least),
+                               numbers(measured, options, predicted)),
+                   predicted);
   return {Action::another_round, predicted, numbers(measured, options, predicted)};
 }
 

@@ -19,14 +19,15 @@
 namespace godwit::coordinator {
 
 struct Measurements {
-  std::vector<RoundRecord> rounds;       // pre-copy rounds so far, in order
-  std::chrono::nanoseconds elapsed{0};   // since the migration began
-  std::chrono::nanoseconds overhead{0};  // of a pause without pages: final dump, restore, commit
-  std::uint64_t rate_limit = 0;          // bytes per second that the next rounds may take, 0: no limit
-  std::uint64_t owed_bytes = 0;          // of a last difference that was too large: the next round sends it
-  unsigned over_budget = 0;              // how often that was so, since the last step of throttling
-  unsigned cpu_percent = 100;            // what the workload may use of the CPU time that it used before
-  std::size_t throttled_since = 0;       // the first round with so much; how the ones before went says nothing any more
+  std::vector<RoundRecord> rounds;             // pre-copy rounds so far, in order
+  std::chrono::nanoseconds elapsed{0};         // since the migration began
+  std::chrono::nanoseconds overhead{0};        // of a pause without pages, at least: final dump, restore, commit
+  std::chrono::nanoseconds usual_overhead{0};  // what it mostly is, for a prediction; 0: the same
+  std::uint64_t rate_limit = 0;                // bytes per second that the next rounds may take, 0: no limit
+  std::uint64_t owed_bytes = 0;                // of a last difference that was too large: the next round sends it
+  unsigned over_budget = 0;                    // how often that was so, since the last step of throttling
+  unsigned cpu_percent = 100;                  // what the workload may use of the CPU time that it used before
+  std::size_t throttled_since = 0;  // the first round with so much; how the ones before went says nothing any more
 };
 
 enum class Action { another_round = 1, freeze, give_up, throttle };
@@ -38,8 +39,10 @@ struct Decision {
   std::string reason;                           // a sentence with the numbers, for the journal and for people
   std::uint64_t most_bytes = 0;  // freeze: the largest last difference that keeps the budget; 0: whatever it is
   unsigned cpu_percent = 100;    // throttle: to this
+  std::chrono::nanoseconds attainable{0};  // of giving up: a budget that can be met, by what is known now
 };
 
+// Gives up as soon as the budget is certain not to be met, by what was measured. Pure.
 Decision decide(const Measurements& measured, const PolicyOptions& options);
 
 // Bytes per second that a difference of typical size will see; 0 before anything was measured.
@@ -51,7 +54,10 @@ std::uint64_t most_bytes_within(const Measurements& measured, std::chrono::nanos
 
 // At most: as if nothing of what is dirty now went ahead of the freeze.
 std::chrono::nanoseconds predict_downtime(const Measurements& measured);
-// The source does send it ahead (Dump::catch_up): the pause moves what is written meanwhile, at the last round's rate.
+// At best: after as many rounds as the options allow, each leaving as little as the rounds so far let one hope for.
+std::chrono::nanoseconds least_downtime(const Measurements& measured, const PolicyOptions& options);
+// The source does send it ahead (Dump::catch_up), again and again as long as that leaves less: the pause moves what is
+// written during the last of these rounds.
 std::chrono::nanoseconds expect_downtime(const Measurements& measured);
 
 }  // namespace godwit::coordinator

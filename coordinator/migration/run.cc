@@ -20,7 +20,7 @@ std::int64_t unix_ms() {
 }  // namespace
 
 Run::Run(net::Executor executor, Store& store, Registry& registry, const Limits& limits, Migration migration,
-         nanoseconds overhead)
+         const Overhead& overhead)
     : store_(store),
       registry_(registry),
       limits_(limits),
@@ -28,7 +28,8 @@ Run::Run(net::Executor executor, Store& store, Registry& registry, const Limits&
       changed_(executor),
       giving_up_(std::move(executor)),
       began_here_(m_.phase == Phase::queued) {
-  measured_.overhead = overhead;
+  measured_.overhead = overhead.least;
+  measured_.usual_overhead = overhead.usual;
   measured_.rate_limit = m_.spec.rate_limit;
 }
 

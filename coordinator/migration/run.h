@@ -34,11 +34,16 @@ struct Limits {
   std::uint32_t child_patience_ms = 10'000;            // a child that exists at the freeze: redis saving, say
 };
 
+// Of a pause without pages, by the last ones.
+struct Overhead {
+  std::chrono::nanoseconds least{0}, usual{0};
+};
+
 class Run {
  public:
-  // `overhead` is the expected pause without pages. A migration from the journal is driven on from its phase.
+  // A migration from the journal is driven on from its phase.
   Run(net::Executor executor, Store& store, Registry& registry, const Limits& limits, Migration migration,
-      std::chrono::nanoseconds overhead);
+      const Overhead& overhead);
 
   net::awaitable<void> drive();  // until the phase is settled
 

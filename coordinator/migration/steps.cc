@@ -33,6 +33,15 @@ RoundRecord to_record(const api::RoundDone& r, bool final) {
 
 std::int64_t now_ns() { return static_cast<std::int64_t>(monotonic_ns()); }
 
+// The budget that would do, with a tenth to spare.
+std::string hint_of(const Decision& decision) {
+  const double ms = 1.1 * static_cast<double>(decision.attainable.count()) / 1e6;
+  return fmt::format(
+      "a budget of {:.0f} ms could be met (--downtime); or lower the load, or take the longer pause with "
+      "--on-no-progress force",
+      std::ceil(ms / 10) * 10);
+}
+
 template <class Steps>
 std::vector<StepRecord> to_records(const Steps& steps) {
   constexpr int most = 64;
@@ -45,6 +54,9 @@ std::vector<StepRecord> to_records(const Steps& steps) {
 }  // namespace
 
 awaitable<Event> Run::survey() {
+  // Before anything is asked of the nodes: no round can help.
+  const Decision decision = decide(measured_, m_.spec.policy);
+  if (decision.action == Action::give_up) throw Error(Errc::refused, decision.reason, hint_of(decision));
   source_store_ = registry_.node(m_.spec.source).info.store_uuid();
   destination_store_ = registry_.node(m_.spec.destination).info.store_uuid();
   record("stores", {{"source", source_store_}, {"destination", destination_store_}});
@@ -115,9 +127,7 @@ awaitable<Event> Run::round() {
     record("decision",
            {{"action", name(decision.action)}, {"predicted_downtime_ms", predicted_ms}, {"reason", decision.reason}});
   switch (decision.action) {
-    case Action::give_up:
-      throw Error(Errc::refused, decision.reason,
-                  "raise --downtime, lower the load, or use --on-no-progress throttle or force");
+    case Action::give_up: throw Error(Errc::refused, decision.reason, hint_of(decision));
     case Action::throttle: co_await throttle(decision); co_return Event::another_round;
     case Action::freeze:
       most_bytes_ = decision.most_bytes;
