@@ -21,6 +21,7 @@ class JsonReader {
   bool flag(const std::string& member, bool otherwise);
   std::uint64_t number(const std::string& member, std::uint64_t otherwise, std::uint64_t least, std::uint64_t most);
   double real(const std::string& member, double otherwise, double least, double most);
+  nlohmann::json object(const std::string& member);  // {} when it is not there
   std::vector<std::string> texts(const std::string& member, std::size_t most);
   void end() const;  // fails when a member was not read
 

@@ -9,5 +9,6 @@ namespace godwit::cli {
 int migrate(Client& client, const MigrateCommand& command, bool json_output);
 
 nlohmann::json migration_request(const MigrateCommand& command);
+nlohmann::json migration_options(const MigrateCommand& command);  // of it: how to move, whatever is moved
 
 }  // namespace godwit::cli

@@ -29,12 +29,12 @@ auto checked(Parse parse) {
   };
 }
 
-// An id or a workload's name. It becomes part of a path, and an empty one (of a variable that is not set) must not
-// stand for all.
+// An id, or a workload's or node's name. It becomes part of a path, and an empty one (of a variable that is not set)
+// must not stand for all.
 std::string check_name(const std::string& text) {
   const auto allowed = [](unsigned char c) { return std::isalnum(c) || c == '.' || c == '_' || c == '-'; };
   if (!text.empty() && std::ranges::all_of(text, allowed)) return {};
-  return "'" + text + "' is neither a migration's id nor the name of a workload";
+  return "'" + text + "' is neither an id nor the name of a workload or a node";
 }
 
 struct Texts {
@@ -51,10 +51,8 @@ void add_run(CLI::App& app, RunCommand& run) {
   app.add_option("argv", run.argv, "program and arguments, after --")->required();
 }
 
-void add_migrate(CLI::App& app, MigrateCommand& m, Texts& t) {
-  app.add_option("workload", m.workload, "name of a workload, or a PID on the node given by --from")->required();
-  app.add_option("--from", m.from, "node it runs on (needed for a PID)");
-  app.add_option("--to", m.to, "node to move it to")->required();
+// How to move, whatever is moved.
+void add_moving(CLI::App& app, MigrateCommand& m, Texts& t) {
   app.add_flag("--tcp-close", m.tcp_close, "let established TCP connections be reset");
   app.add_option("--downtime", t.downtime, "budget for the pause")
       ->capture_default_str()
@@ -75,6 +73,34 @@ void add_migrate(CLI::App& app, MigrateCommand& m, Texts& t) {
   app.add_option("--assume-shared", m.assume_shared, "path that both nodes see; may be repeated")
       ->allow_extra_args(false);
   app.add_flag("--no-progress", m.no_progress, "print the report only");
+}
+
+void add_migrate(CLI::App& app, MigrateCommand& m, Texts& t) {
+  app.add_option("workload", m.workload, "name of a workload, or a PID on the node given by --from")->required();
+  app.add_option("--from", m.from, "node it runs on (needed for a PID)");
+  app.add_option("--to", m.to, "node to move it to")->required();
+  CLI::Option* dry_run =
+      app.add_flag("--dry-run", m.dry_run, "say what would be refused and what it would cost; touch nothing");
+  app.add_flag("--rehearse", m.rehearse, "restore at the destination, verify, discard; the source goes on")
+      ->excludes(dry_run);
+  add_moving(app, m, t);
+}
+
+void add_evacuate(CLI::App& app, EvacuateCommand& e, Texts& t) {
+  app.add_option("node", e.node, "node to empty; it is cordoned")->required()->check(check_name);
+  app.add_option("--to", e.to, "node that may take some; may be repeated. Any, when left out")
+      ->allow_extra_args(false)
+      ->check(check_name);
+  app.add_option("--parallel", e.parallel, "migrations at once")->capture_default_str()->check(CLI::Range(1, 16));
+  app.add_flag("--dry-run", e.dry_run, "show the plan; touch nothing");
+  add_moving(app, e.options, t);
+}
+
+void resolve(MigrateCommand& m, const Texts& t) {
+  m.downtime = parse_duration(t.downtime);
+  m.max_total_time = parse_duration(t.max_total_time);
+  m.spool = parse_bytes(t.spool);
+  m.rate_limit = parse_bytes(t.rate_limit);
 }
 
 void add_watch(CLI::App& app, WatchCommand& watch) {
@@ -118,7 +144,9 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) 
   WatchCommand watch;
   CancelCommand cancel;
   HistoryCommand history;
-  Texts texts;
+  std::string node;
+  EvacuateCommand evacuate;
+  Texts texts, evacuate_texts;
 
   CLI::App app("Moves running Linux processes between hosts, live.", "godwit");
   app.set_version_flag("--version", "godwit " GODWIT_VERSION);
@@ -135,6 +163,10 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) 
       "unknown.");
 
   app.add_subcommand("nodes", "list the nodes");
+  CLI::App* cordon_app = app.add_subcommand("cordon", "let a node take no new workloads; what it has stays");
+  CLI::App* uncordon_app = app.add_subcommand("uncordon", "let a node take workloads again");
+  for (CLI::App* sub : {cordon_app, uncordon_app})
+    sub->add_option("node", node, "name of the node")->required()->check(check_name);
   app.add_subcommand("ps", "list the workloads");
   add_run(*app.add_subcommand("run", "start a workload"), run);
   CLI::App* kill_app = app.add_subcommand("kill", "signal a workload");
@@ -142,9 +174,12 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) 
   kill_app->add_option("--from", kill.from, "node it runs on");
   kill_app->add_option("--signal,-s", kill.signal, "signal number")->capture_default_str()->check(CLI::Range(1, 64));
   add_migrate(*app.add_subcommand("migrate", "move a workload to another node, live"), migrate, texts);
+  add_evacuate(*app.add_subcommand("evacuate", "move every workload of a node elsewhere"), evacuate, evacuate_texts);
   add_watch(*app.add_subcommand("watch", "follow a migration to its end"), watch);
-  CLI::App* cancel_app = app.add_subcommand("cancel", "roll back a migration that is under way");
-  cancel_app->add_option("migration", cancel.which, "its id, or its workload")->required()->check(check_name);
+  CLI::App* cancel_app = app.add_subcommand("cancel", "roll back a migration, or end an evacuation, that is under way");
+  cancel_app->add_option("migration", cancel.which, "its id, or its workload; or the node that is being evacuated")
+      ->required()
+      ->check(check_name);
   add_history(*app.add_subcommand("history", "list past migrations, or report one"), history);
 
   try {
@@ -154,16 +189,16 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) 
     exit_code = app.exit(e) == 0 ? exit_done : exit_usage;
     return std::nullopt;
   }
-  migrate.downtime = parse_duration(texts.downtime);
-  migrate.max_total_time = parse_duration(texts.max_total_time);
-  migrate.spool = parse_bytes(texts.spool);
-  migrate.rate_limit = parse_bytes(texts.rate_limit);
+  resolve(migrate, texts);
+  resolve(evacuate.options, evacuate_texts);
   const std::string command = app.get_subcommands().front()->get_name();
   if (command == "nodes") options.command = NodesCommand{};
+  if (command == "cordon" || command == "uncordon") options.command = CordonCommand{node, command == "cordon"};
   if (command == "ps") options.command = PsCommand{};
   if (command == "run") options.command = run;
   if (command == "kill") options.command = kill;
   if (command == "migrate") options.command = migrate;
+  if (command == "evacuate") options.command = evacuate;
   if (command == "watch") options.command = watch;
   if (command == "cancel") options.command = cancel;
   if (command == "history") options.command = history;

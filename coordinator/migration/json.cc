@@ -53,6 +53,7 @@ json to_json(const MigrationSpec& s) {
           {"streams", s.streams},
           {"rate_limit", s.rate_limit},
           {"assume_shared", s.assume_shared},
+          {"rehearse", s.rehearse},
           {"downtime_ms", to_ms(s.policy.downtime.count())},
           {"max_rounds", s.policy.max_rounds},
           {"max_total_s", duration<double>(s.policy.max_total_time).count()},
@@ -71,6 +72,7 @@ MigrationSpec spec_from_json(const json& body) {
   s.streams = static_cast<std::uint32_t>(in.number("streams", s.streams, 1, 16));
   s.rate_limit = in.number("rate_limit", 0, 0, std::uint64_t{1} << 50);
   s.assume_shared = in.texts("assume_shared", 256);
+  s.rehearse = in.flag("rehearse", false);
   s.policy.downtime =
       duration_cast<nanoseconds>(duration<double, std::milli>(in.real("downtime_ms", 300, 1, longest_ms)));
   s.policy.max_rounds = static_cast<unsigned>(in.number("max_rounds", s.policy.max_rounds, 0, 1000));
@@ -107,6 +109,7 @@ json to_json(const Migration& m) {
           {"pid", m.spec.pid},
           {"from", m.spec.source},
           {"to", m.spec.destination},
+          {"rehearsal", m.spec.rehearse},
           {"phase", name(m.phase)},
           {"outcome", m.outcome ? json(name(*m.outcome)) : json()},
           {"reason", m.reason ? to_json(*m.reason) : json()},

@@ -29,10 +29,13 @@ struct Limits {
   Clock::duration question = std::chrono::seconds(5);         // reading a record
   Clock::duration interval = std::chrono::milliseconds(300);  // between two questions
   Clock::duration patience = std::chrono::seconds(30);        // for records that do not yet tell the outcome
-  Clock::duration again = std::chrono::seconds(10);           // until an unknown outcome is asked for anew, then doubled
-  Clock::duration farewell = std::chrono::seconds(5);         // for a side that has nothing to decide
-  std::uint32_t child_patience_ms = 10'000;                   // a child that exists at the freeze: redis saving, say
+  Clock::duration again = std::chrono::seconds(10);    // until an unknown outcome is asked for anew, then doubled
+  Clock::duration farewell = std::chrono::seconds(5);  // for a side that has nothing to decide
+  std::uint32_t child_patience_ms = 10'000;            // a child that exists at the freeze: redis saving, say
 };
+
+// What the agents need to know of a request.
+void fill(api::Options* options, const MigrationSpec& spec);
 
 class Run {
  public:
@@ -74,6 +77,10 @@ class Run {
   net::awaitable<Event> roll_back();
   net::awaitable<Event> read_records();
   net::awaitable<void> discard();
+  std::string why_rolled_back() const;
+  net::awaitable<void> conclude_rehearsal();  // rehearsal.cc
+  net::awaitable<std::string> difference_from_before();
+  net::awaitable<std::optional<api::WorkloadInfo>> listed(std::string node);
 
   // ask.cc. `reply` is what must come back. ask_while() waits for as long as the agent shows progress, ask_in_pause()
   // for `limit`; both end when the migration is given up.
@@ -100,7 +107,6 @@ class Run {
   void journal(const std::function<void()>& write);
   void add(RoundRecord round);
   void fill(api::MigrationId* id) const;
-  void fill(api::Options* options) const;
 
   Store& store_;
   Registry& registry_;
@@ -128,6 +134,8 @@ class Run {
   unsigned recommits_ = 0;
   bool asked_destination_ = false;  // it may hold something to discard
   bool froze_ = false;              // the source may be frozen
+  bool rehearsed_ = false;          // the destination was prepared, as far as a rehearsal goes
+  std::int64_t thawed_ns_ = 0;      // when the source had said that it has let its copy go
   PauseTimes times_;
   std::optional<Store::Pause> pause_;
 
