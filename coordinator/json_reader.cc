@@ -67,6 +67,13 @@ std::vector<std::string> JsonReader::texts(const std::string& member, std::size_
   return found;
 }
 
+nlohmann::json JsonReader::object(const std::string& member) {
+  const nlohmann::json* value = find(member);
+  if (!value) return nlohmann::json::object();
+  if (!value->is_object()) fail(Errc::invalid_argument, "{}: '{}' must be a JSON object", what_, member);
+  return *value;
+}
+
 void JsonReader::end() const {
   for (const auto& [member, value] : object_.items())
     if (!read_.contains(member)) fail(Errc::invalid_argument, "{}: unknown member '{}'", what_, member);

@@ -22,6 +22,7 @@ class JsonReader {
   std::uint64_t number(const std::string& member, std::uint64_t otherwise, std::uint64_t least, std::uint64_t most);
   std::uint64_t required_number(const std::string& member, std::uint64_t least, std::uint64_t most);
   double real(const std::string& member, double otherwise, double least, double most);
+  nlohmann::json object(const std::string& member);  // {} when it is not there
   std::vector<std::string> texts(const std::string& member, std::size_t most);
   void skip(const std::string& member) { read_.insert(member); }  // somebody else reads it
   const std::string& what() const { return what_; }

@@ -74,7 +74,7 @@ void serve(const Options& options) {
   Registry registry(store);
   Driver driver(io.get_executor(), store, registry);
   AgentService agents(io.get_executor(), registry, driver);
-  Api api(store, registry, driver, agents, policies);
+  Api api(io.get_executor(), store, registry, driver, agents, policies);
 
   net::Listener listener(io.get_executor(), "agents", net::parse_address(options.listen), tls);
   listener.start([&agents](net::Connection c) { return agents.serve(std::move(c)); });

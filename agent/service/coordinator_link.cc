@@ -1,6 +1,7 @@
 #include "agent/service/coordinator_link.h"
 
 #include "agent/service/dispatch.h"
+#include "agent/service/version.h"
 #include "common/base/log.h"
 
 #include <algorithm>
@@ -52,6 +53,7 @@ net::awaitable<void> CoordinatorLink::serve_once() {
   const auto channel = channel_;
   const api::Envelope answer = co_await channel->ask(registration(), register_limit);
   if (!answer.has_registered()) fail(Errc::protocol, "the coordinator does not answer a registration");
+  check_version(answer.registered().version(), "the coordinator");
   registered_ = true;
   log::info("coordinator.registered", {{"address", context_.options.coordinator}});
   while (channel->is_open() && !stopped_) {
@@ -63,7 +65,7 @@ api::Envelope CoordinatorLink::registration() const {
   api::Envelope envelope;
   api::Register& r = *envelope.mutable_register_();
   const NodeFacts& facts = context_.facts;
-  r.set_version(1);
+  r.set_version(control_version);
   r.set_node(context_.options.node);
   r.set_peer_address(context_.peer_address);
   r.set_pages_address(context_.options.pages);

@@ -32,6 +32,7 @@ UniqueFd spool_for(const std::string& user, std::uint64_t limit, unsigned stream
 
 net::awaitable<void> DestinationMigration::build() {
   const auto self = shared_from_this();
+  make_own_log(context_, request_, survey_);
   const api::Options& options = request_.options();
   const unsigned streams = options.streams() ? options.streams() : default_streams;
   const std::uint64_t limit = options.spool_limit() ? options.spool_limit() : context_.options.spool_limit;

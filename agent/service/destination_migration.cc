@@ -32,9 +32,9 @@ net::awaitable<api::Envelope> DestinationMigration::do_prepare(api::Prepare requ
     fail(Errc::invalid_argument, "the survey cannot be read");
   }
   workload::check_workload_name(request_.workload().name());
-  check_admission();
+  check_admission(context_, key_, request_.workload().name());
   co_await wait_for_leftovers();
-  check_admission();  // another one may have come meanwhile
+  check_admission(context_, key_, request_.workload().name());  // another one may have come meanwhile
   const std::vector<std::string> wrong = preflight(context_, request_, survey_);
   if (!wrong.empty()) fail(Errc::refused, "{}", fmt::join(wrong, "; "));
   context_.records.reserve(record());
@@ -67,17 +67,6 @@ net::awaitable<void> DestinationMigration::wait_for_leftovers() {
     return saved && (saved->info().state() == "building" || saved->info().state() == "prepared");
   };
   while (there() && Clock::now() < deadline) co_await net::sleep_for(std::chrono::milliseconds(10));
-}
-
-// Rule 2: not while another migration of this workload is unfinished on this node.
-void DestinationMigration::check_admission() {
-  const std::string& name = request_.workload().name();
-  if (key_.epoch < context_.records.highest_epoch(name))
-    fail(Errc::refused, "a newer epoch of '{}' has been seen", name);
-  for (const Record& r : context_.records.all()) {
-    if (r.key == key_ || r.workload != name || r.is_final() || r.phase == 1) continue;
-    fail(Errc::busy, "the migration {} of '{}' is still {} on this node", r.key.migration, name, phase_name(r));
-  }
 }
 
 // Everything that was sent for it must have been passed on first: the engine takes commands in order.

@@ -59,7 +59,6 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   net::awaitable<void> start_job(UniqueFd spool, std::uint64_t window, UniqueFd init);
   net::awaitable<void> wait_complete(std::uint64_t sequence);
   net::awaitable<google::protobuf::RepeatedPtrField<api::Step>> build_last(std::uint64_t sequence);
-  void check_admission();
   net::awaitable<void> wait_for_leftovers();
   void check_held(const engine::Prepared& prepared);
   jobs::EngineJob::Handlers job_handlers();

@@ -1,5 +1,8 @@
 #include "agent/service/dispatch.h"
 
+#include "agent/service/facts.h"
+#include "agent/service/preview.h"
+#include "agent/service/version.h"
 #include "common/base/log.h"
 
 #include <csignal>
@@ -22,6 +25,7 @@ api::Envelope list(Context& context) {
   answer.mutable_workload_list();
   for (api::WorkloadInfo& info : context.workloads->list())
     *answer.mutable_workload_list()->add_workloads() = std::move(info);
+  answer.mutable_workload_list()->set_memory_available(memory_available());
   return answer;
 }
 
@@ -57,7 +61,7 @@ awaitable<api::Envelope> answer_peer(std::shared_ptr<Peer> peer, api::Envelope r
   switch (request.body_case()) {
     case api::Envelope::kPeerHello: {
       const api::PeerHello& hello = request.peer_hello();
-      if (hello.version() != 1) fail(Errc::protocol, "this agent speaks version 1, not {}", hello.version());
+      check_version(hello.version(), "the source's agent");
       net::require(peer->identity, "agent", hello.node());
       if (peer->channel.expired()) co_await net::sleep_for(std::chrono::milliseconds(1));
       co_return peer->migration_of(hello.id())->hello(hello, peer->channel);
@@ -85,7 +89,9 @@ awaitable<api::Envelope> answer_coordinator(Context& context, Migrations& m, api
     case api::Envelope::kRunWorkload: return value(run(context, request.run_workload()));
     case api::Envelope::kKillWorkload: return value(kill(context, request.kill_workload()));
 
-    case api::Envelope::kSurvey: return m.source(request.survey().id())->survey(request.survey());
+    case api::Envelope::kSurvey:
+      if (request.survey().dry_run()) return preview_source(context, request.survey());
+      return m.source(request.survey().id())->survey(request.survey());
     case api::Envelope::kConnect: return m.source(request.connect().id())->connect(request.connect());
     case api::Envelope::kRound: return m.source(request.round().id())->round(request.round());
     case api::Envelope::kFreeze: return m.source(request.freeze().id())->freeze(request.freeze());
@@ -97,6 +103,7 @@ awaitable<api::Envelope> answer_coordinator(Context& context, Migrations& m, api
     case api::Envelope::kResolve: return m.source(request.resolve().id())->resolve(request.resolve());
     case api::Envelope::kQuerySource: return value(m.source_state(request.query_source().id()));
 
+    case api::Envelope::kCheck: return value(preview_destination(context, request.check()));
     case api::Envelope::kPrepare: return m.destination(request.prepare().id())->prepare(request.prepare());
     case api::Envelope::kFinish: return m.destination(request.finish().id())->finish(request.finish());
     case api::Envelope::kCommit: return m.destination(request.commit().id())->commit(request.commit());

@@ -1,5 +1,7 @@
 #include "agent/service/peer_link.h"
 
+#include "agent/service/version.h"
+
 namespace godwit::service {
 
 net::awaitable<api::DestinationState> PeerLink::connect() {
@@ -12,7 +14,7 @@ net::awaitable<api::DestinationState> PeerLink::connect() {
   channel_ = net::Channel::start(std::move(connection), std::move(handlers));
   const auto channel = channel_;
   api::Envelope hello;
-  hello.mutable_peer_hello()->set_version(1);
+  hello.mutable_peer_hello()->set_version(control_version);
   hello.mutable_peer_hello()->set_node(context_.options.node);
   fill(hello.mutable_peer_hello()->mutable_id(), plan_.key);
   hello.mutable_peer_hello()->set_commit_hash(plan_.commit_hash.data(), plan_.commit_hash.size());

@@ -33,15 +33,12 @@ bool is_own_log(const Context& context, const std::string& workload, const std::
   return path == context.workloads->log_path(workload);
 }
 
-Sentences check_needed_files(Context& context, const api::Prepare& request, const engine::Surveyed& survey) {
+Sentences check_needed_files(const Context& context, const api::Prepare& request, const engine::Surveyed& survey) {
   Sentences wrong;
   std::vector<engine::resources::NeededFile> files;
   const std::vector<std::string> shared = shared_paths(context, request);
   for (const engine::NeededFile& f : survey.files()) {
-    if (is_own_log(context, request.workload().name(), f.path())) {
-      open_file(f.path(), O_WRONLY | O_CREAT | O_APPEND, 0644);
-      continue;
-    }
+    if (is_own_log(context, request.workload().name(), f.path())) continue;
     files.push_back({.path = f.path(),
                      .size = f.size(),
                      .mode = f.mode(),
@@ -69,7 +66,7 @@ Sentences check_memory(const Context& context, const api::Prepare& request, cons
   return {fmt::format("{} of memory are needed, {} are available", human_bytes(needed), human_bytes(available))};
 }
 
-Sentences check_name(Context& context, const std::string& name) {
+Sentences check_name(const Context& context, const std::string& name) {
   const workload::Saved* there = context.workloads->find(name);
   if (!there || there->info().state() == "exited") return {};
   return {fmt::format("there is a workload '{}' on this node already", name)};
@@ -157,7 +154,22 @@ Sentences check_ports(const engine::Surveyed& survey) {
   return wrong;
 }
 
-Sentences preflight(Context& context, const api::Prepare& request, const engine::Surveyed& survey) {
+void check_admission(const Context& context, const Key& key, const std::string& workload) {
+  if (key.epoch < context.records.highest_epoch(workload))
+    fail(Errc::refused, "a newer epoch of '{}' has been seen", workload);
+  for (const Record& r : context.records.all()) {
+    if (r.key == key || r.workload != workload || r.is_final() || r.phase == 1) continue;
+    fail(Errc::busy, "the migration {} of '{}' is still {} on this node", r.key.migration, workload, phase_name(r));
+  }
+}
+
+void make_own_log(const Context& context, const api::Prepare& request, const engine::Surveyed& survey) {
+  for (const engine::NeededFile& f : survey.files())
+    if (is_own_log(context, request.workload().name(), f.path()))
+      open_file(f.path(), O_WRONLY | O_CREAT | O_APPEND, 0644);
+}
+
+Sentences preflight(const Context& context, const api::Prepare& request, const engine::Surveyed& survey) {
   Sentences wrong = check_name(context, request.workload().name());
   append(wrong, check_needed_files(context, request, survey));
   if (!has_own_namespaces(survey)) append(wrong, check_pids(survey));

@@ -1,6 +1,7 @@
 // What the destination looks at before anything is touched: can this node take that workload?
 //
-// Everything that is wrong is said at once, as sentences. Reads only (a port is tried by binding it for a moment).
+// Everything that is wrong is said at once, as sentences. Reads only (a port is tried by binding it for a moment), but
+// for make_own_log().
 #pragma once
 
 #include "agent/engine/job.pb.h"
@@ -14,7 +15,13 @@ namespace godwit::service {
 // True when the tree brings its own PID namespace, which an init of ours then makes here.
 bool has_own_namespaces(const engine::Surveyed& survey);
 
-std::vector<std::string> preflight(Context& context, const api::Prepare& request, const engine::Surveyed& survey);
+// Not while another migration of this workload is unfinished on this node, nor after a newer epoch. Throws.
+void check_admission(const Context& context, const Key& key, const std::string& workload);
+
+std::vector<std::string> preflight(const Context& context, const api::Prepare& request, const engine::Surveyed& survey);
+
+// The log that this node's agent gives the workload, if it writes to one: it goes on here in a file of this node.
+void make_own_log(const Context& context, const api::Prepare& request, const engine::Surveyed& survey);
 
 // The pieces, for tests.
 std::vector<std::string> check_cpu(std::uint64_t needed, std::uint64_t available);

@@ -143,6 +143,7 @@ api::Surveyed describe(const SourceTree& tree, const engine::Surveyed& survey) {
   }
   *answer.mutable_notices() = survey.notices();
   answer.set_resident_bytes(survey.resident_bytes());
+  answer.set_xfeatures(survey.xfeatures());
   return answer;
 }
 

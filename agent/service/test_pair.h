@@ -109,6 +109,8 @@ class TestPair {
     return true;
   }
 
+  test::TestCerts& certs() { return certs_; }
+
   api::Envelope ask(TestNode& node, api::Envelope request) {
     api::Envelope answer;
     run(node, ask_into(*node.agent, std::move(request), answer));

@@ -1,6 +1,7 @@
 #include "coordinator/api/api.h"
 
 #include "common/base/log.h"
+#include "coordinator/api/body.h"
 #include "coordinator/json_reader.h"
 #include "coordinator/migration/json.h"
 
@@ -15,23 +16,10 @@ using net::HttpResponse;
 using nlohmann::json;
 using namespace std::chrono_literals;
 
-constexpr std::size_t largest_body = 256 * 1024;  // a command line and an environment
 constexpr auto run_limit = 30s;
 constexpr auto kill_limit = 30s;
 constexpr auto heartbeat = 10s;  // a watcher that hears nothing for longer takes the stream for dead
 constexpr unsigned longest_history = 1000;
-
-HttpResponse answer(const json& body, unsigned status = 200) {
-  return {.status = status, .body = body.dump(-1, ' ', false, json::error_handler_t::replace) + "\n"};
-}
-
-json parse_body(const std::string& body) {
-  if (body.size() > largest_body)
-    fail(Errc::invalid_argument, "the request's body has {} bytes; at most {} are taken", body.size(), largest_body);
-  json parsed = json::parse(body, nullptr, false);
-  if (parsed.is_discarded()) fail(Errc::invalid_argument, "the request's body is no JSON");
-  return parsed;
-}
 
 std::vector<std::string_view> split(std::string_view path) {
   std::vector<std::string_view> parts;
@@ -101,12 +89,23 @@ awaitable<HttpResponse> Api::handle(net::HttpRequest request) {
   if (parts.size() >= 2 && parts[0] == "v1") {
     if (parts[1] == "nodes" && parts.size() == 2 && get) co_return nodes();
     if (parts[1] == "policies" && parts.size() == 2 && get) co_return policies();
+    if (parts[1] == "nodes" && parts.size() == 4 && post)
+      if (parts[3] == "cordon" || parts[3] == "uncordon")
+        co_return cordon(std::string(parts[2]), std::string(parts[3]), request.body, request.peer.name);
+    if (parts[1] == "nodes" && parts.size() == 4 && parts[3] == "evacuate" && post)
+      co_return co_await evacuate(std::string(parts[2]), std::move(request.body), request.peer.name);
+    if (parts[1] == "nodes" && parts.size() == 4 && parts[3] == "evacuation" && get)
+      co_return evacuation(std::string(parts[2]));
+    if (parts[1] == "nodes" && parts.size() == 5 && parts[3] == "evacuation" && parts[4] == "cancel" && post)
+      co_return cancel_evacuation(std::string(parts[2]), request.body, request.peer.name);
     if (parts[1] == "workloads" && parts.size() == 2 && get) co_return co_await workloads();
     if (parts[1] == "workloads" && parts.size() == 2 && post) co_return co_await run_workload(std::move(request.body));
     if (parts[1] == "workloads" && parts.size() == 4 && parts[3] == "kill" && post)
       co_return co_await kill_workload(std::string(parts[2]), std::move(request.body));
     if (parts[1] == "migrations" && parts.size() == 2 && get) co_return history(query);
     if (parts[1] == "migrations" && parts.size() == 2 && post) co_return co_await migrate(std::move(request.body));
+    if (parts[1] == "migrations" && parts.size() == 3 && parts[2] == "preview" && post)
+      co_return co_await preview(std::move(request.body));
     if (parts[1] == "migrations" && parts.size() == 3 && get) co_return migration(std::string(parts[2]));
     if (parts[1] == "migrations" && parts.size() == 4 && parts[3] == "events" && get)
       co_return events(std::string(parts[2]), query);
@@ -125,6 +124,8 @@ HttpResponse Api::nodes() const {
   for (const auto& [name, n] : registry_.nodes())
     list.push_back({{"name", name},
                     {"state", n.up ? "up" : "lost"},
+                    {"cordoned", n.cordon.has_value()},
+                    {"cordoned_by", n.cordon ? json(n.cordon->by) : json()},
                     {"address", n.channel ? n.channel->address() : ""},
                     {"peer_address", n.info.peer_address()},
                     {"pages_address", n.info.pages_address()},
@@ -140,6 +141,17 @@ HttpResponse Api::policies() const {
   json list = json::array();
   for (const auto& [name, policy] : policies_) list.push_back(coordinator::to_json(name, policy));
   return answer({{"policies", list}});
+}
+
+HttpResponse Api::cordon(const std::string& node, const std::string& verb, const std::string& body,
+                         const std::string& by) {
+  no_members(body, verb.c_str());
+  const bool on = verb == "cordon";
+  if (on)
+    registry_.cordon(node, by);
+  else
+    registry_.uncordon(node);
+  return answer({{"name", node}, {"cordoned", on}});
 }
 
 // By value: nodes come and go while somebody is asked.
@@ -185,6 +197,7 @@ awaitable<HttpResponse> Api::run_workload(std::string body) {
     if (w.info.name() == run.name() && w.state != "exited")
       throw Error(Errc::already_exists, fmt::format("workload '{}' is {} on node '{}'", run.name(), w.state, w.node),
                   "choose another name");
+  registry_.check_not_cordoned(node);
 
   const std::shared_ptr<net::Channel> channel = registry_.channel(node);
   const std::string name = run.name();
@@ -242,8 +255,7 @@ HttpResponse Api::under_way(const std::string& workload) const {
 }
 
 HttpResponse Api::cancel(const std::string& id, const std::string& body, const std::string& by) {
-  const json parsed = body.empty() ? json::object() : parse_body(body);
-  JsonReader(parsed, "cancel").end();
+  no_members(body, "cancel");
   migration(id);
   driver_.cancel(id, by);
   return answer({{"migration", id}}, 202);

@@ -4,6 +4,8 @@
 #pragma once
 
 #include "common/net/http.h"
+#include "coordinator/fleet/evacuation.h"
+#include "coordinator/fleet/preview.h"
 #include "coordinator/migration/driver.h"
 #include "coordinator/migration/policies.h"
 #include "coordinator/registry/registry.h"
@@ -14,14 +16,29 @@ namespace godwit::coordinator {
 
 class Api {
  public:
-  Api(Store& store, Registry& registry, Driver& driver, AgentService& agents, const Policies& policies)
-      : store_(store), registry_(registry), driver_(driver), agents_(agents), policies_(policies) {}
+  Api(net::Executor executor, Store& store, Registry& registry, Driver& driver, AgentService& agents,
+      const Policies& policies)
+      : store_(store),
+        registry_(registry),
+        driver_(driver),
+        agents_(agents),
+        policies_(policies),
+        previewer_(store, registry, driver),
+        evacuations_(std::move(executor), registry, driver, store, agents) {}
 
   net::awaitable<net::HttpResponse> handle(net::HttpRequest request);
 
  private:
   net::HttpResponse nodes() const;
   net::HttpResponse policies() const;
+  net::HttpResponse cordon(const std::string& node, const std::string& verb, const std::string& body,
+                           const std::string& by);
+  // fleet.cc
+  net::awaitable<net::HttpResponse> preview(std::string body);
+  net::awaitable<net::HttpResponse> evacuate(std::string node, std::string body, std::string by);
+  net::HttpResponse evacuation(const std::string& node) const;
+  net::HttpResponse cancel_evacuation(const std::string& node, const std::string& body, const std::string& by);
+
   std::vector<std::string> nodes_up() const;
   net::awaitable<net::HttpResponse> workloads();
   net::awaitable<net::HttpResponse> run_workload(std::string body);
@@ -41,6 +58,8 @@ class Api {
   Driver& driver_;
   AgentService& agents_;
   const Policies& policies_;  // may be replaced by newer ones
+  Previewer previewer_;
+  Evacuations evacuations_;
 };
 
 }  // namespace godwit::coordinator

@@ -97,6 +97,49 @@ TEST_F(ApiTest, refuses_migrations_that_cannot_be) {
   expect_error(get("/v1/migrations?limit=many"), 400, "invalid_argument");
 }
 
+TEST_F(ApiTest, lets_a_cordoned_node_take_nothing_new) {
+  for (int i = 0; i < 2; i++) {
+    const json cordoned = post("/v1/nodes/b/cordon", "");
+    EXPECT_EQ(status, 200u);
+    EXPECT_EQ(cordoned, json({{"name", "b"}, {"cordoned", true}}));
+  }
+  const json nodes = get("/v1/nodes")["nodes"];
+  EXPECT_EQ(nodes[0]["cordoned"], false);
+  EXPECT_EQ(nodes[1]["cordoned"], true);
+  EXPECT_EQ(nodes[1]["cordoned_by"], "ann");
+  const json moved = post("/v1/migrations", R"({"workload": "redis", "to": "b"})");
+  expect_error(moved, 422, "refused");
+  EXPECT_THAT(moved["message"].get<std::string>(), HasSubstr("node 'b' is cordoned by ann"));
+  EXPECT_THAT(moved["hint"].get<std::string>(), HasSubstr("godwit uncordon b"));
+  expect_error(post("/v1/workloads", R"({"name": "w", "node": "b", "argv": ["/bin/sleep", "9"]})"), 422, "refused");
+  EXPECT_TRUE(c.b.workloads.empty());
+
+  post("/v1/nodes/b/uncordon", "{}");
+  EXPECT_EQ(status, 200u);
+  post("/v1/migrations", R"({"workload": "redis", "to": "b"})");
+  EXPECT_EQ(status, 202u);
+}
+
+TEST_F(ApiTest, lets_what_is_on_its_way_to_a_cordoned_node_arrive_and_what_it_has_leave) {
+  const std::string id = c.daemon.driver.start(c.to_b());
+  c.until([&] { return c.b.destination == api::DESTINATION_BUILDING; });
+  c.daemon.registry.cordon("b", "ann");
+  EXPECT_EQ(c.finish(id).outcome, Outcome::done);
+  c.a.destination = api::DESTINATION_NONE;
+  c.b.source = api::SOURCE_NONE;
+  post("/v1/nodes/a/uncordon", "");
+  const std::string back = post("/v1/migrations", R"({"workload": "redis", "to": "a"})")["migration"];
+  EXPECT_EQ(c.finish(back).outcome, Outcome::done) << "from a node that is cordoned";
+}
+
+TEST_F(ApiTest, cordons_only_nodes_that_are_known) {
+  expect_error(post("/v1/nodes/c/cordon", ""), 404, "not_found");
+  expect_error(post("/v1/nodes/c/uncordon", ""), 404, "not_found");
+  expect_error(post("/v1/nodes/b/cordon", R"({"force": true})"), 400, "invalid_argument");
+  expect_error(post("/v1/nodes/b/bless", ""), 404, "not_found");
+  expect_error(get("/v1/nodes/b/cordon"), 404, "not_found");
+}
+
 TEST_F(ApiTest, refuses_a_second_migration_of_the_same_workload) {
   c.a.always[api::Envelope::kRound] = Fault::hang_before;
   post("/v1/migrations", R"({"workload": "redis", "to": "b"})");

@@ -2,7 +2,9 @@
 #include "common/base/fd.h"
 #include "coordinator/cli/client.h"
 #include "coordinator/cli/commands.h"
+#include "coordinator/cli/evacuate.h"
 #include "coordinator/cli/exit_codes.h"
+#include "coordinator/cli/fleet_report.h"
 #include "coordinator/cli/migrate.h"
 #include "coordinator/cli/options.h"
 #include "coordinator/cli/progress.h"
@@ -11,6 +13,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <map>
+#include <sstream>
 
 #include <stdlib.h>
 
@@ -59,6 +64,32 @@ TEST(CommandLine, leaves_to_the_coordinator_what_is_not_given) {
   EXPECT_EQ(body["max_total_s"], 120.0);
   for (const char* member : {"downtime_ms", "max_rounds", "on_no_progress", "rate_limit"})
     EXPECT_FALSE(body.contains(member)) << member;
+}
+
+TEST(CommandLine, takes_evacuate_with_the_options_of_its_migrations) {
+  const auto options = parsed({"--certs", "/c", "evacuate", "a", "--to", "b", "--to", "c", "--parallel", "3",
+                               "--tcp-close", "--downtime", "80ms", "--rate-limit", "6M", "--dry-run"});
+  ASSERT_TRUE(options);
+  const auto& e = std::get<EvacuateCommand>(options->command);
+  EXPECT_EQ(e.node, "a");
+  EXPECT_THAT(e.to, ElementsAre("b", "c"));
+  EXPECT_EQ(e.parallel, 3u);
+  EXPECT_TRUE(e.dry_run);
+  const json how = migration_options(e.options);
+  EXPECT_EQ(how["downtime_ms"], 80.0);
+  EXPECT_EQ(how["tcp_close"], true);
+  EXPECT_EQ(how["rate_limit"], 6u << 20);
+  for (const char* own : {"workload", "pid", "from", "to", "rehearse"}) EXPECT_FALSE(how.contains(own)) << own;
+}
+
+TEST(CommandLine, takes_a_rehearsal_and_a_dry_run) {
+  EXPECT_FALSE(migration_request({.workload = "redis", .to = "b"}).contains("rehearse"));
+  const auto options = parsed({"--certs", "/c", "migrate", "redis", "--to", "b", "--rehearse"});
+  EXPECT_EQ(migration_request(std::get<MigrateCommand>(options->command))["rehearse"], true);
+  EXPECT_TRUE(std::get<MigrateCommand>(parsed({"--certs", "/c", "migrate", "redis", "--to", "b", "--dry-run"})->command)
+                  .dry_run);
+  EXPECT_FALSE(std::get<CordonCommand>(parsed({"--certs", "/c", "uncordon", "a"})->command).on);
+  EXPECT_TRUE(std::get<CordonCommand>(parsed({"--certs", "/c", "cordon", "a"})->command).on);
 }
 
 TEST(CommandLine, takes_a_number_for_a_pid) {
@@ -135,6 +166,13 @@ TEST(CommandLine, ends_with_2_when_it_makes_no_sense) {
       {"--certs", "/c", "resolve", "--destination-is-off"},
       {"--certs", "/c", "rate", "redis"},
       {"--certs", "/c", "rate", "redis", "fast"},
+      {"--certs", "/c", "cordon"},
+      {"--certs", "/c", "uncordon", "a/b"},
+      {"--certs", "/c", "evacuate"},
+      {"--certs", "/c", "evacuate", "a", "--parallel", "0"},
+      {"--certs", "/c", "evacuate", "a", "--to", ""},
+      {"--certs", "/c", "evacuate", "a", "--rehearse"},
+      {"--certs", "/c", "migrate", "redis", "--to", "b", "--dry-run", "--rehearse"},
       {"nodes"}};
   ::unsetenv("GODWIT_CERTS");
   for (const auto& words : bad) {
@@ -343,10 +381,127 @@ TEST(Tables, stand_in_columns_and_survive_missing_members) {
   EXPECT_NE(nodes_table(json::object()), "");
 }
 
-TEST(Documentation, explains_every_error_code) {
-  const std::string text = read_file(GODWIT_SOURCE_DIR "/docs/errors.md");
+json example_evacuation() {
+  return {{"node", "a"},
+          {"state", "moving"},
+          {"parallel", 2},
+          {"cordoned", true},
+          {"empty", nullptr},
+          {"predicted_total_s", 3.5},
+          {"total_s", 4.0},
+          {"workloads",
+           {{{"workload", "redis"},
+             {"state", "waiting"},
+             {"to", "b"},
+             {"resident_bytes", 20u << 20},
+             {"predicted", {{"bytes", 21u << 20}, {"total_s", 1.5}, {"downtime_ms", 40.0}}}},
+            {{"workload", "cups"},
+             {"state", "stays"},
+             {"to", nullptr},
+             {"reason", {{"code", "refused"}, {"message", "it fits nowhere: b: it is cordoned"}, {"hint", "look"}}}}}}};
+}
+
+TEST(Evacuation, is_shown_as_a_plan) {
+  const std::string plan = evacuation_plan(example_evacuation());
+  EXPECT_THAT(plan, HasSubstr("evacuating a: 2 workloads, 2 at once, predicted to take 3.50 s"));
+  EXPECT_THAT(plan, HasSubstr("redis     b   20.0 MiB   40.0 ms    1.50 s"));
+  EXPECT_THAT(plan, HasSubstr("cups: it fits nowhere: b: it is cordoned [refused]\n  hint: look"));
+  EXPECT_NE(evacuation_plan(json::object()), "");
+}
+
+TEST(Evacuation, tells_each_change_once) {
+  EvacuationProgress progress;
+  json report = example_evacuation();
+  report["state"] = "planning";
+  EXPECT_EQ(progress.on_report(report), "");
+  report["state"] = "moving";
+  EXPECT_THAT(progress.on_report(report), HasSubstr("evacuating a"));
+  EXPECT_EQ(progress.on_report(report), "");
+  report["workloads"][0]["state"] = "moving";
+  EXPECT_EQ(progress.on_report(report), "redis: moving to b\n");
+  report["workloads"][0]["state"] = "moved";
+  report["workloads"][0]["downtime_ms"] = 38.0;
+  report["workloads"][0]["total_s"] = 1.25;
+  EXPECT_EQ(progress.on_report(report), "redis: moved to b in 1.25 s, downtime 38.0 ms (1 of 2)\n");
+  EXPECT_EQ(progress.on_report(report), "");
+}
+
+TEST(Evacuation, is_summed_up_with_what_could_not_move_and_why) {
+  json report = example_evacuation();
+  report["state"] = "ended";
+  report["empty"] = false;
+  report["workloads"][0]["state"] = "moved";
+  report["workloads"][0]["downtime_ms"] = 38.0;
+  const std::string summary = evacuation_summary(report);
+  EXPECT_THAT(summary, HasSubstr("38.0 ms"));
+  EXPECT_THAT(summary, HasSubstr("cups: it fits nowhere"));
+  EXPECT_THAT(summary, HasSubstr("1 of 2 moved in 4.00 s; a is not empty"));
+  EXPECT_THAT(summary, HasSubstr("a stays cordoned; `godwit uncordon a`"));
+  EXPECT_EQ(exit_code_of_evacuation(report), exit_failed);
+  report["empty"] = true;
+  EXPECT_EQ(exit_code_of_evacuation(report), exit_done);
+  report["workloads"][1]["state"] = "unknown";
+  EXPECT_EQ(exit_code_of_evacuation(report), exit_unknown);
+}
+
+TEST(Preview, is_shown_with_every_obstacle_and_the_prediction) {
+  const json preview{
+      {"workload", "redis"},
+      {"from", "a"},
+      {"to", "b"},
+      {"would_move", false},
+      {"downtime_budget_ms", 300.0},
+      {"resident_bytes", 20u << 20},
+      {"notices", {"a notice\n"}},
+      {"obstacles",
+       {{{"where", "source"}, {"code", "refused"}, {"message", "fd 7: a raw socket"}, {"hint", ""}},
+        {{"where", "destination"}, {"code", "refused"}, {"message", "no /bin/x"}, {"hint", "copy it"}}}},
+      {"predicted", {{"bytes", 21u << 20}, {"total_s", 1.5}, {"downtime_ms", 40.0}, {"basis", "the last 2"}}}};
+  const std::string text = preview_report(preview);
+  EXPECT_THAT(text, HasSubstr("redis from a to b: would be refused"));
+  EXPECT_THAT(text,
+              HasSubstr("source: fd 7: a raw socket [refused]\n  destination: no /bin/x [refused]\n    hint: copy it"));
+  EXPECT_THAT(text, HasSubstr("notice: a notice?"));
+  EXPECT_THAT(text, HasSubstr("21.0 MiB sent in 1.50 s, downtime 40.0 ms of the 300.0 ms allowed (the last 2)"));
+  EXPECT_NE(preview_report(json::object()), "");
+}
+
+TEST(Report, of_a_rehearsal_says_what_the_downtime_would_have_been) {
+  json report = example_report();
+  report["outcome"] = "rehearsed";
+  const std::string text = migration_report(report);
+  EXPECT_THAT(text, HasSubstr(": rehearsed in "));
+  EXPECT_THAT(text, HasSubstr("downtime would have been 40.0 ms"));
+  EXPECT_THAT(text, HasSubstr("Everything is as before"));
+}
+
+// The rows of the first table: code and HTTP status.
+std::map<std::string, unsigned> documented_codes() {
+  std::map<std::string, unsigned> found;
+  std::istringstream lines(read_file(GODWIT_SOURCE_DIR "/docs/errors.md"));
+  for (std::string line; std::getline(lines, line) && !line.starts_with("## ");) {
+    if (!line.starts_with("| `")) continue;
+    const std::size_t end = line.find('`', 3), last = line.rfind("| ", line.size() - 2);
+    found[line.substr(3, end - 3)] = static_cast<unsigned>(std::stoul(line.substr(last + 2)));
+  }
+  return found;
+}
+
+TEST(Documentation, explains_every_error_code_and_none_that_there_is_not) {
+  std::map<std::string, unsigned> codes;
   for (int code = 1; code <= static_cast<int>(Errc::internal); code++)
-    EXPECT_THAT(text, HasSubstr(fmt::format("| `{}` |", name(static_cast<Errc>(code)))));
+    codes[std::string(name(static_cast<Errc>(code)))] = net::status_of(static_cast<Errc>(code));
+  EXPECT_EQ(documented_codes(), codes);
+  for (const auto& [text, status] : codes) EXPECT_EQ(name(errc_from_name(text)), text);
+}
+
+TEST(Documentation, explains_every_exit_code_and_outcome) {
+  const std::string text = read_file(GODWIT_SOURCE_DIR "/docs/errors.md");
+  for (const ExitCode code : {exit_done, exit_failed, exit_usage, exit_refused, exit_unreachable, exit_unknown})
+    EXPECT_THAT(text, HasSubstr(fmt::format("\n| {} | ", static_cast<int>(code))));
+  const std::string outcomes = text.substr(text.find("## Outcomes of a migration"));
+  for (const char* outcome : {"done", "rehearsed", "rolled_back", "refused", "unknown"})
+    EXPECT_THAT(outcomes, HasSubstr(fmt::format("`{}`", outcome)));
 }
 
 TEST(ExitCodes, follow_the_outcome) {
@@ -354,6 +509,8 @@ TEST(ExitCodes, follow_the_outcome) {
   EXPECT_EQ(exit_code_of("rolled_back"), 1);
   EXPECT_EQ(exit_code_of("refused"), 3);
   EXPECT_EQ(exit_code_of("unknown"), 5);
+  EXPECT_EQ(exit_code_of("rehearsed"), 0);
+  EXPECT_EQ(exit_code_of(Error(Errc::refused, "x")), 3);
   EXPECT_EQ(exit_code_of(Error(Errc::invalid_argument, "x")), 2);
   EXPECT_EQ(exit_code_of(Unreachable(Error(Errc::peer_lost, "x"))), 4);
 }

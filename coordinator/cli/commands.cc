@@ -1,5 +1,6 @@
 #include "coordinator/cli/commands.h"
 
+#include "coordinator/cli/evacuate.h"
 #include "coordinator/cli/exit_codes.h"
 #include "coordinator/cli/migrate.h"
 #include "coordinator/cli/report.h"
@@ -66,6 +67,15 @@ struct Runner {
     return exit_done;
   }
 
+  int operator()(const CordonCommand& cordon) const {
+    const std::string path = fmt::format("/v1/nodes/{}/{}", cordon.node, cordon.on ? "cordon" : "uncordon");
+    const json answer = client.post(path, json::object());
+    const std::string words = cordon.on ? fmt::format("{} is cordoned: it takes no new workloads\n", cordon.node)
+                                        : fmt::format("{} takes workloads again\n", cordon.node);
+    print(options.json ? answer.dump(2) + "\n" : words);
+    return exit_done;
+  }
+
   int operator()(const PsCommand&) const {
     show(options, client.get("/v1/workloads"), workloads_table);
     return exit_done;
@@ -100,6 +110,7 @@ struct Runner {
 
   int operator()(const MigrateCommand& command) const { return migrate(client, command, options.json); }
 
+  int operator()(const EvacuateCommand& command) const { return evacuate(client, command, options.json); }
   int operator()(const WatchCommand& command) const { return watch(client, command, options.json); }
   int operator()(const CancelCommand& command) const { return cancel(client, command, options.json); }
   int operator()(const RateCommand& command) const { return set_rate(client, command, options.json); }
@@ -122,7 +133,7 @@ struct Runner {
 }  // namespace
 
 int exit_code_of(const std::string& outcome) {
-  if (outcome == "done") return exit_done;
+  if (outcome == "done" || outcome == "rehearsed") return exit_done;
   if (outcome == "rolled_back") return exit_failed;
   if (outcome == "refused") return exit_refused;
   return exit_unknown;
@@ -130,6 +141,7 @@ int exit_code_of(const std::string& outcome) {
 
 int exit_code_of(const Error& error) {
   if (dynamic_cast<const Unreachable*>(&error)) return exit_unreachable;
+  if (error.errc() == Errc::refused) return exit_refused;
   return error.errc() == Errc::invalid_argument ? exit_usage : exit_failed;
 }
 

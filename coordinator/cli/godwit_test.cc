@@ -241,6 +241,86 @@ TEST_F(Godwit, simulates_without_coordinator_or_certificates) {
   std::filesystem::remove_all(directory);
 }
 
+TEST_F(Godwit, cordons_and_uncordons) {
+  EXPECT_THAT(godwit({"cordon", "b"}).out, HasSubstr("b is cordoned"));
+  EXPECT_THAT(godwit({"nodes"}).out, HasSubstr("b     up, cordoned"));
+  const Ended moved = godwit({"migrate", "redis", "--to", "b"}),
+              started = godwit({"run", "--name", "w", "--on", "b", "--", "x"});
+  EXPECT_EQ(moved.code, 3);
+  EXPECT_THAT(moved.err, HasSubstr("hint: `godwit uncordon b`"));
+  EXPECT_EQ(started.code, 3);
+  EXPECT_EQ(godwit({"cordon", "c"}).code, 1);
+  EXPECT_EQ(json::parse(godwit({"uncordon", "b", "--json"}).out)["cordoned"], false);
+  EXPECT_EQ(godwit({"migrate", "redis", "--to", "b"}).code, 0);
+}
+
+TEST_F(Godwit, shows_a_dry_run_and_ends_with_3_when_it_would_be_refused) {
+  const Ended fine = godwit({"migrate", "redis", "--to", "b", "--dry-run"});
+  EXPECT_EQ(fine.code, 0) << fine.err;
+  EXPECT_THAT(fine.out, HasSubstr("redis from a to b: would move"));
+  EXPECT_THAT(fine.out, HasSubstr("predicted: "));
+  c.a.survey_refusals = {"fd 7: a raw socket"};
+  c.b.check_refusals = {"PID 7 is taken here"};
+  const Ended refused = godwit({"migrate", "redis", "--to", "b", "--dry-run"});
+  EXPECT_EQ(refused.code, 3);
+  EXPECT_THAT(refused.out, HasSubstr("fd 7: a raw socket"));
+  EXPECT_THAT(refused.out, HasSubstr("PID 7 is taken here"));
+  EXPECT_EQ(json::parse(godwit({"migrate", "redis", "--to", "b", "--dry-run", "--json"}).out)["obstacles"].size(), 2u);
+  EXPECT_TRUE(c.store.migrations(1).empty());
+}
+
+TEST_F(Godwit, rehearses_and_ends_with_0) {
+  const Ended e = godwit({"migrate", "redis", "--to", "b", "--rehearse"});
+  EXPECT_EQ(e.code, 0) << e.err;
+  EXPECT_THAT(e.out, HasSubstr("redis from a to b: rehearsed"));
+  EXPECT_THAT(e.out, HasSubstr("downtime would have been"));
+  EXPECT_THAT(e.err, HasSubstr("stood still for"));
+  EXPECT_TRUE(c.a.runs("redis"));
+  c.b.always[api::Envelope::kFinish] = Fault::refuse;
+  EXPECT_EQ(godwit({"migrate", "redis", "--to", "b", "--rehearse"}).code, 1);
+}
+
+TEST_F(Godwit, evacuates_a_node) {
+  const Ended plan = godwit({"evacuate", "a", "--dry-run"});
+  EXPECT_EQ(plan.code, 0) << plan.err;
+  EXPECT_THAT(plan.out, HasSubstr("evacuating a: 1 workloads"));
+  const Ended e = godwit({"evacuate", "a"});
+  EXPECT_EQ(e.code, 0) << e.err;
+  EXPECT_THAT(e.err, HasSubstr("redis: moved to b"));
+  EXPECT_THAT(e.out, HasSubstr("1 of 1 moved"));
+  EXPECT_THAT(e.out, HasSubstr("a is empty"));
+  EXPECT_THAT(e.out, HasSubstr("a stays cordoned"));
+  EXPECT_TRUE(c.b.runs("redis"));
+  const Ended nowhere = godwit({"evacuate", "b", "--json", "--no-progress"});
+  EXPECT_EQ(nowhere.code, 1) << "the other one is cordoned";
+  EXPECT_EQ(nowhere.err, "");
+  EXPECT_EQ(json::parse(nowhere.out)["workloads"][0]["state"], "stays");
+  EXPECT_EQ(godwit({"evacuate", "b", "--dry-run"}).code, 3);
+  EXPECT_EQ(godwit({"evacuate", "x"}).code, 1);
+}
+
+TEST_F(Godwit, ends_an_evacuation_on_ctrl_c_and_on_cancel) {
+  for (const char* how : {"ctrl-c", "cancel"}) {
+    c.a.always[api::Envelope::kRound] = Fault::hang_before;
+    c.a.asked.clear();
+    Child evacuate = start({"evacuate", "a", "--json"});
+    c.until([&] { return std::ranges::count(c.a.asked, api::Envelope::kRound) > 0; }, std::chrono::seconds(30));
+    if (how == std::string("cancel")) {
+      const Ended cancelled = godwit({"cancel", "a"}, "operator/bob");
+      EXPECT_EQ(cancelled.code, 0) << cancelled.err;
+      EXPECT_THAT(cancelled.out, HasSubstr("the evacuation of a is being ended"));
+    } else {
+      evacuate.signal(SIGINT);
+    }
+    const Ended e = end(evacuate);
+    EXPECT_EQ(e.code, 1) << e.err;
+    const json report = json::parse(e.out);
+    EXPECT_EQ(report["cancelled_by"], how == std::string("cancel") ? "bob" : "ann");
+    EXPECT_EQ(report["workloads"][0]["reason"]["code"], "cancelled");
+    EXPECT_TRUE(c.a.runs("redis"));
+  }
+}
+
 TEST_F(Godwit, cancels_a_migration_that_two_others_wait_for) {
   c.a.once[api::Envelope::kConnect] = Fault::hang_before;
   Child migrate = start({"migrate", "redis", "--to", "b"});

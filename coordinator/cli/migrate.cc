@@ -1,6 +1,7 @@
 #include "coordinator/cli/migrate.h"
 
 #include "coordinator/cli/exit_codes.h"
+#include "coordinator/cli/fleet_report.h"
 #include "coordinator/cli/report.h"
 #include "coordinator/cli/watch.h"
 
@@ -23,14 +24,20 @@ json policy_request(const PolicyChoice& choice) {
   return body;
 }
 
-json migration_request(const MigrateCommand& m) {
-  json body{{"to", m.to},
-            {"from", m.from},
-            {"tcp_close", m.tcp_close},
+json migration_options(const MigrateCommand& m) {
+  json body{{"tcp_close", m.tcp_close},
             {"spool_limit", m.spool},
             {"streams", m.streams},
             {"assume_shared", m.assume_shared}};
   body.update(policy_request(m.policy));
+  return body;
+}
+
+json migration_request(const MigrateCommand& m) {
+  json body = migration_options(m);
+  body["to"] = m.to;
+  body["from"] = m.from;
+  if (m.rehearse) body["rehearse"] = true;
   std::uint32_t pid = 0;
   const auto [end, ec] = std::from_chars(m.workload.data(), m.workload.data() + m.workload.size(), pid);
   if (ec == std::errc{} && end == m.workload.data() + m.workload.size())
@@ -40,7 +47,14 @@ json migration_request(const MigrateCommand& m) {
   return body;
 }
 
+int dry_run(Client& client, const MigrateCommand& command, bool json_output) {
+  const json preview = client.post("/v1/migrations/preview", migration_request(command));
+  std::fputs((json_output ? preview.dump(2) + "\n" : preview_report(preview)).c_str(), stdout);
+  return preview.value("would_move", false) ? exit_done : exit_refused;
+}
+
 int migrate(Client& client, const MigrateCommand& command, bool json_output) {
+  if (command.dry_run) return dry_run(client, command, json_output);
   json started;
   try {
     started = client.post("/v1/migrations", migration_request(command));

@@ -29,12 +29,12 @@ auto checked(Parse parse) {
   };
 }
 
-// An id or a workload's name. It becomes part of a path, and an empty one (of a variable that is not set) must not
-// stand for all.
+// An id, or a workload's or node's name. It becomes part of a path, and an empty one (of a variable that is not set)
+// must not stand for all.
 std::string check_name(const std::string& text) {
   const auto allowed = [](unsigned char c) { return std::isalnum(c) || c == '.' || c == '_' || c == '-'; };
   if (!text.empty() && std::ranges::all_of(text, allowed)) return {};
-  return "'" + text + "' is neither a migration's id nor the name of a workload";
+  return "'" + text + "' is neither an id nor the name of a workload or a node";
 }
 
 struct Texts {
@@ -76,10 +76,8 @@ void add_run(CLI::App& app, RunCommand& run) {
   app.add_option("argv", run.argv, "program and arguments, after --")->required();
 }
 
-void add_migrate(CLI::App& app, MigrateCommand& m, Texts& t) {
-  app.add_option("workload", m.workload, "name of a workload, or a PID on the node given by --from")->required();
-  app.add_option("--from", m.from, "node it runs on (needed for a PID)");
-  app.add_option("--to", m.to, "node to move it to")->required();
+// How to move, whatever is moved.
+void add_moving(CLI::App& app, MigrateCommand& m, Texts& t) {
   app.add_flag("--tcp-close", m.tcp_close, "let established TCP connections be reset");
   add_policy(app, m.policy, t);
   app.add_option("--spool", t.spool, "most memory at the destination for pages in flight")
@@ -89,6 +87,27 @@ void add_migrate(CLI::App& app, MigrateCommand& m, Texts& t) {
   app.add_option("--assume-shared", m.assume_shared, "path that both nodes see; may be repeated")
       ->allow_extra_args(false);
   app.add_flag("--no-progress", m.no_progress, "print the report only");
+}
+
+void add_migrate(CLI::App& app, MigrateCommand& m, Texts& t) {
+  app.add_option("workload", m.workload, "name of a workload, or a PID on the node given by --from")->required();
+  app.add_option("--from", m.from, "node it runs on (needed for a PID)");
+  app.add_option("--to", m.to, "node to move it to")->required();
+  CLI::Option* dry_run =
+      app.add_flag("--dry-run", m.dry_run, "say what would be refused and what it would cost; touch nothing");
+  app.add_flag("--rehearse", m.rehearse, "restore at the destination, verify, discard; the source goes on")
+      ->excludes(dry_run);
+  add_moving(app, m, t);
+}
+
+void add_evacuate(CLI::App& app, EvacuateCommand& e, Texts& t) {
+  app.add_option("node", e.node, "node to empty; it is cordoned")->required()->check(check_name);
+  app.add_option("--to", e.to, "node that may take some; may be repeated. Any, when left out")
+      ->allow_extra_args(false)
+      ->check(check_name);
+  app.add_option("--parallel", e.parallel, "migrations at once")->capture_default_str()->check(CLI::Range(1, 16));
+  app.add_flag("--dry-run", e.dry_run, "show the plan; touch nothing");
+  add_moving(app, e.options, t);
 }
 
 void add_watch(CLI::App& app, WatchCommand& watch) {
@@ -183,7 +202,9 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) 
   HistoryCommand history;
   RateCommand rate;
   SimulateCommand simulate;
-  Texts texts;
+  std::string node;
+  EvacuateCommand evacuate;
+  Texts texts, evacuate_texts;
 
   CLI::App app("Moves running Linux processes between hosts, live.", "godwit");
   app.set_version_flag("--version", "godwit " GODWIT_VERSION);
@@ -200,6 +221,10 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) 
       "unknown.");
 
   app.add_subcommand("nodes", "list the nodes");
+  CLI::App* cordon_app = app.add_subcommand("cordon", "let a node take no new workloads; what it has stays");
+  CLI::App* uncordon_app = app.add_subcommand("uncordon", "let a node take workloads again");
+  for (CLI::App* sub : {cordon_app, uncordon_app})
+    sub->add_option("node", node, "name of the node")->required()->check(check_name);
   app.add_subcommand("ps", "list the workloads");
   app.add_subcommand("policies", "list the named policies of the coordinator's configuration");
   add_run(*app.add_subcommand("run", "start a workload"), run);
@@ -208,9 +233,12 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) 
   kill_app->add_option("--from", kill.from, "node it runs on");
   kill_app->add_option("--signal,-s", kill.signal, "signal number")->capture_default_str()->check(CLI::Range(1, 64));
   add_migrate(*app.add_subcommand("migrate", "move a workload to another node, live"), migrate, texts);
+  add_evacuate(*app.add_subcommand("evacuate", "move every workload of a node elsewhere"), evacuate, evacuate_texts);
   add_watch(*app.add_subcommand("watch", "follow a migration to its end"), watch);
-  CLI::App* cancel_app = app.add_subcommand("cancel", "roll back a migration that is under way");
-  cancel_app->add_option("migration", cancel.which, "its id, or its workload")->required()->check(check_name);
+  CLI::App* cancel_app = app.add_subcommand("cancel", "roll back a migration, or end an evacuation, that is under way");
+  cancel_app->add_option("migration", cancel.which, "its id, or its workload; or the node that is being evacuated")
+      ->required()
+      ->check(check_name);
   add_resolve(*app.add_subcommand("resolve", "let a frozen workload run again whose destination never comes back"),
               resolve);
   CLI::App* rate_app = app.add_subcommand("rate", "change how fast the pages of a migration may be sent");
@@ -230,17 +258,20 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) 
     return std::nullopt;
   }
   migrate.spool = parse_bytes(texts.spool);
+  evacuate.options.spool = parse_bytes(evacuate_texts.spool);
   if (!texts.size.empty()) simulate.size = parse_bytes(texts.size);
   for (const std::string& bandwidth : texts.bandwidths) simulate.bandwidths.push_back(parse_bandwidth(bandwidth));
   simulate.overhead = parse_duration(texts.overhead);
   simulate.round_cost = parse_duration(texts.round_cost);
   const std::string command = app.get_subcommands().front()->get_name();
   if (command == "nodes") options.command = NodesCommand{};
+  if (command == "cordon" || command == "uncordon") options.command = CordonCommand{node, command == "cordon"};
   if (command == "ps") options.command = PsCommand{};
   if (command == "policies") options.command = PoliciesCommand{};
   if (command == "run") options.command = run;
   if (command == "kill") options.command = kill;
   if (command == "migrate") options.command = migrate;
+  if (command == "evacuate") options.command = evacuate;
   if (command == "watch") options.command = watch;
   if (command == "cancel") options.command = cancel;
   if (command == "resolve") options.command = resolve;

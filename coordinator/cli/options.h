@@ -11,6 +11,10 @@
 namespace godwit::cli {
 
 struct NodesCommand {};
+struct CordonCommand {
+  std::string node;
+  bool on = true;
+};
 struct PsCommand {};
 struct PoliciesCommand {};
 struct RunCommand {
@@ -39,6 +43,15 @@ struct MigrateCommand {
   unsigned streams = 2;
   std::vector<std::string> assume_shared;
   bool no_progress = false;
+  bool dry_run = false;
+  bool rehearse = false;
+};
+struct EvacuateCommand {
+  std::string node;
+  std::vector<std::string> to;  // empty: any
+  unsigned parallel = 1;
+  bool dry_run = false;
+  MigrateCommand options;  // of each migration; says neither what nor where
 };
 struct WatchCommand {
   std::string which;  // a migration's id or a workload; empty: the only one
@@ -73,8 +86,8 @@ struct Options {
   std::string coordinator = "127.0.0.1:7441";
   std::string certs;
   bool json = false;
-  std::variant<NodesCommand, PsCommand, RunCommand, KillCommand, MigrateCommand, WatchCommand, CancelCommand,
-               ResolveCommand, HistoryCommand, RateCommand, SimulateCommand, PoliciesCommand>
+  std::variant<NodesCommand, CordonCommand, PsCommand, RunCommand, KillCommand, MigrateCommand, EvacuateCommand,
+               WatchCommand, CancelCommand, ResolveCommand, HistoryCommand, RateCommand, SimulateCommand, PoliciesCommand>
       command;
 };
 

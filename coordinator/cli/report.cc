@@ -1,6 +1,6 @@
 #include "coordinator/cli/report.h"
 
-#include "common/base/units.h"
+#include "coordinator/cli/fields.h"
 #include "coordinator/cli/table.h"
 
 #include <fmt/chrono.h>
@@ -13,29 +13,6 @@ namespace {
 
 using nlohmann::json;
 
-std::string text(const json& object, const char* member) {
-  const auto it = object.find(member);
-  return it != object.end() && it->is_string() ? printable(it->get<std::string>()) : "";
-}
-
-double number(const json& object, const char* member) {
-  const auto it = object.find(member);
-  return it != object.end() && it->is_number() ? it->get<double>() : 0;
-}
-
-std::uint64_t count(const json& object, const char* member) {
-  const auto it = object.find(member);
-  return it != object.end() && it->is_number_integer() ? it->get<std::uint64_t>() : 0;
-}
-
-const json& list(const json& object, const char* member) {
-  static const json none = json::array();
-  const auto it = object.find(member);
-  return it != object.end() && it->is_array() ? *it : none;
-}
-
-std::string or_dash(std::string text) { return text.empty() ? "-" : text; }
-std::string bytes(double n) { return n > 0 ? human_bytes(static_cast<std::uint64_t>(n)) : "0 B"; }
 std::string per_second(double n, double seconds) { return seconds > 0 ? bytes(n / seconds) + "/s" : "-"; }
 
 std::string what_moved(const json& m) {
@@ -47,6 +24,7 @@ std::string ended(const std::string& outcome) {
   if (outcome == "done") return "done";
   if (outcome == "rolled_back") return "failed and rolled back";
   if (outcome == "refused") return "refused";
+  if (outcome == "rehearsed") return "rehearsed";
   return "outcome unknown";
 }
 
@@ -81,7 +59,8 @@ std::string rounds_table(const json& report) {
 
 std::string downtime_table(const json& report) {
   const double downtime = number(report, "downtime_ms");
-  std::string out = fmt::format("downtime {}, predicted {}, budget {}\n", human_duration(downtime),
+  const char* what = text(report, "outcome") == "rehearsed" ? "downtime would have been" : "downtime";
+  std::string out = fmt::format("{} {}, predicted {}, budget {}\n", what, human_duration(downtime),
                                 human_duration(number(report, "predicted_downtime_ms")),
                                 human_duration(number(report, "downtime_budget_ms")));
   Table table({{"step"}, {"time", true}, {"share", true}});
@@ -121,9 +100,10 @@ std::string nodes_table(const json& answer) {
                {"KERNEL"},
                {"ADDRESS"}});
   for (const json& n : list(answer, "nodes"))
-    table.add({text(n, "name"), text(n, "state"), std::to_string(count(n, "workloads")),
-               std::to_string(count(n, "cpus")), bytes(number(n, "memory_total")), bytes(number(n, "memory_available")),
-               or_dash(text(n, "kernel")), or_dash(text(n, "peer_address"))});
+    table.add({text(n, "name"), text(n, "state") + (n.value("cordoned", false) ? ", cordoned" : ""),
+               std::to_string(count(n, "workloads")), std::to_string(count(n, "cpus")),
+               bytes(number(n, "memory_total")), bytes(number(n, "memory_available")), or_dash(text(n, "kernel")),
+               or_dash(text(n, "peer_address"))});
   return table.text();
 }
 
@@ -223,6 +203,9 @@ std::string migration_report(const json& report) {
   if (number(report, "downtime_ms") > 0) out += "\n" + downtime_table(report);
   if (!list(report, "rounds").empty())
     out += fmt::format("\nsent {} at {:.2f} GB/s\n", bytes(number(report, "bytes")), number(report, "gb_per_s"));
+  if (outcome == "rehearsed")
+    out += fmt::format("\nEverything is as before: it runs at {}, and nothing of it is left at {}.\n",
+                       text(report, "from"), text(report, "to"));
   if (outcome == "unknown")
     out +=
         "\nNothing is decided by guessing: `godwit ps` shows where the workload is once both nodes can be reached.\n";

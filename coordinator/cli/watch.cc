@@ -2,6 +2,7 @@
 
 #include "common/base/units.h"
 #include "coordinator/cli/commands.h"
+#include "coordinator/cli/evacuate.h"
 #include "coordinator/cli/exit_codes.h"
 #include "coordinator/cli/progress.h"
 #include "coordinator/cli/report.h"
@@ -45,10 +46,16 @@ void follow(Client& client, const std::string& id, Progress* progress) {
 
 json under_way(Client& client) { return client.get("/v1/migrations?under_way=1").at("migrations"); }
 
+// The id of the migration that moves this workload; empty when none does.
+std::string moving(Client& client, const std::string& workload) {
+  for (const json& m : under_way(client))
+    if (m.value("workload", "") == workload) return m.at("migration");
+  return {};
+}
+
 // The id of what an operator names: a workload that is being moved, or any migration.
 std::string find(Client& client, const std::string& named) {
-  for (const json& m : under_way(client))
-    if (m.value("workload", "") == named) return m.at("migration");
+  if (const std::string id = moving(client, named); !id.empty()) return id;
   if (report_of(client, named)) return named;
   throw Error(Errc::not_found, fmt::format("no migration '{}', and no workload of that name is being moved", named),
               "`godwit history` lists migrations, `godwit ps` workloads");
@@ -100,6 +107,12 @@ int watch(Client& client, const WatchCommand& command, bool json_output) {
 }
 
 int cancel(Client& client, const CancelCommand& command, bool json_output) {
+  if (moving(client, command.which).empty())
+    if (const auto evacuation = cancel_evacuation(client, command.which)) {
+      const std::string words = fmt::format("the evacuation of {} is being ended\n", command.which);
+      std::fputs(json_output ? (evacuation->dump(2) + "\n").c_str() : words.c_str(), stdout);
+      return exit_done;
+    }
   const std::string id = find(client, command.which);
   const json answer = client.post("/v1/migrations/" + id + "/cancel", json::object());
   const std::string words = fmt::format("migration {0} is being rolled back; `godwit watch {0}` follows that\n", id);

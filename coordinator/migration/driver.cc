@@ -52,45 +52,82 @@ std::string Driver::active_for(const std::string& workload) const {
   return {};
 }
 
-void Driver::check_admission(MigrationSpec& spec) const {
-  if (stopping_) fail(Errc::cancelled, "the coordinator is shutting down");
-  // A workload of ours is one by whatever name: its epochs count under its own.
-  if (spec.pid)
-    for (const auto& [workload, info] : registry_.node(spec.source).workloads)
-      if (info.pid() == spec.pid && info.state() == "running") spec.workload = workload, spec.pid = 0;
+std::vector<Error> Driver::obstacles(MigrationSpec& spec) const {
+  std::vector<Error> found;
+  const auto check = [&found](const auto& what) {
+    try {
+      what();
+    } catch (const Error& e) {
+      found.push_back(e);
+    }
+  };
+  const auto busy_with = [](const std::string& what, const std::string& id) {
+    return Error(Errc::busy, fmt::format("{} is already being migrated by {}", what, id),
+                 fmt::format("`godwit watch {}` tells how that ends", id));
+  };
+  if (stopping_) found.emplace_back(Errc::cancelled, "the coordinator is shutting down", "ask again when it is back");
+  if (spec.pid) check([&] { name_by_pid(spec); });
+  check([&] { registry_.node(spec.destination); });
   if (!spec.workload.empty()) {
-    registry_.node(spec.destination);
     if (const std::string id = active_for(spec.workload); !id.empty())
-      throw Error(Errc::busy, fmt::format("workload '{}' is already being migrated by {}", spec.workload, id),
-                  "see `godwit history`");
-    const WorkloadView found = registry_.find(spec.workload, spec.source);
-    spec.source = found.node;
-    if (found.state != "running")
-      fail(Errc::busy, "workload '{}' on '{}' is {}", spec.workload, found.node, found.state);
+      found.push_back(busy_with(fmt::format("workload '{}'", spec.workload), id));
+    check([&] {
+      const WorkloadView w = registry_.find(spec.workload, spec.source);
+      spec.source = w.node;
+      if (w.state != "running")
+        throw Error(Errc::busy, fmt::format("workload '{}' on '{}' is {}", spec.workload, w.node, w.state),
+                    "`godwit ps` shows when it runs again");
+    });
   } else {
     for (const auto& [id, run] : runs_)
       if (run->migration().spec.pid == spec.pid && run->migration().spec.source == spec.source)
-        throw Error(Errc::busy,
-                    fmt::format("PID {} on '{}' is already being migrated by {}", spec.pid, spec.source, id),
-                    "see `godwit history`");
+        found.push_back(busy_with(fmt::format("PID {} on '{}'", spec.pid, spec.source), id));
   }
-  if (spec.source == spec.destination)
-    fail(Errc::invalid_argument, "source and destination are the same node '{}'", spec.source);
-  registry_.channel(spec.source);
-  registry_.channel(spec.destination);
-  if (spec.workload.empty()) return;
+  if (spec.source == spec.destination) {
+    found.emplace_back(Errc::invalid_argument,
+                       fmt::format("source and destination are the same node '{}'", spec.source),
+                       "`godwit nodes` lists the others");
+    return found;
+  }
+  const auto& nodes = registry_.nodes();
+  if (nodes.contains(spec.source)) check([&] { registry_.channel(spec.source); });
+  if (!nodes.contains(spec.destination)) return found;
+  check([&] { registry_.channel(spec.destination); });
+  check([&] { registry_.check_not_cordoned(spec.destination); });
+  if (spec.workload.empty()) return found;
   const auto& there = registry_.node(spec.destination).workloads;
   if (const auto twin = there.find(spec.workload); twin != there.end() && twin->second.state() != "exited")
-    fail(Errc::already_exists, "node '{}' already has a workload '{}'", spec.destination, spec.workload);
+    found.emplace_back(Errc::already_exists,
+                       fmt::format("node '{}' already has a workload '{}'", spec.destination, spec.workload),
+                       "choose another node");
+  return found;
+}
+
+// A workload of ours is one by whatever name: its epochs count under its own.
+void Driver::name_by_pid(MigrationSpec& spec) const {
+  for (const auto& [workload, info] : registry_.node(spec.source).workloads)
+    if (info.pid() == spec.pid && info.state() == "running") {
+      spec.workload = workload;
+      spec.pid = 0;
+      return;
+    }
+}
+
+std::uint64_t Driver::epoch_of_copy(const MigrationSpec& spec) const {
+  const auto& workloads = registry_.node(spec.source).workloads;
+  const auto running = workloads.find(spec.workload);
+  return running == workloads.end() ? 0 : epoch_of(running->second.id());
+}
+
+std::uint64_t Driver::coming_epoch(const MigrationSpec& spec) const {
+  return std::max(store_.highest_epoch(key_of(spec)), epoch_of_copy(spec)) + 1;
 }
 
 std::string Driver::start(MigrationSpec spec) {
-  check_admission(spec);
+  if (const std::vector<Error> found = obstacles(spec); !found.empty()) throw found.front();
   const auto now = std::chrono::system_clock::now();
   Migration m{.id = new_id(now), .spec = spec};
-  const auto& workloads = registry_.node(spec.source).workloads;
-  const auto running = workloads.find(spec.workload);
-  m.epoch = store_.next_epoch(key_of(spec), running == workloads.end() ? 0 : epoch_of(running->second.id()));
+  m.epoch = store_.next_epoch(key_of(spec), epoch_of_copy(spec));
   m.created_unix_ms = std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch()).count();
   store_.add(m);
   store_.append(m.id, "phase", {{"phase", name(m.phase)}, {"migration", m.id}, {"request", to_json(spec)}});

@@ -18,6 +18,12 @@ class Driver {
   // invalid_argument, already_exists, busy, peer_lost, cancelled.
   std::string start(MigrationSpec spec);
 
+  // Everything that stands in the way of start() as far as it is known here; empty when nothing does. Fills in what
+  // the request left out: the source, and the name of a workload that was given by PID.
+  std::vector<Error> obstacles(MigrationSpec& spec) const;
+  std::uint64_t coming_epoch(const MigrationSpec& spec) const;  // that start() would give; gives none
+  bool stopping() const { return stopping_; }
+
   // Rolls a migration back that is not armed yet; `by` as in Run. Errors: not_found when it is not under way, busy when
   // it is too late.
   void cancel(const std::string& id, const std::string& by);
@@ -52,7 +58,8 @@ class Driver {
   [[noreturn]] void fail_not_under_way(const std::string& id, std::string_view unknown) const;
   void launch(Migration migration, Clock::duration again);
   net::awaitable<void> ask_again(std::string id, Clock::duration pause);
-  void check_admission(MigrationSpec& spec) const;
+  void name_by_pid(MigrationSpec& spec) const;
+  std::uint64_t epoch_of_copy(const MigrationSpec& spec) const;
   Overhead expected_overhead(const std::string& workload) const;
   std::vector<std::chrono::nanoseconds> overheads_of(const std::string& workload) const;
 

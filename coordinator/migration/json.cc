@@ -57,7 +57,7 @@ json to_json(const MigrationSpec& s) {
             {"from", s.source},         {"to", s.destination},
             {"tcp_close", s.tcp_close}, {"spool_limit", s.spool_limit},
             {"streams", s.streams},     {"assume_shared", s.assume_shared},
-            {"policy", s.policy_name}};
+            {"policy", s.policy_name},  {"rehearse", s.rehearse}};
   body.update(policy_to_json(s.policy, s.rate_limit));
   return body;
 }
@@ -92,6 +92,7 @@ MigrationSpec spec_from_json(const json& body, const Policies* policies) {
     s.rate_limit = policy.rate_limit;
   }
   read_policy(in, s.policy, s.rate_limit);
+  s.rehearse = in.flag("rehearse", false);
   in.end();
   if (s.workload.empty() == (s.pid == 0)) fail(Errc::invalid_argument, "migration: give either 'workload' or 'pid'");
   if (!s.workload.empty()) check_name("workload", s.workload);
@@ -122,6 +123,7 @@ json to_json(const Migration& m) {
           {"pid", m.spec.pid},
           {"from", m.spec.source},
           {"to", m.spec.destination},
+          {"rehearsal", m.spec.rehearse},
           {"phase", name(m.phase)},
           {"outcome", m.outcome ? json(name(*m.outcome)) : json()},
           {"reason", m.reason ? to_json(*m.reason) : json()},

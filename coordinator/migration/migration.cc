@@ -10,9 +10,10 @@ struct NamedOutcome {
   Outcome outcome;
   std::string_view name;
 };
-constexpr std::array outcome_names{
-    NamedOutcome{Outcome::done, "done"}, NamedOutcome{Outcome::rolled_back, "rolled_back"},
-    NamedOutcome{Outcome::refused, "refused"}, NamedOutcome{Outcome::unknown, "unknown"}};
+constexpr std::array outcome_names{NamedOutcome{Outcome::done, "done"},
+                                   NamedOutcome{Outcome::rolled_back, "rolled_back"},
+                                   NamedOutcome{Outcome::refused, "refused"}, NamedOutcome{Outcome::unknown, "unknown"},
+                                   NamedOutcome{Outcome::rehearsed, "rehearsed"}};
 
 // Two sides may use the same word for a step; in one table it must say whose it is.
 void append(std::vector<StepRecord>& to, const std::vector<StepRecord>& from, std::string_view side) {
@@ -74,8 +75,9 @@ std::vector<StepRecord> split_pause(const PauseTimes& t) {
   append(steps, t.commit.steps, "destination");
   const std::int64_t last_two = t.arm.transit();
   append(steps, {{"transit", t.finish.transit() + t.arm.transit() + t.commit.transit() + last_two}}, "messages");
-  const std::int64_t turns = turn(t.freeze.answered_ns, t.finish.asked_ns) + turn(t.finish.answered_ns, t.arm.asked_ns) +
-                             turn(t.arm.answered_ns, t.commit.asked_ns) + turn(t.commit.answered_ns, t.kill_asked_ns);
+  const std::int64_t turns = turn(t.freeze.answered_ns, t.finish.asked_ns) +
+                             turn(t.finish.answered_ns, t.arm.asked_ns) + turn(t.arm.answered_ns, t.commit.asked_ns) +
+                             turn(t.commit.answered_ns, t.kill_asked_ns);
   append(steps, {{"coordinator", turns}}, "between");
   append(steps, {{"unexplained", t.downtime_ns - sum(steps)}}, "whole");
   return steps;

@@ -37,6 +37,7 @@ struct MigrationSpec {
   std::uint64_t rate_limit = 0;           // bytes per second, 0: none
   std::vector<std::string> assume_shared;
   std::string policy_name;  // the named policy that the values come from, or empty
+  bool rehearse = false;  // all the way to a held copy at the destination, which is then discarded
   PolicyOptions policy;
 };
 
@@ -56,7 +57,7 @@ struct StepRecord {
 };
 
 // What an operator is told; exit codes hang on it.
-enum class Outcome { done = 1, rolled_back, refused, unknown };
+enum class Outcome { done = 1, rolled_back, refused, unknown, rehearsed };
 std::string_view name(Outcome outcome);
 std::optional<Outcome> outcome_from_name(std::string_view text);
 
@@ -77,7 +78,7 @@ struct Migration {
   std::int64_t finished_unix_ms = 0;
   double total_s = 0;
   std::int64_t predicted_downtime_ns = 0;
-  std::int64_t downtime_ns = 0;  // 0: not measured
+  std::int64_t downtime_ns = 0;  // 0: not measured; of a rehearsal: what it would have been
   std::vector<RoundRecord> rounds;
   std::vector<StepRecord> steps;  // add up to downtime_ns, `transit` and `unexplained` among them
 };

@@ -42,7 +42,7 @@ awaitable<Event> Run::roll_back() {
   for (bool decided = false; !decided;) {
     api::Envelope request;
     fill(request.mutable_abort()->mutable_id());
-    request.mutable_abort()->set_reason(m_.reason ? m_.reason->message : "");
+    request.mutable_abort()->set_reason(why_rolled_back());
     const SourceAnswer source = co_await ask_source(std::move(request));
     const bool last = Clock::now() >= deadline;
     if (source) {
@@ -51,7 +51,7 @@ awaitable<Event> Run::roll_back() {
       switch (source->phase()) {
         case api::SOURCE_NONE: decided = !froze_ || same_store; break;
         case api::SOURCE_THAWED: decided = !froze_ || same_store; break;  // a new store says so of what it never knew
-        case api::SOURCE_ABORTED: decided = last; break;  // written, so it will thaw; worth waiting for
+        case api::SOURCE_ABORTED: decided = last; break;                  // written, so it will thaw; worth waiting for
         case api::SOURCE_ARMED: co_return Event::source_armed;
         case api::SOURCE_KILLING:
         case api::SOURCE_KILLED: co_return Event::source_killed;
@@ -67,9 +67,16 @@ awaitable<Event> Run::roll_back() {
     if (last) co_return Event::out_of_patience;
     co_await net::sleep_for(limits_.interval);
   }
+  thawed_ns_ = static_cast<std::int64_t>(monotonic_ns());
   pause_.reset();
   co_await discard();
+  if (rehearsed_) co_await conclude_rehearsal();
   co_return Event::ok;
+}
+
+std::string Run::why_rolled_back() const {
+  if (m_.reason) return m_.reason->message;
+  return rehearsed_ ? "the rehearsal is over" : "";
 }
 
 // After the source's word. A destination that does not hear this asks the source.
@@ -79,7 +86,7 @@ awaitable<void> Run::discard() {
   for (;;) {
     api::Envelope request;
     fill(request.mutable_discard()->mutable_id());
-    request.mutable_discard()->set_reason(m_.reason ? m_.reason->message : "");
+    request.mutable_discard()->set_reason(why_rolled_back());
     if (co_await ask_destination(std::move(request))) co_return;
     if (Clock::now() >= deadline) break;
     co_await net::sleep_for(limits_.interval);
@@ -110,9 +117,7 @@ awaitable<Event> Run::read_records() {
 std::optional<Event> Run::verdict(const api::SourceState& source, const DestinationAnswer& destination, bool last) {
   switch (source.phase()) {
     case api::SOURCE_KILLED:
-    case api::SOURCE_KILLING:
-      m_.downtime_ns = believable(source.frozen_ns());
-      return Event::source_killed;
+    case api::SOURCE_KILLING: m_.downtime_ns = believable(source.frozen_ns()); return Event::source_killed;
     case api::SOURCE_THAWED:
       if (!source_store_.empty() && source.store_uuid() != source_store_) return std::nullopt;
       return Event::source_thawed;
@@ -129,8 +134,8 @@ std::optional<Event> Run::verdict(const api::SourceState& source, const Destinat
       }
       return std::nullopt;  // the source itself asks the destination to refuse, or learns that it has resumed
     case api::SOURCE_LOST:
-      if (!destination || !(destination->phase() == api::DESTINATION_REFUSED ||
-                            destination->phase() == api::DESTINATION_LOST))
+      if (!destination ||
+          !(destination->phase() == api::DESTINATION_REFUSED || destination->phase() == api::DESTINATION_LOST))
         return std::nullopt;  // it will commit, or give up, once it has heard
       if (!destination_store_.empty() && destination->store_uuid() != destination_store_) return std::nullopt;
       m_.reason = Reason{Errc::target_gone, "the workload died while the source held it, and the destination has no copy",

@@ -44,6 +44,7 @@ enum class Event {
   both_gone,
   out_of_patience,
   node_returned,
+  rehearsed,  // the destination is prepared, and that was all that was asked for
 };
 
 struct Arrow {
@@ -76,6 +77,8 @@ inline constexpr std::array arrows{
     Arrow{Phase::finishing, Event::fault, Phase::rolling_back},
     Arrow{Phase::arming, Event::fault, Phase::asking},
     Arrow{Phase::committing, Event::fault, Phase::asking},
+
+    Arrow{Phase::finishing, Event::rehearsed, Phase::rolling_back},
 
     Arrow{Phase::rolling_back, Event::ok, Phase::rolled_back},
     Arrow{Phase::rolling_back, Event::source_armed, Phase::asking},
@@ -192,6 +195,12 @@ static_assert(next(Phase::arming, Event::fault) == Phase::asking, "an armed sour
 static_assert(next(Phase::committing, Event::fault) == Phase::asking, "a commit without an answer may have happened");
 static_assert(!reaches(Phase::killing, Phase::rolling_back) && !reaches(Phase::killing, Phase::rolled_back),
               "a migration whose destination has resumed is never undone");
+constexpr bool a_rehearsal_ends_before_arming() {
+  for (const Arrow& a : arrows)
+    if (a.event == Event::rehearsed && (a.from >= Phase::arming || a.to != Phase::rolling_back)) return false;
+  return true;
+}
+static_assert(a_rehearsal_ends_before_arming(), "what was rehearsed is never let run");
 static_assert(!next(Phase::asking, Event::fault), "no failure to read a record decides anything");
 
 }  // namespace laws

@@ -53,7 +53,7 @@ void Run::recover() {
   if (m_.phase == Phase::undecided) {
     unchanged_ = true;
     m_.phase = Phase::asking;
-  } else if (m_.phase < Phase::arming) {
+  } else if (m_.phase < Phase::arming || (m_.spec.rehearse && m_.phase == Phase::rolling_back)) {
     blame(Error(Errc::cancelled, "the coordinator was restarted", "start the migration again"));
     enter(Phase::rolling_back);
   } else if (m_.phase == Phase::arming || m_.phase == Phase::committing) {
@@ -221,6 +221,7 @@ void Run::tell_registry() {
 Outcome Run::outcome() const {
   if (m_.phase == Phase::done) return Outcome::done;
   if (m_.phase != Phase::rolled_back) return Outcome::unknown;
+  if (rehearsed_ && !m_.reason) return Outcome::rehearsed;
   if (!m_.reason || failed_in_ > Phase::preparing) return Outcome::rolled_back;
   // An agent that says no is a refusal; one that breaks, or cannot be reached, is a failure.
   switch (m_.reason->code) {

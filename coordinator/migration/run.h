@@ -39,6 +39,9 @@ struct Overhead {
   std::chrono::nanoseconds least{0}, usual{0};
 };
 
+// What the agents need to know of a request.
+void fill(api::Options* options, const MigrationSpec& spec);
+
 class Run {
  public:
   // A migration from the journal is driven on from its phase.
@@ -84,6 +87,10 @@ class Run {
   net::awaitable<Event> roll_back();
   net::awaitable<Event> read_records();
   net::awaitable<void> discard();
+  std::string why_rolled_back() const;
+  net::awaitable<void> conclude_rehearsal();  // rehearsal.cc
+  net::awaitable<std::string> difference_from_before();
+  net::awaitable<std::optional<api::WorkloadInfo>> listed(std::string node);
 
   // ask.cc. `reply` is what must come back. ask_while() waits for as long as the agent shows progress, ask_in_pause()
   // for `limit`; both end when the migration is given up.
@@ -111,7 +118,6 @@ class Run {
   void journal(const std::function<void()>& write);
   void add(RoundRecord round);
   void fill(api::MigrationId* id) const;
-  void fill(api::Options* options) const;
 
   Store& store_;
   Registry& registry_;
@@ -141,6 +147,8 @@ class Run {
   unsigned recommits_ = 0;
   bool asked_destination_ = false;  // it may hold something to discard
   bool froze_ = false;              // the source may be frozen
+  bool rehearsed_ = false;          // the destination was prepared, as far as a rehearsal goes
+  std::int64_t thawed_ns_ = 0;      // when the source had said that it has let its copy go
   PauseTimes times_;
   std::optional<Store::Pause> pause_;
 

@@ -67,7 +67,7 @@ awaitable<Event> Run::survey() {
     survey.set_pid(m_.spec.pid);
   else
     survey.set_workload(m_.spec.workload);
-  fill(survey.mutable_options());
+  coordinator::fill(survey.mutable_options(), m_.spec);
   api::Envelope reply =
       co_await ask_while(m_.spec.source, std::move(request), api::Envelope::kSurveyed, limits_.survey);
   surveyed_ = std::move(*reply.mutable_surveyed());
@@ -95,7 +95,7 @@ awaitable<Event> Run::prepare() {
   prepare.set_source_node(m_.spec.source);
   prepare.set_survey(surveyed_.engine());
   *prepare.mutable_workload() = surveyed_.info();
-  fill(prepare.mutable_options());
+  coordinator::fill(prepare.mutable_options(), m_.spec);
   prepare.set_seed(seed_);
   api::Envelope reply =
       co_await ask_while(m_.spec.destination, std::move(request), api::Envelope::kPrepared, limits_.prepare);
@@ -230,7 +230,8 @@ awaitable<Event> Run::finish() {
   times_.finish.steps = to_records(reply.finished().steps());
   destination_boot_ = reply.finished().boot_id();
   arrived_ = reply.finished().workload();
-  co_return Event::ok;
+  rehearsed_ = m_.spec.rehearse;
+  co_return rehearsed_ ? Event::rehearsed : Event::ok;
 }
 
 awaitable<Event> Run::arm() {
@@ -268,13 +269,13 @@ void Run::fill(api::MigrationId* id) const {
   id->set_epoch(m_.epoch);
 }
 
-void Run::fill(api::Options* options) const {
-  options->set_tcp_close(m_.spec.tcp_close);
-  options->set_force(m_.spec.policy.on_no_progress == OnNoProgress::force);
-  for (const std::string& path : m_.spec.assume_shared) options->add_assume_shared(path);
-  options->set_spool_limit(m_.spec.spool_limit);
-  options->set_streams(m_.spec.streams);
-  options->set_rate_limit(m_.spec.rate_limit);
+void fill(api::Options* options, const MigrationSpec& spec) {
+  options->set_tcp_close(spec.tcp_close);
+  options->set_force(spec.policy.on_no_progress == OnNoProgress::force);
+  for (const std::string& path : spec.assume_shared) options->add_assume_shared(path);
+  options->set_spool_limit(spec.spool_limit);
+  options->set_streams(spec.streams);
+  options->set_rate_limit(spec.rate_limit);
 }
 
 }  // namespace godwit::coordinator

@@ -25,13 +25,45 @@ Registry::Registry(Store& store) : store_(store) {
     info.set_state(p.state);
     node.workloads[p.workload] = info;
   }
+  for (const Cordon& c : store_.cordons()) {
+    nodes_[c.node].name = c.node;
+    nodes_[c.node].cordon = c;
+  }
+}
+
+void Registry::cordon(const std::string& name, const std::string& by) {
+  node(name);
+  if (nodes_[name].cordon) return;
+  store_.cordon(name, by);
+  for (const Cordon& c : store_.cordons())
+    if (c.node == name) nodes_[name].cordon = c;
+  log::info("node.cordoned", {{"node", name}, {"by", by}});
+}
+
+void Registry::uncordon(const std::string& name) {
+  node(name);
+  if (!nodes_[name].cordon) return;
+  store_.uncordon(name);
+  nodes_[name].cordon.reset();
+  log::info("node.uncordoned", {{"node", name}});
+}
+
+void Registry::check_not_cordoned(const std::string& name) const {
+  const std::optional<Cordon>& cordon = node(name).cordon;
+  if (!cordon) return;
+  throw Error(Errc::refused,
+              fmt::format("node '{}' is cordoned{}: it takes no new workloads", name,
+                          cordon->by.empty() ? "" : " by " + cordon->by),
+              fmt::format("`godwit uncordon {}` lets it take some again, or choose another node", name));
 }
 
 std::shared_ptr<net::Channel> Registry::connected(const net::Identity& who, const api::Register& hello,
                                                   std::shared_ptr<net::Channel> channel) {
   if (hello.version() != control_version)
-    fail(Errc::protocol, "the agent speaks version {} of the control protocol, this coordinator {}", hello.version(),
-         control_version);
+    throw Error(Errc::protocol,
+                fmt::format("the agent speaks version {} of the control protocol, this coordinator {}", hello.version(),
+                            control_version),
+                "run the same release of godwit on all nodes and on the coordinator");
   check_name("node", hello.node());
   if (who.role != "agent" || who.name != hello.node())
     throw Error(Errc::denied, fmt::format("{} may not register as node '{}'", net::to_string(who), hello.node()),
@@ -82,6 +114,7 @@ void Registry::update(const std::string& node, const api::WorkloadInfo& workload
 void Registry::replace(const std::string& node, const api::WorkloadList& list) {
   if (!nodes_.contains(node)) return;
   std::map<std::string, api::WorkloadInfo> before = nodes_[node].workloads;
+  if (list.memory_available() > 0) nodes_[node].info.set_memory_available(list.memory_available());
   for (const api::WorkloadInfo& w : list.workloads()) {
     before.erase(w.name());
     update(node, w);

@@ -25,6 +25,7 @@ struct Node {
   api::Register info;                     // as of the last registration; empty when known from the journal only
   std::shared_ptr<net::Channel> channel;  // null while down
   std::map<std::string, api::WorkloadInfo> workloads;
+  std::optional<Cordon> cordon;
 };
 
 // One copy of a workload as people see it. `state` is the agent's word, or "unknown" while its node is lost.
@@ -48,6 +49,11 @@ class Registry {
   void update(const std::string& node, const api::WorkloadInfo& workload);
   void replace(const std::string& node, const api::WorkloadList& list);
   void gone(const std::string& node, const std::string& workload);
+
+  // A cordoned node takes no new workloads, started or moved; what is on its way goes on. Errc::not_found.
+  void cordon(const std::string& node, const std::string& by);
+  void uncordon(const std::string& node);
+  void check_not_cordoned(const std::string& node) const;  // Errc::refused
 
   const std::map<std::string, Node>& nodes() const { return nodes_; }
   const Node& node(const std::string& name) const;                       // Errc::not_found lists those that are known

@@ -96,6 +96,38 @@ TEST_F(RegistryTest, forgets_what_a_returning_agent_no_longer_has) {
   EXPECT_EQ(store.placements().size(), 1u);
 }
 
+TEST_F(RegistryTest, keeps_a_node_cordoned_over_restarts_and_reconnections) {
+  up("a");
+  registry.check_not_cordoned("a");
+  registry.cordon("a", "ann");
+  registry.cordon("a", "bob");
+  EXPECT_EQ(code_of([&] { registry.check_not_cordoned("a"); }), Errc::refused);
+  up("a");
+  EXPECT_EQ(registry.node("a").cordon->by, "ann");
+
+  Registry after_restart(store);
+  EXPECT_FALSE(after_restart.node("a").up);
+  EXPECT_EQ(after_restart.node("a").cordon->by, "ann");
+  after_restart.uncordon("a");
+  after_restart.uncordon("a");
+  after_restart.check_not_cordoned("a");
+  EXPECT_TRUE(store.cordons().empty());
+  EXPECT_EQ(code_of([&] { registry.cordon("nowhere", "ann"); }), Errc::not_found);
+  EXPECT_EQ(code_of([&] { registry.uncordon("nowhere"); }), Errc::not_found);
+}
+
+TEST_F(RegistryTest, learns_how_much_memory_is_free_with_every_look) {
+  api::Register r = hello("a");
+  r.set_memory_available(100);
+  registry.connected({"agent", "a"}, r, nullptr);
+  api::WorkloadList list;
+  registry.replace("a", list);
+  EXPECT_EQ(registry.node("a").info.memory_available(), 100u) << "an agent that does not say";
+  list.set_memory_available(70);
+  registry.replace("a", list);
+  EXPECT_EQ(registry.node("a").info.memory_available(), 70u);
+}
+
 TEST_F(RegistryTest, lists_the_known_nodes_when_one_is_unknown) {
   up("a");
   up("b");

@@ -1,11 +1,13 @@
-// The tables. Units are in the names; enums are stored by name. `PRAGMA user_version` counts changes.
+// The tables. Units are in the names; enums are stored by name. `PRAGMA user_version` counts the changes that a journal
+// has: each is made once, in its order, and never edited afterwards.
 #pragma once
+
+#include <array>
 
 namespace godwit::coordinator {
 
-inline constexpr int schema_version = 1;
-
-inline constexpr const char* schema = R"sql(
+inline constexpr std::array schema_changes{
+    R"sql(
 CREATE TABLE migrations (
   id TEXT PRIMARY KEY,
   epoch INTEGER NOT NULL,
@@ -70,6 +72,15 @@ CREATE TABLE workloads (
   seen_unix_ms INTEGER NOT NULL,
   PRIMARY KEY (workload, node)
 ) STRICT;
-)sql";
+)sql",
+    R"sql(
+CREATE TABLE cordons (
+  node TEXT PRIMARY KEY,
+  by TEXT NOT NULL,                      -- the operator's name
+  at_unix_ms INTEGER NOT NULL
+) STRICT;
+)sql",
+};
+inline constexpr int schema_version = static_cast<int>(schema_changes.size());
 
 }  // namespace godwit::coordinator

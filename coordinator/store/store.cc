@@ -63,7 +63,7 @@ Store::Store(const std::string& path) {
            schema_version);
     if (version == schema_version) return;
     SQLite::Transaction change(*db_);
-    db_->exec(schema);
+    for (int next = version; next < schema_version; next++) db_->exec(schema_changes[static_cast<std::size_t>(next)]);
     db_->exec(fmt::format("PRAGMA user_version = {}", schema_version));
     change.commit();
   });
@@ -205,9 +205,9 @@ std::vector<Migration> Store::migrations(unsigned limit, const std::string& work
 
 std::vector<std::string> Store::unfinished() const {
   return doing("list unfinished migrations", [&] {
-    SQLite::Statement rows(
-        *db_,
-        "SELECT id, phase FROM migrations WHERE phase NOT IN (?, ?) OR outcome IS NULL ORDER BY created_unix_ms, rowid");
+    SQLite::Statement rows(*db_,
+                           "SELECT id, phase FROM migrations WHERE phase NOT IN (?, ?) OR outcome IS NULL ORDER BY "
+                           "created_unix_ms, rowid");
     bind_all(rows, std::string(name(Phase::done)), std::string(name(Phase::rolled_back)));
     std::vector<std::string> ids;
     while (rows.executeStep()) ids.push_back(rows.getColumn(0).getString());
@@ -251,6 +251,34 @@ std::uint64_t Store::next_epoch(const std::string& workload, std::uint64_t at_le
     const std::uint64_t epoch = unsigned_of(row.getColumn(0));
     row.executeStep();  // to the end: only then is the statement committed
     return epoch;
+  });
+}
+
+std::uint64_t Store::highest_epoch(const std::string& workload) const {
+  return doing("read epoch", [&]() -> std::uint64_t {
+    SQLite::Statement row(*db_, "SELECT highest FROM epochs WHERE workload = ?");
+    row.bind(1, workload);
+    return row.executeStep() ? unsigned_of(row.getColumn(0)) : 0;
+  });
+}
+
+void Store::cordon(const std::string& node, const std::string& by) {
+  const Durable durable(*this);
+  run(*db_, "cordon node", "INSERT OR IGNORE INTO cordons VALUES (?, ?, ?)", node, by, unix_ms());
+}
+
+void Store::uncordon(const std::string& node) {
+  const Durable durable(*this);
+  run(*db_, "uncordon node", "DELETE FROM cordons WHERE node = ?", node);
+}
+
+std::vector<Cordon> Store::cordons() const {
+  return doing("read cordons", [&] {
+    SQLite::Statement rows(*db_, "SELECT node, by, at_unix_ms FROM cordons ORDER BY node");
+    std::vector<Cordon> found;
+    while (rows.executeStep())
+      found.push_back({rows.getColumn(0).getString(), rows.getColumn(1).getString(), rows.getColumn(2).getInt64()});
+    return found;
   });
 }
 

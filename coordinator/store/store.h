@@ -1,9 +1,10 @@
 // The coordinator's journal: SQLite, in WAL mode, one connection, one thread. Every step is written here before it is
 // acted on. It matters for progress and for people, never for safety: losing it loses no workload.
 //
-// Every write survives a crash of this process. Ids, epochs and outcomes are on disk (fsync) when the call returns; the
-// steps between follow with the next of these, so that a workload does not dirty memory while the journal is synced.
-// While a Pause lives a workload stands still, and nothing is synced at all; the end of the last Pause makes up for it.
+// Every write survives a crash of this process. Ids, epochs, outcomes and cordons are on disk (fsync) when the call
+// returns; the steps between follow with the next of these, so that a workload does not dirty memory while the journal
+// is synced. While a Pause lives a workload stands still, and nothing is synced at all; the end of the last Pause makes
+// up for it.
 //
 // Failures are Errors: internal (SQLite's own words), not_found, already_exists.
 #pragma once
@@ -42,6 +43,13 @@ struct Placement {
   std::string state;  // as the agent said
 };
 
+// A node that takes no new workloads, until an operator says otherwise.
+struct Cordon {
+  std::string node;
+  std::string by;  // the operator's name; may be empty
+  std::int64_t at_unix_ms = 0;
+};
+
 class Store {
  public:
   explicit Store(const std::string& path);  // ":memory:" for tests
@@ -66,6 +74,11 @@ class Store {
 
   // Greater than every epoch given out for this workload and than `at_least`.
   std::uint64_t next_epoch(const std::string& workload, std::uint64_t at_least);
+  std::uint64_t highest_epoch(const std::string& workload) const;  // given out so far; 0: none
+
+  void cordon(const std::string& node, const std::string& by);  // the first one counts
+  void uncordon(const std::string& node);
+  std::vector<Cordon> cordons() const;
 
   void place(const Placement& placement);
   void forget(const std::string& workload, const std::string& node);

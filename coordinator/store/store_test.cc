@@ -1,5 +1,7 @@
 #include "coordinator/store/store.h"
 
+#include "coordinator/store/schema.h"
+
 #include <SQLiteCpp/SQLiteCpp.h>
 #include <gtest/gtest.h>
 
@@ -37,6 +39,33 @@ class StoreTest : public testing::Test {
     return m;
   }
 };
+
+TEST_F(StoreTest, brings_a_journal_of_every_earlier_schema_up_to_date) {
+  for (int version = 1; version < schema_version; version++) {
+    store.reset();
+    std::filesystem::remove_all(directory);
+    std::filesystem::create_directory(directory);
+    {
+      SQLite::Database old(path, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE);
+      for (int i = 0; i < version; i++) old.exec(schema_changes[static_cast<std::size_t>(i)]);
+      old.exec("PRAGMA user_version = " + std::to_string(version));
+      old.exec("INSERT INTO epochs VALUES ('redis', 7)");
+    }
+    reopen();
+    EXPECT_EQ(store->highest_epoch("redis"), 7u);
+    store->cordon("b", "ann");
+    reopen();
+    ASSERT_EQ(store->cordons().size(), 1u);
+    EXPECT_EQ(store->cordons()[0].by, "ann");
+  }
+}
+
+TEST_F(StoreTest, tells_the_highest_epoch_without_giving_one) {
+  EXPECT_EQ(store->highest_epoch("redis"), 0u);
+  EXPECT_EQ(store->next_epoch("redis", 4), 5u);
+  EXPECT_EQ(store->highest_epoch("redis"), 5u);
+  EXPECT_EQ(store->next_epoch("redis", 0), 6u);
+}
 
 TEST_F(StoreTest, keeps_a_migration_with_all_its_parts) {
   Migration m = migration("m1");

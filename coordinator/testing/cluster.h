@@ -54,7 +54,7 @@ struct Daemon {
       : registry(store),
         driver(io.get_executor(), store, registry, limits),
         agents(io.get_executor(), registry, driver),
-        api(store, registry, driver, agents, policies),
+        api(io.get_executor(), store, registry, driver, agents, policies),
         listener(io.get_executor(), "agents", {"127.0.0.1", port}, tls_of("coordinator")),
         http(io.get_executor(), {"127.0.0.1", "0"}, tls_of("coordinator"),
              [this](net::HttpRequest r) { return api.handle(std::move(r)); }) {

@@ -63,6 +63,8 @@ api::Register FakeAgent::hello() const {
   api::Register r;
   r.set_version(1);
   r.set_node(node);
+  r.set_memory_available(memory_available);
+  r.set_xfeatures(0x7);
   r.set_peer_address("127.0.0.1:1");
   r.set_pages_address("127.0.0.1:2");
   r.set_store_uuid(store_uuid);
@@ -130,6 +132,7 @@ api::Envelope FakeAgent::act(const api::Envelope& request) {
     case api::Envelope::kListWorkloads:
       reply.mutable_workload_list();
       for (const api::WorkloadInfo& w : workloads) *reply.mutable_workload_list()->add_workloads() = w;
+      reply.mutable_workload_list()->set_memory_available(memory_available);
       break;
     case api::Envelope::kRunWorkload: {
       api::WorkloadInfo w;
@@ -148,6 +151,10 @@ api::Envelope FakeAgent::act(const api::Envelope& request) {
       reply.mutable_ok();
       break;
     case api::Envelope::kRelay: *reply.mutable_relay() = request.relay(); break;
+    case api::Envelope::kCheck:
+      reply.mutable_checked();
+      for (const std::string& r : check_refusals) reply.mutable_checked()->add_refusals(r);
+      break;
     case api::Envelope::kPrepare:
     case api::Envelope::kFinish:
     case api::Envelope::kCommit:
@@ -179,11 +186,18 @@ api::SourceState FakeAgent::source_state() {
 void FakeAgent::source_act(const api::Envelope& request, api::Envelope& reply) {
   switch (request.body_case()) {
     case api::Envelope::kSurvey: {
-      moving_ = request.survey().workload().empty() ? "by-pid" : request.survey().workload();
-      reply.mutable_surveyed()->set_workload(moving_);
+      const std::string workload = request.survey().workload().empty() ? "by-pid" : request.survey().workload();
+      if (!request.survey().dry_run()) {
+        moving_ = workload;
+        if (source == api::SOURCE_KILLED || source == api::SOURCE_THAWED)
+          source = api::SOURCE_NONE;  // of the one before
+      }
+      reply.mutable_surveyed()->set_workload(workload);
       reply.mutable_surveyed()->set_engine("what the engine saw");
-      if (const api::WorkloadInfo* w = find(moving_)) *reply.mutable_surveyed()->mutable_info() = *w;
-      reply.mutable_surveyed()->mutable_info()->set_name(moving_);
+      reply.mutable_surveyed()->set_resident_bytes(resident_bytes);
+      reply.mutable_surveyed()->set_xfeatures(0x3);
+      if (const api::WorkloadInfo* w = find(workload)) *reply.mutable_surveyed()->mutable_info() = *w;
+      reply.mutable_surveyed()->mutable_info()->set_name(workload);
       for (const std::string& r : survey_refusals) reply.mutable_surveyed()->add_refusals(r);
       break;
     }

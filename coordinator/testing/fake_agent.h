@@ -37,6 +37,9 @@ class FakeAgent {
   std::map<Body, Fault> always;
   Errc refusal = Errc::internal;
   std::vector<std::string> survey_refusals;
+  std::vector<std::string> check_refusals;
+  std::uint64_t memory_available = 8ull << 30;
+  std::uint64_t resident_bytes = 1'000'000'000;  // of each workload
   FakeAgent* peer = nullptr;  // an armed source asks it
   bool reconnects = true;
   std::vector<Body> asked;  // requests in order

@@ -31,13 +31,14 @@ SETTLED_WITHIN = 30
 
 
 class Bed(machine.DemoLab):
-    def __init__(self):
+    def __init__(self, hosts: int = 2):
         super().__init__(keep=False, link=0, needed_bytes=1 << 30)
+        self._hosts = hosts
         self._log_begun = False
 
     def __enter__(self) -> "Bed":
         self._tool("down")
-        self._tool("up", "2", "--no-daemons")
+        self._tool("up", str(self._hosts), "--no-daemons")
         self.lab = Lab.load(machine.NAME)
         self.name = machine.NAME
         try:

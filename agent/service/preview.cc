@@ -1,0 +1,43 @@
+#include "agent/service/preview.h"
+
+#include "agent/service/migrations.h"
+#include "agent/service/preflight.h"
+
+namespace godwit::service {
+
+net::awaitable<api::Envelope> preview_source(Context& context, api::Survey request) {
+  check_id(request.id());
+  const Key key = key_of(request.id(), Side::source);
+  const auto passing = std::make_shared<SourceMigration>(context, key);  // nobody else will find it
+  api::Envelope answer;
+  std::exception_ptr problem;
+  try {
+    answer = co_await passing->survey(std::move(request));
+  } catch (...) {
+    problem = std::current_exception();
+  }
+  ::unlink(context.journal(key).c_str());
+  if (problem) std::rethrow_exception(problem);
+  co_return answer;
+}
+
+api::Envelope preview_destination(const Context& context, const api::Check& request) {
+  const api::Prepare& prepare = request.prepare();
+  check_id(prepare.id());
+  engine::Surveyed survey;
+  if (!survey.ParseFromString(prepare.survey()) || survey.tasks().empty())
+    fail(Errc::invalid_argument, "the survey cannot be read");
+  workload::check_workload_name(prepare.workload().name());
+
+  api::Envelope answer;
+  api::Checked& checked = *answer.mutable_checked();
+  try {
+    check_admission(context, key_of(prepare.id(), Side::destination), prepare.workload().name());
+  } catch (const Error& e) {
+    checked.add_refusals(e.message());
+  }
+  for (const std::string& sentence : preflight(context, prepare, survey)) checked.add_refusals(sentence);
+  return answer;
+}
+
+}  // namespace godwit::service

@@ -1,0 +1,95 @@
+#include "agent/service/test_migration.h"
+
+namespace godwit::service {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+class Preview : public MigrationTest {
+ protected:
+  api::Surveyed survey_only() {
+    return ask(a,
+               [&](api::Envelope& e) {
+                 *e.mutable_survey()->mutable_id() = id;
+                 e.mutable_survey()->set_workload("job");
+                 e.mutable_survey()->set_dry_run(true);
+               })
+        .surveyed();
+  }
+  std::vector<std::string> refusals(const api::Surveyed& surveyed) {
+    const api::Envelope answer = ask(b, [&](api::Envelope& e) {
+      api::Prepare& p = *e.mutable_check()->mutable_prepare();
+      *p.mutable_id() = id;
+      p.set_source_node("a");
+      p.set_survey(surveyed.engine());
+      *p.mutable_workload() = surveyed.info();
+    });
+    EXPECT_TRUE(answer.has_checked());
+    return {answer.checked().refusals().begin(), answer.checked().refusals().end()};
+  }
+  static std::vector<std::string> files_of(const TestNode& node) {
+    std::vector<std::string> files;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(node.options.state))
+      files.push_back(entry.path());
+    std::ranges::sort(files);
+    return files;
+  }
+  static std::vector<std::string> names_of(const std::vector<Record>& records) {
+    std::vector<std::string> names;
+    for (const Record& r : records) names.push_back(to_string(r.key));
+    return names;
+  }
+};
+
+TEST_F(Preview, says_what_both_sides_would_and_leaves_no_trace) {
+  const pid_t root = run_workload();
+  const auto files_a = files_of(a), files_b = files_of(b);
+  identify("preview", 7);
+  const api::Surveyed surveyed = survey_only();
+  EXPECT_EQ(surveyed.workload(), "job");
+  EXPECT_EQ(surveyed.refusals_size(), 0);
+  EXPECT_THAT(refusals(surveyed), ElementsAre());
+  expect_nothing_left_but("run");
+  EXPECT_EQ(files_of(a), files_a);
+  EXPECT_EQ(files_of(b), files_b);
+  EXPECT_THAT(names_of(a.records().all()), ElementsAre());
+  EXPECT_THAT(names_of(b.records().all()), ElementsAre());
+  EXPECT_EQ(::kill(root, 0), 0);
+  // Nor does its epoch stand in the way of a lower one.
+  identify("after", 2);
+  commit(arm_all());
+  EXPECT_EQ(kill_source().phase(), api::SOURCE_KILLED);
+}
+
+TEST_F(Preview, lists_everything_that_would_be_refused_at_once) {
+  run_workload();
+  api::RunWorkload twin;
+  twin.set_name("job");
+  for (const char* word : {"sleep", "600"}) twin.add_argv(word);
+  b.workloads().run(twin);
+  identify("future-cpu");
+  EXPECT_THAT(refusals(survey_only()), ElementsAre(HasSubstr("there is a workload 'job' on this node already"),
+                                                   HasSubstr("register state is in use that this CPU does not have")));
+}
+
+TEST_F(Preview, names_a_migration_that_is_unfinished_at_the_destination) {
+  run_workload();
+  identify("first");
+  connect_all();
+  id.set_migration("preview");
+  EXPECT_THAT(refusals(survey_only()), testing::Contains(HasSubstr("the migration first of 'job' is still building")));
+}
+
+TEST_F(Preview, does_not_take_what_cannot_be_read) {
+  identify("bad");
+  api::Surveyed nonsense;
+  nonsense.set_engine("what is this");
+  EXPECT_THAT(error_of([&] { refusals(nonsense); }), HasSubstr("invalid_argument: the survey cannot be read"));
+  identify("../bad");
+  EXPECT_THAT(error_of([&] { refusals(nonsense); }), HasSubstr("is no id of a migration"));
+  EXPECT_THAT(error_of([&] { survey_only(); }), HasSubstr("is no id of a migration"));
+}
+
+}  // namespace
+}  // namespace godwit::service

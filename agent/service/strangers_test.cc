@@ -1,0 +1,181 @@
+// Who is not who he says, and messages that are none: on the channel between agents, and to a coordinator that is no
+// one.
+#include "agent/service/coordinator_link.h"
+#include "agent/service/test_migration.h"
+#include "common/net/listener.h"
+
+namespace godwit::service {
+namespace {
+
+using namespace std::chrono_literals;
+using net::awaitable;
+using testing::HasSubstr;
+
+class Strangers : public MigrationTest {
+ protected:
+  net::TlsContext tls_of(const std::string& who) {
+    return net::TlsContext::load(pair.certs().node("spiffe://godwit/" + who));
+  }
+  static awaitable<void> ask_peer(net::TlsContext tls, std::string address, api::Envelope request,
+                                  api::Envelope* answer) {
+    net::Connection connection = co_await net::connect(net::parse_address(address), std::move(tls), 5s);
+    const auto channel = net::Channel::start(std::move(connection), {});
+    *answer = co_await channel->ask(std::move(request), 5s);
+    channel->close();
+  }
+  static awaitable<void> say(net::TlsContext tls, std::string address, std::string bytes, bool* hung_up) {
+    net::Connection connection = co_await net::connect(net::parse_address(address), std::move(tls), 5s);
+    co_await connection.write({std::as_bytes(std::span(bytes))});
+    std::vector<std::byte> answer(64);
+    try {
+      while (co_await connection.read_some(answer) > 0) {
+      }
+    } catch (const Error&) {
+    }
+    *hung_up = true;
+  }
+
+  // What b's agent tells somebody with this certificate, on the channel between agents.
+  std::string told(const std::string& who, api::Envelope request) {
+    return error_of([&] {
+      api::Envelope answer;
+      pair.run(a, ask_peer(tls_of(who), b.agent->context().peer_address, std::move(request), &answer));
+    });
+  }
+  api::Envelope hello(const std::string& node, std::uint32_t version = 1) {
+    api::Envelope request;
+    request.mutable_peer_hello()->set_version(version);
+    request.mutable_peer_hello()->set_node(node);
+    *request.mutable_peer_hello()->mutable_id() = id;
+    request.mutable_peer_hello()->set_commit_hash(std::string(32, 'h'));
+    return request;
+  }
+};
+
+TEST_F(Strangers, with_another_role_are_no_peers) {
+  identify("roles");
+  for (const char* who : {"operator/a", "coordinator"})
+    EXPECT_THAT(told(who, hello("a")), testing::StartsWith("peer_lost")) << who << " was not hung up on";
+}
+
+TEST_F(Strangers, may_not_speak_for_another_node) {
+  identify("names");
+  EXPECT_THAT(told("agent/z", hello("a")), HasSubstr("denied: the peer's certificate says agent/z, expected agent/a"));
+}
+
+TEST_F(Strangers, may_not_touch_a_migration_between_others) {
+  run_workload();
+  identify("others");
+  prepare(survey());
+  EXPECT_THAT(told("agent/z", hello("z")), HasSubstr("denied: the peer's certificate says agent/z, expected agent/a"));
+  for (const auto set : {+[](api::Envelope& e) { return e.mutable_query()->mutable_id(); },
+                         +[](api::Envelope& e) { return e.mutable_refuse()->mutable_id(); },
+                         +[](api::Envelope& e) { return e.mutable_settled()->mutable_id(); }}) {
+    api::Envelope request;
+    *set(request) = id;
+    EXPECT_THAT(told("agent/z", std::move(request)), HasSubstr("denied"));
+  }
+  EXPECT_EQ(destination(), DestinationPhase::building);
+}
+
+TEST_F(Strangers, of_another_version_are_told_so) {
+  identify("versions");
+  EXPECT_THAT(told("agent/a", hello("a", 2)), HasSubstr("protocol: the source's agent speaks version 2"));
+}
+
+TEST_F(Strangers, are_not_answered_what_only_a_coordinator_may_ask) {
+  identify("orders");
+  api::Envelope commit, kill, run;
+  *commit.mutable_commit()->mutable_id() = id;
+  *kill.mutable_kill_source()->mutable_id() = id;
+  run.mutable_run_workload()->set_name("evil");
+  for (api::Envelope* request : {&commit, &kill, &run})
+    EXPECT_THAT(told("agent/a", *request), HasSubstr("unsupported: an agent does not answer this to another"));
+  EXPECT_EQ(b.workloads().find("evil"), nullptr);
+}
+
+TEST_F(Strangers, that_send_what_is_no_message_are_hung_up_on) {
+  identify("garbage");
+  const std::string huge("\xff\xff\xff\x7f", 4), nothing("\0\0\0\0", 4), nonsense("\x04\0\0\0\xff\xff\xff\xff", 8);
+  for (const std::string& bytes : {huge, nothing, nonsense}) {
+    bool hung_up = false;
+    pair.run(a, say(tls_of("agent/a"), b.agent->context().peer_address, bytes, &hung_up));
+    EXPECT_TRUE(hung_up);
+  }
+  run_workload();
+  commit(arm_all());  // and the agent goes on
+  EXPECT_EQ(kill_source().phase(), api::SOURCE_KILLED);
+}
+
+TEST_F(Strangers, cannot_commit_with_the_token_of_another_migration) {
+  const pid_t root = run_workload();
+  identify("first", 1);
+  const std::string first = arm_all();
+  EXPECT_TRUE(becomes(SourcePhase::thawed)) << "nobody commits, so it ends in a refusal";
+  EXPECT_THAT(error_of([&] { commit(first); }), HasSubstr("refused")) << "its own time is over";
+  expect_running_at_the_source_only(root);
+  identify("second", 2);
+  const auto finished = prepare_all();
+  EXPECT_THAT(error_of([&] { commit(first); }), HasSubstr("denied: the commit token is wrong"));
+  EXPECT_EQ(destination(), DestinationPhase::prepared);
+  commit(arm(finished));
+}
+
+// A coordinator that is none, or of another version.
+class FalseCoordinator : public Strangers {
+ protected:
+  // Whether the agent stays with it.
+  bool is_stayed_with(const std::string& who, std::uint32_t version) {
+    asked_ = 0;
+    stayed_ = ended_ = false;
+    version_ = version;
+    net::Listener listener(a.io->get_executor(), "coordinator", {"127.0.0.1", "0"}, tls_of(who));
+    listener.start([this](net::Connection c) { return serve(this, std::move(c)); });
+    a.agent->context().options.coordinator = net::to_string(listener.endpoint());
+    const auto link = std::make_shared<CoordinatorLink>(a.agent->context(), a.agent->migrations());
+    net::spawn(a.io->get_executor(), "link", run(link));
+    EXPECT_TRUE(pair.turn_until([this] { return ended_; }));
+    listener.close();
+    link->stop();
+    pair.turn_until([&] { return link.use_count() == 1; }, 2s);
+    return stayed_;
+  }
+  int registrations() const { return asked_; }
+
+ private:
+  static awaitable<void> run(std::shared_ptr<CoordinatorLink> link) { co_await link->run(); }
+  static awaitable<void> serve(FalseCoordinator* self, net::Connection connection) {
+    net::Channel::Handlers handlers;
+    handlers.request = [self](api::Envelope) { return registered(self); };
+    const auto channel = net::Channel::start(std::move(connection), std::move(handlers));
+    const auto deadline = Clock::now() + 500ms;
+    while (channel->is_open() && Clock::now() < deadline) co_await net::sleep_for(5ms);
+    self->stayed_ = channel->is_open();
+    channel->close();
+    self->ended_ = true;
+  }
+  static awaitable<api::Envelope> registered(FalseCoordinator* self) {
+    self->asked_++;
+    api::Envelope reply;
+    reply.mutable_registered()->set_version(self->version_);
+    co_return reply;
+  }
+
+  std::uint32_t version_ = 1;
+  int asked_ = 0;
+  bool stayed_ = false, ended_ = false;
+};
+
+TEST_F(FalseCoordinator, is_left_at_once) {
+  EXPECT_TRUE(is_stayed_with("coordinator", 1)) << "a true one, or the rest proves nothing";
+  EXPECT_EQ(registrations(), 1);
+  EXPECT_FALSE(is_stayed_with("coordinator", 2)) << "another version";
+  EXPECT_EQ(registrations(), 1);
+  for (const char* who : {"agent/z", "operator/ann"}) {
+    EXPECT_FALSE(is_stayed_with(who, 1));
+    EXPECT_EQ(registrations(), 0) << who << " was told what this node has";
+  }
+}
+
+}  // namespace
+}  // namespace godwit::service

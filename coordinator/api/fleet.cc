@@ -1,0 +1,65 @@
+// The part of the API that is about more than one step of one migration: previews and evacuations.
+#include "coordinator/api/api.h"
+#include "coordinator/api/body.h"
+#include "coordinator/json_reader.h"
+#include "coordinator/migration/json.h"
+
+namespace godwit::coordinator {
+namespace {
+
+using net::awaitable;
+using net::HttpResponse;
+using nlohmann::json;
+
+constexpr unsigned most_parallel = 16;
+constexpr std::size_t most_nodes = 1000;
+
+// What is the same for all migrations of an evacuation: a request without what differs.
+MigrationSpec common_spec(json options, const std::string& node) {
+  for (const char* own : {"workload", "pid", "from", "to", "rehearse"})
+    if (options.contains(own))
+      fail(Errc::invalid_argument, "evacuation: '{}' is not the same for all of its migrations", own);
+  options["workload"] = options["to"] = node;  // placeholders with the shape of names
+  MigrationSpec spec = spec_from_json(options);
+  spec.workload.clear();
+  spec.destination.clear();
+  return spec;
+}
+
+}  // namespace
+
+awaitable<HttpResponse> Api::preview(std::string body) {
+  MigrationSpec spec = spec_from_json(parse_body(body));
+  for (const std::string& node : nodes_up()) co_await agents_.refresh(node);
+  const Preview preview = co_await previewer_.preview(std::move(spec));
+  co_return answer(coordinator::to_json(preview));
+}
+
+awaitable<HttpResponse> Api::evacuate(std::string node, std::string body, std::string by) {
+  const json parsed = body.empty() ? json::object() : parse_body(body);
+  JsonReader in(parsed, "evacuation");
+  EvacuationRequest request{.node = node,
+                            .to = in.texts("to", most_nodes),
+                            .parallel = static_cast<unsigned>(in.number("parallel", 1, 1, most_parallel)),
+                            .options = {},
+                            .by = std::move(by)};
+  const bool dry_run = in.flag("dry_run", false);
+  json options = in.object("options");
+  in.end();
+  registry_.node(node);
+  request.options = common_spec(std::move(options), node);
+  if (!dry_run) co_return answer(evacuations_.start(std::move(request))->report(), 202);
+  const std::shared_ptr<Evacuation> plan = evacuations_.prepare(std::move(request));
+  co_await plan->plan();
+  co_return answer(plan->report());
+}
+
+HttpResponse Api::evacuation(const std::string& node) const { return answer(evacuations_.find(node)->report()); }
+
+HttpResponse Api::cancel_evacuation(const std::string& node, const std::string& body, const std::string& by) {
+  no_members(body, "cancel");
+  evacuations_.cancel(node, by);
+  return answer(evacuations_.find(node)->report(), 202);
+}
+
+}  // namespace godwit::coordinator

@@ -1,0 +1,258 @@
+// A node is emptied, with three fake agents: a is left, b and c take what it had.
+#include "coordinator/testing/cluster.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace godwit::coordinator {
+namespace {
+
+using nlohmann::json;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::UnorderedElementsAre;
+using Env = api::Envelope;
+
+// What hangs does so for longer than it takes to make a plan.
+Limits patient_limits() {
+  Limits limits = short_limits();
+  limits.stall = std::chrono::seconds(60);
+  limits.connect = limits.prepare = limits.pause = limits.commit = std::chrono::seconds(4);
+  limits.arm = std::chrono::seconds(1);
+  limits.patience = std::chrono::seconds(10);
+  return limits;
+}
+
+class EvacuationTest : public testing::Test {
+ protected:
+  Cluster c{patient_limits()};
+  FakeAgent third{c.io.get_executor(), "c", c.daemon.agents_address(), tls_of("agent/c")};
+
+  void SetUp() override {
+    c.a.workloads.clear();
+    for (const char* name : {"one", "two", "three", "four"}) c.a.workloads.push_back(workload(name));
+    third.start();
+    c.until([this] { return third.registered(); });
+    c.request({.target = "/v1/workloads"});
+  }
+  static api::WorkloadInfo workload(const std::string& name) {
+    api::WorkloadInfo w;
+    w.set_name(name);
+    w.set_id(name + ".0");
+    w.set_state("running");
+    return w;
+  }
+  json post(const std::string& target, const std::string& body) {
+    const net::HttpResponse r = c.request({.method = "POST", .target = target, .body = body});
+    status = r.status;
+    return json::parse(r.body, nullptr, false);
+  }
+  json report() { return json::parse(c.request({.target = "/v1/nodes/a/evacuation"}).body); }
+  json finish() {
+    c.until([this] { return report()["state"] == "ended"; }, std::chrono::seconds(30));
+    return report();
+  }
+  json evacuate(const std::string& body = "{}") {
+    const json begun = post("/v1/nodes/a/evacuate", body);
+    EXPECT_EQ(status, 202u) << begun;
+    return finish();
+  }
+  static std::vector<std::string> lines(const json& report) {
+    std::vector<std::string> found;
+    for (const json& w : report["workloads"])
+      found.push_back(w["workload"].get<std::string>() + " " + w["state"].get<std::string>() + " " +
+                      (w["to"].is_null() ? w["reason"].value("message", "") : w["to"].get<std::string>()));
+    return found;
+  }
+  static std::vector<std::string> names(const FakeAgent& agent) {
+    std::vector<std::string> found;
+    for (const api::WorkloadInfo& w : agent.workloads) found.push_back(w.name());
+    return found;
+  }
+  void hang_in_the_first_rounds() { c.a.always[Env::kRound] = Fault::hang_before; }
+  std::size_t rounds_asked() const { return static_cast<std::size_t>(std::ranges::count(c.a.asked, Env::kRound)); }
+
+  unsigned status = 0;
+};
+
+TEST_F(EvacuationTest, moves_every_workload_and_leaves_the_node_cordoned) {
+  const json r = evacuate();
+  EXPECT_THAT(lines(r), ElementsAre("four moved b", "one moved c", "three moved b", "two moved c"));
+  EXPECT_EQ(r["empty"], true);
+  EXPECT_EQ(r["cordoned"], true);
+  for (const json& w : r["workloads"]) {
+    EXPECT_EQ(w["downtime_ms"], 40.0);
+    EXPECT_GT(w["predicted"]["downtime_ms"].get<double>(), 0);
+    EXPECT_EQ(c.store.migration(w["migration"])->outcome, Outcome::done);
+  }
+  EXPECT_TRUE(c.a.workloads.empty());
+  EXPECT_THAT(names(c.b), UnorderedElementsAre("four", "three"));
+  EXPECT_THAT(names(third), UnorderedElementsAre("one", "two"));
+  EXPECT_EQ(c.store.cordons().at(0).by, "ann");
+}
+
+TEST_F(EvacuationTest, shows_the_plan_of_a_dry_run_and_touches_nothing) {
+  c.b.check_refusals = {"PID 7 is taken here"};
+  const json r = post("/v1/nodes/a/evacuate", R"({"dry_run": true, "parallel": 2})");
+  EXPECT_EQ(status, 200u);
+  EXPECT_THAT(lines(r), UnorderedElementsAre("four waiting c", "one waiting c", "three waiting c", "two waiting c"));
+  double sum = 0;
+  for (const json& w : r["workloads"]) sum += w["predicted"]["total_s"].get<double>();
+  EXPECT_NEAR(r["predicted_total_s"].get<double>(), sum / 2, 1e-6);
+  EXPECT_EQ(r["cordoned"], false);
+  EXPECT_TRUE(c.store.migrations(10).empty());
+  EXPECT_TRUE(c.store.cordons().empty());
+  EXPECT_EQ(c.a.workloads.size(), 4u);
+  c.request({.target = "/v1/nodes/a/evacuation"});
+  EXPECT_EQ(report()["code"], "not_found");
+}
+
+TEST_F(EvacuationTest, goes_only_where_it_may) {
+  EXPECT_THAT(lines(evacuate(R"({"to": ["c"]})")),
+              ElementsAre("four moved c", "one moved c", "three moved c", "two moved c"));
+}
+
+TEST_F(EvacuationTest, names_what_fits_nowhere_and_moves_the_rest) {
+  c.b.memory_available = 3'500'000'000;  // three, with their spools
+  c.daemon.registry.cordon("c", "bob");
+  const json r = evacuate();
+  EXPECT_THAT(lines(r), ElementsAre("four moved b", "one moved b", "three moved b",
+                                    HasSubstr("two stays it fits nowhere: a: it is the node to be left; b: ")));
+  EXPECT_THAT(lines(r).back(), HasSubstr("c: it is cordoned"));
+  EXPECT_EQ(r["workloads"][3]["reason"]["code"], "refused");
+  EXPECT_EQ(r["empty"], false);
+}
+
+TEST_F(EvacuationTest, names_what_cannot_be_carried) {
+  c.a.survey_refusals = {"fd 7: a raw socket"};
+  const json r = evacuate();
+  EXPECT_THAT(lines(r).at(0), HasSubstr("four stays cannot be moved: fd 7: a raw socket"));
+  EXPECT_EQ(r["empty"], false);
+  EXPECT_TRUE(c.store.migrations(10).empty());
+}
+
+TEST_F(EvacuationTest, tries_another_node_when_a_destination_turns_it_away) {
+  c.b.always[Env::kPrepare] = Fault::refuse;
+  c.b.refusal = Errc::refused;
+  const json r = evacuate();
+  EXPECT_EQ(r["empty"], true);
+  EXPECT_EQ(third.workloads.size(), 4u);
+}
+
+TEST_F(EvacuationTest, does_not_try_elsewhere_what_failed_at_home) {
+  c.a.once[Env::kFreeze] = Fault::refuse;
+  const json r = evacuate();
+  EXPECT_EQ(r["workloads"][0]["state"], "failed");
+  EXPECT_THAT(r["workloads"][0]["reason"]["message"].get<std::string>(), HasSubstr("says no"));
+  EXPECT_EQ(r["empty"], false);
+  EXPECT_THAT(names(c.a), ElementsAre("four"));
+}
+
+TEST_F(EvacuationTest, moves_no_more_at_once_than_it_was_told) {
+  hang_in_the_first_rounds();
+  post("/v1/nodes/a/evacuate", R"({"parallel": 2})");
+  c.until([this] { return rounds_asked() == 2; });
+  const Clock::time_point later = Clock::now() + std::chrono::milliseconds(300);
+  c.until([&] { return Clock::now() > later; });
+  EXPECT_EQ(rounds_asked(), 2u);
+  EXPECT_EQ(c.daemon.driver.under_way().size(), 2u);
+  post("/v1/nodes/a/evacuation/cancel", "");
+  finish();
+}
+
+TEST_F(EvacuationTest, begins_none_after_a_cancel_and_rolls_back_what_can_be) {
+  hang_in_the_first_rounds();
+  post("/v1/nodes/a/evacuate", R"({"parallel": 2})");
+  c.until([this] { return rounds_asked() == 2; });
+  post("/v1/nodes/a/evacuation/cancel", "");
+  EXPECT_EQ(status, 202u);
+  const json r = finish();
+  EXPECT_EQ(r["cancelled_by"], "ann");
+  EXPECT_EQ(r["empty"], false);
+  for (const json& w : r["workloads"]) EXPECT_EQ(w["reason"]["code"], "cancelled") << w;
+  EXPECT_EQ(c.store.migrations(10).size(), 2u) << "none began";
+  for (const char* name : {"one", "two", "three", "four"}) EXPECT_TRUE(c.a.runs(name));
+  EXPECT_EQ(r["cordoned"], true);
+  EXPECT_EQ(post("/v1/nodes/a/evacuation/cancel", "")["code"], "not_found") << "it is over";
+
+  c.a.always.clear();
+  EXPECT_EQ(evacuate()["empty"], true) << "a second one does the rest";
+}
+
+TEST_F(EvacuationTest, lets_one_that_is_armed_arrive_after_a_cancel) {
+  c.a.once[Env::kArm] = Fault::hang_after;
+  post("/v1/nodes/a/evacuate", "{}");
+  c.until([this] { return c.a.source == api::SOURCE_ARMED; });
+  post("/v1/nodes/a/evacuation/cancel", "");
+  const json r = finish();
+  EXPECT_EQ(lines(r).size(), 4u);
+  EXPECT_EQ(std::ranges::count_if(r["workloads"], [](const json& w) { return w["state"] == "moved"; }), 1);
+  EXPECT_EQ(c.a.workloads.size(), 3u);
+}
+
+TEST_F(EvacuationTest, waits_for_one_that_is_on_its_way_already) {
+  hang_in_the_first_rounds();
+  MigrationSpec spec;
+  spec.workload = "two";
+  spec.destination = "b";
+  const std::string id = c.daemon.driver.start(spec);
+  post("/v1/nodes/a/evacuate", R"({"parallel": 1})");
+  c.until([this] { return report()["state"] == "moving"; });
+  EXPECT_EQ(c.daemon.driver.under_way(), std::vector<std::string>{id}) << "one at once";
+  c.daemon.driver.cancel(id, "bob");
+  c.until([&] { return !c.daemon.driver.find(id); });
+  c.a.always.clear();
+  const json r = finish();
+  for (const json& w : r["workloads"])
+    EXPECT_EQ(w["state"], w["workload"] == "two" ? "failed" : "moved") << "the operator did not want it to move";
+}
+
+TEST_F(EvacuationTest, does_not_end_while_one_is_on_its_way_to_the_node) {
+  c.b.workloads.push_back(workload("late"));
+  c.a.workloads = {workload("one")};
+  c.request({.target = "/v1/workloads"});
+  MigrationSpec spec;
+  spec.workload = "late";
+  spec.destination = "a";
+  c.b.once[Env::kConnect] = Fault::hang_before;  // for as long as a time-out: then it comes back to b
+  const std::string id = c.daemon.driver.start(spec);
+  c.until([this] { return std::ranges::count(c.b.asked, Env::kConnect) > 0; });
+  post("/v1/nodes/a/evacuate", R"({"to": ["c"]})");
+  const Clock::time_point later = Clock::now() + std::chrono::milliseconds(300);
+  c.until([&] { return Clock::now() > later; });
+  EXPECT_NE(report()["state"], "ended") << "a workload is on its way to the node";
+  c.until([&] { return !c.daemon.driver.find(id); });
+  EXPECT_EQ(finish()["empty"], true);
+}
+
+TEST_F(EvacuationTest, survives_the_loss_of_a_destination) {
+  third.stop();
+  c.until([this] { return !c.daemon.registry.node("c").up; });
+  EXPECT_THAT(lines(evacuate()), ElementsAre("four moved b", "one moved b", "three moved b", "two moved b"));
+}
+
+TEST_F(EvacuationTest, refuses_what_makes_no_sense) {
+  EXPECT_EQ(post("/v1/nodes/x/evacuate", "{}")["code"], "not_found");
+  EXPECT_EQ(post("/v1/nodes/a/evacuate", R"({"to": ["x"]})")["code"], "not_found");
+  EXPECT_EQ(post("/v1/nodes/a/evacuate", R"({"to": ["a"]})")["code"], "invalid_argument");
+  EXPECT_EQ(post("/v1/nodes/a/evacuate", R"({"parallel": 0})")["code"], "invalid_argument");
+  EXPECT_EQ(post("/v1/nodes/a/evacuate", R"({"options": {"colour": "red"}})")["code"], "invalid_argument");
+  EXPECT_EQ(post("/v1/nodes/a/evacuate", R"({"options": {"to": "b"}})")["code"], "invalid_argument");
+  EXPECT_EQ(post("/v1/nodes/a/evacuate", R"({"options": 1})")["code"], "invalid_argument");
+  EXPECT_EQ(post("/v1/nodes/a/evacuation/cancel", "")["code"], "not_found");
+  EXPECT_EQ(report()["code"], "not_found");
+  EXPECT_TRUE(c.store.cordons().empty()) << "none of these has cordoned anything";
+  hang_in_the_first_rounds();
+  post("/v1/nodes/a/evacuate", "{}");
+  EXPECT_EQ(post("/v1/nodes/a/evacuate", "{}")["code"], "busy");
+  post("/v1/nodes/a/evacuation/cancel", "");
+  finish();
+  c.a.stop();
+  c.until([this] { return !c.daemon.registry.node("a").up; });
+  EXPECT_EQ(post("/v1/nodes/a/evacuate", "{}")["code"], "peer_lost");
+}
+
+}  // namespace
+}  // namespace godwit::coordinator

@@ -1,0 +1,118 @@
+// What a migration would be told, with two fake agents: both sides are asked, and nothing is left anywhere.
+#include "coordinator/testing/cluster.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace godwit::coordinator {
+namespace {
+
+using nlohmann::json;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using Env = api::Envelope;
+
+class PreviewTest : public testing::Test {
+ protected:
+  Cluster c;
+
+  json preview(const std::string& body) {
+    const net::HttpResponse r = c.request({.method = "POST", .target = "/v1/migrations/preview", .body = body});
+    status = r.status;
+    return json::parse(r.body, nullptr, false);
+  }
+  static std::vector<std::string> lines(const json& preview) {
+    std::vector<std::string> found;
+    for (const json& o : preview["obstacles"])
+      found.push_back(fmt::format("{} {} {}", o["where"].get<std::string>(), o["code"].get<std::string>(),
+                                  o["message"].get<std::string>()));
+    return found;
+  }
+  void expect_no_trace() {
+    EXPECT_TRUE(c.store.migrations(10).empty());
+    EXPECT_TRUE(c.daemon.driver.under_way().empty());
+    EXPECT_EQ(c.store.highest_epoch("redis"), 0u);
+    for (const FakeAgent* agent : {&c.a, &c.b})
+      for (const auto asked : agent->asked)
+        EXPECT_TRUE(asked == Env::kListWorkloads || asked == Env::kSurvey || asked == Env::kCheck) << asked;
+    EXPECT_EQ(c.b.destination, api::DESTINATION_NONE);
+  }
+
+  unsigned status = 0;
+};
+
+TEST_F(PreviewTest, says_that_it_would_move_and_what_it_would_cost) {
+  const json p = preview(R"({"workload": "redis", "to": "b"})");
+  EXPECT_EQ(status, 200u);
+  EXPECT_EQ(p["would_move"], true);
+  EXPECT_EQ(p["from"], "a");
+  EXPECT_EQ(p["resident_bytes"], 1'000'000'000);
+  EXPECT_EQ(p["predicted"]["bytes"], 1'000'000'000);
+  EXPECT_GT(p["predicted"]["total_s"].get<double>(), 1);
+  EXPECT_GT(p["predicted"]["downtime_ms"].get<double>(), 0);
+  EXPECT_THAT(p["predicted"]["basis"].get<std::string>(), HasSubstr("nothing was measured"));
+  expect_no_trace();
+  EXPECT_EQ(c.migrate().epoch, 4u) << "the one that a migration without a preview would have";
+}
+
+TEST_F(PreviewTest, predicts_from_the_last_migrations_of_the_workload) {
+  ASSERT_EQ(c.migrate().outcome, Outcome::done);
+  const json p = preview(R"({"workload": "redis", "to": "a"})");
+  EXPECT_EQ(p["predicted"]["downtime_ms"], 40.0);
+  EXPECT_THAT(p["predicted"]["basis"].get<std::string>(), HasSubstr("the last 1 of this workload"));
+}
+
+TEST_F(PreviewTest, lists_everything_that_would_be_refused_at_once) {
+  c.a.survey_refusals = {"fd 7: a raw socket", "an established TCP connection"};
+  c.b.check_refusals = {"/bin/x is not there", "PID 7 is taken here"};
+  c.daemon.registry.cordon("b", "ann");
+  EXPECT_THAT(lines(preview(R"({"workload": "redis", "to": "b"})")),
+              ElementsAre(HasSubstr("coordinator refused node 'b' is cordoned"), "source refused fd 7: a raw socket",
+                          "source refused an established TCP connection", "destination refused /bin/x is not there",
+                          "destination refused PID 7 is taken here"));
+  EXPECT_EQ(status, 200u);
+  expect_no_trace();
+}
+
+TEST_F(PreviewTest, says_what_it_can_when_somebody_is_missing) {
+  EXPECT_THAT(lines(preview(R"({"workload": "nobody", "to": "c"})")),
+              ElementsAre("coordinator not_found no node 'c'", "coordinator not_found no workload 'nobody'"));
+  EXPECT_THAT(lines(preview(R"({"workload": "redis", "to": "a"})")),
+              ElementsAre(HasSubstr("coordinator invalid_argument source and destination are the same node 'a'")));
+  c.b.stop();
+  c.until([&] { return !c.daemon.registry.node("b").up; });
+  c.a.survey_refusals = {"fd 7: a raw socket"};
+  EXPECT_THAT(lines(preview(R"({"workload": "redis", "to": "b"})")),
+              ElementsAre("coordinator peer_lost node 'b' is not connected", "source refused fd 7: a raw socket"));
+  expect_no_trace();
+}
+
+TEST_F(PreviewTest, names_the_side_that_fails_to_answer) {
+  c.a.once[Env::kSurvey] = Fault::refuse;
+  EXPECT_THAT(lines(preview(R"({"workload": "redis", "to": "b"})")),
+              ElementsAre("source internal the fake agent says no"));
+  c.b.once[Env::kCheck] = Fault::wrong_answer;
+  EXPECT_THAT(lines(preview(R"({"workload": "redis", "to": "b"})")),
+              ElementsAre(HasSubstr("destination protocol node 'b' does not answer a check with one")));
+  expect_no_trace();
+}
+
+TEST_F(PreviewTest, names_the_migration_that_is_in_the_way) {
+  c.a.always[Env::kRound] = Fault::hang_before;
+  const std::string id = c.daemon.driver.start(c.to_b());
+  EXPECT_THAT(lines(preview(R"({"workload": "redis", "to": "b"})")),
+              ElementsAre(HasSubstr("coordinator busy workload 'redis' is already being migrated by " + id)));
+  c.daemon.driver.cancel(id, "ann");
+  EXPECT_EQ(c.finish(id).reason->code, Errc::cancelled) << "the preview changed nothing about it";
+}
+
+TEST_F(PreviewTest, takes_no_request_that_a_migration_would_not_take) {
+  EXPECT_EQ(preview(R"({"workload": "redis"})")["code"], "invalid_argument");
+  EXPECT_EQ(preview("{")["code"], "invalid_argument");
+  EXPECT_EQ(status, 400u);
+}
+
+}  // namespace
+}  // namespace godwit::coordinator
