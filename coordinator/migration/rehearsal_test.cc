@@ -46,7 +46,7 @@ TEST(Rehearsal, prepares_the_copy_and_discards_it_while_the_source_goes_on) {
 TEST(Rehearsal, says_what_the_downtime_would_have_been) {
   Cluster c;
   const Migration m = rehearse(c);
-  EXPECT_GE(m.downtime_ns, 1'000'000 + 2'000'000 + 8'000'000) << "the source's, the destination's, the end";
+  EXPECT_GT(m.downtime_ns, 1'000'000 + 8'000'000) << "the source's steps, and the end that was left out";
   EXPECT_LT(m.downtime_ns, 1'000'000'000);
   std::int64_t sum = 0;
   for (const StepRecord& s : m.steps) sum += s.nanoseconds;
