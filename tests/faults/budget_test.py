@@ -2,12 +2,14 @@
 """A workload that writes faster than its pages can be sent: the budget is kept, or the pause is taken when that is asked
 for, or the workload is given less CPU time. It gets all of it back, and loses no page."""
 
+import subprocess
 import time
 import unittest
 from pathlib import Path
 
 from bed import Bed, outside, report_of
 from godwit_lab import daemons
+from godwit_lab.hosts import COORDINATOR
 
 WRITER = str(Path(__file__).resolve().parent / "writer.py")
 PAGE = 4096
@@ -34,6 +36,11 @@ class Budget(unittest.TestCase):
         self.addCleanup(daemons.godwit, self.bed.lab, "kill", name, "--signal", "9")
         self.everything = (MEBIBYTES[kind] << 20) // PAGE
         self.assertTrue(outside.wait_until(lambda: self.report(name)[0] > self.everything, 60), "it does not write")
+
+    def begin_with_progress(self, name: str, *options: str) -> subprocess.Popen:
+        """What it says meanwhile, and then its report."""
+        return self.bed.start(COORDINATOR, "godwit", "migrate", name, "--to", "h2", "--json", *options,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def report(self, name: str) -> tuple[int, int]:
         """Pages written, and pages that were wrong."""
@@ -71,16 +78,14 @@ class Budget(unittest.TestCase):
 
     def test_a_difference_that_is_too_large_at_first_is_sent_by_more_rounds(self):
         self.start("calms", "shared")
-        migration = self.bed.begin_migrate("calms", "h2", "--rate-limit", "50M", "--downtime", "150ms")
-        watch = self.bed.start("coordinator", "godwit", "watch", "calms", stdout=-1, stderr=-2)
-        seen = ""
-        while "it runs on" not in seen and (line := watch.stdout.readline()):
-            seen += line
+        migration = self.begin_with_progress("calms", "--rate-limit", "50M", "--downtime", "150ms")
+        said = ""
+        while "it runs on" not in said and (line := migration.stdout.readline()):
+            said += line
         self.control.touch()
-        said = migration.communicate(timeout=120)[0]
-        watch.communicate(timeout=30)
+        said += migration.communicate(timeout=120)[0]
         self.control.unlink()
-        self.assertIn("it runs on", seen)
+        self.assertIn("it runs on", said)
         self.assertEqual(migration.returncode, 0, said)
         self.assertLess(report_of(said)["downtime_ms"], 1000)
         self.assert_goes_on("calms", "h2")
@@ -93,22 +98,16 @@ class Budget(unittest.TestCase):
         self.assertGreater(report_of(said)["downtime_ms"], 100)
         self.assert_goes_on("forced", "h2")
 
-    def check_throttled(self, name: str, *options: str) -> tuple[int, str, str]:
-        self.start(name, "private")
-        before = self.rate(name)
-        options = ["--rate-limit", str(int(before / 2)), "--downtime", "500ms", "--on-no-progress", "throttle", *options]
-        migration = self.bed.begin_migrate(name, "h2", *options)
-        watch = self.bed.start("coordinator", "godwit", "watch", name, stdout=-1, stderr=-2)
-        said = migration.communicate(timeout=300)[0]
-        seen = watch.communicate(timeout=30)[0]
-        self.assertIn("% of its CPU time", seen)
-        self.assertGreater(self.rate(name), before / 4, "it is throttled still")
-        return migration.returncode, said, seen
-
     def test_less_cpu_time_lets_it_move(self):
-        code, said, seen = self.check_throttled("throttled")
-        self.assertEqual(code, 0, said + seen)
+        self.start("throttled", "private")
+        before = self.rate("throttled")
+        migration = self.begin_with_progress("throttled", "--rate-limit", str(int(before / 2)), "--downtime", "500ms",
+                                             "--on-no-progress", "throttle")
+        said = migration.communicate(timeout=300)[0]
+        self.assertEqual(migration.returncode, 0, said)
+        self.assertIn("% of its CPU time", said)
         self.assertLess(report_of(said)["downtime_ms"], 1500)
+        self.assertGreater(self.rate("throttled"), before / 4, "it is throttled still")
         self.assert_goes_on("throttled", "h2")
 
     def test_a_cancel_gives_it_all_of_its_cpu_time_again(self):
