@@ -84,6 +84,7 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   net::awaitable<void> act_on(SourcePhase source);
   net::awaitable<void> pursue();
   net::awaitable<bool> go_on();
+  net::awaitable<void> after_resumed();
   net::awaitable<void> ask_silent_source();
   void failed(Error why);
   void tell_source(const Error& why);

@@ -100,6 +100,8 @@ net::awaitable<api::Envelope> DestinationMigration::settled(api::Settled settled
     fail(Errc::protocol, "a source that is not over says that it is settled");
   }
   co_await act_on(said);
+  // Nobody goes on with this one once it is over. What fails here, on a full disk say, the source hears of, and comes again.
+  if (phase() == DestinationPhase::resumed) co_await after_resumed();
   api::Envelope answer = state();
   if (runs_beside(said)) {
     answer.mutable_destination_state()->set_copy_runs(true);
@@ -175,17 +177,18 @@ net::awaitable<bool> DestinationMigration::go_on() {
       co_await discard_copy();
       if (const Record* r = context_.records.find(key_); !r || r->settled) over_ = true;
       co_return true;
-    case DestinationPhase::resumed: {
-      // The record may be the last thing that was done.
-      const Record r = record();
-      const workload::Saved* saved = context_.workloads->find(r.workload);
-      if (saved && saved->cgroup() == r.cgroup && saved->info().state() == "prepared")
-        context_.workloads->running(r.workload);
-      co_await release();
-      co_return true;
-    }
+    case DestinationPhase::resumed: co_await after_resumed(); co_return true;
   }
   co_return false;
+}
+
+// The record may be the last thing that was done.
+net::awaitable<void> DestinationMigration::after_resumed() {
+  const auto self = shared_from_this();
+  const Record r = record();
+  co_await release();
+  const workload::Saved* saved = context_.workloads->find(r.workload);
+  if (saved && saved->cgroup() == r.cgroup && saved->info().state() != "exited") context_.workloads->running(r.workload);
 }
 
 net::awaitable<void> DestinationMigration::ask_silent_source() {

@@ -127,6 +127,27 @@ TEST_F(MigrationTest, a_destination_does_not_give_up_the_last_copy_on_the_word_o
   commit(token);
 }
 
+TEST_F(MigrationTest, what_follows_the_commit_is_done_when_the_disk_has_room_again) {
+  run_workload();
+  identify("full");
+  const std::string token = arm_all();
+  const std::string file = b.options.state + "/workloads/job.workload";
+  std::filesystem::create_directory(file + ".new");  // nothing can be written there
+  EXPECT_THAT(error_of([&] { commit(token); }), HasSubstr("job.workload.new"));
+  EXPECT_EQ(state_at(b), "running");
+  EXPECT_EQ(kill_source().phase(), api::SOURCE_KILLED);
+  pair.turn_until([] { return false; }, std::chrono::milliseconds(500));
+  EXPECT_FALSE(a.records().find(key_of(id, Side::source))->settled) << "the destination has something left to do";
+  std::filesystem::remove(file + ".new");
+  EXPECT_TRUE(pair.turn_until([&] { return a.records().find(key_of(id, Side::source))->settled; }));
+  workload::Saved saved;
+  EXPECT_TRUE(saved.ParseFromString(read_file(file)));
+  EXPECT_EQ(saved.info().state(), "running");
+  expect_nothing_left_but("full.1.dst");
+  ::kill(b.workloads().info("job").pid(), SIGTERM);
+  EXPECT_TRUE(pair.turn_until([&] { return state_at(b) == "exited"; })) << "nobody sees it end";
+}
+
 TEST_F(MigrationTest, an_armed_source_gets_a_refusal_when_nobody_commits) {
   const pid_t root = run_workload();
   identify("nobody");

@@ -86,12 +86,16 @@ void Workloads::prepared(const std::string& name, pid_t root, std::uint64_t star
 
 void Workloads::running(const std::string& name) {
   Entry& entry = entries_.at(name);
-  entry.saved.mutable_info()->set_state("running");
-  save(entry);
-  if (const UniqueFd init = find_process(entry.saved.init_pid(), entry.saved.init_start_time())) {
-    send_signal(init.get(), SIGUSR1);  // the workload is complete: its end is the init's
+  if (entry.saved.info().state() != "running") {
+    entry.saved.mutable_info()->set_state("running");
+    entry.unsaved = true;
+    if (const UniqueFd init = find_process(entry.saved.init_pid(), entry.saved.init_start_time())) {
+      send_signal(init.get(), SIGUSR1);  // the workload is complete: its end is the init's
+    }
+    watch(entry);
   }
-  watch(entry);
+  if (entry.unsaved) save(entry);
+  entry.unsaved = false;
 }
 
 void Workloads::depart(const std::string& name) {

@@ -43,7 +43,7 @@ class Workloads {
   // Returns the pidfd of the init.
   UniqueFd build(Saved saved, bool in_namespaces);
   void prepared(const std::string& name, pid_t root, std::uint64_t start_time);
-  void running(const std::string& name);
+  void running(const std::string& name);  // it is so, also when the file cannot be written; then again
 
   // Source: from here on its end is nobody's business but the migration's; then forgets it, with init and cgroup.
   void depart(const std::string& name);
@@ -57,6 +57,7 @@ class Workloads {
     Saved saved;
     bool departing = false;
     bool missed = false;           // it ended while it was departing
+    bool unsaved = false;          // it runs, and the file does not say so yet
     std::uint64_t generation = 0;  // a watcher of an older one is ignored
   };
 

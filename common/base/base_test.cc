@@ -6,6 +6,10 @@
 
 #include <gtest/gtest.h>
 
+#include <csignal>
+
+#include <sys/wait.h>
+
 namespace godwit {
 namespace {
 
@@ -74,10 +78,19 @@ TEST(Fd, a_symlink_is_not_followed_beneath_a_directory) {
   ::rmdir(dir);
 }
 
+// Faults look up its name once in the life of a process.
+const std::string& fault_file() {
+  static const std::string path = [] {
+    char name[] = "/tmp/godwit-fault-XXXXXX";
+    const UniqueFd file(check(::mkstemp(name), "make {}", name));
+    ::setenv("GODWIT_FAULT_FILE", name, 1);
+    return std::string(name);
+  }();
+  return path;
+}
+
 TEST(Fault, armed_in_the_file_happens_once_and_leaves_the_others) {
-  char path[] = "/tmp/godwit-fault-XXXXXX";
-  const UniqueFd file(check(::mkstemp(path), "make {}", path));
-  ::setenv("GODWIT_FAULT_FILE", path, 1);
+  const std::string& path = fault_file();
   write_file(path, "test.point=fail,engine.dump.frozen=kill");
   EXPECT_THROW(fault::point("test.point"), Error);
   EXPECT_EQ(read_file(path), "engine.dump.frozen=kill");
@@ -86,7 +99,22 @@ TEST(Fault, armed_in_the_file_happens_once_and_leaves_the_others) {
   EXPECT_THROW(fault::point("test.point"), Error);
   write_file(path, "test.point=fail");
   EXPECT_THROW(fault::point("test.point"), Error);
-  EXPECT_NE(::access(path, F_OK), 0) << "an empty file is removed";
+  EXPECT_NE(::access(path.c_str(), F_OK), 0) << "an empty file is removed";
+}
+
+TEST(Fault, a_stop_ends_when_somebody_else_continues_the_process) {
+  write_file(fault_file(), "test.point=stop");
+  const pid_t child = check(::fork(), "fork");
+  if (child == 0) {
+    fault::point("test.point");
+    ::_exit(7);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, WUNTRACED), child);
+  EXPECT_TRUE(WIFSTOPPED(status));
+  ::kill(child, SIGCONT);
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(WEXITSTATUS(status), 7);
 }
 
 }  // namespace

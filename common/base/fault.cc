@@ -37,6 +37,7 @@ Armed parse(std::string_view rest) {
 void act(std::string_view name, const std::string& action) {
   log::warn("fault.hit", {{"point", name}, {"action", action}});
   if (action == "kill") ::kill(::getpid(), SIGKILL);
+  if (action == "stop") ::raise(SIGSTOP);
   if (action == "fail") fail(Errc::internal, "fault injected at {}", name);
   if (action.starts_with("pause:")) std::this_thread::sleep_for(std::chrono::milliseconds(std::stol(action.substr(6))));
 }

@@ -20,6 +20,8 @@ EXIT_CODES = {1: "failed and was rolled back", 2: "was asked for wrongly", 3: "w
 class DemoLab:
     """Two hosts and a coordinator under a name of their own; gone when the scope ends."""
 
+    client = hosts.COORDINATOR  # the host where the clients of the workload are
+
     def __init__(self, keep: bool, link: int, needed_bytes: int):
         self._keep, self._link, self._needed = keep, link, needed_bytes
 
@@ -46,7 +48,7 @@ class DemoLab:
 
     def on(self, host: str, *command: str, timeout: float = 600) -> str:
         """Runs a command on a host; its output."""
-        env = daemons.cli_environment(self.lab) if host == hosts.COORDINATOR else None
+        env = daemons.cli_environment(self.lab) if host in (hosts.COORDINATOR, hosts.CLIENT) else None
         done = hosts.run(self.lab, host, list(command), env, timeout=timeout, stdin=subprocess.DEVNULL,
                          capture_output=True, text=True)
         if done.returncode:
@@ -54,7 +56,7 @@ class DemoLab:
         return done.stdout
 
     def start(self, host: str, *command: str, **options) -> subprocess.Popen:
-        env = daemons.cli_environment(self.lab) if host == hosts.COORDINATOR else None
+        env = daemons.cli_environment(self.lab) if host in (hosts.COORDINATOR, hosts.CLIENT) else None
         return hosts.popen(self.lab, host, list(command), env, stdin=subprocess.DEVNULL, text=True, **options)
 
     def migrate(self, workload: str, to: str, streams: int) -> dict:
@@ -68,7 +70,7 @@ class DemoLab:
         return json.loads(done.stdout)
 
     def print_logs(self) -> None:
-        for host in self.lab.hosts.values():
+        for host in self.lab.with_daemon:
             print(f"--- {daemons.name_of(host)} on {host.name}\n{daemons.tail(self.lab, host)}", file=sys.stderr)
         for host in self.lab.nodes:
             for output in Path(f"/proc/{host.pid}/root{WORKLOADS}").glob("*.log"):

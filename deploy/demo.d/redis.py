@@ -41,7 +41,7 @@ class Client:
     """Writes at a rate until it is stopped, wherever the workload is."""
 
     def __init__(self, lab: DemoLab, workload: str, data: "Dataset", rate: int):
-        self._process = lab.start(COORDINATOR, TOOL, "write", "--workload", workload, "--port", str(PORT), "--rate",
+        self._process = lab.start(lab.client, TOOL, "write", "--workload", workload, "--port", str(PORT), "--rate",
                                   str(rate), "--log", LOG, *data.flags, stdout=subprocess.PIPE,
                                   stderr=subprocess.PIPE)
 
@@ -66,10 +66,10 @@ class Dataset:
         return ["--keys", str(self.keys), "--value-size", str(self.value_size)]
 
     def load(self, lab: DemoLab, host: str) -> None:
-        lab.on(COORDINATOR, TOOL, "load", "--address", f"{host}:{PORT}", *self.flags)
+        lab.on(lab.client, TOOL, "load", "--address", f"{host}:{PORT}", *self.flags)
 
     def verify(self, lab: DemoLab, host: str, client: Client) -> dict:
-        return json.loads(lab.on(COORDINATOR, TOOL, "verify", "--address", f"{host}:{PORT}", "--log", LOG, *self.flags))
+        return json.loads(lab.on(lab.client, TOOL, "verify", "--address", f"{host}:{PORT}", "--log", LOG, *self.flags))
 
     def digest(self, lab: DemoLab, host: str, port: int = PORT) -> str:
         # Redis allows DEBUG from its own host only.

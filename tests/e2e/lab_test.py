@@ -2,6 +2,7 @@
 """The lab: what a host has of its own, and that nothing of a lab stays behind."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ sys.dont_write_bytecode = True
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "deploy" / "lab.d"))
 
-from godwit_lab import cgroups  # noqa: E402
+from godwit_lab import cgroups, wire  # noqa: E402
 from godwit_lab.hosts import Lab  # noqa: E402
 
 NAME = os.environ.setdefault("GODWIT_LAB", f"godwit-e2e-{os.getpid()}")
@@ -44,6 +45,7 @@ def traces() -> dict:
                       if f"/{NAME}/" in line and not line.split()[1].startswith("Z")],
         "groups": [str(path) for top in (cgroups.unified(), cgroups.memory_v1()) if top and (path := top / NAME).exists()],
         "state": Path("/run", NAME).exists(),
+        "disks": [line for line in lines("losetup", "--list", "--noheadings", "--output", "BACK-FILE") if NAME in line],
     }
 
 
@@ -116,12 +118,84 @@ class LabTest(unittest.TestCase):
                      "s.sendall(bytes(6 << 20)); s.shutdown(1); s.recv(4); print(time.time() - t)\"")
         self.assertGreater(float(seconds), (6 << 20) * 8 / 100e6 * 0.8)
 
+    def test_hosts_have_boot_ids_of_their_own(self):
+        lab("up", "2", "--no-daemons")
+        ids = [on(host, "cat /proc/sys/kernel/random/boot_id") for host in ("h1", "h2")]
+        ids.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        self.assertEqual(len(set(ids)), 3, ids)
+        self.assertTrue(all(re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", one) for one in ids), ids)
+
+    def test_a_reboot_ends_everything_and_keeps_the_disk(self):
+        lab("up", "2", "--no-daemons", "--rate", "100", "--disk", "8")
+        on("h1", "touch /run/gone /tmp/gone /dev/shm/gone /var/lib/kept /var/lib/godwit/kept")
+        on("h1", "setsid -f sleep 1000 > /dev/null 2>&1")
+        held = Lab.load(NAME).cgroup("h1") / "held"
+        held.mkdir()
+        (held / "cgroup.freeze").write_text("1")
+        on("h1", f"sh -c 'echo $$ > {held}/cgroup.procs; exec sleep 1000' > /dev/null 2>&1 & sleep 0.2")
+        card, boot_id = (on("h1", what) for what in self.CARD_AND_BOOT_ID)
+
+        lab("reboot", "h1", "--no-daemons")
+        self.assertEqual(on("h1", "ls /run/gone /tmp/gone /dev/shm/gone /var/lib/kept /var/lib/godwit/kept 2> /dev/null; true"),
+                         "/var/lib/godwit/kept\n/var/lib/kept")
+        self.assertEqual(on("h1", "pgrep -x sleep || true"), "")
+        self.assertFalse(held.exists())
+        card_now, boot_id_now = (on("h1", what) for what in self.CARD_AND_BOOT_ID)
+        self.assertEqual(card_now, card)
+        self.assertNotEqual(boot_id_now, boot_id)
+        self.assertLess(float(on("h1", "cat /proc/uptime").split()[0]), 60)
+        self.assertIn("tbf", on("h1", "tc qdisc show dev eth0"))
+        self.assertIn("h1", on("h1", "hostname"))
+
+    CARD_AND_BOOT_ID = ("hostname -I; cat /sys/class/net/eth0/address", "cat /proc/sys/kernel/random/boot_id")
+
+    def test_a_host_that_is_off_is_out_of_reach_until_it_is_on(self):
+        lab("up", "2", "--no-daemons")
+        lab("poweroff", "h2")
+        for refused in (("exec", "h2", "true"), ("poweroff", "h2"), ("reboot", "h2")):
+            self.assertIn("h2 is off", lab(*refused, check=False).stderr)
+        self.assertIn(" off ", lab("status").stdout)
+        self.assertEqual(cgroups.processes(NAME, "h2"), [])
+        dial = "import socket; socket.create_connection(('h2', 9), timeout=1)"
+        self.assertIn("Error", lab("exec", "h1", "python3", "-c", dial, check=False).stderr)
+        lab("poweron", "h2", "--no-daemons")
+        refused = lab("exec", "h1", "python3", "-c", dial, check=False).stderr
+        self.assertIn("ConnectionRefusedError", refused)  # by a host that is there
+        self.assertIn("h2 is on", lab("poweron", "h2", check=False).stderr)
+
+    def test_what_is_lost_on_one_way_still_comes_on_the_other(self):
+        lab("up", "2", "--no-daemons")
+        running = Lab.load(NAME)
+        send = "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'word', ('{}', 9))"
+        hear = "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('', 9)); s.settimeout(3); print(s.recv(9))"
+
+        def arrives(sender: str, receiver: str) -> bool:
+            listener = subprocess.Popen([REPOSITORY / "deploy/lab", "exec", receiver, "python3", "-c", hear],
+                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            while listener.poll() is None:
+                lab("exec", sender, "python3", "-c", send.format(receiver))
+            return "word" in listener.communicate()[0]
+
+        wire.lose(running.hosts["h1"].pid, running.hosts["h2"].address)
+        self.assertFalse(arrives("h1", "h2"))
+        self.assertTrue(arrives("h2", "h1"))
+        wire.find_again(running.hosts["h1"].pid)
+        self.assertTrue(arrives("h1", "h2"))
+
+    def test_a_disk_for_the_state_can_be_full(self):
+        lab("up", "1", "--no-daemons", "--disk", "8")
+        fill = "head -c 9M /dev/zero > /var/lib/godwit/filler"
+        self.assertIn("No space left", lab("exec", "h1", "sh", "-c", fill, check=False).stderr)
+        on("h1", "touch /var/lib/elsewhere")
+
     def test_a_second_up_is_refused(self):
         lab("up", "1", "--no-daemons")
         self.assertIn("is up", lab("up", "1", "--no-daemons", check=False).stderr)
 
     def test_down_leaves_nothing(self):
-        lab("up", "3", "--no-daemons")
+        lab("up", "3", "--no-daemons", "--client", "--disk", "8")
+        lab("reboot", "h2", "--no-daemons")
+        lab("poweroff", "h3")
         on("h1", "(setsid -f sleep 1000; unshare --mount --pid --fork sleep 1000 &) > /dev/null 2>&1")
         lab("down")
         self.assert_nothing_is_left()

@@ -3,10 +3,9 @@
 nothing is left; and the next migration succeeds. The engine job has gone with it, or is of the last life."""
 
 import time
-import unittest
 
 from bed import REDIS, outside
-from fault_case import FaultCase, fault_points
+from fault_case import FaultCase, fault_points, main
 
 # Where redis is when the agent is back. Between the commit record and the resumption only the destination may run it.
 SOURCE = {
@@ -39,6 +38,12 @@ DESTINATION = {
 ABORTING = ("agent.source.aborted", "agent.record.source.aborted", "agent.record.source.thawed")
 # Where a copy has to die for it: agent/service has the tests.
 LOST = {"agent.record.source.lost", "agent.record.destination.lost"}
+# Of the tests' names: what CI runs.
+QUICK = ("is_tried", "source_killed_at_agent_source_armed", "source_killed_at_agent_record_source_armed",
+         "source_killed_at_agent_record_source_killing", "destination_killed_at_agent_destination_prepared",
+         "destination_killed_at_agent_destination_thawed", "destination_killed_at_agent_record_destination_committed",
+         "destination_killed_at_agent_record_destination_resumed", "source_killed_at_agent_source_aborted",
+         "between_the_commit_and_the_thaw")
 
 
 class Agents(FaultCase):
@@ -142,4 +147,4 @@ for point in ABORTING:
     add("source", f"{point}=kill", "source", aborted_by="engine.restore.filled=fail")
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    main(QUICK)

@@ -3,6 +3,7 @@ write, and faults that are armed in daemons while they run."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,8 +19,8 @@ os.environ.setdefault("GODWIT_LAB", f"godwit-faults-{os.getpid()}")
 import machine  # noqa: E402
 import outside  # noqa: E402  (and for whoever imports us)
 import redis  # noqa: E402
-from godwit_lab import daemons  # noqa: E402
-from godwit_lab.hosts import COORDINATOR, Lab  # noqa: E402
+from godwit_lab import daemons, hosts, wire  # noqa: E402
+from godwit_lab.hosts import CLIENT, COORDINATOR, Lab  # noqa: E402
 
 FAULT_FILE = "/run/godwit-fault"  # on each host, which has a /run of its own
 REDIS = "redis"
@@ -28,21 +29,28 @@ VALUE = 1000
 RATE = 1000  # SETs a second
 BUDGET_MS = 300  # the pause that `godwit migrate` is content with when nothing else is said
 SETTLED_WITHIN = 30
+RELAY = Path(__file__).resolve().parent / "relay.py"
+RELAY_PORT = 7450
+DISK_MIB = 24  # of each daemon, so that it can be filled
 
 
 class Bed(machine.DemoLab):
+    client = CLIENT  # so that the coordinator's host can be rebooted under load
+
     def __init__(self, hosts: int = 2):
         super().__init__(keep=False, link=0, needed_bytes=1 << 30)
         self._hosts = hosts
         self._log_begun = False
+        self._settings: dict[str, dict[str, str]] = {}
+        self._relays: dict[str, str] = {}  # through which agents reach the coordinator
 
     def __enter__(self) -> "Bed":
         self._tool("down")
-        self._tool("up", str(self._hosts), "--no-daemons")
+        self._tool("up", str(self._hosts), "--no-daemons", "--client", "--disk", str(DISK_MIB))
         self.lab = Lab.load(machine.NAME)
         self.name = machine.NAME
         try:
-            for host in self.lab.hosts.values():
+            for host in self.lab.with_daemon:
                 self.start_daemon(host.name)
             daemons.wait_until_registered(self.lab)
         except BaseException:
@@ -54,13 +62,90 @@ class Bed(machine.DemoLab):
     # Daemons and faults.
 
     def start_daemon(self, host: str) -> None:
-        daemons.start(self.lab, self.lab.hosts[host], {"GODWIT_FAULT_FILE": FAULT_FILE})
+        env = {"GODWIT_FAULT_FILE": FAULT_FILE, **self._settings.get(host, {})}
+        daemons.start(self.lab, self.lab.hosts[host], env, self._relays.get(host, ""))
 
     def daemon_pids(self, host: str) -> list[int]:
         return daemons.pids(self.lab, self.lab.hosts[host])
 
     def kill_daemon(self, host: str) -> None:
         daemons.stop(self.lab, self.lab.hosts[host], signal.SIGKILL)
+
+    @contextmanager
+    def daemons_with(self, settings: dict[str, dict[str, str]]):
+        """The daemons of these hosts run with more environment for a while."""
+        self._restart_with(settings)
+        try:
+            yield
+        finally:
+            self._restart_with({})
+
+    def _restart_with(self, settings: dict[str, dict[str, str]]) -> None:
+        concerned = settings.keys() | self._settings.keys()
+        self._settings = settings
+        self._restart(concerned)
+
+    def _restart(self, concerned) -> None:
+        for host in concerned:
+            daemons.stop(self.lab, self.lab.hosts[host], signal.SIGTERM)
+            self.start_daemon(host)
+        self.wait_until_registered()
+
+    @contextmanager
+    def relays(self, seed: int, *habits: str):
+        """Both agents reach the coordinator through somebody with these habits (relay.py)."""
+        address = self.lab.coordinator.address
+        processes = []
+        try:
+            for host in self.lab.nodes:
+                certs = self.lab.state / "shared" / f"certs-{host.name}"
+                shutil.copytree(self.lab.state / host.name / "upper/etc/godwit/certs", certs, dirs_exist_ok=True)
+                at = f"{address}:{RELAY_PORT + host.number}"
+                processes.append(self.start(COORDINATOR, "python3", str(RELAY), at, f"{address}:7440", "/etc/godwit/certs",
+                                            f"/srv/shared/{certs.name}", str(seed + host.number), *habits))
+                self._relays[host.name] = at
+            self._restart(list(self._relays))
+            yield
+            if any(process.poll() is not None for process in processes):
+                raise RuntimeError("a relay has died")
+        finally:
+            relays = outside.find(self.lab, COORDINATOR, str(RELAY))
+            concerned, self._relays = list(self._relays), {}
+            outside.kill(relays)
+            for process in processes:
+                process.wait(10)
+            self._restart(concerned)
+
+    def is_stopped(self, host: str) -> bool:
+        return any(outside.state_of(pid) == outside.STOPPED for pid in self.daemon_pids(host))
+
+    def signal_daemon(self, host: str, sig: signal.Signals) -> None:
+        for pid in self.daemon_pids(host):
+            os.kill(pid, sig)
+
+    def reboot(self, host: str) -> None:
+        """Without its daemon, which mend() starts as it starts all that have died."""
+        hosts.power_off(self.lab, self.lab.hosts[host])
+        hosts.power_on(self.lab, self.lab.hosts[host])
+        self.lab.save()
+
+    def filler(self, host: str) -> Path:
+        """What a full disk is full of."""
+        return self.lab.state / host / "disk" / "filler"
+
+    def mend(self) -> None:
+        """Undoes whatever a fault may have done, and starts what has died."""
+        self.disarm()
+        for host in self.lab.hosts.values():
+            wire.find_again(host.pid)
+            wire.connect(self.lab.switch, host.name, True)
+            wire.limit(self.lab.switch, host.pid, host.name, 0)
+        for host in self.lab.with_daemon:
+            self.filler(host.name).unlink(missing_ok=True)
+            self.signal_daemon(host.name, signal.SIGCONT)
+            if not self.daemon_pids(host.name):
+                self.start_daemon(host.name)
+        self.wait_until_registered()
 
     def wait_until_registered(self) -> None:
         daemons.wait_until_registered(self.lab)
@@ -78,15 +163,19 @@ class Bed(machine.DemoLab):
         return outside.read(self._fault_file(host))
 
     def disarm(self) -> None:
-        for host in self.lab.nodes:
+        for host in self.lab.with_daemon:
             self._fault_file(host.name).unlink(missing_ok=True)
 
     # The workload.
 
-    def start_redis(self) -> None:
+    def run_redis(self) -> None:
         self.data = redis.Dataset(keys=SIZE // VALUE, value_size=VALUE)
         redis.start_redis(self, REDIS, "h1")
         self.data.load(self, "h1")
+        self._log_begun = False
+
+    def start_redis(self) -> None:
+        self.run_redis()
         # A first trip, so that both agents have done everything once before they are measured at rest.
         for to in ("h2", "h1"):
             code, report = self.try_migrate(REDIS, to)
@@ -100,6 +189,9 @@ class Bed(machine.DemoLab):
         found = [host.name for host in self.lab.nodes if outside.running(self.lab, host.name, "redis-server")]
         return found[0] if len(found) == 1 else ""
 
+    def hosts_with_copies(self) -> set[str]:
+        return {host.name for host in self.lab.nodes if outside.copies(self.lab, host.name, "redis-server")}
+
     def other(self, host: str) -> str:
         return "h2" if host == "h1" else "h1"
 
@@ -112,7 +204,7 @@ class Bed(machine.DemoLab):
         return done.returncode, done.stdout + done.stderr
 
     def begin_migrate(self, workload: str, to: str, *options: str) -> subprocess.Popen:
-        return self.start(COORDINATOR, "godwit", *self.migrate_command(workload, to, *options), stdout=subprocess.PIPE,
+        return self.start(CLIENT, "godwit", *self.migrate_command(workload, to, *options), stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)
 
     @contextmanager
@@ -125,7 +217,8 @@ class Bed(machine.DemoLab):
         except BaseException:
             load.abandon()
             raise
-        load.finish()
+        if not load.is_abandoned:
+            load.finish()
 
     def wait_settled(self, at: str) -> list[str]:
         """What is not as it should be: redis at `at` and nowhere else, nothing frozen, traced, mounted or left open."""
@@ -147,7 +240,7 @@ class Bed(machine.DemoLab):
     def is_sound(self) -> bool:
         """Whether the next test can begin here."""
         where = self.where()
-        daemons_run = all(self.daemon_pids(name) for name in self.lab.hosts)
+        daemons_run = all(self.daemon_pids(host.name) for host in self.lab.with_daemon)
         return bool(where) and daemons_run and self.listed() == [(where, "running")] and not self.wait_settled(where)
 
 
@@ -156,7 +249,7 @@ class Load(redis.Client):
         self._bed = bed
         command = [redis.TOOL, "write", "--workload", REDIS, "--port", str(redis.PORT), "--rate", str(RATE), "--log",
                    redis.LOG, *bed.data.flags]
-        self._process = bed.start(COORDINATOR, *command, *(["--go-on"] if go_on else []), stdout=subprocess.PIPE,
+        self._process = bed.start(CLIENT, *command, *(["--go-on"] if go_on else []), stdout=subprocess.PIPE,
                                   stderr=subprocess.PIPE)
         time.sleep(0.3)  # it writes by then
 
@@ -164,7 +257,11 @@ class Load(redis.Client):
         self.report = self.stop()
         self.verdict = self._bed.data.verify(self._bed, self._bed.where(), self)
 
+    is_abandoned = False
+
     def abandon(self) -> None:
+        """Of a redis that is gone, nobody knows what it held."""
+        self.is_abandoned = True
         try:
             self.stop()
         except (RuntimeError, subprocess.SubprocessError):

@@ -73,6 +73,11 @@ def copies(lab: Lab, host: str, comm: str) -> list[int]:
     return [pid for pid in cgroups.processes(lab.name, host) if comm_of(pid) == comm and state_of(pid) not in DEAD]
 
 
+def find(lab: Lab, host: str, argument: str) -> list[int]:
+    """Processes of a host whose command line has this argument."""
+    return [pid for pid in cgroups.processes(lab.name, host) if argument in read(f"/proc/{pid}/cmdline").split("\0")]
+
+
 def running(lab: Lab, host: str, comm: str) -> list[int]:
     return [pid for pid in copies(lab, host, comm) if can_run(pid)]
 
@@ -118,7 +123,8 @@ class Remains:
         self._lab, self._comm = lab, comm
         self._rest = self._look()
 
-    def problems(self) -> list[str]:
+    def problems(self, is_gone: bool = False) -> list[str]:
+        """`is_gone`: so is the workload, rightly."""
         now = self._look()
         found = [f"{what} {thing}" for what in ("mounted", "lost the mount") for thing in self._changed(now, what)]
         for kind, count in now["descriptors"].items():
@@ -127,8 +133,9 @@ class Remains:
         grown = now["shmem"] - self._rest["shmem"]
         if grown > self.shmem_allowance:
             found.append(f"{grown >> 20} MiB more of tmpfs in use")
-        if now["inits"] != self._rest["inits"]:
-            found.append(f"{now['inits']} inits of workloads, {self._rest['inits']} at rest")
+        inits = 0 if is_gone else self._rest["inits"]
+        if now["inits"] != inits:
+            found.append(f"{now['inits']} inits of workloads, not {inits}")
         for host in self._lab.nodes:
             found += self._tasks(host.name) + self._groups(host.name)
         return found

@@ -2,6 +2,7 @@
 
     <v2>/<lab>/<host>/system    the host's init, daemons and commands
     <v2>/<lab>/<host>/godwit    what the agent is given as --cgroup
+    <v2>/<lab>/switch/system    keeps the network while hosts come and go
     <v1 memory>/<lab>/<host>    only where memory is a v1 controller
 """
 
@@ -40,10 +41,15 @@ def create(lab: str, hosts: list[str]) -> None:
     else:
         (root / lab).mkdir()
     for host in hosts:
-        (root / lab / host / "system").mkdir(parents=True)
-        (root / lab / host / "godwit").mkdir()
-        if v1 := memory_v1():
-            (v1 / lab / host).mkdir(parents=True)
+        create_host(lab, host)
+
+
+def create_host(lab: str, host: str) -> None:
+    root = unified()
+    (root / lab / host / "system").mkdir(parents=True)
+    (root / lab / host / "godwit").mkdir()
+    if v1 := memory_v1():
+        (v1 / lab / host).mkdir(parents=True)
 
 
 def join(lab: str, host: str) -> None:
@@ -69,19 +75,19 @@ def exists(lab: str) -> bool:
     return (unified() / lab).exists()
 
 
-def remove(lab: str, patience_s: float = 20) -> None:
-    """Kills everything in the lab, frozen or not, and removes its groups."""
-    top = unified() / lab
+def remove(lab: str, host: str = "", patience_s: float = 20) -> None:
+    """Kills everything in the lab or on one of its hosts, frozen or not, and removes the groups."""
+    top = unified() / lab / host
     if top.exists():
         (top / "cgroup.kill").write_text("1")
         deadline = time.monotonic() + patience_s
-        while processes(lab):
+        while processes(lab, host):
             if time.monotonic() > deadline:
-                raise RuntimeError(f"these processes do not die: {processes(lab)}")
+                raise RuntimeError(f"these processes do not die: {processes(lab, host)}")
             time.sleep(0.02)
     for hierarchy in (unified(), memory_v1()):
-        if hierarchy and (hierarchy / lab).exists():
-            _remove_tree(hierarchy / lab)
+        if hierarchy and (hierarchy / lab / host).exists():
+            _remove_tree(hierarchy / lab / host)
 
 
 def _remove_tree(top: Path, patience_s: float = 5) -> None:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from . import cgroups, hosts
-from .hosts import COORDINATOR, REPOSITORY, Host, Lab
+from .hosts import CLIENT, COORDINATOR, REPOSITORY, Host, Lab
 
 AGENT = "godwit-agent"
 COORDINATOR_DAEMON = "godwit-coordinator"
@@ -16,7 +16,7 @@ OPERATOR_CERTS = "/etc/godwit/operator"
 
 
 def issue_certificates(lab: Lab) -> None:
-    """Into /etc/godwit of each host; the operator's live on the coordinator's host."""
+    """Into /etc/godwit of each host; the operator's live on the coordinator's host, and on the client."""
     tools = REPOSITORY / "deploy" / "certs"
     authority = lab.state / "ca"
 
@@ -24,23 +24,24 @@ def issue_certificates(lab: Lab) -> None:
         subprocess.run([str(part) for part in command], check=True)
 
     run(tools / "make-ca", authority)
-    for host in lab.hosts.values():
+    for host in lab.with_daemon:
         role = "coordinator" if host.name == COORDINATOR else "agent"
         run(tools / "issue", authority, lab.state / host.name / "upper/etc/godwit/certs", role, host.name, host.address)
-    run(tools / "issue", authority, lab.state / COORDINATOR / ("upper" + OPERATOR_CERTS), "operator", "lab")
+    for name in lab.hosts.keys() & {COORDINATOR, CLIENT}:
+        run(tools / "issue", authority, lab.state / name / ("upper" + OPERATOR_CERTS), "operator", "lab")
 
 
 def name_of(host: Host) -> str:
     return COORDINATOR_DAEMON if host.name == COORDINATOR else AGENT
 
 
-def command_of(lab: Lab, host: Host) -> list[str]:
+def command_of(lab: Lab, host: Host, coordinator: str = "") -> list[str]:
     at = host.address
     if host.name == COORDINATOR:
         return [COORDINATOR_DAEMON, "--listen", f"{at}:7440", "--api", f"{at}:7441", "--certs", "/etc/godwit/certs",
                 "--state", "/var/lib/godwit"]
-    return [AGENT, "--node", host.name, "--coordinator", f"{lab.coordinator.address}:7440", "--listen", f"{at}:7442",
-            "--pages", f"{at}:7443", "--certs", "/etc/godwit/certs", "--state", "/var/lib/godwit",
+    return [AGENT, "--node", host.name, "--coordinator", coordinator or f"{lab.coordinator.address}:7440", "--listen",
+            f"{at}:7442", "--pages", f"{at}:7443", "--certs", "/etc/godwit/certs", "--state", "/var/lib/godwit",
             "--cgroup", str(lab.cgroup(host.name)), "--shared", "/srv/shared"]
 
 
@@ -48,14 +49,15 @@ def log_of(lab: Lab, host: Host) -> Path:
     return lab.state / host.name / f"{name_of(host)}.log"
 
 
-def start(lab: Lab, host: Host, env: dict[str, str] | None = None) -> None:
+def start(lab: Lab, host: Host, env: dict[str, str] | None = None, coordinator: str = "") -> None:
+    """`coordinator`: where an agent finds it, if not where it is."""
     if pids(lab, host):
         raise RuntimeError(f"{name_of(host)} runs on {host.name} already")
     # Leaks are no finding in a program that forks, traces and is killed; everything else stops it.
     settings = {"ASAN_OPTIONS": "detect_leaks=0", **(env or {})}
     with open(log_of(lab, host), "ab") as log:
         # setsid -f leaves it an orphan, so that the host's init becomes its parent.
-        command = ["setsid", "-f", "sh", "-c", 'mkdir -p /var/lib/godwit && exec "$@"', "sh", *command_of(lab, host)]
+        command = ["setsid", "-f", "sh", "-c", 'mkdir -p /var/lib/godwit && exec "$@"', "sh", *command_of(lab, host, coordinator)]
         done = hosts.run(lab, host.name, command, settings, timeout=30, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     # setsid is back before what it has forked runs the daemon.
     deadline = time.monotonic() + 10
@@ -111,7 +113,8 @@ def godwit(lab: Lab, *arguments: str, timeout: float = 60) -> subprocess.Complet
 
 
 def wait_until_registered(lab: Lab, patience_s: float = 30) -> None:
-    wanted = {host.name for host in lab.nodes}
+    """Of all nodes that are on."""
+    wanted = {host.name for host in lab.nodes if host.pid}
     deadline = time.monotonic() + patience_s
     while True:
         answer = godwit(lab, "nodes", "--json")
@@ -120,8 +123,8 @@ def wait_until_registered(lab: Lab, patience_s: float = 30) -> None:
             listed = listed["nodes"] if isinstance(listed, dict) else listed
             if wanted <= {node["name"] for node in listed if node.get("state", "up") in ("up", "ready", "connected")}:
                 return
-        for host in lab.hosts.values():
-            if not pids(lab, host):
+        for host in lab.with_daemon:
+            if host.pid and not pids(lab, host):
                 raise RuntimeError(f"{name_of(host)} on {host.name} ended:\n{tail(lab, host)}")
         if time.monotonic() > deadline:
             raise RuntimeError(f"the nodes did not register: {answer.stdout}{answer.stderr}")

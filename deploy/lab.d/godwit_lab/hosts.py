@@ -13,6 +13,8 @@ from . import cgroups, wire
 REPOSITORY = Path(__file__).resolve().parents[3]
 HOST_ROOT = REPOSITORY / "deploy" / "lab.d" / "host-root"
 COORDINATOR = "coordinator"
+CLIENT = "client"  # of the workloads: a host without a daemon
+SWITCH = "switch"  # not a host, but it has processes
 PATH = "/opt/godwit/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DAY = 24 * 3600
 
@@ -20,11 +22,11 @@ DAY = 24 * 3600
 @dataclass
 class Host:
     name: str
-    number: int  # 1..N; the coordinator is 254
+    number: int  # 1..N; the client is 253, the coordinator is 254
     address: str
     first_pid: int
     clock_offset_s: int
-    pid: int = 0  # of its PID 1, as the machine sees it
+    pid: int = 0  # of its PID 1, as the machine sees it; 0 while it is off
     mbit: int = 0
 
 
@@ -49,7 +51,12 @@ class Lab:
 
     @property
     def nodes(self) -> list[Host]:
-        return [host for host in self.hosts.values() if host.name != COORDINATOR]
+        return [host for host in self.hosts.values() if host.name not in (COORDINATOR, CLIENT)]
+
+    @property
+    def with_daemon(self) -> list[Host]:
+        """In the order in which they are started."""
+        return [self.coordinator, *self.nodes]
 
     def cgroup(self, host: str) -> Path:
         return cgroups.unified() / self.name / host / "godwit"
@@ -68,7 +75,7 @@ class Lab:
         return Lab(**data)
 
 
-def plan(name: str, programs: Path, count: int, same_pids: bool) -> Lab:
+def plan(name: str, programs: Path, count: int, same_pids: bool, client: bool = False) -> Lab:
     lab = Lab(name, str(programs))
     # Labs of other names get a network of their own, which only matters to people reading addresses.
     net = 0 if name == "godwit-lab" else 1 + zlib.crc32(name.encode()) % 250
@@ -77,6 +84,8 @@ def plan(name: str, programs: Path, count: int, same_pids: bool) -> Lab:
         offset = DAY if number == 2 else 0
         first_pid = 1000 if same_pids else number * 1000
         lab.hosts[f"h{number}"] = Host(f"h{number}", number, f"10.77.{net}.{number}", first_pid, offset)
+    if client:
+        lab.hosts[CLIENT] = Host(CLIENT, 253, f"10.77.{net}.253", 0, 0)
     lab.hosts[COORDINATOR] = Host(COORDINATOR, 254, f"10.77.{net}.254", 0, 0)
     return lab
 
@@ -107,14 +116,14 @@ def _start(lab: Lab, host: str, flags: list[str], command: list[str], log: Path)
 
 
 def start_switch(lab: Lab) -> None:
-    lab.switch = _start(lab, COORDINATOR, ["--net"], [str(lab.bin / "lab-init")], lab.state / "switch.log")
+    lab.switch = _start(lab, SWITCH, ["--net"], [str(lab.bin / "lab-init")], lab.state / "switch.log")
     wire.make_switch(lab.switch)
 
 
 def start_host(lab: Lab, host: Host) -> None:
     folder = lab.state / host.name
     for part in ("root", "work"):
-        (folder / part).mkdir(parents=True)
+        (folder / part).mkdir(parents=True, exist_ok=True)
     etc = folder / "upper" / "etc"
     etc.mkdir(parents=True, exist_ok=True)
     (etc / "hostname").write_text(host.name + "\n")
@@ -130,10 +139,39 @@ def start_host(lab: Lab, host: Host) -> None:
     except (ProcessLookupError, FileNotFoundError):
         raise RuntimeError(f"{host.name} did not start: {(folder / 'init.log').read_text().strip()}") from None
     wire.plug_in(lab.switch, host.pid, host.name, host.address, 24)
+    if host.mbit:
+        wire.limit(lab.switch, host.pid, host.name, host.mbit)
+
+
+def power_off(lab: Lab, host: Host) -> None:
+    """As when the cord is pulled: nothing on it gets a word, nothing of it says goodbye. What is on its disk stays."""
+    wire.unplug(lab.switch, host.name)
+    cgroups.remove(lab.name, host.name)
+    host.pid = 0
+
+
+def power_on(lab: Lab, host: Host) -> None:
+    """Boots a host that is off: the same disk, name and address; its memory, boot id and clocks begin anew."""
+    host.clock_offset_s = -int(time.clock_gettime(time.CLOCK_MONOTONIC))
+    cgroups.create_host(lab.name, host.name)
+    start_host(lab, host)
+
+
+def attach_disk(lab: Lab, host: Host, mib: int) -> None:
+    """A small disk for what the host keeps in /var/lib/godwit, so that it can be full. At <lab>/<host>/disk from outside."""
+    folder = lab.state / host.name
+    (folder / "disk").mkdir(parents=True)
+    # All of it is taken now: what a host writes to its disk must not look like memory that it uses.
+    with open(folder / "disk.img", "wb") as image:
+        os.posix_fallocate(image.fileno(), 0, mib << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-E", "nodiscard", folder / "disk.img"], check=True)
+    subprocess.run(["mount", "-o", "loop", folder / "disk.img", folder / "disk"], check=True)
 
 
 def entering(host: Host, command: list[str]) -> list[str]:
     """The command line that runs `command` inside the host's namespaces (the caller joins its groups)."""
+    if not host.pid:
+        raise RuntimeError(f"{host.name} is off: deploy/lab poweron {host.name}")
     return ["nsenter", "-t", str(host.pid), "-a", "-r", "-w", "--", *command]
 
 

@@ -7,6 +7,7 @@ import subprocess
 
 BRIDGE = "br0"
 PORT = "eth0"  # of every host
+NOBODY = "02:00:00:00:00:00"  # an Ethernet address that is not in the lab
 
 
 def _run(*command: str) -> None:
@@ -26,11 +27,19 @@ def make_switch(switch: int) -> None:
 
 
 def plug_in(switch: int, pid: int, host: str, address: str, prefix: int) -> None:
-    _run("ip", "link", "add", PORT, "netns", str(pid), "type", "veth", "peer", "name", host, "netns", str(switch))
+    # The same network card after a reboot: others remember its Ethernet address.
+    card = "02:00:" + ":".join(f"{int(part):02x}" for part in address.split("."))
+    _run("ip", "link", "add", PORT, "address", card, "netns", str(pid), "type", "veth", "peer", "name", host, "netns",
+         str(switch))
     _in(switch, "ip", "link", "set", host, "master", BRIDGE, "up")
     _in(pid, "ip", "address", "add", f"{address}/{prefix}", "dev", PORT)
     _in(pid, "ip", "link", "set", "lo", "up")
     _in(pid, "ip", "link", "set", PORT, "up")
+
+
+def unplug(switch: int, host: str) -> None:
+    """Takes the cable away, both ends of it at once."""
+    _in(switch, "ip", "link", "delete", host)
 
 
 def limit(switch: int, pid: int, host: str, mbit: int) -> None:
@@ -48,3 +57,13 @@ def limit(switch: int, pid: int, host: str, mbit: int) -> None:
 
 def connect(switch: int, host: str, connected: bool) -> None:
     _in(switch, "ip", "link", "set", host, "up" if connected else "down")
+
+
+def lose(pid: int, address: str) -> None:
+    """Of what this host sends to an address nothing arrives any more, nor is the host told. The other way stays open."""
+    _in(pid, "ip", "neigh", "replace", address, "lladdr", NOBODY, "nud", "permanent", "dev", PORT)
+
+
+def find_again(pid: int) -> None:
+    """Ends all that."""
+    _in(pid, "ip", "neigh", "flush", "nud", "permanent", "dev", PORT)

@@ -1,0 +1,45 @@
+#!/usr/bin/python3
+"""Every phase of a migration and every fault of the table (cells.py): redis runs in exactly one place, with every write;
+nothing is left; Godwit says where it is; and the next migration succeeds. A workload whose only copy was on a node that was
+rebooted is gone, and that is said too.
+
+  matrix_test.py                 all cells, which takes about an hour
+  matrix_test.py --quick         those that CI runs
+  matrix_test.py -k PATTERN      as unittest has it: matrix_test.py -k '*committing*reboot*'"""
+
+from cell_run import run_cell
+from cells import Fault, cells, quick_cells
+from fault_case import FaultCase, main
+
+
+class Matrix(FaultCase):
+    def check(self, phase: str, fault: Fault):
+        bed = self.bed
+        with bed.writing() as load:
+            with self.watching() as watch:
+                end = run_cell(bed, phase, fault)
+                self.assertEqual(end.problems, [], end.said)
+            self.assert_single(watch)
+            if end.at:
+                self.assert_moves_to(bed.other(end.at))
+            else:
+                load.abandon()
+        if end.at:
+            self.assert_nothing_lost(load, longest_gap_ms=None)
+        else:
+            bed.run_redis()  # for the next cell
+
+
+def name_of(phase: str, fault: Fault) -> str:
+    return f"test_{phase}_{fault.name}".replace(" ", "_")
+
+
+def add(phase: str, fault: Fault) -> None:
+    setattr(Matrix, name_of(phase, fault), lambda self: self.check(phase, fault))
+
+
+for cell in cells():
+    add(*cell)
+
+if __name__ == "__main__":
+    main(quick=[name_of(*cell) for cell in quick_cells()])

@@ -1,0 +1,130 @@
+#!/usr/bin/python3
+"""Redis under load is moved to and fro, most of the time with a fault of the table (cells.py) in some phase. Ends with a
+line of counts and with 1 if a write was lost, redis lived twice or nowhere, or anything was left behind.
+
+  soak.py [--minutes N] [--seed S] [--logs DIR]
+
+The seed decides the moves and the faults, not the moment within a phase. --logs keeps the daemons' logs of what went wrong."""
+
+import argparse
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+
+from bed import REDIS, Bed, outside
+from cell_run import await_end, run_cell
+from cells import cells
+from godwit_lab import daemons
+
+UNDISTURBED = 0.25  # of the moves
+RELAYED = 0.2  # of the rounds
+MOVES_OF_A_ROUND = 5  # then a new round may begin, with other habits
+HABITS = (("late",), ("twice",), ("late", "twice"), ("old",), ("mute",), ("late", "twice", "old"))
+
+
+class Soak:
+    def __init__(self, seed: int, logs: Path | None):
+        self._random, self._seed, self._logs = random.Random(seed), seed, logs
+        self._cells = cells()
+        self.counts = Counter(moves=0, arrived=0, faults=0, lost_writes=0, double_lives=0, left_overs=0, gone_with_node=0)
+        self.troubles = 0
+
+    def run(self, until: float) -> None:
+        while time.monotonic() < until:
+            with Bed() as bed:
+                bed.start_redis()
+                while time.monotonic() < until and self._round(bed, until):
+                    pass
+
+    def _round(self, bed: Bed, until: float) -> bool:
+        """Whether the bed can be used for another one."""
+        habits = self._random.choice(HABITS) if self._random.random() < RELAYED else ()
+        with ExitStack() as relays:
+            if habits:
+                relays.enter_context(bed.relays(self._random.randrange(1 << 30), *habits))
+            for _ in range(MOVES_OF_A_ROUND):
+                if time.monotonic() >= until:
+                    return True
+                try:
+                    problems = self._move(bed, habits)
+                except (RuntimeError, OSError, ValueError, subprocess.SubprocessError) as error:
+                    problems = [f"{type(error).__name__}: {error}"]
+                if problems:
+                    self._trouble(bed, problems)
+                    return False
+        return True
+
+    def _move(self, bed: Bed, habits: tuple[str, ...]) -> list[str]:
+        # Behind a relay the addresses are others, and what is rebooted forgets its relay: only commands go wrong there.
+        disturbed = not habits and self._random.random() >= UNDISTURBED
+        phase, fault = self._random.choice(self._cells) if disturbed else ("", None)
+        source = bed.where()
+        self.counts["moves"] += 1
+        self.counts["faults"] += disturbed or bool(habits)
+        what = f"{phase}: {fault.name}" if fault else f"commands are {' and '.join(habits)}" if habits else "undisturbed"
+        print(f"{time.strftime('%T')} {self.counts['moves']:4} from {source}, {what}", end="", flush=True)
+        with bed.writing() as load:
+            with outside.Watch(bed.lab, "redis-server") as watch:
+                if fault:
+                    end = run_cell(bed, phase, fault)
+                else:
+                    code, said = bed.try_migrate(REDIS, bed.other(source))
+                    end = await_end(bed, set(), source)
+                    end.said = f"{code}: {said}"
+                    if code and not habits:
+                        end.problems.append("it failed without a fault")
+            if not end.at:
+                load.abandon()
+        print(f" -> {end.at or 'gone with its node'}", flush=True)
+        self.counts["arrived"] += end.at == bed.other(source)
+        self.counts["double_lives"] += len(watch.doubles)
+        self.counts["left_overs"] += len(end.problems)
+        problems = [*end.problems, *(f"it ran twice: {double}" for double in watch.doubles[:3])]
+        if problems:
+            problems.append(end.said)
+        if end.at:
+            self.counts["lost_writes"] += load.verdict["lost"]
+            if load.verdict["lost"]:
+                problems.append(f"lost writes: {load.verdict}")
+        elif not end.problems:
+            self.counts["gone_with_node"] += 1
+            bed.run_redis()
+        return problems
+
+    def _trouble(self, bed: Bed, problems: list[str]) -> None:
+        self.troubles += 1
+        print("\n*** " + "\n    ".join(problems), flush=True)
+        if not self._logs:
+            bed.print_logs()
+            return
+        folder = self._logs / f"seed-{self._seed}-move-{self.counts['moves']}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "problems").write_text("\n".join(problems) + "\n")
+        for host in bed.lab.with_daemon:
+            shutil.copy(daemons.log_of(bed.lab, host), folder / f"{host.name}.log")
+        print(f"    logs: {folder}", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="tests/run soak", usage=__doc__)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    parser.add_argument("--logs", type=Path)
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the lab goes down on this way out too
+    print(f"seed {options.seed}, {options.minutes:g} minutes", flush=True)
+    soak = Soak(options.seed, options.logs)
+    soak.run(time.monotonic() + 60 * options.minutes)
+    counts = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in soak.counts.items())
+    print(f"seed {options.seed}: {counts}; {soak.troubles} in trouble", flush=True)
+    return 1 if soak.troubles else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
