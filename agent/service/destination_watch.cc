@@ -100,7 +100,7 @@ net::awaitable<api::Envelope> DestinationMigration::settled(api::Settled settled
     fail(Errc::protocol, "a source that is not over says that it is settled");
   }
   co_await act_on(said);
-  // Nobody goes on with this one once it is over. What fails here, on a full disk say, the source hears of, and comes again.
+  // Nobody goes on with this one once it is over. If this fails, on a full disk say, the source asks again.
   if (phase() == DestinationPhase::resumed) co_await after_resumed();
   api::Envelope answer = state();
   if (runs_beside(said)) {

@@ -3,7 +3,7 @@
 //   GODWIT_FAULT=engine.dump.frozen=kill       SIGKILL this process there
 //   GODWIT_FAULT=engine.restore.filled=fail    throw Error(internal) there
 //   GODWIT_FAULT=agent.commit=pause:2000       sleep 2,000 ms there
-//   GODWIT_FAULT=coordinator.arming=stop       SIGSTOP this process there: somebody else does something, then continues it
+//   GODWIT_FAULT=coordinator.arming=stop       SIGSTOP this process there, until somebody continues it
 //   GODWIT_FAULT=a=fail,b=kill                 several
 //
 // Or, in programs that already run, through the file that GODWIT_FAULT_FILE names: the same text, but each fault

@@ -15,7 +15,7 @@ class Driver {
   Driver(net::Executor executor, Store& store, Registry& registry, Limits limits = {});
 
   // Checks what can be known here, journals the migration and sets off. Returns its id. Errors: not_found, target_gone,
-  // invalid_argument, already_exists, busy, peer_lost, cancelled.
+  // invalid_argument, already_exists, busy, refused, peer_lost, cancelled.
   std::string start(MigrationSpec spec);
 
   // Everything that stands in the way of start() as far as it is known here; empty when nothing does. Fills in what

@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <SQLiteCpp/SQLiteCpp.h>
+
 #include <algorithm>
 
 namespace godwit::coordinator {
@@ -50,6 +52,25 @@ TEST(Migration, walks_through_all_steps_in_order_and_reports_what_was_measured) 
   EXPECT_FALSE(m.reason);
   EXPECT_EQ(c.daemon.registry.find("redis").node, "b");
   expect_one_copy_as_told(c, m);
+}
+
+TEST(Migration, is_under_way_until_its_end_is_in_the_journal) {
+  char directory[] = "/tmp/godwit-journal-XXXXXX";
+  ASSERT_NE(::mkdtemp(directory), nullptr);
+  const std::string path = std::string(directory) + "/journal.db";
+  {
+    Cluster c(short_limits(), path);
+    SQLite::Database beside(path, SQLite::OPEN_READWRITE);
+    beside.exec("CREATE TRIGGER full BEFORE UPDATE OF outcome ON migrations BEGIN SELECT RAISE(FAIL, 'full'); END");
+    const std::string id = c.daemon.driver.start(c.to_b());
+    c.until([&] { return c.a.source == api::SOURCE_KILLED; });
+    EXPECT_THROW(c.until([&] { return !c.daemon.driver.find(id); }, std::chrono::milliseconds(500)), Error);
+    EXPECT_FALSE(c.store.migration(id)->outcome);
+    beside.exec("DROP TRIGGER full");
+    expect_one_copy_as_told(c, c.finish(id));
+    EXPECT_EQ(c.store.events(id, 0).back().kind, "outcome");
+  }
+  std::filesystem::remove_all(directory);
 }
 
 TEST(Migration, learns_the_overhead_of_a_pause_from_the_last_one) {

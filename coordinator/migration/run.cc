@@ -12,6 +12,8 @@ namespace {
 using net::awaitable;
 using std::chrono::nanoseconds;
 
+constexpr auto most_pause = std::chrono::seconds(10);
+
 std::int64_t unix_ms() {
   using namespace std::chrono;
   return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
@@ -44,6 +46,23 @@ awaitable<void> Run::drive() {
     enter(to.value_or(Phase::undecided));
   }
   settle();
+  // Whoever asks how it ended is told from the journal: until the end is there, after a full disk say, it is under way.
+  const auto journal_end = [this] {
+    journal_failure_.reset();
+    journal([this] {
+      for (const RoundRecord& r : m_.rounds) store_.add_round(m_.id, r);
+      store_.finish(m_);
+      store_.append(m_.id, "outcome", to_json(m_));
+    });
+    changed_.notify();
+    return !journal_failure_;
+  };
+  Clock::duration pause = limits_.interval;
+  while (!journal_end() && !stopping_) {
+    co_await giving_up_.wait_until(Clock::now() + pause);
+    pause = std::min<Clock::duration>(2 * pause, most_pause);
+  }
+  store_.checkpoint();
 }
 
 // Taken over from the journal: what was known of the two sides is gone, so nothing but their records counts.
@@ -187,12 +206,6 @@ void Run::settle() {
     times_.downtime_ns = m_.downtime_ns;
     m_.steps = split_pause(times_);
   }
-  journal([&] {
-    for (const RoundRecord& r : m_.rounds) store_.add_round(m_.id, r);
-    store_.finish(m_);
-  });
-  record("outcome", to_json(m_));
-  store_.checkpoint();
   log::info("migration.settled", {{"migration", m_.id},
                                   {"workload", m_.spec.workload},
                                   {"outcome", name(*m_.outcome)},

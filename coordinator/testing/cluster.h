@@ -66,8 +66,9 @@ struct Daemon {
 
 class Cluster {
  public:
-  explicit Cluster(Limits limits = short_limits())
-      : daemon(io, store, limits),
+  explicit Cluster(Limits limits = short_limits(), const std::string& journal = ":memory:")
+      : store(journal),
+        daemon(io, store, limits),
         a(io.get_executor(), "a", daemon.agents_address(), tls_of("agent/a")),
         b(io.get_executor(), "b", daemon.agents_address(), tls_of("agent/b")) {
     a.peer = &b;
@@ -108,7 +109,7 @@ class Cluster {
     return response;
   }
 
-  Store store{":memory:"};
+  Store store;
   net::asio::io_context io{1};
   Daemon daemon;
   FakeAgent a, b;

@@ -181,7 +181,7 @@ QUICK = (
     ("arming", "destination to source is cut for 1 s"),
     ("committing", "source is rebooted"),
     ("committing", "disk of the destination is full"),
-    ("committing", "coordinator to destination is cut for 10 s"),
+    ("committing", "coordinator to destination is cut for 1 s"),
     ("killing", "source is rebooted"),
     ("killing", "destination is rebooted"),
 )

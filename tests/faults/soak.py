@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bed import REDIS, Bed, outside
-from cell_run import await_end, run_cell
+from cell_run import PATIENT, await_end, run_cell
 from cells import cells
 from godwit_lab import daemons
 
@@ -74,7 +74,7 @@ class Soak:
                 if fault:
                     end = run_cell(bed, phase, fault)
                 else:
-                    code, said = bed.try_migrate(REDIS, bed.other(source))
+                    code, said = bed.try_migrate(REDIS, bed.other(source), *PATIENT)
                     end = await_end(bed, set(), source)
                     end.said = f"{code}: {said}"
                     if code and not habits:

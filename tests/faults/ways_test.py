@@ -3,7 +3,7 @@
 long after their migration is over; disks that take their time; links that are slow. The same must hold as after any fault."""
 
 from bed import REDIS
-from cell_run import await_end
+from cell_run import PATIENT, await_end
 from fault_case import FaultCase, main
 from godwit_lab import wire
 
@@ -14,7 +14,7 @@ ANYHOW = (0, 1, 5)
 
 
 class Ways(FaultCase):
-    def go_back_and_forth(self, trips: int, codes: tuple[int, ...] = (0,), options: tuple[str, ...] = ()) -> int:
+    def go_back_and_forth(self, trips: int, codes: tuple[int, ...] = (0,)) -> int:
         """How many of the trips led anywhere."""
         bed = self.bed
         arrived = 0
@@ -22,7 +22,7 @@ class Ways(FaultCase):
             with self.watching() as watch:
                 for _ in range(trips):
                     source = bed.where()
-                    code, said = bed.try_migrate(REDIS, bed.other(source), *options)
+                    code, said = bed.try_migrate(REDIS, bed.other(source), *PATIENT)
                     self.assertIn(code, codes, said)
                     end = await_end(bed, set(), source) if code else None
                     self.assertEqual(end.problems if end else [], [], said)
@@ -43,7 +43,7 @@ class Ways(FaultCase):
         try:
             for host in bed.lab.nodes:
                 wire.limit(bed.lab.switch, host.pid, host.name, 100)
-            self.go_back_and_forth(2, options=("--downtime", "2s"))
+            self.go_back_and_forth(2)
         finally:
             bed.mend()
 
