@@ -46,6 +46,7 @@ awaitable<void> Run::drive() {
     enter(to.value_or(Phase::undecided));
   }
   settle();
+  if (unchanged_) co_return;  // unknown still, as the journal says
   // Whoever asks how it ended is told from the journal: until the end is there, after a full disk say, it is under way.
   const auto journal_end = [this] {
     journal_failure_.reset();
