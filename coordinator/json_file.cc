@@ -34,6 +34,8 @@ json parse_json(const std::string& text, const std::string& what) {
     return json::parse(text, look);
   } catch (const json::parse_error& e) {
     fail(Errc::invalid_argument, "{}, line {}: this is no JSON", what, line_of(text, e.byte));
+  } catch (const json::exception& e) {  // a number that is none of the machine's
+    fail(Errc::invalid_argument, "{}: {}", what, e.what());
   }
 }
 

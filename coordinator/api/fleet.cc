@@ -15,12 +15,12 @@ constexpr unsigned most_parallel = 16;
 constexpr std::size_t most_nodes = 1000;
 
 // What is the same for all migrations of an evacuation: a request without what differs.
-MigrationSpec common_spec(json options, const std::string& node) {
+MigrationSpec common_spec(json options, const std::string& node, const Policies& policies) {
   for (const char* own : {"workload", "pid", "from", "to", "rehearse"})
     if (options.contains(own))
       fail(Errc::invalid_argument, "evacuation: '{}' is not the same for all of its migrations", own);
   options["workload"] = options["to"] = node;  // placeholders with the shape of names
-  MigrationSpec spec = spec_from_json(options);
+  MigrationSpec spec = spec_from_json(options, &policies);
   spec.workload.clear();
   spec.destination.clear();
   return spec;
@@ -29,7 +29,7 @@ MigrationSpec common_spec(json options, const std::string& node) {
 }  // namespace
 
 awaitable<HttpResponse> Api::preview(std::string body) {
-  MigrationSpec spec = spec_from_json(parse_body(body));
+  MigrationSpec spec = spec_from_json(parse_body(body), &policies_);
   for (const std::string& node : nodes_up()) co_await agents_.refresh(node);
   const Preview preview = co_await previewer_.preview(std::move(spec));
   co_return answer(coordinator::to_json(preview));
@@ -47,7 +47,7 @@ awaitable<HttpResponse> Api::evacuate(std::string node, std::string body, std::s
   json options = in.object("options");
   in.end();
   registry_.node(node);
-  request.options = common_spec(std::move(options), node);
+  request.options = common_spec(std::move(options), node, policies_);
   if (!dry_run) co_return answer(evacuations_.start(std::move(request))->report(), 202);
   const std::shared_ptr<Evacuation> plan = evacuations_.prepare(std::move(request));
   co_await plan->plan();

@@ -47,9 +47,9 @@ json follow(Client& client, const EvacuateCommand& command) {
   for (;;) {
     try {
       if (interrupted && !cancelled) {
+        cancel_evacuation(client, command.node);
         cancelled = true;
         std::fputs("cancelling: none begins any more, and what can be rolled back is\n", stderr);
-        cancel_evacuation(client, command.node);
       }
       json report = client.get("/v1/nodes/" + command.node + "/evacuation");
       last_heard = Clock::now();

@@ -62,7 +62,6 @@ Evacuation::Evacuation(Registry& registry, Driver& driver, Store& store, AgentSe
       request_(std::move(request)) {}
 
 awaitable<void> Evacuation::drive() {
-  registry_.cordon(request_.node, request_.by);
   std::exception_ptr problem;
   try {
     co_await move_all();
@@ -82,6 +81,7 @@ awaitable<void> Evacuation::drive() {
 }
 
 awaitable<void> Evacuation::move_all() {
+  registry_.cordon(request_.node, request_.by);
   co_await plan();
   phase_ = Phase::moving;
   for (;;) {
@@ -96,6 +96,12 @@ awaitable<void> Evacuation::move_all() {
     }
     for (Move& move : moves_)
       if (move.state == MoveState::moving && !driver_.find(move.migration)) settle(move);
+    // A rehearsal that was under way before has left the workload where it was: it is looked at anew.
+    std::erase_if(moves_, [this](const Move& m) {
+      if (m.state != MoveState::failed || m.migration.empty()) return false;
+      const std::optional<Migration> ended = store_.migration(m.migration);
+      return ended && ended->outcome == Outcome::rehearsed;
+    });
     if (may_end()) {
       // Those that were on their way to this node when it was cordoned have arrived by now.
       const std::size_t known = moves_.size();

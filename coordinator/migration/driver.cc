@@ -130,7 +130,11 @@ std::string Driver::start(MigrationSpec spec) {
   m.epoch = store_.next_epoch(key_of(spec), epoch_of_copy(spec));
   m.created_unix_ms = std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch()).count();
   store_.add(m);
-  store_.append(m.id, "phase", {{"phase", name(m.phase)}, {"migration", m.id}, {"request", to_json(spec)}});
+  try {
+    store_.append(m.id, "phase", {{"phase", name(m.phase)}, {"migration", m.id}, {"request", to_json(spec)}});
+  } catch (const Error& e) {  // it has begun: what it cannot journal it rolls back
+    log::error("migration.journal_failed", {{"migration", m.id}, {"message", e.message()}});
+  }
   const std::string id = m.id;
   log::info("migration.start",
             {{"migration", id}, {"workload", key_of(spec)}, {"from", spec.source}, {"to", spec.destination}});

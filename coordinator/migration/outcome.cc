@@ -141,7 +141,7 @@ std::optional<Event> Run::verdict(const api::SourceState& source, const Destinat
       m_.reason = Reason{Errc::target_gone, "the workload died while the source held it, and the destination has no copy",
                          "see the workload's own output"};
       failed_in_ = m_.phase;  // past the point where a refusal would mean that nothing was touched
-      registry_.gone(m_.spec.source, m_.spec.workload);
+      journal([this] { registry_.gone(m_.spec.source, m_.spec.workload); });
       return Event::both_gone;
     default: return std::nullopt;
   }

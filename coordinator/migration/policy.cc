@@ -207,7 +207,7 @@ nanoseconds least_downtime(const Measurements& measured, const PolicyOptions& op
   double measured_s = 0;
   for (const RoundRecord& r : rounds) measured_s += r.seconds;
   const double path = best_bandwidth(measured);
-  if (measured_s < telling_time_s || path <= 0) return measured.overhead;
+  if (rounds.size() <= measured.rate_since || measured_s < telling_time_s || path <= 0) return measured.overhead;
   const double shrink = calm_dirty_rate(rounds) / path;  // what one round leaves of what the one before did
   const double limit_s = std::chrono::duration<double>(options.max_total_time).count();
   double left = static_cast<double>(rounds.back().dirty_bytes_after), least = left;
@@ -247,7 +247,8 @@ Decision decide(const Measurements& measured, const PolicyOptions& options) {
     return no_progress(measured, options, predicted,
                        fmt::format("the last difference was too large {} times", measured.over_budget));
 
-  const Progress progress = progress_of(std::span(rounds).subspan(measured.throttled_since));
+  const std::size_t telling = std::max(measured.throttled_since, measured.rate_since);
+  const Progress progress = progress_of(std::span(rounds).subspan(std::min(rounds.size(), telling)));
   const bool within = predicted <= options.downtime;
   if (within && measured.owed_bytes == 0) {
     const nanoseconds transfer = predicted - measured.overhead;

@@ -27,6 +27,7 @@ struct Measurements {
   std::uint64_t owed_bytes = 0;                // of a last difference that was too large: the next round sends it
   unsigned over_budget = 0;                    // how often that was so, since the last step of throttling
   unsigned cpu_percent = 100;                  // what the workload may use of the CPU time that it used before
+  std::size_t rate_since = 0;                  // the first round at a rate that was raised; the same goes for those
   std::size_t throttled_since = 0;  // the first round with so much; how the ones before went says nothing any more
 };
 

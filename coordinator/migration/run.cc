@@ -70,9 +70,12 @@ awaitable<void> Run::drive() {
 void Run::recover() {
   froze_ = asked_destination_ = true;
   recall_stores();
-  if (m_.phase == Phase::undecided) {
+  if (m_.reason) failed_in_ = Phase::asking;  // it was on its way: nothing says any more that nothing was touched
+  if (m_.phase == Phase::undecided && m_.outcome) {
     unchanged_ = true;
     m_.phase = Phase::asking;
+  } else if (m_.phase == Phase::undecided) {
+    enter(Phase::asking);
   } else if (m_.phase < Phase::arming || (m_.spec.rehearse && m_.phase == Phase::rolling_back)) {
     blame(Error(Errc::cancelled, "the coordinator was restarted", "start the migration again"));
     enter(Phase::rolling_back);
@@ -198,7 +201,7 @@ void Run::settle() {
   pause_.reset();
   if (unchanged_) return;
   if (m_.phase == Phase::done) m_.reason.reset();
-  tell_registry();
+  journal([this] { tell_registry(); });
   m_.outcome = outcome();
   m_.finished_unix_ms = unix_ms();
   m_.total_s = began_here_ ? std::chrono::duration<double>(Clock::now() - began_).count()

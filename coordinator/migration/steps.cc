@@ -192,6 +192,8 @@ awaitable<void> Run::set_rate(std::uint64_t bytes_per_second, std::string by) {
   fill(request.mutable_set_rate()->mutable_id());
   request.mutable_set_rate()->set_rate_limit(bytes_per_second);
   co_await ask(m_.spec.source, std::move(request), api::Envelope::kOk, limits_.question);
+  const bool raised = measured_.rate_limit > 0 && (bytes_per_second == 0 || bytes_per_second > measured_.rate_limit);
+  if (raised) measured_.rate_since = m_.rounds.size() + 1;  // the one that is under way has some of both
   measured_.rate_limit = bytes_per_second;
   record("rate", {{"rate_limit", bytes_per_second}, {"by", by}});
 }

@@ -106,13 +106,21 @@ awaitable<api::Envelope> AgentService::pass_on(std::shared_ptr<Session> session,
 awaitable<void> AgentService::notice(std::shared_ptr<Session> session, api::Envelope notice) {
   // What an agent says before it has registered, or after another connection took its place, concerns nobody.
   if (session->node.empty() || registry_.node(session->node).channel != session->channel.lock()) co_return;
-  if (notice.has_progress()) driver_.progress(session->node, notice.progress());
-  if (notice.has_alarm()) driver_.alarm(session->node, notice.alarm());
+  try {
+    take(*session, notice);
+  } catch (const Error& e) {  // a journal that cannot be written, say, is no reason to lose the agent
+    log::error("agent.notice_failed", {{"node", session->node}, {"message", e.message()}});
+  }
+}
+
+void AgentService::take(const Session& session, const api::Envelope& notice) {
+  if (notice.has_progress()) driver_.progress(session.node, notice.progress());
+  if (notice.has_alarm()) driver_.alarm(session.node, notice.alarm());
   if (notice.has_workload_exited()) {
     api::WorkloadInfo info = notice.workload_exited().workload();
     info.set_state("exited");
-    log::info("workload.exited", {{"workload", info.name()}, {"node", session->node}, {"exit_code", info.exit_code()}});
-    registry_.update(session->node, info);
+    log::info("workload.exited", {{"workload", info.name()}, {"node", session.node}, {"exit_code", info.exit_code()}});
+    registry_.update(session.node, info);
   }
 }
 

@@ -28,6 +28,7 @@ class AgentService {
   net::awaitable<api::Envelope> pass_on(std::shared_ptr<Session> session, api::Envelope relay);
   net::awaitable<api::Envelope> answer(std::shared_ptr<Session> session, api::Envelope request);
   net::awaitable<void> notice(std::shared_ptr<Session> session, api::Envelope notice);
+  void take(const Session& session, const api::Envelope& notice);
 
   net::Executor executor_;
   Registry& registry_;

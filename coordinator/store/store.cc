@@ -133,6 +133,9 @@ void Store::finish(const Migration& m) {
     if (m.reason)
       run(*db_, "finish migration", "UPDATE migrations SET reason_code = ?, reason = ?, hint = ? WHERE id = ?",
           std::string(name(m.reason->code)), m.reason->message, m.reason->hint, m.id);
+    else
+      run(*db_, "finish migration",
+          "UPDATE migrations SET reason_code = NULL, reason = NULL, hint = NULL WHERE id = ?", m.id);
     run(*db_, "finish migration", "DELETE FROM steps WHERE migration = ?", m.id);
     int position = 0;
     for (const StepRecord& s : m.steps)

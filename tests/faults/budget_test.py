@@ -8,12 +8,14 @@ import unittest
 from pathlib import Path
 
 from bed import Bed, outside, report_of
+from fault_case import main
 from godwit_lab import daemons
 from godwit_lab.hosts import COORDINATOR
 
 WRITER = str(Path(__file__).resolve().parent / "writer.py")
 PAGE = 4096
 MEBIBYTES = {"shared": 32, "private": 16}
+QUICK = ("sent_by_more_rounds", "when_forced", "agent_that_dies")
 LOOPS = {"shared": 0, "private": 5000}  # as fast as it can, or some MiB/s, in proportion to its CPU time
 
 
@@ -150,4 +152,4 @@ class Budget(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    main(QUICK)

@@ -30,7 +30,8 @@ def run_cell(bed: Bed, phase: str, fault: Fault) -> End:
     held_by = bed.where() or source  # in the pause nobody runs, and nothing is committed
     if reached:
         fault.strike(scene)
-    bed.signal_daemon(COORDINATOR, signal.SIGCONT)
+    if not (reached and fault.holds_coordinator):
+        bed.signal_daemon(COORDINATOR, signal.SIGCONT)
     time.sleep(fault.lasts)
     bed.mend()
     said = migration.communicate(timeout=ENDS_WITHIN)[0]

@@ -41,6 +41,7 @@ class Fault:
     strike: Callable[[Scene], None]
     lasts: float = 0.5
     phases: tuple[str, ...] = PHASES
+    holds_coordinator: bool = False  # it stays stopped until that is over
     reboots: tuple[str, ...] = ()  # "source", "destination": a copy there is gone
 
 
@@ -54,7 +55,8 @@ def kill_daemon(who: str) -> Fault:
 
 def freeze_daemon(who: str, seconds: float) -> Fault:
     return Fault(f"{who} stands still for {seconds:g} s",
-                 lambda scene: scene.bed.signal_daemon(of(scene, who), signal.SIGSTOP), seconds)
+                 lambda scene: scene.bed.signal_daemon(of(scene, who), signal.SIGSTOP), seconds,
+                 holds_coordinator=who == "coordinator")
 
 
 def kill_engine(who: str, phases: tuple[str, ...]) -> Fault:
