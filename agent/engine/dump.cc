@@ -220,7 +220,10 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     const RoundCount count = emit_round(sink, true);
     if (count.over_bytes > 0) {
       run_on(frozen, count, sink);
-      if (first) begin_again();
+      if (first) {
+        sink.file(fmt::format("{}reset", layout_prefix), "");  // what of it was sent is forgotten here, too
+        begin_again();
+      }
       return frozen;
     }
     frozen.round = describe(number, count);

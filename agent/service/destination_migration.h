@@ -107,6 +107,7 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   api::Prepare request_;
   engine::Surveyed survey_;
   std::shared_ptr<jobs::EngineJob> job_;
+  UniqueFd thawed_root_;  // of the copy, from just before it was thawed
   std::weak_ptr<net::Channel> channel_;
   std::optional<TokenBytes> commit_hash_;
   TokenBytes relay_key_{};

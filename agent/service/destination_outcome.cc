@@ -125,20 +125,21 @@ net::awaitable<void> DestinationMigration::resume() {
   const std::uint64_t begin = monotonic_ns();
   const Record committed = record();
   auto copy = living_copy(context_, committed);
-  if (!copy) {
+  const bool ran = !copy && thawed_root_ && co_await has_ended_by_itself(thawed_root_.get());
+  if (!copy && !ran) {
     co_await lose("the restored copy is not there any more");
     throw *failure_;
   }
-  const UniqueFd root = workload::find_process(committed.pid, committed.start_time);
+  if (!thawed_root_) thawed_root_ = workload::find_process(committed.pid, committed.start_time);
   claim(committed);
-  if (!co_await workload::thaws(*copy, thaw_limit)) {
+  if (copy && !co_await workload::thaws(*copy, thaw_limit)) {
     co_await lose("the restored copy does not thaw");
     throw *failure_;
   }
   const std::uint64_t thawed = monotonic_ns();
   fault::point("agent.destination.thawed");
   // A cgroup whose tasks have died is not frozen either.
-  if (!copy_intact() && !co_await has_ended_by_itself(root ? root.get() : -1)) {
+  if (!ran && !copy_intact() && !co_await has_ended_by_itself(thawed_root_ ? thawed_root_.get() : -1)) {
     co_await lose("the restored copy died as it was thawed");
     throw *failure_;
   }

@@ -8,6 +8,7 @@ namespace godwit::service {
 net::awaitable<api::Envelope> preview_source(Context& context, api::Survey request) {
   check_id(request.id());
   const Key key = key_of(request.id(), Side::source);
+  if (context.records.find(key)) fail(Errc::already_exists, "{} is a migration", to_string(key));
   const auto passing = std::make_shared<SourceMigration>(context, key);  // nobody else will find it
   api::Envelope answer;
   std::exception_ptr problem;

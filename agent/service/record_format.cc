@@ -32,7 +32,7 @@ struct RawHead {
   char uuid[40];
 };
 constexpr char head_magic[9] = "GDWITREC";
-constexpr std::uint32_t head_version = 1;
+constexpr std::uint32_t head_version = 2;
 
 template <class Raw>
 std::uint64_t checksum(const Raw& raw) {

@@ -32,7 +32,8 @@ net::awaitable<api::Envelope> SourceMigration::round(api::Round request) {
 }
 net::awaitable<api::Envelope> SourceMigration::freeze(api::Freeze request) {
   heard_ = Clock::now();
-  return steps_.once(fmt::format("freeze {}", request.number()),
+  // One that was over its budget may be asked for again, with another one.
+  return steps_.once(fmt::format("freeze {} {}", request.number(), request.most_bytes()),
                      [self = shared_from_this(), request] { return self->do_freeze(request); });
 }
 
@@ -237,7 +238,12 @@ void SourceMigration::run_on() {
   frozen_at_ns_ = 0;
   heard_ = Clock::now();
   context_.workloads->stay(tree_.workload);
-  if (limit_) limit_cpu_time();  // the stop has lifted it
+  try {
+    if (limit_) limit_cpu_time();  // the stop has lifted it
+  } catch (const Error& e) {
+    failed(e);
+    throw;
+  }
 }
 
 net::awaitable<engine::Frozen> SourceMigration::freeze_and_send(api::Freeze request) {

@@ -135,6 +135,7 @@ net::awaitable<void> SourceMigration::let_go() {
   const auto self = shared_from_this();
   lift_throttle();
   if (enter_lost()) {
+    if (feed_) feed_->abort();  // there is nobody to say goodbye for
     if (job_) co_await job_->kill();
     job_.reset();
     co_return;

@@ -42,7 +42,7 @@ net::awaitable<api::Envelope> SourceMigration::do_resolve(api::Resolve request) 
   if (!request.destination_is_off())
     throw Error(Errc::invalid_argument, "nobody states that the destination's node is off",
                 "a copy that it holds may run: only the end of that node is the end of the copy");
-  if (resolved_) co_return state();
+  if (resolved_ && phase() != SourcePhase::armed) co_return state();
   if (phase() != SourcePhase::armed)
     throw Error(Errc::refused, fmt::format("the source is {}, not armed", name(phase())),
                 "there is nothing to resolve: `godwit ps` tells where the workload is");
@@ -63,7 +63,10 @@ net::awaitable<api::Envelope> SourceMigration::do_resolve(api::Resolve request) 
   } catch (...) {
     problem = std::current_exception();
   }
-  if (problem) resolved_ = phase() != SourcePhase::armed;  // after a failed write the record may be either
+  if (problem) {  // after a failed write the record may be either, and asking for it may fail as well
+    resolved_ = false;
+    resolved_ = phase() != SourcePhase::armed;
+  }
   if (problem) std::rethrow_exception(problem);
   co_return state();
 }
@@ -103,6 +106,7 @@ net::awaitable<void> SourceMigration::check_silent() {
 // The answer to Settled. What was let go on an operator's word runs, and so does the other: that node was not off.
 bool SourceMigration::is_alarming(const api::DestinationState& there) {
   if (phase() != SourcePhase::thawed || !there.copy_runs()) return false;
+  if (!workload::find_process(tree_.root, tree_.start_time)) return false;  // the one here has been ended
   const Error two(
       Errc::already_exists,
       fmt::format("two copies of '{}' run: here on node '{}', where it was resolved, and on node '{}', which "

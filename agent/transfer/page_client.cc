@@ -257,7 +257,10 @@ awaitable<void> finish_all(Shared s, Clock::duration limit) {
       fail(Errc::timed_out, "not everything could be sent within {:.3g} s",
            std::chrono::duration<double>(limit).count());
   if (s->ended) fail(Errc::peer_lost, "the page streams have failed");
-  for (auto& stream : s->streams) co_await stream->finish(deadline - Clock::now());
+  // They may be gone after each wait.
+  for (std::size_t i = 0; !s->ended && i < s->streams.size(); i++)
+    co_await s->streams[i]->finish(deadline - Clock::now());
+  if (s->ended) fail(Errc::peer_lost, "the page streams have failed");
   s->end();
 }
 

@@ -157,6 +157,7 @@ PageStream::PageStream(net::Executor home, Events events)
 // Whatever the thread was doing is dropped; it must have ended before what it shares with us goes.
 PageStream::~PageStream() {
   home_->ended = true;
+  home_->changed.notify();
   thread_->stop();
 }
 
@@ -174,17 +175,26 @@ void PageStream::send(const FrameHeader& header, std::span<const std::byte> rest
 
 std::uint64_t PageStream::queued_bytes() const { return home_->queued; }
 
-awaitable<void> PageStream::finish(Clock::duration limit) {
+namespace {
+
+awaitable<void> goodbye(std::shared_ptr<PageStream::Home> home, Clock::duration limit) {
   const auto deadline = Clock::now() + limit;
+  while (!home->finished && !home->ended)
+    if (!co_await home->changed.wait_until(deadline) && !home->finished)
+      fail(Errc::timed_out, "the page server has not said goodbye within {:.3g} s",
+           std::chrono::duration<double>(limit).count());
+  if (!home->finished) fail(Errc::peer_lost, "the page stream has failed");
+}
+
+}  // namespace
+
+// No coroutine of its own: the stream may go while the goodbye is waited for.
+awaitable<void> PageStream::finish(Clock::duration limit) {
   net::asio::post(thread_->io, [remote = remote_] {
     remote->goodbye_wanted = true;
     remote->work.notify();
   });
-  while (!home_->finished && !home_->ended)
-    if (!co_await home_->changed.wait_until(deadline) && !home_->finished)
-      fail(Errc::timed_out, "the page server has not said goodbye within {:.3g} s",
-           std::chrono::duration<double>(limit).count());
-  if (!home_->finished) fail(Errc::peer_lost, "the page stream has failed");
+  return goodbye(home_, limit);
 }
 
 }  // namespace godwit::transfer

@@ -17,7 +17,7 @@
 
 namespace godwit::coordinator {
 
-inline constexpr std::uint32_t control_version = 1;
+inline constexpr std::uint32_t control_version = 2;
 
 struct Node {
   std::string name;

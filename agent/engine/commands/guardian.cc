@@ -26,7 +26,10 @@ namespace {
   ::dup2(end, 0);
   ::dup2(journal, 1);
   ::close_range(3, ~0u, 0);
-  holder::leave_cgroups();
+  try {
+    holder::leave_cgroups();
+  } catch (const std::exception&) {  // it may stay
+  }
   pollfd ended{.fd = 0, .events = POLLIN, .revents = 0};
   while (::poll(&ended, 1, -1) < 0 && errno == EINTR) continue;
   try {
@@ -35,8 +38,8 @@ namespace {
       recover(left, "", true);
       if (afterwards) afterwards();
     }
-  } catch (const Error& e) {
-    log::error("guardian.failed", {{"message", e.message()}, {"hint", e.hint()}});
+  } catch (const std::exception& e) {
+    log::error("guardian.failed", {{"message", e.what()}});
     ::_exit(1);
   }
   ::_exit(0);
