@@ -2,6 +2,7 @@
 // one.
 #include "agent/service/coordinator_link.h"
 #include "agent/service/test_migration.h"
+#include "agent/service/version.h"
 #include "common/net/listener.h"
 
 namespace godwit::service {
@@ -42,7 +43,7 @@ class Strangers : public MigrationTest {
       pair.run(a, ask_peer(tls_of(who), b.agent->context().peer_address, std::move(request), &answer));
     });
   }
-  api::Envelope hello(const std::string& node, std::uint32_t version = 1) {
+  api::Envelope hello(const std::string& node, std::uint32_t version = control_version) {
     api::Envelope request;
     request.mutable_peer_hello()->set_version(version);
     request.mutable_peer_hello()->set_node(node);
@@ -80,7 +81,7 @@ TEST_F(Strangers, may_not_touch_a_migration_between_others) {
 
 TEST_F(Strangers, of_another_version_are_told_so) {
   identify("versions");
-  EXPECT_THAT(told("agent/a", hello("a", 2)), HasSubstr("protocol: the source's agent speaks version 2"));
+  EXPECT_THAT(told("agent/a", hello("a", 99)), HasSubstr("protocol: the source's agent speaks version 99"));
 }
 
 TEST_F(Strangers, are_not_answered_what_only_a_coordinator_may_ask) {
@@ -161,18 +162,18 @@ class FalseCoordinator : public Strangers {
     co_return reply;
   }
 
-  std::uint32_t version_ = 1;
+  std::uint32_t version_ = control_version;
   int asked_ = 0;
   bool stayed_ = false, ended_ = false;
 };
 
 TEST_F(FalseCoordinator, is_left_at_once) {
-  EXPECT_TRUE(is_stayed_with("coordinator", 1)) << "a true one, or the rest proves nothing";
+  EXPECT_TRUE(is_stayed_with("coordinator", control_version)) << "a true one, or the rest proves nothing";
   EXPECT_EQ(registrations(), 1);
-  EXPECT_FALSE(is_stayed_with("coordinator", 2)) << "another version";
+  EXPECT_FALSE(is_stayed_with("coordinator", 99)) << "another version";
   EXPECT_EQ(registrations(), 1);
   for (const char* who : {"agent/z", "operator/ann"}) {
-    EXPECT_FALSE(is_stayed_with(who, 1));
+    EXPECT_FALSE(is_stayed_with(who, control_version));
     EXPECT_EQ(registrations(), 0) << who << " was told what this node has";
   }
 }

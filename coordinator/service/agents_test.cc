@@ -64,10 +64,10 @@ class DialIn : public testing::Test {
 };
 
 TEST_F(DialIn, of_another_version_is_told_which_is_spoken_here) {
-  for (const std::uint32_t version : {0u, 2u})
+  for (const std::uint32_t version : {0u, control_version + 1})
     EXPECT_THAT(told("agent/z", registration("z", version)),
                 AllOf(StartsWith("protocol: the agent speaks version"), HasSubstr("(run the same release of godwit")));
-  EXPECT_THAT(told("agent/a", registration("a", 2)), StartsWith("protocol: "));
+  EXPECT_THAT(told("agent/a", registration("a", control_version + 1)), StartsWith("protocol: "));
   expect_nothing_changed();
 }
 
@@ -87,7 +87,7 @@ TEST_F(DialIn, with_another_role_is_hung_up_on) {
 TEST_F(DialIn, gets_nothing_but_a_registration_answered) {
   api::Envelope request;
   request.mutable_kill_workload()->set_name("redis");
-  EXPECT_THAT(told("agent/b", request), StartsWith("unsupported: the coordinator answers Register only"));
+  EXPECT_THAT(told("agent/b", request), StartsWith("unsupported: the coordinator answers Register and Relay only"));
   expect_nothing_changed();
 }
 

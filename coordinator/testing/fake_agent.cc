@@ -1,6 +1,7 @@
 #include "coordinator/testing/fake_agent.h"
 
 #include "common/base/log.h"
+#include "coordinator/registry/registry.h"
 
 #include <algorithm>
 #include <cmath>
@@ -61,7 +62,7 @@ awaitable<void> FakeAgent::connect_once() {
 
 api::Register FakeAgent::hello() const {
   api::Register r;
-  r.set_version(1);
+  r.set_version(control_version);
   r.set_node(node);
   r.set_memory_available(memory_available);
   r.set_xfeatures(0x7);
