@@ -144,6 +144,7 @@ net::awaitable<void> DestinationMigration::resume() {
     throw *failure_;
   }
   context_.records.enter(committed, DestinationPhase::resumed);
+  thawed_root_.reset();
   fault::point("agent.destination.resumed");
   context_.workloads->running(committed.workload);
   api::Step* thaw = resumed_.add_steps();
