@@ -14,7 +14,7 @@ from godwit_lab import cgroups, wire
 
 CERTS = "/etc/godwit/certs"
 HOSTILE = str(Path(__file__).resolve().parent / "hostile.py")
-SLOW = ("--rate-limit", "10M")  # 64 MiB take six seconds, in which things can happen
+SLOW = ("--rate-limit", "10M", "--downtime", "2s")  # 64 MiB take six seconds; redis writes about as fast
 CUT_S = 15
 
 
