@@ -4,11 +4,10 @@ for, or the workload is given less CPU time. It gets all of it back, and loses n
 
 import subprocess
 import time
-import unittest
 from pathlib import Path
 
-from bed import Bed, outside, report_of
-from fault_case import main
+from bed import outside, report_of
+from fault_case import BedCase, main
 from godwit_lab import daemons
 from godwit_lab.hosts import COORDINATOR
 
@@ -19,15 +18,7 @@ QUICK = ("sent_by_more_rounds", "when_forced", "agent_that_dies")
 LOOPS = {"shared": 0, "private": 5000}  # as fast as it can, or some MiB/s, in proportion to its CPU time
 
 
-class Budget(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.bed = Bed().__enter__()
-        cls.addClassCleanup(cls.bed.__exit__, None, None, None)
-
-    def setUp(self):
-        self.addCleanup(lambda: self._outcome.success or self.bed.print_logs())
-
+class Budget(BedCase):
     def start(self, name: str, kind: str) -> None:
         self.control = self.bed.lab.state / "shared" / f"{name}.rest"
         self.control.unlink(missing_ok=True)

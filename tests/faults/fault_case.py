@@ -6,6 +6,19 @@ import unittest
 from bed import BUDGET_MS, REDIS, REPOSITORY, Bed, outside
 
 
+class BedCase(unittest.TestCase):
+    """One bed for a class, whose tests bring their own processes."""
+    bed: Bed
+
+    @classmethod
+    def setUpClass(cls):
+        cls.bed = Bed().__enter__()
+        cls.addClassCleanup(cls.bed.__exit__, None, None, None)
+
+    def setUp(self):
+        self.addCleanup(lambda: self._outcome.success or self.bed.print_logs())
+
+
 class FaultCase(unittest.TestCase):
     bed: Bed | None = None
 

@@ -6,7 +6,8 @@ import time
 import unittest
 from pathlib import Path
 
-from bed import Bed, outside, report_of
+from bed import outside, report_of
+from fault_case import BedCase
 from godwit_lab import daemons
 
 TICKER = str(Path(__file__).resolve().parent / "ticker.py")
@@ -14,15 +15,7 @@ REFUSED = 3
 LONGEST_GAP_MS = 500  # of a ticker on a busy machine
 
 
-class Refusals(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.bed = Bed().__enter__()
-        cls.addClassCleanup(cls.bed.__exit__, None, None, None)
-
-    def setUp(self):
-        self.addCleanup(lambda: self._outcome.success or self.bed.print_logs())
-
+class Refusals(BedCase):
     def ticks(self, name: str) -> tuple[int, float, int]:
         """How often it has ticked, its longest gap in ms, how often SIGCONT came."""
         words = outside.read(self.bed.lab.state / "shared" / name).split()
