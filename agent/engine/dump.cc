@@ -1,6 +1,5 @@
 #include "agent/engine/dump.h"
 
-#include "agent/engine/resources/direct_io.h"
 #include "agent/engine/survey.h"
 #include "agent/engine/tasks/hidden.h"
 #include "common/base/check.h"
@@ -10,6 +9,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <set>
 #include <thread>
 
 #include <poll.h>
@@ -29,15 +29,6 @@ constexpr unsigned most_catch_ups = 10;
 constexpr std::uint64_t enough_ns = 1'000'000'000;
 constexpr std::uint64_t catch_up_limit_ns = 5'000'000'000;  // for the destination to say that it has everything
 
-// What a program is, as far as an exec changes it.
-std::string program_of(pid_t pid) {
-  const proc::Reader proc(pid);
-  const proc::Stat s = proc.stat();
-  std::string text = fmt::format("{} {:x} {:x} {:x}", proc.link("exe"), s.start_code, s.start_stack, s.env_start);
-  for (const std::uint64_t word : proc.auxv()) text += fmt::format(" {:x}", word);
-  return text;
-}
-
 RoundDone describe(std::uint32_t number, const RoundCount& count) {
   RoundDone done;
   done.set_number(number);
@@ -51,64 +42,97 @@ RoundDone describe(std::uint32_t number, const RoundCount& count) {
 
 }  // namespace
 
-Dump::Dump(pid_t pid, resources::Options options, Journal& journal)
-    : pid_(pid),
-      options_(std::move(options)),
-      journal_(journal),
-      pidfd_(static_cast<int>(check(::syscall(SYS_pidfd_open, pid, 0), "open process {}", pid))) {}
+Dump::Dump(pid_t pid, Orphans orphans, resources::Options options, Journal& journal)
+    : pid_(pid), orphans_(orphans), options_(std::move(options)), journal_(journal) {}
 
 Dump::~Dump() = default;
 
-bool Dump::same_program() { return memory_->still_there() && program_of(pid_) == program_; }
-
-bool Dump::tracking() { return memory_ && same_program(); }
-
-HeldPages Dump::held() const { return memory_ ? memory_->held() : HeldPages{}; }
-
-UniqueFd Dump::make_userfaultfd(RemoteSyscalls& leader) {
-  try {
-    return inject_userfaultfd(leader, pidfd_.get());
-  } catch (const Error& e) {
-    if (e.errc() != Errc::kernel_missing && e.errc() != Errc::busy) throw;
-    log::warn("tracker.none",
-              {{"pid", pid_}, {"reason", e.message()}, {"consequence", "every round sends everything"}});
-    return {};
-  }
+void Dump::begin_again() {
+  for (const auto& task : tasks_) task->forget();
+  shared_ = {};
 }
 
-void Dump::begin_memory(UniqueFd userfaultfd) {
-  const proc::Status status = proc::Reader(pid_).status();
-  memory_ = std::make_unique<TaskMemory>(pid_, status.ns_pid.empty() ? pid_ : status.ns_pid.back(),
-                                         std::move(userfaultfd), ids_);
-  program_ = program_of(pid_);
+bool Dump::tracking() {
+  return !tasks_.empty() && std::ranges::all_of(tasks_, [](const auto& t) {
+    return t->has_ended() || (t->begun() && t->same_program());
+  }) && !tasks_.front()->has_ended();
+}
+
+HeldPages Dump::held() const {
+  HeldPages all;
+  for (const auto& task : tasks_)
+    if (task->begun()) all.merge(task->memory().held());
+  shared_.add_held(all);
+  return all;
+}
+
+std::vector<pid_t> Dump::pids() const {
+  std::vector<pid_t> all;
+  for (const auto& task : tasks_) all.push_back(task->pid());
+  return all;
+}
+
+bool Dump::tracked() const {
+  return std::ranges::all_of(tasks_, [](const auto& t) { return t->begun() && t->memory().tracked(); });
+}
+
+bool Dump::all_acknowledged() const {
+  return shared_.all_acknowledged() &&
+         std::ranges::all_of(tasks_, [](const auto& t) { return !t->begun() || t->memory().all_acknowledged(); });
+}
+
+// What was sent of it is of no use any more.
+void Dump::forget(SourceTask& task, PageSink& sink) {
+  if (!task.begun()) return;
+  sink.file(fmt::format("{}gone-{}", layout_prefix, task.guest_pid()), "");
+  task.forget();
+}
+
+// Who has ended, or has another parent or session by now, is gone for the destination; who is new comes to it.
+void Dump::look_at_tree(const std::vector<TreeMember>& tree, PageSink& sink) {
+  tree_ = relatives_of(tree);
+  std::vector<std::unique_ptr<SourceTask>> known = std::exchange(tasks_, {});
+  for (const Relative& r : tree_) {
+    if (r.dead) continue;
+    const auto it = std::ranges::find_if(
+        known, [&](const auto& t) { return t && t->pid() == r.host && t->kinship() == r.kin && !t->has_ended(); });
+    if (it != known.end()) {
+      tasks_.push_back(std::move(*it));
+      continue;
+    }
+    try {
+      tasks_.push_back(std::make_unique<SourceTask>(r.host, r.kin));
+    } catch (const Error& e) {
+      if (e.errc() != Errc::target_gone || r.host == pid_) throw;
+    }
+  }
+  std::ranges::reverse(known);
+  for (const auto& task : known)
+    if (task) forget(*task, sink);
+  for (const auto& [name, bytes] : tree_image(tree_).files())
+    sink.file(fmt::format("{}{}", layout_prefix, name), bytes);
 }
 
 // Makes a tracker in the task, which needs one injected call.
-void Dump::track() {
-  Hold hold(pid_, journal_, calls_, hold_options_);
+void Dump::track(SourceTask& task) {
+  Hold hold(task.pid(), journal_, task.calls(), hold_options_);
   tasks::refuse_hidden(hold);
-  begin_memory(make_userfaultfd(hold.leader()));
+  task.begin(task.make_userfaultfd(hold.leader()), ids_);
   hold.release();
 }
 
-// What a read with O_DIRECT brings is written by a device, past the page tables: of one that is under way while its
-// pages are protected and copied, the rest goes unseen. In a stopped task none is.
-RoundCount Dump::running_round(PageSink& sink) {
-  direct_reads_ = direct_reads_ || resources::reads_directly(pid_);
-  if (direct_reads_)
-    return memory_->round_with_stop(sink,
-                                    [this] { return std::make_shared<Hold>(pid_, journal_, calls_, hold_options_); });
-  const RoundCount count = memory_->round(sink, false);
-  if (resources::reads_directly(pid_)) {  // since when, nobody knows
-    direct_reads_ = true;
-    memory_->start_over();
-  }
-  return count;
+std::shared_ptr<HeldTree> Dump::hold() {
+  const auto calls = [this](pid_t pid) -> InterruptedCalls& {
+    for (const auto& task : tasks_)
+      if (task->pid() == pid) return task->calls();
+    return newborn_calls_[pid];
+  };
+  return std::make_shared<HeldTree>(pid_, orphans_, journal_, calls, hold_options_);
 }
 
-RoundCount Dump::emit_round(PageSink& sink, bool frozen) {
+RoundCount Dump::emit_running(PageSink& sink) {
   try {
-    return frozen ? memory_->last_round(sink, most_bytes_) : running_round(sink);
+    return emit_running_tasks(sink);
   } catch (...) {
     // A scan consumes what it reports: after one that did not come to its end, nobody knows what was written.
     begin_again();
@@ -116,17 +140,79 @@ RoundCount Dump::emit_round(PageSink& sink, bool frozen) {
   }
 }
 
+RoundCount Dump::emit_frozen(PageSink& sink) {
+  try {
+    return emit_frozen_tasks(sink);
+  } catch (...) {
+    begin_again();
+    throw;
+  }
+}
+
+RoundCount Dump::emit_running_tasks(PageSink& sink) {
+  const std::uint64_t begun = monotonic_ns();
+  RoundCount count;
+  std::set<pid_t> missing;  // and their children: they come when somebody knows whose children they are by then
+  look_at_tree(tree_of(pid_, orphans_), sink);
+  for (const auto& task : tasks_) {
+    if (missing.contains(task->kinship().parent)) {
+      missing.insert(task->guest_pid());
+      continue;
+    }
+    try {
+      if (task->begun() && !task->same_program()) {  // an exec: nothing of what was sent is left
+        sink.file(fmt::format("{}reset-{}", layout_prefix, task->guest_pid()), "");
+        task->forget();
+      }
+      if (!task->begun()) track(*task);
+      count.add(task->running_round(sink, [this] { return hold(); }));
+    } catch (const Error& e) {
+      if (task->pid() == pid_ || !task->has_ended()) throw;
+      missing.insert(task->guest_pid());
+    }
+  }
+  emit_shared(sink, false, 0, count);
+  count.nanoseconds = monotonic_ns() - begun;
+  return count;
+}
+
+// The tree stands still. A large difference may be given up before any private memory is sent; of shared memory, which
+// is compared piece by piece, as much as is allowed is sent before that is known.
+RoundCount Dump::emit_frozen_tasks(PageSink& sink) {
+  const std::uint64_t begun = monotonic_ns();
+  RoundCount count;
+  if (most_bytes_ == 0) {
+    for (const auto& task : tasks_) count.add(task->memory().round(sink, true));
+  } else {
+    for (const auto& task : tasks_) {
+      count.add(task->memory().scan_last(sink));
+      count.over_bytes += task->memory().owed_bytes();
+    }
+    if (count.over_bytes > most_bytes_) return count;
+    count.over_bytes = 0;
+    for (const auto& task : tasks_) count.add(task->memory().send_owed(sink));
+  }
+  emit_shared(sink, true, most_bytes_, count);
+  count.nanoseconds = monotonic_ns() - begun;
+  return count;
+}
+
+void Dump::emit_shared(PageSink& sink, bool frozen, std::uint64_t most, RoundCount& count) {
+  std::vector<const TaskMemory*> memories;
+  for (const auto& task : tasks_)
+    if (task->begun()) memories.push_back(&task->memory());
+  find_shared_memory(memories, ids_, frozen, shared_);
+  if (!shared_.round(sink, count.emitted, most)) count.over_bytes = count.emitted.bytes;
+}
+
 RoundDone Dump::round(std::uint32_t number, PageSink& sink) {
   Doing doing("round {}", number);
   sink.set_round(number);
-  const bool first = !memory_;
-  if (first || !same_program()) {
-    if (!first) sink.file(fmt::format("{}reset", layout_prefix), "");  // an exec: nothing of what was sent is left
-    track();
-  }
-  RoundDone done = describe(number, emit_round(sink, false));
+  RoundDone done = describe(number, emit_running(sink));
   sink.end_round();
-  dirty_bytes_ = memory_->dirty_bytes();
+  dirty_bytes_ = 0;
+  for (const auto& task : tasks_)
+    if (task->begun() && !task->has_ended()) dirty_bytes_ += task->memory().dirty_bytes();
   done.set_dirty_bytes_after(dirty_bytes_);
   done.set_last_sequence(sink.last_sequence());
   return done;
@@ -136,7 +222,7 @@ RoundDone Dump::round(std::uint32_t number, PageSink& sink) {
 // What it wrote goes ahead of the freeze, again and again as long as that leaves less, so that the last difference does
 // not grow with the size. No messages to the coordinator lie between these rounds, which else would be most of them.
 void Dump::catch_up(std::uint32_t number, PageSink& sink) {
-  if (!sink.live() || !memory_->tracked() || dirty_bytes_ > most_to_catch_up) return;
+  if (!sink.live() || !tracked() || dirty_bytes_ > most_to_catch_up) return;
   const std::uint64_t begun = monotonic_ns();
   std::uint64_t pages = ~0ull, before;  // the first one also has what was written during the look
   unsigned rounds = 0;
@@ -148,10 +234,10 @@ void Dump::catch_up(std::uint32_t number, PageSink& sink) {
 
 std::uint64_t Dump::catch_up_once(std::uint32_t number, PageSink& sink) {
   const std::uint64_t begun = monotonic_ns();
-  RoundDone done = describe(number, emit_round(sink, false));
+  RoundDone done = describe(number, emit_running(sink));
   sink.end_round();
   const std::uint64_t emitted = monotonic_ns();
-  while (!memory_->all_acknowledged() && monotonic_ns() - emitted < catch_up_limit_ns) sink.wait();
+  while (!all_acknowledged() && monotonic_ns() - emitted < catch_up_limit_ns) sink.wait();
   done.set_nanoseconds(monotonic_ns() - begun);
   if (!caught_up_) caught_up_.emplace().set_number(number);
   caught_up_->set_pages(caught_up_->pages() + done.pages());
@@ -179,12 +265,32 @@ Dump::Frozen Dump::freeze(std::uint32_t number, PageSink& sink, std::chrono::mil
   }
 }
 
+// Of a tree that nothing was sent of: the frozen round sends it all.
+void Dump::begin_untracked(PageSink& sink) {
+  look_at_tree(tree_of(pid_, orphans_), sink);
+  for (const auto& task : tasks_) {
+    try {
+      task->begin({}, ids_);
+    } catch (const Error& e) {
+      if (task->pid() == pid_ || !task->has_ended()) throw;
+    }
+  }
+}
+
 Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tracking, bool& emitting) {
-  refuse_children(pid_);
-  const bool first = !memory_ || !same_program();
-  if (first && memory_) sink.file(fmt::format("{}reset", layout_prefix), "");
-  if (first) begin_memory({});
-  memory_->look();
+  const bool first = tasks_.empty() || !tasks_.front()->begun() || !tasks_.front()->same_program();
+  if (first) {
+    for (const auto& task : tasks_) forget(*task, sink);
+    begin_again();
+    begin_untracked(sink);
+  }
+  for (const auto& task : tasks_) {
+    try {
+      if (task->begun()) task->memory().look();
+    } catch (const Error& e) {
+      if (task->pid() == pid_ || !task->has_ended()) throw;
+    }
+  }
   if (!first) {
     emitting = true;
     catch_up(number, sink);
@@ -192,24 +298,30 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
   }
   tasks::FactsReader facts;
   if (before_stop_) before_stop_();
-  hold_ = std::make_unique<Hold>(pid_, journal_, calls_, hold_options_);
+  hold_ = hold();
   try {
-    // From here on nothing of the task runs.
-    refuse_children(pid_);  // one may have been born before everything stood still
+    // From here on nothing of the tree runs.
     Frozen frozen{.round = {}, .steps = Steps(hold_->stopped_at_ns()), .at_ns = hold_->stopped_at_ns()};
     frozen.steps.lap("stop");
     fault::point("engine.dump.frozen");
-    if (!same_program()) fail(Errc::busy, "it ran another program just now");
-    std::vector<pid_t> tids;
-    for (const HeldThread& t : hold_->threads()) tids.push_back(t.tid);
-    facts.begin(pid_, std::move(tids));
-    if (first && tracking == Tracking::begin) memory_->track(make_userfaultfd(hold_->leader()));
+    look_at_tree(hold_->members(), sink);
+    for (const auto& refused : {refuse_kinship(tree_), refuse_shared_memory_space(tree_)})
+      tasks::throw_refusals(refused);
+    std::vector<tasks::FactsReader::Thread> threads;
+    for (const auto& task : tasks_)
+      for (const pid_t tid : hold_->of(task->pid()).tids()) threads.push_back({task->pid(), tid});
+    facts.begin(std::move(threads));
+    for (const auto& task : tasks_) {
+      const bool newborn = !task->begun();
+      if (!newborn && !task->same_program()) fail(Errc::busy, "process {} ran another program just now", task->pid());
+      if (newborn) task->begin({}, ids_);
+      if ((first || newborn) && tracking == Tracking::begin)
+        task->memory().track(task->make_userfaultfd(hold_->of(task->pid()).leader()));
+    }
 
     image::ImageSet images;
     ids_.begin_descriptors();
-    const resources::StoppedTask stopped{
-        .pid = pid_, .pidfd = pidfd_.get(), .guest_pid = memory_->guest_pid(), .files_id = root_files_id};
-    for (const std::string& notice : resources::dump_fds(stopped, ids_, images, options_))
+    for (const std::string& notice : resources::dump_fds(stopped_tasks(), ids_, images, options_))
       log::warn("dump.notice", {{"what", notice}});
     frozen.steps.lap("descriptors");
 
@@ -217,26 +329,19 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     // on their way. Injected calls change nothing of what was sent, but for the CPU number that the kernel keeps in a
     // thread's rseq area: it writes that anew wherever the thread goes on.
     emitting = true;
-    const RoundCount count = emit_round(sink, true);
+    const RoundCount count = emit_frozen(sink);
     if (count.over_bytes > 0) {
       run_on(frozen, count, sink);
-      if (first) {
-        sink.file(fmt::format("{}reset", layout_prefix), "");  // what of it was sent is forgotten here, too
-        begin_again();
-      }
+      if (first)  // what of it was sent is forgotten here, too
+        for (const auto& task : tasks_) forget(*task, sink);
       return frozen;
     }
     frozen.round = describe(number, count);
     frozen.steps.lap("memory");
-
-    const tasks::Facts known = facts.take();
-    resources::dump_fs(stopped, known.at(pid_).status.umask, ids_, images);
-    TaskState state = dump_task(*hold_, known, ids_);
+    dump_state(facts.take(), images);
     frozen.steps.lap("tasks");
     fault::point("engine.dump.state");
 
-    memory_->describe(state.mm);
-    write_task(state, images);
     ids_.write(images);
     for (const auto& [name, bytes] : images.files()) sink.file(name, bytes);
     sink.end_round();
@@ -252,6 +357,30 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
   }
 }
 
+std::vector<resources::StoppedTask> Dump::stopped_tasks() const {
+  std::vector<resources::StoppedTask> stopped;
+  for (const auto& task : tasks_)
+    stopped.push_back({.pid = task->pid(),
+                       .pidfd = task->pidfd(),
+                       .guest_pid = task->guest_pid(),
+                       .files_id = root_files_id + static_cast<std::uint32_t>(stopped.size())});
+  return stopped;
+}
+
+void Dump::dump_state(const tasks::Facts& facts, image::ImageSet& images) {
+  std::vector<TaskState> states;
+  for (const resources::StoppedTask& stopped : stopped_tasks()) {
+    Doing doing("process {}", stopped.pid);
+    resources::dump_fs(stopped, facts.at(stopped.pid).status.umask, ids_, images);
+    Hold& hold = hold_->of(stopped.pid);
+    TaskState state = dump_task(hold, facts, stopped.files_id, ids_);
+    tasks_[states.size()]->memory().describe(state.mm);
+    write_task(state, images);
+    states.push_back(std::move(state));
+  }
+  write_tree(tree_, states, images);
+}
+
 // Nothing of its state has been sent yet, only pages: the attempt was a round with a stop.
 void Dump::run_on(Frozen& frozen, const RoundCount& count, PageSink& sink) {
   release();
@@ -265,7 +394,7 @@ void Dump::run_on(Frozen& frozen, const RoundCount& count, PageSink& sink) {
 void Dump::hold_in(const Cgroup& cgroup) {
   fault::point("engine.dump.held");
   cgroup_ = cgroup;
-  hold_->release_frozen(cgroup);
+  hold_->leave_frozen(cgroup);
   hold_.reset();
 }
 
@@ -282,26 +411,34 @@ void Dump::leave_stopped() {
 void Dump::thaw() {
   if (hold_) release();
   if (cgroup_) cgroup_->thaw();
-  if (memory_) memory_->owe_unacknowledged();
+  owe_unacknowledged();
 }
 
 void Dump::kill() {
-  check(::syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0), "kill process {}", pid_);
+  for (const auto& task : tasks_)
+    check(::syscall(SYS_pidfd_send_signal, task->pidfd(), SIGKILL, nullptr, 0), "kill process {}", task->pid());
   // A traced thread that has ended waits for its tracer first.
-  for (const HeldThread& t : hold_->threads())
-    for (int i = 0; i < 2000 && ::waitpid(t.tid, nullptr, __WALL | WNOHANG) == 0; i++) ::usleep(100);
+  for (const auto& task : tasks_)
+    for (const pid_t tid : hold_->of(task->pid()).tids())
+      for (int i = 0; i < 2000 && ::waitpid(tid, nullptr, __WALL | WNOHANG) == 0; i++) ::usleep(100);
   hold_->gone();
   hold_.reset();
-  pollfd ended{.fd = pidfd_.get(), .events = POLLIN, .revents = 0};
-  if (::poll(&ended, 1, 5000) != 1) fail(Errc::timed_out, "process {} did not end", pid_);
+  for (const auto& task : tasks_) {
+    pollfd ended{.fd = task->pidfd(), .events = POLLIN, .revents = 0};
+    if (::poll(&ended, 1, 5000) != 1) fail(Errc::timed_out, "process {} did not end", task->pid());
+  }
 }
 
 void Dump::acknowledged(std::uint64_t sequence) {
-  if (memory_) memory_->acknowledged(sequence);
+  for (const auto& task : tasks_)
+    if (task->begun()) task->memory().acknowledged(sequence);
+  shared_.acknowledged(sequence);
 }
 
 void Dump::owe_unacknowledged() {
-  if (memory_) memory_->owe_unacknowledged();
+  for (const auto& task : tasks_)
+    if (task->begun()) task->memory().owe_unacknowledged();
+  shared_.owe_unacknowledged();
 }
 
 }  // namespace godwit::engine

@@ -1,32 +1,35 @@
-// The source's side of one migration, or of one dump into a directory: rounds while the task runs, then the freeze.
+// The source's side of one migration, or of one dump into a directory: rounds while the tree runs, then the freeze.
 //
-// After any exception the task runs as before. One thread. The object may go away at any time: tracking ends, a task
-// that it holds is released; a task that the freezer holds stays so.
+// After any exception the tree runs as before. One thread. The object may go away at any time: tracking ends, a tree
+// that it holds is released; one that the freezer holds stays so.
 #pragma once
 
+#include "agent/engine/kinship.h"
 #include "agent/engine/memory/page_sink.h"
-#include "agent/engine/memory/task_memory.h"
-#include "agent/engine/ptrace/hold.h"
+#include "agent/engine/memory/shared_memory.h"
+#include "agent/engine/ptrace/held_tree.h"
 #include "agent/engine/resources/fd_table.h"
 #include "agent/engine/resources/file_ids.h"
+#include "agent/engine/source_task.h"
 #include "agent/engine/steps.h"
 #include "agent/engine/task_dump.h"
 
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
-#include <string>
+#include <vector>
 
 namespace godwit::engine {
 
 class Dump {
  public:
-  Dump(pid_t pid, resources::Options options, Journal& journal);
+  Dump(pid_t pid, Orphans orphans, resources::Options options, Journal& journal);
   ~Dump();
 
-  // Tracks, and emits what has changed since the last round (0: everything). The task runs, but for a stop of a
-  // millisecond when tracking begins.
+  // Tracks, and emits what has changed since the last round (0: everything). The tree runs, but for a stop of a
+  // millisecond of each process when its tracking begins.
   RoundDone round(std::uint32_t number, PageSink& sink);
 
   // What is carried may be decided anew before each freeze.
@@ -36,21 +39,21 @@ class Dump {
   // Done just before each stop of a freeze, after the catching up.
   void set_before_stop(std::function<void()> action) { before_stop_ = std::move(action); }
 
-  // To a live sink: first sends what was written meanwhile, the task running, as long as that helps (a part of a
-  // second). Then stops the task and emits the last difference and all state. It is left stopped and traced; then one
+  // To a live sink: first sends what was written meanwhile, the tree running, as long as that helps (a part of a
+  // second). Then stops the tree and emits the last difference and all state. It is left stopped and traced; then one
   // of:
   struct Frozen {
     RoundDone round;
     Steps steps;
     std::uint64_t at_ns = 0;
     std::optional<RoundDone> caught_up;  // what a live stream was sent just before the stop
-    // More than was allowed: there is no `round`, the task runs on, and what was not sent is owed to the next one.
+    // More than was allowed: there is no `round`, the tree runs on, and what was not sent is owed to the next one.
     std::uint64_t over_bytes = 0;
     std::uint64_t stopped_ns = 0;  // then: how long it stood still
   };
   // `begin`: where nothing is tracked yet, tracking begins with what is emitted here.
   enum class Tracking { as_it_is = 1, begin };
-  // What passes by itself (a child, events or connections that wait to be taken) is waited for, the task running on
+  // What passes by itself (an exec, events or connections that wait to be taken) is waited for, the tree running on
   // between the attempts: Errc::busy, by name, when it is still there after `patience`.
   Frozen freeze(std::uint32_t number, PageSink& sink, std::chrono::milliseconds patience,
                 Tracking tracking = Tracking::as_it_is);
@@ -68,37 +71,46 @@ class Dump {
   // Whether the next round is a difference to what was emitted before: false after an exec.
   bool tracking();
   // Forgets all that was emitted: the next round is the first one again.
-  void begin_again() { memory_.reset(); }
+  void begin_again();
   // What the receiver has of each object once everything emitted has arrived. Valid until the next call.
   HeldPages held() const;
+  std::vector<pid_t> pids() const;  // of the living, the root first
 
  private:
-  void track();
-  void begin_memory(UniqueFd userfaultfd);
-  UniqueFd make_userfaultfd(RemoteSyscalls& leader);
+  void look_at_tree(const std::vector<TreeMember>& tree, PageSink& sink);
+  void forget(SourceTask& task, PageSink& sink);
+  void track(SourceTask& task);
+  std::shared_ptr<HeldTree> hold();
   Frozen freeze_once(std::uint32_t number, PageSink& sink, Tracking tracking, bool& emitting);
+  std::vector<resources::StoppedTask> stopped_tasks() const;
+  void dump_state(const tasks::Facts& facts, image::ImageSet& images);
+  void begin_untracked(PageSink& sink);
   void run_on(Frozen& frozen, const RoundCount& count, PageSink& sink);
   void catch_up(std::uint32_t number, PageSink& sink);
   std::uint64_t catch_up_once(std::uint32_t number, PageSink& sink);  // pages
-  RoundCount emit_round(PageSink& sink, bool frozen);
-  RoundCount running_round(PageSink& sink);
-  bool same_program();
+  RoundCount emit_running(PageSink& sink);
+  RoundCount emit_frozen(PageSink& sink);
+  RoundCount emit_running_tasks(PageSink& sink);
+  RoundCount emit_frozen_tasks(PageSink& sink);
+  void emit_shared(PageSink& sink, bool frozen, std::uint64_t most, RoundCount& count);
+  bool tracked() const;
+  bool all_acknowledged() const;
 
   pid_t pid_;
+  Orphans orphans_;
   resources::Options options_;
   HoldOptions hold_options_;
   Journal& journal_;
-  InterruptedCalls calls_;
-  UniqueFd pidfd_;
   resources::FileIds ids_;
-  std::unique_ptr<TaskMemory> memory_;
-  std::string program_;            // tells an exec: the new program has other bounds
-  bool direct_reads_ = false;      // seen a descriptor that reads with O_DIRECT
+  std::vector<Relative> tree_;                      // as of the last look
+  std::vector<std::unique_ptr<SourceTask>> tasks_;  // the living of them, in that order
+  SharedMemory shared_;
   std::uint64_t dirty_bytes_ = 0;  // after the last round
   std::uint64_t most_bytes_ = 0;
   std::function<void()> before_stop_;
   std::optional<RoundDone> caught_up_;
-  std::unique_ptr<Hold> hold_;
+  std::map<pid_t, InterruptedCalls> newborn_calls_;  // of processes that a stop was the first to see
+  std::shared_ptr<HeldTree> hold_;
   std::optional<Cgroup> cgroup_;
 };
 

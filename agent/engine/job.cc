@@ -141,7 +141,7 @@ class Job {
   void do_survey(const Survey& request, Event& event) {
     pid_ = request.pid();
     options_ = options_from(request.options());
-    *event.mutable_surveyed() = survey(pid_, options_);
+    *event.mutable_surveyed() = survey(pid_, Orphans::included, options_);
   }
 
   void freeze(const Freeze& request, Event& event) {
@@ -235,7 +235,7 @@ class Job {
     if (!dump_) {
       if (!pid_ || !sink_) fail(Errc::protocol, "no survey came first");
       holder::dismiss(pid_);
-      dump_.emplace(pid_, options_, journal());
+      dump_.emplace(pid_, Orphans::included, options_, journal());
     }
     return *dump_;
   }

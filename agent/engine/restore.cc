@@ -2,6 +2,7 @@
 
 #include "agent/engine/memory/page_window.h"
 #include "agent/engine/memory/task_memory.h"
+#include "agent/engine/ptrace/pin.h"
 #include "agent/engine/ptrace/tracing.h"
 #include "agent/engine/restore/foreign_state.h"
 #include "common/base/check.h"
@@ -25,50 +26,44 @@ namespace {
 constexpr std::size_t largest_image = 256u << 20;
 constexpr std::uint64_t window_pages = (4u << 20) / page_size;  // of a pages file, mapped at once
 
-pid_t root_of(const image::ImageSet& images) {
-  const auto tree = images.records<image::PstreeEntry>(image::Kind::pstree);
-  if (tree.empty()) fail(Errc::image_corrupt, "pstree.img is missing or empty");
-  if (tree.size() != 1)
-    fail(Errc::unsupported, "a tree of {} processes; only single processes are restored", tree.size());
-  const pid_t pid = static_cast<pid_t>(tree[0].pid());
-  if (pid <= 0) fail(Errc::image_corrupt, "pstree.img names PID {}", pid);
-  return pid;
-}
-
 }  // namespace
 
 Restore::Restore(Surroundings surroundings) : surroundings_(std::move(surroundings)) {
   if (!surroundings_.cgroup.empty()) cgroup_directory_ = open_file(surroundings_.cgroup, O_RDONLY | O_DIRECTORY);
 }
 
-Skeleton& Restore::skeleton() {
-  if (!skeleton_) fail(Errc::image_corrupt, "memory comes before the layout that it belongs to");
-  return *skeleton_;
+Family& Restore::family() {
+  if (!family_) fail(Errc::image_corrupt, "memory comes before the layout that it belongs to");
+  return *family_;
+}
+
+AddressSpace& Restore::memory_of(pagewire::ObjectId object) {
+  return family().of(static_cast<pid_t>(pagewire::object_number(object))).memory();
 }
 
 void Restore::pages(pagewire::ObjectId object, std::span<const pagewire::Run> runs, std::span<const std::byte> data) {
-  AddressSpace& memory = skeleton().memory();
+  family();
   switch (pagewire::object_type(object)) {
-    case pagewire::ObjectType::task: return memory.fill(runs, data);
-    case pagewire::ObjectType::shmem: return memory.fill_segment(pagewire::object_number(object), runs, data);
+    case pagewire::ObjectType::task: return memory_of(object).fill(runs, data);
+    case pagewire::ObjectType::shmem: return segments_->fill(pagewire::object_number(object), runs, data);
   }
   fail(Errc::protocol, "pages of an unknown kind of object ({:#x})", object);
 }
 
 void Restore::zero(pagewire::ObjectId object, std::span<const pagewire::Run> runs) {
-  AddressSpace& memory = skeleton().memory();
+  family();
   switch (pagewire::object_type(object)) {
-    case pagewire::ObjectType::task: return memory.zero(runs);
-    case pagewire::ObjectType::shmem: return memory.clear_segment(pagewire::object_number(object), runs);
+    case pagewire::ObjectType::task: return memory_of(object).zero(runs);
+    case pagewire::ObjectType::shmem: return segments_->clear(pagewire::object_number(object), runs);
   }
   fail(Errc::protocol, "zero pages of an unknown kind of object ({:#x})", object);
 }
 
 void Restore::drop(pagewire::ObjectId object, std::span<const pagewire::Run> runs) {
-  AddressSpace& memory = skeleton().memory();
+  family();
   switch (pagewire::object_type(object)) {
-    case pagewire::ObjectType::task: return memory.drop(runs);
-    case pagewire::ObjectType::shmem: return memory.clear_segment(pagewire::object_number(object), runs);
+    case pagewire::ObjectType::task: return memory_of(object).drop(runs);
+    case pagewire::ObjectType::shmem: return segments_->clear(pagewire::object_number(object), runs);
   }
   fail(Errc::protocol, "dropped pages of an unknown kind of object ({:#x})", object);
 }
@@ -89,23 +84,45 @@ void Restore::file(std::string_view name, std::uint64_t offset, std::span<const 
     images_.put_file(std::string(name), std::move(whole));
 }
 
+// "pstree.img": the tree as it is now. "mm-PID": a layout, for which the files before it are. "reset-PID": another
+// program runs there now. "gone-PID": that process has ended.
 void Restore::layout_file(const std::string& name, std::string content) {
+  const auto pid = [&](std::string_view prefix) {
+    return static_cast<pid_t>(std::strtol(name.c_str() + prefix.size(), nullptr, 10));
+  };
   if (name.starts_with("mm-")) {
-    guest_pid_ = static_cast<pid_t>(std::strtol(name.c_str() + 3, nullptr, 10));
     image::MmEntry mm;
     if (!mm.ParseFromString(content)) fail(Errc::image_corrupt, "a layout that is no layout");
-    apply_layout(Vmas(mm.vmas().begin(), mm.vmas().end()), layout_files_);
+    apply_layout(pid("mm-"), Vmas(mm.vmas().begin(), mm.vmas().end()), layout_files_);
     layout_files_ = {};
-  } else if (name == "reset") {  // another program runs there now
-    if (skeleton_) skeleton_->memory().apply({}, [](std::uint64_t) { return MappedFile{}; });
+  } else if (name == "pstree.img") {
+    image::ImageSet tree;
+    tree.put_file(name, std::move(content));
+    begin(read_tree(tree));
+  } else if (name.starts_with("gone-")) {
+    family().remove(pid("gone-"));
+  } else if (name.starts_with("reset-")) {
+    if (Skeleton* skeleton = family().find(pid("reset-")))
+      skeleton->memory().apply({}, [](std::uint64_t) { return MappedFile{}; });
   } else {
     layout_files_.put_file(name, std::move(content));
   }
 }
 
-void Restore::apply_layout(const Vmas& vmas, const image::ImageSet& files) {
-  Doing doing("applying a layout of {} mappings", vmas.size());
-  if (guest_pid_ <= 0) fail(Errc::protocol, "a layout of PID {}", guest_pid_);
+void Restore::begin(TreePlan plan) {
+  if (!family_) {
+    helper_ = std::make_unique<Helper>(surroundings_.init ? surroundings_.init.get() : -1, ids_of(plan));
+    segments_ = std::make_unique<RestoredSegments>(
+        helper_->guest_pid(), [this](const SegmentSpec& spec) { return helper_->make_segment(spec); });
+    family_ = std::make_unique<Family>(
+        *helper_, *segments_,
+        Family::Birth{.cgroup = cgroup_directory_ ? cgroup_directory_.get() : -1, .sibling = surroundings_.sibling});
+  }
+  family_->set_plan(std::move(plan));
+}
+
+void Restore::apply_layout(pid_t pid, const Vmas& vmas, const image::ImageSet& files) {
+  Doing doing("applying a layout of {} mappings to process {}", vmas.size(), pid);
   std::map<std::uint64_t, MappedFile> mapped;
   std::map<std::uint64_t, image::MemfdInodeEntry> memfds;
   for (const auto& m : files.records<image::MemfdInodeEntry>(image::Kind::memfd)) memfds[m.inode_id()] = m;
@@ -116,22 +133,17 @@ void Restore::apply_layout(const Vmas& vmas, const image::ImageSet& files) {
     else if (f.has_reg())
       mapped[f.id()] = {.path = f.reg().name(), .flags = static_cast<int>(f.reg().flags()), .memfd = 0};
   }
-  if (skeleton_) {
-    skeleton_->make_room_for(vmas);
-  } else {
-    skeleton_ = std::make_unique<Skeleton>(SpawnRequest{.pid = guest_pid_,
-                                                        .scratch = 0,
-                                                        .init = surroundings_.init ? surroundings_.init.get() : -1,
-                                                        .cgroup = cgroup_directory_ ? cgroup_directory_.get() : -1,
-                                                        .sibling = surroundings_.sibling},
-                                           vmas);
-  }
+  Skeleton* skeleton = family().find(pid);
+  if (skeleton)
+    skeleton->make_room_for(vmas);
+  else
+    skeleton = &family().make(pid, vmas);
   for (const auto& [id, m] : memfds)
-    skeleton_->memory().declare(m.shmid(), {.memfd = true,
-                                            .memfd_name = m.name(),
-                                            .size = m.size(),
-                                            .create_flags = MFD_ALLOW_SEALING | m.hugetlb_flag()});
-  skeleton_->memory().apply(vmas, [&](std::uint64_t id) {
+    segments_->declare(m.shmid(), {.memfd = true,
+                                   .memfd_name = m.name(),
+                                   .size = m.size(),
+                                   .create_flags = MFD_ALLOW_SEALING | m.hugetlb_flag()});
+  skeleton->memory().apply(vmas, [&](std::uint64_t id) {
     const auto it = mapped.find(id);
     if (it == mapped.end()) fail(Errc::image_corrupt, "a mapping of file {}, which is not described", id);
     return it->second;
@@ -146,11 +158,8 @@ const image::ImageSet& Restore::load(int directory) {
 
 std::uint64_t Restore::absorb_directory(int directory, image::PagesAccess access) {
   std::uint64_t total = 0;
-  guest_pid_ = root_of(images_);
-  for (const std::string& notice : refuse_foreign_state(images_, guest_pid_))
-    log::warn("restore.notice", {{"what", notice}});
-  const auto mm = images_.get<image::MmEntry>(image::Kind::mm, static_cast<std::uint64_t>(guest_pid_));
-  apply_layout(Vmas(mm.vmas().begin(), mm.vmas().end()), images_);
+  for (const std::string& notice : refuse_foreign_state(images_)) log::warn("restore.notice", {{"what", notice}});
+  begin(read_tree(images_));
   const auto absorb = [&](image::Kind kind, std::uint64_t id, pagewire::ObjectId object) {
     image::PageReader reader(directory, kind, id, access);
     while (const auto source = reader.next())
@@ -168,45 +177,112 @@ std::uint64_t Restore::absorb_directory(int directory, image::PagesAccess access
         total += n;
       }
   };
-  absorb(image::Kind::pagemap, static_cast<std::uint64_t>(guest_pid_),
-         pagewire::object_id(pagewire::ObjectType::task, static_cast<std::uint64_t>(guest_pid_)));
+  for (const ProcessPlan& p : family().plan()) {
+    if (is_dead(images_, p.pid)) continue;
+    const auto pid = static_cast<std::uint64_t>(p.pid);
+    const auto mm = images_.get<image::MmEntry>(image::Kind::mm, pid);
+    apply_layout(p.pid, Vmas(mm.vmas().begin(), mm.vmas().end()), images_);
+    absorb(image::Kind::pagemap, pid, pagewire::object_id(pagewire::ObjectType::task, pid));
+  }
   for (const std::uint64_t shmid : images_.ids(image::Kind::pagemap_shmem))
     absorb(image::Kind::pagemap_shmem, shmid, pagewire::object_id(pagewire::ObjectType::shmem, shmid));
   return total;
 }
 
-void Restore::let_go(const RestoredTask& task) {
-  if (task.stopped || leave_stopped_) check(::kill(skeleton().pid(), SIGSTOP), "stop process {}", skeleton().pid());
+// The clocks of two hosts differ, and deadlines that the tasks keep in their memory must stay true: they get a time
+// namespace whose clocks go on where the source's stopped. Not when ours are a little ahead: a pause looks the same.
+void Restore::join_clocks(std::vector<TaskRestore>& tasks) {
+  constexpr std::uint64_t close_enough = 60'000'000'000;
+  const auto clocks = tasks.front().clocks();
+  if (!clocks) return;
+  timespec boot{};
+  ::clock_gettime(CLOCK_BOOTTIME, &boot);
+  const std::uint64_t boot_ns =
+      static_cast<std::uint64_t>(boot.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(boot.tv_nsec);
+  if (monotonic_ns() - clocks->monotonic_ns < close_enough && boot_ns - clocks->boottime_ns < close_enough) return;
+  const int ns = helper_->time_namespace(clocks->monotonic_ns, clocks->boottime_ns);
+  for (TaskRestore& task : tasks) task.join_time_namespace(*helper_, ns);
+}
+
+void Restore::restore_all(std::vector<TaskRestore>& tasks, Steps& steps) {
+  const auto all = [&](void (TaskRestore::*part)()) {
+    for (TaskRestore& task : tasks) (task.*part)();
+  };
+  all(&TaskRestore::address_space);
+  segments_->finish();
+  join_clocks(tasks);
+  steps.lap("address space");
+
+  all(&TaskRestore::places);
+  helper_->open_files(images_, segments_->numbers());
+  for (TaskRestore& task : tasks) task.descriptors(*helper_, &task == &tasks.back());
+  helper_->end();  // before anybody asks to be told of the end of his parent
+  steps.lap("descriptors");
+  fault::point("engine.restore.fds");
+
+  all(&TaskRestore::process);
+  all(&TaskRestore::threads);
+  steps.lap("threads");
+
+  all(&TaskRestore::timers);
+  steps.lap("timers");
+
+  all(&TaskRestore::registers);
+  fault::point("engine.restore.registers");
+  steps.lap("registers");
+}
+
+void Restore::let_go(const std::vector<TaskRestore>& tasks) {
+  for (const TaskRestore& task : tasks)
+    if (const pid_t pid = task.skeleton().pid(); task.was_stopped() || leave_stopped_)
+      check(::kill(pid, SIGSTOP), "stop process {}", pid);
   std::optional<Cgroup> cgroup;
   if (!surroundings_.cgroup.empty()) cgroup.emplace(surroundings_.cgroup);
   if (cgroup) cgroup->freeze();
   fault::point("engine.restore.held");
-  detach_threads(task.threads);
-  skeleton().helper().dismiss();
-  if (cgroup) cgroup->wait_frozen(skeleton().pid(), task.threads);
+  for (const TaskRestore& task : tasks) {
+    detach_threads(task.host_tids());
+    task.skeleton().dismiss();
+  }
+  if (!cgroup) return;
+  for (const TaskRestore& task : tasks) cgroup->wait_frozen(task.skeleton().pid(), task.host_tids());
+}
+
+Prepared Restore::describe(const std::vector<TaskRestore>& tasks, const Steps& steps) const {
+  Prepared prepared;
+  for (const TaskRestore& task : tasks) {
+    Task& t = *prepared.add_tasks();
+    t.set_pid(task.skeleton().pid());
+    t.set_guest_pid(task.skeleton().guest_pid());
+    const proc::Reader proc(task.skeleton().pid());
+    t.set_comm(proc.comm());
+    t.set_start_time(proc.stat().start_time);
+    t.set_uid(proc.status().uid.effective);
+    for (const pid_t tid : task.guest_tids()) t.add_threads(tid);
+  }
+  *prepared.mutable_steps() = steps.list();
+  return prepared;
 }
 
 Prepared Restore::finish(const std::function<void(pid_t)>& before_it_runs) {
   Steps steps;
-  skeleton();
   fault::point("engine.restore.filled");
-  const RestoredTask task = restore_task(*skeleton_, images_, guest_pid_, steps);
-  for (const std::string& notice : task.notices) log::warn("restore.notice", {{"what", notice}});
-  if (before_it_runs) before_it_runs(skeleton_->pid());
-  let_go(task);
+  const Pin pin;
+  family().set_plan(read_tree(images_));
+  family().settle(images_);
+  std::vector<TaskRestore> tasks;
+  for (const ProcessPlan& p : family().plan()) {
+    if (is_dead(images_, p.pid)) continue;
+    pin.bring(family().of(p.pid).pid());  // its affinity is restored in the end
+    tasks.emplace_back(family().of(p.pid), images_, p.threads);
+  }
+  restore_all(tasks, steps);
+  for (const TaskRestore& task : tasks)
+    for (const std::string& notice : task.notices()) log::warn("restore.notice", {{"what", notice}});
+  if (before_it_runs) before_it_runs(tasks.front().skeleton().pid());
+  let_go(tasks);
   steps.lap("hold");
-  Prepared prepared;
-  Task& t = *prepared.add_tasks();
-  t.set_pid(skeleton_->pid());
-  t.set_guest_pid(guest_pid_);
-  const proc::Reader proc(skeleton_->pid());
-  t.set_comm(proc.comm());
-  t.set_start_time(proc.stat().start_time);
-  t.set_uid(proc.status().uid.effective);
-  for (const image::PstreeEntry& p : images_.records<image::PstreeEntry>(image::Kind::pstree))
-    for (const std::uint32_t tid : p.threads()) t.add_threads(static_cast<std::int32_t>(tid));
-  *prepared.mutable_steps() = steps.list();
-  return prepared;
+  return describe(tasks, steps);
 }
 
 }  // namespace godwit::engine

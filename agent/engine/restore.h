@@ -1,12 +1,13 @@
 // The destination's side: prepare, absorb, finish. A plain restore from a directory is the same three in a row.
 //
-// Frames come through FrameTarget in sequence order. The skeleton is made when the first layout is known and filled as
-// pages arrive; finish() gives it everything else. Until then it dies with this object. One thread.
+// Frames come through FrameTarget in sequence order. The skeleton of a process is made when its first layout is known
+// and filled as pages arrive; finish() gives all of them everything else. Until then they die with this object. One
+// thread.
 #pragma once
 
 #include "agent/engine/memory/absorber.h"
 #include "agent/engine/ptrace/cgroup.h"
-#include "agent/engine/restore/skeleton.h"
+#include "agent/engine/restore/family.h"
 #include "agent/engine/restore/task_restore.h"
 #include "agent/engine/steps.h"
 #include "common/image/image_set.h"
@@ -22,8 +23,8 @@ namespace godwit::engine {
 
 struct Surroundings {
   UniqueFd init;         // pidfd of the init of the workload's namespaces; empty: ours
-  bool sibling = false;  // the task becomes a child of our parent
-  std::string cgroup;    // absolute path, where the task is born and later frozen; empty: ours, and it runs at once
+  bool sibling = false;  // the root becomes a child of our parent
+  std::string cgroup;    // absolute path, where the tasks are born and later frozen; empty: ours, and they run at once
 };
 
 class Restore : public FrameTarget {
@@ -42,20 +43,25 @@ class Restore : public FrameTarget {
   // `access`: whether pages are freed in their files as they are read. Returns how many pages.
   std::uint64_t absorb_directory(int directory, image::PagesAccess access = image::PagesAccess::read);
 
-  // Everything else, then the task is let go of: held by the freezer of its cgroup, or running when there is none. It
-  // needs no engine any more. `before_it_runs` gets its PID; when it throws, nothing is left of the task.
+  // Everything else, then the tasks are let go of: held by the freezer of their cgroup, or running when there is none.
+  // They need no engine any more. `before_it_runs` gets the root's PID; when it throws, nothing is left of the tree.
   Prepared finish(const std::function<void(pid_t)>& before_it_runs = {});
 
-  // Where the task is made, before the first layout comes: the pidfd of the init of its namespaces.
+  // Where the tree is made, before the first layout comes: the pidfd of the init of its namespaces.
   void set_init(UniqueFd init) { surroundings_.init = std::move(init); }
   void make_sibling() { surroundings_.sibling = true; }
-  void leave_stopped() { leave_stopped_ = true; }  // it does not run before a SIGCONT
+  void leave_stopped() { leave_stopped_ = true; }  // none runs before a SIGCONT
 
  private:
   void layout_file(const std::string& name, std::string content);
-  void apply_layout(const Vmas& vmas, const image::ImageSet& files);
-  void let_go(const RestoredTask& task);
-  Skeleton& skeleton();
+  void apply_layout(pid_t pid, const Vmas& vmas, const image::ImageSet& files);
+  void begin(TreePlan plan);
+  void restore_all(std::vector<TaskRestore>& tasks, Steps& steps);
+  void join_clocks(std::vector<TaskRestore>& tasks);
+  void let_go(const std::vector<TaskRestore>& tasks);
+  Prepared describe(const std::vector<TaskRestore>& tasks, const Steps& steps) const;
+  Family& family();
+  AddressSpace& memory_of(pagewire::ObjectId object);
 
   Surroundings surroundings_;
   bool leave_stopped_ = false;
@@ -63,8 +69,9 @@ class Restore : public FrameTarget {
   std::map<std::string, std::string, std::less<>> partial_;  // files of which parts are missing
   image::ImageSet layout_files_;
   image::ImageSet images_;
-  pid_t guest_pid_ = 0;
-  std::unique_ptr<Skeleton> skeleton_;
+  std::unique_ptr<Helper> helper_;
+  std::unique_ptr<RestoredSegments> segments_;
+  std::unique_ptr<Family> family_;
 };
 
 }  // namespace godwit::engine

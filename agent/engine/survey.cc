@@ -1,5 +1,6 @@
 #include "agent/engine/survey.h"
 
+#include "agent/engine/kinship.h"
 #include "agent/engine/memory/vma_image.h"
 #include "agent/engine/tasks/ipc_objects.h"
 #include "agent/engine/tasks/refusals.h"
@@ -18,9 +19,12 @@
 namespace godwit::engine {
 namespace {
 
+// What is not named after a process or a thread belongs to one: to the root, unless it says so.
 void refuse(Surveyed& out, pid_t pid, std::string what, std::string reason, std::string hint = {}) {
   Refusal& r = *out.add_refusals();
   r.set_pid(pid);
+  if (pid != out.tasks(0).pid() && !what.starts_with("process ") && !what.starts_with("thread "))
+    what = fmt::format("process {}: {}", pid, what);
   r.set_what(std::move(what));
   r.set_reason(std::move(reason));
   r.set_hint(std::move(hint));
@@ -74,8 +78,8 @@ std::map<std::string, std::string> memory_policies(const proc::Reader& proc) {
   return found;
 }
 
-void survey_fds(pid_t pid, const resources::Options& options, Surveyed& out) {
-  const resources::FdSurvey s = resources::survey_fds(pid, options);
+void survey_fds(pid_t pid, const resources::Options& options, const resources::TreeFiles& tree, Surveyed& out) {
+  const resources::FdSurvey s = resources::survey_fds(pid, options, tree);
   for (const resources::Refusal& r : s.refusals) refuse(out, pid, r.what, r.reason, r.hint);
   for (const std::string& notice : s.notices) out.add_notices(notice);
   for (const std::string& listening : s.listening) out.add_listening(listening);
@@ -115,17 +119,13 @@ void describe_task(const proc::Reader& proc, pid_t pid, Surveyed& out) {
   }
 }
 
-}  // namespace
-
-Surveyed survey(pid_t pid, const resources::Options& options) {
-  Doing doing("looking at process {}", pid);
-  Surveyed out;
+void survey_process(pid_t pid, const resources::Options& options, const resources::TreeFiles& tree, Surveyed& out) {
   const proc::Reader proc(pid);
-  describe_task(proc, pid, out);
   tasks::Refusals found = tasks::refusals_of(proc, pid);
   for (const tasks::Refusal& r : found.refusals) refuse(out, pid, r.what, r.reason, r.hint);
   for (const std::string& notice : found.notices) out.add_notices(notice);
-  for (const std::string& name : found.namespaces) out.add_namespaces(name);
+  if (pid == out.tasks(0).pid())
+    for (const std::string& name : found.namespaces) out.add_namespaces(name);
   for (const auto& more :
        {tasks::ties_to_others(proc, pid), tasks::ties_of_threads(proc, pid), tasks::refuse_ipc_objects(proc, pid)})
     for (const tasks::Refusal& r : more) refuse(out, pid, r.what, r.reason, r.hint);
@@ -137,7 +137,39 @@ Surveyed survey(pid_t pid, const resources::Options& options) {
     refuse(out, pid, fmt::format("memory at 0x{}", address),
            fmt::format("its NUMA memory policy ({}) is not carried", policy),
            "start it without numactl, set_mempolicy or mbind");
-  survey_fds(pid, options, out);
+  survey_fds(pid, options, tree, out);
+}
+
+// Calls look(pid) for all that are still there; the root has to be.
+template <class Look>
+void for_each_living(const std::vector<Relative>& tree, Look look) {
+  for (const Relative& r : tree) {
+    if (r.dead && &r != &tree.front()) continue;
+    try {
+      look(r.host);
+    } catch (const Error& e) {
+      if (e.errc() != Errc::target_gone || &r == &tree.front()) throw;
+    }
+  }
+}
+
+}  // namespace
+
+Surveyed survey(pid_t root, Orphans orphans, const resources::Options& options) {
+  Doing doing("looking at process {}", root);
+  Surveyed out;
+  const std::vector<Relative> tree = relatives_of(tree_of(root, orphans));
+  std::vector<pid_t> living;
+  for_each_living(tree, [&](pid_t pid) {
+    describe_task(proc::Reader(pid), pid, out);
+    living.push_back(pid);
+  });
+  if (const Relative& r = tree.front(); r.kin.session != r.pid)
+    out.add_notices(
+        fmt::format("process {} ({}): it will be the leader of a session of its own", root, out.tasks(0).comm()));
+  for (const tasks::Refusal& r : refuse_kinship(tree)) refuse(out, root, r.what, r.reason, r.hint);
+  const resources::TreeFiles files = resources::look_at_files(living);
+  for_each_living(tree, [&](pid_t pid) { survey_process(pid, options, files, out); });
   out.set_xfeatures(tasks::enabled_xfeatures());
   out.set_tracker(tasks::tracker_backend());
   return out;
@@ -149,22 +181,6 @@ void refuse_unsupported(const Surveyed& surveyed) {
   for (const Refusal& r : surveyed.refusals())
     all += fmt::format("{}{}: {}", all.empty() ? "" : "; ", r.what(), r.reason());
   throw Error(Errc::refused, all, surveyed.refusals(0).hint());
-}
-
-void refuse_children(pid_t pid) {
-  const std::vector<pid_t> children = proc::Reader(pid).children();
-  if (children.empty()) return;
-  std::string list;
-  for (const pid_t child : children) {
-    std::string comm = "?";
-    try {
-      comm = proc::Reader(child).comm();
-    } catch (const Error&) {
-    }
-    list += fmt::format("{}{} ({})", list.empty() ? "" : ", ", child, comm);
-  }
-  throw Error(Errc::busy, fmt::format("process {} has children: {}", pid, list),
-              "only single processes are moved: try again when they have ended");
 }
 
 }  // namespace godwit::engine

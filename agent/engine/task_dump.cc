@@ -24,8 +24,8 @@
 namespace godwit::engine {
 namespace {
 
-constexpr std::uint64_t user_code_64 = 0x33;     // segment selector
-constexpr std::uint32_t alive = 1, stopped = 3;  // TaskCoreEntry.task_state
+constexpr std::uint64_t user_code_64 = 0x33;               // segment selector
+constexpr std::uint32_t alive = 1, dead = 2, stopped = 3;  // TaskCoreEntry.task_state
 
 pid_t innermost(const std::vector<pid_t>& ids, pid_t otherwise) { return ids.empty() ? otherwise : ids.back(); }
 
@@ -86,16 +86,13 @@ void dump_thread(const HeldThread& thread, const proc::Status& status, tasks::In
 
 }  // namespace
 
-TaskState dump_task(Hold& hold, const tasks::Facts& facts, resources::FileIds& ids) {
+TaskState dump_task(Hold& hold, const tasks::Facts& facts, std::uint32_t files_id, resources::FileIds& ids) {
   const proc::Reader proc(hold.pid());
   const proc::Status& status = facts.at(hold.pid()).status;
   TaskState state;
   state.guest_pid = innermost(status.ns_pid, hold.pid());
-  state.guest_pgid = innermost(status.ns_pgid, 0);
-  state.guest_sid = innermost(status.ns_sid, 0);
-  state.ids = ids_from(root_files_id);
-
-  for (const auto& [tid, of] : facts) state.guest_tids[tid] = innermost(of.status.ns_pid, tid);
+  state.ids = ids_from(files_id);
+  for (const HeldThread& t : hold.threads()) state.guest_tids[t.tid] = innermost(facts.at(t.tid).status.ns_pid, t.tid);
   std::vector<tasks::Refusal> refusals;
   for (const HeldThread& t : hold.threads()) {
     Doing doing("thread {}", t.tid);
@@ -124,12 +121,13 @@ TaskState dump_task(Hold& hold, const tasks::Facts& facts, resources::FileIds& i
 
   // After the timers: an expiry in between is then in the queue, and its timer is not to fire twice.
   image::CoreEntry& leader = state.cores.at(state.guest_pid);
-  tasks::signals::dump_queue(hold.pid(), SignalQueue::process, hold.kept_signals(),
+  const auto ours = [&](const Siginfo& info) { return hold.caused_by_us(info); };
+  tasks::signals::dump_queue(hold.pid(), SignalQueue::process, hold.kept_signals(), ours,
                              *leader.mutable_tc()->mutable_signals_s());
   tasks::timers::disarm_expired(*leader.mutable_tc()->mutable_timers(), leader.tc().signals_s());
   for (const HeldThread& t : hold.threads()) {
     image::ThreadCoreEntry& entry = *state.cores.at(state.guest_tids[t.tid]).mutable_thread_core();
-    tasks::signals::dump_queue(t.tid, SignalQueue::thread, hold.kept_signals(), *entry.mutable_signals_p());
+    tasks::signals::dump_queue(t.tid, SignalQueue::thread, hold.kept_signals(), ours, *entry.mutable_signals_p());
     tasks::timers::disarm_expired(*leader.mutable_tc()->mutable_timers(), entry.signals_p());
   }
   return state;
@@ -137,14 +135,19 @@ TaskState dump_task(Hold& hold, const tasks::Facts& facts, resources::FileIds& i
 
 namespace {
 
-void append_pstree(image::ImageSet& out, pid_t pid, pid_t pgid, pid_t sid, const std::vector<pid_t>& tids) {
-  image::PstreeEntry entry;
-  entry.set_pid(static_cast<std::uint32_t>(pid));
-  entry.set_ppid(0);
-  entry.set_pgid(static_cast<std::uint32_t>(pgid));
-  entry.set_sid(static_cast<std::uint32_t>(sid));
-  for (const pid_t tid : tids) entry.add_threads(static_cast<std::uint32_t>(tid));
-  out.append(image::Kind::pstree, 0, entry);
+// Of a zombie there is nothing else.
+image::CoreEntry last_words(const Relative& r) {
+  const proc::Stat stat = proc::Reader(r.host).stat();
+  image::CoreEntry core;
+  core.set_mtype(image::CoreEntry::X86_64);
+  image::TaskCoreEntry& tc = *core.mutable_tc();
+  tc.set_task_state(dead);
+  tc.set_exit_code(static_cast<std::uint32_t>(stat.exit_code));
+  tc.set_personality(0);
+  tc.set_flags(0);
+  tc.set_blk_sigset(0);
+  tc.set_comm(stat.comm);
+  return core;
 }
 
 // What CRIU lets the clocks go on from.
@@ -161,15 +164,30 @@ image::TimensEntry clocks_of(const image::TaskCoreEntry& tc) {
 }  // namespace
 
 void write_task(const TaskState& state, image::ImageSet& out) {
-  std::vector<pid_t> tids{state.guest_pid};
-  for (const auto& [tid, core] : state.cores) {
-    out.put(image::Kind::core, static_cast<std::uint64_t>(tid), core);
-    if (tid != state.guest_pid) tids.push_back(tid);
-  }
+  for (const auto& [tid, core] : state.cores) out.put(image::Kind::core, static_cast<std::uint64_t>(tid), core);
   out.put(image::Kind::mm, static_cast<std::uint64_t>(state.guest_pid), state.mm);
   out.put(image::Kind::ids, static_cast<std::uint64_t>(state.guest_pid), state.ids);
-  append_pstree(out, state.guest_pid, state.guest_pgid, state.guest_sid, tids);
-  out.put(image::Kind::timens, 0, clocks_of(state.cores.at(state.guest_pid).tc()));
+}
+
+void write_tree(const std::vector<Relative>& tree, const std::vector<TaskState>& states, image::ImageSet& out) {
+  auto state = states.begin();
+  for (const Relative& r : tree) {
+    image::PstreeEntry entry;
+    entry.set_pid(static_cast<std::uint32_t>(r.pid));
+    entry.set_ppid(static_cast<std::uint32_t>(r.kin.parent));
+    entry.set_pgid(static_cast<std::uint32_t>(r.pgid));
+    entry.set_sid(static_cast<std::uint32_t>(r.kin.session));
+    entry.add_threads(static_cast<std::uint32_t>(r.pid));
+    if (r.dead) {
+      out.put(image::Kind::core, static_cast<std::uint64_t>(r.pid), last_words(r));
+    } else {
+      for (const auto& [tid, core] : state->cores)
+        if (tid != r.pid) entry.add_threads(static_cast<std::uint32_t>(tid));
+      ++state;
+    }
+    out.append(image::Kind::pstree, 0, entry);
+  }
+  out.put(image::Kind::timens, 0, clocks_of(states.front().cores.at(states.front().guest_pid).tc()));
   image::InventoryEntry inventory;
   inventory.set_img_version(image::image_version);
   inventory.set_fdinfo_per_id(true);

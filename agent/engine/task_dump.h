@@ -1,6 +1,7 @@
 // The state of a held task, but for its memory and descriptors, as images.
 #pragma once
 
+#include "agent/engine/kinship.h"
 #include "agent/engine/ptrace/hold.h"
 #include "agent/engine/resources/file_ids.h"
 #include "agent/engine/tasks/facts_reader.h"
@@ -14,12 +15,12 @@
 
 namespace godwit::engine {
 
-// The ids of what a task shares begin here: 1 are those of the program that dumps and restores, in CRIU's count.
+// The ids of what tasks have to themselves begin here: 1 are those of the program that dumps and restores, in CRIU's
+// count.
 inline constexpr std::uint32_t root_files_id = 2;
 
 struct TaskState {
   pid_t guest_pid = 0;
-  pid_t guest_pgid = 0, guest_sid = 0;
   std::map<pid_t, pid_t> guest_tids;        // by host TID
   std::map<pid_t, image::CoreEntry> cores;  // by guest TID
   image::MmEntry mm;                        // without mappings
@@ -27,9 +28,12 @@ struct TaskState {
 };
 
 // Reads everything; injects one batch per thread. `facts` are those of all held threads.
-TaskState dump_task(Hold& hold, const tasks::Facts& facts, resources::FileIds& ids);
+// `files_id` names what it shares with nobody else.
+TaskState dump_task(Hold& hold, const tasks::Facts& facts, std::uint32_t files_id, resources::FileIds& ids);
 
-// core-*, mm-*, ids-*, pstree, inventory. `state.mm` has its mappings by now.
+// core-*, mm-*, ids-*. `state.mm` has its mappings by now.
 void write_task(const TaskState& state, image::ImageSet& out);
+// pstree, inventory, clocks, and of zombies core-*. `states` are those of the living, in the order of `tree`.
+void write_tree(const std::vector<Relative>& tree, const std::vector<TaskState>& states, image::ImageSet& out);
 
 }  // namespace godwit::engine

@@ -34,7 +34,7 @@ namespace {
   while (::poll(&ended, 1, -1) < 0 && errno == EINTR) continue;
   try {
     Journal left{UniqueFd(1)};
-    if (left.phase() != HoldPhase::idle) {
+    if (!left.idle()) {
       recover(left, "", true);
       if (afterwards) afterwards();
     }

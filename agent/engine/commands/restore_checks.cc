@@ -2,6 +2,7 @@
 
 #include "agent/engine/resources/needed_files.h"
 #include "agent/engine/restore/pid_holder.h"
+#include "agent/engine/restore/process_plan.h"
 #include "common/image/any_image.h"
 #include "common/image/core.pb.h"
 #include "common/image/files.pb.h"
@@ -64,9 +65,10 @@ void check_process(const image::ImageSet& images) {
   require(images, image::Kind::pstree, 0);
   require(images, image::Kind::files, 0);
   for (const auto& p : images.records<image::PstreeEntry>(image::Kind::pstree)) {
-    for (const image::Kind kind :
-         {image::Kind::core, image::Kind::ids, image::Kind::mm, image::Kind::fs, image::Kind::pagemap})
-      require(images, kind, p.pid());
+    require(images, image::Kind::core, p.pid());
+    if (!is_dead(images, static_cast<pid_t>(p.pid())))
+      for (const image::Kind kind : {image::Kind::ids, image::Kind::mm, image::Kind::fs, image::Kind::pagemap})
+        require(images, kind, p.pid());
     for (const std::uint32_t tid : p.threads()) {
       const auto core = images.get<image::CoreEntry>(image::Kind::core, tid);
       if (core.mtype() != image::CoreEntry::X86_64)

@@ -38,7 +38,7 @@ void forget_stop(image::ImageSet& images) {
 
 }  // namespace
 
-TrackedDump::TrackedDump(pid_t pid, Journal& journal) : pid_(pid), dump_(pid, {}, journal) {}
+TrackedDump::TrackedDump(pid_t pid, Journal& journal) : pid_(pid), dump_(pid, Orphans::left_out, {}, journal) {}
 
 // The generation that this dump is a difference to; empty: it is whole, and when that is not what was asked for it says
 // so.
@@ -95,7 +95,7 @@ void TrackedDump::give_up_parents(const Options& o) {
 
 void TrackedDump::run(const Options& o, const Places& places, const RunAction& act, UniqueFd page_server) {
   const bool pre = o.command == "pre-dump";
-  refuse_by_name(survey(pid_, carried(o)), o);
+  refuse_by_name(survey(pid_, Orphans::left_out, carried(o)), o);
   dump_.set_options(carried(o));
   dump_.set_hold_limit(std::chrono::seconds(o.timeout_s));
   std::optional<CriuClient> server = reach_page_server(o, std::move(page_server));

@@ -29,12 +29,13 @@ bool writable(const image::VmaEntry& e) { return (e.prot() & PROT_WRITE) && (e.p
 
 }  // namespace
 
-AddressSpace::AddressSpace(RemoteSyscalls& remote, RemoteAddr scratch, int pidfd)
+AddressSpace::AddressSpace(RemoteSyscalls& remote, RemoteAddr scratch, int pidfd, RestoredSegments& segments)
     : remote_(remote),
       scratch_(scratch),
       pidfd_(pidfd),
       memory_(open_file(fmt::format("/proc/{}/mem", remote.pid()), O_RDWR)),
-      placer_(remote, pidfd) {}
+      placer_(remote, pidfd),
+      segments_(segments) {}
 
 void AddressSpace::apply(const Vmas& vmas, const FileOf& file) {
   Vmas target;
@@ -64,13 +65,19 @@ void AddressSpace::apply(const Vmas& vmas, const FileOf& file) {
   if (!delta.map.empty() || !delta.protect.empty()) unite_mappings();
 }
 
-// Anonymous shared memory is as large as its furthest mapping reaches.
 void AddressSpace::size_segments(const Vmas& vmas) {
-  for (const image::VmaEntry& e : vmas) {
-    if (!(e.status() & image::vma_status::anon_shared)) continue;
-    SegmentSpec& spec = segments_[e.shmid()].spec;
-    spec.size = std::max(spec.size, e.pgoff() + (e.end() - e.start()));
-  }
+  for (const image::VmaEntry& e : vmas)
+    if (e.status() & image::vma_status::anon_shared) segments_.reaches(e.shmid(), e.pgoff() + (e.end() - e.start()));
+}
+
+// The task's own descriptor of a segment, taken over from the one that has made it.
+int AddressSpace::segment_here(std::uint64_t shmid) {
+  if (const auto known = numbers_.find(shmid); known != numbers_.end()) return known->second;
+  const int number = segments_.number(shmid);
+  const long maker = remote_.call("open the maker of shared memory", SYS_pidfd_open, segments_.maker(), 0);
+  const long here = remote_.call("take over shared memory", SYS_pidfd_getfd, maker, number, 0);
+  remote_.call("close a pidfd", SYS_close, maker);
+  return numbers_[shmid] = static_cast<int>(here);
 }
 
 const image::VmaEntry* AddressSpace::vma_at(std::uint64_t address) const {
@@ -200,7 +207,6 @@ void AddressSpace::discard(std::span<const pagewire::Run> runs) {
 
 void AddressSpace::finish() {
   require_files();
-  finish_segments();
   placer_.release();
   Calls calls(remote_, scratch_);
   for (const image::VmaEntry& e : layout_) {

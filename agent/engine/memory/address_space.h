@@ -8,6 +8,7 @@
 #include "agent/engine/memory/layout_delta.h"
 #include "agent/engine/memory/page_placer.h"
 #include "agent/engine/memory/page_set.h"
+#include "agent/engine/memory/restored_segments.h"
 #include "agent/engine/ptrace/remote_syscalls.h"
 #include "common/base/buffer.h"
 #include "common/base/fd.h"
@@ -30,18 +31,11 @@ struct MappedFile {
   std::uint32_t memfd = 0;  // not 0: a memfd, the shmid of its content
 };
 
-struct SegmentSpec {
-  bool memfd = false;  // else anonymous shared memory
-  std::string memfd_name;
-  std::uint64_t size = 0;
-  unsigned create_flags = 0;  // of memfd_create
-};
-
 class AddressSpace {
  public:
-  // `remote` drives the skeleton and outlives this; `pidfd` is of the skeleton, borrowed; `scratch` must be free in
-  // every layout (move_scratch when it is not).
-  AddressSpace(RemoteSyscalls& remote, RemoteAddr scratch, int pidfd);
+  // `remote` drives the skeleton and outlives this, as `segments` does; `pidfd` is of the skeleton, borrowed; `scratch`
+  // must be free in every layout (move_scratch when it is not).
+  AddressSpace(RemoteSyscalls& remote, RemoteAddr scratch, int pidfd, RestoredSegments& segments);
   void move_scratch(RemoteAddr scratch) { scratch_ = scratch; }
 
   using FileOf = std::function<MappedFile(std::uint64_t)>;
@@ -57,28 +51,13 @@ class AddressSpace {
   // The vdso that the task had; it goes to no mapping. Empty when its content has not come.
   const std::string& vdso() const { return vdso_; }
 
-  // Shared memory. A segment is made in the task on first need; declare() says what it is, before.
-  void declare(std::uint64_t shmid, SegmentSpec spec);
-  void fill_segment(std::uint64_t shmid, std::span<const pagewire::Run> runs, std::span<const std::byte> data);
-  void clear_segment(std::uint64_t shmid, std::span<const pagewire::Run> runs);
-  // shmid -> descriptor in the task's own table, for the restore of descriptors, which closes it there in the end.
-  std::map<std::uint32_t, int> segments();
-
   // Last steps, once the content is whole: advice, names, guards, locks.
   void finish();
 
   const Vmas& layout() const { return layout_; }
 
  private:
-  struct Segment {
-    SegmentSpec spec;
-    UniqueFd fd;      // ours; empty until made
-    int number = -1;  // in the task
-  };
-  Segment& segment(std::uint64_t shmid);
-  void finish_segments();
-  void make_memfd(Segment& segment);
-  void make_anonymous(Segment& segment);
+  int segment_here(std::uint64_t shmid);
   void size_segments(const Vmas& vmas);
   using OpenFile = std::pair<std::uint64_t, std::uint32_t>;  // id, how it is opened
   std::map<OpenFile, int> open_files(const Vmas& vmas, const FileOf& file);
@@ -113,7 +92,8 @@ class AddressSpace {
   Vmas layout_;
   LayoutDelta::Range vdso_range_{};
   std::string vdso_;
-  std::map<std::uint64_t, Segment> segments_;
+  RestoredSegments& segments_;
+  std::map<std::uint64_t, int> numbers_;         // of segments, in the task
   std::map<std::uint64_t, std::string> absent_;  // files that are not there, by id: their mappings are stand-ins
 };
 

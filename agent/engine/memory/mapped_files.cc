@@ -55,7 +55,7 @@ std::map<AddressSpace::OpenFile, int> AddressSpace::open_files(const Vmas& vmas,
     const MappedFile f = file(key.first);
     // A mapping that may never become writable does not stand in the way of a seal, made from a read-only descriptor:
     // so a memfd is opened once more.
-    const std::string path = f.memfd ? fmt::format("/proc/self/fd/{}", segment(f.memfd).number) : f.path;
+    const std::string path = f.memfd ? fmt::format("/proc/self/fd/{}", segment_here(f.memfd)) : f.path;
     if (!batch.fits(1, path.size() + 64)) run();
     const int access = (e.has_fdflags() ? static_cast<int>(e.fdflags()) : f.flags) & O_ACCMODE;
     const int flags = access | O_CLOEXEC | O_NOCTTY;
@@ -67,14 +67,14 @@ std::map<AddressSpace::OpenFile, int> AddressSpace::open_files(const Vmas& vmas,
 }
 
 void AddressSpace::map_all(const Vmas& vmas, const std::map<OpenFile, int>& files) {
-  for (const image::VmaEntry& e : vmas)  // before the batch below is begun: making a segment runs calls of its own
-    if (e.status() & image::vma_status::anon_shared) segment(e.shmid());
+  for (const image::VmaEntry& e : vmas)  // before the batch below is begun: taking one over runs calls of its own
+    if (e.status() & image::vma_status::anon_shared) segment_here(e.shmid());
   Calls calls(remote_, scratch_);
   for (const image::VmaEntry& e : vmas) {
     int fd = -1;
     std::uint32_t flags = (e.flags() & ~late_flags) | MAP_FIXED_NOREPLACE;
     if (e.status() & image::vma_status::anon_shared) {
-      fd = segment(e.shmid()).number;
+      fd = segment_here(e.shmid());
       flags &= ~static_cast<std::uint32_t>(MAP_ANONYMOUS);
     } else if (of_file(e) && absent_.contains(e.shmid())) {
       flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;

@@ -15,6 +15,13 @@ namespace godwit::engine {
 
 struct EmitCount {
   std::uint64_t pages = 0, zero_pages = 0, dropped_pages = 0, bytes = 0;
+
+  void add(const EmitCount& other) {
+    pages += other.pages;
+    zero_pages += other.zero_pages;
+    dropped_pages += other.dropped_pages;
+    bytes += other.bytes;
+  }
 };
 
 // What has been emitted and not yet acknowledged as stored by the receiver. A scan consumes dirty state; until the

@@ -37,13 +37,13 @@ class PieceReader : public PageReader {
 
 SharedSegment::SharedSegment(std::uint64_t shmid, UniqueFd fd) : shmid_(shmid), fd_(std::move(fd)) {}
 
-bool SharedSegment::round(PageSink& sink, Debt* debt, EmitCount& total, std::uint64_t most) {
+bool SharedSegment::round(PageSink& sink, Debt& debt, EmitCount& total, std::uint64_t most) {
   struct stat st{};
   check(::fstat(fd_.get(), &st), "stat shared memory {}", shmid_);
   const std::uint64_t end = page_up(static_cast<std::uint64_t>(st.st_size));
   FileReader file(fd_.get());
   PieceReader piece;
-  PageEmitter emitter(pagewire::object_id(pagewire::ObjectType::shmem, shmid_), piece, sink, sent_, debt);
+  PageEmitter emitter(pagewire::object_id(pagewire::ObjectType::shmem, shmid_), piece, sink, sent_, &debt);
   Buffer chunk(pagewire::max_payload);
 
   std::uint64_t at = 0;
@@ -72,7 +72,7 @@ bool SharedSegment::round(PageSink& sink, Debt* debt, EmitCount& total, std::uin
       }
       emitter.flush();
       if (most > 0 && total.bytes + emitter.count().bytes > most) {
-        add(emitter.count(), total);
+        total.add(emitter.count());
         return false;
       }
     }
@@ -80,23 +80,21 @@ bool SharedSegment::round(PageSink& sink, Debt* debt, EmitCount& total, std::uin
   }
   emitter.drop(end, ~0ull);
   emitter.flush();
-  add(emitter.count(), total);
+  total.add(emitter.count());
   return true;
-}
-
-void SharedSegment::add(const EmitCount& count, EmitCount& total) {
-  total.pages += count.pages;
-  total.zero_pages += count.zero_pages;
-  total.dropped_pages += count.dropped_pages;
-  total.bytes += count.bytes;
 }
 
 void SharedMemory::add(std::uint64_t shmid, UniqueFd fd) { segments_.try_emplace(shmid, shmid, std::move(fd)); }
 
-bool SharedMemory::round(PageSink& sink, Debt* debt, EmitCount& total, std::uint64_t most) {
+bool SharedMemory::round(PageSink& sink, EmitCount& total, std::uint64_t most) {
   for (auto& [shmid, segment] : segments_)
-    if (!segment.round(sink, debt, total, most)) return false;
+    if (!segment.round(sink, debt_, total, most)) return false;
   return true;
+}
+
+void SharedMemory::owe_unacknowledged() {
+  for (const auto& [object, run] : debt_.take_back())
+    if (const auto it = segments_.find(pagewire::object_number(object)); it != segments_.end()) it->second.forget();
 }
 
 }  // namespace godwit::engine

@@ -2,7 +2,7 @@
 //
 // Writes to shared memory through another mapping or by write(2) are invisible to the tracker, so every round reads all
 // of a segment and sends what differs from what was sent, by hash. A segment is named by its shmid
-// (resources/file_ids.h).
+// (resources/file_ids.h), and there is one SharedMemory for a tree, whose processes may share it.
 #pragma once
 
 #include "agent/engine/memory/dump_sink.h"
@@ -22,14 +22,12 @@ class SharedSegment {
   SharedSegment(std::uint64_t shmid, UniqueFd fd);
   // False: given up in the middle, since more than `most` bytes (0: no limit) have been sent in all. The rest stays to
   // be compared.
-  bool round(PageSink& sink, Debt* debt, EmitCount& total, std::uint64_t most);
+  bool round(PageSink& sink, Debt& debt, EmitCount& total, std::uint64_t most);
   void forget() { hashes_.clear(); }  // what was sent may not have arrived: send all again
   std::uint64_t shmid() const { return shmid_; }
   const PageSet& sent() const { return sent_; }
 
  private:
-  static void add(const EmitCount& count, EmitCount& total);
-
   std::uint64_t shmid_;
   UniqueFd fd_;
   PageSet sent_;
@@ -40,14 +38,14 @@ class SharedMemory {
  public:
   bool known(std::uint64_t shmid) const { return segments_.contains(shmid); }
   void add(std::uint64_t shmid, UniqueFd fd);
-  void forget(std::uint64_t shmid) {
-    if (const auto it = segments_.find(shmid); it != segments_.end()) it->second.forget();
-  }
   // Segments that nothing refers to any more are let go of: reading them would keep them alive.
   void keep_only(const std::set<std::uint64_t>& shmids) {
     std::erase_if(segments_, [&](const auto& s) { return !shmids.contains(s.first); });
   }
-  bool round(PageSink& sink, Debt* debt, EmitCount& total, std::uint64_t most);  // as above
+  bool round(PageSink& sink, EmitCount& total, std::uint64_t most);  // as above
+  void acknowledged(std::uint64_t sequence) { debt_.acknowledge(sequence); }
+  bool all_acknowledged() const { return debt_.empty(); }
+  void owe_unacknowledged();
   void add_held(HeldPages& held) const {
     for (const auto& [shmid, segment] : segments_)
       held[pagewire::object_id(pagewire::ObjectType::shmem, shmid)] = &segment.sent();
@@ -55,6 +53,7 @@ class SharedMemory {
 
  private:
   std::map<std::uint64_t, SharedSegment> segments_;
+  Debt debt_;
 };
 
 }  // namespace godwit::engine

@@ -4,8 +4,6 @@
 #include "common/base/fd.h"
 #include "common/image/image_set.h"
 
-#include <set>
-
 #include <fcntl.h>
 
 namespace godwit::engine {
@@ -93,8 +91,7 @@ void TaskMemory::emit_layout(PageSink& sink) const {
   sink.file(fmt::format("{}mm-{}", layout_prefix, guest_pid_), mm.SerializeAsString());
 }
 
-void TaskMemory::find_segments(bool frozen) {
-  std::set<std::uint64_t> mapped;
+void TaskMemory::find_segments(bool frozen, SharedMemory& shared, std::set<std::uint64_t>& mapped) const {
   for (const proc::Vma& vma : maps_) {
     if (!is_shared_anonymous(vma)) continue;
     try {
@@ -102,32 +99,34 @@ void TaskMemory::find_segments(bool frozen) {
       UniqueFd fd = open_mapped_memory(pid_, vma, O_RDONLY, st);
       const std::uint32_t shmid = ids_.shmid_for(st.st_dev, st.st_ino);
       mapped.insert(shmid);
-      if (!shared_.known(shmid)) shared_.add(shmid, std::move(fd));
+      if (!shared.known(shmid)) shared.add(shmid, std::move(fd));
     } catch (const Error& e) {
       if (frozen || e.errc() != Errc::not_found) throw;
     }
   }
-  for (const resources::Segment& s : ids_.segments()) mapped.insert(s.shmid);
-  shared_.keep_only(mapped);
-  for (const resources::Segment& s : ids_.segments())
-    if (s.memfd && !shared_.known(s.shmid))
-      shared_.add(s.shmid, UniqueFd(check(::fcntl(s.memfd.get(), F_DUPFD_CLOEXEC, 0), "duplicate a memfd")));
 }
 
-RoundCount TaskMemory::round(PageSink& sink, bool frozen) { return round(sink, frozen, nullptr, 0); }
+pagewire::ObjectId TaskMemory::object() const {
+  return pagewire::object_id(pagewire::ObjectType::task, static_cast<std::uint64_t>(guest_pid_));
+}
 
-RoundCount TaskMemory::last_round(PageSink& sink, std::uint64_t most) { return round(sink, true, nullptr, most); }
+void RoundCount::add(const RoundCount& other) {
+  emitted.add(other.emitted);
+  scanned.add(other.scanned);
+  nanoseconds += other.nanoseconds;
+}
 
-RoundCount TaskMemory::round_with_stop(PageSink& sink, const Stop& stop) { return round(sink, false, &stop, 0); }
+RoundCount TaskMemory::round(PageSink& sink, bool frozen) { return round(sink, frozen, nullptr); }
 
-RoundCount TaskMemory::round(PageSink& sink, bool frozen, const Stop* stop, std::uint64_t most) {
+RoundCount TaskMemory::round_with_stop(PageSink& sink, const Stop& stop) { return round(sink, false, &stop); }
+
+RoundCount TaskMemory::round(PageSink& sink, bool frozen, const Stop* stop) {
   const std::uint64_t begun = monotonic_ns();
   RoundCount count;
   read_layout(frozen);
   emit_layout(sink);
   ProcessReader reader(pid_, memory_.get());
-  PageEmitter emitter(pagewire::object_id(pagewire::ObjectType::task, static_cast<std::uint64_t>(guest_pid_)), reader,
-                      sink, sent_, &debt_);
+  PageEmitter emitter(object(), reader, sink, sent_, &debt_);
   if (stop) {
     NotedChanges noted;
     {
@@ -135,46 +134,73 @@ RoundCount TaskMemory::round(PageSink& sink, bool frozen, const Stop* stop, std:
       count.scanned = tracker_.scan(maps_, noted, sent_, frozen);
     }
     noted.replay(emitter);
-  } else if (most > 0) {
-    NotedChanges noted;
-    count.scanned = tracker_.scan(maps_, noted, sent_, frozen);
-    noted.replay_drops(emitter);
-    for (const pagewire::Run& r : noted.added().runs()) owed_.add(r.address, r.address + r.pages * page_size);
-    if (owed_.size() * page_size > most) {
-      count.over_bytes = owed_.size() * page_size;
-      return count;
-    }
   } else {
     count.scanned = tracker_.scan(maps_, emitter, sent_, frozen);
   }
+  emit_owed(emitter);
+  count.emitted = emitter.count();
+  count.nanoseconds = monotonic_ns() - begun;
+  return count;
+}
+
+RoundCount TaskMemory::scan_last(PageSink& sink) {
+  const std::uint64_t begun = monotonic_ns();
+  RoundCount count;
+  read_layout(true);
+  emit_layout(sink);
+  ProcessReader reader(pid_, memory_.get());
+  PageEmitter emitter(object(), reader, sink, sent_, &debt_);
+  NotedChanges noted;
+  count.scanned = tracker_.scan(maps_, noted, sent_, true);
+  noted.replay_drops(emitter);
+  emitter.flush();
+  for (const pagewire::Run& r : noted.added().runs()) owed_.add(r.address, r.address + r.pages * page_size);
+  count.emitted = emitter.count();
+  count.nanoseconds = monotonic_ns() - begun;
+  return count;
+}
+
+RoundCount TaskMemory::send_owed(PageSink& sink) {
+  const std::uint64_t begun = monotonic_ns();
+  RoundCount count;
+  ProcessReader reader(pid_, memory_.get());
+  PageEmitter emitter(object(), reader, sink, sent_, &debt_);
+  emit_owed(emitter);
+  count.emitted = emitter.count();
+  count.nanoseconds = monotonic_ns() - begun;
+  return count;
+}
+
+void TaskMemory::emit_owed(PageEmitter& emitter) {
   emitter.flush();  // runs of one frame ascend
   for (const proc::Vma& vma : maps_)
     for (const pagewire::Run& r : owed_.runs(vma.start, vma.end))
       emitter.add(r.address, r.address + r.pages * page_size, true);
   owed_.clear();
   emitter.flush();
-  count.emitted = emitter.count();
-  find_segments(frozen);
-  if (!shared_.round(sink, &debt_, count.emitted, most)) count.over_bytes = count.emitted.bytes;
-  count.nanoseconds = monotonic_ns() - begun;
-  return count;
 }
 
 HeldPages TaskMemory::held() const {
   HeldPages held;
-  held[pagewire::object_id(pagewire::ObjectType::task, static_cast<std::uint64_t>(guest_pid_))] = &sent_;
-  shared_.add_held(held);
+  held[object()] = &sent_;
   return held;
 }
 
 std::uint64_t TaskMemory::dirty_bytes() { return tracker_.dirty_bytes(read_maps(pid_)); }
 
 void TaskMemory::owe_unacknowledged() {
-  for (const auto& [object, run] : debt_.take_back())
-    if (object == pagewire::object_id(pagewire::ObjectType::task, static_cast<std::uint64_t>(guest_pid_)))
-      owed_.add(run.address, run.address + run.pages * page_size);
-    else
-      shared_.forget(pagewire::object_number(object));
+  for (const auto& [object, run] : debt_.take_back()) owed_.add(run.address, run.address + run.pages * page_size);
+}
+
+void find_shared_memory(const std::vector<const TaskMemory*>& tasks, const resources::FileIds& ids, bool frozen,
+                        SharedMemory& shared) {
+  std::set<std::uint64_t> mapped;
+  for (const TaskMemory* task : tasks) task->find_segments(frozen, shared, mapped);
+  for (const resources::Segment& s : ids.segments()) mapped.insert(s.shmid);
+  shared.keep_only(mapped);
+  for (const resources::Segment& s : ids.segments())
+    if (s.memfd && !shared.known(s.shmid))
+      shared.add(s.shmid, UniqueFd(check(::fcntl(s.memfd.get(), F_DUPFD_CLOEXEC, 0), "duplicate a memfd")));
 }
 
 }  // namespace godwit::engine

@@ -1,4 +1,5 @@
-// The memory of one task at the source, over all rounds of a migration: layout, private pages, shared segments.
+// The memory of one task at the source, over all rounds of a migration: layout and private pages. What it shares with
+// others is in shared_memory.h, for a whole tree.
 //
 // A round emits the layout first (files named "layout-...", the mm image last), then what was written since the round
 // before. Rounds may run while the task runs; the last one must find it stopped. Nothing here changes the task: the
@@ -16,7 +17,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string_view>
+#include <vector>
 
 #include <sys/types.h>
 
@@ -29,6 +32,8 @@ struct RoundCount {
   ScanCount scanned;
   std::uint64_t nanoseconds = 0;
   std::uint64_t over_bytes = 0;  // of a round that was given up for its size: what was found by then
+
+  void add(const RoundCount& other);
 };
 
 class TaskMemory {
@@ -42,9 +47,10 @@ class TaskMemory {
   // Reads maps anew, and smaps when a mapping looks different. Flags of mappings may change without that: before a
   // frozen round, call look() while the task still runs.
   RoundCount round(PageSink& sink, bool frozen);
-  // A frozen one, but for a difference of more than `most` bytes (0: none): what is not sent is owed then, and the task
-  // may go on. Shared memory is compared piece by piece, so up to `most` of it is sent before that is known.
-  RoundCount last_round(PageSink& sink, std::uint64_t most);
+  // A frozen one in two halves, so that it can be given up between them: what the scan finds is owed until it is sent.
+  RoundCount scan_last(PageSink& sink);
+  std::uint64_t owed_bytes() const { return owed_.size() * page_size; }
+  RoundCount send_owed(PageSink& sink);
   void look();
   // A round whose scan, but not the copying, needs the task to stand still while what `stop` returns exists.
   using Stop = std::function<std::shared_ptr<void>()>;
@@ -62,6 +68,9 @@ class TaskMemory {
   const std::vector<proc::Vma>& maps() const { return maps_; }
   pid_t guest_pid() const { return guest_pid_; }
 
+  // Adds the shared memory that it has mapped to `shared`, and the names of that to `mapped`.
+  void find_segments(bool frozen, SharedMemory& shared, std::set<std::uint64_t>& mapped) const;
+
   void acknowledged(std::uint64_t sequence) { debt_.acknowledge(sequence); }
   bool all_acknowledged() const { return debt_.empty(); }
   // What the receiver has of each object once everything emitted has arrived. Borrowed.
@@ -73,10 +82,11 @@ class TaskMemory {
 
  private:
   std::vector<proc::Vma> look_again();  // smaps: mappings with their flags, both from one read
-  RoundCount round(PageSink& sink, bool frozen, const Stop* stop, std::uint64_t most);
+  RoundCount round(PageSink& sink, bool frozen, const Stop* stop);
+  pagewire::ObjectId object() const;
+  void emit_owed(PageEmitter& emitter);
   void read_layout(bool frozen);
   void emit_layout(PageSink& sink) const;
-  void find_segments(bool frozen);
 
   pid_t pid_;
   pid_t guest_pid_;
@@ -84,12 +94,15 @@ class TaskMemory {
   VmaImager imager_;
   VmaFlags flags_;
   Tracker tracker_;
-  SharedMemory shared_;
   Debt debt_;
   PageSet sent_;
   PageSet owed_;
   UniqueFd memory_;
   std::vector<proc::Vma> maps_;
 };
+
+// All shared memory of a tree: what its tasks have mapped, and memfds that somebody has a descriptor of.
+void find_shared_memory(const std::vector<const TaskMemory*>& tasks, const resources::FileIds& ids, bool frozen,
+                        SharedMemory& shared);
 
 }  // namespace godwit::engine

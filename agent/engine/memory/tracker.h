@@ -30,6 +30,12 @@ struct ScanCount {
   std::uint64_t new_vmas = 0;  // registered in this scan: all their pages are dirty
   std::uint64_t regions = 0;
   std::uint64_t dirty_pages = 0;
+
+  void add(const ScanCount& other) {
+    new_vmas += other.new_vmas;
+    regions += other.regions;
+    dirty_pages += other.dirty_pages;
+  }
 };
 
 class Tracker {

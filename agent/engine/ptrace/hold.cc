@@ -7,6 +7,7 @@
 #include "common/base/log.h"
 #include "common/proc/reader.h"
 
+#include <algorithm>
 #include <csignal>
 #include <cstring>
 
@@ -91,7 +92,7 @@ RemoteAddr find_hole(const std::vector<proc::Vma>& maps, std::uint64_t size) {
 }
 
 Hold::Hold(pid_t pid, Journal& journal, InterruptedCalls& calls, const HoldOptions& options)
-    : pid_(pid), journal_(journal), calls_(calls), options_(options) {
+    : pid_(pid), whole_journal_(journal), calls_(calls), options_(options) {
   Doing doing("holding process {}", pid);
   try {
     stop();
@@ -129,7 +130,7 @@ void Hold::stop() {
   if (status.state == 'Z' || status.state == 'X') fail(Errc::target_gone, "it has ended");
   was_stopped_ = status.state == 'T';
   suspend_seccomp_ = status.seccomp != 0;
-  journal_.begin(pid_, proc.stat().start_time, was_stopped_);
+  journal_ = whole_journal_.begin(pid_, proc.stat().start_time, was_stopped_);
   calls_.look(pid_);
   if (options_.pin) pin_.emplace();
   const bool continued = any_pending(pid_, continue_signal);
@@ -149,7 +150,7 @@ void Hold::send_stop(bool continued) {
   std::vector<pid_t> standing;
   if (continued) standing = seize_threads(pid_, PTRACE_O_TRACESYSGOOD, true, options_.limit);
   try {
-    if (continued) keep_pending(journal_, pid_, standing, continue_signal);
+    if (continued) keep_pending(*journal_, pid_, standing, continue_signal);
     check(::kill(pid_, SIGSTOP), "stop process {}", pid_);
     stop_sent_ = true;
   } catch (...) {
@@ -161,7 +162,7 @@ void Hold::send_stop(bool continued) {
 
 void Hold::borrow() {
   held_ = true;
-  keep_pending(journal_, pid_, tids(), continue_signal);  // of a SIGCONT that came after the stop
+  keep_pending(*journal_, pid_, tids(), continue_signal);  // of a SIGCONT that came after the stop
   maps_ = proc::parse_maps(read_file(fmt::format("/proc/{}/maps", pid_)));
   for (const proc::Vma& vma : maps_)
     if (vma.kind == proc::VmaName::vdso)
@@ -173,10 +174,10 @@ void Hold::borrow() {
     t.sigmask = get_sigmask(t.tid);
     t.interrupted = calls_.settle(pid_, t.tid, stopped_at_, t.sigmask, maps_, t.regs);
     ::syscall(SYS_sched_getaffinity, t.tid, t.affinity.size(), t.affinity.data());
-    journal_.add(
+    journal_->add(
         {.tid = t.tid, .pinned = pin_.has_value(), .regs = t.regs, .sigmask = t.sigmask, .affinity = t.affinity});
   }
-  journal_.held(raw(instruction_));
+  journal_->held(raw(instruction_));
   for (const HeldThread& t : threads_) {
     set_sigmask(t.tid, all_signals);
     if (pin_) pin_->bring(t.tid);
@@ -191,7 +192,7 @@ RemoteSyscalls& Hold::leader() {
 RemoteAddr Hold::scratch() {
   if (!scratch_) {
     const RemoteAddr at = find_hole(maps_, ScratchLayout::size);
-    journal_.scratch(at);
+    journal_->scratch(at);
     scratch_ = std::make_unique<Scratch>(leader(), at);
     fault::point("engine.inject.scratch");
   }
@@ -201,7 +202,7 @@ RemoteAddr Hold::scratch() {
 void Hold::drop_scratch() {
   scratch_.reset();
   leader_.reset();
-  journal_.scratch_gone();
+  journal_->scratch_gone();
 }
 
 void Hold::put_back() {
@@ -210,21 +211,40 @@ void Hold::put_back() {
     set_regs(t.tid, t.regs);
     if (pin_) ::syscall(SYS_sched_setaffinity, t.tid, t.affinity.size(), t.affinity.data());
   }
-  journal_.releasing();
+  journal_->releasing();
 }
 
 void Hold::swallow_sigcont() {
   if (!was_stopped_) {
-    keep_pending(journal_, pid_, tids(), continue_signal | stop_signals);
+    keep_pending(*journal_, pid_, tids(), continue_signal | stop_signals);
     engine::swallow_sigcont(pid_, threads_.front().tid);
-    queue_again(pid_, journal_.kept());
+    queue_again(pid_, journal_->kept());
   }
+  drop_child_stop();
   for (const HeldThread& t : threads_) set_sigmask(t.tid, t.sigmask);
+}
+
+bool Hold::caused_by_us(const Siginfo& info) const {
+  if (info.number() != SIGCHLD || held_children_.empty()) return false;
+  siginfo_t fields{};
+  std::memcpy(&fields, info.bytes.data(), std::min(sizeof fields, info.bytes.size()));
+  const bool stop = fields.si_code == CLD_STOPPED || fields.si_code == CLD_CONTINUED || fields.si_code == CLD_TRAPPED;
+  return stop && held_children_.contains(fields.si_pid);
+}
+
+void Hold::drop_child_stop() {
+  const pid_t leader = threads_.front().tid;
+  const std::vector<Siginfo> queue = queued_signals(leader, SignalQueue::process);
+  if (std::ranges::none_of(queue, [&](const Siginfo& info) { return caused_by_us(info); })) return;
+  set_sigmask(leader, all_signals & ~signal_bit(SIGCHLD));
+  take_signal(leader, SIGCHLD);
+  to_trap_stop(leader, 0);
+  set_sigmask(leader, all_signals);
 }
 
 void Hold::detach() {
   held_ = false;
-  journal_.end();  // before the first thread runs: from here on there is nothing to put back
+  journal_->end();  // before the first thread runs: from here on there is nothing to put back
   detach_threads(tids());
   pin_.reset();
 }
@@ -245,22 +265,21 @@ void Hold::let_run() {
 void Hold::leave_stopped() {
   Doing doing("leaving process {} stopped", pid_);
   put_back();
-  if (!journal_.kept().empty())
+  if (!journal_->kept().empty())
     log::warn("hold.sigcont_lost", {{"pid", pid_}, {"reason", "a stopped process has no SIGCONT pending"}});
   for (const HeldThread& t : threads_) set_sigmask(t.tid, t.sigmask);
   detach();
 }
 
-void Hold::release_frozen(const Cgroup& cgroup) {
+void Hold::make_ready_to_freeze(const Cgroup& cgroup) {
   Doing doing("leaving process {} to the freezer of {}", pid_, cgroup.path());
   put_back();
   cgroup.add(pid_);
   // The SIGCONT is taken before the freeze: a frozen thread takes none, and at the thaw a handler would run.
   swallow_sigcont();
-  cgroup.freeze();
-  detach();
-  cgroup.wait_frozen(pid_, tids());
 }
+
+void Hold::leave_frozen() { detach(); }
 
 std::vector<pid_t> Hold::tids() const {
   std::vector<pid_t> all;
@@ -272,13 +291,13 @@ void Hold::gone() {
   held_ = false;
   if (scratch_) scratch_->forget();
   if (leader_) leader_->forget();
-  journal_.end();
+  journal_->end();
   pin_.reset();
 }
 
 // Whatever can still be undone after a failure.
 void Hold::abandon() noexcept {
-  if (journal_.phase() == HoldPhase::idle) return;
+  if (!journal_ || journal_->phase() == HoldPhase::idle) return;
   scratch_.reset();
   leader_.reset();
   for (const HeldThread& t : threads_) {
@@ -294,7 +313,7 @@ void Hold::abandon() noexcept {
   held_ = false;
   detach_threads(tids());
   if (stop_sent_) ::kill(pid_, SIGCONT);
-  journal_.end();
+  journal_->end();
   pin_.reset();
 }
 

@@ -21,6 +21,7 @@
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include <sys/types.h>
@@ -49,11 +50,16 @@ class Hold {
   Hold& operator=(const Hold&) = delete;
 
   pid_t pid() const { return pid_; }
+  std::vector<pid_t> tids() const;
   bool was_stopped() const { return was_stopped_; }
   std::uint64_t stopped_at_ns() const { return stopped_at_; }          // CLOCK_MONOTONIC when the stop was asked for
   const std::vector<HeldThread>& threads() const { return threads_; }  // the leader first
   // Of SIGCONT: they were pending, and the stop has taken them out of their queues.
-  std::span<const KeptSignal> kept_signals() const { return journal_.kept(); }
+  std::vector<KeptSignal> kept_signals() const { return journal_->kept(); }
+  // Children that are held, too, by the PIDs that this process knows them by: a SIGCHLD that says that one was stopped
+  // or continued is nobody's business, and is dropped at the release.
+  void hide_stops_of(std::set<pid_t> children) { held_children_ = std::move(children); }
+  bool caused_by_us(const Siginfo& info) const;
   RemoteAddr syscall_instruction() const { return instruction_; }
   const std::vector<proc::Vma>& maps() const { return maps_; }
 
@@ -68,8 +74,11 @@ class Hold {
   void let_run();
   // Everything back, and it stays stopped as by SIGSTOP: no engine is needed, and SIGCONT lets it run on.
   void leave_stopped();
-  // Everything back; from then on the cgroup's freezer holds it and no engine is needed.
-  void release_frozen(const Cgroup& cgroup);
+  // In two halves, so that all processes of a tree are frozen together (held_tree.h). Everything back, in `cgroup`, and
+  // no SIGCONT of the stop is left; still traced.
+  void make_ready_to_freeze(const Cgroup& cgroup);
+  // The cgroup has been asked to freeze: from then on its freezer holds it and no engine is needed.
+  void leave_frozen();
   // It has been killed.
   void gone();
 
@@ -80,12 +89,13 @@ class Hold {
   void borrow();
   void put_back();
   void swallow_sigcont();
+  void drop_child_stop();
   void detach();
   void abandon() noexcept;
-  std::vector<pid_t> tids() const;
 
   pid_t pid_;
-  Journal& journal_;
+  Journal& whole_journal_;
+  std::optional<Journal::Process> journal_;
   InterruptedCalls& calls_;
   HoldOptions options_;
   bool was_stopped_ = false;
@@ -97,6 +107,7 @@ class Hold {
   RemoteAddr instruction_{};
   std::unique_ptr<RemoteSyscalls> leader_;
   std::unique_ptr<Scratch> scratch_;
+  std::set<pid_t> held_children_;
   std::optional<Pin> pin_;
   bool held_ = false;
 };

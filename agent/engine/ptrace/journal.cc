@@ -11,10 +11,7 @@
 namespace godwit::engine {
 namespace {
 
-constexpr std::uint64_t magic = 0x4a57444732ull;
-constexpr std::size_t first_kept = 128;
-constexpr std::size_t most_kept = 64;
-constexpr std::size_t first_record = first_kept + most_kept * sizeof(KeptSignal);
+constexpr std::uint64_t magic = 0x4a57444733ull;
 constexpr std::uint32_t most_threads = 100'000;
 
 // What is below is on memory (for another process to see) before what follows.
@@ -23,19 +20,20 @@ void fence() { std::atomic_signal_fence(std::memory_order_seq_cst); }
 }  // namespace
 
 Journal::Journal(UniqueFd memory) : fd_(std::move(memory)) {
-  static_assert(sizeof(Header) <= first_kept && first_record % alignof(ThreadRecord) == 0);
+  static_assert(sizeof(Header) <= first_process);
+  static_assert(first_kept % alignof(KeptSlot) == 0 && first_thread % alignof(ThreadSlot) == 0);
   if (!fd_) fd_.reset(check(::memfd_create("godwit-journal", MFD_CLOEXEC), "create a journal"));
   struct stat st{};
   check(::fstat(fd_.get(), &st), "stat the journal");
-  map(std::max<std::size_t>(static_cast<std::size_t>(st.st_size), 64 * 1024));
+  map(std::max<std::size_t>(static_cast<std::size_t>(st.st_size), first_thread + 64 * sizeof(ThreadSlot)));
   if (header().magic == 0) {
     header() = Header{};
-    header().phase = HoldPhase::idle;
     fence();
     header().magic = magic;
   }
-  if (header().magic != magic || header().count > most_threads || header().kept > most_kept ||
-      first_record + header().count * sizeof(ThreadRecord) > size_)
+  const Header& h = header();
+  if (h.magic != magic || h.threads > most_threads || h.processes > most_processes || h.kept > most_kept ||
+      first_thread + h.threads * sizeof(ThreadSlot) > size_)
     fail(Errc::image_corrupt, "the borrow journal is damaged");
 }
 
@@ -52,76 +50,99 @@ void Journal::map(std::size_t size) {
   size_ = size;
 }
 
-ThreadRecord* Journal::records() const {
-  return reinterpret_cast<ThreadRecord*>(static_cast<std::byte*>(memory_) + first_record);
+std::vector<Journal::Process> Journal::borrowed() const {
+  std::vector<Process> all;
+  for (std::uint32_t i = 0; i < header().processes; i++)
+    if (processes()[i].phase != HoldPhase::idle) all.push_back(Process(const_cast<Journal&>(*this), i));
+  return all;
 }
 
-std::span<ThreadRecord> Journal::threads() { return {records(), header().count}; }
-
-void Journal::begin(pid_t pid, std::uint64_t start_time, bool was_stopped) {
+Journal::Process Journal::begin(pid_t pid, std::uint64_t start_time, bool was_stopped) {
   Header& h = header();
-  h.pid = pid;
-  h.start_time = start_time;
-  h.was_stopped = was_stopped;
-  h.count = 0;
-  h.kept = 0;
-  h.scratch = 0;
-  h.syscall_instruction = 0;
+  if (idle()) {
+    h.processes = 0;
+    fence();
+    h.threads = 0;
+    h.kept = 0;
+  }
+  if (h.processes == most_processes) fail(Errc::unsupported, "more than {} processes", most_processes);
+  processes()[h.processes] = {.phase = HoldPhase::stopping,
+                              .pid = pid,
+                              .start_time = start_time,
+                              .was_stopped = static_cast<std::uint32_t>(was_stopped)};
   fence();
-  h.phase = HoldPhase::stopping;
+  h.processes++;
+  fence();
+  return Process(*this, h.processes - 1);
+}
+
+void Journal::Process::held(std::uint64_t syscall_instruction) {
+  ProcessSlot& slot = journal_->processes()[index_];
+  slot.syscall_instruction = syscall_instruction;
+  fence();
+  slot.phase = HoldPhase::held;
   fence();
 }
 
-void Journal::held(std::uint64_t syscall_instruction) {
-  header().syscall_instruction = syscall_instruction;
+void Journal::Process::add(const ThreadRecord& record) {
+  Journal& j = *journal_;
+  const std::size_t needed = first_thread + (j.header().threads + 1) * sizeof(ThreadSlot);
+  if (needed > j.size_) j.map(j.size_ * 2);
+  j.threads()[j.header().threads] = {.process = index_, .record = record};
   fence();
-  header().phase = HoldPhase::held;
+  j.header().threads++;
   fence();
 }
 
-ThreadRecord& Journal::add(const ThreadRecord& record) {
-  const std::size_t needed = first_record + (header().count + 1) * sizeof(ThreadRecord);
-  if (needed > size_) map(size_ * 2);
-  ThreadRecord& slot = records()[header().count];
-  slot = record;
-  fence();
-  header().count++;
-  fence();
-  return slot;
+std::vector<ThreadRecord> Journal::Process::threads() const {
+  std::vector<ThreadRecord> own;
+  for (std::uint32_t i = 0; i < journal_->header().threads; i++)
+    if (const ThreadSlot& slot = journal_->threads()[i]; slot.process == index_) own.push_back(slot.record);
+  return own;
 }
 
-std::span<const KeptSignal> Journal::kept() const {
-  return {reinterpret_cast<const KeptSignal*>(static_cast<const std::byte*>(memory_) + first_kept), header().kept};
+std::vector<KeptSignal> Journal::Process::kept() const {
+  std::vector<KeptSignal> own;
+  for (std::uint32_t i = 0; i < journal_->header().kept; i++)
+    if (const KeptSlot& slot = journal_->kept()[i]; slot.process == index_) own.push_back(slot.signal);
+  return own;
 }
 
-void Journal::keep(const KeptSignal& signal) {
+void Journal::Process::keep(const KeptSignal& signal) {
   const auto same = [&](const KeptSignal& k) { return k.tid == signal.tid && k.info.number() == signal.info.number(); };
   if (std::ranges::any_of(kept(), same)) return;
-  if (header().kept == most_kept)
-    fail(Errc::unsupported, "more than {} pending signals that stop or continue it", most_kept);
-  reinterpret_cast<KeptSignal*>(static_cast<std::byte*>(memory_) + first_kept)[header().kept] = signal;
+  Header& h = journal_->header();
+  if (h.kept == most_kept) fail(Errc::unsupported, "more than {} pending signals that stop or continue it", most_kept);
+  journal_->kept()[h.kept] = {.process = index_, .signal = signal};
   fence();
-  header().kept++;
-  fence();
-}
-
-void Journal::scratch(RemoteAddr at) {
-  header().scratch = raw(at);
+  h.kept++;
   fence();
 }
 
-void Journal::scratch_gone() { scratch(RemoteAddr{0}); }
-
-void Journal::releasing() {
-  fence();
-  header().phase = HoldPhase::releasing;
+void Journal::Process::scratch(RemoteAddr at) {
+  journal_->processes()[index_].scratch = raw(at);
   fence();
 }
 
-void Journal::end() {
+void Journal::Process::releasing() {
   fence();
-  header().phase = HoldPhase::idle;
+  journal_->processes()[index_].phase = HoldPhase::releasing;
   fence();
 }
+
+void Journal::Process::end() {
+  fence();
+  journal_->processes()[index_].phase = HoldPhase::idle;
+  fence();
+}
+
+HoldPhase Journal::Process::phase() const { return journal_->processes()[index_].phase; }
+pid_t Journal::Process::pid() const { return journal_->processes()[index_].pid; }
+std::uint64_t Journal::Process::start_time() const { return journal_->processes()[index_].start_time; }
+bool Journal::Process::was_stopped() const { return journal_->processes()[index_].was_stopped != 0; }
+std::uint64_t Journal::Process::syscall_instruction() const {
+  return journal_->processes()[index_].syscall_instruction;
+}
+RemoteAddr Journal::Process::scratch_address() const { return RemoteAddr{journal_->processes()[index_].scratch}; }
 
 }  // namespace godwit::engine

@@ -1,8 +1,8 @@
-// The borrow journal: what the engine has changed in a target, written down before the change, in a memfd that the
+// The borrow journal: what the engine has changed in its targets, written down before the change, in a memfd that the
 // agent made and keeps. When the engine dies, a fresh one reads it and puts everything back (recover.h).
 //
 // Plain shared memory: what was written before a SIGKILL is there after it. One writer. The memory only grows. A
-// journal that is torn cannot happen: a thread's record is complete before the count includes it.
+// journal that is torn cannot happen: a record is complete before the count includes it.
 #pragma once
 
 #include "agent/engine/ptrace/stop.h"
@@ -11,7 +11,7 @@
 
 #include <array>
 #include <cstdint>
-#include <span>
+#include <vector>
 
 #include <sched.h>
 
@@ -46,39 +46,72 @@ class Journal {
   Journal(const Journal&) = delete;
   Journal& operator=(const Journal&) = delete;
 
-  void begin(pid_t pid, std::uint64_t start_time, bool was_stopped);
-  void held(std::uint64_t syscall_instruction);
-  ThreadRecord& add(const ThreadRecord& record);
-  // Once per queue and number: a standard signal is pending once. Errc::unsupported when there is no more room.
-  void keep(const KeptSignal& signal);
-  void scratch(RemoteAddr at);  // before it is mapped
-  void scratch_gone();
-  void releasing();
-  void end();
+  // What is borrowed from one process. A handle: it is valid as long as the journal, until end().
+  class Process {
+   public:
+    void held(std::uint64_t syscall_instruction);
+    void add(const ThreadRecord& record);
+    // Once per queue and number: a standard signal is pending once. Errc::unsupported when there is no more room.
+    void keep(const KeptSignal& signal);
+    void scratch(RemoteAddr at);  // before it is mapped
+    void scratch_gone() { scratch(RemoteAddr{0}); }
+    void releasing();
+    void end();
 
-  HoldPhase phase() const { return header().phase; }
-  pid_t pid() const { return header().pid; }
-  std::uint64_t start_time() const { return header().start_time; }
-  bool was_stopped() const { return header().was_stopped != 0; }
-  std::uint64_t syscall_instruction() const { return header().syscall_instruction; }
-  RemoteAddr scratch_address() const { return RemoteAddr{header().scratch}; }  // 0: none
-  std::span<ThreadRecord> threads();
-  std::span<const KeptSignal> kept() const;
+    HoldPhase phase() const;
+    pid_t pid() const;
+    std::uint64_t start_time() const;
+    bool was_stopped() const;
+    std::uint64_t syscall_instruction() const;
+    RemoteAddr scratch_address() const;  // 0: none
+    std::vector<ThreadRecord> threads() const;
+    std::vector<KeptSignal> kept() const;
+
+   private:
+    friend class Journal;
+    Process(Journal& journal, std::uint32_t index) : journal_(&journal), index_(index) {}
+    Journal* journal_;
+    std::uint32_t index_;
+  };
+
+  Process begin(pid_t pid, std::uint64_t start_time, bool was_stopped);
+  bool idle() const { return borrowed().empty(); }  // nothing is borrowed from anybody
+  std::vector<Process> borrowed() const;            // those that are not idle, in the order in which they began
 
  private:
   struct Header {
     std::uint64_t magic = 0;
+    std::uint32_t processes = 0, threads = 0, kept = 0;
+  };
+  struct ProcessSlot {
     HoldPhase phase{};
     pid_t pid = 0;
     std::uint64_t start_time = 0;
     std::uint64_t syscall_instruction = 0;
     std::uint64_t scratch = 0;
     std::uint32_t was_stopped = 0;
-    std::uint32_t count = 0;
-    std::uint32_t kept = 0;
   };
-  Header& header() const { return *static_cast<Header*>(memory_); }
-  ThreadRecord* records() const;
+  struct ThreadSlot {
+    std::uint32_t process = 0;
+    ThreadRecord record;
+  };
+  struct KeptSlot {
+    std::uint32_t process = 0;
+    KeptSignal signal;
+  };
+  static constexpr std::size_t most_processes = 4096, most_kept = 1024;
+  static constexpr std::size_t first_process = 64;
+  static constexpr std::size_t first_kept = first_process + most_processes * sizeof(ProcessSlot);
+  static constexpr std::size_t first_thread = first_kept + most_kept * sizeof(KeptSlot);
+
+  template <class T>
+  T* at(std::size_t offset) const {
+    return reinterpret_cast<T*>(static_cast<std::byte*>(memory_) + offset);
+  }
+  Header& header() const { return *at<Header>(0); }
+  ProcessSlot* processes() const { return at<ProcessSlot>(first_process); }
+  KeptSlot* kept() const { return at<KeptSlot>(first_kept); }
+  ThreadSlot* threads() const { return at<ThreadSlot>(first_thread); }
   void map(std::size_t size);
 
   UniqueFd fd_;

@@ -26,7 +26,7 @@ bool any_pending(pid_t pid, std::uint64_t signals) {
   });
 }
 
-void keep_pending(Journal& journal, pid_t pid, std::span<const pid_t> tids, std::uint64_t signals) {
+void keep_pending(Journal::Process& journal, pid_t pid, std::span<const pid_t> tids, std::uint64_t signals) {
   const auto keep = [&](pid_t owner, const std::vector<Siginfo>& queue) {
     for (const Siginfo& info : queue)
       if (signals & signal_bit(info.number())) journal.keep({.tid = owner, .info = info});

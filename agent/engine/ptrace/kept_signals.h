@@ -23,7 +23,7 @@ bool any_pending(pid_t pid, std::uint64_t signals);
 
 // Writes those of `signals` that are pending into the journal, each once; they stay in their queues. Throws
 // Errc::unsupported when there are more than a journal keeps.
-void keep_pending(Journal& journal, pid_t pid, std::span<const pid_t> tids, std::uint64_t signals);
+void keep_pending(Journal::Process& journal, pid_t pid, std::span<const pid_t> tids, std::uint64_t signals);
 
 // Puts a signal into the queue of a thread, or (`tid` 0) of the process, without its being delivered. The thread takes
 // a signal of that number and, before it acts on it, finds it blocked and queues it again, with the siginfo that the

@@ -17,7 +17,7 @@
 namespace godwit::engine {
 namespace {
 
-bool same_process(const Journal& journal) {
+bool same_process(const Journal::Process& journal) {
   try {
     return proc::Reader(journal.pid()).stat().start_time == journal.start_time();
   } catch (const Error&) {
@@ -25,7 +25,7 @@ bool same_process(const Journal& journal) {
   }
 }
 
-void put_back(Journal& journal, std::span<const pid_t> tids) {
+void put_back(Journal::Process& journal, std::span<const pid_t> tids) {
   if (journal.phase() != HoldPhase::held) return;
   for (const pid_t tid : tids) set_sigmask(tid, all_signals);
   if (const RemoteAddr scratch = journal.scratch_address(); raw(scratch)) {
@@ -40,17 +40,9 @@ void put_back(Journal& journal, std::span<const pid_t> tids) {
   }
 }
 
-}  // namespace
-
-void recover(Journal& journal, const std::string& cgroup_path, bool release) {
+// Everything back; seized still, and its threads are returned.
+std::vector<pid_t> put_back(Journal::Process& journal) {
   const pid_t pid = journal.pid();
-  const bool frozen = !cgroup_path.empty() && Cgroup(cgroup_path).asked_to_freeze();
-  // The freeze is asked for when nothing is borrowed any more.
-  if (journal.phase() == HoldPhase::idle || frozen || !same_process(journal)) {
-    if (frozen && release) Cgroup(cgroup_path).thaw();
-    journal.end();
-    return;
-  }
   Doing doing("putting back what was borrowed from process {}", pid);
   const bool seccomp = proc::Reader(pid).status().seccomp != 0;
   const std::vector<pid_t> tids = seize_threads(pid, PTRACE_O_TRACESYSGOOD | (seccomp ? PTRACE_O_SUSPEND_SECCOMP : 0u),
@@ -69,10 +61,36 @@ void recover(Journal& journal, const std::string& cgroup_path, bool release) {
     queue_again(pid, journal.kept());
   }
   for (const auto& [tid, mask] : masks) set_sigmask(tid, mask);
-  if (!release && !cgroup_path.empty()) Cgroup(cgroup_path).freeze();
-  detach_threads(tids);
-  journal.end();
-  log::info("recover.done", {{"pid", pid}, {"threads", tids.size()}, {"released", release}});
+  return tids;
+}
+
+}  // namespace
+
+void recover(Journal& journal, const std::string& cgroup_path, bool release) {
+  const bool frozen = !cgroup_path.empty() && Cgroup(cgroup_path).asked_to_freeze();
+  std::vector<Journal::Process> borrowed = journal.borrowed();
+  std::ranges::reverse(borrowed);  // children before parents, which are not to see them stopped
+  // The freeze is asked for when nothing is borrowed any more.
+  if (frozen) {
+    if (release) Cgroup(cgroup_path).thaw();
+    for (Journal::Process& p : borrowed) p.end();
+    return;
+  }
+  std::vector<std::pair<Journal::Process, std::vector<pid_t>>> seized;
+  for (Journal::Process& p : borrowed) {
+    if (same_process(p)) {
+      seized.emplace_back(p, put_back(p));
+      if (release) detach_threads(seized.back().second);
+    }
+    if (release) p.end();
+  }
+  if (!release) {
+    if (!cgroup_path.empty() && !seized.empty()) Cgroup(cgroup_path).freeze();
+    for (const auto& [p, tids] : seized) detach_threads(tids);
+    for (Journal::Process& p : borrowed) p.end();
+  }
+  for (const auto& [p, tids] : seized)
+    log::info("recover.done", {{"pid", p.pid()}, {"threads", tids.size()}, {"released", release}});
 }
 
 }  // namespace godwit::engine

@@ -14,39 +14,55 @@ namespace {
   throw Error(Errc::refused, all, refusals.front().hint);
 }
 
-}  // namespace
-
-std::vector<std::string> dump_fds(const StoppedTask& task, FileIds& ids, image::ImageSet& out, const Options& options) {
+void dump_table(const StoppedTask& task, const FdWalk& walk, DumpContext& context) {
   const Doing doing("dump the descriptors of task {}", task.pid);
-  const proc::Reader proc(task.pid);
-  const FdWalk walk = walk_fds(proc, task.pid, task.pidfd);
-  SurveyContext survey{.options = options, .pid = task.pid};
-  survey.held = held_by_task(walk);
-  if (const std::vector<Refusal> refusals = refusals_of(walk, survey); !refusals.empty()) throw_refusals(refusals);
-
-  // Nothing below refuses: what follows describes.
-  DumpContext context{
-      .options = options, .ids = ids, .out = out, .table = walk.views, .notices = std::move(survey.notices)};
   for (std::size_t i = 0; i < walk.views.size(); ++i) {
     const FdView& view = walk.views[i];
     const FdKind* kind = walk.kinds[i];
     const Doing now("fd {}", view.number);
-    const FileIds::Slot slot = ids.for_descriptor(task.pid, view.number, view.link);
+    const FileIds::Slot slot = context.ids.for_descriptor(task.pid, view.number, view.link);
     if (slot.fresh) {
       image::FileEntry entry;
       entry.set_type(kind->type);
       entry.set_id(slot.id);
       kind->dump(view, entry, context);
-      ids.add(std::move(entry));
+      context.ids.add(std::move(entry));
     }
     image::FdinfoEntry descriptor;
     descriptor.set_id(slot.id);
     descriptor.set_flags(view.info.flags & O_CLOEXEC ? FD_CLOEXEC : 0);
     descriptor.set_type(kind->type);
     descriptor.set_fd(static_cast<std::uint32_t>(view.number));
-    out.append(image::Kind::fdinfo, task.files_id, descriptor);
+    context.out.append(image::Kind::fdinfo, task.files_id, descriptor);
   }
-  return std::move(context.notices);
+}
+
+}  // namespace
+
+std::vector<std::string> dump_fds(std::span<const StoppedTask> tasks, FileIds& ids, image::ImageSet& out,
+                                  const Options& options) {
+  std::vector<FdWalk> walks;
+  std::map<std::string, unsigned> held;
+  for (const StoppedTask& task : tasks) {
+    walks.push_back(walk_fds(proc::Reader(task.pid), task.pid, task.pidfd));
+    add_held(walks.back(), held);
+  }
+  std::vector<Refusal> refusals;
+  std::vector<std::string> notices;
+  for (std::size_t i = 0; i < walks.size(); ++i) {
+    SurveyContext survey{.options = options, .pid = tasks[i].pid, .held = held};
+    for (Refusal& refusal : refusals_of(walks[i], survey)) refusals.push_back(std::move(refusal));
+    for (std::string& notice : survey.notices) notices.push_back(std::move(notice));
+  }
+  if (!refusals.empty()) throw_refusals(refusals);
+
+  // Nothing below refuses: what follows describes.
+  for (std::size_t i = 0; i < walks.size(); ++i) {
+    DumpContext context{.options = options, .ids = ids, .out = out, .table = walks[i].views};
+    dump_table(tasks[i], walks[i], context);
+    for (std::string& notice : context.notices) notices.push_back(std::move(notice));
+  }
+  return notices;
 }
 
 void dump_fs(const StoppedTask& task, std::uint32_t umask, FileIds& ids, image::ImageSet& out) {

@@ -1,4 +1,4 @@
-// The file descriptors of one task: survey, dump, restore; and its working directory, root and umask.
+// The file descriptors of tasks: survey, dump, restore; and their working directories, roots and umasks.
 //
 // Every kind of file is one module of this folder; fd_kinds.cc lists them. What no kind matches is refused by name.
 // Errors say which descriptor. One thread; nothing here blocks on what the target does.
@@ -11,8 +11,10 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <sys/types.h>
@@ -40,9 +42,18 @@ struct FdSurvey {
   std::vector<BoundName> bound;
 };
 
+// Pipes, fifos and sockets of a tree of tasks, by link: which ends it holds, and who else holds one.
+struct TreeFiles {
+  std::map<std::string, unsigned> held;
+  std::map<std::string, pid_t> outside;
+};
+// Looks at every process of the host: not in a freeze. Tasks that have ended are left out.
+TreeFiles look_at_files(std::span<const pid_t> tree);
+
 // Reads only, on a running or a stopped task. Descriptors that come and go meanwhile are left to the next survey.
 // Errc::target_gone when the task has ended.
-FdSurvey survey_fds(pid_t pid, const Options& options);
+FdSurvey survey_fds(pid_t pid, const Options& options, const TreeFiles& tree);
+FdSurvey survey_fds(pid_t pid, const Options& options);  // of a task that is a tree of its own
 
 // A task whose threads are all stopped.
 struct StoppedTask {
@@ -52,28 +63,55 @@ struct StoppedTask {
   std::uint32_t files_id = 0;  // names fdinfo-ID.img
 };
 
-// Describes every descriptor: fdinfo-ID.img, content of pipes and sockets into `out`, open files into `ids` (whose
-// write() comes after the last task). Changes nothing in the target. Returns notices. Refuses again what the survey
-// would refuse (Errc::refused, naming all), because descriptors may have come since. Errc::busy: try again later.
-std::vector<std::string> dump_fds(const StoppedTask& task, FileIds& ids, image::ImageSet& out, const Options& options);
+// Describes every descriptor of a tree: fdinfo-ID.img, content of pipes and sockets into `out`, open files into `ids`.
+// Changes nothing in the targets. Returns notices. Refuses again what the survey would refuse (Errc::refused, naming
+// all), because descriptors may have come since. Errc::busy: try again later.
+std::vector<std::string> dump_fds(std::span<const StoppedTask> tasks, FileIds& ids, image::ImageSet& out,
+                                  const Options& options);
 
 // Working directory, root and umask: fs-PID.img.
 void dump_fs(const StoppedTask& task, std::uint32_t umask, FileIds& ids, image::ImageSet& out);
 
-// The highest descriptor number in fdinfo-ID.img, -1 when there is none.
-int highest_fd(const image::ImageSet& images, std::uint32_t files_id);
+// The highest descriptor number in any fdinfo-ID.img, -1 when there is none.
+int highest_fd(const image::ImageSet& images);
 
 struct RestorePlan {
   std::uint32_t files_id = 0;
-  pid_t guest_pid = 0;
-  pid_t pid = 0;                          // the task's PID as this process sees it; 0: the same as guest_pid
-  std::map<std::uint32_t, int> segments;  // by shmid: filled memory objects, descriptors of this process, borrowed
-  std::vector<int> keep;                  // stay open; must be above highest_fd()
+  pid_t pid = 0;          // the task's, as this process sees it
+  std::vector<int> keep;  // stay open; must be above highest_fd()
 };
 
-// Runs in a helper process that shares its descriptor table and fs with the task being restored (CLONE_FILES |
-// CLONE_FS, no CLONE_VM), in the task's namespaces, as root. Afterwards the table holds the image's descriptors and
-// `keep`, nothing else (segments are closed), and cwd, root and umask are those of the image.
-void restore_fds(const image::ImageSet& images, const RestorePlan& plan);
+// Makes descriptor tables in a helper process, in the task's namespaces, as root: every open file of the images once,
+// then one table after another. The tables of the tasks are copied from there (pidfd_getfd), so that files that tasks
+// share are shared again. The umask is 0 afterwards.
+class FdRestorer {
+ public:
+  // Opens everything, above highest_fd(). `segments`: by shmid, filled memory objects, borrowed descriptors of this
+  // process. `images` outlives this.
+  FdRestorer(const image::ImageSet& images, const std::map<std::uint32_t, int>& segments);
+  ~FdRestorer();
+  FdRestorer(const FdRestorer&) = delete;
+  FdRestorer& operator=(const FdRestorer&) = delete;
+
+  // Afterwards this process's table holds the image's descriptors under their numbers and `keep`, nothing else: in a
+  // fork of the helper for each table, or in the helper itself for the last one.
+  void place(const RestorePlan& plan);
+  // When all mappings of memfds are made: a seal would stand in their way. Not after place().
+  void seal();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// Descriptor number and whether it is closed on exec, ascending.
+std::vector<std::pair<int, bool>> descriptors_of(const image::ImageSet& images, std::uint32_t files_id);
+
+// Working directory, root and umask of a task, as paths.
+struct Places {
+  std::string cwd, root;
+  std::uint32_t umask = 0;
+};
+Places places_of(const image::ImageSet& images, pid_t guest_pid);
 
 }  // namespace godwit::engine::resources

@@ -2,6 +2,7 @@
 
 #include "agent/engine/resources/fd_kinds.h"
 #include "agent/engine/resources/fown.h"
+#include "agent/engine/resources/pidfd.h"
 
 #include <algorithm>
 
@@ -66,25 +67,31 @@ FdWalk walk_fds(const proc::Reader& proc, pid_t pid, int pidfd) {
   return walk;
 }
 
-std::map<std::string, unsigned> held_by_task(const FdWalk& walk) {
-  std::map<std::string, unsigned> held;
+void add_held(const FdWalk& walk, std::map<std::string, unsigned>& held) {
   for (const FdView& view : walk.views) {
     const bool fifo = S_ISFIFO(view.st.st_mode) && (view.info.flags & O_PATH) == 0;
     if (fifo || view.socket) held[view.link] |= access_of(view.info.flags);
   }
-  return held;
 }
 
-std::map<std::string, pid_t> held_outside(const std::map<std::string, unsigned>& links, pid_t pid) {
-  std::map<std::string, pid_t> outside;
-  if (links.empty()) return outside;
+TreeFiles look_at_files(std::span<const pid_t> tree) {
+  TreeFiles files;
+  for (const pid_t pid : tree) {
+    try {
+      const UniqueFd pidfd(check(pidfd_open(pid), "open task {}", pid));
+      add_held(walk_fds(proc::Reader(pid), pid, pidfd.get()), files.held);
+    } catch (const Error& e) {
+      if (e.errc() != Errc::target_gone && e.sys_errno() != ESRCH) throw;
+    }
+  }
+  if (files.held.empty()) return files;
   for (const pid_t other : proc::all_pids()) {
-    if (other == ::getpid() || other == pid) continue;  // we hold copies ourselves
+    if (other == ::getpid() || std::ranges::find(tree, other) != tree.end()) continue;  // we hold copies ourselves
     for_each_link(other, [&](const std::string& link) {
-      if (links.contains(link)) outside.try_emplace(link, other);
+      if (files.held.contains(link)) files.outside.try_emplace(link, other);
     });
   }
-  return outside;
+  return files;
 }
 
 std::vector<Refusal> refusals_of(const FdWalk& walk, SurveyContext& context) {

@@ -16,11 +16,8 @@ struct FdWalk {
 // Raises this process's own limit of descriptors to its ceiling: as many are copied as the task has.
 FdWalk walk_fds(const proc::Reader& proc, pid_t pid, int pidfd);
 
-// Which ends of pipes, fifos and sockets the task holds.
-std::map<std::string, unsigned> held_by_task(const FdWalk& walk);
-
-// Other processes that hold one of these. Looks at every process of the host: not in a freeze.
-std::map<std::string, pid_t> held_outside(const std::map<std::string, unsigned>& links, pid_t pid);
+// Which ends of pipes, fifos and sockets the task holds: added to `held`.
+void add_held(const FdWalk& walk, std::map<std::string, unsigned>& held);
 
 // What stands against carrying these descriptors; fills the context's notices and listening.
 std::vector<Refusal> refusals_of(const FdWalk& walk, SurveyContext& context);

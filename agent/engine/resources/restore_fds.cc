@@ -18,6 +18,7 @@ namespace godwit::engine::resources {
 namespace {
 
 using Table = std::vector<image::FdinfoEntry>;
+using Tables = std::map<std::uint32_t, Table>;  // by files id
 
 constexpr int settable_flags = O_APPEND | O_ASYNC | O_DIRECT | O_NOATIME | O_NONBLOCK;
 
@@ -46,12 +47,12 @@ int stage_of(const image::FileEntry& entry) {
   return entry.type() == image::FD_UNIXSK && entry.usk().state() == TCP_LISTEN ? 2 : 1;
 }
 
-// Opens every file of the table, each once, above all numbers that the table uses.
-std::map<std::uint32_t, UniqueFd> open_files(const Table& table, int floor, RestoreContext& context) {
+// Opens every file of the tables, each once, above all numbers that they use.
+std::map<std::uint32_t, UniqueFd> open_files(const Tables& tables, int floor, RestoreContext& context) {
   std::set<std::pair<int, std::uint32_t>> order;
-  for (const image::FdinfoEntry& descriptor : table) {
-    order.emplace(stage_of(file_of(context, descriptor.id())), descriptor.id());
-  }
+  for (const auto& [files_id, table] : tables)
+    for (const image::FdinfoEntry& descriptor : table)
+      order.emplace(stage_of(file_of(context, descriptor.id())), descriptor.id());
   std::map<std::uint32_t, UniqueFd> open;
   for (const auto& [stage, id] : order) {
     const image::FileEntry& entry = file_of(context, id);
@@ -67,10 +68,10 @@ std::map<std::uint32_t, UniqueFd> open_files(const Table& table, int floor, Rest
   return open;
 }
 
-void place_all(const Table& table, std::map<std::uint32_t, UniqueFd> open) {
+void place_all(const Table& table, const std::map<std::uint32_t, UniqueFd>& open) {
   for (const image::FdinfoEntry& descriptor : table) {
     const int number = static_cast<int>(descriptor.fd());
-    check(::dup3(open[descriptor.id()].get(), number, descriptor.flags() & FD_CLOEXEC ? O_CLOEXEC : 0),
+    check(::dup3(open.at(descriptor.id()).get(), number, descriptor.flags() & FD_CLOEXEC ? O_CLOEXEC : 0),
           "make descriptor {}", number);
   }
 }
@@ -82,11 +83,11 @@ void restore_flags(int number, std::uint32_t recorded) {
   check(::fcntl(number, F_SETFL, wanted), "set the flags of descriptor {} to {:o}", number, wanted);
 }
 
-// Runs once per file, with its lowest number: SIGIO names the number under which O_ASYNC was set.
-void link_all(const Table& table, pid_t own_pid, RestoreContext& context) {
-  std::set<std::uint32_t> done;
+// Runs once per file, in the first table that has it and with its lowest number there: SIGIO names the number under
+// which O_ASYNC was set.
+void link_all(const Table& table, std::set<std::uint32_t>& files, pid_t own_pid, RestoreContext& context) {
   for (const image::FdinfoEntry& descriptor : table) {
-    if (!done.insert(descriptor.id()).second) continue;
+    if (files.erase(descriptor.id()) == 0) continue;
     const int number = static_cast<int>(descriptor.fd());
     const Doing doing("link descriptor {}", number);
     const image::FileEntry& entry = file_of(context, descriptor.id());
@@ -111,15 +112,6 @@ void close_others(const Table& table, const std::vector<int>& keep) {
   check(::close_range(next, ~0u, 0), "close descriptors from {}", next);
 }
 
-void restore_places(const image::ImageSet& images, pid_t guest_pid, const RestoreContext& context) {
-  const auto entry = images.get<image::FsEntry>(image::Kind::fs, static_cast<std::uint64_t>(guest_pid));
-  const std::string& root = file_of(context, entry.root_id()).reg().name();
-  const UniqueFd cwd = open_file(file_of(context, entry.cwd_id()).reg().name(), O_PATH | O_DIRECTORY);
-  if (root != "/") check(::chroot(root.c_str()), "change the root directory to {}", root);
-  check(::fchdir(cwd.get()), "enter the working directory");
-  ::umask(entry.umask());
-}
-
 // Of a unix socket's path; an abstract name begins with a NUL and may end with one.
 void drop_final_nul(std::string& name) {
   if (name.ends_with('\0') && !name.starts_with('\0')) name.pop_back();
@@ -132,38 +124,95 @@ void raise_own_limit() {
   check(::setrlimit(RLIMIT_NOFILE, &limit), "raise the limit of descriptors to {}", limit.rlim_max);
 }
 
-}  // namespace
-
-int highest_fd(const image::ImageSet& images, std::uint32_t files_id) {
-  const Table table = read_table(images, files_id);
-  return table.empty() ? -1 : static_cast<int>(table.back().fd());
+Tables read_tables(const image::ImageSet& images) {
+  Tables tables;
+  for (const std::uint64_t id : images.ids(image::Kind::fdinfo)) {
+    const auto files_id = static_cast<std::uint32_t>(id);
+    tables[files_id] = read_table(images, files_id);
+  }
+  return tables;
 }
 
-void restore_fds(const image::ImageSet& images, const RestorePlan& plan) {
-  const Doing doing("restore the descriptors of task {}", plan.guest_pid);
-  const Table table = read_table(images, plan.files_id);
-  const int floor = table.empty() ? 0 : static_cast<int>(table.back().fd()) + 1;
-  for (const int fd : plan.keep) {
-    if (fd < floor) fail(Errc::internal, "descriptor {} is to be kept, but is in use by the image", fd);
+int highest_of(const Tables& tables) {
+  int highest = -1;
+  for (const auto& [id, table] : tables)
+    if (!table.empty()) highest = std::max(highest, static_cast<int>(table.back().fd()));
+  return highest;
+}
+
+}  // namespace
+
+int highest_fd(const image::ImageSet& images) { return highest_of(read_tables(images)); }
+
+std::vector<std::pair<int, bool>> descriptors_of(const image::ImageSet& images, std::uint32_t files_id) {
+  std::vector<std::pair<int, bool>> all;
+  for (const image::FdinfoEntry& descriptor : read_table(images, files_id))
+    all.emplace_back(static_cast<int>(descriptor.fd()), (descriptor.flags() & FD_CLOEXEC) != 0);
+  return all;
+}
+
+Places places_of(const image::ImageSet& images, pid_t guest_pid) {
+  const auto entry = images.get<image::FsEntry>(image::Kind::fs, static_cast<std::uint64_t>(guest_pid));
+  Places places{.umask = entry.umask()};
+  for (const auto& file : images.records<image::FileEntry>(image::Kind::files)) {
+    if (file.id() == entry.cwd_id()) places.cwd = file.reg().name();
+    if (file.id() == entry.root_id()) places.root = file.reg().name();
   }
-  raise_own_limit();  // of this helper process; the task's own limits come with the task
-  RestoreContext context{.images = images, .segments = plan.segments};
+  if (places.cwd.empty() || places.root.empty())
+    fail(Errc::image_corrupt, "files.img has no directories of process {}", guest_pid);
+  return places;
+}
+
+struct FdRestorer::State {
+  State(const image::ImageSet& images, std::map<std::uint32_t, int> given)
+      : segments(std::move(given)), tables(read_tables(images)), context{.images = images, .segments = segments} {}
+
+  std::map<std::uint32_t, int> segments;
+  Tables tables;
+  RestoreContext context;
+  std::vector<memfd::Object> memfds;
+  std::map<std::uint32_t, UniqueFd> open;                // by file id
+  std::map<std::uint32_t, std::set<std::uint32_t>> own;  // by files id: the files that are linked in this table
+};
+
+FdRestorer::FdRestorer(const image::ImageSet& images, const std::map<std::uint32_t, int>& segments)
+    : state_(std::make_unique<State>(images, segments)) {
+  const Doing doing("restore the descriptors");
+  State& s = *state_;
+  const int floor = highest_of(s.tables) + 1;
+  raise_own_limit();  // of this helper process; the tasks' own limits come with the tasks
   for (auto& entry : images.records<image::FileEntry>(image::Kind::files)) {
     const std::uint32_t id = entry.id();
     if (entry.has_usk()) drop_final_nul(*entry.mutable_usk()->mutable_name());
-    context.files.insert_or_assign(id, std::move(entry));
+    s.context.files.insert_or_assign(id, std::move(entry));
   }
   // Sockets and files are made with exactly the modes that are set below.
   ::umask(0);
-  const std::vector<memfd::Object> memfds = memfd::restore_objects(context, floor);
-  std::map<std::uint32_t, UniqueFd> open = open_files(table, floor, context);
+  s.memfds = memfd::restore_objects(s.context, floor);
+  s.open = open_files(s.tables, floor, s.context);
+  std::set<std::uint32_t> seen;
+  for (const auto& [files_id, table] : s.tables)
+    for (const image::FdinfoEntry& descriptor : table)
+      if (seen.insert(descriptor.id()).second) s.own[files_id].insert(descriptor.id());
+}
 
-  // From here on standard error may be the task's: nothing is logged.
-  place_all(table, std::move(open));
-  link_all(table, plan.pid != 0 ? plan.pid : plan.guest_pid, context);
-  memfd::seal(memfds);
-  restore_places(images, plan.guest_pid, context);
+FdRestorer::~FdRestorer() = default;
+
+// From the first placed descriptor on, standard error may be the task's: nothing is logged.
+void FdRestorer::place(const RestorePlan& plan) {
+  State& s = *state_;
+  const Doing doing("restore the descriptors of process {}", plan.pid);
+  const Table& table = s.tables[plan.files_id];
+  for (const int fd : plan.keep)
+    if (fd <= highest_of(s.tables)) fail(Errc::internal, "descriptor {} is to be kept, but is in use", fd);
+  place_all(table, s.open);
+  link_all(table, s.own[plan.files_id], plan.pid, s.context);
+  // Closed all at once, with whatever else there is.
+  for (auto& [id, fd] : s.open) (void)fd.release();
+  for (memfd::Object& object : s.memfds) (void)object.fd.release();
   close_others(table, plan.keep);
 }
+
+void FdRestorer::seal() { memfd::seal(state_->memfds); }
 
 }  // namespace godwit::engine::resources

@@ -57,7 +57,8 @@ Dumped dump_table(const StoppedChild& child, const Options& options) {
   Dumped dumped;
   FileIds ids;
   ids.begin_descriptors();
-  dumped.notices = dump_fds(child.task(), ids, dumped.images, options);
+  const StoppedTask task = child.task();
+  dumped.notices = dump_fds(std::span(&task, 1), ids, dumped.images, options);
   dump_fs(child.task(), proc::Reader(child.task().pid).status().umask, ids, dumped.images);
   ids.write(dumped.images);
   for (const Segment& segment : ids.segments()) dumped.segments[segment.shmid] = read_all(segment.memfd.get());
@@ -72,12 +73,12 @@ std::string restore_and_verify(const Dumped& dumped, const std::function<std::st
     check(::dup2(writer.get(), report_fd), "keep the report's end");
     try {
       std::vector<UniqueFd> owned;
-      RestorePlan plan{.files_id = 1,
-                       .guest_pid = 1,
-                       .pid = ::getpid(),
-                       .segments = make_segments(dumped, owned),
-                       .keep = {report_fd}};
-      restore_fds(dumped.images, plan);
+      FdRestorer restorer(dumped.images, make_segments(dumped, owned));
+      restorer.seal();
+      restorer.place({.files_id = 1, .pid = ::getpid(), .keep = {report_fd}});
+      const Places places = places_of(dumped.images, 1);
+      check(::chdir(places.cwd.c_str()), "enter the working directory");
+      ::umask(places.umask);
       for (UniqueFd& fd : owned) (void)fd.release();  // closed by the restore
       answer = verify();
     } catch (const std::exception& e) {

@@ -34,14 +34,12 @@ void survey_place(const proc::Reader& proc, const char* name, FdSurvey& survey) 
 
 }  // namespace
 
-FdSurvey survey_fds(pid_t pid, const Options& options) {
+FdSurvey survey_fds(pid_t pid, const Options& options, const TreeFiles& tree) {
   const Doing doing("survey the descriptors of task {}", pid);
   const proc::Reader proc(pid);
   const UniqueFd pidfd(check(pidfd_open(pid), "open task {}", pid));
   const FdWalk walk = walk_fds(proc, pid, pidfd.get());
-  SurveyContext context{.options = options, .pid = pid};
-  context.held = held_by_task(walk);
-  context.outside = held_outside(context.held, pid);
+  SurveyContext context{.options = options, .pid = pid, .held = tree.held, .outside = tree.outside};
 
   FdSurvey survey;
   survey.refusals = refusals_of(walk, context);
@@ -54,6 +52,10 @@ FdSurvey survey_fds(pid_t pid, const Options& options) {
   survey_place(proc, "cwd", survey);
   survey_place(proc, "root", survey);
   return survey;
+}
+
+FdSurvey survey_fds(pid_t pid, const Options& options) {
+  return survey_fds(pid, options, look_at_files(std::span(&pid, 1)));
 }
 
 }  // namespace godwit::engine::resources

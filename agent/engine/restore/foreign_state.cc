@@ -11,11 +11,12 @@
 #include "common/image/vma_status.h"
 
 #include <algorithm>
+#include <set>
 
 namespace godwit::engine {
 namespace {
 
-constexpr std::uint32_t alive = 1, stopped = 3;  // TaskCoreEntry.task_state
+constexpr std::uint32_t alive = 1, dead = 2, stopped = 3;  // TaskCoreEntry.task_state
 constexpr std::uint32_t no_login = 0xffffffff;
 
 struct Stem {
@@ -80,8 +81,8 @@ void look_at_names(const image::ImageSet& images, Findings& found) {
 }
 
 void look_at_process(const std::string& name, const image::TaskCoreEntry& tc, Findings& found) {
-  if (tc.task_state() != alive && tc.task_state() != stopped)
-    found.refuse(fmt::format("{}: the process has ended (state {})", name, tc.task_state()));
+  if (tc.task_state() != alive && tc.task_state() != stopped && tc.task_state() != dead)
+    found.refuse(fmt::format("{}: a process in state {} cannot be restored", name, tc.task_state()));
   if (tc.has_loginuid() && tc.loginuid() != no_login)
     found.notice(fmt::format("{}: the login user {} of the audit system is not restored", name, tc.loginuid()));
 }
@@ -129,18 +130,29 @@ void look_at_files(const image::ImageSet& images, Findings& found) {
 
 }  // namespace
 
-std::vector<std::string> refuse_foreign_state(const image::ImageSet& images, pid_t guest_pid) {
+std::vector<std::string> refuse_foreign_state(const image::ImageSet& images) {
   Findings found;
   look_at_names(images, found);
-  for (const auto& process : images.records<image::PstreeEntry>(image::Kind::pstree))
+  std::set<std::uint32_t> tables;
+  for (const auto& process : images.records<image::PstreeEntry>(image::Kind::pstree)) {
+    bool ended = false;
     for (const std::uint32_t tid : process.threads()) {
       const std::string name = image::file_name(image::Kind::core, tid);
       const auto core = images.get<image::CoreEntry>(image::Kind::core, tid);
-      if (tid == process.pid()) look_at_process(name, core.tc(), found);
-      look_at_thread(name, core, found);
+      if (tid == process.pid()) {
+        look_at_process(name, core.tc(), found);
+        ended = core.tc().task_state() == dead;
+      }
+      if (!ended) look_at_thread(name, core, found);
     }
-  const auto pid = static_cast<std::uint64_t>(guest_pid);
-  look_at_memory(image::file_name(image::Kind::mm, pid), images.get<image::MmEntry>(image::Kind::mm, pid), found);
+    if (ended) continue;
+    const std::uint64_t pid = process.pid();
+    look_at_memory(image::file_name(image::Kind::mm, pid), images.get<image::MmEntry>(image::Kind::mm, pid), found);
+    const auto ids = images.get<image::TaskKobjIdsEntry>(image::Kind::ids, pid);
+    if (!tables.insert(ids.files_id()).second)
+      found.refuse(fmt::format("{}: a descriptor table that is shared by processes cannot be restored",
+                               image::file_name(image::Kind::ids, pid)));
+  }
   look_at_files(images, found);
   for (const std::string& field : image::unknown_fields(images))
     found.notice(fmt::format("{}: a field of another version, which is not restored", field));

@@ -9,11 +9,9 @@
 #include <string>
 #include <vector>
 
-#include <sys/types.h>
-
 namespace godwit::engine {
 
 // Throws Errc::refused with every reason at once. Returns notices: what is left out and does no harm.
-std::vector<std::string> refuse_foreign_state(const image::ImageSet& images, pid_t guest_pid);
+std::vector<std::string> refuse_foreign_state(const image::ImageSet& images);
 
 }  // namespace godwit::engine

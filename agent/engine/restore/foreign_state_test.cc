@@ -48,12 +48,13 @@ image::ImageSet good_set() {
   mm.clear_vmas();
   mm.clear_aios();
   set.put(Kind::mm, pid, mm);
+  set.put(Kind::ids, pid, image::full<image::TaskKobjIdsEntry>());
   return set;
 }
 
 std::string refusal(const image::ImageSet& set, Errc code = Errc::refused) {
   try {
-    refuse_foreign_state(set, pid);
+    refuse_foreign_state(set);
   } catch (const Error& error) {
     EXPECT_EQ(error.errc(), code) << error.what();
     return error.message();
@@ -61,7 +62,7 @@ std::string refusal(const image::ImageSet& set, Errc code = Errc::refused) {
   return "not refused";
 }
 
-TEST(ForeignState, lets_pass_what_can_be_restored) { EXPECT_THAT(refuse_foreign_state(good_set(), pid), IsEmpty()); }
+TEST(ForeignState, lets_pass_what_can_be_restored) { EXPECT_THAT(refuse_foreign_state(good_set()), IsEmpty()); }
 
 TEST(ForeignState, names_images_of_other_kinds) {
   image::ImageSet set = good_set();
@@ -81,7 +82,7 @@ TEST(ForeignState, notices_what_is_left_out) {
   entry.mutable_tc()->set_loginuid(1000);
   entry.GetReflection()->MutableUnknownFields(&entry)->AddVarint(900, 1);
   set.put(Kind::core, pid, entry);
-  const std::vector<std::string> notices = refuse_foreign_state(set, pid);
+  const std::vector<std::string> notices = refuse_foreign_state(set);
   EXPECT_THAT(notices, Contains(HasSubstr("cgroup.img")));
   EXPECT_THAT(notices, Contains(HasSubstr("login user 1000")));
   EXPECT_THAT(notices, Contains(HasSubstr("CoreEntry 900")));

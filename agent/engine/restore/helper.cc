@@ -1,10 +1,12 @@
 #include "agent/engine/restore/helper.h"
 
 #include "agent/engine/restore/helper_process.h"
+#include "agent/engine/restore/message.h"
 #include "agent/engine/restore/pid_holder.h"
 #include "common/base/check.h"
 #include "common/base/log.h"
 
+#include <algorithm>
 #include <csignal>
 
 #include <linux/sched.h>
@@ -24,7 +26,7 @@ pid_t pid_of(int pidfd) {
   const std::string info = read_file(fmt::format("/proc/self/fdinfo/{}", pidfd));
   const std::size_t at = info.find("\nPid:");
   const pid_t pid = at == std::string::npos ? 0 : static_cast<pid_t>(std::strtol(info.c_str() + at + 5, nullptr, 10));
-  if (pid <= 0) fail(Errc::target_gone, "the skeleton has ended");
+  if (pid <= 0) fail(Errc::target_gone, "the init of the namespaces has ended");
   return pid;
 }
 
@@ -36,64 +38,44 @@ pid_t pid_of(int pidfd) {
 
 }  // namespace
 
-Helper::Helper(const SpawnRequest& request) {
+Helper::Helper(int init, const std::vector<pid_t>& avoid) {
   try {
-    spawn(request);
+    start(init, avoid);
   } catch (...) {
-    if (request.sibling && pidfd_) ::syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);
-    if (helper_ > 0) {
-      ::kill(helper_, SIGKILL);
-      wait_for_helper();
-    }
+    end();
     throw;
   }
 }
 
-void Helper::spawn(const SpawnRequest& request) {
+void Helper::start(int init, const std::vector<pid_t>& avoid) {
   auto [ours, theirs] = make_socketpair(AF_UNIX, SOCK_SEQPACKET);
   socket_ = std::move(ours);
-  if (request.sibling) return spawn_sibling(std::move(theirs), request);
-  const pid_t child = fork_helper(request.pid, 0);
-  if (child == 0) run_helper(std::move(theirs), request);  // does not return
+  if (init >= 0) init_ = UniqueFd(check(::fcntl(init, F_DUPFD_CLOEXEC, 0), "keep the init of the namespaces"));
+  const pid_t child = fork_helper(avoid, 0);
+  if (child == 0) run_helper(std::move(theirs), init, avoid);  // does not return
   theirs.reset();
   helper_ = child;
-  if (request.init >= 0) {  // the child has only entered the namespaces; the helper is its successor
+  if (init >= 0) {  // the child has only entered the namespaces; the helper is its successor
     const std::string text = answer();
     ::waitpid(child, nullptr, 0);
     helper_ = static_cast<pid_t>(std::stol(text));
-    check(::send(socket_.get(), "G", 1, MSG_NOSIGNAL), "tell the helper");
+    send_message(socket_.get(), "G");
   }
-  const std::string text = hear_of_skeleton();
-  if (text == "Etaken") refuse_taken(request.pid, request.init >= 0 ? pid_of(request.init) : ::getpid());
-  if (text[0] == 'E') throw Error(Errc::internal, text.substr(1));
-  if (!pidfd_) fail(Errc::internal, "the helper sent no skeleton");
-  host_pid_ = pid_of(pidfd_.get());
+  pidfd_.reset(static_cast<int>(check(::syscall(SYS_pidfd_open, helper_, 0), "open the helper of the restore")));
+  guest_pid_ = static_cast<pid_t>(std::stol(answer()));
 }
 
-// The skeleton's pidfd rides on the first answer.
-std::string Helper::hear_of_skeleton() {
-  char buffer[4096];
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-  iovec part{buffer, sizeof buffer};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  pollfd ready{.fd = socket_.get(), .events = POLLIN, .revents = 0};
-  if (::poll(&ready, 1, patience_ms) != 1) fail(Errc::timed_out, "the helper of the restore does not answer");
-  const ssize_t n = check(::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC), "hear from the helper");
-  if (n == 0) fail(Errc::internal, "the helper of the restore ended");
-  if (const cmsghdr* head = CMSG_FIRSTHDR(&message); head && head->cmsg_type == SCM_RIGHTS) {
-    int fd = -1;
-    std::memcpy(&fd, CMSG_DATA(head), sizeof fd);
-    pidfd_.reset(fd);
-  }
-  return std::string(buffer, static_cast<std::size_t>(n));
+UniqueFd Helper::spawn(const SpawnRequest& request) {
+  if (request.sibling) return spawn_sibling(request);
+  UniqueFd skeleton;
+  const std::string text = ask('S', fmt::format("{} {}", request.pid, request.scratch), request.cgroup, &skeleton);
+  if (text == "taken") refuse_taken(request.pid, init_ ? pid_of(init_.get()) : ::getpid());
+  if (!skeleton) fail(Errc::internal, "the helper sent no skeleton");
+  return skeleton;
 }
 
-// Only we can make a child of our parent (CLONE_PARENT), so the skeleton comes first and makes the helper.
-void Helper::spawn_sibling(UniqueFd theirs, const SpawnRequest& request) {
+// Only we can make a child of our parent (CLONE_PARENT).
+UniqueFd Helper::spawn_sibling(const SpawnRequest& request) {
   int pidfd = -1;
   pid_t wanted = request.pid;
   clone_args arguments{};
@@ -102,78 +84,28 @@ void Helper::spawn_sibling(UniqueFd theirs, const SpawnRequest& request) {
   arguments.set_tid = reinterpret_cast<std::uint64_t>(&wanted);
   arguments.set_tid_size = 1;
   const long child = ::syscall(SYS_clone3, &arguments, sizeof arguments);
-  if (child == 0) run_sibling(std::move(theirs), request);
+  if (child == 0) run_sibling(request.scratch);
   if (child < 0 && errno == EEXIST) refuse_taken(request.pid, ::getpid());
   check(child, "make a child of our parent");
-  theirs.reset();
-  pidfd_.reset(pidfd);
-  host_pid_ = static_cast<pid_t>(child);
-  helper_ = static_cast<pid_t>(std::stol(answer()));
-  helper_pidfd_.reset(static_cast<int>(check(::syscall(SYS_pidfd_open, helper_, 0), "open the helper of the restore")));
-  check(::send(socket_.get(), "G", 1, MSG_NOSIGNAL), "tell the helper");
+  return UniqueFd(pidfd);
 }
 
-void Helper::wait_for_helper() {
-  if (helper_pidfd_) {
-    pollfd ended{.fd = helper_pidfd_.get(), .events = POLLIN, .revents = 0};
-    ::poll(&ended, 1, patience_ms);
-  } else {
-    ::waitpid(helper_, nullptr, __WALL);
-  }
-  helper_ = 0;
-}
+void Helper::reap(pid_t guest_pid) { ask('W', std::to_string(guest_pid)); }
 
-Helper::~Helper() {
-  if (dismissed_) return;
-  if (pidfd_) ::syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);
-  if (helper_ > 0) {
-    ::kill(helper_, SIGKILL);
-    wait_for_helper();
-  }
-}
-
-std::string Helper::answer() {
-  pollfd ready{.fd = socket_.get(), .events = POLLIN, .revents = 0};
-  if (::poll(&ready, 1, patience_ms) != 1) fail(Errc::timed_out, "the helper of the restore does not answer");
-  std::string text(64 * 1024, '\0');
-  const ssize_t n = check(::recv(socket_.get(), text.data(), text.size(), 0), "hear from the helper");
-  if (n == 0) fail(Errc::internal, "the helper of the restore ended");
-  text.resize(static_cast<std::size_t>(n));
-  if (text[0] == 'E') {  // code, message, hint
-    const std::size_t first = text.find('\x1f'), second = text.find('\x1f', first + 1);
-    if (first == std::string::npos || second == std::string::npos) throw Error(Errc::internal, text.substr(1));
-    throw Error(errc_from_name(text.substr(1, first - 1)), text.substr(first + 1, second - first - 1),
-                text.substr(second + 1));
-  }
-  return text.substr(1);
-}
-
-std::string Helper::ask(char kind, const std::string& text, int fd) {
-  std::string whole = kind + text;
-  iovec part{whole.data(), whole.size()};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  if (fd >= 0) {
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* head = CMSG_FIRSTHDR(&message);
-    head->cmsg_level = SOL_SOCKET;
-    head->cmsg_type = SCM_RIGHTS;
-    head->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(head), &fd, sizeof fd);
-  }
-  check(::sendmsg(socket_.get(), &message, MSG_NOSIGNAL), "tell the helper");
-  return answer();
+RestoredSegments::Made Helper::make_segment(const SegmentSpec& spec) {
+  const std::string text =
+      ask('M', fmt::format("{} {} {} {}", spec.memfd ? 1 : 0, spec.size, spec.create_flags, spec.memfd_name));
+  RestoredSegments::Made made{.number = std::stoi(text), .ours = {}};
+  made.ours.reset(
+      static_cast<int>(check(::syscall(SYS_pidfd_getfd, pidfd_.get(), made.number, 0), "take over shared memory")));
+  return made;
 }
 
 int Helper::time_namespace(std::uint64_t monotonic, std::uint64_t boottime) {
   return std::stoi(ask('T', fmt::format("{} {}", monotonic, boottime)));
 }
 
-void Helper::restore_fds(const image::ImageSet& images, std::uint32_t files_id, pid_t guest_pid,
-                         const std::map<std::uint32_t, int>& segments) {
+void Helper::open_files(const image::ImageSet& images, const std::map<std::uint32_t, int>& segments) {
   // Names and bytes back to back in a memfd: a task with many sockets has megabytes of them.
   UniqueFd memory(check(::memfd_create("godwit-images", MFD_CLOEXEC), "create a memfd"));
   std::string bytes;
@@ -184,10 +116,45 @@ void Helper::restore_fds(const image::ImageSet& images, std::uint32_t files_id, 
     bytes += content;
   }
   write_all(memory.get(), bytes);
-  std::string text = fmt::format("{} {}", files_id, guest_pid);
-  for (const auto& [shmid, number] : segments) text += fmt::format(" {} {}", shmid, number);
+  std::string text;
+  for (const auto& [shmid, number] : segments) text += fmt::format("{} {} ", shmid, number);
   ask('F', text, memory.get());
-  wait_for_helper();
+}
+
+pid_t Helper::place(std::uint32_t files_id, pid_t pid, bool last) {
+  return static_cast<pid_t>(std::stol(ask('P', fmt::format("{} {} {}", files_id, pid, last ? 1 : 0))));
+}
+
+void Helper::placed() { ask('D', ""); }
+
+void Helper::end() {
+  if (helper_ <= 0) return;
+  ::kill(helper_, SIGKILL);
+  ::waitpid(helper_, nullptr, __WALL);
+  helper_ = 0;
+}
+
+Helper::~Helper() { end(); }
+
+std::string Helper::answer(UniqueFd* fd) {
+  pollfd ready{.fd = socket_.get(), .events = POLLIN, .revents = 0};
+  if (::poll(&ready, 1, patience_ms) != 1) fail(Errc::timed_out, "the helper of the restore does not answer");
+  Message message = receive_message(socket_.get());
+  const std::string& text = message.text;
+  if (text.empty()) fail(Errc::internal, "the helper of the restore ended");
+  if (fd) *fd = std::move(message.fd);
+  if (text[0] == 'E') {  // code, message, hint
+    const std::size_t first = text.find('\x1f'), second = text.find('\x1f', first + 1);
+    if (first == std::string::npos || second == std::string::npos) throw Error(Errc::internal, text.substr(1));
+    throw Error(errc_from_name(text.substr(1, first - 1)), text.substr(first + 1, second - first - 1),
+                text.substr(second + 1));
+  }
+  return text.substr(1);
+}
+
+std::string Helper::ask(char kind, const std::string& text, int fd, UniqueFd* answered) {
+  send_message(socket_.get(), kind + text, fd);
+  return answer(answered);
 }
 
 }  // namespace godwit::engine

@@ -1,10 +1,11 @@
-// The helper of a restore: a process that shares descriptors, working directory and umask with the skeleton, in the
-// target's namespaces, and does natively what needs no memory of the task: descriptors, and the time namespace.
+// The helper of a restore: a process in the target's namespaces that does natively what needs no memory of a task: it
+// makes the skeletons that have no parent in the tree, shared memory, the time namespace, and descriptor tables.
 //
 // It is a fork of the engine and talks over a SOCK_SEQPACKET pair: requests and answers are one byte of kind and text.
 // It dies with the engine, and says what went wrong before it ends.
 #pragma once
 
+#include "agent/engine/memory/restored_segments.h"
 #include "common/base/fd.h"
 #include "common/image/image_set.h"
 
@@ -17,51 +18,56 @@
 
 namespace godwit::engine {
 
-// What the skeleton writes to the table of its scratch memory when it is ready to be seized.
+// What a skeleton writes to the table of its scratch memory when it is ready to be seized.
 inline constexpr std::uint64_t skeleton_ready = 0x7964616572;
 
 struct SpawnRequest {
   pid_t pid = 0;              // of the skeleton, in the target PID namespace
   std::uint64_t scratch = 0;  // where its scratch memory is mapped
-  int init = -1;              // pidfd of the init of the target's namespaces; -1: ours
   int cgroup = -1;            // directory of the cgroup to be born into; -1: ours
-  bool sibling = false;       // the skeleton is a child of our parent, not of the helper; needs our own namespaces
+  bool sibling = false;       // a child of our parent, not of the helper; needs our own namespaces
 };
 
 class Helper {
  public:
-  // Forks the helper and the skeleton. Errc::already_exists when the PID is taken.
-  explicit Helper(const SpawnRequest& request);
-  ~Helper();  // kills both, unless dismissed
+  // `init`: pidfd of the init of the target's namespaces, -1: ours. `avoid`: PIDs that the helper must not take.
+  Helper(int init, const std::vector<pid_t>& avoid);
+  ~Helper();  // kills it
   Helper(const Helper&) = delete;
   Helper& operator=(const Helper&) = delete;
 
-  int pidfd() const { return pidfd_.get(); }  // of the skeleton
-  pid_t host_pid() const { return host_pid_; }
+  pid_t guest_pid() const { return guest_pid_; }  // as the tasks know it
 
-  // A time namespace whose clocks go on from these values. Returns its descriptor in the skeleton's table.
+  // Forks a skeleton; returns its pidfd. Errc::already_exists when the PID is taken.
+  UniqueFd spawn(const SpawnRequest& request);
+  void reap(pid_t guest_pid);  // a skeleton that has been killed
+
+  RestoredSegments::Made make_segment(const SegmentSpec& spec);
+
+  // A time namespace whose clocks go on from these values. Returns its descriptor in the helper's table.
   int time_namespace(std::uint64_t monotonic_ns, std::uint64_t boottime_ns);
 
-  // resources::restore_fds. The helper ends afterwards; the skeleton becomes a child of its namespace's init.
-  void restore_fds(const image::ImageSet& images, std::uint32_t files_id, pid_t guest_pid,
-                   const std::map<std::uint32_t, int>& segments);
+  // Every open file of the images, once (resources::FdRestorer). `segments`: by shmid, in the helper's table.
+  void open_files(const image::ImageSet& images, const std::map<std::uint32_t, int>& segments);
+  // Makes the table `files_id` of task `pid`. Returns the process whose table it is, as the tasks know it: another one
+  // until placed(), or for the `last` table the helper itself.
+  pid_t place(std::uint32_t files_id, pid_t pid, bool last);
+  void placed();
 
-  void dismiss() { dismissed_ = true; }  // the skeleton lives on
+  // It ends; skeletons that it has made become children of their namespace's init.
+  void end();
 
  private:
-  std::string ask(char kind, const std::string& text, int fd = -1);
-  std::string answer();
-  void spawn(const SpawnRequest& request);
-  void spawn_sibling(UniqueFd theirs, const SpawnRequest& request);
-  std::string hear_of_skeleton();
-  void wait_for_helper();
+  std::string ask(char kind, const std::string& text, int fd = -1, UniqueFd* answered = nullptr);
+  std::string answer(UniqueFd* fd = nullptr);
+  void start(int init, const std::vector<pid_t>& avoid);
+  UniqueFd spawn_sibling(const SpawnRequest& request);
 
   UniqueFd socket_;
+  UniqueFd init_;
+  pid_t helper_ = 0;  // host
   UniqueFd pidfd_;
-  pid_t helper_ = 0;
-  UniqueFd helper_pidfd_;  // where it is not our child
-  pid_t host_pid_ = 0;
-  bool dismissed_ = false;
+  pid_t guest_pid_ = 0;
 };
 
 }  // namespace godwit::engine

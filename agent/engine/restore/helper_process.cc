@@ -2,12 +2,15 @@
 
 #include "agent/engine/ptrace/batch.h"
 #include "agent/engine/resources/fd_table.h"
+#include "agent/engine/restore/message.h"
 #include "common/base/check.h"
 #include "common/base/units.h"
 
 #include <algorithm>
 #include <csignal>
 #include <cstring>
+#include <iterator>
+#include <optional>
 #include <sstream>
 
 #include <linux/sched.h>
@@ -26,34 +29,18 @@ namespace {
 
 constexpr unsigned rseq_flag_unregister = 1;
 
-void say(int socket, const std::string& text, int fd = -1) {
-  std::string whole = text;
-  iovec part{whole.data(), whole.size()};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  if (fd >= 0) {
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* head = CMSG_FIRSTHDR(&message);
-    head->cmsg_level = SOL_SOCKET;
-    head->cmsg_type = SCM_RIGHTS;
-    head->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(head), &fd, sizeof fd);
-  }
-  ::sendmsg(socket, &message, MSG_NOSIGNAL);
-}
-
 long clone_process(clone_args& arguments) { return ::syscall(SYS_clone3, &arguments, sizeof arguments); }
 
 // With a PID from the upper end of the namespace: the next in turn may be one that the task needs.
-long clone_high(std::uint64_t flags, std::uint64_t exit_signal, pid_t avoid) {
+long clone_high(std::uint64_t flags, std::uint64_t exit_signal, const std::vector<pid_t>& avoid) {
   const pid_t highest = static_cast<pid_t>(std::stol(read_file("/proc/sys/kernel/pid_max"))) - 1;
   long child = -1;
   errno = EEXIST;
   for (pid_t pid = highest; child < 0 && errno == EEXIST && pid > highest - 1000; pid--) {
-    if (pid == avoid) continue;
+    if (std::ranges::find(avoid, pid) != avoid.end()) {
+      errno = EEXIST;
+      continue;
+    }
     clone_args arguments{};
     arguments.flags = flags;
     arguments.exit_signal = exit_signal;
@@ -69,6 +56,7 @@ long clone_high(std::uint64_t flags, std::uint64_t exit_signal, pid_t avoid) {
 [[noreturn]] void be_skeleton(std::uint64_t scratch) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // until it is traced, and dies with its tracer
   ::setsid();
+  ::close_range(0, ~0u, 0);
   void* at = ::mmap(reinterpret_cast<void*>(scratch), ScratchLayout::size, PROT_READ | PROT_WRITE | PROT_EXEC,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
   if (at != reinterpret_cast<void*>(scratch)) ::_exit(90);
@@ -77,14 +65,13 @@ long clone_high(std::uint64_t flags, std::uint64_t exit_signal, pid_t avoid) {
   for (;;) ::pause();
 }
 
-void enter_namespaces(int socket, const SpawnRequest& request) {
-  check(
-      ::setns(request.init, CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWCGROUP),
-      "enter the namespaces of the workload");
+void enter_namespaces(int socket, int init, const std::vector<pid_t>& avoid) {
+  check(::setns(init, CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWCGROUP),
+        "enter the namespaces of the workload");
   // A PID namespace takes effect for children only.
-  const pid_t child = fork_helper(request.pid, CLONE_PARENT);
+  const pid_t child = fork_helper(avoid, CLONE_PARENT);
   if (child > 0) {
-    say(socket, "O" + std::to_string(child));
+    send_message(socket, "O" + std::to_string(child));
     ::_exit(0);
   }
 }
@@ -105,43 +92,6 @@ void raise_descriptor_limit() {
   check(::setrlimit(RLIMIT_NOFILE, &limit), "raise the limit of descriptors");
 }
 
-// Returns a pidfd of the skeleton.
-UniqueFd spawn(int socket, const SpawnRequest& request) {
-  unregister_rseq();
-  raise_descriptor_limit();
-  const std::uint64_t tid = static_cast<std::uint64_t>(request.pid);
-  pid_t wanted = static_cast<pid_t>(tid);
-  int pidfd = -1;
-  clone_args arguments{};
-  arguments.flags = CLONE_FILES | CLONE_FS | CLONE_PIDFD;
-  arguments.pidfd = reinterpret_cast<std::uint64_t>(&pidfd);
-  arguments.exit_signal = SIGCHLD;
-  arguments.set_tid = reinterpret_cast<std::uint64_t>(&wanted);
-  arguments.set_tid_size = 1;
-  if (request.cgroup >= 0) {
-    arguments.flags |= CLONE_INTO_CGROUP;
-    arguments.cgroup = static_cast<std::uint64_t>(request.cgroup);
-  }
-  const long child = clone_process(arguments);
-  if (child == 0) be_skeleton(request.scratch);
-  if (child < 0 && errno == EEXIST) {
-    say(socket, "Etaken");
-    ::_exit(1);
-  }
-  check(child, "fork process {}", request.pid);
-  return UniqueFd(pidfd);
-}
-
-void close_all_but(int one, int other) {
-  const unsigned low = static_cast<unsigned>(std::min(one, other)), high = static_cast<unsigned>(std::max(one, other));
-  const auto close = [](unsigned first, unsigned last) {
-    if (first <= last) check(::close_range(first, last, 0), "close the engine's descriptors");
-  };
-  close(3, low - 1);
-  close(low + 1, high - 1);
-  close(high + 1, ~0u);
-}
-
 std::uint64_t clock_ns(clockid_t clock) {
   timespec t{};
   ::clock_gettime(clock, &t);
@@ -158,8 +108,7 @@ std::int64_t own_offset(const std::string& text, std::string_view clock) {
   return 0;
 }
 
-std::string make_time_namespace(const std::string& request) {
-  std::istringstream words(request);
+std::string make_time_namespace(std::istringstream& words) {
   std::uint64_t monotonic = 0, boottime = 0;
   words >> monotonic >> boottime;
   const std::string now = read_file("/proc/self/timens_offsets");
@@ -189,133 +138,183 @@ image::ImageSet read_images(int memory) {
   return images;
 }
 
-// Number of the socket: above every descriptor of the task.
-UniqueFd out_of_the_way(UniqueFd fd, int above) {
-  return UniqueFd(check(::fcntl(fd.get(), F_DUPFD_CLOEXEC, above), "move a descriptor out of the way"));
-}
+// The other side of the engine's requests (helper.h), in the order of their kinds there.
+class Server {
+ public:
+  Server(UniqueFd socket, std::vector<pid_t> avoid) : socket_(std::move(socket)), avoid_(std::move(avoid)) {}
 
-void restore_descriptors(UniqueFd& socket, const std::string& request, UniqueFd memory) {
-  std::istringstream words(request);
-  resources::RestorePlan plan;
-  words >> plan.files_id >> plan.guest_pid;
-  std::uint32_t shmid = 0;
-  int number = 0;
-  while (words >> shmid >> number) plan.segments[shmid] = number;
-  const image::ImageSet images = read_images(memory.get());
-  memory.reset();
-  const int above = std::max(3, resources::highest_fd(images, plan.files_id) + 1);  // may throw, which the socket tells
-  socket = out_of_the_way(std::move(socket), above);
-  plan.keep = {socket.get()};
-  resources::restore_fds(images, plan);
-}
+  [[noreturn]] void serve() {
+    for (;;) {
+      Message request = receive_message(socket_.get());
+      if (request.text.empty()) ::_exit(0);
+      const char kind = request.text[0];
+      std::istringstream words(request.text.substr(1));
+      switch (kind) {
+        case 'S': spawn(words, std::move(request.fd)); break;
+        case 'W': reap(words); break;
+        case 'M': make_segment(words); break;
+        case 'T': tell(make_time_namespace(words)); break;
+        case 'F': open_files(words, std::move(request.fd)); break;
+        case 'P': place(words); break;
+        case 'D': end_placer(); break;
+        default: fail(Errc::protocol, "a request that the helper of the restore does not know");
+      }
+    }
+  }
 
-struct Request {
-  char kind = 0;  // 0: the engine has gone
-  std::string text;
-  UniqueFd fd;
+  void close_all_else() {
+    const auto own = static_cast<unsigned>(socket_.get());
+    if (own > 3) check(::close_range(3, own - 1, 0), "close the engine's descriptors");
+    check(::close_range(own + 1, ~0u, 0), "close the engine's descriptors");
+  }
+
+  void tell(const std::string& text, int fd = -1) { send_message(socket_.get(), "O" + text, fd); }
+  void tell(const Error& e) {
+    send_message(socket_.get(), fmt::format("E{}\x1f{}\x1f{}", name(e.errc()), e.message(), e.hint()));
+  }
+
+ private:
+  void spawn(std::istringstream& words, UniqueFd cgroup) {
+    pid_t pid = 0;
+    std::uint64_t scratch = 0;
+    words >> pid >> scratch;
+    int pidfd = -1;
+    clone_args arguments{};
+    arguments.flags = CLONE_PIDFD;
+    arguments.pidfd = reinterpret_cast<std::uint64_t>(&pidfd);
+    arguments.exit_signal = SIGCHLD;
+    arguments.set_tid = reinterpret_cast<std::uint64_t>(&pid);
+    arguments.set_tid_size = 1;
+    if (cgroup) {
+      arguments.flags |= CLONE_INTO_CGROUP;
+      arguments.cgroup = static_cast<std::uint64_t>(cgroup.get());
+    }
+    const long child = clone_process(arguments);
+    if (child == 0) be_skeleton(scratch);
+    if (child < 0 && errno == EEXIST) return tell("taken");
+    check(child, "fork process {}", pid);
+    const UniqueFd made(pidfd);
+    tell("", made.get());
+  }
+
+  void reap(std::istringstream& words) {
+    pid_t pid = 0;
+    words >> pid;
+    check(::waitpid(pid, nullptr, __WALL), "wait for process {}", pid);
+    tell("");
+  }
+
+  // Only a mapping makes shared anonymous memory; its file is then reached through /proc/self/map_files, so that every
+  // mapping of it, now and in later rounds, can be made from one descriptor.
+  void make_segment(std::istringstream& words) {
+    int memfd = 0;
+    std::uint64_t size = 0;
+    unsigned flags = 0;
+    words >> memfd >> size >> flags;
+    words.get();
+    if (memfd) {
+      const std::string name(std::istreambuf_iterator<char>(words), {});
+      UniqueFd fd(check(::memfd_create(name.c_str(), flags | MFD_CLOEXEC), "create memfd {}", name));
+      check(::ftruncate(fd.get(), static_cast<off_t>(size)), "size memfd {}", name);
+      return tell(std::to_string(keep(std::move(fd))));
+    }
+    const std::size_t length = page_up(size);
+    void* at = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) check(-1, "map {} bytes of shared memory", length);
+    const auto start = reinterpret_cast<std::uint64_t>(at);
+    UniqueFd fd = open_file(fmt::format("/proc/self/map_files/{:x}-{:x}", start, start + length), O_RDWR);
+    ::munmap(at, length);
+    tell(std::to_string(keep(std::move(fd))));
+  }
+
+  void open_files(std::istringstream& words, UniqueFd memory) {
+    std::map<std::uint32_t, int> segments;
+    std::uint32_t shmid = 0;
+    int number = 0;
+    while (words >> shmid >> number) segments[shmid] = number;
+    images_ = read_images(memory.get());
+    memory.reset();
+    // Out of the way of all that will be placed.
+    const int above = std::max(3, resources::highest_fd(images_) + 1);  // may throw, which the socket tells
+    socket_ = UniqueFd(check(::fcntl(socket_.get(), F_DUPFD_CLOEXEC, above), "move a descriptor out of the way"));
+    restorer_.emplace(images_, segments);
+    restorer_->seal();
+    tell("");
+  }
+
+  void place(std::istringstream& words) {
+    std::uint32_t files_id = 0;
+    pid_t pid = 0;
+    int last = 0;
+    words >> files_id >> pid >> last;
+    if (!last) {
+      placer_ = static_cast<pid_t>(check(clone_high(0, SIGCHLD, avoid_), "fork for a table of descriptors"));
+      if (placer_ > 0) return;  // who answers is the fork
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    }
+    try {
+      restorer_->place({.files_id = files_id, .pid = pid, .keep = {socket_.get()}});
+      tell(std::to_string(::getpid()));
+    } catch (const Error& e) {
+      tell(e);
+    }
+    if (!last)
+      for (;;) ::pause();
+  }
+
+  void end_placer() {
+    ::kill(placer_, SIGKILL);
+    check(::waitpid(placer_, nullptr, __WALL), "wait for a fork");
+    tell("");
+  }
+
+  // Open for as long as this process lives.
+  static int keep(UniqueFd fd) { return fd.release(); }
+
+  UniqueFd socket_;
+  std::vector<pid_t> avoid_;
+  image::ImageSet images_;
+  std::optional<resources::FdRestorer> restorer_;
+  pid_t placer_ = 0;
 };
-
-Request hear(int socket) {
-  Request request;
-  std::string buffer(64 * 1024, '\0');
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-  iovec part{buffer.data(), buffer.size()};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  const ssize_t n = check(::recvmsg(socket, &message, MSG_CMSG_CLOEXEC), "hear from the engine");
-  if (n <= 0) return request;
-  request.kind = buffer[0];
-  request.text = buffer.substr(1, static_cast<std::size_t>(n) - 1);
-  if (const cmsghdr* head = CMSG_FIRSTHDR(&message); head && head->cmsg_type == SCM_RIGHTS) {
-    int fd = -1;
-    std::memcpy(&fd, CMSG_DATA(head), sizeof fd);
-    request.fd.reset(fd);
-  }
-  return request;
-}
-
-[[noreturn]] void serve(UniqueFd& socket) {
-  for (;;) {
-    Request request = hear(socket.get());
-    if (request.kind == 0) ::_exit(0);
-    if (request.kind == 'T') say(socket.get(), "O" + make_time_namespace(request.text));
-    if (request.kind != 'F') continue;
-    restore_descriptors(socket, request.text, std::move(request.fd));
-    say(socket.get(), "O");
-    socket.reset();  // in the skeleton's table too
-    ::_exit(0);
-  }
-}
-
-// A process that shares descriptors and working directory with this one; it sends no signal when it ends.
-long clone_sharing() { return clone_high(CLONE_FILES | CLONE_FS, 0, 0); }
-
-// The helper of a sibling. Until the engine traces the skeleton nothing else would end it with the engine.
-[[noreturn]] void help_sibling(UniqueFd& socket, pid_t skeleton) {
-  socket = out_of_the_way(std::move(socket), 3);
-  close_all_but(socket.get(), socket.get());
-  say(socket.get(), fmt::format("O{}", ::getpid()));
-  if (hear(socket.get()).kind == 0) {
-    ::kill(skeleton, SIGKILL);
-    ::_exit(0);
-  }
-  serve(socket);
-}
 
 }  // namespace
 
-void run_sibling(UniqueFd socket, const SpawnRequest& request) {
-  const pid_t self = ::getpid();
+void run_sibling(std::uint64_t scratch) {
   try {
     unregister_rseq();
     raise_descriptor_limit();
-    const long middle = check(clone_sharing(), "fork for the helper");
-    if (middle == 0) {
-      const long helper = clone_sharing();
-      if (helper == 0) help_sibling(socket, self);
-      ::_exit(helper > 0 ? 0 : 1);
-    }
-    // So that the helper is not the skeleton's child: what is restored would find a child that it never had.
-    int status = 0;
-    check(::waitpid(static_cast<pid_t>(middle), &status, __WALL), "wait for a child");
-    if (status == 0) be_skeleton(request.scratch);
-    say(socket.get(), "Ethe helper of the restore cannot be made");
-  } catch (const std::exception& e) {
-    say(socket.get(), fmt::format("E{}", e.what()));
+    be_skeleton(scratch);
+  } catch (const std::exception&) {  // the engine sees that it has ended
   }
   ::_exit(1);
 }
 
-pid_t fork_helper(pid_t avoid, std::uint64_t flags) {
+pid_t fork_helper(const std::vector<pid_t>& avoid, std::uint64_t flags) {
   // With CLONE_PARENT the exit signal is ours.
   return static_cast<pid_t>(check(clone_high(flags, flags & CLONE_PARENT ? 0 : SIGCHLD, avoid), "fork a helper"));
 }
 
-void run_helper(UniqueFd socket, const SpawnRequest& request) {
+void run_helper(UniqueFd inherited, int init, const std::vector<pid_t>& avoid) {
+  const int socket = inherited.release();  // closed with everything else
+  Server server(UniqueFd(::fcntl(socket, F_DUPFD_CLOEXEC, 3)), avoid);
   try {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (request.init >= 0) {
-      enter_namespaces(socket.get(), request);
+    if (init >= 0) {
+      enter_namespaces(socket, init, avoid);
       // The engine knows of this process now: what it says next is not mistaken.
-      if (hear(socket.get()).kind == 0) ::_exit(0);
+      if (receive_message(socket).text.empty()) ::_exit(0);
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     }
-    UniqueFd skeleton = spawn(socket.get(), request);
-    // The table is the skeleton's too: nothing of the engine's may stay in it, and the engine hears of the skeleton
-    // only after that, since then it opens files there.
-    socket = out_of_the_way(std::move(socket), 3);
-    skeleton = out_of_the_way(std::move(skeleton), 3);
-    close_all_but(socket.get(), skeleton.get());
-    say(socket.get(), "O", skeleton.get());
-    skeleton.reset();
-    serve(socket);
+    unregister_rseq();  // skeletons inherit it
+    raise_descriptor_limit();
+    server.close_all_else();
+    server.tell(std::to_string(::getpid()));
+    server.serve();
   } catch (const Error& e) {
-    say(socket.get(), fmt::format("E{}\x1f{}\x1f{}", name(e.errc()), e.message(), e.hint()));
+    server.tell(e);
   } catch (const std::exception& e) {
-    say(socket.get(), fmt::format("E{}", e.what()));
+    server.tell(Error(Errc::internal, e.what()));
   }
   ::_exit(1);
 }

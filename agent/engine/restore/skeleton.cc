@@ -2,22 +2,29 @@
 
 #include "agent/engine/ptrace/hold.h"
 #include "agent/engine/ptrace/tracing.h"
+#include "agent/engine/restore/pid_holder.h"
 #include "common/base/check.h"
 #include "common/base/fault.h"
 #include "common/proc/reader.h"
 
 #include <algorithm>
+#include <csignal>
+#include <cstdlib>
 
+#include <linux/sched.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 
 namespace godwit::engine {
 namespace {
 
+constexpr std::uint64_t clone_ptrace = 0x2000;
 constexpr std::uint64_t end_of_memory = 0x7fff'ffff'f000;
 
 // A place that is free here (the skeleton begins as a copy of the engine) and in all layouts given.
@@ -34,6 +41,23 @@ RemoteAddr free_place(const std::vector<proc::Vma>& own, const Vmas& first, cons
   return find_hole(all, ScratchLayout::size);
 }
 
+pid_t pid_of(int pidfd) {
+  const std::string info = read_file(fmt::format("/proc/self/fdinfo/{}", pidfd));
+  const std::size_t at = info.find("\nPid:");
+  const pid_t pid = at == std::string::npos ? 0 : static_cast<pid_t>(std::strtol(info.c_str() + at + 5, nullptr, 10));
+  if (pid <= 0) fail(Errc::target_gone, "the skeleton has ended");
+  return pid;
+}
+
+// Its host PID.
+pid_t child_of(pid_t parent, pid_t guest_pid) {
+  for (const pid_t child : proc::Reader(parent).children()) {
+    const std::vector<pid_t> ids = proc::Reader(child).status().ns_pid;
+    if ((ids.empty() ? child : ids.back()) == guest_pid) return child;
+  }
+  fail(Errc::internal, "process {} is not there", guest_pid);
+}
+
 bool is_ready(pid_t pid, RemoteAddr scratch) {
   std::uint64_t word = 0;
   const iovec local{&word, sizeof word};
@@ -43,35 +67,118 @@ bool is_ready(pid_t pid, RemoteAddr scratch) {
 
 }  // namespace
 
-Skeleton::Skeleton(SpawnRequest request, const Vmas& layout) {
+Skeleton::Skeleton(Helper& helper, SpawnRequest request, const Vmas& layout, RestoredSegments& segments)
+    : guest_pid_(request.pid) {
   Doing doing("making process {}", request.pid);
   scratch_ = free_place(proc::Reader(::getpid()).maps(), layout, {});
   request.scratch = raw(scratch_);
-  helper_ = std::make_unique<Helper>(request);
+  pidfd_ = helper.spawn(request);
+  pid_ = pid_of(pidfd_.get());
   fault::point("engine.restore.spawned");
-  // It maps its scratch memory natively: wait until that is there.
-  for (int i = 0; !is_ready(pid(), scratch_); i++) {
-    if (i == 50'000) fail(Errc::timed_out, "the skeleton is not ready");
-    if (i > 200)
-      ::usleep(100);
-    else
-      ::sched_yield();
+  try {
+    // It maps its scratch memory natively: wait until that is there.
+    for (int i = 0; !is_ready(pid_, scratch_); i++) {
+      if (i == 50'000) fail(Errc::timed_out, "the skeleton is not ready");
+      if (i > 200)
+        ::usleep(100);
+      else
+        ::sched_yield();
+    }
+    seize_threads(pid_, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL, true, std::chrono::seconds(5));
+    begin(segments);
+  } catch (...) {
+    kill();
+    throw;
   }
-  seize_threads(pid(), PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL, true, std::chrono::seconds(5));
-  set_sigmask(pid(), all_signals);
-  leader_ = std::make_unique<RemoteSyscalls>(pid(), pid(), scratch_);
-  clear();
-  fault::point("engine.restore.cleared");
-  memory_ = std::make_unique<AddressSpace>(*leader_, scratch_, helper_->pidfd());
 }
 
-void Skeleton::clear() {
+// It begins as a copy of the parent, whose tracer it has, too (CLONE_PTRACE).
+Skeleton::Skeleton(Skeleton& parent, pid_t guest_pid, const Vmas& layout, RestoredSegments& segments)
+    : scratch_(parent.scratch_), guest_pid_(guest_pid) {
+  Doing doing("making process {}", guest_pid);
+  Batch batch(parent.scratch());
+  clone_args a{};
+  a.flags = clone_ptrace;
+  a.exit_signal = SIGCHLD;
+  a.set_tid = raw(batch.put(guest_pid));
+  a.set_tid_size = 1;
+  const std::size_t call = batch.attempt("fork", SYS_clone3, batch.put(a), sizeof a);
+  parent.leader().run(batch);
+  if (batch.result(call) == -EEXIST)
+    throw Error(Errc::already_exists,
+                fmt::format("PID {} is taken by {}", guest_pid, pid_holder(guest_pid, parent.pid())),
+                "restore in a PID namespace of its own, or end the process that has it");
+  check_raw(batch.result(call), "fork process {}", guest_pid);
+  pid_ = child_of(parent.pid(), guest_pid);
+  pidfd_.reset(static_cast<int>(check(::syscall(SYS_pidfd_open, pid_, 0), "open process {}", guest_pid)));
+  try {
+    const Stop stop = wait_stop(pid_);
+    if (!stop.trap_stop()) fail(Errc::internal, "process {} began with status {:#x}", guest_pid, stop.raw());
+    begin(segments);
+    make_room_for(layout);
+  } catch (...) {
+    kill();
+    throw;
+  }
+}
+
+void Skeleton::begin(RestoredSegments& segments) {
+  set_sigmask(pid_, all_signals);
+  leader_ = std::make_unique<RemoteSyscalls>(pid_, pid_, scratch_);
   Batch batch(scratch_);
   const std::uint64_t after = raw(scratch_) + ScratchLayout::size;
   batch.add("clear what lies below", SYS_munmap, 0, scratch_);
   batch.add("clear what lies above", SYS_munmap, after, end_of_memory - after);
   batch.add("live without the helper", SYS_prctl, PR_SET_PDEATHSIG, 0);  // its tracer's death is enough
+  batch.add("close what it has inherited", SYS_close_range, 0, ~0u, 0);
   leader_->run(batch);
+  fault::point("engine.restore.cleared");
+  memory_ = std::make_unique<AddressSpace>(*leader_, scratch_, pidfd_.get(), segments);
+}
+
+// As its tracer we have to take notice of the end of each thread, the first one's last; then it is a zombie of its
+// parent.
+void Skeleton::kill() noexcept {
+  if (leader_) leader_->forget();
+  if (!pidfd_) return;
+  ::syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);
+  pollfd ended{.fd = pidfd_.get(), .events = POLLIN, .revents = 0};
+  for (int i = 0; i < 5000; i++) {
+    try {
+      for (const pid_t tid : proc::Reader(pid_).threads()) ::waitpid(tid, nullptr, __WALL | WNOHANG);
+    } catch (const std::exception&) {  // it has gone
+    }
+    if (::poll(&ended, 1, i < 100 ? 0 : 1) == 1) break;
+  }
+  ::waitpid(pid_, nullptr, __WALL | WNOHANG);
+}
+
+Skeleton::~Skeleton() {
+  if (!dismissed_) kill();
+}
+
+void Skeleton::end(int status) {
+  Doing doing("ending process {}", guest_pid_);
+  leader_->forget();
+  dismissed_ = true;
+  if (WIFSIGNALED(status)) {
+    set_sigmask(pid_, 0);
+    check(::kill(pid_, WTERMSIG(status)), "kill process {}", guest_pid_);
+    trace(PTRACE_CONT, pid_, 0, 0, "continue");
+  } else {
+    Regs regs = get_regs(pid_);
+    regs.rip = raw(scratch_);  // the stub begins with a `syscall` instruction
+    regs.rax = SYS_exit_group;
+    regs.orig_rax = ~0ull;
+    regs.rdi = static_cast<std::uint64_t>(WEXITSTATUS(status));
+    set_regs(pid_, regs);
+    trace(PTRACE_CONT, pid_, 0, 0, "continue");
+  }
+  for (;;) {
+    const Stop stop = wait_stop(pid_);
+    if (stop.gone()) return;
+    trace(PTRACE_CONT, pid_, 0, static_cast<unsigned long>(stop.trap_stop() ? 0 : stop.signal()), "continue");
+  }
 }
 
 void Skeleton::make_room_for(const Vmas& layout) {

@@ -1,6 +1,6 @@
 // A task under construction: born with its PID, traced, its memory empty but for the scratch mapping.
 //
-// It dies with the engine (EXITKILL) until detach(). One thread.
+// It dies with this object, and with the engine (EXITKILL), until dismissed. One thread.
 #pragma once
 
 #include "agent/engine/memory/address_space.h"
@@ -12,14 +12,20 @@ namespace godwit::engine {
 
 class Skeleton {
  public:
-  // `layout`: what its mappings are going to be, so that the scratch memory is out of their way.
-  Skeleton(SpawnRequest request, const Vmas& layout);
+  // One without a parent in the tree, made by the helper. `layout`: what its mappings are going to be, so that the
+  // scratch memory is out of their way.
+  Skeleton(Helper& helper, SpawnRequest request, const Vmas& layout, RestoredSegments& segments);
+  // A child of `parent`. Errc::already_exists when the PID is taken.
+  Skeleton(Skeleton& parent, pid_t guest_pid, const Vmas& layout, RestoredSegments& segments);
+  ~Skeleton();
+  Skeleton(const Skeleton&) = delete;
+  Skeleton& operator=(const Skeleton&) = delete;
 
   AddressSpace& memory() { return *memory_; }
   RemoteSyscalls& leader() { return *leader_; }
   RemoteAddr scratch() const { return scratch_; }
-  Helper& helper() { return *helper_; }
-  pid_t pid() const { return helper_->host_pid(); }
+  pid_t pid() const { return pid_; }  // host
+  pid_t guest_pid() const { return guest_pid_; }
 
   // The next layout may want the place of the scratch memory: then that moves.
   void make_room_for(const Vmas& layout);
@@ -27,13 +33,21 @@ class Skeleton {
   // The scratch memory goes; the leader's last calls run from the vdso at `syscall_instruction`.
   void drop_scratch(RemoteAddr syscall_instruction);
 
+  void dismiss() { dismissed_ = true; }  // it lives on
+  // It ends in this way (a status of wait(2)) and is a zombie of its parent from then on.
+  void end(int status);
+
  private:
-  void clear();
+  void begin(RestoredSegments& segments);
+  void kill() noexcept;
 
   RemoteAddr scratch_{};
-  std::unique_ptr<Helper> helper_;
+  pid_t guest_pid_;
+  pid_t pid_ = 0;
+  UniqueFd pidfd_;
   std::unique_ptr<RemoteSyscalls> leader_;
   std::unique_ptr<AddressSpace> memory_;
+  bool dismissed_ = false;
 };
 
 }  // namespace godwit::engine

@@ -1,8 +1,8 @@
 #include "agent/engine/restore/task_restore.h"
 
 #include "agent/engine/ptrace/call_notes.h"
-#include "agent/engine/ptrace/pin.h"
 #include "agent/engine/ptrace/tracing.h"
+#include "agent/engine/resources/fd_table.h"
 #include "agent/engine/restore/interrupted.h"
 #include "agent/engine/restore/pid_holder.h"
 #include "agent/engine/tasks/bounds.h"
@@ -36,106 +36,180 @@ namespace {
 constexpr int clone_ptrace = 0x2000;
 constexpr std::uint32_t task_stopped = 3;  // TaskCoreEntry.task_state
 
-struct Thread {
-  pid_t host = 0, guest = 0;
-  image::CoreEntry core;
-  std::unique_ptr<RemoteSyscalls> owned;  // of all but the leader
-  RemoteSyscalls* remote = nullptr;
-  Regs regs{};
-};
-
-struct Context {
-  Skeleton& skeleton;
-  const image::ImageSet& images;
-  pid_t guest_pid;
-  image::MmEntry mm;
-  image::CoreEntry leader;
-  std::uint32_t files_id = 0;
-  std::vector<Thread> threads;
-  std::vector<std::string> notices;
-};
-
-void add_all(std::vector<std::string>& to, std::vector<std::string> more) {
-  for (std::string& s : more) to.push_back(std::move(s));
-}
-
 std::string path_of(const image::ImageSet& images, std::uint32_t file_id) {
   for (const image::FileEntry& f : images.records<image::FileEntry>(image::Kind::files))
     if (f.id() == file_id) return f.reg().name();
   fail(Errc::image_corrupt, "files.img has no file {}", file_id);
 }
 
-void restore_bounds(Context& c) {
-  RemoteSyscalls& remote = c.skeleton.leader();
-  tasks::bounds::restore_vdso(remote, c.skeleton.scratch(), c.mm, c.skeleton.memory().vdso());
-  Batch batch(c.skeleton.scratch());
-  const std::string path = path_of(c.images, c.mm.exe_file_id());
+}  // namespace
+
+TaskRestore::TaskRestore(Skeleton& skeleton, const image::ImageSet& images, const std::vector<pid_t>& guest_tids)
+    : skeleton_(&skeleton), images_(&images) {
+  const auto pid = static_cast<std::uint64_t>(skeleton.guest_pid());
+  mm_ = images.get<image::MmEntry>(image::Kind::mm, pid);
+  files_id_ = images.get<image::TaskKobjIdsEntry>(image::Kind::ids, pid).files_id();
+  for (const pid_t tid : guest_tids) {
+    Thread t;
+    t.guest = tid;
+    t.core = images.get<image::CoreEntry>(image::Kind::core, static_cast<std::uint64_t>(tid));
+    t.regs = tasks::call_restart::restore(tasks::registers::restore(t.core.thread_info()), t.core.thread_core());
+    threads_.push_back(std::move(t));
+  }
+  const auto leader = std::ranges::find(threads_, skeleton.guest_pid(), &Thread::guest);
+  if (leader == threads_.end())
+    fail(Errc::image_corrupt, "pstree.img does not list the first thread of process {}", skeleton.guest_pid());
+  std::iter_swap(threads_.begin(), leader);
+  leader_ = threads_.front().core;
+}
+
+void TaskRestore::note(std::vector<std::string> more) {
+  for (std::string& s : more) notices_.push_back(std::move(s));
+}
+
+std::vector<pid_t> TaskRestore::host_tids() const {
+  std::vector<pid_t> all;
+  for (const Thread& t : threads_) all.push_back(t.host);
+  return all;
+}
+
+std::vector<pid_t> TaskRestore::guest_tids() const {
+  std::vector<pid_t> all;
+  for (const Thread& t : threads_) all.push_back(t.guest);
+  return all;
+}
+
+bool TaskRestore::was_stopped() const { return leader_.tc().task_state() == task_stopped; }
+
+void TaskRestore::address_space() {
+  RemoteSyscalls& remote = skeleton_->leader();
+  const RemoteAddr scratch = skeleton_->scratch();
+  skeleton_->memory().finish();
+  tasks::bounds::restore_vdso(remote, scratch, mm_, skeleton_->memory().vdso());
+  Batch batch(scratch);
+  const std::string path = path_of(*images_, mm_.exe_file_id());
   const std::size_t exe = batch.add(fmt::format("open {}", path), SYS_openat, AT_FDCWD,
                                     batch.put(std::string_view(path)), O_RDONLY | O_CLOEXEC, 0);
   remote.run(batch);
   const int number = static_cast<int>(batch.result(exe));
   batch.clear();
-  tasks::bounds::restore(batch, c.mm, number);
+  tasks::bounds::restore(batch, mm_, number);
   batch.add("close the executable", SYS_close, number);
   remote.run(batch);
 }
 
-// The clocks of two hosts differ, and deadlines that the task keeps in its memory must stay true: it gets a time
-// namespace whose clocks go on where the source's stopped. Not when ours are a little ahead: a pause looks the same.
-void restore_clocks(Context& c) {
-  image::TaskCoreEntry tc = c.leader.tc();
-  if (!tc.has_monotonic_ns()) {  // CRIU's images have them to themselves
-    const std::vector<std::uint64_t> ids = c.images.ids(image::Kind::timens);
-    if (ids.empty()) return;
-    const auto clocks = c.images.get<image::TimensEntry>(image::Kind::timens, ids.front());
-    tc.set_monotonic_ns(clocks.monotonic().tv_sec() * 1'000'000'000u + clocks.monotonic().tv_nsec());
-    tc.set_boottime_ns(clocks.boottime().tv_sec() * 1'000'000'000u + clocks.boottime().tv_nsec());
+std::optional<TaskRestore::Clocks> TaskRestore::clocks() const {
+  if (leader_.tc().has_monotonic_ns()) return Clocks{leader_.tc().monotonic_ns(), leader_.tc().boottime_ns()};
+  // CRIU's images have them to themselves.
+  const std::vector<std::uint64_t> ids = images_->ids(image::Kind::timens);
+  if (ids.empty()) return std::nullopt;
+  const auto clocks = images_->get<image::TimensEntry>(image::Kind::timens, ids.front());
+  return Clocks{clocks.monotonic().tv_sec() * 1'000'000'000u + clocks.monotonic().tv_nsec(),
+                clocks.boottime().tv_sec() * 1'000'000'000u + clocks.boottime().tv_nsec()};
+}
+
+void TaskRestore::join_time_namespace(const Helper& helper, int time_namespace) {
+  RemoteSyscalls& remote = skeleton_->leader();
+  const long maker = remote.call("open the helper", SYS_pidfd_open, helper.guest_pid(), 0);
+  const long here = remote.call("take over the time namespace", SYS_pidfd_getfd, maker, time_namespace, 0);
+  Batch batch(skeleton_->scratch());
+  batch.add("enter the time namespace", SYS_setns, here, CLONE_NEWTIME);
+  batch.add("close the time namespace", SYS_close, here);
+  batch.add("close a pidfd", SYS_close, maker);
+  remote.run(batch);
+}
+
+// The table is copied from that of a process that has it; what descriptor a call returns is the lowest free number, so
+// it is known before.
+void TaskRestore::descriptors(Helper& helper, bool last) {
+  Doing doing("the descriptors of process {}", skeleton_->guest_pid());
+  RemoteSyscalls& remote = skeleton_->leader();
+  const std::vector<std::pair<int, bool>> wanted = resources::descriptors_of(*images_, files_id_);
+  const pid_t holder = helper.place(files_id_, skeleton_->guest_pid(), last);
+  const int above = std::max(3, wanted.empty() ? 0 : wanted.back().first + 1);
+  Batch batch(skeleton_->scratch());
+  const auto add = [&](std::string_view what, long nr, auto... args) {
+    if (!batch.fits(1)) {
+      remote.run(batch);
+      batch.clear();
+    }
+    batch.add(what, nr, args...);
+  };
+  add("close what it has", SYS_close_range, 0, ~0u, 0);
+  add("open the holder of its descriptors", SYS_pidfd_open, holder, 0);  // 0
+  add("put that out of the way", SYS_dup3, 0, above, O_CLOEXEC);
+  add("close a pidfd", SYS_close, 0);
+  int lowest_free = 0;
+  for (const auto& [number, close_on_exec] : wanted) {
+    add("take over a descriptor", SYS_pidfd_getfd, above, number, 0);  // closed on exec
+    if (number == lowest_free) {
+      lowest_free++;
+      if (!close_on_exec) add("keep a descriptor on exec", SYS_fcntl, number, F_SETFD, 0);
+    } else {
+      add("place a descriptor", SYS_dup3, lowest_free, number, close_on_exec ? O_CLOEXEC : 0);
+      add("close where it came", SYS_close, lowest_free);
+    }
   }
-  constexpr std::uint64_t close_enough = 60'000'000'000;
-  timespec boot{};
-  ::clock_gettime(CLOCK_BOOTTIME, &boot);
-  const std::uint64_t boot_ns =
-      static_cast<std::uint64_t>(boot.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(boot.tv_nsec);
-  const bool fits = monotonic_ns() - tc.monotonic_ns() < close_enough && boot_ns - tc.boottime_ns() < close_enough;
-  if (fits) return;
-  const int ns = c.skeleton.helper().time_namespace(tc.monotonic_ns(), tc.boottime_ns());
-  Batch batch(c.skeleton.scratch());
-  batch.add("enter the time namespace", SYS_setns, ns, CLONE_NEWTIME);
-  batch.add("close the time namespace", SYS_close, ns);
-  c.skeleton.leader().run(batch);
+  add("close a pidfd", SYS_close, above);
+  remote.run(batch);
+  if (!last) helper.placed();
 }
 
-void restore_descriptors(Context& c) {
-  c.skeleton.helper().restore_fds(c.images, c.files_id, c.guest_pid, c.skeleton.memory().segments());
+// While its table has room below: called before descriptors().
+void TaskRestore::places() {
+  const resources::Places p = resources::places_of(*images_, skeleton_->guest_pid());
+  RemoteSyscalls& remote = skeleton_->leader();
+  Batch batch(skeleton_->scratch());
+  const std::size_t open = batch.add(fmt::format("open {}", p.cwd), SYS_openat, AT_FDCWD,
+                                     batch.put(std::string_view(p.cwd)), O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+  remote.run(batch);
+  const long cwd = batch.result(open);
+  batch.clear();
+  if (p.root != "/")
+    batch.add(fmt::format("change the root directory to {}", p.root), SYS_chroot, batch.put(std::string_view(p.root)));
+  batch.add("enter the working directory", SYS_fchdir, cwd);
+  batch.add("close it", SYS_close, cwd);
+  batch.add("set the umask", SYS_umask, p.umask);
+  remote.run(batch);
 }
 
-void restore_process(Context& c) {
-  Batch batch(c.skeleton.scratch());
-  tasks::signals::restore_actions(batch, c.leader.tc());
-  tasks::process_flags::restore(batch, c.leader.tc(), c.mm);
-  c.skeleton.leader().run(batch);
-  tasks::process_flags::restore_merging(c.skeleton.leader(), c.skeleton.scratch(), c.mm);
-  tasks::process_flags::restore_loginuid(c.skeleton.leader(), c.skeleton.scratch(), c.leader.tc(), c.notices);
+void TaskRestore::process() {
+  RemoteSyscalls& remote = skeleton_->leader();
+  const RemoteAddr scratch = skeleton_->scratch();
+  Batch batch(scratch);
+  tasks::signals::restore_actions(batch, leader_.tc());
+  tasks::process_flags::restore(batch, leader_.tc(), mm_);
+  remote.run(batch);
+  tasks::process_flags::restore_merging(remote, scratch, mm_);
+  tasks::process_flags::restore_loginuid(remote, scratch, leader_.tc(), notices_);
+}
+
+void TaskRestore::threads() {
+  clone_threads();
+  // Limits before credentials, which take the right to raise them; after the descriptors, which may exceed them.
+  note(tasks::limits::restore(skeleton_->pid(), leader_.tc().rlimits()));
+  fault::point("engine.restore.threads");
+  for (Thread& t : threads_) restore_thread(t);
 }
 
 // All threads at once; CLONE_PTRACE attaches them without a stop of their maker.
-void clone_threads(Context& c) {
-  RemoteSyscalls& remote = c.skeleton.leader();
-  Batch batch(c.skeleton.scratch());
+void TaskRestore::clone_threads() {
+  RemoteSyscalls& remote = skeleton_->leader();
+  Batch batch(skeleton_->scratch());
   std::vector<std::pair<pid_t, std::size_t>> made;  // TID and call
   const auto run = [&] {
     remote.run(batch);
     for (const auto& [tid, call] : made)
       if (batch.result(call) == -EEXIST)
-        throw Error(Errc::already_exists, fmt::format("TID {} is taken by {}", tid, pid_holder(tid, c.skeleton.pid())),
+        throw Error(Errc::already_exists, fmt::format("TID {} is taken by {}", tid, pid_holder(tid, skeleton_->pid())),
                     "restore in a PID namespace of its own, or end the process that has it");
       else if (batch.result(call) < 0)
         throw syscall_error(static_cast<int>(-batch.result(call)), fmt::format("make thread {}", tid));
     made.clear();
     batch.clear();
   };
-  for (std::size_t i = 1; i < c.threads.size(); i++) {
-    const Thread& t = c.threads[i];
+  for (std::size_t i = 1; i < threads_.size(); i++) {
+    const Thread& t = threads_[i];
     clone_args a{};
     a.flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | clone_ptrace;
     if (t.core.thread_info().clear_tid_addr()) {
@@ -149,141 +223,85 @@ void clone_threads(Context& c) {
     if (!batch.fits(1, 256)) run();  // here, so that the TID of a call is in its data
   }
   run();
+  find_threads();
+}
+
+void TaskRestore::find_threads() {
   std::map<pid_t, pid_t> hosts;  // by guest TID
-  for (const pid_t tid : proc::Reader(c.skeleton.pid()).threads()) {
-    if (c.threads.size() == 1) break;
-    const proc::Status s = proc::Reader(c.skeleton.pid(), tid).status();
+  for (const pid_t tid : proc::Reader(skeleton_->pid()).threads()) {
+    if (threads_.size() == 1) break;
+    const proc::Status s = proc::Reader(skeleton_->pid(), tid).status();
     hosts[s.ns_pid.empty() ? tid : s.ns_pid.back()] = tid;
   }
-  c.threads[0].host = c.skeleton.pid();
-  c.threads[0].remote = &remote;
-  for (std::size_t i = 1; i < c.threads.size(); i++) {
-    Thread& t = c.threads[i];
+  threads_[0].host = skeleton_->pid();
+  threads_[0].remote = &skeleton_->leader();
+  for (std::size_t i = 1; i < threads_.size(); i++) {
+    Thread& t = threads_[i];
     const auto it = hosts.find(t.guest);
     if (it == hosts.end()) fail(Errc::internal, "thread {} is not there", t.guest);
     t.host = it->second;
     const Stop stop = wait_stop(t.host);
     if (!stop.trap_stop()) fail(Errc::internal, "thread {} began with status {:#x}", t.guest, stop.raw());
     set_sigmask(t.host, all_signals);
-    t.owned = std::make_unique<RemoteSyscalls>(c.skeleton.pid(), t.host, c.skeleton.scratch());
+    t.owned = std::make_unique<RemoteSyscalls>(skeleton_->pid(), t.host, skeleton_->scratch());
     t.remote = t.owned.get();
   }
 }
 
-void restore_thread(Context& c, Thread& t) {
+void TaskRestore::restore_thread(Thread& t) {
   Doing doing("thread {}", t.guest);
-  const bool leader = &t == &c.threads.front();
-  Batch batch(c.skeleton.scratch());
+  const bool leader = &t == &threads_.front();
+  const pid_t pid = skeleton_->guest_pid();
+  Batch batch(skeleton_->scratch());
   tasks::thread_links::restore(batch, t.core, leader);
   tasks::thread_flags::restore(batch, t.core.thread_core());
   tasks::signals::restore_stack(batch, t.core.thread_core());
   tasks::scheduling::restore(batch, t.core.thread_core());
   // The alternate stack and the queue are the thread's; the process's queue is filled by the leader.
-  tasks::signals::restore_queue(batch, SignalQueue::thread, c.guest_pid, t.guest, t.core.thread_core().signals_p());
-  if (leader)
-    tasks::signals::restore_queue(batch, SignalQueue::process, c.guest_pid, t.guest, c.leader.tc().signals_s());
+  tasks::signals::restore_queue(batch, SignalQueue::thread, pid, t.guest, t.core.thread_core().signals_p());
+  if (leader) tasks::signals::restore_queue(batch, SignalQueue::process, pid, t.guest, leader_.tc().signals_s());
   tasks::credentials::restore(batch, t.core.thread_core().creds());
-  if (leader) tasks::process_flags::restore_dumpable(batch, c.mm);
+  if (leader) tasks::process_flags::restore_dumpable(batch, mm_);
   tasks::thread_links::restore_parent_death(batch, t.core);
   t.remote->run(batch);
 }
 
-void restore_sleeps(Context& c) {
+void TaskRestore::timers() {
+  restore_sleeps();
+  Batch batch(skeleton_->scratch());
+  tasks::timers::restore(batch, leader_.tc().timers());
+  skeleton_->leader().run(batch);
+}
+
+void TaskRestore::restore_sleeps() {
   std::vector<CallNote> notes;
-  for (Thread& t : c.threads) {
+  for (Thread& t : threads_) {
     const image::ThreadCoreEntry& entry = t.core.thread_core();
-    const long number = interrupted::rearm(*t.remote, c.skeleton.scratch(), entry, t.regs);
+    const long number = interrupted::rearm(*t.remote, skeleton_->scratch(), entry, t.regs);
     if (number >= 0) notes.push_back({t.host, number, t.regs.rip, t.regs.rsp, monotonic_ns() - entry.slept_ns()});
   }
-  keep_notes(c.skeleton.pid(), proc::Reader(c.skeleton.pid()).stat().start_time, notes);
+  keep_notes(skeleton_->pid(), proc::Reader(skeleton_->pid()).stat().start_time, notes);
 }
 
-void restore_timers(Context& c) {
-  Batch batch(c.skeleton.scratch());
-  tasks::timers::restore(batch, c.leader.tc().timers());
-  c.skeleton.leader().run(batch);
-}
-
-void restore_registers(Context& c) {
-  const std::vector<proc::Vma> maps = proc::Reader(c.skeleton.pid()).maps();
+void TaskRestore::registers() {
+  const std::vector<proc::Vma> maps = proc::Reader(skeleton_->pid()).maps();
   const auto vdso = std::ranges::find(maps, proc::VmaName::vdso, &proc::Vma::kind);
   if (vdso == maps.end()) fail(Errc::unsupported, "the process has no vdso");
-  c.skeleton.drop_scratch(find_syscall_instruction(c.skeleton.pid(), RemoteAddr{vdso->start}, RemoteAddr{vdso->end}));
-  tasks::process_flags::restore_write_or_execute(c.skeleton.leader(), c.mm);
-  for (Thread& t : c.threads) {
+  skeleton_->drop_scratch(find_syscall_instruction(skeleton_->pid(), RemoteAddr{vdso->start}, RemoteAddr{vdso->end}));
+  tasks::process_flags::restore_write_or_execute(skeleton_->leader(), mm_);
+  for (Thread& t : threads_) {
     t.remote->set_saved(t.regs);
     t.remote->end();
-    if (&t == &c.threads.front())
-      tasks::signals::restore_continue(SignalQueue::process, t.host, t.host, c.leader.tc().signals_s());
-    tasks::signals::restore_continue(SignalQueue::thread, c.skeleton.pid(), t.host, t.core.thread_core().signals_p());
+    if (&t == &threads_.front())
+      tasks::signals::restore_continue(SignalQueue::process, t.host, t.host, leader_.tc().signals_s());
+    tasks::signals::restore_continue(SignalQueue::thread, skeleton_->pid(), t.host, t.core.thread_core().signals_p());
     tasks::registers::restore_xstate(t.host, t.core.thread_info());
     set_regs(t.host, t.regs);
     set_sigmask(t.host,
                 t.core.thread_core().has_blk_sigset() ? t.core.thread_core().blk_sigset() : t.core.tc().blk_sigset());
-    add_all(c.notices, tasks::scheduling::restore_last(t.host, t.core.thread_core()));
+    note(tasks::scheduling::restore_last(t.host, t.core.thread_core()));
   }
-  add_all(c.notices, tasks::process_flags::restore_outside(c.skeleton.pid(), c.leader.tc()));
-}
-
-Context read_context(Skeleton& skeleton, const image::ImageSet& images, pid_t guest_pid) {
-  Context c{.skeleton = skeleton, .images = images, .guest_pid = guest_pid, .mm = {}, .leader = {}};
-  c.mm = images.get<image::MmEntry>(image::Kind::mm, static_cast<std::uint64_t>(guest_pid));
-  const auto ids = images.get<image::TaskKobjIdsEntry>(image::Kind::ids, static_cast<std::uint64_t>(guest_pid));
-  c.files_id = ids.files_id();
-  for (const image::PstreeEntry& p : images.records<image::PstreeEntry>(image::Kind::pstree))
-    for (const std::uint32_t tid : p.threads()) {
-      Thread t;
-      t.guest = static_cast<pid_t>(tid);
-      t.core = images.get<image::CoreEntry>(image::Kind::core, tid);
-      t.regs = tasks::call_restart::restore(tasks::registers::restore(t.core.thread_info()), t.core.thread_core());
-      c.threads.push_back(std::move(t));
-    }
-  const auto leader = std::ranges::find(c.threads, guest_pid, &Thread::guest);
-  if (leader == c.threads.end())
-    fail(Errc::image_corrupt, "pstree.img does not list the first thread of process {}", guest_pid);
-  std::iter_swap(c.threads.begin(), leader);
-  c.leader = c.threads.front().core;
-  return c;
-}
-
-}  // namespace
-
-RestoredTask restore_task(Skeleton& skeleton, const image::ImageSet& images, pid_t guest_pid, Steps& steps) {
-  Doing doing("restoring process {}", guest_pid);
-  const Pin pin;
-  pin.bring(skeleton.pid());  // its affinity is restored in the end
-  Context c = read_context(skeleton, images, guest_pid);
-
-  skeleton.memory().finish();
-  restore_bounds(c);
-  restore_clocks(c);  // while there is one thread
-  steps.lap("address space");
-
-  restore_descriptors(c);
-  steps.lap("descriptors");
-  fault::point("engine.restore.fds");
-
-  restore_process(c);
-  clone_threads(c);
-  // Limits before credentials, which take the right to raise them; after the descriptors, which may exceed them.
-  add_all(c.notices, tasks::limits::restore(skeleton.pid(), c.leader.tc().rlimits()));
-  fault::point("engine.restore.threads");
-  for (Thread& t : c.threads) restore_thread(c, t);
-  steps.lap("threads");
-
-  restore_sleeps(c);
-  restore_timers(c);
-  steps.lap("timers");
-
-  restore_registers(c);
-  fault::point("engine.restore.registers");
-  steps.lap("registers");
-
-  RestoredTask task;
-  for (const Thread& t : c.threads) task.threads.push_back(t.host);
-  task.notices = std::move(c.notices);
-  task.stopped = c.leader.tc().task_state() == task_stopped;
-  return task;
+  note(tasks::process_flags::restore_outside(skeleton_->pid(), leader_.tc()));
 }
 
 }  // namespace godwit::engine

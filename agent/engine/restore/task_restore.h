@@ -1,22 +1,67 @@
-// The state of a task, but for its memory, into a skeleton whose memory is whole: the second half of a restore.
+// The state of a task, but for its memory, into a skeleton whose memory is whole: the second half of a restore, one
+// part after another, each for all tasks of a tree before the next.
 #pragma once
 
 #include "agent/engine/restore/skeleton.h"
-#include "agent/engine/steps.h"
+#include "common/image/core.pb.h"
 #include "common/image/image_set.h"
+#include "common/image/mm.pb.h"
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 namespace godwit::engine {
 
-struct RestoredTask {
-  std::vector<pid_t> threads;  // host TIDs, the leader first; all in trap stops with everything in place
-  std::vector<std::string> notices;
-  bool stopped = false;  // it was stopped by a signal at the dump
-};
+class TaskRestore {
+ public:
+  // `images` outlive this.
+  TaskRestore(Skeleton& skeleton, const image::ImageSet& images, const std::vector<pid_t>& guest_tids);
+  TaskRestore(TaskRestore&&) = default;
 
-RestoredTask restore_task(Skeleton& skeleton, const image::ImageSet& images, pid_t guest_pid, Steps& steps);
+  void address_space();
+  // The clocks that the task has seen: monotonic and since boot, in nanoseconds. Nothing when the images do not say.
+  struct Clocks {
+    std::uint64_t monotonic_ns = 0, boottime_ns = 0;
+  };
+  std::optional<Clocks> clocks() const;
+  // While there is one thread. `time_namespace` is a descriptor of the helper.
+  void join_time_namespace(const Helper& helper, int time_namespace);
+  void descriptors(Helper& helper, bool last);
+  void places();  // working directory, root, umask
+  void process();
+  void threads();
+  void timers();
+  void registers();
+
+  const std::vector<std::string>& notices() const { return notices_; }
+  std::vector<pid_t> host_tids() const;  // the leader first; all in trap stops
+  std::vector<pid_t> guest_tids() const;
+  Skeleton& skeleton() const { return *skeleton_; }
+  bool was_stopped() const;  // by a signal, at the dump
+
+ private:
+  struct Thread {
+    pid_t host = 0, guest = 0;
+    image::CoreEntry core;
+    std::unique_ptr<RemoteSyscalls> owned;  // of all but the leader
+    RemoteSyscalls* remote = nullptr;
+    Regs regs{};
+  };
+  void clone_threads();
+  void find_threads();
+  void restore_thread(Thread& t);
+  void restore_sleeps();
+  void note(std::vector<std::string> more);
+
+  Skeleton* skeleton_;
+  const image::ImageSet* images_;
+  image::MmEntry mm_;
+  image::CoreEntry leader_;
+  std::uint32_t files_id_ = 0;
+  std::vector<Thread> threads_;
+  std::vector<std::string> notices_;
+};
 
 }  // namespace godwit::engine

@@ -22,17 +22,17 @@ FactsReader::~FactsReader() {
   if (!begun_) asked_.set_value({});
 }
 
-void FactsReader::begin(pid_t pid, std::vector<pid_t> tids) {
+void FactsReader::begin(std::vector<Thread> threads) {
   begun_ = true;
-  asked_.set_value({pid, std::move(tids)});
+  asked_.set_value(std::move(threads));
 }
 
 Facts FactsReader::take() { return facts_.get(); }
 
-Facts FactsReader::read(const Asked& asked) {
+Facts FactsReader::read(const std::vector<Thread>& threads) {
   Facts facts;
-  for (const pid_t tid : asked.tids) {
-    const proc::Reader thread(asked.pid, tid);
+  for (const auto& [pid, tid] : threads) {
+    const proc::Reader thread(pid, tid);
     facts[tid] = {thread.stat(), thread.status()};
   }
   return facts;

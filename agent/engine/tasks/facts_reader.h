@@ -1,4 +1,4 @@
-// What /proc says of the threads of a stopped task, read on another CPU while this one is busy with its memory and
+// What /proc says of the threads of stopped tasks, read on another CPU while this one is busy with their memory and
 // descriptors: a thread's stat and status cost 100 us. One use each.
 #pragma once
 
@@ -27,17 +27,16 @@ class FactsReader {
   FactsReader(const FactsReader&) = delete;
   FactsReader& operator=(const FactsReader&) = delete;
 
-  void begin(pid_t pid, std::vector<pid_t> tids);  // they stand still, until take() has returned
-  Facts take();                                    // throws what a read threw
+  struct Thread {
+    pid_t pid = 0, tid = 0;  // host
+  };
+  void begin(std::vector<Thread> threads);  // they stand still, until take() has returned
+  Facts take();                             // throws what a read threw
 
  private:
-  struct Asked {
-    pid_t pid = 0;
-    std::vector<pid_t> tids;
-  };
-  static Facts read(const Asked& asked);
+  static Facts read(const std::vector<Thread>& threads);
 
-  std::promise<Asked> asked_;
+  std::promise<std::vector<Thread>> asked_;
   bool begun_ = false;
   std::future<Facts> facts_;  // last: waits for its thread, which waits for `asked_`
 };

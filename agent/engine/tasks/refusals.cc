@@ -120,9 +120,6 @@ Refusals refusals_of(const proc::Reader& proc, pid_t pid) {
   for (const char* ns : {"pid", "mnt", "ipc", "net", "uts", "cgroup"})
     if (!shares(proc, ns)) out.namespaces.push_back(ns);
   if (status.core_dumping) out.refusals.push_back({name, "it is dumping core", ""});
-  const pid_t sid = status.ns_sid.empty() ? stat.sid : status.ns_sid.back();
-  if (sid != (status.ns_pid.empty() ? pid : status.ns_pid.back()))
-    out.notices.push_back(fmt::format("{}: it will be the leader of a session of its own", name));
   look_at_threads(pid, proc, out);
   look_at_label(proc, name, out);
   return out;

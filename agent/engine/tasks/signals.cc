@@ -55,8 +55,10 @@ void restore_actions(Batch& batch, const image::TaskCoreEntry& from) {
   }
 }
 
-void dump_queue(pid_t tid, SignalQueue queue, std::span<const KeptSignal> kept, image::SignalQueueEntry& into) {
+void dump_queue(pid_t tid, SignalQueue queue, std::span<const KeptSignal> kept,
+                const std::function<bool(const Siginfo&)>& left_out, image::SignalQueueEntry& into) {
   std::vector<Siginfo> all = queued_signals(tid, queue);
+  std::erase_if(all, left_out);
   for (const KeptSignal& k : kept) {
     const bool here = k.tid == (queue == SignalQueue::process ? 0 : tid);
     const auto same = [&](const Siginfo& s) { return s.number() == k.info.number(); };

@@ -13,7 +13,9 @@ void restore_actions(Batch& batch, const image::TaskCoreEntry& from);
 
 // Queued signals, left in place, and those that the hold keeps of this queue. After the timers have been read, else an
 // expiry could fall between.
-void dump_queue(pid_t tid, SignalQueue queue, std::span<const KeptSignal> kept, image::SignalQueueEntry& into);
+// `left_out` says what is in the queue because of the hold.
+void dump_queue(pid_t tid, SignalQueue queue, std::span<const KeptSignal> kept,
+                const std::function<bool(const Siginfo&)>& left_out, image::SignalQueueEntry& into);
 // Runs in the thread itself, which may queue any siginfo to itself. `pid` and `tid` are the guest's. Without SIGCONT,
 // which the end of any batch takes out of the queues again.
 void restore_queue(Batch& batch, SignalQueue queue, pid_t pid, pid_t tid, const image::SignalQueueEntry& from);

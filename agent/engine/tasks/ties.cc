@@ -21,14 +21,19 @@ constexpr Shared between_processes[] = {
     {KCMP_VM, "its memory"}, {KCMP_FILES, "its descriptors"}, {KCMP_FS, "its working directory"}};
 constexpr Shared within[] = {{KCMP_FILES, "a descriptor table"}, {KCMP_FS, "a working directory"}};
 
+bool are_parent_and_child(pid_t pid, pid_t other, const proc::Status& status) {
+  return status.ppid == pid || proc::Reader(pid).status().ppid == other;
+}
+
 void look_at(pid_t pid, pid_t other, const std::string& name, const std::vector<pid_t>& threads,
              std::vector<Refusal>& out) {
   const proc::Status status = proc::Reader(other).status();
   if (std::ranges::binary_search(threads, status.tracer_pid))
     out.push_back({name, fmt::format("it traces process {} ({})", other, status.name), "let it detach first"});
-  if (status.ppid == pid) return;  // a child is refused as that
   for (const Shared& s : between_processes)
-    if (share(pid, other, s.what)) {
+    // A child of vfork(2) uses its parent's memory until it runs another program; whoever keeps it is found at the
+    // freeze.
+    if (share(pid, other, s.what) && !(s.what == KCMP_VM && are_parent_and_child(pid, other, status))) {
       out.push_back(
           {name, fmt::format("process {} ({}) uses {}, too", other, status.name, s.name), "end that process first"});
       return;

@@ -6,7 +6,7 @@
 
 namespace godwit::engine::tasks {
 
-// Processes that it traces, or that use its memory, descriptor table or working directory without being its children.
+// Processes that it traces, or that use its memory, descriptor table or working directory.
 std::vector<Refusal> ties_to_others(const proc::Reader& proc, pid_t pid);
 
 // Threads with descriptors, a working directory, a personality or namespaces of their own.

@@ -1,0 +1,115 @@
+#include "agent/engine/kinship.h"
+
+#include "common/base/error.h"
+#include "common/image/pstree.pb.h"
+#include "common/proc/reader.h"
+
+#include <algorithm>
+#include <csignal>
+#include <functional>
+#include <map>
+
+#include <linux/kcmp.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace godwit::engine {
+namespace {
+
+pid_t innermost(const std::vector<pid_t>& ids, pid_t otherwise) { return ids.empty() ? otherwise : ids.back(); }
+
+const Relative* find(const std::vector<Relative>& tree, pid_t pid) {
+  const auto it = std::ranges::find(tree, pid, &Relative::pid);
+  return it == tree.end() ? nullptr : &*it;
+}
+
+// Its own, its parent's, or one that an ancestor has come from.
+bool can_be_born_into(const std::vector<Relative>& tree, const Relative& r) {
+  const pid_t session = r.kin.session;
+  if (session == r.pid || session == tree.front().kin.session) return true;
+  if (r.kin.parent == 0) return session != 0;
+  for (const Relative* above = find(tree, r.kin.parent); above; above = find(tree, above->kin.parent))
+    if (session == above->pid || session == above->kin.session) return true;
+  return false;
+}
+
+}  // namespace
+
+std::vector<Relative> relatives_of(const std::vector<TreeMember>& tree) {
+  std::map<pid_t, pid_t> guests;  // by host PID
+  std::vector<Relative> found;
+  for (const TreeMember& m : tree) {
+    try {
+      const proc::Status s = proc::Reader(m.pid).status();
+      guests[m.pid] = innermost(s.ns_pid, m.pid);
+      found.push_back({.host = m.pid,
+                       .pid = guests[m.pid],
+                       .kin = {.parent = m.parent ? guests[m.parent] : 0, .session = innermost(s.ns_sid, 0)},
+                       .pgid = innermost(s.ns_pgid, 0),
+                       .dead = m.dead});
+    } catch (const Error& e) {
+      if (e.errc() != Errc::target_gone || found.empty()) throw;
+    }
+  }
+  const auto of_parent = [](const Relative& r) { return r.kin.session == r.kin.parent; };
+  std::vector<Relative> sorted;
+  for (auto it = found.begin(); it != found.end();) {  // children of one parent stand together
+    const auto end = std::find_if(it, found.end(), [&](const Relative& r) { return r.kin.parent != it->kin.parent; });
+    std::copy_if(it, end, std::back_inserter(sorted), std::not_fn(of_parent));
+    std::copy_if(it, end, std::back_inserter(sorted), of_parent);
+    it = end;
+  }
+  return sorted;
+}
+
+std::vector<tasks::Refusal> refuse_kinship(const std::vector<Relative>& tree) {
+  std::vector<tasks::Refusal> refusals;
+  const proc::Reader root(tree.front().host);
+  for (const Relative& r : tree) {
+    try {
+      const proc::Reader proc(r.host);
+      const std::string name = fmt::format("process {} ({})", r.host, proc.comm());
+      if (!can_be_born_into(tree, r))
+        refusals.push_back({name,
+                            fmt::format("it is in session {}, into which nobody above it was born", r.kin.session),
+                            "end it, or the program that adopted it"});
+      if (r.dead) continue;
+      if (r.kin.parent != 0 && proc.stat().exit_signal != SIGCHLD)
+        refusals.push_back({name, fmt::format("its parent is told of its end by signal {}", proc.stat().exit_signal),
+                            "only fork and posix_spawn are carried, not clone with another signal"});
+      for (const char* ns : {"pid", "mnt", "net", "uts", "ipc", "cgroup", "time"})
+        if (const std::string path = fmt::format("ns/{}", ns); proc.link(path) != root.link(path))
+          refusals.push_back({name, fmt::format("it is in another {} namespace than process {}", ns, tree.front().host),
+                              "containers in a workload cannot be moved"});
+    } catch (const Error& e) {
+      if (e.errc() != Errc::target_gone || &r == &tree.front()) throw;
+    }
+  }
+  return refusals;
+}
+
+std::vector<tasks::Refusal> refuse_shared_memory_space(const std::vector<Relative>& tree) {
+  std::vector<tasks::Refusal> refusals;
+  for (const Relative& r : tree)
+    if (const Relative* parent = find(tree, r.kin.parent); parent && !r.dead && !parent->dead)
+      if (::syscall(SYS_kcmp, parent->host, r.host, KCMP_VM, 0, 0) == 0)
+        refusals.push_back({fmt::format("process {}", r.host),
+                            fmt::format("it uses the memory of process {}, too", parent->host), "end it first"});
+  return refusals;
+}
+
+image::ImageSet tree_image(const std::vector<Relative>& tree) {
+  image::ImageSet images;
+  for (const Relative& r : tree) {
+    image::PstreeEntry entry;
+    entry.set_pid(static_cast<std::uint32_t>(r.pid));
+    entry.set_ppid(static_cast<std::uint32_t>(r.kin.parent));
+    entry.set_pgid(static_cast<std::uint32_t>(r.pgid));
+    entry.set_sid(static_cast<std::uint32_t>(r.kin.session));
+    entry.add_threads(static_cast<std::uint32_t>(r.pid));
+    images.append(image::Kind::pstree, 0, entry);
+  }
+  return images;
+}
+
+}  // namespace godwit::engine

@@ -1,0 +1,40 @@
+// Who is whose child in a tree of processes, by the PIDs that the tree itself knows. Reads only.
+#pragma once
+
+#include "agent/engine/ptrace/process_tree.h"
+#include "agent/engine/tasks/refusals.h"
+#include "common/image/image_set.h"
+
+#include <vector>
+
+#include <sys/types.h>
+
+namespace godwit::engine {
+
+// What of it a destination has built cannot be changed any more.
+struct Kinship {
+  pid_t parent = 0;  // 0: of the root and of orphans
+  pid_t session = 0;
+  bool operator==(const Kinship&) const = default;
+};
+
+struct Relative {
+  pid_t host = 0, pid = 0;
+  Kinship kin;
+  pid_t pgid = 0;
+  bool dead = false;  // a zombie
+};
+
+// The root first, every parent before its children; of these, who has an older session than his parent comes first.
+std::vector<Relative> relatives_of(const std::vector<TreeMember>& tree);
+
+// What of the relations cannot be rebuilt, and what relatives share beyond being relatives. At the survey and, again,
+// at the freeze.
+std::vector<tasks::Refusal> refuse_kinship(const std::vector<Relative>& tree);
+// Only in a stopped tree: a child of vfork(2) shares its parent's memory until it runs another program.
+std::vector<tasks::Refusal> refuse_shared_memory_space(const std::vector<Relative>& tree);
+
+// pstree.img, each process with its first thread.
+image::ImageSet tree_image(const std::vector<Relative>& tree);
+
+}  // namespace godwit::engine

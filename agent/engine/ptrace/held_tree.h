@@ -1,0 +1,51 @@
+// A process with all its descendants, held: nothing of the tree runs (hold.h says how one process is held).
+//
+// Parents stop before their children, since a stopped one makes no more of them, and are released after them, so that
+// no shell in the tree sees a stopped child. What a stop tells a parent in the tree (SIGCHLD) is taken back.
+//
+// One thread. The constructor throws what Hold's throws, having let go of everything.
+#pragma once
+
+#include "agent/engine/ptrace/hold.h"
+#include "agent/engine/ptrace/process_tree.h"
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+namespace godwit::engine {
+
+class HeldTree {
+ public:
+  // Where the interrupted calls of a process are remembered.
+  using CallsOf = std::function<InterruptedCalls&(pid_t)>;
+
+  HeldTree(pid_t root, Orphans orphans, Journal& journal, const CallsOf& calls, const HoldOptions& options);
+  ~HeldTree();  // releases, if nothing else has
+  HeldTree(const HeldTree&) = delete;
+  HeldTree& operator=(const HeldTree&) = delete;
+
+  // The root first, every parent before its children.
+  const std::vector<TreeMember>& members() const { return members_; }
+  Hold& of(pid_t pid) const;
+  std::uint64_t stopped_at_ns() const { return holds_.front()->stopped_at_ns(); }
+
+  void release();        // all run on
+  void let_run();        // as Hold's
+  void leave_stopped();  // as Hold's
+  void leave_frozen(const Cgroup& cgroup);
+  void gone();  // all have been killed
+
+ private:
+  bool hold_new(Journal& journal, const CallsOf& calls, const HoldOptions& options);
+  void forget_child_stops();
+  template <class Act>
+  void children_first(Act act);
+
+  pid_t root_;
+  Orphans orphans_;
+  std::vector<TreeMember> members_;
+  std::vector<std::unique_ptr<Hold>> holds_;
+};
+
+}  // namespace godwit::engine

@@ -1,0 +1,207 @@
+#include "agent/engine/restore/family.h"
+
+#include "agent/engine/ptrace/tracing.h"
+#include "common/base/check.h"
+#include "common/image/core.pb.h"
+#include "common/proc/reader.h"
+
+#include <algorithm>
+#include <csignal>
+
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+namespace godwit::engine {
+namespace {
+
+pid_t innermost(const std::vector<pid_t>& ids, pid_t otherwise) { return ids.empty() ? otherwise : ids.back(); }
+
+// The parent's wait for a child that we have seen end as its tracer.
+void reap(Skeleton& parent, pid_t child) { parent.leader().call("wait for a child", SYS_wait4, child, 0, __WALL, 0); }
+
+// What a child's end has put into the parent's queue is not the program's.
+void drop_child_signal(Skeleton& parent) {
+  Batch batch(parent.scratch());
+  const RemoteAddr set = batch.put(signal_bit(SIGCHLD)), no_time = batch.put(timespec{});
+  batch.attempt("take a signal", SYS_rt_sigtimedwait, set, 0, no_time, sizeof(std::uint64_t));
+  parent.leader().run(batch);
+}
+
+}  // namespace
+
+Family::~Family() {
+  while (!order_.empty()) {
+    members_.erase(order_.back());
+    order_.pop_back();
+  }
+}
+
+void Family::set_plan(TreePlan plan) {
+  if (!plan_.empty() && plan_.front().pid != plan.front().pid)
+    fail(Errc::protocol, "the tree of process {} has become that of process {}", plan_.front().pid, plan.front().pid);
+  plan_ = std::move(plan);
+}
+
+const ProcessPlan& Family::planned(pid_t pid) const {
+  const auto it = std::ranges::find(plan_, pid, &ProcessPlan::pid);
+  if (it == plan_.end()) fail(Errc::image_corrupt, "process {} is not in pstree.img", pid);
+  return *it;
+}
+
+bool Family::in_plan(pid_t pid) const { return std::ranges::find(plan_, pid, &ProcessPlan::pid) != plan_.end(); }
+
+// A session or group that the root has come from, and whose leader stays behind, is the root's own here.
+pid_t Family::session_of(const ProcessPlan& p) const { return p.sid == plan_.front().sid ? plan_.front().pid : p.sid; }
+pid_t Family::group_of(const ProcessPlan& p) const { return p.pgid == plan_.front().pgid ? plan_.front().pid : p.pgid; }
+
+Skeleton* Family::find(pid_t pid) const {
+  const auto it = members_.find(pid);
+  return it == members_.end() ? nullptr : it->second.skeleton.get();
+}
+
+Skeleton& Family::of(pid_t pid) const {
+  Skeleton* found = find(pid);
+  if (!found) fail(Errc::image_corrupt, "nothing is known of the memory of process {}", pid);
+  return *found;
+}
+
+Skeleton& Family::add(pid_t pid, std::unique_ptr<Skeleton> skeleton, pid_t maker, pid_t session) {
+  order_.push_back(pid);
+  Member& m = members_[pid];
+  m = {.skeleton = std::move(skeleton), .maker = maker, .session = session};
+  return *m.skeleton;
+}
+
+std::unique_ptr<Skeleton> Family::spawn(pid_t pid, const Vmas& layout) {
+  const bool root = pid == plan_.front().pid;
+  return std::make_unique<Skeleton>(
+      helper_, SpawnRequest{.pid = pid, .scratch = 0, .cgroup = birth_.cgroup, .sibling = root && birth_.sibling},
+      layout, segments_);
+}
+
+Skeleton& Family::make(pid_t pid, const Vmas& layout) {
+  const ProcessPlan& p = planned(pid);
+  if (p.ppid == 0) {
+    if (&p == &plan_.front() || session_of(p) == pid) return add(pid, spawn(pid, layout), 0, pid);
+    return make_orphan(p, layout);
+  }
+  Skeleton& parent = of(p.ppid);
+  const pid_t session = session_of(p);
+  if (session != pid && session == p.ppid) lead_session(p.ppid);
+  const pid_t born_into = members_.at(p.ppid).session;
+  if (session != pid && session != born_into)
+    fail(Errc::unsupported, "process {} is in session {}, its parent {} in {}", pid, session, p.ppid, born_into);
+  return add(pid, std::make_unique<Skeleton>(parent, pid, layout, segments_), p.ppid, born_into);
+}
+
+// Born in its session, as the child of somebody who then ends.
+Skeleton& Family::make_orphan(const ProcessPlan& p, const Vmas& layout) {
+  const pid_t session = session_of(p);
+  if (in_plan(session)) {
+    Skeleton* leader = find(session);
+    if (!leader) leader = &make(session, {});  // it has ended, and nobody has waited for it
+    lead_session(session);
+    std::unique_ptr<Skeleton> parent = stand_in(*leader, layout);
+    Skeleton& made = add(p.pid, std::make_unique<Skeleton>(*parent, p.pid, layout, segments_), 0, session);
+    end_stand_in(std::move(parent), *leader);
+    return made;
+  }
+  std::unique_ptr<Skeleton> leader = spawn(session, layout);
+  Skeleton& made = add(p.pid, std::make_unique<Skeleton>(*leader, p.pid, layout, segments_), 0, session);
+  leader.reset();
+  helper_.reap(session);
+  return made;
+}
+
+// With a PID that nobody needs: below the helper's, which is from the upper end.
+std::unique_ptr<Skeleton> Family::stand_in(Skeleton& parent, const Vmas& layout) {
+  const std::vector<pid_t> taken = ids_of(plan_);
+  for (pid_t pid = helper_.guest_pid() - 1; pid > helper_.guest_pid() - 1000; pid--) {
+    if (std::ranges::find(taken, pid) != taken.end()) continue;
+    try {
+      return std::make_unique<Skeleton>(parent, pid, layout, segments_);
+    } catch (const Error& e) {
+      if (e.errc() != Errc::already_exists) throw;
+    }
+  }
+  fail(Errc::internal, "no PID is free for a stand-in");
+}
+
+void Family::end_stand_in(std::unique_ptr<Skeleton> stand_in, Skeleton& parent) {
+  const pid_t pid = stand_in->guest_pid();
+  stand_in.reset();
+  reap(parent, pid);
+  drop_child_signal(parent);
+}
+
+void Family::remove(pid_t pid) {
+  const auto it = members_.find(pid);
+  if (it == members_.end()) return;
+  const pid_t maker = it->second.maker;
+  std::erase(order_, pid);
+  members_.erase(it);
+  if (Skeleton* parent = find(maker)) {
+    reap(*parent, pid);
+    drop_child_signal(*parent);
+  } else if (maker == 0) {
+    helper_.reap(pid);
+  }
+}
+
+void Family::lead_session(pid_t pid) {
+  Member& m = members_.at(pid);
+  if (m.session == pid) return;
+  m.skeleton->leader().call("lead a session", SYS_setsid);
+  m.session = pid;
+}
+
+void Family::join(Skeleton& member, pid_t group) {
+  if (innermost(proc::Reader(member.pid()).status().ns_pgid, 0) == group) return;
+  member.leader().call("join a process group", SYS_setpgid, 0, group);
+}
+
+void Family::join_groups() {
+  std::map<pid_t, std::vector<pid_t>> groups;
+  for (const ProcessPlan& p : plan_) groups[group_of(p)].push_back(p.pid);
+  for (const auto& [group, members] : groups) {
+    Doing doing("process group {}", group);
+    std::unique_ptr<Skeleton> leader;
+    Skeleton& first = of(members.front());
+    if (!in_plan(group)) {
+      leader = std::make_unique<Skeleton>(first, group, Vmas{}, segments_);
+      join(*leader, group);
+    } else if (std::ranges::find(members, group) != members.end()) {
+      join(of(group), group);
+    }
+    for (const pid_t pid : members) join(of(pid), group);
+    if (leader) end_stand_in(std::move(leader), first);
+  }
+}
+
+// Zombies that are children of an init were waited for by it.
+void Family::end_dead(const image::ImageSet& images) {
+  for (const ProcessPlan& p : plan_) {
+    if (!is_dead(images, p.pid)) continue;
+    const auto core = images.get<image::CoreEntry>(image::Kind::core, static_cast<std::uint64_t>(p.pid));
+    Skeleton& dead = of(p.pid);
+    Batch batch(dead.scratch());
+    batch.add("set the name", SYS_prctl, PR_SET_NAME, batch.put(std::string_view(core.tc().comm())));
+    dead.leader().run(batch);
+    dead.end(static_cast<int>(core.tc().exit_code()));
+    std::erase(order_, p.pid);
+    members_.erase(p.pid);
+    if (Skeleton* parent = find(p.ppid)) drop_child_signal(*parent);
+  }
+}
+
+void Family::settle(const image::ImageSet& images) {
+  for (const ProcessPlan& p : plan_)
+    if (!find(p.pid) && is_dead(images, p.pid)) make(p.pid, {});
+  for (const ProcessPlan& p : plan_)
+    if (of(p.pid).guest_pid() == session_of(p)) lead_session(p.pid);
+  join_groups();
+  end_dead(images);
+}
+
+}  // namespace godwit::engine

@@ -1,0 +1,69 @@
+// The skeletons of a tree: each a child of the right parent, in the right session and process group.
+//
+// A session can only be left, so who is in one that was made before him has to be born into it: a process becomes the
+// leader of its session when the first child that belongs there is made, at the latest in the end. A session or group
+// whose leader has ended is made by a stand-in with its PID, which ends when all members are there.
+//
+// Who comes late (processes are born and die while the source still runs) is made when its layout comes. One thread.
+#pragma once
+
+#include "agent/engine/restore/process_plan.h"
+#include "agent/engine/restore/skeleton.h"
+
+#include <map>
+#include <memory>
+
+namespace godwit::engine {
+
+class Family {
+ public:
+  struct Birth {
+    int cgroup = -1;       // directory, see SpawnRequest
+    bool sibling = false;  // the root only
+  };
+  Family(Helper& helper, RestoredSegments& segments, Birth birth)
+      : helper_(helper), segments_(segments), birth_(birth) {}
+  ~Family();  // children first
+
+  void set_plan(TreePlan plan);
+  const TreePlan& plan() const { return plan_; }
+
+  Skeleton* find(pid_t pid) const;
+  Skeleton& of(pid_t pid) const;
+  // The skeleton of a process of the plan, whose parent has one.
+  Skeleton& make(pid_t pid, const Vmas& layout);
+  // A process of the source has ended.
+  void remove(pid_t pid);
+
+  // Last steps, with everybody there: sessions and groups, and zombies from their last words (core-PID.img).
+  void settle(const image::ImageSet& images);
+
+ private:
+  struct Member {
+    std::unique_ptr<Skeleton> skeleton;
+    pid_t maker = 0;  // whose child it is; 0: the helper's
+    pid_t session = 0;
+  };
+  const ProcessPlan& planned(pid_t pid) const;
+  bool in_plan(pid_t pid) const;
+  pid_t session_of(const ProcessPlan& p) const;
+  pid_t group_of(const ProcessPlan& p) const;
+  Skeleton& add(pid_t pid, std::unique_ptr<Skeleton> skeleton, pid_t maker, pid_t session);
+  std::unique_ptr<Skeleton> spawn(pid_t pid, const Vmas& layout);
+  Skeleton& make_orphan(const ProcessPlan& p, const Vmas& layout);
+  std::unique_ptr<Skeleton> stand_in(Skeleton& parent, const Vmas& layout);
+  void end_stand_in(std::unique_ptr<Skeleton> stand_in, Skeleton& parent);
+  void lead_session(pid_t pid);
+  void join_groups();
+  void join(Skeleton& member, pid_t group);
+  void end_dead(const image::ImageSet& images);
+
+  Helper& helper_;
+  RestoredSegments& segments_;
+  Birth birth_;
+  TreePlan plan_;
+  std::map<pid_t, Member> members_;
+  std::vector<pid_t> order_;  // of birth
+};
+
+}  // namespace godwit::engine

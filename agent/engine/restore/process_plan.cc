@@ -1,0 +1,57 @@
+#include "agent/engine/restore/process_plan.h"
+
+#include "common/base/error.h"
+#include "common/image/core.pb.h"
+#include "common/image/pstree.pb.h"
+
+#include <algorithm>
+#include <set>
+
+namespace godwit::engine {
+namespace {
+constexpr std::uint32_t dead = 2;  // TaskCoreEntry.task_state
+constexpr std::uint32_t highest_pid = 1u << 22;
+}  // namespace
+
+TreePlan read_tree(const image::ImageSet& images) {
+  TreePlan tree;
+  std::set<std::uint32_t> processes, threads;
+  const auto require = [](bool fine, std::uint32_t pid, const char* what) {
+    if (!fine) fail(Errc::image_corrupt, "pstree.img: process {}: {}", pid, what);
+  };
+  for (const auto& e : images.records<image::PstreeEntry>(image::Kind::pstree)) {
+    require(e.pid() > 0 && e.pid() <= highest_pid, e.pid(), "no PID");
+    require(e.pgid() <= highest_pid && e.sid() <= highest_pid, e.pid(), "no process group, or no session");
+    require(e.ppid() == 0 || processes.contains(e.ppid()), e.pid(), "its parent does not come before it");
+    require(!tree.empty() || e.ppid() == 0, e.pid(), "the first process has a parent");
+    require(processes.insert(e.pid()).second, e.pid(), "it is there twice");
+    ProcessPlan p{.pid = static_cast<pid_t>(e.pid()),
+                  .ppid = static_cast<pid_t>(e.ppid()),
+                  .pgid = static_cast<pid_t>(e.pgid()),
+                  .sid = static_cast<pid_t>(e.sid()),
+                  .threads = {}};
+    for (const std::uint32_t tid : e.threads()) {
+      require(tid > 0 && tid <= highest_pid && threads.insert(tid).second, e.pid(),
+              "a thread without a TID of its own");
+      p.threads.push_back(static_cast<pid_t>(tid));
+    }
+    tree.push_back(std::move(p));
+  }
+  if (tree.empty()) fail(Errc::image_corrupt, "pstree.img is missing or empty");
+  return tree;
+}
+
+bool is_dead(const image::ImageSet& images, pid_t pid) {
+  return images.get<image::CoreEntry>(image::Kind::core, static_cast<std::uint64_t>(pid)).tc().task_state() == dead;
+}
+
+std::vector<pid_t> ids_of(const TreePlan& tree) {
+  std::vector<pid_t> all;
+  for (const ProcessPlan& p : tree) {
+    all.push_back(p.pid);
+    std::ranges::copy(p.threads, std::back_inserter(all));
+  }
+  return all;
+}
+
+}  // namespace godwit::engine

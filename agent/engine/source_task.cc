@@ -1,0 +1,72 @@
+#include "agent/engine/source_task.h"
+
+#include "agent/engine/resources/direct_io.h"
+#include "common/base/check.h"
+#include "common/base/log.h"
+#include "common/proc/reader.h"
+
+#include <poll.h>
+#include <sys/syscall.h>
+
+namespace godwit::engine {
+namespace {
+
+// What a program is, as far as an exec changes it.
+std::string program_of(pid_t pid) {
+  const proc::Reader proc(pid);
+  const proc::Stat s = proc.stat();
+  std::string text = fmt::format("{} {:x} {:x} {:x}", proc.link("exe"), s.start_code, s.start_stack, s.env_start);
+  for (const std::uint64_t word : proc.auxv()) text += fmt::format(" {:x}", word);
+  return text;
+}
+
+pid_t guest_pid_of(pid_t pid) {
+  const proc::Status status = proc::Reader(pid).status();
+  return status.ns_pid.empty() ? pid : status.ns_pid.back();
+}
+
+}  // namespace
+
+SourceTask::SourceTask(pid_t pid, Kinship kinship)
+    : pid_(pid),
+      pidfd_(static_cast<int>(check(::syscall(SYS_pidfd_open, pid, 0), "open process {}", pid))),
+      guest_pid_(guest_pid_of(pid)),
+      kinship_(kinship) {}
+
+bool SourceTask::has_ended() const {
+  pollfd ended{.fd = pidfd_.get(), .events = POLLIN, .revents = 0};
+  return ::poll(&ended, 1, 0) == 1;
+}
+
+bool SourceTask::same_program() const { return memory_->still_there() && program_of(pid_) == program_; }
+
+UniqueFd SourceTask::make_userfaultfd(RemoteSyscalls& leader) const {
+  try {
+    return inject_userfaultfd(leader, pidfd_.get());
+  } catch (const Error& e) {
+    if (e.errc() != Errc::kernel_missing && e.errc() != Errc::busy) throw;
+    log::warn("tracker.none",
+              {{"pid", pid_}, {"reason", e.message()}, {"consequence", "every round sends everything"}});
+    return {};
+  }
+}
+
+void SourceTask::begin(UniqueFd userfaultfd, resources::FileIds& ids) {
+  memory_ = std::make_unique<TaskMemory>(pid_, guest_pid_, std::move(userfaultfd), ids);
+  program_ = program_of(pid_);
+}
+
+// What a read with O_DIRECT brings is written by a device, past the page tables: of one that is under way while its
+// pages are protected and copied, the rest goes unseen. In a stopped task none is.
+RoundCount SourceTask::running_round(PageSink& sink, const TaskMemory::Stop& stop) {
+  direct_reads_ = direct_reads_ || resources::reads_directly(pid_);
+  if (direct_reads_) return memory_->round_with_stop(sink, stop);
+  const RoundCount count = memory_->round(sink, false);
+  if (resources::reads_directly(pid_)) {  // since when, nobody knows
+    direct_reads_ = true;
+    memory_->start_over();
+  }
+  return count;
+}
+
+}  // namespace godwit::engine

@@ -1,0 +1,55 @@
+// One process of a tree at the source, over all rounds: its memory and what is known of it between the stops.
+#pragma once
+
+#include "agent/engine/kinship.h"
+#include "agent/engine/memory/task_memory.h"
+#include "agent/engine/ptrace/hold.h"
+#include "agent/engine/resources/file_ids.h"
+#include "common/base/fd.h"
+
+#include <memory>
+#include <string>
+
+#include <sys/types.h>
+
+namespace godwit::engine {
+
+class SourceTask {
+ public:
+  // Errc::target_gone when it has ended.
+  SourceTask(pid_t pid, Kinship kinship);
+
+  pid_t pid() const { return pid_; }
+  pid_t guest_pid() const { return guest_pid_; }
+  int pidfd() const { return pidfd_.get(); }
+  const Kinship& kinship() const { return kinship_; }
+  InterruptedCalls& calls() { return calls_; }
+
+  // Nothing has been emitted yet, or all of it is forgotten.
+  bool begun() const { return static_cast<bool>(memory_); }
+  TaskMemory& memory() const { return *memory_; }
+  // `userfaultfd` empty: not tracked.
+  void begin(UniqueFd userfaultfd, resources::FileIds& ids);
+  void forget() { memory_.reset(); }
+  bool has_ended() const;
+  // False after an exec, and for another process of that PID.
+  bool same_program() const;
+
+  // In the stopped task. Empty where the kernel cannot track it, with a warning.
+  UniqueFd make_userfaultfd(RemoteSyscalls& leader) const;
+
+  // A round while it runs. `stop` holds it as long as what it returns exists.
+  RoundCount running_round(PageSink& sink, const TaskMemory::Stop& stop);
+
+ private:
+  pid_t pid_;
+  UniqueFd pidfd_;
+  pid_t guest_pid_;
+  Kinship kinship_;
+  InterruptedCalls calls_;
+  std::unique_ptr<TaskMemory> memory_;
+  std::string program_;        // tells an exec: the new program has other bounds
+  bool direct_reads_ = false;  // seen a descriptor that reads with O_DIRECT
+};
+
+}  // namespace godwit::engine
