@@ -41,6 +41,8 @@ void AddressSpace::make_memfd(Segment& s) {
 // Only a mapping makes such memory; its file is then reached through /proc/self/map_files, so that every mapping of it,
 // now and in later rounds, can be made from one descriptor.
 void AddressSpace::make_anonymous(Segment& s) {
+  if (s.spec.size == 0)
+    fail(Errc::image_corrupt, "it has pages, but no mapping and nothing in memfd.img says how large it is");
   Batch batch(scratch_);
   const std::uint64_t length = page_up(s.spec.size);
   const std::size_t map =
