@@ -30,6 +30,17 @@ awaitable<void> read_hello(std::shared_ptr<net::Connection> c,
   co_await c->read_exact(*bytes);
 }
 
+// Nothing, with the reason, when the spool cannot take one more file: the peer is told, and may come again.
+std::unique_ptr<Appender> make_file(Session& session, const ParsedHello& hello, Reason& reason) {
+  try {
+    return session.make_file(hello);
+  } catch (const Error& e) {
+    log::error("stream.no_file", {{"migration", hello.migration}, {"message", e.message()}});
+    reason = e.errc() == Errc::no_space ? Reason::no_space : Reason::internal;
+    return nullptr;
+  }
+}
+
 awaitable<void> refuse_stream(std::shared_ptr<net::Connection> c, std::uint32_t stream, Reason reason) {
   const Answer answer{.kind = AnswerKind::refused, .reason = reason, .stream = stream};
   std::vector<net::Bytes> pieces{std::as_bytes(std::span(&answer, 1))};
@@ -139,7 +150,9 @@ awaitable<void> Server::greet(net::Connection accepted) {
   const auto found = sessions_.find(hello.migration);
   if (reason == Reason::none)
     reason = found == sessions_.end() ? Reason::denied : found->second->admit(hello, connection->peer());
-  if (reason == Reason::none) co_return found->second->adopt(hello.stream, std::move(*connection));
+  std::unique_ptr<Appender> file;
+  if (reason == Reason::none) file = make_file(*found->second, hello, reason);
+  if (file) co_return found->second->adopt(hello.stream, std::move(file), std::move(*connection));
   log::warn("stream.refused", {{"peer", net::to_string(connection->peer())},
                                {"address", connection->address()},
                                {"reason", std::to_underlying(reason)}});

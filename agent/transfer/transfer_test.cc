@@ -11,7 +11,12 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <pwd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <thread>
@@ -349,6 +354,74 @@ TEST_F(TransferTest, gives_the_page_server_nothing_but_its_job) {
   for (const char* line : {"Groups:\t \n", "NoNewPrivs:\t1", "CapPrm:\t0000000000000000", "CapEff:\t0000000000000000",
                            "CapBnd:\t0000000000000000", "CapAmb:\t0000000000000000"})
     EXPECT_THAT(status, testing::HasSubstr(line));
+}
+
+TEST_F(TransferTest, says_that_the_spool_takes_no_more_files_and_takes_them_when_it_does) {
+  std::vector<std::string> fillers;
+  for (int fd = 0; fd >= 0; fillers.push_back("filler-" + std::to_string(fillers.size()))) {
+    fd =
+        ::openat(spool.get(), ("filler-" + std::to_string(fillers.size())).c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    if (fd >= 0) ::close(fd);
+  }
+  net::run_to_end(io, expect_refusal(options(2), Errc::no_space));
+  for (const std::string& filler : fillers) ::unlinkat(spool.get(), filler.c_str(), 0);
+  move_frames(2, 50);
+  expect_spool_complete(50);
+}
+
+// Peers that connect and say nothing: some before the handshake, some behind it.
+class Flood : public TransferTest {
+ protected:
+  std::vector<UniqueFd> strangers;
+  std::vector<std::shared_ptr<net::Connection>> silent;
+
+  void dial() {
+    sockaddr_in at{.sin_family = AF_INET,
+                   .sin_port = htons(static_cast<std::uint16_t>(std::stoi(address.port))),
+                   .sin_addr = {},
+                   .sin_zero = {}};
+    check(::inet_pton(AF_INET, address.host.c_str(), &at.sin_addr), "read an address");
+    UniqueFd socket(check(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "make a socket"));
+    check(::connect(socket.get(), reinterpret_cast<const sockaddr*>(&at), sizeof at), "connect");
+    strangers.push_back(std::move(socket));
+  }
+  awaitable<void> be_silent(int count) {
+    for (int i = 0; i < count; ++i) {
+      net::Connection made = co_await net::connect(address, source_tls, 5s);
+      silent.push_back(std::make_shared<net::Connection>(std::move(made)));
+    }
+  }
+  // Until the page server hangs up.
+  awaitable<void> outlast(std::shared_ptr<net::Connection> connection) {
+    std::array<std::byte, 1> byte;
+    co_await net::code_of(read_all(connection, byte));
+  }
+  static awaitable<void> read_all(std::shared_ptr<net::Connection> c, std::span<std::byte> into) {
+    while (co_await c->read_some(into) > 0) {
+    }
+  }
+};
+
+TEST_F(Flood, of_silent_peers_does_not_keep_a_session_from_its_streams) {
+  for (int i = 0; i < 200; ++i) dial();
+  net::run_to_end(io, be_silent(20));
+  move_frames(4, 200);  // opened and filled in the middle of it
+  expect_spool_complete(200);
+  for (int i = 0; i < 200; ++i) dial();
+  emit(engine, 201);
+  net::run_to_end(io, wait_stored(201));
+  EXPECT_FALSE(failure);
+}
+
+TEST_F(Flood, ends_by_itself) {
+  dial();
+  net::run_to_end(io, be_silent(2));
+  const auto began = Clock::now();
+  for (const auto& c : silent) net::run_to_end(io, outlast(c));
+  EXPECT_LT(Clock::now() - began, 7s) << "a hello may take 5 s";
+  pollfd hung_up{.fd = strangers.front().get(), .events = POLLIN, .revents = 0};
+  EXPECT_EQ(::poll(&hung_up, 1, 7000), 1) << "and so may a handshake";
+  move_frames(1, 10);
 }
 
 class SmallSpool : public TransferTest {

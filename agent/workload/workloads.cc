@@ -38,15 +38,6 @@ std::uint64_t resident_bytes(const Cgroup& cgroup) {
 
 }  // namespace
 
-void check_workload_name(const std::string& name) {
-  const auto fine = [](char c) {
-    return std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '.';
-  };
-  if (name.empty() || name.size() > 63 || name.front() == '.' || !std::ranges::all_of(name, fine)) {
-    fail(Errc::invalid_argument, "'{}' is no name of a workload: up to 63 letters, digits, '-', '_', '.'", name);
-  }
-}
-
 Workloads::Workloads(net::Executor executor, WorkloadsPlan plan, std::function<void(api::WorkloadInfo)> exited)
     : executor_(std::move(executor)),
       plan_(std::move(plan)),
@@ -63,15 +54,19 @@ InitPlace Workloads::init_place(const std::string& name) const {
 
 void Workloads::load() {
   constexpr std::string_view suffix = ".workload";
+  constexpr std::size_t largest_file = 1 << 20;
   for (const auto& file : fs::directory_iterator(plan_.directory)) {
-    const std::string name = file.path().filename();
+    std::string name = file.path().filename();
     if (!name.ends_with(suffix)) continue;
-    Entry entry;
-    if (!entry.saved.ParseFromString(read_file(file.path(), 1 << 20))) {
-      log::error("workload.unreadable", {{"file", name}});
+    name.resize(name.size() - suffix.size());
+    try {
+      entries_[name].saved = parse_saved(name, read_file(file.path(), largest_file));
+    } catch (const Error& e) {
+      entries_.erase(name);
+      log::error("workload.unreadable", {{"name", name}, {"message", e.message()}});
       continue;
     }
-    Entry& kept = entries_[entry.saved.info().name()] = std::move(entry);
+    Entry& kept = entries_[name];
     if (kept.saved.info().state() == "running") watch(kept);
   }
 }

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "agent/workload/init.h"
-#include "agent/workload/workload.pb.h"
+#include "agent/workload/saved.h"
 #include "common/net/async.h"
 
 #include <functional>
@@ -77,7 +77,5 @@ class Workloads {
   std::uint64_t next_generation_ = 1;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
-
-void check_workload_name(const std::string& name);  // Errc::invalid_argument: it becomes part of paths
 
 }  // namespace godwit::workload

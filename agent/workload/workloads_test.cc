@@ -89,6 +89,26 @@ TEST_F(WorkloadsTest, that_ended_while_nobody_watched_are_reported) {
   EXPECT_EQ(exited.front().exit_code(), 4);
 }
 
+TEST_F(WorkloadsTest, are_not_taken_from_files_that_are_none_or_another_ones) {
+  const auto id = workloads->run(shell("exec sleep 60")).id();
+  const std::string good = read_file(directory + "/job.workload");
+  write_file(directory + "/other.workload", good);             // would be listed as "job" a second time
+  write_file(directory + "/cut.workload", good.substr(0, 7));  // the disk was full
+  write_file(directory + "/empty.workload", "");
+  write_file(directory + "/large.workload", std::string(2 << 20, 'x'));
+  std::filesystem::create_directory(directory + "/directory.workload");
+  Saved escaping;
+  escaping.mutable_info()->set_name("../../escaped");
+  escaping.mutable_info()->set_state("running");
+  write_file(directory + "/escaping.workload", escaping.SerializeAsString());
+  restart();
+  ASSERT_EQ(workloads->list().size(), 1u);
+  EXPECT_EQ(workloads->info("job").id(), id);
+  EXPECT_TRUE(exited.empty());
+  workloads->kill("job", SIGKILL);
+  run_until_exited();
+}
+
 TEST_F(WorkloadsTest, have_names_of_their_own) {
   workloads->run(shell("exec sleep 60"));
   EXPECT_THROW(workloads->run(shell("true")), Error);

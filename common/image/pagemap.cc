@@ -29,7 +29,8 @@ PageRun run_of(const PagemapEntry& entry) {
 
 }  // namespace
 
-PagemapWriter::PagemapWriter(std::uint32_t pages_id) : bytes_(header(Kind::pagemap)) {
+PagemapWriter::PagemapWriter(std::uint32_t pages_id, std::uint64_t cut)
+    : bytes_(header(Kind::pagemap)), cut_(page_down(cut)) {
   PagemapHead head;
   head.set_pages_id(pages_id);
   append_record(bytes_, head);
@@ -53,7 +54,8 @@ void PagemapWriter::add(const PageRun& run) {
 
 void PagemapWriter::write_pending() {
   for (PageRun left = pending_; left.pages > 0;) {
-    const std::uint64_t count = std::min(left.pages, max_count);
+    std::uint64_t count = std::min(left.pages, max_count);
+    if (left.vaddr < cut_ && cut_ < left.end()) count = std::min(count, (cut_ - left.vaddr) / page_size);
     PagemapEntry entry;
     entry.set_vaddr(left.vaddr);
     entry.set_compat_nr_pages(static_cast<std::uint32_t>(count));

@@ -32,7 +32,8 @@ struct PageRun {
 
 class PagemapWriter {
  public:
-  explicit PagemapWriter(std::uint32_t pages_id);
+  // A run that crosses `cut` is written as two.
+  explicit PagemapWriter(std::uint32_t pages_id, std::uint64_t cut = 0);
 
   // Ascending. A run that continues the last one with the same flags is joined with it.
   void add(std::uint64_t vaddr, std::uint64_t pages, PageFlag flag);
@@ -46,6 +47,7 @@ class PagemapWriter {
   void write_pending();
 
   std::string bytes_;
+  std::uint64_t cut_;
   PageRun pending_;
 };
 

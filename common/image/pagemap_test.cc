@@ -84,6 +84,18 @@ TEST(Pagemap, splits_runs_beyond_32_bits) {
   EXPECT_EQ(at, ((std::uint64_t{1} << 33) + 5) * page_size);
 }
 
+TEST(Pagemap, cuts_the_run_that_crosses_a_mark) {
+  const auto runs = [](std::uint64_t cut) {
+    PagemapWriter writer(1, cut);
+    writer.add(0, 2, PageFlag::present);
+    writer.add(2 * page_size, 6, PageFlag::present);
+    return read_pagemap("pagemap-shmem-1.img", writer.finish()).runs;
+  };
+  EXPECT_THAT(runs(5 * page_size), ElementsAre(PageRun{0, 5, present}, PageRun{5 * page_size, 3, present}));
+  for (const std::uint64_t nowhere : {0ul, 8 * page_size, 100 * page_size})
+    EXPECT_THAT(runs(nowhere), ElementsAre(PageRun{0, 8, present})) << nowhere;
+}
+
 TEST(Pagemap, does_not_write_runs_out_of_order) {
   PagemapWriter writer(1);
   writer.add(0x4000, 2, PageFlag::present);

@@ -1,11 +1,11 @@
 #include "common/net/channel.h"
 
 #include "common/base/log.h"
+#include "common/net/framing.h"
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
-#include <array>
 #include <deque>
 #include <map>
 
@@ -14,22 +14,6 @@ namespace {
 
 constexpr std::size_t max_queued = 4u << 20;
 constexpr std::size_t max_running = 64;
-
-std::string frame(const api::Envelope& envelope) {
-  const std::size_t length = envelope.ByteSizeLong();
-  if (length > max_envelope)
-    fail(Errc::internal, "a message of {} bytes is over the limit of {}", length, max_envelope);
-  std::string out(4, '\0');
-  for (int i = 0; i < 4; ++i) out[static_cast<std::size_t>(i)] = static_cast<char>(length >> (8 * i));
-  envelope.AppendToString(&out);
-  return out;
-}
-
-std::uint32_t length_of(const std::array<std::byte, 4>& head) {
-  std::uint32_t n = 0;
-  for (std::size_t i = 0; i < 4; ++i) n |= std::to_integer<std::uint32_t>(head[i]) << (8 * i);
-  return n;
-}
 
 struct Pending {
   explicit Pending(Executor e) : answered(std::move(e)) {}
@@ -138,16 +122,11 @@ awaitable<void> answer(Shared s, api::Envelope request) {
 }
 
 awaitable<api::Envelope> read_one(Shared s) {
-  std::array<std::byte, 4> head;
+  FrameHead head;
   co_await s->connection.read_exact(head);
-  const std::uint32_t length = length_of(head);
-  if (length == 0 || length > max_envelope)
-    fail(Errc::protocol, "{} announces a message of {} bytes", s->connection.address(), length);
-  std::string body(length, '\0');
+  std::string body(body_length(head, s->connection.address()), '\0');
   co_await s->connection.read_exact(std::as_writable_bytes(std::span(body)));
-  api::Envelope envelope;
-  if (!envelope.ParseFromString(body)) fail(Errc::protocol, "{} sent what is no message", s->connection.address());
-  co_return envelope;
+  co_return parse_envelope(body, s->connection.address());
 }
 
 awaitable<void> read_all(Shared s) {

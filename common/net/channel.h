@@ -1,8 +1,8 @@
 // Requests, replies and notices between two programs: api::Envelopes over one Connection.
 //
-// On the wire: u32 little-endian length (1 .. 1 MiB, checked before anything is allocated), then one Envelope.
-// Both sides may ask. Requests that arrive run side by side, at most 64; notices (id 0) run one after the other in
-// the order of arrival, before anything that arrives later is looked at: a slow notice handler slows the peer down.
+// framing.h says how they stand on the wire. Both sides may ask. Requests that arrive run side by side, at most 64;
+// notices (id 0) run one after the other in the order of arrival, before anything that arrives later is looked at: a
+// slow notice handler slows the peer down.
 // A notice handler must not ask on the same channel.
 //
 // Everything happens on the connection's executor. Failures: peer_lost, protocol, timed_out, cancelled, and
@@ -16,8 +16,6 @@
 #include <memory>
 
 namespace godwit::net {
-
-inline constexpr std::uint32_t max_envelope = 1024 * 1024;
 
 api::Failure to_failure(const Error& error);
 Error from_failure(const api::Failure& failure);

@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::chrono::seconds patience{10};
 
-constexpr std::array for_relay{"--page-server-header", "--tls-cacert", "--tls-cert", "--tls-key"};
+constexpr std::array for_relay{"--page-server-header", "--tls-cacert", "--tls-cacrl", "--tls-cert", "--tls-key"};
 
 std::uint16_t number_of(const std::string& port) {
   std::uint16_t number = 0;

@@ -74,6 +74,32 @@ TEST(PageTls, another_authority_is_not_accepted) {
   EXPECT_NE(meet(ours, theirs).server, std::nullopt);
 }
 
+TEST(PageTls, either_side_turns_away_what_is_revoked) {
+  test::TestCerts certs;
+  const std::string a = certs.node("spiffe://godwit/agent/a"), b = certs.node("spiffe://godwit/agent/b");
+  const auto with_list = [](const std::string& directory, const std::string& list) {
+    TlsFiles files = files_in(directory);
+    files.revoked = list;
+    return files;
+  };
+  const TlsSettings plain_a(files_in(a), ""), plain_b(files_in(b), "");
+  {
+    const TlsSettings nobody(with_list(a, certs.revoked(a, false)), "");
+    EXPECT_EQ(meet(nobody, plain_b).server, std::nullopt);
+    EXPECT_EQ(meet(plain_b, nobody).client, std::nullopt);
+  }
+  const TlsSettings not_b(with_list(a, certs.revoked(b, true)), "");
+  EXPECT_EQ(meet(not_b, plain_b).server, Errc::denied) << "the client's is revoked";
+  EXPECT_EQ(meet(plain_b, not_b).client, Errc::denied) << "the server's is revoked";
+  EXPECT_EQ(meet(not_b, plain_a).server, std::nullopt) << "others are not";
+
+  test::TestCerts others;
+  const TlsSettings of_another(with_list(a, others.revoked(others.node("spiffe://godwit/agent/a"), false)), "");
+  EXPECT_EQ(meet(of_another, plain_b).server, Errc::denied) << "the list says nothing of this authority";
+  EXPECT_THROW(TlsSettings(with_list(a, "/nowhere/list.pem"), ""), Error);
+  EXPECT_THROW(TlsSettings(with_list(a, a + "/node.crt"), ""), Error) << "that is no list";
+}
+
 TEST(PageTls, a_file_that_is_missing_is_named) {
   test::TestCerts certs;
   TlsFiles files = files_in(certs.node("spiffe://godwit/agent/a"));

@@ -49,14 +49,23 @@ Reason Session::admit(const pagewire::ParsedHello& hello, const net::Identity& p
   if (!token_fits || peer.role != "agent" || peer.name != options_.peer) return Reason::denied;
   if (closing_ || ended_) return Reason::closed;
   if (hello.streams > options_.max_streams || (announced_ != 0 && hello.streams != announced_)) return Reason::protocol;
-  if (!taken_.insert(hello.stream).second) return Reason::stream_taken;
-  announced_ = hello.streams;
+  if (taken_.contains(hello.stream)) return Reason::stream_taken;
   return Reason::none;
 }
 
-void Session::adopt(std::uint32_t number, net::Connection connection) {
-  const std::uint64_t window = pagewire::spool_window(options_.spool_limit, options_.max_streams);
-  auto file = create_appender(directory_.get(), "stream-" + std::to_string(number), window);
+std::uint64_t Session::window_of_a_stream() const {
+  return pagewire::spool_window(options_.spool_limit, options_.max_streams);
+}
+
+std::unique_ptr<Appender> Session::make_file(const pagewire::ParsedHello& hello) {
+  auto file = create_appender(directory_.get(), "stream-" + std::to_string(hello.stream), window_of_a_stream());
+  taken_.insert(hello.stream);
+  announced_ = hello.streams;
+  return file;
+}
+
+void Session::adopt(std::uint32_t number, std::unique_ptr<Appender> file, net::Connection connection) {
+  const std::uint64_t window = window_of_a_stream();
   // Called on the stream's worker; whatever follows happens on the main thread.
   const auto self = shared_from_this();
   Stream::Events events{

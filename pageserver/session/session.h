@@ -33,14 +33,17 @@ class Session : public std::enable_shared_from_this<Session> {
   // Errc::invalid_argument names what is wrong with the options.
   Session(net::Executor main, Workers& workers, SessionOptions options, UniqueFd directory, SessionEvents events);
 
-  // Whether this client may open this stream now; when it may, the stream is taken.
+  // Whether this client may open this stream now.
   pagewire::Reason admit(const pagewire::ParsedHello& hello, const net::Identity& peer);
-  void adopt(std::uint32_t stream, net::Connection connection);
+  // Takes the stream that has been admitted. Errors of the file system: it is not taken then.
+  std::unique_ptr<Appender> make_file(const pagewire::ParsedHello& hello);
+  void adopt(std::uint32_t stream, std::unique_ptr<Appender> file, net::Connection connection);
 
   void release(std::uint32_t stream, std::uint64_t upto);
   void close();
 
  private:
+  std::uint64_t window_of_a_stream() const;
   void end_stream(std::uint32_t number, Stream::Totals totals, std::exception_ptr problem);
   void stop_streams();
 

@@ -14,7 +14,7 @@ sys.dont_write_bytecode = True
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "deploy" / "lab.d"))
 
-from godwit_lab import cgroups, wire  # noqa: E402
+from godwit_lab import cgroups, daemons, hosts, wire  # noqa: E402
 from godwit_lab.hosts import Lab  # noqa: E402
 
 NAME = os.environ.setdefault("GODWIT_LAB", f"godwit-e2e-{os.getpid()}")
@@ -47,6 +47,35 @@ def traces() -> dict:
         "state": Path("/run", NAME).exists(),
         "disks": [line for line in lines("losetup", "--list", "--noheadings", "--output", "BACK-FILE") if NAME in line],
     }
+
+
+def processes_of_the_lab() -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and f"/{NAME}/" in (entry / "cgroup").read_text():
+                found.append(int(entry.name))
+        except OSError:
+            pass  # it has ended
+    return found
+
+
+def name_of(pid: int) -> str:
+    try:
+        return os.path.basename(os.readlink(f"/proc/{pid}/exe"))
+    except OSError:
+        return ""
+
+
+def namespaces(pids: list[int]) -> set[str]:
+    found = set()
+    for pid in pids:
+        for kind in ("mnt", "net", "pid", "ipc", "uts", "time", "cgroup"):
+            try:
+                found.add(os.readlink(f"/proc/{pid}/ns/{kind}"))
+            except OSError:
+                pass
+    return found
 
 
 class LabTest(unittest.TestCase):
@@ -213,6 +242,56 @@ class LabTest(unittest.TestCase):
         Path("/run", NAME, "lab.json").unlink()
         lab("down")
         self.assert_nothing_is_left()
+
+    def in_use(self) -> tuple[set[str], subprocess.Popen]:
+        """A lab in which one workload has moved, and another one is on its way. Returns its namespaces and who waits."""
+        lab("up", "2", "--rate", "100", "--disk", "64")
+        running = Lab.load(NAME)
+        fill = "import os, time\nmemory = bytearray(os.urandom(1 << 20) * 128)\nprint('filled', flush=True)\ntime.sleep(1000)"
+
+        def godwit(*words: str):
+            done = daemons.godwit(running, *words)
+            self.assertEqual(done.returncode, 0, f"{words}: {done.stdout}{done.stderr}")
+
+        godwit("run", "--name", "small", "--on", "h2", "--", "/usr/bin/sleep", "1000")
+        godwit("run", "--name", "large", "--on", "h1", "--", "/usr/bin/python3", "-c", fill)
+        godwit("migrate", "small", "--to", "h1")
+        time.sleep(1)
+        moving = hosts.popen(running, hosts.COORDINATOR, ["godwit", "migrate", "large", "--to", "h2"],
+                             daemons.cli_environment(running), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL)
+        self.addCleanup(moving.wait, 30)
+        time.sleep(2)
+        self.assertIsNone(moving.poll(), "it is over: 128 MiB take 10 s")
+        programs = {name_of(pid) for pid in processes_of_the_lab()}
+        self.assertLessEqual({"godwit-agent", "godwit-coordinator", "godwit-engine", "godwit-pageserver", "godwit-init"}, programs)
+        return namespaces(processes_of_the_lab()) - namespaces([os.getpid()]), moving
+
+    def assert_down_ends(self, seen: set[str], moving: subprocess.Popen):
+        lab("down")
+        # The init of its PID namespace ends a moment after this process has heard of the end of its child there.
+        moving.wait(30)
+        deadline = time.monotonic() + 5
+        while traces()["processes"] and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.assert_nothing_is_left()
+        self.assertGreaterEqual(len(seen), 3 * 4)
+        living = subprocess.run(["ps", "-eo", "pid=,stat="], capture_output=True, text=True).stdout.splitlines()
+        everybody = namespaces([int(line.split()[0]) for line in living if not line.split()[1].startswith("Z")])
+        self.assertEqual(everybody & seen, set())
+
+    def test_down_leaves_nothing_of_a_lab_in_use(self):
+        self.assert_down_ends(*self.in_use())
+
+    def test_down_leaves_nothing_after_every_process_was_killed(self):
+        seen, moving = self.in_use()
+        # Agents and engines first, so that nobody tidies up; the inits of the hosts last.
+        for pid in sorted(processes_of_the_lab(), reverse=True):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.assert_down_ends(seen, moving)
 
     def test_a_failed_up_leaves_nothing(self):
         link = Path("/run", NAME)

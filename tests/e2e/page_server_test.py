@@ -207,6 +207,22 @@ class PageServerTest(unittest.TestCase):
             self.assertEqual(server.wait(), 0, server.said())
             self.assertGreaterEqual(server.said().count("page-server.turned_away"), 2, server.said())
 
+    def test_revoked_certificates_are_not_accepted(self):
+        pid = self.start()
+        secured = self.certificates.options()
+        nobody = self.certificates.revoked(self.top / "nobody", False)
+        node = self.certificates.revoked(self.top / "node", True)
+        for of_server, of_client in ((node, []), ([], node)):
+            with self.subTest(server=of_server, client=of_client), self.server(*secured, *of_server) as server:
+                refused = self.dump(pid, server, *secured, *of_client)
+                self.assertEqual(refused.returncode, 1, refused.stdout)
+                self.assertIn("revoked", server.said() if of_server else refused.stdout)
+                self.assert_counts_on()
+        with self.server(*secured, *nobody) as server:
+            dumped = self.dump(pid, server, *secured, *nobody)
+            self.assertEqual(dumped.returncode, 0, dumped.stdout + server.said())
+            self.assertEqual(server.wait(), 0, server.said())
+
     def test_the_name_in_a_certificate_counts(self):
         pid = self.start()
         elsewhere = Certificates(self.top / "elsewhere", "IP:192.0.2.1")

@@ -31,6 +31,19 @@ class Certificates:
         openssl("x509", "-req", "-in", "node.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
                 "-extfile", "names", "-out", "node.crt")
 
+    def revoked(self, directory: Path, itself: bool) -> list[str]:
+        """Options for a list of what the authority has revoked: the node's own certificate, or nothing."""
+        directory.mkdir()
+        home = self.ca.parent
+        serial = subprocess.run(["openssl", "x509", "-in", self.certificate, "-noout", "-serial"], check=True,
+                                capture_output=True, text=True).stdout.strip().partition("=")[2]
+        (directory / "index").write_text(f"R\t491231000000Z\t250101000000Z\t{serial}\tunknown\t/CN=x\n" if itself else "")
+        (directory / "config").write_text(f"[ca]\ndefault_ca=a\n[a]\ndatabase={directory}/index\ndefault_md=sha256\n"
+                                          "default_crl_days=1\n")
+        subprocess.run(["openssl", "ca", "-gencrl", "-config", directory / "config", "-keyfile", home / "ca.key", "-cert",
+                        self.ca, "-out", directory / "list.pem"], check=True, capture_output=True)
+        return ["--tls-cacrl", str(directory / "list.pem")]
+
     def options(self) -> list[str]:
         return ["--tls", "--tls-cacert", str(self.ca), "--tls-cert", str(self.certificate), "--tls-key", str(self.key)]
 

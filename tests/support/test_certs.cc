@@ -18,6 +18,9 @@ struct Free {
   void operator()(X509* c) const { X509_free(c); }
   void operator()(X509_EXTENSION* e) const { X509_EXTENSION_free(e); }
   void operator()(BIO* b) const { BIO_free(b); }
+  void operator()(X509_CRL* l) const { X509_CRL_free(l); }
+  void operator()(X509_REVOKED* r) const { X509_REVOKED_free(r); }
+  void operator()(ASN1_TIME* t) const { ASN1_TIME_free(t); }
 };
 using Key = std::unique_ptr<EVP_PKEY, Free>;
 using Certificate = std::unique_ptr<X509, Free>;
@@ -91,6 +94,28 @@ std::string TestCerts::node(const std::string& uri, const std::string& names) {
   save(directory + "/node.key",
        [&](BIO* out) { PEM_write_bio_PrivateKey(out, key.get(), nullptr, nullptr, 0, nullptr, nullptr); });
   return directory;
+}
+
+std::string TestCerts::revoked(const std::string& directory, bool itself) {
+  const std::unique_ptr<X509_CRL, Free> list(X509_CRL_new());
+  X509_CRL_set_version(list.get(), 1);
+  X509_CRL_set_issuer_name(list.get(), X509_get_subject_name(authority_->certificate.get()));
+  const std::unique_ptr<ASN1_TIME, Free> from(X509_gmtime_adj(nullptr, -3600)),
+      until(X509_gmtime_adj(nullptr, 24 * 3600));
+  X509_CRL_set1_lastUpdate(list.get(), from.get());
+  X509_CRL_set1_nextUpdate(list.get(), until.get());
+  if (itself) {
+    const std::unique_ptr<BIO, Free> in(BIO_new_file((directory + "/node.crt").c_str(), "r"));
+    const Certificate certificate(PEM_read_bio_X509(in.get(), nullptr, nullptr, nullptr));
+    std::unique_ptr<X509_REVOKED, Free> entry(X509_REVOKED_new());
+    X509_REVOKED_set_serialNumber(entry.get(), X509_get_serialNumber(certificate.get()));
+    X509_REVOKED_set_revocationDate(entry.get(), from.get());
+    X509_CRL_add0_revoked(list.get(), entry.release());
+  }
+  if (X509_CRL_sign(list.get(), authority_->key.get(), EVP_sha256()) == 0) fail(Errc::internal, "sign a list");
+  const std::string path = directory + "/revoked.pem";
+  save(path, [&](BIO* out) { PEM_write_bio_X509_CRL(out, list.get()); });
+  return path;
 }
 
 }  // namespace godwit::test

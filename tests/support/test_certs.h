@@ -18,6 +18,9 @@ class TestCerts {
   // `names`: more alternative names, as OpenSSL writes them: "IP:127.0.0.1,DNS:localhost".
   std::string node(const std::string& uri, const std::string& names = {});
 
+  // A list of revoked certificates in the node's directory, with its own on it, or empty.
+  std::string revoked(const std::string& directory, bool itself);
+
  private:
   struct Authority;
   std::unique_ptr<Authority> authority_;

@@ -69,8 +69,6 @@ constexpr std::array options{
     Foreign{"--display-stats", "", "`godwit image show stats-dump` prints them"},
     Foreign{"--log-pid", "", "one process writes one log"},
     Foreign{"--ps-socket", "", "give --address and --port"},
-    Foreign{"--tls-cacrl", "", "lists of revoked certificates are not read"},
-    Foreign{"--tls-crl", "", "lists of revoked certificates are not read"},
     Foreign{"--deprecated", "", one_way},
     Foreign{"--feature", "", "`godwit check` lists them all"},
     Foreign{"--ms", "", "`godwit check` lists everything"},

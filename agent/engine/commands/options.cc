@@ -69,6 +69,7 @@ void add_dump(CLI::App& app, Options& o) {
   app.add_option("--page-server-fd", p.socket)->group("")->check(CLI::Range(0, highest_fd));
   app.add_flag("--tls", p.tls, "speak TLS with the page server");
   app.add_option("--tls-cacert", p.ca, "certificate of the authority");
+  app.add_option("--tls-cacrl", p.revoked, "list of certificates that it has revoked");
   app.add_option("--tls-cert", p.certificate, "certificate of this side");
   app.add_option("--tls-key", p.key, "its key");
   app.add_flag("--tls-no-cn-verify", p.no_name_check, "do not compare the name in the server's certificate");

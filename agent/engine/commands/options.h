@@ -18,6 +18,7 @@ struct PageServerOptions {
   unsigned port = 0;
   bool tls = false;
   std::string ca, certificate, key;  // paths; empty: CRIU's places below /etc/pki
+  std::string revoked;               // --tls-cacrl; empty: no list
   bool no_name_check = false;        // --tls-no-cn-verify
   int socket = -1;                   // --page-server-fd: connected by whoever started the engine, which has no network
   unsigned header = 32;              // bytes of a command: 24 up to CRIU 4.1, 32 since; the server cannot be asked

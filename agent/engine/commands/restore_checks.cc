@@ -12,6 +12,7 @@
 #include "common/image/pstree.pb.h"
 #include "common/image/remap.pb.h"
 #include "common/image/unfinished.h"
+#include "common/image/vma_status.h"
 
 #include <csignal>
 #include <cstring>
@@ -78,6 +79,17 @@ void check_process(const image::ImageSet& images) {
   }
 }
 
+// Without its pagemap shared memory would come back empty, and nobody would know. CRIU writes none for an empty memfd.
+void check_shared_memory(const image::ImageSet& images) {
+  for (const auto& p : images.records<image::PstreeEntry>(image::Kind::pstree)) {
+    if (is_dead(images, static_cast<pid_t>(p.pid()))) continue;
+    for (const image::VmaEntry& v : images.get<image::MmEntry>(image::Kind::mm, p.pid()).vmas())
+      if (v.status() & image::vma_status::anon_shared) require(images, image::Kind::pagemap_shmem, v.shmid());
+  }
+  for (const auto& memfd : images.records<image::MemfdInodeEntry>(image::Kind::memfd))
+    if (memfd.size() > 0) require(images, image::Kind::pagemap_shmem, memfd.shmid());
+}
+
 // Files that are opened by their path: not ghosts, which the images bring along.
 std::map<std::uint32_t, NeededFile> files_by_id(const image::ImageSet& images) {
   std::set<std::uint32_t> remapped;
@@ -130,6 +142,7 @@ void check_before_restore(const image::ImageSet& images, int directory, const Op
   check_inventory(images, o);
   check_records(images);
   check_process(images);
+  check_shared_memory(images);
   check_files(images);
   if (!o.namespaces) check_pids(images);
 }

@@ -2,6 +2,8 @@
 
 #include "agent/engine/memory/task_memory.h"
 #include "common/base/check.h"
+#include "common/image/mm.pb.h"
+#include "common/image/vma_status.h"
 
 #include <algorithm>
 
@@ -16,6 +18,23 @@ image::Kind kind_of(pagewire::ObjectId id) {
   return pagewire::object_type(id) == pagewire::ObjectType::task ? image::Kind::pagemap : image::Kind::pagemap_shmem;
 }
 
+// Shared memory -> where the last of its mappings ends. It may hold more, which a task can map again (mremap); CRIU
+// takes this for its size, and stops reading a pagemap at the first run that goes beyond it.
+std::map<pagewire::ObjectId, std::uint64_t> mapped_ends(const image::ImageSet& images) {
+  std::map<pagewire::ObjectId, std::uint64_t> ends;
+  for (const auto& [name, bytes] : images.files()) {
+    const auto file = image::parse_file_name(name);
+    if (!file || file->kind != image::Kind::mm) continue;
+    for (const image::MmEntry& mm : images.records<image::MmEntry>(image::Kind::mm, file->id))
+      for (const image::VmaEntry& v : mm.vmas())
+        if (v.status() & image::vma_status::anon_shared) {
+          std::uint64_t& end = ends[pagewire::object_id(pagewire::ObjectType::shmem, v.shmid())];
+          end = std::max(end, v.pgoff() + (v.end() - v.start()));
+        }
+  }
+  return ends;
+}
+
 }  // namespace
 
 DirectorySink::DirectorySink(int directory, Superseded superseded)
@@ -27,7 +46,8 @@ DirectorySink::Object& DirectorySink::object(pagewire::ObjectId id) {
     o.pages_id = static_cast<std::uint32_t>(objects_.size());
     o.pages = open_at(directory_, image::file_name(image::Kind::pages, o.pages_id), O_RDWR | O_CREAT | O_TRUNC, 0600);
     if (superseded_ == Superseded::freed)
-      o.parents = image::ParentPages::of(directory_, kind_of(id), pagewire::object_number(id), image::PagesAccess::punch);
+      o.parents =
+          image::ParentPages::of(directory_, kind_of(id), pagewire::object_number(id), image::PagesAccess::punch);
   }
   return o;
 }
@@ -115,10 +135,10 @@ void DirectorySink::sort_pages(Object& o) {
   check(::renameat(directory_, (name + ".sorted").c_str(), directory_, name.c_str()), "rename {}.sorted", name);
 }
 
-void DirectorySink::write_pagemap(pagewire::ObjectId id, const PageSet& held) {
+void DirectorySink::write_pagemap(pagewire::ObjectId id, const PageSet& held, std::uint64_t cut) {
   Object& o = object(id);
   sort_pages(o);
-  image::PagemapWriter writer(o.pages_id);
+  image::PagemapWriter writer(o.pages_id, cut);
   std::uint64_t at = 0;  // what lies below is decided
   const auto inherit = [&](std::uint64_t end) {
     for (const pagewire::Run& r : held.runs(at, end)) writer.add(r.address, r.pages, image::PageFlag::parent);
@@ -145,7 +165,11 @@ std::uint64_t DirectorySink::freed_bytes() {
 void DirectorySink::save(const HeldPages& held) {
   if (failure_) std::rethrow_exception(failure_);
   writer_.finish();
-  for (const auto& [id, pages] : held) write_pagemap(id, *pages);
+  const std::map<pagewire::ObjectId, std::uint64_t> ends = mapped_ends(images_);
+  for (const auto& [id, pages] : held) {
+    const auto end = ends.find(id);
+    write_pagemap(id, *pages, end == ends.end() ? 0 : end->second);
+  }
   images_.save(directory_);
 }
 

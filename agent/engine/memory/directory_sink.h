@@ -1,8 +1,8 @@
 // A dump into an images directory: one round, pages into pages-N.img, state images collected and saved in the end.
 //
-// With Superseded::freed the pages that the set's parents have of what is written are punched out of their files as it is
-// written, so that all of them together stay near one copy. The parents are then of no use by themselves, also when the
-// dump fails.
+// With Superseded::freed the pages that the set's parents have of what is written are punched out of their files as it
+// is written, so that all of them together stay near one copy. The parents are then of no use by themselves, also when
+// the dump fails.
 //
 // Frames are numbered from 1, so that what was emitted can be owed until the set is complete. The first failure to
 // write is kept for save().
@@ -58,7 +58,7 @@ class DirectorySink : public DumpSink {
   void write(Object& object, std::span<const pagewire::Run> runs);
   void take_places(Object& object, std::span<const pagewire::Run> runs);
   void sort_pages(Object& object);
-  void write_pagemap(pagewire::ObjectId id, const PageSet& held);
+  void write_pagemap(pagewire::ObjectId id, const PageSet& held, std::uint64_t cut);
 
   int directory_;
   Superseded superseded_;

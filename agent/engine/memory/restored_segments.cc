@@ -18,6 +18,8 @@ RestoredSegments::Segment& RestoredSegments::segment(std::uint64_t shmid) {
   Segment& s = segments_[shmid];
   if (!s.made.ours) {
     Doing doing("making shared memory {}", shmid);
+    if (!s.spec.memfd && s.spec.size == 0)
+      fail(Errc::image_corrupt, "it has pages, but no mapping and nothing in memfd.img says how large it is");
     s.made = make_(s.spec);
   }
   return s;

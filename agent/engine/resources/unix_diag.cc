@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include <linux/netlink.h>
-#include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
 #include <linux/sockios.h>
 #include <linux/unix_diag.h>
@@ -81,22 +80,24 @@ std::optional<UnixSocketInfo> query_unix_socket(const FdView& view, std::uint32_
   alignas(nlmsghdr) std::array<char, 4096> answer{};
   const ssize_t size =
       check(::recv(netlink.get(), answer.data(), answer.size(), MSG_DONTWAIT), "hear about {}", view.describe());
-  const auto& header = *reinterpret_cast<const nlmsghdr*>(answer.data());
-  if (static_cast<std::size_t>(size) < sizeof header) fail(Errc::internal, "a short answer about {}", view.describe());
-  if (header.nlmsg_type == NLMSG_ERROR) {
-    const int error = -reinterpret_cast<const nlmsgerr*>(NLMSG_DATA(&header))->error;
+  return parse_unix_socket(std::as_bytes(std::span(answer)).first(static_cast<std::size_t>(size)), view.describe());
+}
+
+std::optional<UnixSocketInfo> parse_unix_socket(netlink::Bytes answer, const std::string& what) {
+  const std::vector<netlink::Message> messages = netlink::messages(answer);
+  if (messages.empty()) fail(Errc::internal, "a short answer about {}", what);
+  const netlink::Message& first = messages.front();
+  if (first.type == NLMSG_ERROR) {
+    const int error = netlink::error_of(first);
     if (error == ENOENT) return std::nullopt;
-    throw syscall_error(error, fmt::format("ask about {}", view.describe()));
+    throw syscall_error(error, fmt::format("ask about {}", what));
   }
+  const auto head = netlink::head_of<unix_diag_msg>(first.body);
   UnixSocketInfo info;
-  const auto& message = *reinterpret_cast<const unix_diag_msg*>(NLMSG_DATA(&header));
-  info.type = message.udiag_type;
-  info.state = message.udiag_state;
-  auto left = static_cast<unsigned>(static_cast<std::size_t>(size) - NLMSG_LENGTH(sizeof message));
-  const auto* attribute = reinterpret_cast<const rtattr*>(&message + 1);
-  for (; RTA_OK(attribute, left); attribute = RTA_NEXT(attribute, left)) {
-    take_attribute(attribute->rta_type, {static_cast<const char*>(RTA_DATA(attribute)), RTA_PAYLOAD(attribute)}, info);
-  }
+  info.type = head.udiag_type;
+  info.state = head.udiag_state;
+  for (const netlink::Attribute& a : netlink::attributes(first.body.subspan(sizeof head)))
+    take_attribute(a.type, {reinterpret_cast<const char*>(a.payload.data()), a.payload.size()}, info);
   return info;
 }
 

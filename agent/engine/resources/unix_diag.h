@@ -2,6 +2,7 @@
 #pragma once
 
 #include "agent/engine/resources/fd_view.h"
+#include "agent/engine/resources/netlink.h"
 
 #include <cstdint>
 #include <optional>
@@ -22,5 +23,8 @@ struct UnixSocketInfo {
 
 // `inode` is the view's own or that of its peer. Nothing when there is no such socket.
 std::optional<UnixSocketInfo> query_unix_socket(const FdView& view, std::uint32_t inode);
+
+// The kernel's answer; `what` was asked about.
+std::optional<UnixSocketInfo> parse_unix_socket(netlink::Bytes answer, const std::string& what);
 
 }  // namespace godwit::engine::resources
