@@ -60,6 +60,7 @@ class Dump {
   void hold_in(const Cgroup& cgroup);  // nothing borrowed any more, held by the freezer
   void release();                      // runs on
   void leave_stopped();                // nothing borrowed any more, held by SIGSTOP
+  bool was_stopped(pid_t pid) const { return hold_->of(pid).was_stopped(); }  // before the freeze
   void kill();                         // and waits until it is gone
 
   // Undo of hold_in.

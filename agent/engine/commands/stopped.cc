@@ -2,14 +2,17 @@
 
 #include "agent/engine/commands/guardian.h"
 #include "agent/engine/holder/place.h"
-#include "agent/engine/ptrace/hold.h"
+#include "agent/engine/ptrace/held_tree.h"
 #include "common/base/check.h"
 #include "common/base/log.h"
 #include "common/proc/reader.h"
 
 #include <csignal>
 #include <filesystem>
+#include <map>
+#include <set>
 #include <sstream>
+#include <vector>
 
 #include <poll.h>
 #include <sys/syscall.h>
@@ -22,6 +25,7 @@ constexpr int patience_ms = 5000;  // for a stop or an end that has been asked f
 struct Stopped {
   std::string generation;
   std::uint64_t switches = 0;
+  bool by_others = false;
 };
 
 std::filesystem::path note_of(pid_t pid, std::uint64_t start_time) {
@@ -55,7 +59,7 @@ Stopped read_note(const std::filesystem::path& path, pid_t pid) {
                 "godwit dump --leave-stopped leaves one; use kill(1) for any other");
   std::istringstream text(read_file(path, 4096));
   Stopped note;
-  text >> note.generation >> note.switches;
+  text >> note.generation >> note.switches >> note.by_others;
   return note;
 }
 
@@ -71,48 +75,82 @@ UniqueFd require_stopped(pid_t pid, const proc::Reader& proc) {
 
 }  // namespace
 
-void note_stopped(pid_t pid, const std::string& generation) {
+void note_stopped(pid_t pid, const std::string& generation, StoppedBy by) {
   const proc::Reader proc(pid);
   for (int waited = 0; !all_stopped(proc, pid); waited++) {
     if (waited == patience_ms) fail(Errc::timed_out, "process {} does not stop", pid);
     ::usleep(1000);
   }
-  write_file(note_of(pid, proc.stat().start_time), fmt::format("{} {}\n", generation, switches_of(proc, pid)));
+  write_file(note_of(pid, proc.stat().start_time),
+             fmt::format("{} {} {}\n", generation, switches_of(proc, pid), by == StoppedBy::others ? 1 : 0));
 }
 
 bool left_stopped(pid_t pid) {
   try {
-    require_stopped(pid, proc::Reader(pid));
-    return true;
+    const proc::Reader proc(pid);
+    require_stopped(pid, proc);
+    return !read_note(note_of(pid, proc.stat().start_time), pid).by_others;
   } catch (const Error& e) {
     if (e.errc() != Errc::refused) throw;
     return false;
   }
 }
 
+namespace {
+
+// A tree that a dump has left stopped, each process checked.
+struct StoppedTree {
+  struct Member {
+    pid_t pid = 0;
+    UniqueFd pidfd;
+    std::filesystem::path note;
+    Stopped stopped;
+  };
+  explicit StoppedTree(pid_t root) {
+    for (const TreeMember& m : tree_of(root, Orphans::left_out)) {
+      if (m.dead && m.pid != root) continue;
+      const proc::Reader proc(m.pid);
+      const std::filesystem::path note = note_of(m.pid, proc.stat().start_time);
+      UniqueFd pidfd = require_stopped(m.pid, proc);
+      members.push_back({m.pid, std::move(pidfd), note, read_note(note, m.pid)});
+    }
+  }
+  void forget() const {
+    for (const Member& m : members) std::filesystem::remove(m.note);
+  }
+  std::vector<Member> members;  // the root first
+};
+
+}  // namespace
+
 int run_kill(const Options& o) {
-  const proc::Reader proc(o.tree);
-  const std::filesystem::path note = note_of(o.tree, proc.stat().start_time);
-  const UniqueFd pidfd = require_stopped(o.tree, proc);
-  check(::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0), "kill process {}", o.tree);
-  pollfd ended{.fd = pidfd.get(), .events = POLLIN, .revents = 0};
-  if (::poll(&ended, 1, patience_ms) != 1) fail(Errc::timed_out, "process {} did not end", o.tree);
-  std::filesystem::remove(note);
+  const StoppedTree tree(o.tree);
+  for (const auto& m : tree.members)
+    check(::syscall(SYS_pidfd_send_signal, m.pidfd.get(), SIGKILL, nullptr, 0), "kill process {}", m.pid);
+  for (const auto& m : tree.members) {
+    pollfd ended{.fd = m.pidfd.get(), .events = POLLIN, .revents = 0};
+    if (::poll(&ended, 1, patience_ms) != 1) fail(Errc::timed_out, "process {} did not end", m.pid);
+  }
+  tree.forget();
   log::info("kill.done", {{"pid", o.tree}});
   return 0;
 }
 
 int run_resume(const Options& o) {
-  const proc::Reader proc(o.tree);
-  const std::filesystem::path note = note_of(o.tree, proc.stat().start_time);
-  require_stopped(o.tree, proc);
-  const std::string generation = read_note(note, o.tree).generation;
-  // Held and released, so that no handler of SIGCONT runs: the process is not to notice.
-  Guardian guardian([&] { note_stopped(o.tree, generation); });  // what was put back has run for that
-  InterruptedCalls calls;
-  Hold hold(o.tree, guardian.journal(), calls);
-  hold.let_run();
-  std::filesystem::remove(note);
+  const StoppedTree tree(o.tree);
+  // Held and released, so that no handler of SIGCONT runs: the processes are not to notice.
+  Guardian guardian([&] {  // what was put back has run for that
+    for (const auto& m : tree.members)
+      note_stopped(m.pid, m.stopped.generation, m.stopped.by_others ? StoppedBy::others : StoppedBy::dump);
+  });
+  std::map<pid_t, InterruptedCalls> calls;
+  HeldTree held(o.tree, Orphans::left_out, guardian.journal(),
+                [&](pid_t pid) -> InterruptedCalls& { return calls[pid]; }, {});
+  std::set<pid_t> ours;
+  for (const auto& m : tree.members)
+    if (!m.stopped.by_others) ours.insert(m.pid);
+  held.let_run(ours);
+  tree.forget();
   log::info("resume.done", {{"pid", o.tree}});
   return 0;
 }

@@ -1,5 +1,5 @@
-// Processes that a dump has left stopped: `godwit kill` ends one, `godwit resume` lets it run on. Neither needs a
-// living engine in between: the stop is SIGSTOP's, and a note in /run/godwit-engine says which process it was and how
+// Trees that a dump has left stopped: `godwit kill` ends one, `godwit resume` lets it run on. Neither needs a
+// living engine in between: the stop is SIGSTOP's, and a note of each process in /run/godwit-engine says which it was and how
 // often it had been on a CPU, so that one that has run since is told from the one that was dumped.
 #pragma once
 
@@ -11,10 +11,13 @@
 
 namespace godwit::engine::commands {
 
-// Waits until all threads are in the stop, then writes it down.
-void note_stopped(pid_t pid, const std::string& generation);
+// Who stopped it: a process that was stopped before the dump stays so when the others are resumed.
+enum class StoppedBy { dump = 1, others };
 
-// Whether it is in that stop: a further dump then takes it for a process that runs.
+// Waits until all threads are in the stop, then writes it down.
+void note_stopped(pid_t pid, const std::string& generation, StoppedBy by);
+
+// Whether it is in a dump's stop: a further dump then takes it for a process that runs.
 bool left_stopped(pid_t pid);
 
 // Errc::refused when the process is not, or no longer, the one that a dump has left stopped.

@@ -9,6 +9,7 @@
 #include "common/image/page_reader.h"
 
 #include <algorithm>
+#include <map>
 
 namespace godwit::engine::commands {
 namespace {
@@ -25,14 +26,23 @@ std::uint64_t uptime_us() {
   return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000u + static_cast<std::uint64_t>(t.tv_nsec) / 1000;
 }
 
+// Of the tree, by host PID and by the PID in its namespace: who is in the stop of an earlier dump.
+std::map<pid_t, pid_t> left_stopped_of(pid_t root) {
+  std::map<pid_t, pid_t> stopped;
+  for (const Relative& r : relatives_of(tree_of(root, Orphans::left_out)))
+    if (!r.dead && left_stopped(r.host)) stopped[r.host] = r.pid;
+  return stopped;
+}
+
 // The stop is an earlier dump's, not the process's own: restored, it runs.
-void forget_stop(image::ImageSet& images) {
+void forget_stops(const std::map<pid_t, pid_t>& stopped, image::ImageSet& images) {
   constexpr std::uint32_t alive = 1;
-  for (const std::uint64_t tid : images.ids(image::Kind::core)) {
-    auto core = images.get<image::CoreEntry>(image::Kind::core, tid);
-    if (!core.has_tc()) continue;
+  for (const auto& [host, pid] : stopped) {
+    const auto id = static_cast<std::uint64_t>(pid);
+    if (!images.has(image::Kind::core, id)) continue;
+    auto core = images.get<image::CoreEntry>(image::Kind::core, id);
     core.mutable_tc()->set_task_state(alive);
-    images.put(image::Kind::core, tid, core);
+    images.put(image::Kind::core, id, core);
   }
 }
 
@@ -107,6 +117,7 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
   }
   clear_images(places, !o.page_server.use);
   bool held = false;
+  std::map<pid_t, pid_t> stopped_by_us;
   const std::unique_ptr<DumpSink> sink =
       make_sink(std::move(server), places, parent.empty() ? Extent::whole : Extent::difference,
                 o.auto_dedup ? Superseded::freed : Superseded::kept);
@@ -118,11 +129,11 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
       round = dump_.round(round_, *sink);
     } else {
       act("pre-dump", pid_);
-      const bool stopped_by_us = left_stopped(pid_);
+      stopped_by_us = left_stopped_of(pid_);
       const auto tracking = o.track_memory ? Dump::Tracking::begin : Dump::Tracking::as_it_is;
       frozen = dump_.freeze(round_, *sink, std::chrono::seconds(o.timeout_s), tracking);
       held = true;
-      if (stopped_by_us) forget_stop(sink->images());
+      forget_stops(stopped_by_us, sink->images());
       round = frozen.round;
     }
     const std::string generation = fresh_generation();
@@ -151,8 +162,11 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
   if (pre) return;
   if (o.leave_running) return dump_.release();
   if (!o.leave_stopped) return dump_.kill();
+  std::map<pid_t, StoppedBy> stopped;
+  for (const pid_t pid : dump_.pids())
+    stopped[pid] = dump_.was_stopped(pid) && !stopped_by_us.contains(pid) ? StoppedBy::others : StoppedBy::dump;
   dump_.leave_stopped();
-  note_stopped(pid_, generation_);
+  for (const auto& [pid, by] : stopped) note_stopped(pid, generation_, by);
 }
 
 }  // namespace godwit::engine::commands

@@ -64,8 +64,8 @@ void HeldTree::release() {
   children_first([](Hold& h) { h.release(); });
 }
 
-void HeldTree::let_run() {
-  children_first([](Hold& h) { h.let_run(); });
+void HeldTree::let_run(const std::set<pid_t>& stopped) {
+  children_first([&](Hold& h) { stopped.contains(h.pid()) ? h.let_run() : h.release(); });
 }
 
 void HeldTree::leave_stopped() {

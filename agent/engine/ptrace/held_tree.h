@@ -11,6 +11,7 @@
 
 #include <functional>
 #include <memory>
+#include <set>
 #include <vector>
 
 namespace godwit::engine {
@@ -30,9 +31,9 @@ class HeldTree {
   Hold& of(pid_t pid) const;
   std::uint64_t stopped_at_ns() const { return holds_.front()->stopped_at_ns(); }
 
-  void release();        // all run on
-  void let_run();        // as Hold's
-  void leave_stopped();  // as Hold's
+  void release();                                // all run on
+  void let_run(const std::set<pid_t>& stopped);  // all run on, also these, which were stopped
+  void leave_stopped();                          // as Hold's
   void leave_frozen(const Cgroup& cgroup);
   void gone();  // all have been killed
 
