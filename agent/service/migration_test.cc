@@ -322,6 +322,8 @@ TEST_F(MigrationTest, a_workload_that_exits_as_it_is_thawed_has_moved_and_ends_o
 
 // The agent is held up between the thaw and the record, and the copy has ended when it looks again.
 TEST_F(MigrationTest, a_workload_that_exits_before_its_thaw_is_recorded_has_moved_all_the_same) {
+  b.options.limits.ask_interval = std::chrono::seconds(1);  // until it looks again
+  pair.restart(b);
   const pid_t root = run_workload();
   identify("exit-thawed");
   const std::string token = arm_all();

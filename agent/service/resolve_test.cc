@@ -185,6 +185,20 @@ TEST_F(ResolveTest, that_could_not_be_recorded_is_done_when_it_is_asked_for_agai
   EXPECT_EQ(::kill(root, 0), 0);
 }
 
+TEST_F(ResolveTest, that_could_not_be_recorded_is_no_reason_that_a_later_end_has) {
+  run_workload();
+  identify("late");
+  arm_all();
+  power_off(b);
+  {
+    const NoRecords full;
+    EXPECT_THAT(why_not(), HasSubstr("recording late.1.src failed"));
+  }
+  boot(b);
+  EXPECT_EQ(abort().phase(), api::SOURCE_THAWED) << "the destination has refused";
+  EXPECT_FALSE(a.records().find(source_key())->resolved);
+}
+
 TEST_F(ResolveTest, that_cannot_be_written_down_changes_nothing) {
   run_workload();
   identify("unnamed");
