@@ -26,6 +26,10 @@ TEST(JsonFile, names_the_line_of_a_syntax_error) {
   EXPECT_THAT(refusal("{\"a\": \"\xff\"}"), HasSubstr("no JSON"));
 }
 
+TEST(JsonFile, refuses_a_number_that_is_none_of_the_machines) {
+  EXPECT_THAT(refusal("{\"a\": 1e999}"), HasSubstr("f.json: "));
+}
+
 TEST(JsonFile, refuses_a_name_that_stands_twice_in_one_object) {
   EXPECT_THAT(refusal(R"({"a": {"b": 1, "b": 2}})"), HasSubstr("'b' stands twice"));
   EXPECT_EQ(refusal(R"({"a": {"b": 1}, "c": [{"b": 1}, {"b": 2}]})"), "accepted");

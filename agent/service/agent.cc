@@ -33,12 +33,14 @@ Context make_context(net::Executor executor, AgentOptions options) {
   Records records = Records::open(options.state + "/records", options.record_slots);
   workload::Cgroup::create(options.cgroup);
   const auto rate = std::make_shared<NodeRate>(options.rate_limit);
+  const auto lifting = std::make_shared<Lifting>(executor, options.limits.ask_interval);
   return {.options = std::move(options),
           .executor = executor,
           .tls = std::move(tls),
           .facts = read_facts(),
           .records = std::move(records),
-          .rate = rate};
+          .rate = rate,
+          .lifting = lifting};
 }
 
 std::string advertised(const std::string& listen, std::uint16_t port) {

@@ -5,6 +5,7 @@
 
 #include "agent/jobs/page_server.h"
 #include "agent/service/facts.h"
+#include "agent/service/lifting.h"
 #include "agent/service/node_rate.h"
 #include "agent/service/records.h"
 #include "agent/workload/workloads.h"
@@ -65,13 +66,14 @@ struct Context {
   NodeFacts facts;
   Records records;
   std::shared_ptr<NodeRate> rate;
+  std::shared_ptr<Lifting> lifting;
   std::unique_ptr<workload::Workloads> workloads;
   std::shared_ptr<jobs::PageServer> pages;
   std::string peer_address;                             // that others can dial
   std::function<void(api::Envelope)> tell_coordinator;  // a notice; dropped while there is no connection
   // peer_lost while there is no connection
   std::function<net::awaitable<api::Envelope>(api::Envelope)> ask_coordinator;
-  Clock::time_point coordinator_seen = Clock::now();    // its last request; it asks every few seconds
+  Clock::time_point coordinator_seen = Clock::now();  // its last request; it asks every few seconds
 
   std::string cgroup(const std::string& relative) const { return options.cgroup + "/" + relative; }
   std::string program(const std::string& name) const { return options.programs + "/" + name; }

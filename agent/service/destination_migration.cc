@@ -132,11 +132,12 @@ net::awaitable<google::protobuf::RepeatedPtrField<api::Step>> DestinationMigrati
     step->set_nanoseconds(s.nanoseconds());
   }
   const std::uint64_t finished = monotonic_ns();
-  check_held(event.prepared());
+  workload::HeldTasks held = check_held(event.prepared());
+  // Who they are is on file before the record that says that they are there: a Commit looks for each of them.
+  context_.workloads->prepared(request_.workload().name(), root_, start_time_, std::move(held));
   fault::point("agent.destination.finished");
   context_.records.enter(record(), DestinationPhase::prepared);
   fault::point("agent.destination.prepared");
-  context_.workloads->prepared(request_.workload().name(), root_, start_time_);
   api::Step* recorded = steps.Add();
   recorded->set_name("record prepared");
   recorded->set_nanoseconds(monotonic_ns() - finished);
@@ -144,19 +145,21 @@ net::awaitable<google::protobuf::RepeatedPtrField<api::Step>> DestinationMigrati
 }
 
 // Held means: without any engine, in the copy's cgroup, frozen, and every task that was announced is there.
-void DestinationMigration::check_held(const engine::Prepared& prepared) {
+workload::HeldTasks DestinationMigration::check_held(const engine::Prepared& prepared) {
   const auto copy = workload::Cgroup::open(context_.cgroup(to_string(key_)));
   if (!copy || !copy->frozen()) fail(Errc::internal, "the restored tasks are not held by their cgroup");
-  std::vector<pid_t> there = copy->pids(), said;
+  workload::HeldTasks held = workload::held_tasks(*copy);
+  std::vector<pid_t> there, said;
+  for (const workload::HeldTask& task : held) there.push_back(task.pid());
   for (const engine::Task& task : prepared.tasks()) said.push_back(task.pid());
-  std::ranges::sort(there);
   std::ranges::sort(said);
   if (there != said || said.empty()) {
     fail(Errc::internal, "the copy holds the processes {}, the engine restored {}", fmt::join(there, ", "),
          fmt::join(said, ", "));
   }
   root_ = prepared.tasks(0).pid();
-  start_time_ = workload::start_time_of(root_);
+  start_time_ = std::ranges::find(held, root_, &workload::HeldTask::pid)->start_time();
+  return held;
 }
 
 Record DestinationMigration::record() const {

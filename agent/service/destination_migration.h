@@ -60,7 +60,7 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   net::awaitable<void> wait_complete(std::uint64_t sequence);
   net::awaitable<google::protobuf::RepeatedPtrField<api::Step>> build_last(std::uint64_t sequence);
   net::awaitable<void> wait_for_leftovers();
-  void check_held(const engine::Prepared& prepared);
+  workload::HeldTasks check_held(const engine::Prepared& prepared);
   jobs::EngineJob::Handlers job_handlers();
   void absorbed(const engine::Absorbed& absorbed);
   void stored(std::uint32_t stream, std::uint64_t upto);
@@ -80,6 +80,7 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   net::awaitable<void> own_failure(Error why);
   net::awaitable<SourcePhase> ask_source();
   net::awaitable<api::Envelope> ask_peer(api::Envelope request);
+  net::awaitable<api::Envelope> answer_source(api::Envelope request);
   bool runs_beside(SourcePhase source);
   net::awaitable<void> act_on(SourcePhase source);
   net::awaitable<void> pursue();

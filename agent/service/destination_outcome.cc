@@ -77,10 +77,17 @@ api::Envelope DestinationMigration::hello(const api::PeerHello& hello, std::weak
   return state();
 }
 
-// Every held task is there, on this boot.
+// Every held task is there, on this boot. Of a copy that has been let run, which makes and ends tasks as it likes, the
+// root.
 bool DestinationMigration::copy_intact() {
-  const Record* r = context_.records.find(key_);
-  return r && living_copy(context_, *r) && workload::find_process(r->pid, r->start_time);
+  const Record* found = context_.records.find(key_);
+  if (!found) return false;
+  const Record r = *found;
+  const auto copy = living_copy(context_, r);
+  if (!copy || !workload::find_process(r.pid, r.start_time)) return false;
+  const workload::Saved* saved = context_.workloads->find(r.workload);
+  const bool listed = saved && saved->cgroup() == r.cgroup && saved->held_size() > 0;
+  return !listed || !copy->frozen() || workload::all_there(*copy, saved->held());
 }
 
 // And nobody has let it run.
@@ -128,6 +135,10 @@ net::awaitable<void> DestinationMigration::resume() {
   const bool ran = !copy && thawed_root_ && co_await has_ended_by_itself(thawed_root_.get());
   if (!copy && !ran) {
     co_await lose("the restored copy is not there any more");
+    throw *failure_;
+  }
+  if (copy && copy->frozen() && !copy_intact()) {
+    co_await lose("a process of the restored copy has died");
     throw *failure_;
   }
   if (!thawed_root_) thawed_root_ = workload::find_process(committed.pid, committed.start_time);

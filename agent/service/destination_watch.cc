@@ -54,17 +54,17 @@ net::awaitable<api::Envelope> DestinationMigration::ask_peer(api::Envelope reque
 
 net::awaitable<api::Envelope> DestinationMigration::relayed(api::Relay relay) {
   const auto self = shared_from_this();
-  const api::Envelope request = open_relayed(relay_key_, relay);
-  api::Envelope answer;
-  if (request.has_query())
-    answer = state();
-  else if (request.has_refuse())
-    answer = co_await refuse();
-  else if (request.has_settled())
-    answer = co_await settled(request.settled());
-  else
-    fail(Errc::protocol, "a destination does not answer this by way of the coordinator");
-  co_return relayed_answer(relay_key_, relay, answer);
+  api::Envelope request = open_relayed(relay_key_, relay);
+  auto answering = answer_source(std::move(request));
+  co_return co_await answer_relayed(relay_key_, std::move(relay), std::move(answering));
+}
+
+net::awaitable<api::Envelope> DestinationMigration::answer_source(api::Envelope request) {
+  const auto self = shared_from_this();
+  if (request.has_query()) co_return state();
+  if (request.has_refuse()) co_return co_await refuse();
+  if (request.has_settled()) co_return co_await settled(request.settled());
+  fail(Errc::protocol, "a destination does not answer this by way of the coordinator");
 }
 
 // Only the source's word counts here: it has let its copy go, or lost it and thereby permits the commit.
@@ -188,7 +188,8 @@ net::awaitable<void> DestinationMigration::after_resumed() {
   const Record r = record();
   co_await release();
   const workload::Saved* saved = context_.workloads->find(r.workload);
-  if (saved && saved->cgroup() == r.cgroup && saved->info().state() != "exited") context_.workloads->running(r.workload);
+  if (saved && saved->cgroup() == r.cgroup && saved->info().state() != "exited")
+    context_.workloads->running(r.workload);
 }
 
 net::awaitable<void> DestinationMigration::ask_silent_source() {

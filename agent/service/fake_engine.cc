@@ -8,6 +8,7 @@
 #include "common/pagewire/wire.h"
 #include "common/proc/reader.h"
 
+#include <algorithm>
 #include <csignal>
 #include <cstring>
 #include <deque>
@@ -225,12 +226,25 @@ class FakeEngine {
     misbehave("hang-finish");
     if (absorbed_ < sequence) fail(Errc::internal, "absorbed {} of {} when told to finish", absorbed_, sequence);
     copy_->freeze(1s);
-    start_sleep();
-    while (copy_->pids().empty() || !copy_->frozen()) ::usleep(1000);
-    engine::Task& task = *answer.add_tasks();
-    task.set_pid(copy_->pids().at(0));
-    task.set_guest_pid(2);
+    add_sleep(2, answer);
+    if (migration_.find("tree") != std::string::npos) add_sleep(3, answer);
     done_ = true;
+  }
+
+  void add_sleep(pid_t guest_pid, engine::Prepared& answer) {
+    const auto told = [&](pid_t pid) {
+      return std::ranges::any_of(answer.tasks(), [pid](const engine::Task& t) { return t.pid() == pid; });
+    };
+    start_sleep(guest_pid);
+    for (;; ::usleep(1000)) {
+      const std::vector<pid_t> pids = copy_->pids();
+      const auto fresh = std::ranges::find_if(pids, [&](pid_t pid) { return !told(pid); });
+      if (fresh == pids.end() || !copy_->frozen()) continue;
+      engine::Task& task = *answer.add_tasks();
+      task.set_pid(*fresh);
+      task.set_guest_pid(guest_pid);
+      return;
+    }
   }
 
   // What the restored copy does when it is thawed.
@@ -241,12 +255,12 @@ class FakeEngine {
   }
 
   // The child of a child, so that the init of the namespaces becomes its parent when the one between has gone.
-  void start_sleep() {
+  void start_sleep(pid_t guest_pid) {
     const pid_t outer = ::fork();
     if (outer == 0) {
       if (init_ && ::setns(init_.get(), CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC) == -1) std::_Exit(1);
       if (clone_as(init_ ? 300 : 0, -1) == 0) {
-        const long child = clone_as(init_ ? 2 : 0, copy_->dir());
+        const long child = clone_as(init_ ? guest_pid : 0, copy_->dir());
         if (child == 0) {
           ::execl("/bin/sh", "sh", "-c", life_of_the_copy().c_str(), nullptr);
           std::_Exit(1);

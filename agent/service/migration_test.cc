@@ -1,3 +1,4 @@
+#include "agent/service/test_fault.h"
 #include "agent/service/test_migration.h"
 #include "agent/workload/process.h"
 
@@ -5,17 +6,6 @@ namespace godwit::service {
 namespace {
 
 using testing::HasSubstr;
-
-// Named before any fault point looks for it; the file is there only while a test arms something.
-const std::string fault_file = fmt::format("/tmp/godwit-migration-test-{}", ::getpid());
-const int named_first = ::setenv("GODWIT_FAULT_FILE", fault_file.c_str(), 1);
-
-struct ArmedFault {
-  explicit ArmedFault(const std::string& text) { write_file(fault_file, text); }
-  ~ArmedFault() { ::unlink(fault_file.c_str()); }
-  ArmedFault(const ArmedFault&) = delete;
-  ArmedFault& operator=(const ArmedFault&) = delete;
-};
 
 TEST_F(MigrationTest, moves_a_workload_and_leaves_nothing_at_the_source) {
   const pid_t root = run_workload();
@@ -231,6 +221,77 @@ TEST_F(MigrationTest, a_restored_copy_that_somebody_thawed_is_not_committed) {
   EXPECT_EQ(state_at(a), "running");
 }
 
+class TreeTest : public MigrationTest {
+ protected:
+  workload::Cgroup copy() {
+    return *workload::Cgroup::open(b.options.cgroup + "/" + to_string(key_of(id, Side::destination)));
+  }
+  // Not the root.
+  void kill_another() {
+    for (const pid_t pid : copy().pids())
+      if (pid != b.workloads().info("job").pid()) ::kill(pid, SIGKILL);
+    EXPECT_TRUE(pair.turn_until([&] { return copy().pids().size() == 1; }));
+  }
+  void expect_source_goes_on(pid_t root) {
+    expect_running_at_the_source_only(root);
+    EXPECT_EQ(destination(), DestinationPhase::refused);
+  }
+};
+
+TEST_F(TreeTest, of_several_processes_moves_and_outlives_a_restart_while_it_is_held) {
+  const pid_t root = run_workload();
+  identify("tree");
+  const std::string token = arm_all();
+  EXPECT_EQ(copy().pids().size(), 2u);
+  b.options.listen = b.agent->context().peer_address;
+  pair.restart(b);
+  EXPECT_EQ(destination(), DestinationPhase::prepared);
+  commit(token);
+  EXPECT_EQ(kill_source().phase(), api::SOURCE_KILLED);
+  EXPECT_NE(::kill(root, 0), 0);
+  EXPECT_EQ(copy().pids().size(), 2u);
+  EXPECT_EQ(b.workloads().find("job")->held_size(), 0) << "what it is from now on is its own business";
+}
+
+TEST_F(TreeTest, that_lacks_a_process_is_not_committed) {
+  const pid_t root = run_workload();
+  identify("tree");
+  const std::string token = arm_all();
+  kill_another();
+  EXPECT_THAT(error_of([&] { commit(token); }), HasSubstr("target_gone: the restored copy is not there any more"));
+  expect_source_goes_on(root);
+}
+
+TEST_F(TreeTest, that_lacks_a_process_after_a_restart_is_refused) {
+  const pid_t root = run_workload();
+  identify("tree");
+  arm_all();
+  kill_another();
+  pair.restart(b);
+  EXPECT_EQ(destination(), DestinationPhase::refused);
+  EXPECT_EQ(::kill(root, 0), 0);
+}
+
+TEST_F(TreeTest, that_lost_a_process_after_the_commit_was_recorded_is_lost) {
+  run_workload();
+  identify("tree");
+  arm_all();
+  b.records().enter(Record(*b.records().find(key_of(id, Side::destination))), DestinationPhase::committed);
+  kill_another();
+  pair.restart(b);
+  EXPECT_EQ(destination(), DestinationPhase::lost);
+}
+
+TEST_F(TreeTest, whose_source_is_lost_runs_only_whole) {
+  const pid_t root = run_workload();
+  identify("tree");
+  arm_all();
+  kill_another();
+  kill_frozen(root);
+  EXPECT_TRUE(becomes(SourcePhase::lost));
+  EXPECT_TRUE(becomes(DestinationPhase::refused));
+}
+
 // Whoever hears of a refusal may let the other copy run: by then this one must be dead.
 TEST_F(MigrationTest, a_restored_copy_that_somebody_thawed_is_dead_before_its_refusal_is_told) {
   run_workload();
@@ -257,6 +318,22 @@ TEST_F(MigrationTest, a_workload_that_exits_as_it_is_thawed_has_moved_and_ends_o
   EXPECT_NE(::kill(root, 0), 0);
   EXPECT_TRUE(pair.turn_until([&] { return state_at(b) == "exited"; }));
   EXPECT_EQ(b.workloads().info("job").exit_code(), 3);
+}
+
+// The agent is held up between the thaw and the record, and the copy has ended when it looks again.
+TEST_F(MigrationTest, a_workload_that_exits_before_its_thaw_is_recorded_has_moved_all_the_same) {
+  b.options.limits.ask_interval = std::chrono::seconds(1);  // until it looks again
+  pair.restart(b);
+  const pid_t root = run_workload();
+  identify("exit-thawed");
+  const std::string token = arm_all();
+  const ArmedFault held_up("agent.destination.thawed=fail");
+  EXPECT_THAT(error_of([&] { commit(token); }), HasSubstr("fault injected"));
+  EXPECT_EQ(destination(), DestinationPhase::committed);
+  EXPECT_TRUE(becomes(DestinationPhase::resumed)) << name(destination());
+  EXPECT_TRUE(becomes(SourcePhase::killed));
+  EXPECT_NE(::kill(root, 0), 0);
+  EXPECT_TRUE(pair.turn_until([&] { return state_at(b) == "exited"; }));
 }
 
 TEST_F(MigrationTest, a_workload_that_crashes_as_it_is_thawed_goes_on_at_the_source) {

@@ -81,6 +81,18 @@ TEST_F(Preview, names_a_migration_that_is_unfinished_at_the_destination) {
   EXPECT_THAT(refusals(survey_only()), testing::Contains(HasSubstr("the migration first of 'job' is still building")));
 }
 
+TEST_F(Preview, under_the_id_of_a_migration_that_is_under_way_touches_nothing_of_it) {
+  run_workload();
+  identify("live");
+  connect_all();
+  round(0);
+  const auto files = files_of(a);
+  EXPECT_THAT(files, testing::Contains(a.agent->context().journal(key_of(id, Side::source))));
+  EXPECT_THAT(error_of([&] { survey_only(); }), HasSubstr("already_exists: live.1.src is a migration"));
+  EXPECT_EQ(files_of(a), files) << "what its engine has borrowed is in there";
+  commit(arm(finish(freeze().round().last_sequence())));
+}
+
 TEST_F(Preview, does_not_take_what_cannot_be_read) {
   identify("bad");
   api::Surveyed nonsense;

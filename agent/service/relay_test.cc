@@ -12,6 +12,7 @@ using testing::HasSubstr;
 // What carries the words. It outlives the test, whose agents go on for a moment.
 struct Carrier {
   int relayed = 0;
+  std::optional<Error> failure;  // instead of an answer
   std::function<void(api::Relay&)> change_request, change_answer;
 };
 
@@ -22,6 +23,7 @@ net::awaitable<void> answer_into(Agent& agent, api::Envelope request,
 
 net::awaitable<api::Envelope> pass_on(std::shared_ptr<Carrier> carrier, TestNode& to, api::Envelope request) {
   carrier->relayed++;
+  if (carrier->failure) throw *carrier->failure;
   if (carrier->change_request) carrier->change_request(*request.mutable_relay());
   const auto answer = std::make_shared<std::optional<api::Envelope>>();
   const auto problem = std::make_shared<std::exception_ptr>();
@@ -61,6 +63,15 @@ class RelayTest : public MigrationTest {
   void cut() {
     pair.restart(b);
     know_each_other();
+  }
+  std::string resolve() {
+    return error_of([&] {
+      ask(a, [&](api::Envelope& e) {
+        *e.mutable_resolve()->mutable_id() = id;
+        e.mutable_resolve()->set_by("ann");
+        e.mutable_resolve()->set_destination_is_off(true);
+      });
+    });
   }
   bool both_settle() {
     return pair.turn_until([&] {
@@ -182,6 +193,60 @@ TEST_F(RelayTest, believes_no_answer_to_another_question) {
   EXPECT_TRUE(becomes(SourcePhase::thawed));
 }
 
+// Nor an old one to the same question: no two questions are the same.
+TEST_F(RelayTest, believes_no_old_answer_to_the_same_question) {
+  run_workload();
+  identify("replayed");
+  const std::string token = arm_all();
+  std::optional<api::Relay> old;
+  carrier->change_answer = [&](api::Relay& relay) { relay = old.emplace(old.value_or(relay)); };
+  cut();
+  EXPECT_TRUE(pair.turn_until([&] { return old.has_value(); })) << "the destination was prepared then";
+  commit(token);
+  EXPECT_THAT(error_of([&] { kill_source(); }), HasSubstr("denied: by way of the coordinator"));
+  carrier->change_answer = {};
+  EXPECT_EQ(kill_source().phase(), api::SOURCE_KILLED);
+}
+
+// A node that says anything at all, by whatever way, is not off.
+TEST_F(RelayTest, an_answer_of_any_kind_keeps_an_operator_from_resolving) {
+  run_workload();
+  identify("answers");
+  arm_all();
+  cut();
+  EXPECT_THAT(resolve(), HasSubstr("refused: node 'b' is not off: its agent answers"));
+  carrier->change_answer = [](api::Relay& relay) { relay.mutable_envelope()->push_back(' '); };
+  EXPECT_THAT(resolve(), HasSubstr("denied"));
+  carrier->change_answer = {};
+  for (const Errc said : {Errc::denied, Errc::protocol, Errc::internal, Errc::busy, Errc::no_space, Errc::refused}) {
+    carrier->failure = Error(said, "something is wrong here");
+    EXPECT_THAT(resolve(), HasSubstr("something is wrong here")) << name(said);
+    EXPECT_EQ(source(), SourcePhase::armed) << name(said);
+  }
+  carrier->failure = Error(Errc::peer_lost, "node 'b' is not connected");
+  EXPECT_EQ(resolve(), "it succeeded") << "nobody hears anything of it";
+}
+
+net::awaitable<api::Envelope> hears_nothing_of_its_engine() {
+  fail(Errc::timed_out, "the engine does not answer");
+  co_return api::Envelope{};
+}
+net::awaitable<api::Envelope> fails_there(TokenBytes key, api::Envelope request) {
+  auto answering = hears_nothing_of_its_engine();
+  return answer_relayed(key, request.relay(), std::move(answering));
+}
+net::awaitable<void> ask_once(Context& context, TokenBytes key, RelayRoute route) {
+  co_await ask_by_relay(context, key, std::move(route), {});
+}
+
+TEST_F(RelayTest, what_fails_at_the_other_side_is_an_answer_and_no_silence) {
+  const TokenBytes key = sha256("key");
+  a.agent->context().ask_coordinator = [key](api::Envelope e) { return fails_there(key, std::move(e)); };
+  RelayRoute route{.key = {"m1", 1, Side::source}, .to_source = false, .to_node = "b"};
+  EXPECT_EQ(error_of([&] { pair.run(a, ask_once(a.agent->context(), key, route)); }),
+            "refused: the engine does not answer");
+}
+
 TEST(Relay, needs_the_key_of_the_migration) {
   const TokenBytes key = sha256("key");
   api::Relay question;
@@ -202,9 +267,12 @@ TEST(Relay, needs_the_key_of_the_migration) {
   EXPECT_TRUE(denied(sha256("another"), sealed));
   EXPECT_TRUE(denied({}, sealed));
   const std::vector<std::function<void(api::Relay&)>> changes{
-      [](api::Relay& r) { r.mutable_id()->set_migration("m2"); }, [](api::Relay& r) { r.mutable_id()->set_epoch(4); },
+      [](api::Relay& r) { r.mutable_id()->set_migration("m2"); },
+      [](api::Relay& r) { r.mutable_id()->set_epoch(4); },
       [](api::Relay& r) { r.set_to_source(!r.to_source()); },
-      [](api::Relay& r) { r.mutable_envelope()->push_back(' '); }, [](api::Relay& r) { r.mutable_mac()->pop_back(); }};
+      [](api::Relay& r) { r.mutable_envelope()->push_back(' '); },
+      [](api::Relay& r) { r.set_nonce("another"); },
+      [](api::Relay& r) { r.mutable_mac()->pop_back(); }};
   for (const auto& change : changes) {
     api::Relay other = sealed;
     change(other);

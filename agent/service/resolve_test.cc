@@ -1,6 +1,8 @@
 // An armed source whose destination never comes back: an operator decides, and is held to what can be seen.
 #include "agent/service/test_migration.h"
 
+#include <sys/resource.h>
+
 namespace godwit::service {
 namespace {
 
@@ -133,6 +135,97 @@ TEST_F(ResolveTest, raises_the_alarm_until_one_of_two_copies_has_gone) {
   b.workloads().kill("job", SIGKILL);
   EXPECT_TRUE(both_settle());
   EXPECT_EQ(state_at(a), "running");
+}
+
+TEST_F(ResolveTest, ends_the_alarm_when_the_copy_at_the_source_is_the_one_to_go) {
+  run_workload();
+  identify("wrong");
+  commit(arm_all());
+  b.drop();
+  resolve();
+  boot(b, {});
+  EXPECT_TRUE(pair.turn_until([&] { return !alarms.empty(); }));
+  a.workloads().kill("job", SIGKILL);
+  EXPECT_TRUE(pair.turn_until([&] { return a.records().find(source_key())->settled; }));
+  EXPECT_TRUE(pair.turn_until([&] { return state_at(a) == "exited"; })) << state_at(a);
+  const std::size_t told = alarms.size();
+  pair.turn_until([] { return false; }, 500ms);
+  EXPECT_EQ(alarms.size(), told);
+  EXPECT_EQ(state_at(b), "running");
+}
+
+// Of files of this process the first page can be written: the line about who has decided, and no record.
+struct NoRecords {
+  NoRecords() {
+    ::signal(SIGXFSZ, SIG_IGN);
+    ::getrlimit(RLIMIT_FSIZE, &before);
+    rlimit small = before;
+    small.rlim_cur = 4096;
+    ::setrlimit(RLIMIT_FSIZE, &small);
+  }
+  ~NoRecords() { ::setrlimit(RLIMIT_FSIZE, &before); }
+  NoRecords(const NoRecords&) = delete;
+  NoRecords& operator=(const NoRecords&) = delete;
+  rlimit before{};
+};
+
+TEST_F(ResolveTest, that_could_not_be_recorded_is_done_when_it_is_asked_for_again) {
+  const pid_t root = run_workload();
+  identify("full");
+  arm_all();
+  power_off(b);
+  {
+    const NoRecords full;
+    EXPECT_THAT(why_not(), HasSubstr("recording full.1.src failed"));
+    EXPECT_EQ(living_copy(a.agent->context(), *a.records().all().begin())->frozen(), true);
+  }
+  EXPECT_EQ(source(), SourcePhase::armed) << "as nobody knew what is on the disk, nothing was done";
+  EXPECT_EQ(resolve().phase(), api::SOURCE_THAWED);
+  EXPECT_EQ(state_at(a), "running");
+  EXPECT_EQ(::kill(root, 0), 0);
+}
+
+TEST_F(ResolveTest, that_could_not_be_recorded_is_no_reason_that_a_later_end_has) {
+  run_workload();
+  identify("late");
+  arm_all();
+  power_off(b);
+  {
+    const NoRecords full;
+    EXPECT_THAT(why_not(), HasSubstr("recording late.1.src failed"));
+  }
+  boot(b);
+  EXPECT_EQ(abort().phase(), api::SOURCE_THAWED) << "the destination has refused";
+  EXPECT_FALSE(a.records().find(source_key())->resolved);
+}
+
+TEST_F(ResolveTest, that_cannot_be_written_down_changes_nothing) {
+  run_workload();
+  identify("unnamed");
+  arm_all();
+  power_off(b);
+  const std::string file = a.options.state + "/resolutions";
+  std::filesystem::create_directory(file);
+  EXPECT_THAT(why_not(), HasSubstr(file));
+  EXPECT_EQ(source(), SourcePhase::armed);
+  std::filesystem::remove(file);
+  EXPECT_EQ(resolve().phase(), api::SOURCE_THAWED);
+  EXPECT_THAT(read_file(file), HasSubstr("unnamed.1.src of 'job' let go here by ann"));
+}
+
+// A record file that was made anew refuses whatever it is asked to: that says nothing of the copy that it has
+// forgotten.
+TEST_F(ResolveTest, is_what_it_takes_when_the_destinations_records_were_replaced) {
+  run_workload();
+  identify("replaced");
+  arm_all();
+  b.drop();
+  std::filesystem::remove(b.options.state + "/records");
+  boot(b, {});
+  pair.restart(a);  // which does not wait for an operator
+  EXPECT_TRUE(becomes(DestinationPhase::refused)) << "it was asked for a refusal";
+  pair.turn_until([] { return false; }, 500ms);
+  EXPECT_EQ(source(), SourcePhase::armed);
 }
 
 // It is wrong here as well, but nothing has run there: the destination refuses, as it would have.

@@ -3,8 +3,10 @@
 // The rule (docs/commit-protocol.md): only while the destination's node is off. Then whatever it held is gone, and its
 // record ends without a copy when it returns. Nobody here can see that a silent node is off, so somebody has to state
 // it, and his name is kept. What speaks against it is looked at, though: a node that answers is not off.
+#include "agent/service/relay.h"
 #include "agent/service/source_migration.h"
 #include "common/base/log.h"
+#include "common/base/wall_clock.h"
 
 #include <fmt/chrono.h>
 
@@ -50,10 +52,10 @@ net::awaitable<api::Envelope> SourceMigration::do_resolve(api::Resolve request) 
   co_await check_silent();
   const auto hold = co_await turn_.take();
   if (phase() != SourcePhase::armed || enter_lost()) co_return state();  // decided meanwhile
-  write_down(context_.options.state,
-             fmt::format("{:%FT%TZ} {} of '{}' let go here by {}, who states that node '{}' (boot {}) is off\n",
-                         fmt::gmtime(std::chrono::system_clock::now()), to_string(key_), tree_.workload, request.by(),
-                         peer_node_, peer_boot_));
+  write_down(
+      context_.options.state,
+      fmt::format("{:%FT%TZ} {} of '{}' let go here by {}, who states that node '{}' (boot {}) is off\n",
+                  fmt::gmtime(wall_now()), to_string(key_), tree_.workload, request.by(), peer_node_, peer_boot_));
   log::warn("source.resolved", {{"migration", key_.migration}, {"by", request.by()}, {"destination", peer_node_}});
   failure_ = Error(Errc::cancelled, fmt::format("{} states that node '{}' is off", request.by(), peer_node_));
   resolved_ = true;
@@ -96,8 +98,8 @@ net::awaitable<void> SourceMigration::check_silent() {
     const api::Envelope answer = co_await ask_peer(std::move(question));
     there = answer.destination_state();
   } catch (const Error& e) {
-    // An agent that refuses to talk is there all the same.
-    if (e.errc() == Errc::denied || (peer()->connected() && e.errc() != Errc::timed_out)) throw;
+    // An agent that refuses to talk, or whose words cannot be believed, is there all the same.
+    if (!is_silence(e) || (peer()->connected() && e.errc() != Errc::timed_out)) throw;
     log::info("source.resolve", {{"migration", key_.migration}, {"message", e.message()}});
   }
   if (there) check_off(there->boot_id(), there->store_uuid());

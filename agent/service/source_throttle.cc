@@ -41,6 +41,8 @@ net::awaitable<api::Envelope> SourceMigration::do_throttle(api::Throttle request
     const auto used = static_cast<double>(workload::cpu_time_us(*copy) - cpu_mark_->used_us) / 1e6;
     cpus_used_ = std::max(used / seconds, least_cpus);
   }
+  if (!limit_ && context_.lifting->is_under_way(copy->path()))
+    fail(Errc::busy, "an earlier limit of its CPU time could not be lifted yet");
   if (!limit_)
     limit_ = std::make_unique<workload::CpuLimit>(copy->path(), "godwit." + to_string(key_),
                                                   context_.limits() + "/" + to_string(key_));
@@ -66,14 +68,14 @@ void SourceMigration::limit_cpu_time() {
   try {
     limit_->set(limited_to_);
   } catch (...) {
-    limit_.reset();
+    context_.lifting->lift(std::move(limit_));
     throw;
   }
 }
 
 void SourceMigration::lift_throttle() {
   if (!limit_) return;
-  limit_.reset();
+  context_.lifting->lift(std::move(limit_));
   engine::Command command;
   command.mutable_limited();
   if (job_ && job_->alive()) job_->post(command);

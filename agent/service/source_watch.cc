@@ -69,6 +69,8 @@ net::awaitable<api::Envelope> SourceMigration::ask_peer(api::Envelope request) {
     RelayRoute route{.key = key_, .to_source = false, .to_node = peer_node_};
     co_return co_await ask_by_relay(context_, relay_key(), std::move(route), std::move(request));
   } catch (const Error& e) {
+    if (!is_silence(e))  // it has answered that way, or somebody has in its name
+      throw Error(e.errc(), fmt::format("by way of the coordinator: {}", e.message()), e.hint());
     throw Error(direct.errc(), fmt::format("{}; by way of the coordinator: {}", direct.message(), e.message()),
                 direct.hint());
   }
@@ -76,8 +78,9 @@ net::awaitable<api::Envelope> SourceMigration::ask_peer(api::Envelope request) {
 
 net::awaitable<api::Envelope> SourceMigration::relayed(api::Relay relay) {
   const auto self = shared_from_this();
-  const api::Envelope request = open_relayed(relay_key(), relay);
-  co_return relayed_answer(relay_key(), relay, co_await peer_request(self, request));
+  api::Envelope request = open_relayed(relay_key(), relay);
+  auto answering = peer_request(self, std::move(request));
+  co_return co_await answer_relayed(relay_key(), std::move(relay), std::move(answering));
 }
 
 net::awaitable<api::Envelope> SourceMigration::peer_request(std::shared_ptr<SourceMigration> self,

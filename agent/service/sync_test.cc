@@ -1,15 +1,12 @@
-// A record that does not reach the disk: no answer, no action, and yet exactly one copy in the end, without a coordinator.
+// A record that does not reach the disk: no answer, no action, and yet exactly one copy in the end, without a
+// coordinator.
+#include "agent/service/test_fault.h"
 #include "agent/service/test_migration.h"
-
-#include <fstream>
 
 namespace godwit::service {
 namespace {
 
 using namespace std::chrono_literals;
-
-const std::string fault_file = fmt::format("/tmp/godwit-sync-test-{}", ::getpid());
-const int named_before_the_first_fault_point = ::setenv("GODWIT_FAULT_FILE", fault_file.c_str(), 1);
 
 struct Case {
   const char* record;
@@ -18,8 +15,6 @@ struct Case {
 
 class FailingSync : public MigrationTest, public testing::WithParamInterface<Case> {
  protected:
-  void TearDown() override { ::unlink(fault_file.c_str()); }
-
   bool settled() {
     const Record* s = a.records().find(key_of(id, Side::source));
     const Record* d = b.records().find(key_of(id, Side::destination));
@@ -30,7 +25,7 @@ class FailingSync : public MigrationTest, public testing::WithParamInterface<Cas
 TEST_P(FailingSync, ends_with_one_running_copy) {
   const pid_t root = run_workload();
   identify("sync");
-  std::ofstream(fault_file) << "agent.record." << GetParam().record << "=fail";
+  const ArmedFault fault(fmt::format("agent.record.{}=fail", GetParam().record));
   std::string said = error_of([&] {
     if (GetParam().commits) {
       commit(arm_all());
@@ -43,7 +38,7 @@ TEST_P(FailingSync, ends_with_one_running_copy) {
   a.agent->context().options.limits.undriven = 100ms;
   EXPECT_TRUE(pair.turn_until([&] { return settled(); }, 10s))
       << name(source()) << ", " << name(destination()) << ", " << said;
-  EXPECT_NE(::access(fault_file.c_str(), F_OK), 0) << "the record was not written";
+  EXPECT_TRUE(fault.has_struck()) << "the record was not written";
   EXPECT_TRUE(pair.turn_until([&] { return (state_at(a) == "running") != (state_at(b) == "running"); }, 5s))
       << state_at(a) << ", " << state_at(b);
   if (state_at(a) == "running") {

@@ -1,4 +1,5 @@
 // A workload that spins is given less CPU time, and all of it again, however the migration goes on.
+#include "agent/service/test_fault.h"
 #include "agent/service/test_migration.h"
 #include "common/proc/reader.h"
 
@@ -137,6 +138,35 @@ TEST_F(ThrottleTest, is_lifted_when_nobody_drives_the_migration) {
   EXPECT_TRUE(pair.turn_until([&] { return !limited(); }, 5s));
   EXPECT_EQ(source(), SourcePhase::none) << "the migration may go on";
   round(1);
+}
+
+TEST_F(ThrottleTest, that_cannot_be_lifted_at_once_is_lifted_later) {
+  a.options.limits.ask_interval = 2s;
+  pair.restart(a);
+  throttle_hard("stuck");
+  const ArmedFault stuck("agent.limit.lift=fail");
+  abort();
+  EXPECT_TRUE(stuck.has_struck());
+  EXPECT_TRUE(limited());
+  EXPECT_EQ(state_at(a), "running");
+  discard();
+  identify("next", 2);
+  connect_all();
+  round(0);
+  EXPECT_THAT(error_of([&] { throttle(50); }), HasSubstr("busy: an earlier limit"))
+      << "it would be put back by the next";
+  EXPECT_TRUE(pair.turn_until([&] { return !limited(); }, 5s));
+  EXPECT_GT(throttle(50), 0);
+  abort();
+  EXPECT_FALSE(limited());
+}
+
+TEST_F(ThrottleTest, that_cannot_be_lifted_goes_with_its_workload) {
+  throttle_hard("stuck");
+  const ArmedFault stuck("agent.limit.lift=fail");
+  abort();
+  ::kill(root_, SIGKILL);
+  EXPECT_TRUE(pair.turn_until([&] { return std::filesystem::is_empty(a.options.state + "/limits"); }, 5s));
 }
 
 TEST_F(ThrottleTest, that_an_agent_left_behind_is_lifted_by_its_next_life) {

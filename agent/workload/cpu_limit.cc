@@ -1,5 +1,6 @@
 #include "agent/workload/cpu_limit.h"
 
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/proc/reader.h"
 
@@ -177,6 +178,7 @@ void CpuLimit::set(double cpus) {
 void CpuLimit::lift() noexcept {
   if (!set_) return;
   try {
+    fault::point("agent.limit.lift");
     lift_place(place_);
     set_ = false;
     fs::remove(note_);

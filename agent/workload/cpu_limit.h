@@ -40,8 +40,10 @@ class CpuLimit {
   CpuLimit(const CpuLimit&) = delete;
   CpuLimit& operator=(const CpuLimit&) = delete;
 
-  void set(double cpus);  // when it fails there is none
-  void lift() noexcept;   // as it was before; what failed is logged
+  void set(double cpus);                // when it fails there is none
+  void lift() noexcept;                 // as it was before; what failed is logged
+  bool is_set() const { return set_; }  // also when it could not be lifted
+  const Cgroup& copy() const { return copy_; }
 
   // Writing `lifted` to `file` takes the limit away at once.
   const LimitPlace& place() const { return place_; }

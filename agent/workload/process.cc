@@ -52,8 +52,8 @@ std::optional<int> exit_status(int pidfd) {
 std::vector<std::string> own_environment() {
   std::vector<std::string> environment{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"};
   // The sanitizers' options matter in builds that are sanitized, and mean nothing in others.
-  for (const char* name :
-       {"GODWIT_FAULT", "GODWIT_FAULT_FILE", "GODWIT_LOG", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"}) {
+  for (const char* name : {"GODWIT_CLOCK_FILE", "GODWIT_FAULT", "GODWIT_FAULT_FILE", "GODWIT_LOG", "ASAN_OPTIONS",
+                           "UBSAN_OPTIONS", "TSAN_OPTIONS"}) {
     if (const char* value = std::getenv(name)) environment.push_back(fmt::format("{}={}", name, value));
   }
   return environment;

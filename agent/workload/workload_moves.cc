@@ -76,8 +76,9 @@ UniqueFd Workloads::build(Saved saved, bool in_namespaces) {
   return init_fd;
 }
 
-void Workloads::prepared(const std::string& name, pid_t root, std::uint64_t start_time) {
+void Workloads::prepared(const std::string& name, pid_t root, std::uint64_t start_time, HeldTasks held) {
   Entry& entry = entries_.at(name);
+  *entry.saved.mutable_held() = std::move(held);
   entry.saved.mutable_info()->set_pid(root);
   entry.saved.mutable_info()->set_state("prepared");
   entry.saved.set_start_time(start_time);
@@ -88,6 +89,7 @@ void Workloads::running(const std::string& name) {
   Entry& entry = entries_.at(name);
   if (entry.saved.info().state() != "running") {
     entry.saved.mutable_info()->set_state("running");
+    entry.saved.clear_held();
     entry.unsaved = true;
     if (const UniqueFd init = find_process(entry.saved.init_pid(), entry.saved.init_start_time())) {
       send_signal(init.get(), SIGUSR1);  // the workload is complete: its end is the init's

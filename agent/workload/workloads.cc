@@ -1,6 +1,7 @@
 #include "agent/workload/workloads.h"
 
 #include "common/base/log.h"
+#include "common/base/wall_clock.h"
 #include "common/proc/reader.h"
 
 #include <algorithm>
@@ -17,11 +18,6 @@ std::string random_id() {
   std::uint32_t bits = 0;
   check(::getrandom(&bits, sizeof bits, 0), "get random bytes");
   return fmt::format("{:08x}", bits);
-}
-
-std::uint64_t unix_seconds() {
-  using namespace std::chrono;
-  return static_cast<std::uint64_t>(duration_cast<seconds>(system_clock::now().time_since_epoch()).count());
 }
 
 std::uint64_t resident_bytes(const Cgroup& cgroup) {
@@ -124,7 +120,7 @@ api::WorkloadInfo Workloads::run(const api::RunWorkload& request) {
   info.set_guest_pid(raw(started.guest));
   info.set_state("running");
   *info.mutable_argv() = request.argv();
-  info.set_started_unix(unix_seconds());
+  info.set_started_unix(static_cast<std::uint64_t>(unix_ms() / 1000));
   entry.saved.set_init_pid(started.init.pid);
   entry.saved.set_init_start_time(started.init.start_time);
   entry.saved.set_start_time(start_time_if_alive(started.root));

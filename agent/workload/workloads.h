@@ -5,6 +5,7 @@
 // synchronous. Errors: invalid_argument, already_exists, not_found, and what the kernel says.
 #pragma once
 
+#include "agent/workload/held.h"
 #include "agent/workload/init.h"
 #include "agent/workload/saved.h"
 #include "common/net/async.h"
@@ -42,7 +43,7 @@ class Workloads {
   // Destination: an init for a workload to come (none when `in_namespaces` is false), and its entry as "building".
   // Returns the pidfd of the init.
   UniqueFd build(Saved saved, bool in_namespaces);
-  void prepared(const std::string& name, pid_t root, std::uint64_t start_time);
+  void prepared(const std::string& name, pid_t root, std::uint64_t start_time, HeldTasks held);
   void running(const std::string& name);  // it is so, also when the file cannot be written; then again
 
   // Source: from here on its end is nobody's business but the migration's; then forgets it, with init and cgroup.

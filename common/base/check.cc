@@ -19,7 +19,9 @@ Errc code_of(int error_number) {
     case ECONNRESET:
     case ECONNREFUSED:
     case ECONNABORTED:
+    case ENETDOWN:
     case ENETUNREACH:
+    case EHOSTDOWN:
     case EHOSTUNREACH: return Errc::peer_lost;
     default: return Errc::internal;
   }

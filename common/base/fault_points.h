@@ -37,6 +37,7 @@ inline constexpr auto names = std::to_array<std::string_view>({
     "agent.record.destination.resumed",
     "agent.record.destination.lost",
     "agent.transfer.frame",
+    "agent.limit.lift",
     "agent.source.frozen",
     "agent.source.armed",
     "agent.source.aborted",

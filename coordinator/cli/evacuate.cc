@@ -39,27 +39,49 @@ bool any(const json& report, const char* state) {
   return std::ranges::any_of(list(report, "workloads"), [&](const json& w) { return text(w, "state") == state; });
 }
 
+std::string path_of(const std::string& node) { return "/v1/nodes/" + node + "/evacuation"; }
+
 // Unreachable when the coordinator stays away, not_found when it has forgotten.
-json follow(Client& client, const EvacuateCommand& command) {
+json follow(Client& client, const std::string& node, bool with_progress) {
   EvacuationProgress progress;
   auto last_heard = Clock::now();
   bool cancelled = false;
   for (;;) {
     try {
       if (interrupted && !cancelled) {
-        cancel_evacuation(client, command.node);
+        cancel_evacuation(client, node);
         cancelled = true;
         std::fputs("cancelling: none begins any more, and what can be rolled back is\n", stderr);
       }
-      json report = client.get("/v1/nodes/" + command.node + "/evacuation");
+      json report = client.get(path_of(node));
       last_heard = Clock::now();
-      if (!command.options.no_progress) std::fputs(progress.on_report(report).c_str(), stderr);
+      if (with_progress) std::fputs(progress.on_report(report).c_str(), stderr);
       if (text(report, "state") == "ended") return report;
     } catch (const Unreachable&) {
       if (Clock::now() - last_heard > patience) throw;
     }
     std::this_thread::sleep_for(look_every);
   }
+}
+
+void print(const json& report, std::string (*words)(const json&), bool as_json) {
+  std::fputs((as_json ? report.dump(2) + "\n" : words(report)).c_str(), stdout);
+}
+
+int follow_to_its_end(Client& client, const std::string& node, bool with_progress, bool as_json) {
+  json report;
+  try {
+    report = follow(client, node, with_progress);
+  } catch (const Error& e) {
+    if (!dynamic_cast<const Unreachable*>(&e) && e.errc() != Errc::not_found) throw;
+    std::fprintf(stderr,
+                 "godwit: lost sight of the evacuation: %s\nMigrations that had begun go on, and %s stays cordoned; "
+                 "`godwit evacuate %s` does the rest.\n",
+                 printable(e.message()).c_str(), node.c_str(), node.c_str());
+    return exit_unknown;
+  }
+  print(report, evacuation_summary, as_json);
+  return exit_code_of_evacuation(report);
 }
 
 }  // namespace
@@ -102,28 +124,23 @@ std::string EvacuationProgress::on_report(const json& report) {
 }
 
 int evacuate(Client& client, const EvacuateCommand& command, bool json_output) {
-  const auto print = [json_output](const json& report, std::string (*words)(const json&)) {
-    std::fputs((json_output ? report.dump(2) + "\n" : words(report)).c_str(), stdout);
-  };
   catch_interrupt();
   const json begun = client.post("/v1/nodes/" + command.node + "/evacuate", evacuation_request(command));
   if (command.dry_run) {
-    print(begun, evacuation_plan);
+    print(begun, evacuation_plan, json_output);
     return any(begun, "stays") || any(begun, "unknown") ? exit_refused : exit_done;
   }
-  json report;
+  return follow_to_its_end(client, command.node, !command.options.no_progress, json_output);
+}
+
+std::optional<int> watch_evacuation(Client& client, const std::string& node, const WatchCommand& command, bool json) {
   try {
-    report = follow(client, command);
+    client.get(path_of(node));
   } catch (const Error& e) {
-    if (!dynamic_cast<const Unreachable*>(&e) && e.errc() != Errc::not_found) throw;
-    std::fprintf(stderr,
-                 "godwit: lost sight of the evacuation: %s\nMigrations that had begun go on, and %s stays cordoned; "
-                 "`godwit evacuate %s` does the rest.\n",
-                 printable(e.message()).c_str(), command.node.c_str(), command.node.c_str());
-    return exit_unknown;
+    if (e.errc() != Errc::not_found) throw;
+    return std::nullopt;
   }
-  print(report, evacuation_summary);
-  return exit_code_of_evacuation(report);
+  return follow_to_its_end(client, node, !command.no_progress, json);
 }
 
 }  // namespace godwit::cli

@@ -1,4 +1,5 @@
 // `godwit evacuate`: asks for it, follows it to its end, sums it up. Ctrl-C cancels it; a second one stops looking.
+// `godwit watch NODE` follows one that somebody else has begun, and leaves it alone.
 #pragma once
 
 #include "coordinator/cli/client.h"
@@ -11,6 +12,9 @@
 namespace godwit::cli {
 
 int evacuate(Client& client, const EvacuateCommand& command, bool json_output);
+
+// The summary and the exit code of the node's evacuation once it has ended; nothing when there is none to be followed.
+std::optional<int> watch_evacuation(Client& client, const std::string& node, const WatchCommand& command, bool json);
 
 // What the API says then; nothing when no evacuation of a node of that name is under way.
 std::optional<nlohmann::json> cancel_evacuation(Client& client, const std::string& node);

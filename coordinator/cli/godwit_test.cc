@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <regex>
 
 #include <signal.h>
 #include <spawn.h>
@@ -199,6 +200,14 @@ TEST_F(Godwit, takes_a_named_policy_and_lists_those_that_there_are) {
   const Ended unknown = godwit({"migrate", "redis", "--to", "a", "--policy", "fast"});
   EXPECT_EQ(unknown.code, 3);
   EXPECT_THAT(unknown.err, HasSubstr("no policy 'fast'; there are gentle"));
+  const Ended preview = godwit({"migrate", "redis", "--to", "a", "--policy", "gentle", "--dry-run", "--json"});
+  EXPECT_EQ(preview.code, 0) << preview.err;
+  EXPECT_EQ(json::parse(preview.out)["downtime_budget_ms"], 90.0);
+  EXPECT_EQ(godwit({"evacuate", "b", "--policy", "gentle", "--dry-run"}).code, 0);
+  const Ended evacuated = godwit({"evacuate", "b", "--policy", "gentle", "--json"});
+  EXPECT_EQ(evacuated.code, 0) << evacuated.err;
+  const std::string moved = json::parse(evacuated.out)["workloads"][0]["migration"];
+  EXPECT_EQ(c.store.migration(moved)->spec.policy.max_rounds, 7u);
 }
 
 TEST_F(Godwit, simulates_without_coordinator_or_certificates) {
@@ -321,6 +330,37 @@ TEST_F(Godwit, ends_an_evacuation_on_ctrl_c_and_on_cancel) {
   }
 }
 
+TEST_F(Godwit, watches_an_evacuation_to_its_end) {
+  EXPECT_THAT(godwit({"watch", "a"}).err, HasSubstr("no migration 'a'")) << "none has begun";
+  c.a.late_by = std::chrono::seconds(3);
+  c.a.once[api::Envelope::kRound] = Fault::late;
+  c.request({.method = "POST", .target = "/v1/nodes/a/evacuate", .body = "{}"});
+  Child watch = start({"watch", "a"}, "operator/cid");
+  c.until([&] { return watch.err().find("redis: moving to b") != std::string::npos; }, std::chrono::seconds(30));
+  const Ended e = end(watch);
+  EXPECT_EQ(e.code, 0) << e.err;
+  EXPECT_THAT(e.err, HasSubstr("redis: moved to b"));
+  EXPECT_THAT(e.out, HasSubstr("1 of 1 moved"));
+  EXPECT_THAT(e.out, HasSubstr("a is empty"));
+  const Ended later = godwit({"watch", "a", "--json", "--no-progress"});
+  EXPECT_EQ(later.code, 0);
+  EXPECT_EQ(json::parse(later.out)["state"], "ended") << "of one that has ended it tells the end";
+}
+
+// A second one follows what the first has begun, and an interrupt of the second is no word of the first's.
+TEST_F(Godwit, leaves_an_evacuation_alone_that_it_only_watches) {
+  c.a.always[api::Envelope::kRound] = Fault::hang_before;
+  c.request({.method = "POST", .target = "/v1/nodes/a/evacuate", .body = "{}"});
+  Child watch = start({"watch", "a"});
+  c.until([&] { return watch.err().find("redis: moving to b") != std::string::npos; }, std::chrono::seconds(30));
+  watch.signal(SIGINT);
+  end(watch);
+  const json report = json::parse(c.request({.target = "/v1/nodes/a/evacuation"}).body);
+  EXPECT_EQ(report["state"], "moving");
+  EXPECT_TRUE(report["cancelled_by"].is_null());
+  c.request({.method = "POST", .target = "/v1/nodes/a/evacuation/cancel", .body = "{}"});
+}
+
 TEST_F(Godwit, cancels_a_migration_that_two_others_wait_for) {
   c.a.once[api::Envelope::kConnect] = Fault::hang_before;
   Child migrate = start({"migrate", "redis", "--to", "b"});
@@ -432,6 +472,13 @@ TEST(GodwitCoordinator, serves_and_ends_cleanly_on_sigterm) {
   std::filesystem::remove_all(state);
 }
 
+// In the line that says that it is ready, behind the one for agents.
+std::string api_address_in(const std::string& log) {
+  std::smatch found;
+  const std::regex ready(R"(coordinator\.ready.*127\.0\.0\.1:\d+.*(127\.0\.0\.1:\d+))");
+  return std::regex_search(log, found, ready) ? found[1].str() : "";
+}
+
 TEST(GodwitCoordinator, reads_its_policies_at_the_start_and_again_on_sighup) {
   char name[] = "/tmp/godwit-coordinator-XXXXXX";
   const std::string state = ::mkdtemp(name), config = state + "/config.json";
@@ -463,6 +510,14 @@ TEST(GodwitCoordinator, reads_its_policies_at_the_start_and_again_on_sighup) {
     write("{");
     child.signal(SIGHUP);
     EXPECT_TRUE(says(child, "coordinator.reload_failed")) << child.err();
+    write(R"({"policies": {"c": {"downtime_ms": 1e999}}})");
+    child.signal(SIGHUP);
+    EXPECT_TRUE(says(child, "1e999")) << child.err();
+    Child list(GODWIT_BINARY, {"policies", "--json"},
+               {"GODWIT_COORDINATOR=" + api_address_in(child.err()),
+                "GODWIT_CERTS=" + shared_certs().node("spiffe://godwit/operator/ann")});
+    while (!list.ended()) ::usleep(10'000);
+    EXPECT_EQ(json::parse(list.result().out)["policies"].size(), 2u) << list.result().err;
     child.signal(SIGTERM);
     while (!child.ended()) ::usleep(10'000);
     EXPECT_EQ(child.result().code, 0) << "it goes on with what it had";

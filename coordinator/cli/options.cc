@@ -111,7 +111,8 @@ void add_evacuate(CLI::App& app, EvacuateCommand& e, Texts& t) {
 }
 
 void add_watch(CLI::App& app, WatchCommand& watch) {
-  app.add_option("migration", watch.which, "its id, or its workload; may be left out when it is the only one")
+  app.add_option("migration", watch.which,
+                 "its id, or its workload, or a node that is being evacuated; may be left out when it is the only one")
       ->check(check_name);
   app.add_flag("--no-progress", watch.no_progress, "print the report only");
 }

@@ -54,7 +54,7 @@ struct EvacuateCommand {
   MigrateCommand options;  // of each migration; says neither what nor where
 };
 struct WatchCommand {
-  std::string which;  // a migration's id or a workload; empty: the only one
+  std::string which;  // a migration's id, a workload, or a node that is being evacuated; empty: the only one
   bool no_progress = false;
 };
 struct CancelCommand {
@@ -87,7 +87,8 @@ struct Options {
   std::string certs;
   bool json = false;
   std::variant<NodesCommand, CordonCommand, PsCommand, RunCommand, KillCommand, MigrateCommand, EvacuateCommand,
-               WatchCommand, CancelCommand, ResolveCommand, HistoryCommand, RateCommand, SimulateCommand, PoliciesCommand>
+               WatchCommand, CancelCommand, ResolveCommand, HistoryCommand, RateCommand, SimulateCommand,
+               PoliciesCommand>
       command;
 };
 

@@ -102,6 +102,8 @@ std::string only_one(const json& under_way) {
 }
 
 int watch(Client& client, const WatchCommand& command, bool json_output) {
+  if (!command.which.empty() && moving(client, command.which).empty() && !report_of(client, command.which))
+    if (const auto code = watch_evacuation(client, command.which, command, json_output)) return *code;
   const std::string id = command.which.empty() ? only_one(under_way(client)) : find(client, command.which);
   return follow_to_its_end(client, id, {.progress = !command.no_progress, .json = json_output});
 }

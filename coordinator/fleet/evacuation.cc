@@ -81,7 +81,6 @@ awaitable<void> Evacuation::drive() {
 }
 
 awaitable<void> Evacuation::move_all() {
-  registry_.cordon(request_.node, request_.by);
   co_await plan();
   phase_ = Phase::moving;
   for (;;) {
@@ -394,7 +393,9 @@ std::shared_ptr<Evacuation> Evacuations::start(EvacuationRequest request) {
   if (const auto it = evacuations_.find(node); it != evacuations_.end() && !it->second->ended())
     throw Error(Errc::busy, fmt::format("node '{}' is being evacuated already", node),
                 fmt::format("`godwit cancel {}` ends that", node));
+  const std::string by = request.by;
   const std::shared_ptr<Evacuation> made = prepare(std::move(request));
+  registry_.cordon(node, by);
   evacuations_[node] = made;
   net::spawn(executor_, made->drive(), [made](std::exception_ptr) {});
   return made;

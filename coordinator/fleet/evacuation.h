@@ -53,7 +53,7 @@ class Evacuation {
   Evacuation(Registry& registry, Driver& driver, Store& store, AgentService& agents, EvacuationRequest request);
 
   net::awaitable<void> plan();   // looks at every workload that is not planned yet, and places it
-  net::awaitable<void> drive();  // cordons, plans, moves; returns when it has ended. Once.
+  net::awaitable<void> drive();  // of a cordoned node: plans, moves; returns when it has ended. Once.
 
   // None begins any more, and those that can still be rolled back are.
   void cancel(const std::string& by);
@@ -104,8 +104,8 @@ class Evacuations {
       : executor_(std::move(executor)), registry_(registry), driver_(driver), store_(store), agents_(agents) {}
 
   // Errors: not_found, invalid_argument, peer_lost, busy.
-  std::shared_ptr<Evacuation> prepare(EvacuationRequest request);  // for a dry run: plan() and report()
-  std::shared_ptr<Evacuation> start(EvacuationRequest request);
+  std::shared_ptr<Evacuation> prepare(EvacuationRequest request);   // for a dry run: plan() and report()
+  std::shared_ptr<Evacuation> start(EvacuationRequest request);     // cordons the node, or throws why it cannot be
   std::shared_ptr<Evacuation> find(const std::string& node) const;  // Errc::not_found
   void cancel(const std::string& node, const std::string& by);      // Errc::not_found when none is under way
 

@@ -109,6 +109,25 @@ TEST_F(EvacuationTest, shows_the_plan_of_a_dry_run_and_touches_nothing) {
   EXPECT_EQ(report()["code"], "not_found");
 }
 
+TEST_F(EvacuationTest, takes_a_named_policy_for_all_of_its_migrations) {
+  c.daemon.policies =
+      policies_from_json(json::parse(R"({"policies": {"slow": {"rate_limit": 100000000, "max_rounds": 7}}})"), "test");
+  const json plan = post("/v1/nodes/a/evacuate", R"({"dry_run": true, "options": {"policy": "slow"}})");
+  EXPECT_EQ(status, 200u) << plan;
+  for (const json& w : plan["workloads"]) EXPECT_GT(w["predicted"]["total_s"].get<double>(), 10) << "a GB each";
+  EXPECT_EQ(post("/v1/nodes/a/evacuate", R"({"options": {"policy": "fast"}})")["code"], "not_found");
+  EXPECT_TRUE(c.store.cordons().empty());
+  const json r = evacuate(R"({"options": {"policy": "slow", "downtime_ms": 400}})");
+  ASSERT_EQ(r["workloads"].size(), 4u);
+  for (const json& w : r["workloads"]) {
+    const MigrationSpec spec = c.store.migration(w["migration"])->spec;
+    EXPECT_EQ(spec.policy_name, "slow");
+    EXPECT_EQ(spec.policy.max_rounds, 7u);
+    EXPECT_EQ(spec.rate_limit, 100'000'000u);
+    EXPECT_EQ(spec.policy.downtime, std::chrono::milliseconds(400));
+  }
+}
+
 TEST_F(EvacuationTest, goes_only_where_it_may) {
   EXPECT_THAT(lines(evacuate(R"({"to": ["c"]})")),
               ElementsAre("four moved c", "one moved c", "three moved c", "two moved c"));
@@ -207,6 +226,27 @@ TEST_F(EvacuationTest, waits_for_one_that_is_on_its_way_already) {
   const json r = finish();
   for (const json& w : r["workloads"])
     EXPECT_EQ(w["state"], w["workload"] == "two" ? "failed" : "moved") << "the operator did not want it to move";
+}
+
+TEST_F(EvacuationTest, moves_what_was_being_rehearsed_when_it_began) {
+  c.a.late_by = std::chrono::seconds(2);
+  c.a.once[Env::kRound] = Fault::late;
+  MigrationSpec spec;
+  spec.workload = "two";
+  spec.destination = "b";
+  spec.rehearse = true;
+  const std::string id = c.daemon.driver.start(spec);
+  c.until([this] { return rounds_asked() == 1; });
+  post("/v1/nodes/a/evacuate", "{}");
+  const auto moves_two = [&](const json& w) { return w["workload"] == "two" && w["migration"] == id; };
+  c.until([&] {
+    const json r = report();  // named: its parts are looked at
+    return std::ranges::any_of(r["workloads"], moves_two);
+  });
+  const json r = finish();
+  EXPECT_EQ(c.store.migration(id)->outcome, Outcome::rehearsed);
+  EXPECT_EQ(r["empty"], true) << r;
+  for (const json& w : r["workloads"]) EXPECT_EQ(w["state"], "moved") << w;
 }
 
 TEST_F(EvacuationTest, does_not_end_while_one_is_on_its_way_to_the_node) {

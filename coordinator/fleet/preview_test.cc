@@ -57,6 +57,17 @@ TEST_F(PreviewTest, says_that_it_would_move_and_what_it_would_cost) {
   EXPECT_EQ(c.migrate().epoch, 4u) << "the one that a migration without a preview would have";
 }
 
+TEST_F(PreviewTest, takes_a_named_policy) {
+  c.daemon.policies = policies_from_json(
+      json::parse(R"({"policies": {"slow": {"rate_limit": 100000000, "downtime_ms": 90}}})"), "test");
+  const json p = preview(R"({"workload": "redis", "to": "b", "policy": "slow"})");
+  EXPECT_EQ(p["would_move"], true) << p;
+  EXPECT_EQ(p["downtime_budget_ms"], 90.0);
+  EXPECT_GT(p["predicted"]["total_s"].get<double>(), 10) << "a GB at that rate";
+  EXPECT_EQ(preview(R"({"workload": "redis", "to": "b", "policy": "fast"})")["code"], "not_found");
+  expect_no_trace();
+}
+
 TEST_F(PreviewTest, predicts_from_the_last_migrations_of_the_workload) {
   ASSERT_EQ(c.migrate().outcome, Outcome::done);
   const json p = preview(R"({"workload": "redis", "to": "a"})");

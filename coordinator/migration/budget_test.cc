@@ -104,6 +104,24 @@ TEST(Budget, a_cancel_while_it_runs_on_rolls_back) {
   EXPECT_TRUE(c.a.runs("redis"));
 }
 
+// Two rounds at a tenth of what the path carries would be told that the budget cannot be met.
+TEST(Rate, that_is_raised_is_given_a_round_before_the_migration_is_given_up) {
+  for (const bool raised : {false, true}) {
+    Cluster c;
+    c.a.dirty_after = {1'200'000'000, 1'200'000'000, 4096};
+    MigrationSpec spec = c.to_b();
+    spec.rate_limit = 100'000'000;
+    const std::string id = c.daemon.driver.start(spec);
+    c.until([&] { return std::ranges::count(c.a.asked, Env::kRound) == 1; });
+    c.a.once[Env::kRound] = Fault::late;
+    c.until([&] { return std::ranges::count(c.a.asked, Env::kRound) == 2; });
+    if (raised) net::run_to_end(c.io, c.daemon.driver.set_rate(id, 0, "ann"));
+    const Migration m = c.finish(id);
+    EXPECT_EQ(m.outcome, raised ? Outcome::done : Outcome::rolled_back) << (m.reason ? m.reason->message : "");
+    if (!raised) EXPECT_THAT(m.reason->message, HasSubstr("the budget cannot be met"));
+  }
+}
+
 TEST(Throttling, goes_on_until_the_workload_writes_little_enough) {
   Cluster c;
   c.a.dirty_after = {900'000'000};

@@ -1,6 +1,7 @@
 #include "coordinator/migration/driver.h"
 
 #include "common/base/log.h"
+#include "common/base/wall_clock.h"
 #include "coordinator/migration/json.h"
 
 #include <fmt/chrono.h>
@@ -20,7 +21,7 @@ constexpr unsigned remembered = 5;
 constexpr std::size_t enough_seen = 3;
 constexpr Clock::duration most_again = std::chrono::minutes(1);
 
-// Sorts by time, can be read out on the telephone, and is never given out twice (the journal would refuse it).
+// Says when it began, can be read out on the telephone, and is never given out twice (the journal would refuse it).
 std::string new_id(std::chrono::system_clock::time_point now) {
   std::random_device random;
   return fmt::format("{:%Y%m%d-%H%M%S}-{:06x}", fmt::gmtime(now), random() & 0xffffff);
@@ -52,6 +53,17 @@ std::string Driver::active_for(const std::string& workload) const {
   return {};
 }
 
+// By PID, as long as no survey has given it a name: the same process is moved by one at a time, and not again before
+// the outcome is known.
+std::string Driver::active_for(std::int32_t pid, const std::string& source) const {
+  const auto same = [&](const MigrationSpec& spec) { return spec.pid == pid && spec.source == source; };
+  for (const auto& [id, run] : runs_)
+    if (same(run->migration().spec)) return id;
+  for (const std::string& id : store_.unfinished())
+    if (const auto m = store_.migration(id); m && !terminal(m->phase) && same(m->spec)) return id;
+  return {};
+}
+
 std::vector<Error> Driver::obstacles(MigrationSpec& spec) const {
   std::vector<Error> found;
   const auto check = [&found](const auto& what) {
@@ -78,10 +90,8 @@ std::vector<Error> Driver::obstacles(MigrationSpec& spec) const {
         throw Error(Errc::busy, fmt::format("workload '{}' on '{}' is {}", spec.workload, w.node, w.state),
                     "`godwit ps` shows when it runs again");
     });
-  } else {
-    for (const auto& [id, run] : runs_)
-      if (run->migration().spec.pid == spec.pid && run->migration().spec.source == spec.source)
-        found.push_back(busy_with(fmt::format("PID {} on '{}'", spec.pid, spec.source), id));
+  } else if (const std::string id = active_for(spec.pid, spec.source); !id.empty()) {
+    found.push_back(busy_with(fmt::format("PID {} on '{}'", spec.pid, spec.source), id));
   }
   if (spec.source == spec.destination) {
     found.emplace_back(Errc::invalid_argument,
@@ -106,7 +116,7 @@ std::vector<Error> Driver::obstacles(MigrationSpec& spec) const {
 // A workload of ours is one by whatever name: its epochs count under its own.
 void Driver::name_by_pid(MigrationSpec& spec) const {
   for (const auto& [workload, info] : registry_.node(spec.source).workloads)
-    if (info.pid() == spec.pid && info.state() == "running") {
+    if (info.pid() == spec.pid && info.state() != "exited") {
       spec.workload = workload;
       spec.pid = 0;
       return;
@@ -125,7 +135,7 @@ std::uint64_t Driver::coming_epoch(const MigrationSpec& spec) const {
 
 std::string Driver::start(MigrationSpec spec) {
   if (const std::vector<Error> found = obstacles(spec); !found.empty()) throw found.front();
-  const auto now = std::chrono::system_clock::now();
+  const auto now = wall_now();
   Migration m{.id = new_id(now), .spec = spec};
   m.epoch = store_.next_epoch(key_of(spec), epoch_of_copy(spec));
   m.created_unix_ms = std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch()).count();
@@ -147,6 +157,7 @@ void Driver::launch(Migration m, Clock::duration again) {
   const std::string id = m.id, source = m.spec.source, destination = m.spec.destination;
   const Overhead overhead = expected_overhead(m.spec.workload);
   auto run = std::make_shared<Run>(executor_, store_, registry_, limits_, std::move(m), overhead);
+  run->set_number(++launched_);
   runs_[id] = run;
   net::spawn(executor_, run->drive(), [this, id, run, again](std::exception_ptr problem) {
     if (problem)
@@ -215,7 +226,8 @@ std::shared_ptr<Run> Driver::find(const std::string& id) const {
 
 std::vector<std::string> Driver::under_way() const {
   std::vector<std::string> ids;
-  for (const auto& [id, run] : runs_) ids.push_back(id);  // ids begin with the time
+  for (const auto& [id, run] : runs_) ids.push_back(id);
+  std::ranges::sort(ids, {}, [this](const std::string& id) { return runs_.at(id)->number(); });
   return ids;
 }
 

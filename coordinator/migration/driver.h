@@ -50,6 +50,7 @@ class Driver {
   std::shared_ptr<Run> find(const std::string& id) const;     // null when it is not under way
   std::vector<std::string> under_way() const;                 // ids, oldest first
   std::string active_for(const std::string& workload) const;  // id of the unfinished migration; empty: none
+  std::string active_for(std::int32_t pid, const std::string& source) const;
 
   // No new ones; those that have not frozen yet roll back; returns when all have settled, or after `grace`.
   net::awaitable<void> stop(Clock::duration grace);
@@ -69,6 +70,7 @@ class Driver {
   Limits limits_;
   bool stopping_ = false;
   std::map<std::string, std::shared_ptr<Run>> runs_;
+  std::uint64_t launched_ = 0;
 };
 
 }  // namespace godwit::coordinator

@@ -138,10 +138,11 @@ std::optional<Event> Run::verdict(const api::SourceState& source, const Destinat
           !(destination->phase() == api::DESTINATION_REFUSED || destination->phase() == api::DESTINATION_LOST))
         return std::nullopt;  // it will commit, or give up, once it has heard
       if (!destination_store_.empty() && destination->store_uuid() != destination_store_) return std::nullopt;
-      m_.reason = Reason{Errc::target_gone, "the workload died while the source held it, and the destination has no copy",
-                         "see the workload's own output"};
+      m_.reason =
+          Reason{Errc::target_gone, "the workload died while the source held it, and the destination has no copy",
+                 "see the workload's own output"};
       failed_in_ = m_.phase;  // past the point where a refusal would mean that nothing was touched
-      journal([this] { registry_.gone(m_.spec.source, m_.spec.workload); });
+      registry_.gone(m_.spec.source, m_.spec.workload);
       return Event::both_gone;
     default: return std::nullopt;
   }

@@ -81,6 +81,47 @@ TEST(Outcome, journals_whose_records_it_was_driven_by) {
   EXPECT_EQ(events(c, id, "stores")[0]["destination"], "store-b");
 }
 
+TEST(Outcome, that_was_not_journaled_is_asked_for_and_then_is) {
+  Cluster c;
+  const std::string id = left_behind(c, Phase::undecided);
+  c.a.source = api::SOURCE_ARMED;
+  c.a.peer = nullptr;
+  c.b.always[Env::kQuery] = Fault::hang_before;
+  c.daemon.driver.resume();
+  EXPECT_EQ(c.finish(id).outcome, Outcome::unknown);
+  EXPECT_EQ(events(c, id, "outcome").size(), 1u);
+}
+
+TEST(Outcome, that_is_done_in_the_end_has_no_reason_left) {
+  Cluster c;
+  const std::string id = cut_off_at_commit(c);
+  EXPECT_TRUE(c.store.migration(id)->reason);
+  c.b.destination = api::DESTINATION_RESUMED;
+  c.b.always.clear();
+  c.b.reconnects = true;
+  c.b.start();
+  c.until([&] { return c.store.migration(id)->phase == Phase::done; });
+  EXPECT_EQ(c.store.migration(id)->outcome, Outcome::done);
+  EXPECT_FALSE(c.store.migration(id)->reason);
+}
+
+// Whoever drives it on does not know any more how far it was: the workload has stood still.
+TEST(Outcome, of_a_copy_that_had_been_frozen_is_no_refusal) {
+  Limits limits = short_limits();
+  limits.again = std::chrono::milliseconds(20);
+  Cluster c(limits);
+  c.a.peer = nullptr;
+  c.b.always[Env::kCommit] = Fault::refuse;
+  c.b.refusal = Errc::busy;
+  const std::string id = c.daemon.driver.start(c.to_b());
+  const Migration undecided = c.finish(id);
+  EXPECT_EQ(undecided.outcome, Outcome::unknown);
+  EXPECT_EQ(undecided.reason->code, Errc::busy) << "which would be a refusal, had nothing been frozen";
+  c.a.source = api::SOURCE_THAWED;
+  c.until([&] { return c.store.migration(id)->phase == Phase::rolled_back; });
+  EXPECT_EQ(c.store.migration(id)->outcome, Outcome::rolled_back);
+}
+
 TEST(Outcome, that_stays_unknown_is_reported_once) {
   Limits limits = short_limits();
   limits.again = std::chrono::milliseconds(20);

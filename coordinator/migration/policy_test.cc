@@ -171,6 +171,20 @@ TEST(Policy, what_is_owed_is_sent_before_another_freeze) {
   EXPECT_EQ(decide(measured, {.max_total_time = 60s}).action, Action::give_up);
 }
 
+TEST(Policy, how_rounds_went_before_the_rate_was_raised_says_nothing) {
+  Measurements measured{.rounds = {left(2000), left(2000)}, .overhead = 30ms};
+  EXPECT_EQ(decide(measured, {}).action, Action::give_up);
+  measured.rate_since = 3;  // raised while another one is under way
+  EXPECT_EQ(decide(measured, {}).action, Action::another_round);
+  measured.rounds.push_back(left(2000));
+  EXPECT_EQ(decide(measured, {}).action, Action::another_round) << "it had some of both";
+  measured.rounds.push_back(left(2000));
+  EXPECT_EQ(decide(measured, {}).action, Action::give_up);
+  // Nor are those that did not get ahead counted.
+  measured.rate_since = 5;
+  EXPECT_EQ(decide(measured, {.on_no_progress = OnNoProgress::force}).action, Action::another_round);
+}
+
 TEST(Policy, freezes_that_are_over_the_budget_again_and_again_are_no_progress) {
   Measurements measured = measured_of(run({}, {}));
   measured.over_budget = 2;

@@ -77,10 +77,65 @@ TEST(Resolve, that_comes_after_the_decision_says_so) {
   EXPECT_THAT(events(c, id, "resolve"), IsEmpty());
 }
 
+Errc code_of_start(Cluster& c, const MigrationSpec& spec) {
+  try {
+    c.daemon.driver.start(spec);
+  } catch (const Error& e) {
+    return e.errc();
+  }
+  return Errc{};
+}
+
 net::awaitable<void> look_at(AgentService& agents, std::string node) { co_await agents.refresh(node); }
 
 net::awaitable<void> post(std::shared_ptr<net::Channel> channel, api::Envelope notice) {
   co_await channel->post(std::move(notice));
+}
+
+// Whatever name it goes by, and whoever restarts: there may be two copies to tell apart.
+TEST(Undecided, keeps_the_next_migration_of_the_same_process_waiting) {
+  Cluster c;
+  MigrationSpec by_pid;
+  by_pid.pid = 4711;
+  by_pid.source = "a";
+  by_pid.destination = "b";
+  c.b.always[Env::kCommit] = Fault::break_before;
+  c.b.reconnects = false;
+  c.a.peer = nullptr;
+  const std::string id = c.daemon.driver.start(by_pid);
+  EXPECT_EQ(c.finish(id).phase, Phase::undecided);
+  c.b.always.clear();
+  c.b.always[Env::kQuery] = Fault::hang_before;
+  c.b.reconnects = true;
+  c.b.start();
+  c.until([&] { return c.b.registered(); });
+  MigrationSpec by_name = by_pid;
+  by_name.pid = 0;
+  by_name.workload = "by-pid";  // as the survey has called it
+  EXPECT_EQ(code_of_start(c, by_pid), Errc::busy);
+  EXPECT_EQ(code_of_start(c, by_name), Errc::busy);
+  by_pid.pid = 4712;
+  EXPECT_EQ(code_of_start(c, by_pid), Errc{}) << "another process is none of it";
+}
+
+TEST(Undecided, keeps_a_workload_waiting_that_is_named_by_its_pid) {
+  Cluster c;
+  c.a.workloads[0].set_pid(4711);
+  net::run_to_end(c.io, look_at(c.daemon.agents, "a"));
+  cut_off_at_commit(c);
+  EXPECT_EQ(c.daemon.registry.nodes().at("a").workloads.at("redis").state(), "running");
+  net::run_to_end(c.io, look_at(c.daemon.agents, "a"));
+  EXPECT_EQ(c.daemon.registry.nodes().at("a").workloads.at("redis").state(), "frozen");
+  c.b.reconnects = true;
+  c.b.always.clear();
+  c.b.always[Env::kQuery] = Fault::hang_before;
+  c.b.start();
+  c.until([&] { return c.b.registered(); });
+  MigrationSpec by_pid;
+  by_pid.pid = 4711;
+  by_pid.source = "a";
+  by_pid.destination = "b";
+  EXPECT_EQ(code_of_start(c, by_pid), Errc::busy);
 }
 
 TEST(Alarm, of_two_copies_becomes_the_reason_of_the_migration) {

@@ -2,6 +2,7 @@
 
 #include "common/base/fault.h"
 #include "common/base/log.h"
+#include "common/base/wall_clock.h"
 #include "coordinator/migration/json.h"
 
 #include <algorithm>
@@ -13,11 +14,6 @@ using net::awaitable;
 using std::chrono::nanoseconds;
 
 constexpr auto most_pause = std::chrono::seconds(10);
-
-std::int64_t unix_ms() {
-  using namespace std::chrono;
-  return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
-}
 
 }  // namespace
 
@@ -201,11 +197,13 @@ void Run::settle() {
   pause_.reset();
   if (unchanged_) return;
   if (m_.phase == Phase::done) m_.reason.reset();
-  journal([this] { tell_registry(); });
+  tell_registry();
   m_.outcome = outcome();
   m_.finished_unix_ms = unix_ms();
-  m_.total_s = began_here_ ? std::chrono::duration<double>(Clock::now() - began_).count()
-                           : static_cast<double>(m_.finished_unix_ms - m_.created_unix_ms) / 1e3;
+  // Of one that was taken over, the time of day is all there is to measure by, and it may have been put back.
+  m_.total_s = began_here_
+                   ? std::chrono::duration<double>(Clock::now() - began_).count()
+                   : static_cast<double>(std::max<std::int64_t>(0, m_.finished_unix_ms - m_.created_unix_ms)) / 1e3;
   if (m_.downtime_ns > 0) {
     times_.downtime_ns = m_.downtime_ns;
     m_.steps = split_pause(times_);

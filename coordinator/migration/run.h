@@ -61,6 +61,8 @@ class Run {
   net::awaitable<void> set_rate(std::uint64_t bytes_per_second, std::string by);
 
   const Migration& migration() const { return m_; }
+  std::uint64_t number() const { return number_; }  // in the order in which they were launched
+  void set_number(std::uint64_t number) { number_ = number; }
 
   // For whoever watches: `changed` wakes when there are new events in the journal or a newer progress.
   net::Signal& changed() { return changed_; }
@@ -126,6 +128,7 @@ class Run {
   net::Signal changed_;
   Clock::time_point began_ = Clock::now();
   Clock::time_point heard_ = Clock::now();  // of the last progress
+  std::uint64_t number_ = 0;
   bool stopping_ = false;
   std::optional<Error> cancelled_;
   net::Signal giving_up_;  // wakes whoever waits for an answer
@@ -142,7 +145,7 @@ class Run {
   std::string destination_boot_;
   api::WorkloadInfo arrived_;                     // as the destination describes its copy
   std::string source_store_, destination_store_;  // uuids: another store's silence is no proof
-  bool unchanged_ = false;                        // an unknown outcome is asked for anew, and nothing has come of it yet
+  bool unchanged_ = false;  // an unknown outcome is asked for anew, and nothing has come of it yet
   std::string commit_token_;
   unsigned recommits_ = 0;
   bool asked_destination_ = false;  // it may hold something to discard

@@ -92,6 +92,8 @@ bool Registry::lost(const std::string& name, const net::Channel* channel) {
 }
 
 void Registry::remember(const std::string& node, const api::WorkloadInfo& w) {
+  if (w.name().empty()) return;
+  if (nodes_[node].workloads.size() >= most_workloads && !nodes_[node].workloads.contains(w.name())) return;
   for (const auto& [other, n] : nodes_) {
     const auto twin = n.workloads.find(w.name());
     if (other != node && twin != n.workloads.end() && twin->second.state() == "running" && w.state() == "running" &&
@@ -102,13 +104,35 @@ void Registry::remember(const std::string& node, const api::WorkloadInfo& w) {
   const bool same =
       known != nodes_[node].workloads.end() && known->second.state() == w.state() && known->second.id() == w.id();
   nodes_[node].workloads[w.name()] = w;
-  if (!same) store_.place({.workload = w.name(), .node = node, .copy = w.id(), .state = w.state()});
+  if (!same) unsaved_.emplace(node, w.name());
+}
+
+void Registry::erase(const std::string& node, const std::string& workload) {
+  const auto it = nodes_.find(node);
+  if (it != nodes_.end() && it->second.workloads.erase(workload)) unsaved_.emplace(node, workload);
+}
+
+void Registry::save() {
+  try {
+    while (!unsaved_.empty()) {
+      const auto& [node, workload] = *unsaved_.begin();
+      const auto& there = nodes_.at(node).workloads;
+      if (const auto w = there.find(workload); w != there.end())
+        store_.place({.workload = workload, .node = node, .copy = w->second.id(), .state = w->second.state()});
+      else
+        store_.forget(workload, node);
+      unsaved_.erase(unsaved_.begin());
+    }
+    save_failed_ = false;
+  } catch (const Error& e) {
+    if (!std::exchange(save_failed_, true)) log::error("registry.journal_failed", {{"message", e.message()}});
+  }
 }
 
 void Registry::update(const std::string& node, const api::WorkloadInfo& workload) {
-  if (workload.name().empty() || !nodes_.contains(node)) return;
-  if (nodes_[node].workloads.size() >= most_workloads && !nodes_[node].workloads.contains(workload.name())) return;
+  if (!nodes_.contains(node)) return;
   remember(node, workload);
+  save();
 }
 
 void Registry::replace(const std::string& node, const api::WorkloadList& list) {
@@ -117,14 +141,15 @@ void Registry::replace(const std::string& node, const api::WorkloadList& list) {
   if (list.memory_available() > 0) nodes_[node].info.set_memory_available(list.memory_available());
   for (const api::WorkloadInfo& w : list.workloads()) {
     before.erase(w.name());
-    update(node, w);
+    remember(node, w);
   }
-  for (const auto& [name, info] : before) gone(node, name);
+  for (const auto& [name, info] : before) erase(node, name);
+  save();
 }
 
 void Registry::gone(const std::string& node, const std::string& workload) {
-  const auto it = nodes_.find(node);
-  if (it != nodes_.end() && it->second.workloads.erase(workload)) store_.forget(workload, node);
+  erase(node, workload);
+  save();
 }
 
 const Node& Registry::node(const std::string& name) const {

@@ -1,5 +1,6 @@
 // Who is there: nodes by their agents' Register, workloads by what the agents say. In memory, one thread; what must
-// outlive a node's connection (where a workload was last seen) is in the Store.
+// outlive a node's connection (where a workload was last seen) is in the Store. Where that cannot be written, on a full
+// disk say, it is tried again with the next news: no agent is lost for it, and no migration held up.
 //
 // A node is `up` while its channel is open. A newer connection of the same node replaces the older one: an agent that
 // was cut off comes back before its old connection is found dead.
@@ -12,12 +13,14 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace godwit::coordinator {
 
-inline constexpr std::uint32_t control_version = 2;
+inline constexpr std::uint32_t control_version = 3;
 
 struct Node {
   std::string name;
@@ -66,9 +69,13 @@ class Registry {
 
  private:
   void remember(const std::string& node, const api::WorkloadInfo& workload);
+  void erase(const std::string& node, const std::string& workload);
+  void save();
 
   Store& store_;
   std::map<std::string, Node> nodes_;
+  std::set<std::pair<std::string, std::string>> unsaved_;  // node and workload: not in the journal as it is here
+  bool save_failed_ = false;
 };
 
 }  // namespace godwit::coordinator

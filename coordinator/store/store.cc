@@ -1,23 +1,17 @@
 #include "coordinator/store/store.h"
 
 #include "common/base/log.h"
+#include "common/base/wall_clock.h"
 #include "coordinator/migration/json.h"
 #include "coordinator/store/schema.h"
 
 #include <SQLiteCpp/SQLiteCpp.h>
-
-#include <chrono>
 
 namespace godwit::coordinator {
 namespace {
 
 // Only this process writes; somebody looking with sqlite3 may hold a lock for a moment.
 constexpr int busy_timeout_ms = 2000;
-
-std::int64_t unix_ms() {
-  using namespace std::chrono;
-  return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
-}
 
 // SQLite's words as our Error, with what was being done.
 template <class F>
@@ -134,8 +128,8 @@ void Store::finish(const Migration& m) {
       run(*db_, "finish migration", "UPDATE migrations SET reason_code = ?, reason = ?, hint = ? WHERE id = ?",
           std::string(name(m.reason->code)), m.reason->message, m.reason->hint, m.id);
     else
-      run(*db_, "finish migration",
-          "UPDATE migrations SET reason_code = NULL, reason = NULL, hint = NULL WHERE id = ?", m.id);
+      run(*db_, "finish migration", "UPDATE migrations SET reason_code = NULL, reason = NULL, hint = NULL WHERE id = ?",
+          m.id);
     run(*db_, "finish migration", "DELETE FROM steps WHERE migration = ?", m.id);
     int position = 0;
     for (const StepRecord& s : m.steps)
@@ -197,7 +191,7 @@ std::vector<Migration> Store::migrations(unsigned limit, const std::string& work
   return doing("list migrations", [&] {
     SQLite::Statement ids(*db_,
                           "SELECT id FROM migrations WHERE ?1 = '' OR workload = ?1"
-                          " ORDER BY created_unix_ms DESC, rowid DESC LIMIT ?2");
+                          " ORDER BY rowid DESC LIMIT ?2");
     ids.bind(1, workload);
     ids.bind(2, static_cast<std::int64_t>(limit));
     std::vector<Migration> found;
@@ -210,7 +204,7 @@ std::vector<std::string> Store::unfinished() const {
   return doing("list unfinished migrations", [&] {
     SQLite::Statement rows(*db_,
                            "SELECT id, phase FROM migrations WHERE phase NOT IN (?, ?) OR outcome IS NULL ORDER BY "
-                           "created_unix_ms, rowid");
+                           "rowid");
     bind_all(rows, std::string(name(Phase::done)), std::string(name(Phase::rolled_back)));
     std::vector<std::string> ids;
     while (rows.executeStep()) ids.push_back(rows.getColumn(0).getString());

@@ -66,6 +66,7 @@ class Store {
   void finish(const Migration& migration);
 
   std::optional<Migration> migration(const std::string& id) const;
+  // In the order in which they began, whatever the clock said then.
   std::vector<Migration> migrations(unsigned limit, const std::string& workload = {}) const;  // newest first
   std::vector<std::string> unfinished() const;  // ids, oldest first: not in a terminal phase, or without an outcome
 

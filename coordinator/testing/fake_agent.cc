@@ -93,12 +93,14 @@ awaitable<void> FakeAgent::misbehave(Fault fault) {
       co_return;
     case Fault::hang_before:
     case Fault::hang_after: co_await net::sleep_for(1h); co_return;
+    case Fault::late: co_await net::sleep_for(late_by); co_return;
     case Fault::wrong_answer: co_return;
   }
 }
 
 awaitable<api::Envelope> FakeAgent::answer(api::Envelope request) {
   asked.push_back(request.body_case());
+  if (on_request) on_request(request.body_case());
   std::optional<Fault> fault;
   if (const auto it = always.find(request.body_case()); it != always.end()) fault = it->second;
   if (const auto it = once.find(request.body_case()); it != once.end()) {
@@ -110,7 +112,7 @@ awaitable<api::Envelope> FakeAgent::answer(api::Envelope request) {
     reply.mutable_workload();
     co_return reply;
   }
-  const bool acts = !fault || fault == Fault::break_after || fault == Fault::hang_after;
+  const bool acts = !fault || fault == Fault::break_after || fault == Fault::hang_after || fault == Fault::late;
   if (acts) reply = act(request);
   if (acts && says_everything_twice) {
     // A duplicate of the reply, and one to a request that was never made: both must be ignored.

@@ -4,6 +4,7 @@
 
 #include "common/net/channel.h"
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -18,6 +19,7 @@ enum class Fault {
   hang_before,   // neither does it nor answers
   hang_after,    // does it and does not answer
   wrong_answer,  // answers with Ok or, where that is right, with something else
+  late,          // does it and answers after `late_by`
 };
 
 class FakeAgent {
@@ -36,13 +38,15 @@ class FakeAgent {
   std::map<Body, Fault> once;  // taken away when it strikes
   std::map<Body, Fault> always;
   Errc refusal = Errc::internal;
+  Clock::duration late_by = std::chrono::milliseconds(300);
   std::vector<std::string> survey_refusals;
   std::vector<std::string> check_refusals;
   std::uint64_t memory_available = 8ull << 30;
   std::uint64_t resident_bytes = 1'000'000'000;  // of each workload
-  FakeAgent* peer = nullptr;  // an armed source asks it
+  FakeAgent* peer = nullptr;                     // an armed source asks it
   bool reconnects = true;
   std::vector<Body> asked;  // requests in order
+  std::function<void(Body)> on_request;
   std::vector<api::WorkloadInfo> workloads;
   api::SourcePhase source = api::SOURCE_NONE;
   api::DestinationPhase destination = api::DESTINATION_NONE;

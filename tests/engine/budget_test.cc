@@ -4,6 +4,8 @@
 
 #include "common/base/check.h"
 
+#include <csignal>
+
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -118,6 +120,42 @@ TEST_F(WriterTest, a_limit_on_its_cpu_time_is_lifted_when_the_agent_has_gone) {
     ASSERT_TRUE(jobs.ask(jobs.source, round(0)).has_round_done());
   }
   EXPECT_TRUE(contents(file).starts_with("max")) << contents(file);
+  expect_undisturbed();
+}
+
+volatile std::sig_atomic_t told_to_clear = 0;
+
+// Has a large buffer that says something, until it is told to give it back: from then on it must be zeros.
+class ClearingTest : public WriterTest {
+ protected:
+  static constexpr std::size_t buffer_size = 64u << 20;
+
+  void be_target() override {
+    char* const at = static_cast<char*>(
+        ::mmap(nullptr, buffer_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0));
+    const auto word = [&](std::size_t offset) -> long& { return *reinterpret_cast<long*>(at + offset); };
+    for (std::size_t i = 0; i < buffer_size; i += page_size) word(i) = 1;
+    std::signal(SIGUSR1, [](int) { told_to_clear = 1; });
+    for (bool cleared = false;;) {
+      if (told_to_clear && !cleared) cleared = ::madvise(at, buffer_size, MADV_DONTNEED) == 0;
+      bool bad = false;
+      for (std::size_t i = 0; i < buffer_size; i += page_size) bad |= word(i) != (cleared ? 0 : 1);
+      const std::string line = std::string(cleared ? "cleared" : "full") + (bad ? " bad page\n" : "\n");
+      if (::write(1, line.data(), line.size()) != static_cast<ssize_t>(line.size())) ::_exit(1);
+      ::usleep(2000);
+    }
+  }
+};
+
+// Of a first difference that was too large much has been sent, and is forgotten at the source: what was there then and
+// is nothing now is not sent again.
+TEST_F(ClearingTest, what_was_sent_of_a_first_round_that_was_too_large_is_forgotten_at_both_ends) {
+  Jobs jobs(spool_);
+  begin(jobs);
+  expect_over(freeze_with_at_most(jobs, 0, buffer_size / 4 * 3), buffer_size / 4 * 3);
+  ::kill(pid_, SIGUSR1);
+  EXPECT_TRUE(wait_for([&] { return contents(dir_.path("out")).find("cleared") != std::string::npos; }));
+  expect_arrival(jobs, freeze_with_at_most(jobs, 1, 0));
   expect_undisturbed();
 }
 
