@@ -8,6 +8,7 @@
 #include "common/base/check.h"
 #include "common/proc/reader.h"
 
+#include <algorithm>
 #include <fcntl.h>
 #include <future>
 #include <map>
@@ -19,12 +20,9 @@
 namespace godwit::engine {
 namespace {
 
-// What is not named after a process or a thread belongs to one: to the root, unless it says so.
 void refuse(Surveyed& out, pid_t pid, std::string what, std::string reason, std::string hint = {}) {
   Refusal& r = *out.add_refusals();
   r.set_pid(pid);
-  if (pid != out.tasks(0).pid() && !what.starts_with("process ") && !what.starts_with("thread "))
-    what = fmt::format("process {}: {}", pid, what);
   r.set_what(std::move(what));
   r.set_reason(std::move(reason));
   r.set_hint(std::move(hint));
@@ -40,7 +38,20 @@ UniqueFd open_if_there(pid_t pid, const proc::Vma& vma) {
   }
 }
 
-void survey_memory(const proc::Reader& proc, pid_t pid, Surveyed& out) {
+// A process outside the tree that has it mapped, too; 0: none.
+pid_t mapped_outside(const proc::Vma& vma, const std::vector<pid_t>& tree) {
+  for (const pid_t other : proc::all_pids()) {
+    if (std::ranges::find(tree, other) != tree.end()) continue;
+    try {
+      for (const proc::Vma& v : proc::Reader(other).maps())
+        if (v.inode == vma.inode && v.dev == vma.dev) return other;
+    } catch (const Error&) {  // it has ended, or may not be looked at
+    }
+  }
+  return 0;
+}
+
+void survey_memory(const proc::Reader& proc, pid_t pid, const std::vector<pid_t>& tree, Surveyed& out) {
   std::set<std::pair<dev_t, ino_t>> seen;
   for (const proc::VmaUsage& u : proc.smaps()) {
     out.set_mapped_bytes(out.mapped_bytes() + u.vma.size());
@@ -50,6 +61,10 @@ void survey_memory(const proc::Reader& proc, pid_t pid, Surveyed& out) {
           out, pid,
           fmt::format("memory at {:#x}-{:#x}{}{}", u.vma.start, u.vma.end, u.vma.name.empty() ? "" : " ", u.vma.name),
           refused->reason, refused->hint);
+    if (is_nameless_shm(u.vma))
+      if (const pid_t other = mapped_outside(u.vma, tree))
+        refuse(out, pid, fmt::format("memory at {:#x} {}", u.vma.start, u.vma.name),
+               fmt::format("process {} has it mapped, too", other), "end that process first");
     const bool file = u.vma.kind == proc::VmaName::path && !u.vma.deleted;
     if (!file || !seen.insert({u.vma.dev, u.vma.inode}).second) continue;
     const UniqueFd fd = open_if_there(pid, u.vma);
@@ -119,7 +134,8 @@ void describe_task(const proc::Reader& proc, pid_t pid, Surveyed& out) {
   }
 }
 
-void survey_process(pid_t pid, const resources::Options& options, const resources::TreeFiles& tree, Surveyed& out) {
+void survey_process(pid_t pid, const std::vector<pid_t>& living, const resources::Options& options,
+                    const resources::TreeFiles& tree, Surveyed& out) {
   const proc::Reader proc(pid);
   tasks::Refusals found = tasks::refusals_of(proc, pid);
   for (const tasks::Refusal& r : found.refusals) refuse(out, pid, r.what, r.reason, r.hint);
@@ -132,7 +148,7 @@ void survey_process(pid_t pid, const resources::Options& options, const resource
   // Both files take the kernel 30 ms per GiB, so they are read side by side.
   std::future<std::map<std::string, std::string>> policies =
       std::async(std::launch::async, [&] { return memory_policies(proc); });
-  survey_memory(proc, pid, out);
+  survey_memory(proc, pid, living, out);
   for (const auto& [policy, address] : policies.get())
     refuse(out, pid, fmt::format("memory at 0x{}", address),
            fmt::format("its NUMA memory policy ({}) is not carried", policy),
@@ -153,10 +169,7 @@ void for_each_living(const std::vector<Relative>& tree, Look look) {
   }
 }
 
-}  // namespace
-
-Surveyed survey(pid_t root, Orphans orphans, const resources::Options& options) {
-  Doing doing("looking at process {}", root);
+Surveyed look_once(pid_t root, Orphans orphans, const resources::Options& options) {
   Surveyed out;
   const std::vector<Relative> tree = relatives_of(tree_of(root, orphans));
   std::vector<pid_t> living;
@@ -169,10 +182,33 @@ Surveyed survey(pid_t root, Orphans orphans, const resources::Options& options) 
         fmt::format("process {} ({}): it will be the leader of a session of its own", root, out.tasks(0).comm()));
   for (const tasks::Refusal& r : refuse_kinship(tree)) refuse(out, root, r.what, r.reason, r.hint);
   const resources::TreeFiles files = resources::look_at_files(living);
-  for_each_living(tree, [&](pid_t pid) { survey_process(pid, options, files, out); });
+  for_each_living(tree, [&](pid_t pid) { survey_process(pid, living, options, files, out); });
   out.set_xfeatures(tasks::enabled_xfeatures());
   out.set_tracker(tasks::tracker_backend());
   return out;
+}
+
+bool same_refusals(const Surveyed& a, const Surveyed& b) {
+  return std::ranges::equal(a.refusals(), b.refusals(), [](const Refusal& x, const Refusal& y) {
+    return x.pid() == y.pid() && x.what() == y.what() && x.reason() == y.reason();
+  });
+}
+
+}  // namespace
+
+// In a running tree processes come and go while it is looked at, and a pipe may seem to lead out of it. What is refused
+// is what another look refuses, too.
+Surveyed survey(pid_t root, Orphans orphans, const resources::Options& options) {
+  constexpr int most_looks = 10;
+  Doing doing("looking at process {}", root);
+  Surveyed seen = look_once(root, orphans, options);
+  for (int looks = 1; !seen.refusals().empty() && looks < most_looks; looks++) {
+    Surveyed again = look_once(root, orphans, options);
+    const bool same = same_refusals(seen, again);
+    seen = std::move(again);
+    if (same) break;
+  }
+  return seen;
 }
 
 void refuse_unsupported(const Surveyed& surveyed) {

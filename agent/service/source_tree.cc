@@ -51,6 +51,22 @@ SourceTree tree_of_pid(pid_t pid, const Key& key) {
   return tree;
 }
 
+// Of the processes of a tree any but the root may have ended since the survey.
+template <class Act>
+void unless_ended(bool is_root, Act act) {
+  try {
+    act();
+  } catch (const Error& e) {
+    if (is_root || (e.errc() != Errc::target_gone && e.sys_errno() != ESRCH)) throw;
+  }
+}
+
+std::string cgroup_if_there(pid_t pid, const std::string& mount, bool is_root) {
+  std::string found;
+  unless_ended(is_root, [&] { found = workload::cgroup_of(pid, mount); });
+  return found;
+}
+
 }  // namespace
 
 void check_unheld(const Context& context, const SourceTree& tree, const Key& key) {
@@ -66,7 +82,7 @@ void check_unheld(const Context& context, const SourceTree& tree, const Key& key
 void check_apart(const Context& context, const SourceTree& tree, const engine::Surveyed& survey, const Key& key) {
   const std::string mount = workload::cgroup2_mount(), root = context.cgroup("");
   for (const engine::Task& task : survey.tasks()) {
-    const std::string at = workload::cgroup_of(task.pid(), mount);
+    const std::string at = cgroup_if_there(task.pid(), mount, &task == &survey.tasks(0));
     if (!at.starts_with(root) || at == context.cgroup(tree.cgroup)) continue;
     const bool workload = at.ends_with(".run") || at.ends_with(".dst");
     const auto taken = [&](const Record& r) {
@@ -94,7 +110,8 @@ SourceTree find_tree(Context& context, const api::Survey& request, const Key& ke
 void enter_cgroup(Context& context, const SourceTree& tree, const engine::Surveyed& survey) {
   if (tree.managed) return;
   workload::Cgroup cgroup = workload::Cgroup::create(context.cgroup(tree.cgroup));
-  for (const engine::Task& task : survey.tasks()) cgroup.add(task.pid());
+  for (const engine::Task& task : survey.tasks())
+    unless_ended(&task == &survey.tasks(0), [&] { cgroup.add(task.pid()); });
 }
 
 void leave_cgroup(Context& context, const SourceTree& tree) {

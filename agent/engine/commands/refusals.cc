@@ -10,7 +10,8 @@ void refuse_by_name(const Surveyed& surveyed, const Options& o) {
   if (surveyed.refusals().empty()) return;
   std::string all;
   for (const Refusal& r : surveyed.refusals())
-    all += fmt::format("{}{}: {}", all.empty() ? "" : "; ", r.what(), r.reason());
+    all += fmt::format("{}{}{}: {}", all.empty() ? "" : "; ",
+                       r.pid() == o.tree ? "" : fmt::format("process {}: ", r.pid()), r.what(), r.reason());
   std::string asked;
   for (const auto& [given, name] :
        {std::pair(o.shell_job, "--shell-job"), std::pair(o.file_locks, "--file-locks"),

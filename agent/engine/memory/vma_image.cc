@@ -85,8 +85,12 @@ bool is_memfd(const proc::Vma& vma) {
   return vma.kind == proc::VmaName::path && vma.deleted && vma.name.starts_with("/memfd:");
 }
 
+bool is_nameless_shm(const proc::Vma& vma) {
+  return vma.kind == proc::VmaName::path && vma.deleted && vma.shared && vma.name.starts_with("/dev/shm/");
+}
+
 bool is_shared_anonymous(const proc::Vma& vma) {
-  return vma.kind == proc::VmaName::anon_shmem ||
+  return vma.kind == proc::VmaName::anon_shmem || is_nameless_shm(vma) ||
          (vma.kind == proc::VmaName::path && vma.deleted && vma.shared && vma.name == "/dev/zero");
 }
 
@@ -139,11 +143,14 @@ VmaImager::Key VmaImager::key_of(const proc::Vma& vma, const proc::VmFlags& flag
 void VmaImager::look_at(const proc::Vma& vma, const proc::VmFlags& flags) {
   if (!has_object(status_of(vma))) return;
   const Key key = key_of(vma, flags);
-  if (objects_.contains(key) && !is_memfd(vma)) return;  // a memfd has a size and an owner, which may change
+  // A memfd has a size and an owner, which may change.
+  if (objects_.contains(key) && !is_memfd(vma) && !is_nameless_shm(vma)) return;
   const int access = std::get<bool>(key) ? O_RDWR : O_RDONLY;
   struct stat st{};
   if (is_shared_anonymous(vma)) {
     open_mapped_memory(pid_, vma, O_PATH, st);
+    if (ids_.is_deleted(st.st_dev, st.st_ino))  // the descriptor would be of another file than the mapping
+      throw Error(Errc::refused, fmt::format("{}: mapped and open, but deleted", vma.name), "close its descriptor");
     objects_[key] = ids_.shmid_for(st.st_dev, st.st_ino);
   } else if (is_memfd(vma)) {
     const UniqueFd fd = open_mapped_memory(pid_, vma, O_RDONLY, st);

@@ -38,7 +38,9 @@ std::optional<VmaRefusal> refuse_vma(const proc::Vma& vma, const proc::VmFlags& 
 // Made by the kernel itself (vdso, vvar, vsyscall), or of a kind that never has content of its own.
 bool kernel_vma(const proc::Vma& vma);
 bool is_memfd(const proc::Vma& vma);
-bool is_shared_anonymous(const proc::Vma& vma);
+bool is_shared_anonymous(const proc::Vma& vma);  // or what has become that
+// POSIX shared memory (a semaphore, say) whose name has been removed: as good as anonymous.
+bool is_nameless_shm(const proc::Vma& vma);
 
 // The object behind a mapping, through /proc/PID/map_files (needs CAP_CHECKPOINT_RESTORE). Errc::not_found when the
 // mapping is gone; of a running process that is to be expected.

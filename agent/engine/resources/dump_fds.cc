@@ -42,15 +42,17 @@ void dump_table(const StoppedTask& task, const FdWalk& walk, DumpContext& contex
 std::vector<std::string> dump_fds(std::span<const StoppedTask> tasks, FileIds& ids, image::ImageSet& out,
                                   const Options& options) {
   std::vector<FdWalk> walks;
+  std::vector<pid_t> tree;
   std::map<std::string, unsigned> held;
   for (const StoppedTask& task : tasks) {
+    tree.push_back(task.pid);
     walks.push_back(walk_fds(proc::Reader(task.pid), task.pid, task.pidfd));
     add_held(walks.back(), held);
   }
   std::vector<Refusal> refusals;
   std::vector<std::string> notices;
   for (std::size_t i = 0; i < walks.size(); ++i) {
-    SurveyContext survey{.options = options, .pid = tasks[i].pid, .held = held};
+    SurveyContext survey{.options = options, .pid = tasks[i].pid, .tree = tree, .held = held};
     for (Refusal& refusal : refusals_of(walks[i], survey)) refusals.push_back(std::move(refusal));
     for (std::string& notice : survey.notices) notices.push_back(std::move(notice));
   }

@@ -25,6 +25,7 @@ inline constexpr unsigned held_for_writing = 2;
 struct SurveyContext {
   const Options& options;
   pid_t pid = 0;
+  std::vector<pid_t> tree = {};               // the task and its relatives, who are carried with it
   std::map<std::string, unsigned> held = {};  // pipes, fifos and sockets of the tree by link: held_for_*
   std::map<std::string, pid_t> outside = {};  // who else holds such a link; not looked for in a freeze
   std::uint64_t network = 0;                  // inode of the task's network namespace, once somebody asked

@@ -44,6 +44,7 @@ struct FdSurvey {
 
 // Pipes, fifos and sockets of a tree of tasks, by link: which ends it holds, and who else holds one.
 struct TreeFiles {
+  std::vector<pid_t> tree;
   std::map<std::string, unsigned> held;
   std::map<std::string, pid_t> outside;
 };

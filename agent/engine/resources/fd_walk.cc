@@ -76,6 +76,7 @@ void add_held(const FdWalk& walk, std::map<std::string, unsigned>& held) {
 
 TreeFiles look_at_files(std::span<const pid_t> tree) {
   TreeFiles files;
+  files.tree.assign(tree.begin(), tree.end());
   for (const pid_t pid : tree) {
     try {
       const UniqueFd pidfd(check(pidfd_open(pid), "open task {}", pid));
@@ -109,7 +110,7 @@ std::vector<Refusal> refusals_of(const FdWalk& walk, SurveyContext& context) {
                           fmt::format("{} is held on the file", lock_name(view.info.locks.front().kind)),
                           "release the lock before the move"});
     }
-    if (std::optional<Refusal> refused = refuse_fown(view)) refusals.push_back(std::move(*refused));
+    if (std::optional<Refusal> refused = refuse_fown(view, context.tree)) refusals.push_back(std::move(*refused));
     if (std::optional<Refusal> refused = kind->refusal(view, context)) refusals.push_back(std::move(*refused));
   }
   return refusals;

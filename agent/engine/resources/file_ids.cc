@@ -38,6 +38,7 @@ void FileIds::begin_descriptors() {
   descriptors_.clear();
   descriptor_entries_.clear();
   seen_.clear();
+  deleted_.clear();
 }
 
 FileIds::Slot FileIds::for_descriptor(pid_t pid, int number, const std::string& link) {

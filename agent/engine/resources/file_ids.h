@@ -52,6 +52,10 @@ class FileIds {
   // is written once.
   bool first_sight(dev_t dev, ino_t inode) { return seen_.insert({dev, inode}).second; }
 
+  // A descriptor's file that has been deleted; its content is carried with the descriptor.
+  void note_deleted(dev_t dev, ino_t inode) { deleted_.insert({dev, inode}); }
+  bool is_deleted(dev_t dev, ino_t inode) const { return deleted_.contains({dev, inode}); }
+
   // An id for an open file that no descriptor names (the path behind a fifo).
   std::uint32_t fresh_id() { return ++last_file_; }
 
@@ -93,7 +97,7 @@ class FileIds {
   std::map<std::uint32_t, image::FileEntry> mapping_entries_;
   std::map<std::tuple<dev_t, ino_t, std::string, int>, std::uint32_t> mappings_;
   std::map<std::pair<dev_t, ino_t>, std::uint32_t> shmids_;
-  std::set<std::pair<dev_t, ino_t>> seen_;
+  std::set<std::pair<dev_t, ino_t>> seen_, deleted_;
   std::map<std::uint32_t, image::MemfdInodeEntry> memfds_;
   std::vector<Segment> segments_;
 };

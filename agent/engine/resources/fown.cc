@@ -2,6 +2,8 @@
 
 #include "agent/engine/resources/become.h"
 
+#include <algorithm>
+
 namespace godwit::engine::resources {
 namespace {
 
@@ -15,11 +17,13 @@ pid_t guest_pid(pid_t pid, int type) {
 
 }  // namespace
 
-std::optional<Refusal> refuse_fown(const FdView& view) {
+std::optional<Refusal> refuse_fown(const FdView& view, const std::vector<pid_t>& tree) {
   f_owner_ex owner{};
-  if (::fcntl(view.fd, F_GETOWN_EX, &owner) != 0 || owner.pid == 0 || owner.pid == view.pid) return std::nullopt;
+  if (::fcntl(view.fd, F_GETOWN_EX, &owner) != 0 || owner.pid == 0 || owner.pid == view.pid ||
+      std::ranges::find(tree, owner.pid) != tree.end())
+    return std::nullopt;
   return Refusal{view.describe(), fmt::format("its SIGIO goes to process {}", owner.pid),
-                 "make the task itself the owner"};
+                 "make a task of the tree the owner"};
 }
 
 image::FownEntry dump_fown(int fd) {
@@ -40,14 +44,14 @@ image::FownEntry dump_fown(int fd) {
   return entry;
 }
 
-void restore_fown(const image::FownEntry& entry, int fd, pid_t own_pid) {
+void restore_fown(const image::FownEntry& entry, int fd, pid_t owner_pid) {
   if (entry.signum() != 0) {
     check(::fcntl(fd, F_SETSIG, static_cast<int>(entry.signum())), "set the signal {}", entry.signum());
   }
   if (entry.pid() == 0) return;
   const Become owner_of_the_file({.uid = entry.uid(), .euid = entry.euid()});
-  const f_owner_ex owner{static_cast<__pid_type>(entry.pid_type()), own_pid};
-  check(::fcntl(fd, F_SETOWN_EX, &owner), "make task {} the owner of a descriptor", own_pid);
+  const f_owner_ex owner{static_cast<__pid_type>(entry.pid_type()), owner_pid};
+  check(::fcntl(fd, F_SETOWN_EX, &owner), "make task {} the owner of a descriptor", owner_pid);
 }
 
 }  // namespace godwit::engine::resources

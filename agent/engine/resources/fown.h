@@ -6,16 +6,20 @@
 #include "common/image/fown.pb.h"
 
 #include <optional>
+#include <vector>
+
+#include <sys/types.h>
 
 namespace godwit::engine::resources {
 
-// SIGIO goes to another process, another thread than the first, or a group that the task does not lead.
-std::optional<Refusal> refuse_fown(const FdView& view);
+// SIGIO goes to a process that is not in `tree`, another thread than the first of one, or a group that none of them
+// leads.
+std::optional<Refusal> refuse_fown(const FdView& view, const std::vector<pid_t>& tree);
 
 // `fd` is our copy of a descriptor. The owner's PID is translated to what the task itself sees.
 image::FownEntry dump_fown(int fd);
 
-// As root. `own_pid` is the task's PID as this process sees it. Does nothing for an entry without owner and signal.
-void restore_fown(const image::FownEntry& entry, int fd, pid_t own_pid);
+// As root. `owner_pid` is the owner's PID as this process sees it. Does nothing for an entry without owner and signal.
+void restore_fown(const image::FownEntry& entry, int fd, pid_t owner_pid);
 
 }  // namespace godwit::engine::resources

@@ -15,7 +15,9 @@ std::optional<Refusal> refusal(const FdView& view, SurveyContext& context) {
 
 void dump(const FdView& view, image::FileEntry& entry, DumpContext& context) {
   *entry.mutable_reg() = path_file::describe(view, entry.id());
-  if (path_file::deleted(view)) ghost_file::dump(view, *entry.mutable_reg(), context);
+  if (!path_file::deleted(view)) return;
+  context.ids.note_deleted(view.st.st_dev, view.st.st_ino);
+  ghost_file::dump(view, *entry.mutable_reg(), context);
 }
 
 UniqueFd restore(const image::FileEntry& entry, RestoreContext& context) {

@@ -4,6 +4,7 @@
 #include "agent/engine/resources/fown.h"
 #include "agent/engine/resources/memfd.h"
 #include "common/image/fs.pb.h"
+#include "common/image/pstree.pb.h"
 
 #include <algorithm>
 #include <climits>
@@ -85,7 +86,8 @@ void restore_flags(int number, std::uint32_t recorded) {
 
 // Runs once per file, in the first table that has it and with its lowest number there: SIGIO names the number under
 // which O_ASYNC was set.
-void link_all(const Table& table, std::set<std::uint32_t>& files, pid_t own_pid, RestoreContext& context) {
+void link_all(const Table& table, std::set<std::uint32_t>& files, pid_t own_pid, const std::set<pid_t>& tree,
+              RestoreContext& context) {
   for (const image::FdinfoEntry& descriptor : table) {
     if (files.erase(descriptor.id()) == 0) continue;
     const int number = static_cast<int>(descriptor.fd());
@@ -94,7 +96,8 @@ void link_all(const Table& table, std::set<std::uint32_t>& files, pid_t own_pid,
     kind_of(entry.type()).link(entry, number, context);
     const image::FileEntry& described = described_by(context, entry);
     if ((flags_of(described) & O_PATH) != 0) continue;
-    restore_fown(fown_of(described), number, own_pid);
+    const auto owner = static_cast<pid_t>(fown_of(described).pid());
+    restore_fown(fown_of(described), number, tree.contains(owner) ? owner : own_pid);
     restore_flags(number, flags_of(described));
   }
 }
@@ -169,6 +172,7 @@ struct FdRestorer::State {
 
   std::map<std::uint32_t, int> segments;
   Tables tables;
+  std::set<pid_t> tree;  // who is restored
   RestoreContext context;
   std::vector<memfd::Object> memfds;
   std::map<std::uint32_t, UniqueFd> open;                // by file id
@@ -179,6 +183,8 @@ FdRestorer::FdRestorer(const image::ImageSet& images, const std::map<std::uint32
     : state_(std::make_unique<State>(images, segments)) {
   const Doing doing("restore the descriptors");
   State& s = *state_;
+  for (const auto& process : images.records<image::PstreeEntry>(image::Kind::pstree))
+    s.tree.insert(static_cast<pid_t>(process.pid()));
   const int floor = highest_of(s.tables) + 1;
   raise_own_limit();  // of this helper process; the tasks' own limits come with the tasks
   for (auto& entry : images.records<image::FileEntry>(image::Kind::files)) {
@@ -206,7 +212,7 @@ void FdRestorer::place(const RestorePlan& plan) {
   for (const int fd : plan.keep)
     if (fd <= highest_of(s.tables)) fail(Errc::internal, "descriptor {} is to be kept, but is in use", fd);
   place_all(table, s.open);
-  link_all(table, s.own[plan.files_id], plan.pid, s.context);
+  link_all(table, s.own[plan.files_id], plan.pid, s.tree, s.context);
   // Closed all at once, with whatever else there is.
   for (auto& [id, fd] : s.open) (void)fd.release();
   for (memfd::Object& object : s.memfds) (void)object.fd.release();
