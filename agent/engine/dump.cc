@@ -113,21 +113,33 @@ void Dump::look_at_tree(const std::vector<TreeMember>& tree, PageSink& sink) {
     sink.file(fmt::format("{}{}", layout_prefix, name), bytes);
 }
 
-// Makes a tracker in the task, which needs one injected call.
-void Dump::track(SourceTask& task) {
-  Hold hold(task.pid(), journal_, task.calls(), hold_options_);
-  tasks::refuse_hidden(hold);
-  task.begin(task.make_userfaultfd(hold.leader()), ids_);
-  hold.release();
+// Makes a tracker in each task without one, which needs an injected call. Who has ended meanwhile stays without.
+void Dump::track_new() {
+  std::set<pid_t> fresh;
+  for (const auto& task : tasks_)
+    if (!task->begun() && !task->has_ended()) fresh.insert(task->pid());
+  if (fresh.empty()) return;
+  const std::shared_ptr<HeldTree> held = hold(fresh);
+  for (const auto& task : tasks_) {
+    Hold* const hold = fresh.contains(task->pid()) ? held->find(task->pid()) : nullptr;
+    if (!hold) continue;
+    try {
+      tasks::refuse_hidden(*hold);
+      task->begin(task->make_userfaultfd(hold->leader()), ids_);
+    } catch (const Error&) {
+      if (task->pid() == pid_ || !task->has_ended()) throw;
+    }
+  }
+  held->release();
 }
 
-std::shared_ptr<HeldTree> Dump::hold() {
+std::shared_ptr<HeldTree> Dump::hold(std::set<pid_t> only) {
   const auto calls = [this](pid_t pid) -> InterruptedCalls& {
     for (const auto& task : tasks_)
       if (task->pid() == pid) return task->calls();
     return newborn_calls_[pid];
   };
-  return std::make_shared<HeldTree>(pid_, orphans_, journal_, calls, hold_options_);
+  return std::make_shared<HeldTree>(pid_, orphans_, journal_, calls, hold_options_, std::move(only));
 }
 
 RoundCount Dump::emit_running(PageSink& sink) {
@@ -152,19 +164,24 @@ RoundCount Dump::emit_frozen(PageSink& sink) {
 RoundCount Dump::emit_running_tasks(PageSink& sink) {
   const std::uint64_t begun = monotonic_ns();
   RoundCount count;
-  std::set<pid_t> missing;  // and their children: they come when somebody knows whose children they are by then
   look_at_tree(tree_of(pid_, orphans_), sink);
   for (const auto& task : tasks_) {
-    if (missing.contains(task->kinship().parent)) {
+    try {
+      if (!task->begun() || task->same_program()) continue;
+      sink.file(fmt::format("{}reset-{}", layout_prefix, task->guest_pid()), "");  // an exec: nothing sent is left
+      task->forget();
+    } catch (const Error&) {
+      if (task->pid() == pid_ || !task->has_ended()) throw;
+    }
+  }
+  track_new();
+  std::set<pid_t> missing;  // and their children: they come when somebody knows whose children they are by then
+  for (const auto& task : tasks_) {
+    if (!task->begun() || missing.contains(task->kinship().parent)) {
       missing.insert(task->guest_pid());
       continue;
     }
     try {
-      if (task->begun() && !task->same_program()) {  // an exec: nothing of what was sent is left
-        sink.file(fmt::format("{}reset-{}", layout_prefix, task->guest_pid()), "");
-        task->forget();
-      }
-      if (!task->begun()) track(*task);
       count.add(task->running_round(sink, [this] { return hold(); }));
     } catch (const Error& e) {
       if (task->pid() == pid_ || !task->has_ended()) throw;
@@ -350,11 +367,20 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     if (caught_up_) caught_up_->set_dirty_bytes_after(frozen.round.bytes());
     frozen.caught_up = caught_up_;
     return frozen;
-  } catch (...) {
+  } catch (const Error& e) {
     hold_.reset();
     if (first) begin_again();  // the next attempt is the first one again
+    if (!emitting) try_again_without_the_dead(e);
     throw;
   }
+}
+
+// A member that was killed before it stopped is there for a moment longer.
+void Dump::try_again_without_the_dead(const Error& why) const {
+  if (why.errc() != Errc::target_gone && why.errc() != Errc::not_found) return;
+  for (const auto& task : tasks_)
+    if (task->pid() != pid_ && task->has_ended())
+      fail(Errc::busy, "process {} ended just now: {}", task->pid(), why.message());
 }
 
 std::vector<resources::StoppedTask> Dump::stopped_tasks() const {

@@ -138,7 +138,7 @@ int main(int argc, char** argv) {
   action.sa_flags = SA_SIGINFO | SA_RESTART;
   must(sigaction(SIGCHLD, &action, nullptr), "sigaction");
   const std::vector<Zombie> zombies{exited(0),       exited(42),      exited(255),     killed(SIGKILL),
-                                    killed(SIGTERM), killed(SIGSEGV), killed(SIGRTMIN)};
+                                    killed(SIGTERM), killed(SIGPIPE), killed(SIGSEGV), killed(SIGRTMIN)};
   for (auto& count : told) count = 0;
 
   w.ready();

@@ -68,7 +68,7 @@ class Hold {
   RemoteAddr scratch();
   void drop_scratch();
 
-  // Everything back, and it runs on (or stays stopped, when it was).
+  // Everything back, and it runs on (or stays stopped, when it was, or is a zombie, when somebody has killed it).
   void release();
   // The same for a process that was stopped: it runs on, and no handler of SIGCONT runs.
   void let_run();
@@ -91,6 +91,7 @@ class Hold {
   void swallow_sigcont();
   void drop_child_stop();
   void detach();
+  bool bury();
   void abandon() noexcept;
 
   pid_t pid_;

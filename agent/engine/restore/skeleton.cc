@@ -164,7 +164,7 @@ void Skeleton::end(int status) {
   if (WIFSIGNALED(status)) {
     set_sigmask(pid_, 0);
     check(::kill(pid_, WTERMSIG(status)), "kill process {}", guest_pid_);
-    trace(PTRACE_CONT, pid_, 0, 0, "continue");
+    if (WTERMSIG(status) != SIGKILL) trace(PTRACE_CONT, pid_, 0, 0, "continue");  // which no stop holds up
   } else {
     Regs regs = get_regs(pid_);
     regs.rip = raw(scratch_);  // the stub begins with a `syscall` instruction
