@@ -88,6 +88,12 @@ void Dump::forget(SourceTask& task, PageSink& sink) {
   task.forget();
 }
 
+// After an exec.
+void Dump::forget_program(SourceTask& task, PageSink& sink) {
+  sink.file(fmt::format("{}reset-{}", layout_prefix, task.guest_pid()), "");
+  task.forget();
+}
+
 // Who has ended, or has another parent or session by now, is gone for the destination; who is new comes to it.
 void Dump::look_at_tree(const std::vector<TreeMember>& tree, PageSink& sink) {
   tree_ = relatives_of(tree);
@@ -133,6 +139,24 @@ void Dump::track_new() {
   held->release();
 }
 
+// Whether that was the end of the task or an exec: its memory goes a moment before it is seen to end or to be another
+// program.
+bool Dump::memory_has_gone(SourceTask& task, const Error& why, PageSink& sink) {
+  if (why.errc() != Errc::target_gone && why.errc() != Errc::not_found) return false;
+  for (int i = 0; i < 200; i++) {
+    if (task.has_ended()) return true;
+    try {
+      if (!task.same_program()) {
+        forget_program(task, sink);
+        return true;
+      }
+    } catch (const Error&) {  // it is on its way
+    }
+    std::this_thread::sleep_for(1ms);
+  }
+  return false;
+}
+
 std::shared_ptr<HeldTree> Dump::hold(std::set<pid_t> only) {
   const auto calls = [this](pid_t pid) -> InterruptedCalls& {
     for (const auto& task : tasks_)
@@ -167,9 +191,7 @@ RoundCount Dump::emit_running_tasks(PageSink& sink) {
   look_at_tree(tree_of(pid_, orphans_), sink);
   for (const auto& task : tasks_) {
     try {
-      if (!task->begun() || task->same_program()) continue;
-      sink.file(fmt::format("{}reset-{}", layout_prefix, task->guest_pid()), "");  // an exec: nothing sent is left
-      task->forget();
+      if (task->begun() && !task->same_program()) forget_program(*task, sink);
     } catch (const Error&) {
       if (task->pid() == pid_ || !task->has_ended()) throw;
     }
@@ -184,7 +206,7 @@ RoundCount Dump::emit_running_tasks(PageSink& sink) {
     try {
       count.add(task->running_round(sink, [this] { return hold(); }));
     } catch (const Error& e) {
-      if (task->pid() == pid_ || !task->has_ended()) throw;
+      if (task->pid() == pid_ || !memory_has_gone(*task, e, sink)) throw;
       missing.insert(task->guest_pid());
     }
   }
@@ -228,8 +250,13 @@ RoundDone Dump::round(std::uint32_t number, PageSink& sink) {
   RoundDone done = describe(number, emit_running(sink));
   sink.end_round();
   dirty_bytes_ = 0;
-  for (const auto& task : tasks_)
-    if (task->begun() && !task->has_ended()) dirty_bytes_ += task->memory().dirty_bytes();
+  for (const auto& task : tasks_) {
+    try {
+      if (task->begun() && !task->has_ended()) dirty_bytes_ += task->memory().dirty_bytes();
+    } catch (const Error& e) {
+      if (task->pid() == pid_ || !memory_has_gone(*task, e, sink)) throw;
+    }
+  }
   done.set_dirty_bytes_after(dirty_bytes_);
   done.set_last_sequence(sink.last_sequence());
   return done;
@@ -329,8 +356,11 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
       for (const pid_t tid : hold_->of(task->pid()).tids()) threads.push_back({task->pid(), tid});
     facts.begin(std::move(threads));
     for (const auto& task : tasks_) {
+      if (task->begun() && !task->same_program()) {
+        if (task->pid() == pid_) fail(Errc::busy, "process {} ran another program just now", pid_);
+        forget_program(*task, sink);
+      }
       const bool newborn = !task->begun();
-      if (!newborn && !task->same_program()) fail(Errc::busy, "process {} ran another program just now", task->pid());
       if (newborn) task->begin({}, ids_);
       if ((first || newborn) && tracking == Tracking::begin)
         task->memory().track(task->make_userfaultfd(hold_->of(task->pid()).leader()));

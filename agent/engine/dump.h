@@ -80,6 +80,8 @@ class Dump {
  private:
   void look_at_tree(const std::vector<TreeMember>& tree, PageSink& sink);
   void forget(SourceTask& task, PageSink& sink);
+  void forget_program(SourceTask& task, PageSink& sink);
+  bool memory_has_gone(SourceTask& task, const Error& why, PageSink& sink);
   void track_new();
   std::shared_ptr<HeldTree> hold(std::set<pid_t> only = {});
   Frozen freeze_once(std::uint32_t number, PageSink& sink, Tracking tracking, bool& emitting);

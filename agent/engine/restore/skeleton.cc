@@ -159,6 +159,13 @@ Skeleton::~Skeleton() {
 
 void Skeleton::end(int status) {
   Doing doing("ending process {}", guest_pid_);
+  if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL) {
+    constexpr std::uint64_t as_by_default[4] = {};
+    Batch batch(scratch_);  // the engine may ignore it
+    batch.add("forget a disposition", SYS_rt_sigaction, WTERMSIG(status), batch.put(as_by_default), 0,
+              sizeof(std::uint64_t));
+    leader_->run(batch);
+  }
   leader_->forget();
   dismissed_ = true;
   if (WIFSIGNALED(status)) {
