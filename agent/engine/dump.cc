@@ -423,6 +423,19 @@ std::vector<resources::StoppedTask> Dump::stopped_tasks() const {
   return stopped;
 }
 
+void Dump::dump_stop(const Hold& hold, image::CoreEntry& core, pid_t pid, pid_t parent) const {
+  image::TaskCoreEntry& tc = *core.mutable_tc();
+  tc.set_stop_signo(static_cast<std::uint32_t>(hold.stop_signal()));
+  const auto it = std::ranges::find(tasks_, parent, &SourceTask::guest_pid);
+  if (it == tasks_.end()) return;
+  Hold& waiting = hold_->of((*it)->pid());
+  Batch batch(waiting.scratch());
+  const RemoteAddr info = batch.put(Siginfo{});
+  batch.add("look at a child's stop", SYS_waitid, P_PID, pid, info, WSTOPPED | WNOHANG | WNOWAIT, 0);
+  waiting.leader().run(batch);
+  tc.set_stop_seen(batch.read<Siginfo>(info).number() == 0);
+}
+
 void Dump::dump_state(const tasks::Facts& facts, image::ImageSet& images) {
   std::vector<TaskState> states;
   for (const resources::StoppedTask& stopped : stopped_tasks()) {
@@ -430,6 +443,8 @@ void Dump::dump_state(const tasks::Facts& facts, image::ImageSet& images) {
     resources::dump_fs(stopped, facts.at(stopped.pid).status.umask, ids_, images);
     Hold& hold = hold_->of(stopped.pid);
     TaskState state = dump_task(hold, facts, stopped.files_id, ids_);
+    if (hold.was_stopped())
+      dump_stop(hold, state.cores.at(state.guest_pid), state.guest_pid, tasks_[states.size()]->kinship().parent);
     tasks_[states.size()]->memory().describe(state.mm);
     write_task(state, images);
     states.push_back(std::move(state));

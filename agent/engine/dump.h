@@ -87,6 +87,7 @@ class Dump {
   Frozen freeze_once(std::uint32_t number, PageSink& sink, Tracking tracking, bool& emitting);
   void try_again_without_the_dead(const Error& why) const;
   std::vector<resources::StoppedTask> stopped_tasks() const;
+  void dump_stop(const Hold& hold, image::CoreEntry& core, pid_t pid, pid_t parent) const;
   void dump_state(const tasks::Facts& facts, image::ImageSet& images);
   void begin_untracked(PageSink& sink);
   void run_on(Frozen& frozen, const RoundCount& count, PageSink& sink);

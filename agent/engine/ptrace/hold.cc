@@ -78,6 +78,14 @@ void leave_rseq_section(pid_t pid, pid_t tid, Regs& regs) {
   if (regs.rip - section.start < section.length) regs.rip = section.abort;
 }
 
+// Of a thread in a group stop.
+int stop_signal_of(pid_t tid) {
+  Siginfo info{};
+  trace(PTRACE_GETSIGINFO, tid, 0, reinterpret_cast<unsigned long>(&info), "ask for the stop of");
+  const int number = info.number();
+  return number == SIGTSTP || number == SIGTTIN || number == SIGTTOU ? number : SIGSTOP;
+}
+
 bool has_ended(pid_t pid) {
   try {
     const char state = proc::Reader(pid).status().state;
@@ -152,6 +160,7 @@ void Hold::stop() {
   const unsigned long seccomp = suspend_seccomp_ ? static_cast<unsigned long>(PTRACE_O_SUSPEND_SECCOMP) : 0;
   for (const pid_t tid : seize_threads(pid_, PTRACE_O_TRACESYSGOOD | seccomp, false, options_.limit))
     threads_.push_back({.tid = tid});
+  if (was_stopped_) stop_signal_ = stop_signal_of(threads_.front().tid);
   fault::point("engine.hold.seized");
 }
 
