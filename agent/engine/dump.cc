@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <ranges>
 #include <set>
 #include <thread>
 
@@ -488,9 +489,9 @@ void Dump::thaw() {
 void Dump::kill() {
   for (const auto& task : tasks_)
     check(::syscall(SYS_pidfd_send_signal, task->pidfd(), SIGKILL, nullptr, 0), "kill process {}", task->pid());
-  // A traced thread that has ended waits for its tracer first.
+  // A traced thread that has ended waits for its tracer first; the leader, in addition, for all the others.
   for (const auto& task : tasks_)
-    for (const pid_t tid : hold_->of(task->pid()).tids())
+    for (const pid_t tid : hold_->of(task->pid()).tids() | std::views::reverse)
       for (int i = 0; i < 2000 && ::waitpid(tid, nullptr, __WALL | WNOHANG) == 0; i++) ::usleep(100);
   hold_->gone();
   hold_.reset();

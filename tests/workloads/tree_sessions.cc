@@ -102,6 +102,7 @@ int main(int argc, char** argv) {
               [&] { return std::vector<Child>{before, member(w, "after", 13, {born_into, born_into, 0, 0})}; });
   }));
   await_settled(w, "late-leader");
+  children.push_back(member(w, "lonely", 14, {own, own, 0, 0}));
 
   w.ready();
   w.wait_for_verify();

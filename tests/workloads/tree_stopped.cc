@@ -1,11 +1,12 @@
 // Checks: children stopped by signals stay stopped, each by the signal that stopped it; a parent that has not waited
-// for the stop yet can do so once, one that has is not told again.
+// for the stop yet can do so once, one that has is not told again. No signal tells of it either.
 
 #include "tests/workloads/children.h"
 
 #include <csignal>
 #include <string>
 #include <sys/wait.h>
+#include <thread>
 #include <vector>
 
 using namespace godwit::workloads;
@@ -29,9 +30,17 @@ Stopped stop(Workload& w, const std::string& name, int code, int signal, bool se
     must(setpgid(0, 0), "setpgid");  // of an orphaned group the terminal stops nobody
     char* const memory = map(1 << 16);
     fill(memory, 1 << 16, static_cast<std::uint64_t>(code));
+    std::atomic<bool> ending = false;
+    std::uint64_t turns = 0;  // of another thread, which stops with it
+    std::thread turning([&] {
+      for (; !ending; pause_for(0.001)) ++turns;
+    });
     settled(w, name);
     w.wait_for_verify();
     await(w, "continued");
+    ending = true;
+    turning.join();
+    w.check(turns > 0, "the other thread has not run");
     w.check(holds(memory, 1 << 16, static_cast<std::uint64_t>(code)), "the memory changed");
   });
   await_settled(w, name);
@@ -62,9 +71,16 @@ int main(int argc, char** argv) {
   all.push_back(stop(w, "unseen", 2, SIGSTOP, false));
   all.push_back(stop(w, "terminal-seen", 3, SIGTSTP, true));
   all.push_back(stop(w, "terminal-unseen", 4, SIGTSTP, false));
+  static std::atomic<int> told = 0;
+  struct sigaction action{};
+  action.sa_handler = [](int) { ++told; };
+  action.sa_flags = SA_RESTART;
+  must(sigaction(SIGCHLD, &action, nullptr), "sigaction");
 
   w.ready();
+  w.expect_interrupts();
   w.wait_for_verify();
+  w.check(told == 0, "the parent was told of %d changes of its children", told.load());
   for (const Stopped& s : all) check_stop(w, s);
   for (const Stopped& s : all) must(kill(s.child.pid, SIGCONT), "kill");
   w.tell("continued", "");
