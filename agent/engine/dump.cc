@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <ranges>
 #include <set>
 #include <thread>
 
@@ -88,6 +89,12 @@ void Dump::forget(SourceTask& task, PageSink& sink) {
   task.forget();
 }
 
+// After an exec.
+void Dump::forget_program(SourceTask& task, PageSink& sink) {
+  sink.file(fmt::format("{}reset-{}", layout_prefix, task.guest_pid()), "");
+  task.forget();
+}
+
 // Who has ended, or has another parent or session by now, is gone for the destination; who is new comes to it.
 void Dump::look_at_tree(const std::vector<TreeMember>& tree, PageSink& sink) {
   tree_ = relatives_of(tree);
@@ -113,21 +120,51 @@ void Dump::look_at_tree(const std::vector<TreeMember>& tree, PageSink& sink) {
     sink.file(fmt::format("{}{}", layout_prefix, name), bytes);
 }
 
-// Makes a tracker in the task, which needs one injected call.
-void Dump::track(SourceTask& task) {
-  Hold hold(task.pid(), journal_, task.calls(), hold_options_);
-  tasks::refuse_hidden(hold);
-  task.begin(task.make_userfaultfd(hold.leader()), ids_);
-  hold.release();
+// Makes a tracker in each task without one, which needs an injected call. Who has ended meanwhile stays without.
+void Dump::track_new() {
+  std::set<pid_t> fresh;
+  for (const auto& task : tasks_)
+    if (!task->begun() && !task->has_ended()) fresh.insert(task->pid());
+  if (fresh.empty()) return;
+  const std::shared_ptr<HeldTree> held = hold(fresh);
+  for (const auto& task : tasks_) {
+    Hold* const hold = fresh.contains(task->pid()) ? held->find(task->pid()) : nullptr;
+    if (!hold) continue;
+    try {
+      tasks::refuse_hidden(*hold);
+      task->begin(task->make_userfaultfd(hold->leader()), ids_);
+    } catch (const Error&) {
+      if (task->pid() == pid_ || !task->has_ended()) throw;
+    }
+  }
+  held->release();
 }
 
-std::shared_ptr<HeldTree> Dump::hold() {
+// Whether that was the end of the task or an exec: its memory goes a moment before it is seen to end or to be another
+// program.
+bool Dump::memory_has_gone(SourceTask& task, const Error& why, PageSink& sink) {
+  if (why.errc() != Errc::target_gone && why.errc() != Errc::not_found) return false;
+  for (int i = 0; i < 200; i++) {
+    if (task.has_ended()) return true;
+    try {
+      if (!task.same_program()) {
+        forget_program(task, sink);
+        return true;
+      }
+    } catch (const Error&) {  // it is on its way
+    }
+    std::this_thread::sleep_for(1ms);
+  }
+  return false;
+}
+
+std::shared_ptr<HeldTree> Dump::hold(std::set<pid_t> only) {
   const auto calls = [this](pid_t pid) -> InterruptedCalls& {
     for (const auto& task : tasks_)
       if (task->pid() == pid) return task->calls();
     return newborn_calls_[pid];
   };
-  return std::make_shared<HeldTree>(pid_, orphans_, journal_, calls, hold_options_);
+  return std::make_shared<HeldTree>(pid_, orphans_, journal_, calls, hold_options_, std::move(only));
 }
 
 RoundCount Dump::emit_running(PageSink& sink) {
@@ -152,22 +189,25 @@ RoundCount Dump::emit_frozen(PageSink& sink) {
 RoundCount Dump::emit_running_tasks(PageSink& sink) {
   const std::uint64_t begun = monotonic_ns();
   RoundCount count;
-  std::set<pid_t> missing;  // and their children: they come when somebody knows whose children they are by then
   look_at_tree(tree_of(pid_, orphans_), sink);
   for (const auto& task : tasks_) {
-    if (missing.contains(task->kinship().parent)) {
+    try {
+      if (task->begun() && !task->same_program()) forget_program(*task, sink);
+    } catch (const Error&) {
+      if (task->pid() == pid_ || !task->has_ended()) throw;
+    }
+  }
+  track_new();
+  std::set<pid_t> missing;  // and their children: they come when somebody knows whose children they are by then
+  for (const auto& task : tasks_) {
+    if (!task->begun() || missing.contains(task->kinship().parent)) {
       missing.insert(task->guest_pid());
       continue;
     }
     try {
-      if (task->begun() && !task->same_program()) {  // an exec: nothing of what was sent is left
-        sink.file(fmt::format("{}reset-{}", layout_prefix, task->guest_pid()), "");
-        task->forget();
-      }
-      if (!task->begun()) track(*task);
       count.add(task->running_round(sink, [this] { return hold(); }));
     } catch (const Error& e) {
-      if (task->pid() == pid_ || !task->has_ended()) throw;
+      if (task->pid() == pid_ || !memory_has_gone(*task, e, sink)) throw;
       missing.insert(task->guest_pid());
     }
   }
@@ -211,8 +251,13 @@ RoundDone Dump::round(std::uint32_t number, PageSink& sink) {
   RoundDone done = describe(number, emit_running(sink));
   sink.end_round();
   dirty_bytes_ = 0;
-  for (const auto& task : tasks_)
-    if (task->begun() && !task->has_ended()) dirty_bytes_ += task->memory().dirty_bytes();
+  for (const auto& task : tasks_) {
+    try {
+      if (task->begun() && !task->has_ended()) dirty_bytes_ += task->memory().dirty_bytes();
+    } catch (const Error& e) {
+      if (task->pid() == pid_ || !memory_has_gone(*task, e, sink)) throw;
+    }
+  }
   done.set_dirty_bytes_after(dirty_bytes_);
   done.set_last_sequence(sink.last_sequence());
   return done;
@@ -312,8 +357,11 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
       for (const pid_t tid : hold_->of(task->pid()).tids()) threads.push_back({task->pid(), tid});
     facts.begin(std::move(threads));
     for (const auto& task : tasks_) {
+      if (task->begun() && !task->same_program()) {
+        if (task->pid() == pid_) fail(Errc::busy, "process {} ran another program just now", pid_);
+        forget_program(*task, sink);
+      }
       const bool newborn = !task->begun();
-      if (!newborn && !task->same_program()) fail(Errc::busy, "process {} ran another program just now", task->pid());
       if (newborn) task->begin({}, ids_);
       if ((first || newborn) && tracking == Tracking::begin)
         task->memory().track(task->make_userfaultfd(hold_->of(task->pid()).leader()));
@@ -350,11 +398,20 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     if (caught_up_) caught_up_->set_dirty_bytes_after(frozen.round.bytes());
     frozen.caught_up = caught_up_;
     return frozen;
-  } catch (...) {
+  } catch (const Error& e) {
     hold_.reset();
     if (first) begin_again();  // the next attempt is the first one again
+    if (!emitting) try_again_without_the_dead(e);
     throw;
   }
+}
+
+// A member that was killed before it stopped is there for a moment longer.
+void Dump::try_again_without_the_dead(const Error& why) const {
+  if (why.errc() != Errc::target_gone && why.errc() != Errc::not_found) return;
+  for (const auto& task : tasks_)
+    if (task->pid() != pid_ && task->has_ended())
+      fail(Errc::busy, "process {} ended just now: {}", task->pid(), why.message());
 }
 
 std::vector<resources::StoppedTask> Dump::stopped_tasks() const {
@@ -367,6 +424,19 @@ std::vector<resources::StoppedTask> Dump::stopped_tasks() const {
   return stopped;
 }
 
+void Dump::dump_stop(const Hold& hold, image::CoreEntry& core, pid_t pid, pid_t parent) const {
+  image::TaskCoreEntry& tc = *core.mutable_tc();
+  tc.set_stop_signo(static_cast<std::uint32_t>(hold.stop_signal()));
+  const auto it = std::ranges::find(tasks_, parent, &SourceTask::guest_pid);
+  if (it == tasks_.end()) return;
+  Hold& waiting = hold_->of((*it)->pid());
+  Batch batch(waiting.scratch());
+  const RemoteAddr info = batch.put(Siginfo{});
+  batch.add("look at a child's stop", SYS_waitid, P_PID, pid, info, WSTOPPED | WNOHANG | WNOWAIT, 0);
+  waiting.leader().run(batch);
+  tc.set_stop_seen(batch.read<Siginfo>(info).number() == 0);
+}
+
 void Dump::dump_state(const tasks::Facts& facts, image::ImageSet& images) {
   std::vector<TaskState> states;
   for (const resources::StoppedTask& stopped : stopped_tasks()) {
@@ -374,6 +444,8 @@ void Dump::dump_state(const tasks::Facts& facts, image::ImageSet& images) {
     resources::dump_fs(stopped, facts.at(stopped.pid).status.umask, ids_, images);
     Hold& hold = hold_->of(stopped.pid);
     TaskState state = dump_task(hold, facts, stopped.files_id, ids_);
+    if (hold.was_stopped())
+      dump_stop(hold, state.cores.at(state.guest_pid), state.guest_pid, tasks_[states.size()]->kinship().parent);
     tasks_[states.size()]->memory().describe(state.mm);
     write_task(state, images);
     states.push_back(std::move(state));
@@ -417,9 +489,9 @@ void Dump::thaw() {
 void Dump::kill() {
   for (const auto& task : tasks_)
     check(::syscall(SYS_pidfd_send_signal, task->pidfd(), SIGKILL, nullptr, 0), "kill process {}", task->pid());
-  // A traced thread that has ended waits for its tracer first.
+  // A traced thread that has ended waits for its tracer first; the leader, in addition, for all the others.
   for (const auto& task : tasks_)
-    for (const pid_t tid : hold_->of(task->pid()).tids())
+    for (const pid_t tid : hold_->of(task->pid()).tids() | std::views::reverse)
       for (int i = 0; i < 2000 && ::waitpid(tid, nullptr, __WALL | WNOHANG) == 0; i++) ::usleep(100);
   hold_->gone();
   hold_.reset();

@@ -19,6 +19,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <vector>
 
 namespace godwit::engine {
@@ -29,7 +30,7 @@ class Dump {
   ~Dump();
 
   // Tracks, and emits what has changed since the last round (0: everything). The tree runs, but for a stop of a
-  // millisecond of each process when its tracking begins.
+  // millisecond of each process, and of those above it, when its tracking begins.
   RoundDone round(std::uint32_t number, PageSink& sink);
 
   // What is carried may be decided anew before each freeze.
@@ -80,10 +81,14 @@ class Dump {
  private:
   void look_at_tree(const std::vector<TreeMember>& tree, PageSink& sink);
   void forget(SourceTask& task, PageSink& sink);
-  void track(SourceTask& task);
-  std::shared_ptr<HeldTree> hold();
+  void forget_program(SourceTask& task, PageSink& sink);
+  bool memory_has_gone(SourceTask& task, const Error& why, PageSink& sink);
+  void track_new();
+  std::shared_ptr<HeldTree> hold(std::set<pid_t> only = {});
   Frozen freeze_once(std::uint32_t number, PageSink& sink, Tracking tracking, bool& emitting);
+  void try_again_without_the_dead(const Error& why) const;
   std::vector<resources::StoppedTask> stopped_tasks() const;
+  void dump_stop(const Hold& hold, image::CoreEntry& core, pid_t pid, pid_t parent) const;
   void dump_state(const tasks::Facts& facts, image::ImageSet& images);
   void begin_untracked(PageSink& sink);
   void run_on(Frozen& frozen, const RoundCount& count, PageSink& sink);

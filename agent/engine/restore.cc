@@ -15,6 +15,7 @@
 #include "common/proc/reader.h"
 
 #include <csignal>
+#include <ranges>
 
 #include <fcntl.h>
 #include <linux/memfd.h>
@@ -227,14 +228,23 @@ void Restore::restore_all(std::vector<TaskRestore>& tasks, Steps& steps) {
   all(&TaskRestore::timers);
   steps.lap("timers");
 
-  all(&TaskRestore::registers);
+  // Children first: of a stop the parent is told, which is taken back while that is easy.
+  for (TaskRestore& task : tasks | std::views::reverse) {
+    task.registers();
+    if (!task.was_stopped()) continue;
+    task.stop();
+    const pid_t parent = family().parent_of(task.skeleton().guest_pid());
+    for (TaskRestore& other : tasks)
+      if (other.skeleton().guest_pid() == parent)
+        other.child_has_stopped(task.skeleton().guest_pid(), task.stop_was_seen());
+  }
   fault::point("engine.restore.registers");
   steps.lap("registers");
 }
 
 void Restore::let_go(const std::vector<TaskRestore>& tasks) {
   for (const TaskRestore& task : tasks)
-    if (const pid_t pid = task.skeleton().pid(); task.was_stopped() || leave_stopped_)
+    if (const pid_t pid = task.skeleton().pid(); leave_stopped_ && !task.was_stopped())
       check(::kill(pid, SIGSTOP), "stop process {}", pid);
   std::optional<Cgroup> cgroup;
   if (!surroundings_.cgroup.empty()) cgroup.emplace(surroundings_.cgroup);

@@ -137,6 +137,7 @@ void describe_task(const proc::Reader& proc, pid_t pid, Surveyed& out) {
 void survey_process(pid_t pid, const std::vector<pid_t>& living, const resources::Options& options,
                     const resources::TreeFiles& tree, Surveyed& out) {
   const proc::Reader proc(pid);
+  if (pid != out.tasks(0).pid() && is_zombie(pid)) return;  // since just now
   tasks::Refusals found = tasks::refusals_of(proc, pid);
   for (const tasks::Refusal& r : found.refusals) refuse(out, pid, r.what, r.reason, r.hint);
   for (const std::string& notice : found.notices) out.add_notices(notice);

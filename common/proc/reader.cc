@@ -55,8 +55,10 @@ Reader::Reader(pid_t pid, pid_t tid)
     : path_("/proc/" + std::to_string(pid) + "/task/" + std::to_string(tid)), dir_(open_task_dir(path_)) {}
 
 void Reader::check_alive(int error_number) const {
-  // Inside the directory of an ended task every name gives ENOENT; `stat` is there as long as the task is.
-  if (error_number == ENOENT && ::faccessat(dir_.get(), "stat", F_OK, 0) != 0)
+  // Inside the directory of an ended task every name gives ENOENT; `stat` is there as long as the task is. Before that,
+  // and as a zombie, it has no program, directories and namespaces any more.
+  constexpr std::uint64_t exiting = 0x4;  // PF_EXITING
+  if (error_number == ENOENT && (::faccessat(dir_.get(), "stat", F_OK, 0) != 0 || stat().flags & exiting))
     fail(Errc::target_gone, "{} is gone", path_);
   errno = error_number;
 }

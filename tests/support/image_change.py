@@ -6,6 +6,7 @@
   mm.vmas[guards].guards[0]+=4096      the first number in the first mapping that has any
   files[isk].isk.opts.more[level=0,name=10].value[0]=1      a byte of the element with these two values
   fdinfo[fd=200]=none                  a record, an element or a field less
+  pstree[1].pgid=@pstree[0].pgid       the value that another field has
   pages[fill=SEED]^=1                  the byte at which something begins that a workload has filled with this seed
   sk-queues[text=three]^=1             or that begins with this text
 """
@@ -122,12 +123,25 @@ def change_content(files: list[Path], selector: str, operator: str, text: str) -
     return f"byte {at} of {path.name}, one of {len(found)}"
 
 
+def value_of(images, path: str):
+    (stem, selector), *steps = STEP.findall(path)
+    messages = [record.message for image in images.images(stem) for record in image.records]
+    value = messages[index_of(messages, selector or None)]
+    for field, inner in steps:
+        value = getattr(value, field)
+        if is_repeated(value):
+            value = value[index_of(value, inner or None)]
+    return value
+
+
 def apply(images, change: str) -> str:
     """Makes the change in an images.ImageSet; says what it was."""
     match = CHANGE.fullmatch(change)
     if not match:
         raise ValueError(f"not a change: {change}")
     path, operator, text = match.groups()
+    if text.startswith("@"):
+        text = str(value_of(images, text[1:]))
     (stem, selector), *steps = STEP.findall(path)
     steps = [(field, inner or None) for field, inner in steps]
     if selector.startswith(("fill=", "text=")):

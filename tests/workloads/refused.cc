@@ -51,21 +51,54 @@ struct Kind {
   long (*make)(Workload&);
 };
 
-long child(Workload&) {
-  const pid_t parent = getpid();
-  const pid_t pid = fork();
-  if (pid == 0) {
-    while (getppid() == parent) pause_for(0.01);
-    _exit(0);
-  }
+// What relatives share, or are to each other, beyond being relatives. Each ends with its parent.
+template <class Body>
+void live_on(Body body) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  body();
+  for (;;) pause();
+}
+
+// It shares its parent's memory, and the parent waits, for as long as it runs no other program: in a child of the
+// workload, whose own memory is looked at in the end.
+long vfork_child(Workload& w) {
+  if (fork() == 0)
+    live_on([&] {
+      if (vfork() == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        syscall(SYS_close, syscall(SYS_creat, w.path("born").c_str(), 0600));
+        for (;;) syscall(SYS_pause);
+      }
+    });
+  while (!w.asked("born")) pause_for(0.001);
+  return 0;
+}
+
+template <class Body>
+long relative(unsigned long flags, int exit_signal, Body body) {
+  const long pid = syscall(SYS_clone, flags | static_cast<unsigned long>(exit_signal), nullptr, nullptr, nullptr, 0);
+  if (pid == 0) live_on(body);
   return pid;
 }
 
-long zombie(Workload&) {
-  const pid_t pid = fork();
-  if (pid == 0) _exit(0);
-  siginfo_t info;
-  return waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOWAIT);
+long child_files(Workload&) {
+  return relative(CLONE_FILES, SIGCHLD, [] {});
+}
+long child_directory(Workload&) {
+  return relative(CLONE_FS, SIGCHLD, [] {});
+}
+long child_pid_namespace(Workload&) {
+  return relative(CLONE_NEWPID, SIGCHLD, [] {});
+}
+long child_exit_signal(Workload&) {
+  return relative(0, SIGUSR2, [] {});
+}
+// One child traces another one.
+long member_tracer(Workload& w) {
+  const long tracee = relative(0, SIGCHLD, [] {});
+  relative(0, SIGCHLD, [&] { w.tell("seized", ptrace(PTRACE_SEIZE, tracee, nullptr, nullptr) == 0 ? "yes" : "no"); });
+  while (!w.asked("seized")) pause_for(0.001);
+  return read_file(w.path("seized")) == "yes" ? 0 : -1;
 }
 
 // By a process that is no child, so that being traced is all there is to refuse.
@@ -329,8 +362,12 @@ long protection_key(Workload&) {
 
 long spare_protection_key(Workload&) { return pkey_alloc(0, PKEY_DISABLE_WRITE); }
 
-constexpr Kind kinds[] = {{"child", child},
-                          {"zombie", zombie},
+constexpr Kind kinds[] = {{"vfork_child", vfork_child},
+                          {"child_files", child_files},
+                          {"child_directory", child_directory},
+                          {"child_pid_namespace", child_pid_namespace},
+                          {"child_exit_signal", child_exit_signal},
+                          {"member_tracer", member_tracer},
                           {"traced", traced},
                           {"io_uring", uring},
                           {"aio", aio},

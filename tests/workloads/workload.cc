@@ -68,6 +68,11 @@ bool Workload::check(bool good, const char* sentence, ...) {
   return false;
 }
 
+std::string Workload::failure() {
+  const std::lock_guard lock(mutex_);
+  return failure_;
+}
+
 int Workload::finish() {
   check(getpid() == pid_, "the PID was %d and is now %d", pid_, getpid());
   check(gettid() == pid_, "the main thread's TID was %d and is now %d", pid_, gettid());

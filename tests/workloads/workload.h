@@ -60,6 +60,9 @@ class Workload {
   // Records a failure unless `good`. The first sentence becomes the result, all go to the log.
   __attribute__((format(printf, 3, 4))) bool check(bool good, const char* sentence, ...);
 
+  // The first sentence so far; empty when there is none.
+  std::string failure();
+
   // Writes the result; what main() returns.
   int finish();
 
@@ -97,7 +100,7 @@ class Workload {
 
   std::uint64_t heartbeat_ = 0;
   std::uint64_t heartbeat_inverted_ = ~std::uint64_t{0};
-  double last_beat_ = 0;
+  double last_beat_ = now();
   double lost_ = 0;
 
   std::mutex mutex_;

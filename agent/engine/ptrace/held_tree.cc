@@ -5,12 +5,27 @@
 #include "common/proc/reader.h"
 
 #include <algorithm>
-#include <set>
+
+#include <linux/kcmp.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 namespace godwit::engine {
+namespace {
 
-HeldTree::HeldTree(pid_t root, Orphans orphans, Journal& journal, const CallsOf& calls, const HoldOptions& options)
-    : root_(root), orphans_(orphans) {
+// A thread in vfork(2) does not stop before its child runs another program. One that never does is no passing matter.
+void refuse_borrowed_memory(pid_t pid) {
+  for (const pid_t child : proc::Reader(pid).children())
+    if (::syscall(SYS_kcmp, pid, child, KCMP_VM, 0, 0) == 0)
+      throw Error(Errc::refused, fmt::format("process {} uses the memory of process {}, too", child, pid),
+                  "a child of vfork is carried once it runs another program: end it first");
+}
+
+}  // namespace
+
+HeldTree::HeldTree(pid_t root, Orphans orphans, Journal& journal, const CallsOf& calls, const HoldOptions& options,
+                   std::set<pid_t> only)
+    : root_(root), orphans_(orphans), only_(std::move(only)) {
   try {
     while (hold_new(journal, calls, options)) continue;
     forget_child_stops();
@@ -24,9 +39,18 @@ HeldTree::~HeldTree() {
   while (!holds_.empty()) holds_.pop_back();
 }
 
+void HeldTree::look() {
+  members_ = tree_of(root_, orphans_);
+  if (only_.empty()) return;
+  std::set<pid_t> wanted = only_;
+  for (auto it = members_.rbegin(); it != members_.rend(); ++it)
+    if (wanted.contains(it->pid)) wanted.insert(it->parent);
+  std::erase_if(members_, [&](const TreeMember& m) { return !wanted.contains(m.pid); });
+}
+
 // Whoever is not held yet. False: all are, and none of them can make another one.
 bool HeldTree::hold_new(Journal& journal, const CallsOf& calls, const HoldOptions& options) {
-  members_ = tree_of(root_, orphans_);
+  look();
   bool found = false;
   for (const TreeMember& m : members_) {
     if (m.dead || std::ranges::any_of(holds_, [&](const auto& h) { return h->pid() == m.pid; })) continue;
@@ -34,6 +58,7 @@ bool HeldTree::hold_new(Journal& journal, const CallsOf& calls, const HoldOption
     try {
       holds_.push_back(std::make_unique<Hold>(m.pid, journal, calls(m.pid), options));
     } catch (const Error& e) {
+      if (e.errc() == Errc::timed_out) refuse_borrowed_memory(m.pid);
       if (e.errc() != Errc::target_gone || m.pid == root_) throw;
     }
   }
@@ -49,10 +74,15 @@ void HeldTree::forget_child_stops() {
   }
 }
 
+Hold* HeldTree::find(pid_t pid) const {
+  const auto it = std::ranges::find_if(holds_, [&](const auto& hold) { return hold->pid() == pid; });
+  return it == holds_.end() ? nullptr : it->get();
+}
+
 Hold& HeldTree::of(pid_t pid) const {
-  for (const auto& hold : holds_)
-    if (hold->pid() == pid) return *hold;
-  fail(Errc::internal, "process {} is not held", pid);
+  Hold* const hold = find(pid);
+  if (!hold) fail(Errc::internal, "process {} is not held", pid);
+  return *hold;
 }
 
 template <class Act>

@@ -21,7 +21,9 @@ class HeldTree {
   // Where the interrupted calls of a process are remembered.
   using CallsOf = std::function<InterruptedCalls&(pid_t)>;
 
-  HeldTree(pid_t root, Orphans orphans, Journal& journal, const CallsOf& calls, const HoldOptions& options);
+  // `only`: just these, and those above them, who else would be told of their stops; empty: the whole tree.
+  HeldTree(pid_t root, Orphans orphans, Journal& journal, const CallsOf& calls, const HoldOptions& options,
+           std::set<pid_t> only = {});
   ~HeldTree();  // releases, if nothing else has
   HeldTree(const HeldTree&) = delete;
   HeldTree& operator=(const HeldTree&) = delete;
@@ -29,6 +31,7 @@ class HeldTree {
   // The root first, every parent before its children.
   const std::vector<TreeMember>& members() const { return members_; }
   Hold& of(pid_t pid) const;
+  Hold* find(pid_t pid) const;
   std::uint64_t stopped_at_ns() const { return holds_.front()->stopped_at_ns(); }
 
   void release();                                // all run on
@@ -38,6 +41,7 @@ class HeldTree {
   void gone();  // all have been killed
 
  private:
+  void look();
   bool hold_new(Journal& journal, const CallsOf& calls, const HoldOptions& options);
   void forget_child_stops();
   template <class Act>
@@ -45,6 +49,7 @@ class HeldTree {
 
   pid_t root_;
   Orphans orphans_;
+  std::set<pid_t> only_;
   std::vector<TreeMember> members_;
   std::vector<std::unique_ptr<Hold>> holds_;
 };

@@ -15,6 +15,8 @@
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 namespace godwit::engine {
 namespace {
@@ -74,6 +76,23 @@ void leave_rseq_section(pid_t pid, pid_t tid, Regs& regs) {
   if (!conf.rseq_abi_pointer || !peek(pid, conf.rseq_abi_pointer + rseq_cs_offset, at) || !at) return;
   if (!peek(pid, at, section)) return;
   if (regs.rip - section.start < section.length) regs.rip = section.abort;
+}
+
+// Of a thread in a group stop.
+int stop_signal_of(pid_t tid) {
+  Siginfo info{};
+  trace(PTRACE_GETSIGINFO, tid, 0, reinterpret_cast<unsigned long>(&info), "ask for the stop of");
+  const int number = info.number();
+  return number == SIGTSTP || number == SIGTTIN || number == SIGTTOU ? number : SIGSTOP;
+}
+
+bool has_ended(pid_t pid) {
+  try {
+    const char state = proc::Reader(pid).status().state;
+    return state == 'Z' || state == 'X';
+  } catch (const Error&) {
+    return true;
+  }
 }
 
 }  // namespace
@@ -141,6 +160,7 @@ void Hold::stop() {
   const unsigned long seccomp = suspend_seccomp_ ? static_cast<unsigned long>(PTRACE_O_SUSPEND_SECCOMP) : 0;
   for (const pid_t tid : seize_threads(pid_, PTRACE_O_TRACESYSGOOD | seccomp, false, options_.limit))
     threads_.push_back({.tid = tid});
+  if (was_stopped_) stop_signal_ = stop_signal_of(threads_.front().tid);
   fault::point("engine.hold.seized");
 }
 
@@ -249,11 +269,28 @@ void Hold::detach() {
   pin_.reset();
 }
 
+// What has been killed meanwhile is a zombie of its parent once its tracer has taken notice.
+bool Hold::bury() {
+  for (int i = 0; i < 1000; i++) {
+    for (const pid_t tid : tids()) ::waitpid(tid, nullptr, __WALL | WNOHANG);
+    if (has_ended(pid_)) {
+      gone();
+      return true;
+    }
+    ::usleep(100);
+  }
+  return false;
+}
+
 void Hold::release() {
   Doing doing("releasing process {}", pid_);
-  put_back();
-  swallow_sigcont();
-  detach();
+  try {
+    put_back();
+    swallow_sigcont();
+    detach();
+  } catch (const Error& e) {
+    if (e.errc() != Errc::target_gone || !bury()) throw;
+  }
 }
 
 void Hold::let_run() {

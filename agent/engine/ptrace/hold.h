@@ -52,6 +52,7 @@ class Hold {
   pid_t pid() const { return pid_; }
   std::vector<pid_t> tids() const;
   bool was_stopped() const { return was_stopped_; }
+  int stop_signal() const { return stop_signal_; }  // which one has stopped it then
   std::uint64_t stopped_at_ns() const { return stopped_at_; }          // CLOCK_MONOTONIC when the stop was asked for
   const std::vector<HeldThread>& threads() const { return threads_; }  // the leader first
   // Of SIGCONT: they were pending, and the stop has taken them out of their queues.
@@ -68,7 +69,7 @@ class Hold {
   RemoteAddr scratch();
   void drop_scratch();
 
-  // Everything back, and it runs on (or stays stopped, when it was).
+  // Everything back, and it runs on (or stays stopped, when it was, or is a zombie, when somebody has killed it).
   void release();
   // The same for a process that was stopped: it runs on, and no handler of SIGCONT runs.
   void let_run();
@@ -91,6 +92,7 @@ class Hold {
   void swallow_sigcont();
   void drop_child_stop();
   void detach();
+  bool bury();
   void abandon() noexcept;
 
   pid_t pid_;
@@ -99,6 +101,7 @@ class Hold {
   InterruptedCalls& calls_;
   HoldOptions options_;
   bool was_stopped_ = false;
+  int stop_signal_ = 0;
   bool stop_sent_ = false;
   bool suspend_seccomp_ = false;
   std::uint64_t stopped_at_ = 0;

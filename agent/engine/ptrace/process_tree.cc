@@ -27,13 +27,13 @@ void add_children(std::vector<TreeMember>& tree, pid_t pid) {
   }
 }
 
-bool is_dead(pid_t pid) {
+}  // namespace
+
+bool is_zombie(pid_t pid) {
   const char state = proc::Reader(pid).stat().state;
   // The first thread of a process may have ended before the others: that is refused, but not taken for a zombie.
   return state == 'X' || (state == 'Z' && proc::Reader(pid).threads().size() <= 1);
 }
-
-}  // namespace
 
 std::vector<TreeMember> tree_of(pid_t root, Orphans orphans) {
   std::vector<TreeMember> tree{{.pid = root, .parent = 0, .dead = false}};
@@ -45,7 +45,7 @@ std::vector<TreeMember> tree_of(pid_t root, Orphans orphans) {
   for (std::size_t i = 0; i < tree.size(); i++) add_children(tree, tree[i].pid);
   std::erase_if(tree, [&](TreeMember& m) {
     try {
-      m.dead = is_dead(m.pid);
+      m.dead = is_zombie(m.pid);
       return false;
     } catch (const Error& e) {
       if (e.errc() != Errc::target_gone || m.pid == root) throw;

@@ -17,6 +17,8 @@ struct TreeMember {
 // child itself (a workload's root); a tree dumped by hand is what CRIU's would be, without them.
 enum class Orphans { left_out = 1, included };
 
+bool is_zombie(pid_t pid);
+
 // The root first, every parent before its children. Errc::target_gone when there is no root.
 std::vector<TreeMember> tree_of(pid_t root, Orphans orphans);
 

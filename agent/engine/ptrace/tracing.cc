@@ -16,7 +16,10 @@ namespace godwit::engine {
 namespace {
 
 [[noreturn]] void refuse_seize(pid_t pid, int error) {
-  const pid_t tracer = proc::Reader(pid).status().tracer_pid;
+  const proc::Reader proc(pid);
+  constexpr std::uint64_t exiting = 0x4;  // PF_EXITING: from then on nobody may trace it (EPERM)
+  if (proc.stat().flags & exiting) fail(Errc::target_gone, "process {} has ended", pid);
+  const pid_t tracer = proc.status().tracer_pid;
   if (tracer)
     throw Error(Errc::busy,
                 fmt::format("process {} is traced by process {} ({})", pid, tracer, proc::Reader(tracer).comm()),

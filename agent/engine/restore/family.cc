@@ -28,6 +28,8 @@ void drop_child_signal(Skeleton& parent) {
   parent.leader().run(batch);
 }
 
+pid_t group_now(const Skeleton& member) { return innermost(proc::Reader(member.pid()).status().ns_pgid, 0); }
+
 }  // namespace
 
 Family::~Family() {
@@ -157,7 +159,7 @@ void Family::lead_session(pid_t pid) {
 }
 
 void Family::join(Skeleton& member, pid_t group) {
-  if (innermost(proc::Reader(member.pid()).status().ns_pgid, 0) == group) return;
+  if (group_now(member) == group) return;
   member.leader().call("join a process group", SYS_setpgid, 0, group);
 }
 
@@ -168,7 +170,8 @@ void Family::join_groups() {
     Doing doing("process group {}", group);
     std::unique_ptr<Skeleton> leader;
     Skeleton& first = of(members.front());
-    if (!in_plan(group)) {
+    const bool there = std::ranges::any_of(members, [&](pid_t pid) { return group_now(of(pid)) == group; });
+    if (!in_plan(group) && !there) {
       leader = std::make_unique<Skeleton>(first, group, Vmas{}, segments_);
       join(*leader, group);
     } else if (std::ranges::find(members, group) != members.end()) {

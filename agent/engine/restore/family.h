@@ -27,6 +27,7 @@ class Family {
 
   void set_plan(TreePlan plan);
   const TreePlan& plan() const { return plan_; }
+  pid_t parent_of(pid_t pid) const { return planned(pid).ppid; }
 
   Skeleton* find(pid_t pid) const;
   Skeleton& of(pid_t pid) const;

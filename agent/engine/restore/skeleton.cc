@@ -159,12 +159,19 @@ Skeleton::~Skeleton() {
 
 void Skeleton::end(int status) {
   Doing doing("ending process {}", guest_pid_);
+  if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL) {
+    constexpr std::uint64_t as_by_default[4] = {};
+    Batch batch(scratch_);  // the engine may ignore it
+    batch.add("forget a disposition", SYS_rt_sigaction, WTERMSIG(status), batch.put(as_by_default), 0,
+              sizeof(std::uint64_t));
+    leader_->run(batch);
+  }
   leader_->forget();
   dismissed_ = true;
   if (WIFSIGNALED(status)) {
     set_sigmask(pid_, 0);
     check(::kill(pid_, WTERMSIG(status)), "kill process {}", guest_pid_);
-    trace(PTRACE_CONT, pid_, 0, 0, "continue");
+    if (WTERMSIG(status) != SIGKILL) trace(PTRACE_CONT, pid_, 0, 0, "continue");  // which no stop holds up
   } else {
     Regs regs = get_regs(pid_);
     regs.rip = raw(scratch_);  // the stub begins with a `syscall` instruction

@@ -24,10 +24,13 @@
 #include "common/proc/reader.h"
 
 #include <algorithm>
+#include <csignal>
 #include <map>
 
 #include <linux/sched.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 
 namespace godwit::engine {
@@ -281,6 +284,35 @@ void TaskRestore::restore_sleeps() {
     if (number >= 0) notes.push_back({t.host, number, t.regs.rip, t.regs.rsp, monotonic_ns() - entry.slept_ns()});
   }
   keep_notes(skeleton_->pid(), proc::Reader(skeleton_->pid()).stat().start_time, notes);
+}
+
+// Any thread may take a SIGSTOP, which becomes the signal that it was; all have to go on to take part in the stop.
+void TaskRestore::stop() {
+  Doing doing("stopping process {}", skeleton_->guest_pid());
+  const int number = leader_.tc().has_stop_signo() ? static_cast<int>(leader_.tc().stop_signo()) : SIGSTOP;
+  const pid_t leader = threads_.front().host;
+  const std::uint64_t mask = get_sigmask(leader);
+  set_sigmask(leader, all_signals & ~signal_bit(number));
+  check(::syscall(SYS_tgkill, skeleton_->pid(), leader, SIGSTOP), "send SIGSTOP");
+  take_signal(leader, SIGSTOP);
+  trace(PTRACE_CONT, leader, 0, static_cast<unsigned long>(number), "stop");
+  for (const Thread& t : threads_) {
+    if (&t != &threads_.front()) trace(PTRACE_CONT, t.host, 0, 0, "continue");
+    const Stop stopped = wait_stop(t.host);
+    if (!stopped.trap_stop() || stopped.signal() != number)
+      fail(Errc::internal, "thread {} stopped with status {:#x}", t.guest, stopped.raw());
+  }
+  set_sigmask(leader, mask);
+}
+
+void TaskRestore::child_has_stopped(pid_t child, bool seen) {
+  Batch batch(skeleton_->scratch());
+  if (seen) batch.add("wait for a child's stop", SYS_waitid, P_PID, child, 0, WSTOPPED | WNOHANG, 0);
+  if (!tasks::signals::has(leader_.tc().signals_s(), SIGCHLD)) {  // else the second one is not queued
+    const RemoteAddr set = batch.put(signal_bit(SIGCHLD)), no_time = batch.put(timespec{});
+    batch.attempt("take a signal", SYS_rt_sigtimedwait, set, 0, no_time, sizeof(std::uint64_t));
+  }
+  skeleton_->leader().run(batch);
 }
 
 void TaskRestore::registers() {

@@ -40,6 +40,11 @@ class TaskRestore {
   std::vector<pid_t> guest_tids() const;
   Skeleton& skeleton() const { return *skeleton_; }
   bool was_stopped() const;  // by a signal, at the dump
+  bool stop_was_seen() const { return leader_.tc().stop_seen(); }
+  // After registers(): in the group stop that it was in.
+  void stop();
+  // Before registers(): what that has told this one, its parent, is taken back as far as it was known before.
+  void child_has_stopped(pid_t child, bool seen);
 
  private:
   struct Thread {

@@ -86,6 +86,10 @@ void restore_continue(SignalQueue queue, pid_t pid, pid_t tid, const image::Sign
       queue_again(pid, {.tid = queue == SignalQueue::process ? 0 : tid, .info = info});
 }
 
+bool has(const image::SignalQueueEntry& queue, int number) {
+  return std::ranges::any_of(queue.signals(), [&](const auto& e) { return siginfo_of(e).number() == number; });
+}
+
 void dump_stack(Inquiry& ask, image::ThreadCoreEntry& into) {
   const RemoteAddr at = ask.batch().reserve(sizeof(stack_t));
   ask.batch().add("read the alternate stack", SYS_sigaltstack, 0, at);

@@ -22,6 +22,8 @@ void restore_queue(Batch& batch, SignalQueue queue, pid_t pid, pid_t tid, const 
 // After the last batch; `pid` and `tid` are the host's.
 void restore_continue(SignalQueue queue, pid_t pid, pid_t tid, const image::SignalQueueEntry& from);
 
+bool has(const image::SignalQueueEntry& queue, int number);
+
 void dump_stack(Inquiry& ask, image::ThreadCoreEntry& into);
 void restore_stack(Batch& batch, const image::ThreadCoreEntry& from);
 

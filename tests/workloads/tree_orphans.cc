@@ -1,0 +1,76 @@
+// Checks: processes whose parent has exited: they go on as children of their PID namespace's init, in a session of
+// their own, in the workload's session, and in a session whose leader has exited; with children of their own.
+
+#include "tests/workloads/children.h"
+
+#include <sys/wait.h>
+#include <vector>
+
+using namespace godwit::workloads;
+
+namespace {
+
+constexpr int init = 1;
+
+// What one has for the workload: nobody waits for it.
+std::string verdict_of(const std::string& name) { return "verdict-" + name; }
+
+void go_on(Workload& w, const std::string& name, std::uint64_t seed) {
+  while (getppid() != init) pause_for(0.001);
+  char* const memory = map(1 << 18);
+  fill(memory, 1 << 18, seed);
+  const pid_t pid = getpid(), session = getsid(0), group = getpgid(0);
+  const Child below = start_child(w, "below-" + name, 5, [&] {
+    settled(w, "below-" + name);
+    w.wait_for_verify();
+    w.check(getppid() == pid, "the parent was %d and is %d", pid, getppid());
+    w.check(getsid(0) == session, "the session was %d and is %d", session, getsid(0));
+  });
+  await_settled(w, below.name);
+  w.tell(("pid-" + name).c_str(), std::to_string(pid) + "\n");
+  settled(w, name);
+  w.wait_for_verify();
+  w.check(getpid() == pid, "the PID was %d and is %d", pid, getpid());
+  w.check(getppid() == init, "the parent is %d", getppid());
+  w.check(getsid(0) == session, "the session was %d and is %d", session, getsid(0));
+  w.check(getpgid(0) == group, "the group was %d and is %d", group, getpgid(0));
+  w.check(holds(memory, 1 << 18, seed), "the memory changed");
+  check_end(w, below);
+  w.tell(verdict_of(name).c_str(), w.failure());
+}
+
+// By somebody who is gone when this returns.
+void orphan(Workload& w, const std::string& name, std::uint64_t seed, bool parent_leads, bool leads) {
+  const pid_t between = must(fork(), "fork");
+  if (between == 0) {
+    if (parent_leads) must(setsid(), "setsid");
+    if (fork() == 0) {
+      if (leads) must(setsid(), "setsid");
+      go_on(w, name, seed);
+    }
+    _exit(0);
+  }
+  must(waitpid(between, nullptr, 0), "waitpid");
+  await_settled(w, name);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Workload w(argc, argv);
+  const std::vector<std::string> names{"leader", "plain", "left", "second-plain"};
+  orphan(w, names[0], 0x0f0, false, true);
+  orphan(w, names[1], 0x0f1, false, false);
+  orphan(w, names[2], 0x0f2, true, false);
+  orphan(w, names[3], 0x0f3, false, false);
+
+  w.ready();
+  w.wait_for_verify();
+  for (const std::string& name : names) {
+    const std::string verdict = verdict_of(name);
+    if (!w.check(w.wait_until([&] { return w.asked(verdict.c_str()); }), "%s does not go on", name.c_str())) continue;
+    const std::string complaint = read_file(w.path(verdict));
+    w.check(complaint.empty(), "%s: %s", name.c_str(), complaint.c_str());
+  }
+  return w.finish();
+}
