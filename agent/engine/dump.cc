@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <csignal>
-#include <ranges>
 #include <set>
 #include <thread>
 
@@ -39,6 +38,19 @@ RoundDone describe(std::uint32_t number, const RoundCount& count) {
   done.set_nanoseconds(count.nanoseconds);
   done.set_regions(count.scanned.regions);
   return done;
+}
+
+// A traced thread that has ended waits for its tracer to take notice; the leader, in addition, for all the others.
+void wait_for_end(const SourceTask& task, const std::vector<pid_t>& tids) {
+  const std::uint64_t deadline = monotonic_ns() + 5'000'000'000;
+  const auto take_notice = [&] {
+    for (const pid_t tid : tids) ::waitpid(tid, nullptr, __WALL | WNOHANG);
+  };
+  for (;; std::this_thread::sleep_for(100us)) {
+    take_notice();
+    if (task.has_ended()) return take_notice();
+    if (monotonic_ns() > deadline) fail(Errc::timed_out, "process {} did not end", task.pid());
+  }
 }
 
 }  // namespace
@@ -489,16 +501,9 @@ void Dump::thaw() {
 void Dump::kill() {
   for (const auto& task : tasks_)
     check(::syscall(SYS_pidfd_send_signal, task->pidfd(), SIGKILL, nullptr, 0), "kill process {}", task->pid());
-  // A traced thread that has ended waits for its tracer first; the leader, in addition, for all the others.
-  for (const auto& task : tasks_)
-    for (const pid_t tid : hold_->of(task->pid()).tids() | std::views::reverse)
-      for (int i = 0; i < 2000 && ::waitpid(tid, nullptr, __WALL | WNOHANG) == 0; i++) ::usleep(100);
+  for (const auto& task : tasks_) wait_for_end(*task, hold_->of(task->pid()).tids());
   hold_->gone();
   hold_.reset();
-  for (const auto& task : tasks_) {
-    pollfd ended{.fd = task->pidfd(), .events = POLLIN, .revents = 0};
-    if (::poll(&ended, 1, 5000) != 1) fail(Errc::timed_out, "process {} did not end", task->pid());
-  }
 }
 
 void Dump::acknowledged(std::uint64_t sequence) {

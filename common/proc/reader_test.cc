@@ -132,6 +132,11 @@ TEST(Reader, finds_children_and_notices_that_they_are_gone) {
   EXPECT_THAT(Reader(::getpid()).children(), Contains(child));
   EXPECT_THAT(children_by_parent(::getpid()), Contains(child));
   ::kill(child, SIGKILL);
+  siginfo_t info;
+  ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT), 0);
+  EXPECT_EQ(reader.stat().state, 'Z');
+  EXPECT_EQ(errc_of([&] { reader.link("exe"); }), Errc::target_gone);
+  EXPECT_EQ(errc_of([&] { reader.link("ns/ipc"); }), Errc::target_gone);
   ASSERT_EQ(::waitpid(child, nullptr, 0), child);
   EXPECT_EQ(errc_of([&] { reader.stat(); }), Errc::target_gone);
   EXPECT_EQ(errc_of([&] { reader.link("exe"); }), Errc::target_gone);

@@ -31,16 +31,17 @@ Stopped stop(Workload& w, const std::string& name, int code, int signal, bool se
     char* const memory = map(1 << 16);
     fill(memory, 1 << 16, static_cast<std::uint64_t>(code));
     std::atomic<bool> ending = false;
-    std::uint64_t turns = 0;  // of another thread, which stops with it
+    std::atomic<std::uint64_t> turns = 0;  // of another thread, which stops with it
     std::thread turning([&] {
       for (; !ending; pause_for(0.001)) ++turns;
     });
     settled(w, name);
     w.wait_for_verify();
     await(w, "continued");
+    const std::uint64_t before = turns;
+    w.check(w.wait_until([&] { return turns > before; }), "the other thread does not go on");
     ending = true;
     turning.join();
-    w.check(turns > 0, "the other thread has not run");
     w.check(holds(memory, 1 << 16, static_cast<std::uint64_t>(code)), "the memory changed");
   });
   await_settled(w, name);
