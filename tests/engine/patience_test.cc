@@ -2,62 +2,13 @@
 
 #include "tests/engine/job_fixture.h"
 
-#include <csignal>
+#include <thread>
 
 #include <sys/inotify.h>
-#include <sys/prctl.h>
-#include <thread>
 #include <unistd.h>
 
 namespace godwit::engine::test {
 namespace {
-
-// Counts with a child that lives until the file is there.
-void count_with_a_child(const std::string& file) {
-  ::signal(SIGCHLD, SIG_IGN);  // nobody waits for it
-  if (::fork() == 0) {
-    ::prctl(PR_SET_NAME, "saving");
-    while (::access(file.c_str(), F_OK) != 0) ::usleep(2000);
-    ::_exit(0);
-  }
-  count();
-}
-
-class ChildTest : public JobTest {
- protected:
-  void be_target() override { count_with_a_child(end_); }
-
-  const std::string end_ = dir_.path("end");
-};
-
-TEST_F(ChildTest, one_that_ends_is_waited_for) {
-  Jobs jobs(spool_);
-  begin(jobs);
-  ASSERT_TRUE(jobs.ask(jobs.source, round(0)).has_round_done());
-  Command c = freeze(1, source_cgroup_);
-  c.mutable_freeze()->set_child_patience_ms(20'000);
-  c.set_id(2000);
-  jobs.source.post(c);
-  const auto ends_at = Clock::now() + std::chrono::milliseconds(200);
-  const Event frozen = jobs.source.await(2000, [&] {
-    jobs.carry();
-    if (Clock::now() > ends_at) write_file(end_, "");
-  });
-  expect_arrival(jobs, frozen);
-  expect_undisturbed();
-}
-
-TEST_F(ChildTest, one_that_stays_is_named_and_the_process_goes_on) {
-  Jobs jobs(spool_);
-  begin(jobs);
-  ASSERT_TRUE(jobs.ask(jobs.source, round(0)).has_round_done());
-  const Event refused = jobs.ask(jobs.source, freeze(1, source_cgroup_));
-  ASSERT_TRUE(refused.has_failure());
-  EXPECT_EQ(refused.failure().code(), "busy");
-  EXPECT_NE(refused.failure().message().find("(saving)"), std::string::npos) << refused.failure().message();
-  expect_undisturbed();
-  ASSERT_TRUE(jobs.ask(jobs.source, round(2)).has_round_done()) << "it is not tracked any more";
-}
 
 // Has events in an inotify queue that it does not read before it is told to.
 class BusyTest : public JobTest {

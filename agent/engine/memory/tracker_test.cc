@@ -189,14 +189,22 @@ TEST(Tracker, the_receiver_of_a_hostile_target_has_every_page) {
   resources::FileIds ids;
   TaskMemory memory(target.pid(), target.pid(), target.inject(), ids);
   Shadow shadow;
+  SharedMemory shared;
+  const auto emit_shared = [&](bool frozen) {
+    EmitCount emitted;
+    find_shared_memory({&memory}, ids, frozen, shared);
+    shared.round(shadow, emitted, 0);
+  };
   for (int round = 0; round < 15; round++) {
     const RoundCount count = memory.round(shadow, false);
+    emit_shared(false);
     if (round == 0) EXPECT_GT(count.emitted.pages, 100u);
     ::usleep(30'000);
   }
   memory.look();
   target.freeze();
   const RoundCount last = memory.round(shadow, true);
+  emit_shared(true);
   EXPECT_GT(last.emitted.pages, 0u);
   EXPECT_EQ(count_differences(target.pid(), shadow), 0u);
   expect_the_guards_of(target.pid(), memory);
