@@ -77,9 +77,11 @@ std::string restore_and_verify(const Dumped& dumped, const std::function<std::st
       restorer.seal();
       restorer.place({.files_id = 1, .pid = ::getpid(), .keep = {report_fd}});
       const Places places = places_of(dumped.images, 1);
-      const UniqueFd cwd = open_file(places.cwd, O_PATH | O_DIRECTORY);
-      if (places.root != "/") check(::chroot(places.root.c_str()), "change the root directory");
-      check(::fchdir(cwd.get()), "enter the working directory");
+      {
+        const UniqueFd cwd = open_file(places.cwd, O_PATH | O_DIRECTORY);
+        if (places.root != "/") check(::chroot(places.root.c_str()), "change the root directory");
+        check(::fchdir(cwd.get()), "enter the working directory");
+      }
       ::umask(places.umask);
       for (UniqueFd& fd : owned) (void)fd.release();  // closed by the restore
       answer = verify();
