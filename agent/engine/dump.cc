@@ -96,8 +96,8 @@ bool Dump::all_acknowledged() const {
 
 // What was sent of it is of no use any more.
 void Dump::forget(SourceTask& task, PageSink& sink) {
-  if (!task.begun()) return;
-  sink.file(fmt::format("{}gone-{}", layout_prefix, task.guest_pid()), "");
+  if (task.known()) sink.file(fmt::format("{}gone-{}", layout_prefix, task.guest_pid()), "");
+  task.taken_back();
   task.forget();
 }
 
@@ -205,6 +205,9 @@ RoundCount Dump::emit_running_tasks(PageSink& sink) {
   for (const auto& task : tasks_) {
     try {
       if (task->begun() && !task->same_program()) forget_program(*task, sink);
+      // Born in a freeze that was given up: that did not make a tracker.
+      if (task->begun() && tasks_.front()->begun() && tasks_.front()->memory().tracked() && !task->memory().tracked())
+        forget(*task, sink);
     } catch (const Error&) {
       if (task->pid() == pid_ || !task->has_ended()) throw;
     }
@@ -414,6 +417,10 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     hold_.reset();
     if (first) begin_again();  // the next attempt is the first one again
     if (!emitting) try_again_without_the_dead(e);
+    throw;
+  } catch (...) {
+    hold_.reset();
+    if (first) begin_again();
     throw;
   }
 }

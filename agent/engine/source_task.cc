@@ -54,6 +54,7 @@ UniqueFd SourceTask::make_userfaultfd(RemoteSyscalls& leader) const {
 void SourceTask::begin(UniqueFd userfaultfd, resources::FileIds& ids) {
   memory_ = std::make_unique<TaskMemory>(pid_, guest_pid_, std::move(userfaultfd), ids);
   program_ = program_of(pid_);
+  known_ = true;
 }
 
 // What a read with O_DIRECT brings is written by a device, past the page tables: of one that is under way while its

@@ -28,6 +28,9 @@ class SourceTask {
   // Nothing has been emitted yet, or all of it is forgotten.
   bool begun() const { return static_cast<bool>(memory_); }
   TaskMemory& memory() const { return *memory_; }
+  // The destination may have built something of it, which has to be taken back when it ends.
+  bool known() const { return known_; }
+  void taken_back() { known_ = false; }
   // `userfaultfd` empty: not tracked.
   void begin(UniqueFd userfaultfd, resources::FileIds& ids);
   void forget() { memory_.reset(); }
@@ -49,6 +52,7 @@ class SourceTask {
   InterruptedCalls calls_;
   std::unique_ptr<TaskMemory> memory_;
   std::string program_;        // tells an exec: the new program has other bounds
+  bool known_ = false;
   bool direct_reads_ = false;  // seen a descriptor that reads with O_DIRECT
 };
 

@@ -36,8 +36,8 @@ DESTINATION = {
 }
 # At the source, after the destination has failed.
 ABORTING = ("agent.source.aborted", "agent.record.source.aborted", "agent.record.source.thawed")
-# Where a copy has to die for it: agent/service has the tests.
-LOST = {"agent.record.source.lost", "agent.record.destination.lost"}
+# Where a copy has to die for it, or a limit on its CPU time to be lifted: agent/service has the tests.
+ELSEWHERE = {"agent.record.source.lost", "agent.record.destination.lost", "agent.limit.lift"}
 # Of the tests' names: what CI runs.
 QUICK = ("is_tried", "source_killed_at_agent_source_armed", "source_killed_at_agent_record_source_armed",
          "source_killed_at_agent_record_source_killing", "destination_killed_at_agent_destination_prepared",
@@ -71,7 +71,7 @@ class Agents(FaultCase):
         self.assert_nothing_lost(load, longest_gap_ms=None)
 
     def test_every_point_of_the_agent_is_tried(self):
-        tried = {fault.split(",")[-1].split("=")[0] for fault in [*SOURCE, *DESTINATION]} | set(ABORTING) | LOST
+        tried = {fault.split(",")[-1].split("=")[0] for fault in [*SOURCE, *DESTINATION]} | set(ABORTING) | ELSEWHERE
         self.assertEqual({name for name in fault_points() if name.startswith("agent.")} - tried, set())
 
     def test_agents_and_engines_of_both_sides_die_between_the_commit_and_the_thaw(self):
