@@ -128,8 +128,8 @@ void Dump::look_at_tree(const std::vector<TreeMember>& tree, PageSink& sink) {
   std::ranges::reverse(known);
   for (const auto& task : known)
     if (task) forget(*task, sink);
-  for (const auto& [name, bytes] : tree_image(tree_).files())
-    sink.file(fmt::format("{}{}", layout_prefix, name), bytes);
+  const image::ImageSet image = tree_image(tree_);
+  for (const auto& [name, bytes] : image.files()) sink.file(fmt::format("{}{}", layout_prefix, name), bytes);
 }
 
 // Makes a tracker in each task without one, which needs an injected call. Who has ended meanwhile stays without.
