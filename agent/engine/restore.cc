@@ -258,7 +258,8 @@ void Restore::let_go(const std::vector<TaskRestore>& tasks) {
   for (const TaskRestore& task : tasks) cgroup->wait_frozen(task.skeleton().pid(), task.host_tids());
 }
 
-Prepared Restore::describe(const std::vector<TaskRestore>& tasks, const Steps& steps) const {
+// While they stand still: let go of, one may end at once.
+Prepared Restore::describe(const std::vector<TaskRestore>& tasks) {
   Prepared prepared;
   for (const TaskRestore& task : tasks) {
     Task& t = *prepared.add_tasks();
@@ -270,7 +271,6 @@ Prepared Restore::describe(const std::vector<TaskRestore>& tasks, const Steps& s
     t.set_uid(proc.status().uid.effective);
     for (const pid_t tid : task.guest_tids()) t.add_threads(tid);
   }
-  *prepared.mutable_steps() = steps.list();
   return prepared;
 }
 
@@ -290,9 +290,11 @@ Prepared Restore::finish(const std::function<void(pid_t)>& before_it_runs) {
   for (const TaskRestore& task : tasks)
     for (const std::string& notice : task.notices()) log::warn("restore.notice", {{"what", notice}});
   if (before_it_runs) before_it_runs(tasks.front().skeleton().pid());
+  Prepared prepared = describe(tasks);
   let_go(tasks);
   steps.lap("hold");
-  return describe(tasks, steps);
+  *prepared.mutable_steps() = steps.list();
+  return prepared;
 }
 
 }  // namespace godwit::engine

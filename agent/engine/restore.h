@@ -59,7 +59,7 @@ class Restore : public FrameTarget {
   void restore_all(std::vector<TaskRestore>& tasks, Steps& steps);
   void join_clocks(std::vector<TaskRestore>& tasks);
   void let_go(const std::vector<TaskRestore>& tasks);
-  Prepared describe(const std::vector<TaskRestore>& tasks, const Steps& steps) const;
+  static Prepared describe(const std::vector<TaskRestore>& tasks);
   Family& family();
   AddressSpace& memory_of(pagewire::ObjectId object);
 

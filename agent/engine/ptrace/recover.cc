@@ -13,6 +13,7 @@
 
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 namespace godwit::engine {
 namespace {
@@ -40,10 +41,16 @@ void put_back(Journal::Process& journal, std::span<const pid_t> tids) {
   }
 }
 
+// A tracer that dies closes its sockets, by which others know that it has, before it lets go of whom it traces.
+void wait_untraced(pid_t pid) {
+  for (int waited_ms = 0; proc::Reader(pid).status().tracer_pid != 0 && waited_ms < 5000; waited_ms++) ::usleep(1000);
+}
+
 // Everything back; seized still, and its threads are returned.
 std::vector<pid_t> put_back(Journal::Process& journal) {
   const pid_t pid = journal.pid();
   Doing doing("putting back what was borrowed from process {}", pid);
+  wait_untraced(pid);
   const bool seccomp = proc::Reader(pid).status().seccomp != 0;
   const std::vector<pid_t> tids = seize_threads(pid, PTRACE_O_TRACESYSGOOD | (seccomp ? PTRACE_O_SUSPEND_SECCOMP : 0u),
                                                 true, std::chrono::seconds(5));
