@@ -29,8 +29,13 @@ std::uint64_t uptime_us() {
 // Of the tree, by host PID and by the PID in its namespace: who is in the stop of an earlier dump.
 std::map<pid_t, pid_t> left_stopped_of(pid_t root) {
   std::map<pid_t, pid_t> stopped;
-  for (const Relative& r : relatives_of(tree_of(root, Orphans::left_out)))
-    if (!r.dead && left_stopped(r.host)) stopped[r.host] = r.pid;
+  for (const Relative& r : relatives_of(tree_of(root, Orphans::left_out))) {
+    try {
+      if (!r.dead && left_stopped(r.host)) stopped[r.host] = r.pid;
+    } catch (const Error& e) {
+      if (e.errc() != Errc::target_gone || r.host == root) throw;  // others may end meanwhile
+    }
+  }
   return stopped;
 }
 
