@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <ranges>
 #include <set>
 #include <thread>
 
@@ -65,10 +66,9 @@ void Dump::begin_again() {
   shared_ = {};
 }
 
+// The root stands for the tree: of the others, who has run another program since is sent from the beginning.
 bool Dump::tracking() {
-  return !tasks_.empty() && std::ranges::all_of(tasks_, [](const auto& t) {
-    return t->has_ended() || (t->begun() && t->same_program());
-  }) && !tasks_.front()->has_ended();
+  return !tasks_.empty() && tasks_.front()->begun() && !tasks_.front()->has_ended() && tasks_.front()->same_program();
 }
 
 HeldPages Dump::held() const {
@@ -85,10 +85,6 @@ std::vector<pid_t> Dump::pids() const {
   return all;
 }
 
-bool Dump::tracked() const {
-  return std::ranges::all_of(tasks_, [](const auto& t) { return t->begun() && t->memory().tracked(); });
-}
-
 bool Dump::all_acknowledged() const {
   return shared_.all_acknowledged() &&
          std::ranges::all_of(tasks_, [](const auto& t) { return !t->begun() || t->memory().all_acknowledged(); });
@@ -101,32 +97,41 @@ void Dump::forget(SourceTask& task, PageSink& sink) {
   task.forget();
 }
 
+// Children first: the destination waits for each as its parent.
+void Dump::forget_all(PageSink& sink) {
+  for (const auto& task : tasks_ | std::views::reverse) forget(*task, sink);
+}
+
 // After an exec.
 void Dump::forget_program(SourceTask& task, PageSink& sink) {
   sink.file(fmt::format("{}reset-{}", layout_prefix, task.guest_pid()), "");
   task.forget();
 }
 
-// Who has ended, or has another parent or session by now, is gone for the destination; who is new comes to it.
+// Who has ended, or has another parent or session by now, is gone for the destination, and so are his children there;
+// who is new comes to it.
 void Dump::look_at_tree(const std::vector<TreeMember>& tree, PageSink& sink) {
   tree_ = relatives_of(tree);
   std::vector<std::unique_ptr<SourceTask>> known = std::exchange(tasks_, {});
+  std::set<pid_t> anew;  // by the PIDs that the tree knows
   for (const Relative& r : tree_) {
     if (r.dead) continue;
     const auto it = std::ranges::find_if(
         known, [&](const auto& t) { return t && t->pid() == r.host && t->kinship() == r.kin && !t->has_ended(); });
-    if (it != known.end()) {
+    if (it != known.end() && !anew.contains(r.kin.parent)) {
       tasks_.push_back(std::move(*it));
       continue;
     }
+    anew.insert(r.pid);
     try {
-      tasks_.push_back(std::make_unique<SourceTask>(r.host, r.kin));
+      tasks_.push_back(std::make_unique<SourceTask>(r));
     } catch (const Error& e) {
       if (e.errc() != Errc::target_gone || r.host == pid_) throw;
     }
   }
-  std::ranges::reverse(known);
-  for (const auto& task : known)
+  std::erase_if(
+      calls_, [&](const auto& calls) { return std::ranges::find(tree_, calls.first, &Relative::host) == tree_.end(); });
+  for (const auto& task : known | std::views::reverse)
     if (task) forget(*task, sink);
   const image::ImageSet image = tree_image(tree_);
   for (const auto& [name, bytes] : image.files()) sink.file(fmt::format("{}{}", layout_prefix, name), bytes);
@@ -171,11 +176,7 @@ bool Dump::memory_has_gone(SourceTask& task, const Error& why, PageSink& sink) {
 }
 
 std::shared_ptr<HeldTree> Dump::hold(std::set<pid_t> only) {
-  const auto calls = [this](pid_t pid) -> InterruptedCalls& {
-    for (const auto& task : tasks_)
-      if (task->pid() == pid) return task->calls();
-    return newborn_calls_[pid];
-  };
+  const auto calls = [this](pid_t pid) -> InterruptedCalls& { return calls_[pid]; };
   return std::make_shared<HeldTree>(pid_, orphans_, journal_, calls, hold_options_, std::move(only));
 }
 
@@ -202,7 +203,7 @@ RoundCount Dump::emit_running_tasks(PageSink& sink) {
   const std::uint64_t begun = monotonic_ns();
   RoundCount count;
   look_at_tree(tree_of(pid_, orphans_), sink);
-  for (const auto& task : tasks_) {
+  for (const auto& task : tasks_ | std::views::reverse) {
     try {
       if (task->begun() && !task->same_program()) forget_program(*task, sink);
       // Born in a freeze that was given up: that did not make a tracker.
@@ -220,7 +221,7 @@ RoundCount Dump::emit_running_tasks(PageSink& sink) {
       continue;
     }
     try {
-      count.add(task->running_round(sink, [this] { return hold(); }));
+      count.add(task->running_round(sink, [&] { return hold({task->pid()}); }));
     } catch (const Error& e) {
       if (task->pid() == pid_ || !memory_has_gone(*task, e, sink)) throw;
       missing.insert(task->guest_pid());
@@ -282,7 +283,8 @@ RoundDone Dump::round(std::uint32_t number, PageSink& sink) {
 // What it wrote goes ahead of the freeze, again and again as long as that leaves less, so that the last difference does
 // not grow with the size. No messages to the coordinator lie between these rounds, which else would be most of them.
 void Dump::catch_up(std::uint32_t number, PageSink& sink) {
-  if (!sink.live() || !tracked() || dirty_bytes_ > most_to_catch_up) return;
+  const SourceTask& root = *tasks_.front();
+  if (!sink.live() || !root.begun() || !root.memory().tracked() || dirty_bytes_ > most_to_catch_up) return;
   const std::uint64_t begun = monotonic_ns();
   std::uint64_t pages = ~0ull, before;  // the first one also has what was written during the look
   unsigned rounds = 0;
@@ -340,7 +342,7 @@ void Dump::begin_untracked(PageSink& sink) {
 Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tracking, bool& emitting) {
   const bool first = tasks_.empty() || !tasks_.front()->begun() || !tasks_.front()->same_program();
   if (first) {
-    for (const auto& task : tasks_) forget(*task, sink);
+    forget_all(sink);
     begin_again();
     begin_untracked(sink);
   }
@@ -358,15 +360,14 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
   }
   tasks::FactsReader facts;
   if (before_stop_) before_stop_();
-  hold_ = hold();
   try {
+    hold_ = hold();
     // From here on nothing of the tree runs.
     Frozen frozen{.round = {}, .steps = Steps(hold_->stopped_at_ns()), .at_ns = hold_->stopped_at_ns()};
     frozen.steps.lap("stop");
     fault::point("engine.dump.frozen");
     look_at_tree(hold_->members(), sink);
-    for (const auto& refused : {refuse_kinship(tree_), refuse_shared_memory_space(tree_)})
-      tasks::throw_refusals(refused);
+    for (const auto& refused : {refuse_kinship(tree_), refuse_shared(tree_)}) tasks::throw_refusals(refused);
     std::vector<tasks::FactsReader::Thread> threads;
     for (const auto& task : tasks_)
       for (const pid_t tid : hold_->of(task->pid()).tids()) threads.push_back({task->pid(), tid});
@@ -396,7 +397,7 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     if (count.over_bytes > 0) {
       run_on(frozen, count, sink);
       if (first)  // what of it was sent is forgotten here, too
-        for (const auto& task : tasks_) forget(*task, sink);
+        forget_all(sink);
       return frozen;
     }
     frozen.round = describe(number, count);

@@ -62,7 +62,7 @@ class Dump {
   void release();                      // runs on
   void leave_stopped();                // nothing borrowed any more, held by SIGSTOP
   bool was_stopped(pid_t pid) const { return hold_->of(pid).was_stopped(); }  // before the freeze
-  void kill();                         // and waits until it is gone
+  void kill();                                                                // and waits until it is gone
 
   // Undo of hold_in.
   void thaw();
@@ -81,6 +81,7 @@ class Dump {
  private:
   void look_at_tree(const std::vector<TreeMember>& tree, PageSink& sink);
   void forget(SourceTask& task, PageSink& sink);
+  void forget_all(PageSink& sink);
   void forget_program(SourceTask& task, PageSink& sink);
   bool memory_has_gone(SourceTask& task, const Error& why, PageSink& sink);
   void track_new();
@@ -99,7 +100,6 @@ class Dump {
   RoundCount emit_running_tasks(PageSink& sink);
   RoundCount emit_frozen_tasks(PageSink& sink);
   void emit_shared(PageSink& sink, bool frozen, std::uint64_t most, RoundCount& count);
-  bool tracked() const;
   bool all_acknowledged() const;
 
   pid_t pid_;
@@ -115,7 +115,7 @@ class Dump {
   std::uint64_t most_bytes_ = 0;
   std::function<void()> before_stop_;
   std::optional<RoundDone> caught_up_;
-  std::map<pid_t, InterruptedCalls> newborn_calls_;  // of processes that a stop was the first to see
+  std::map<pid_t, InterruptedCalls> calls_;  // from one stop of a process to the next
   std::shared_ptr<HeldTree> hold_;
   std::optional<Cgroup> cgroup_;
 };

@@ -8,6 +8,7 @@
 #include <csignal>
 #include <functional>
 #include <map>
+#include <string_view>
 
 #include <linux/kcmp.h>
 #include <sys/syscall.h>
@@ -15,8 +16,6 @@
 
 namespace godwit::engine {
 namespace {
-
-pid_t innermost(const std::vector<pid_t>& ids, pid_t otherwise) { return ids.empty() ? otherwise : ids.back(); }
 
 const Relative* find(const std::vector<Relative>& tree, pid_t pid) {
   const auto it = std::ranges::find(tree, pid, &Relative::pid);
@@ -41,11 +40,11 @@ std::vector<Relative> relatives_of(const std::vector<TreeMember>& tree) {
   for (const TreeMember& m : tree) {
     try {
       const proc::Status s = proc::Reader(m.pid).status();
-      guests[m.pid] = innermost(s.ns_pid, m.pid);
+      guests[m.pid] = proc::innermost(s.ns_pid, m.pid);
       found.push_back({.host = m.pid,
                        .pid = guests[m.pid],
-                       .kin = {.parent = m.parent ? guests[m.parent] : 0, .session = innermost(s.ns_sid, 0)},
-                       .pgid = innermost(s.ns_pgid, 0),
+                       .kin = {.parent = m.parent ? guests[m.parent] : 0, .session = proc::innermost(s.ns_sid, 0)},
+                       .pgid = proc::innermost(s.ns_pgid, 0),
                        .dead = m.dead});
     } catch (const Error& e) {
       if (e.errc() != Errc::target_gone || found.empty()) throw;
@@ -64,50 +63,64 @@ std::vector<Relative> relatives_of(const std::vector<TreeMember>& tree) {
 
 std::vector<tasks::Refusal> refuse_kinship(const std::vector<Relative>& tree) {
   std::vector<tasks::Refusal> refusals;
-  const proc::Reader root(tree.front().host);
+  const Relative& root = tree.front();
+  std::map<std::string, std::string> of_root;  // namespace -> its link
   for (const Relative& r : tree) {
+    const auto refuse = [&](std::string reason, std::string hint) {
+      refusals.push_back(
+          {fmt::format("process {} ({})", r.host, proc::Reader(r.host).comm()), std::move(reason), std::move(hint)});
+    };
     try {
-      const proc::Reader proc(r.host);
-      const std::string name = fmt::format("process {} ({})", r.host, proc.comm());
       if (!can_be_born_into(tree, r))
-        refusals.push_back({name,
-                            fmt::format("it is in session {}, into which nobody above it was born", r.kin.session),
-                            "end it, or the program that adopted it"});
-      if (r.dead) continue;
-      if (r.kin.parent != 0 && proc.stat().exit_signal != SIGCHLD)
-        refusals.push_back({name, fmt::format("its parent is told of its end by signal {}", proc.stat().exit_signal),
-                            "only fork and posix_spawn are carried, not clone with another signal"});
-      for (const char* ns : {"pid", "mnt", "net", "uts", "ipc", "cgroup", "time"})
-        if (const std::string path = fmt::format("ns/{}", ns); proc.link(path) != root.link(path))
-          refusals.push_back({name, fmt::format("it is in another {} namespace than process {}", ns, tree.front().host),
-                              "containers in a workload cannot be moved"});
+        refuse(fmt::format("it is in session {}, into which nobody above it was born", r.kin.session),
+               "end it, or the program that adopted it");
+      if (r.dead || &r == &root) continue;
+      const proc::Reader proc(r.host);
+      if (r.kin.parent != 0)
+        if (const int told_by = proc.stat().exit_signal; told_by != SIGCHLD)
+          refuse(fmt::format("its parent is told of its end by signal {}", told_by),
+                 "only fork and posix_spawn are carried, not clone with another signal");
+      for (const char* ns : {"pid", "mnt", "net", "uts", "ipc", "cgroup", "time", "user"}) {
+        const std::string path = fmt::format("ns/{}", ns);
+        if (!of_root.contains(ns)) of_root[ns] = proc::Reader(root.host).link(path);
+        if (proc.link(path) != of_root[ns])
+          refuse(fmt::format("it is in another {} namespace than process {}", ns, root.host),
+                 "containers in a workload cannot be moved");
+      }
     } catch (const Error& e) {
-      if (e.errc() != Errc::target_gone || &r == &tree.front()) throw;
+      if (e.errc() != Errc::target_gone || &r == &root) throw;
     }
   }
   return refusals;
 }
 
-std::vector<tasks::Refusal> refuse_shared_memory_space(const std::vector<Relative>& tree) {
+std::vector<tasks::Refusal> refuse_shared(const std::vector<Relative>& tree) {
+  constexpr std::pair<int, std::string_view> kinds[] = {
+      {KCMP_VM, "memory"}, {KCMP_FILES, "descriptors"}, {KCMP_FS, "working directory"}};
   std::vector<tasks::Refusal> refusals;
   for (const Relative& r : tree)
     if (const Relative* parent = find(tree, r.kin.parent); parent && !r.dead && !parent->dead)
-      if (::syscall(SYS_kcmp, parent->host, r.host, KCMP_VM, 0, 0) == 0)
-        refusals.push_back({fmt::format("process {}", r.host),
-                            fmt::format("it uses the memory of process {}, too", parent->host), "end it first"});
+      for (const auto& [kind, name] : kinds)
+        if (::syscall(SYS_kcmp, parent->host, r.host, kind, 0, 0) == 0)
+          refusals.push_back({fmt::format("process {}", r.host),
+                              fmt::format("it uses the {} of process {}, too", name, parent->host), "end it first"});
   return refusals;
+}
+
+image::PstreeEntry pstree_entry(const Relative& r) {
+  image::PstreeEntry entry;
+  entry.set_pid(static_cast<std::uint32_t>(r.pid));
+  entry.set_ppid(static_cast<std::uint32_t>(r.kin.parent));
+  entry.set_pgid(static_cast<std::uint32_t>(r.pgid));
+  entry.set_sid(static_cast<std::uint32_t>(r.kin.session));
+  entry.add_threads(static_cast<std::uint32_t>(r.pid));
+  return entry;
 }
 
 image::ImageSet tree_image(const std::vector<Relative>& tree) {
   image::ImageSet images;
   for (const Relative& r : tree) {
-    image::PstreeEntry entry;
-    entry.set_pid(static_cast<std::uint32_t>(r.pid));
-    entry.set_ppid(static_cast<std::uint32_t>(r.kin.parent));
-    entry.set_pgid(static_cast<std::uint32_t>(r.pgid));
-    entry.set_sid(static_cast<std::uint32_t>(r.kin.session));
-    entry.add_threads(static_cast<std::uint32_t>(r.pid));
-    images.append(image::Kind::pstree, 0, entry);
+    images.append(image::Kind::pstree, 0, pstree_entry(r));
   }
   return images;
 }

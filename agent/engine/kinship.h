@@ -4,6 +4,7 @@
 #include "agent/engine/ptrace/process_tree.h"
 #include "agent/engine/tasks/refusals.h"
 #include "common/image/image_set.h"
+#include "common/image/pstree.pb.h"
 
 #include <vector>
 
@@ -31,9 +32,11 @@ std::vector<Relative> relatives_of(const std::vector<TreeMember>& tree);
 // What of the relations cannot be rebuilt, and what relatives share beyond being relatives. At the survey and, again,
 // at the freeze.
 std::vector<tasks::Refusal> refuse_kinship(const std::vector<Relative>& tree);
-// Only in a stopped tree: a child of vfork(2) shares its parent's memory until it runs another program.
-std::vector<tasks::Refusal> refuse_shared_memory_space(const std::vector<Relative>& tree);
+// Memory, descriptors, working directory. Only in a stopped tree: a child of vfork(2) shares its parent's memory until
+// it runs another program.
+std::vector<tasks::Refusal> refuse_shared(const std::vector<Relative>& tree);
 
+image::PstreeEntry pstree_entry(const Relative& relative);
 // pstree.img, each process with its first thread.
 image::ImageSet tree_image(const std::vector<Relative>& tree);
 

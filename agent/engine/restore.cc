@@ -178,13 +178,16 @@ std::uint64_t Restore::absorb_directory(int directory, image::PagesAccess access
         total += n;
       }
   };
-  for (const ProcessPlan& p : family().plan()) {
-    if (is_dead(images_, p.pid)) continue;
-    const auto pid = static_cast<std::uint64_t>(p.pid);
+  std::vector<std::uint64_t> living;
+  for (const ProcessPlan& p : family().plan())
+    if (!is_dead(images_, p.pid)) living.push_back(static_cast<std::uint64_t>(p.pid));
+  // Content comes when everybody is there: a fork of a full process copies its page tables.
+  for (const std::uint64_t pid : living) {
     const auto mm = images_.get<image::MmEntry>(image::Kind::mm, pid);
-    apply_layout(p.pid, Vmas(mm.vmas().begin(), mm.vmas().end()), images_);
-    absorb(image::Kind::pagemap, pid, pagewire::object_id(pagewire::ObjectType::task, pid));
+    apply_layout(static_cast<pid_t>(pid), Vmas(mm.vmas().begin(), mm.vmas().end()), images_);
   }
+  for (const std::uint64_t pid : living)
+    absorb(image::Kind::pagemap, pid, pagewire::object_id(pagewire::ObjectType::task, pid));
   for (const std::uint64_t shmid : images_.ids(image::Kind::pagemap_shmem))
     absorb(image::Kind::pagemap_shmem, shmid, pagewire::object_id(pagewire::ObjectType::shmem, shmid));
   return total;
@@ -279,12 +282,15 @@ Prepared Restore::finish(const std::function<void(pid_t)>& before_it_runs) {
   fault::point("engine.restore.filled");
   const Pin pin;
   family().set_plan(read_tree(images_));
+  if (is_dead(images_, family().plan().front().pid))
+    fail(Errc::image_corrupt, "process {}, the first of pstree.img, has ended", family().plan().front().pid);
   family().settle(images_);
+  const resources::FilePaths paths = resources::paths_of(images_);
   std::vector<TaskRestore> tasks;
   for (const ProcessPlan& p : family().plan()) {
     if (is_dead(images_, p.pid)) continue;
     pin.bring(family().of(p.pid).pid());  // its affinity is restored in the end
-    tasks.emplace_back(family().of(p.pid), images_, p.threads);
+    tasks.emplace_back(family().of(p.pid), images_, paths, p.threads);
   }
   restore_all(tasks, steps);
   for (const TaskRestore& task : tasks)

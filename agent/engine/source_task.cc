@@ -20,18 +20,13 @@ std::string program_of(pid_t pid) {
   return text;
 }
 
-pid_t guest_pid_of(pid_t pid) {
-  const proc::Status status = proc::Reader(pid).status();
-  return status.ns_pid.empty() ? pid : status.ns_pid.back();
-}
-
 }  // namespace
 
-SourceTask::SourceTask(pid_t pid, Kinship kinship)
-    : pid_(pid),
-      pidfd_(static_cast<int>(check(::syscall(SYS_pidfd_open, pid, 0), "open process {}", pid))),
-      guest_pid_(guest_pid_of(pid)),
-      kinship_(kinship) {}
+SourceTask::SourceTask(const Relative& relative)
+    : pid_(relative.host),
+      pidfd_(static_cast<int>(check(::syscall(SYS_pidfd_open, relative.host, 0), "open process {}", relative.host))),
+      guest_pid_(relative.pid),
+      kinship_(relative.kin) {}
 
 bool SourceTask::has_ended() const {
   pollfd ended{.fd = pidfd_.get(), .events = POLLIN, .revents = 0};

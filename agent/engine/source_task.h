@@ -3,7 +3,7 @@
 
 #include "agent/engine/kinship.h"
 #include "agent/engine/memory/task_memory.h"
-#include "agent/engine/ptrace/hold.h"
+#include "agent/engine/ptrace/remote_syscalls.h"
 #include "agent/engine/resources/file_ids.h"
 #include "common/base/fd.h"
 
@@ -17,13 +17,12 @@ namespace godwit::engine {
 class SourceTask {
  public:
   // Errc::target_gone when it has ended.
-  SourceTask(pid_t pid, Kinship kinship);
+  explicit SourceTask(const Relative& relative);
 
   pid_t pid() const { return pid_; }
   pid_t guest_pid() const { return guest_pid_; }
   int pidfd() const { return pidfd_.get(); }
   const Kinship& kinship() const { return kinship_; }
-  InterruptedCalls& calls() { return calls_; }
 
   // Nothing has been emitted yet, or all of it is forgotten.
   bool begun() const { return static_cast<bool>(memory_); }
@@ -49,9 +48,8 @@ class SourceTask {
   UniqueFd pidfd_;
   pid_t guest_pid_;
   Kinship kinship_;
-  InterruptedCalls calls_;
   std::unique_ptr<TaskMemory> memory_;
-  std::string program_;        // tells an exec: the new program has other bounds
+  std::string program_;  // tells an exec: the new program has other bounds
   bool known_ = false;
   bool direct_reads_ = false;  // seen a descriptor that reads with O_DIRECT
 };

@@ -120,14 +120,14 @@ void describe_task(const proc::Reader& proc, pid_t pid, Surveyed& out) {
   const proc::Status status = proc.status();
   Task& task = *out.add_tasks();
   task.set_pid(pid);
-  task.set_guest_pid(status.ns_pid.empty() ? pid : status.ns_pid.back());
+  task.set_guest_pid(proc::innermost(status.ns_pid, pid));
   task.set_comm(proc.comm());
   task.set_uid(status.uid.effective);
   task.set_start_time(proc.stat().start_time);
   for (const pid_t tid : proc.threads()) {
     try {
       const proc::Status s = proc::Reader(pid, tid).status();
-      task.add_threads(s.ns_pid.empty() ? tid : s.ns_pid.back());
+      task.add_threads(proc::innermost(s.ns_pid, tid));
     } catch (const Error& e) {
       if (e.errc() != Errc::target_gone || tid == pid) throw;  // a thread may end while we look
     }
@@ -144,7 +144,8 @@ void survey_process(pid_t pid, const std::vector<pid_t>& living, const resources
   if (pid == out.tasks(0).pid())
     for (const std::string& name : found.namespaces) out.add_namespaces(name);
   for (const auto& more :
-       {tasks::ties_to_others(proc, pid), tasks::ties_of_threads(proc, pid), tasks::refuse_ipc_objects(proc, pid)})
+       {tasks::ties_to_others(proc, pid, pid == out.tasks(0).pid() ? tasks::Place::root : tasks::Place::below),
+        tasks::ties_of_threads(proc, pid), tasks::refuse_ipc_objects(proc, pid)})
     for (const tasks::Refusal& r : more) refuse(out, pid, r.what, r.reason, r.hint);
   // Both files take the kernel 30 ms per GiB, so they are read side by side.
   std::future<std::map<std::string, std::string>> policies =
@@ -210,14 +211,6 @@ Surveyed survey(pid_t root, Orphans orphans, const resources::Options& options) 
     if (same) break;
   }
   return seen;
-}
-
-void refuse_unsupported(const Surveyed& surveyed) {
-  if (surveyed.refusals().empty()) return;
-  std::string all;
-  for (const Refusal& r : surveyed.refusals())
-    all += fmt::format("{}{}: {}", all.empty() ? "" : "; ", r.what(), r.reason());
-  throw Error(Errc::refused, all, surveyed.refusals(0).hint());
 }
 
 }  // namespace godwit::engine

@@ -12,7 +12,4 @@ namespace godwit::engine {
 // Errc::target_gone when the root ends meanwhile.
 Surveyed survey(pid_t root, Orphans orphans, const resources::Options& options);
 
-// Throws Errc::refused with all refusals in the message.
-void refuse_unsupported(const Surveyed& surveyed);
-
 }  // namespace godwit::engine

@@ -27,8 +27,6 @@ namespace {
 constexpr std::uint64_t user_code_64 = 0x33;               // segment selector
 constexpr std::uint32_t alive = 1, dead = 2, stopped = 3;  // TaskCoreEntry.task_state
 
-pid_t innermost(const std::vector<pid_t>& ids, pid_t otherwise) { return ids.empty() ? otherwise : ids.back(); }
-
 image::TaskKobjIdsEntry ids_from(std::uint32_t id) {
   image::TaskKobjIdsEntry ids;
   ids.set_vm_id(id);
@@ -90,9 +88,10 @@ TaskState dump_task(Hold& hold, const tasks::Facts& facts, std::uint32_t files_i
   const proc::Reader proc(hold.pid());
   const proc::Status& status = facts.at(hold.pid()).status;
   TaskState state;
-  state.guest_pid = innermost(status.ns_pid, hold.pid());
+  state.guest_pid = proc::innermost(status.ns_pid, hold.pid());
   state.ids = ids_from(files_id);
-  for (const HeldThread& t : hold.threads()) state.guest_tids[t.tid] = innermost(facts.at(t.tid).status.ns_pid, t.tid);
+  for (const HeldThread& t : hold.threads())
+    state.guest_tids[t.tid] = proc::innermost(facts.at(t.tid).status.ns_pid, t.tid);
   std::vector<tasks::Refusal> refusals;
   for (const HeldThread& t : hold.threads()) {
     Doing doing("thread {}", t.tid);
@@ -172,12 +171,7 @@ void write_task(const TaskState& state, image::ImageSet& out) {
 void write_tree(const std::vector<Relative>& tree, const std::vector<TaskState>& states, image::ImageSet& out) {
   auto state = states.begin();
   for (const Relative& r : tree) {
-    image::PstreeEntry entry;
-    entry.set_pid(static_cast<std::uint32_t>(r.pid));
-    entry.set_ppid(static_cast<std::uint32_t>(r.kin.parent));
-    entry.set_pgid(static_cast<std::uint32_t>(r.pgid));
-    entry.set_sid(static_cast<std::uint32_t>(r.kin.session));
-    entry.add_threads(static_cast<std::uint32_t>(r.pid));
+    image::PstreeEntry entry = pstree_entry(r);
     if (r.dead) {
       out.put(image::Kind::core, static_cast<std::uint64_t>(r.pid), last_words(r));
     } else {

@@ -22,7 +22,7 @@ net::awaitable<void> Lifting::keep_trying(std::shared_ptr<workload::CpuLimit> li
   const auto self = shared_from_this();
   const std::string copy = limit->copy().path();
   Clock::duration pause = first_pause_;
-  while (limit->is_set() && limit->copy().populated()) {
+  while (limit->is_set() && limit->has_tasks()) {
     co_await net::sleep_for(pause);
     pause = std::min(2 * pause, longest_pause);
     limit->lift();

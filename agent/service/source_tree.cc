@@ -57,7 +57,7 @@ void unless_ended(bool is_root, Act act) {
   try {
     act();
   } catch (const Error& e) {
-    if (is_root || (e.errc() != Errc::target_gone && e.sys_errno() != ESRCH)) throw;
+    if (is_root || e.errc() != Errc::target_gone) throw;
   }
 }
 
@@ -121,7 +121,7 @@ void leave_cgroup(Context& context, const SourceTree& tree) {
     if (!cgroup) return;
     auto home = workload::Cgroup::open(tree.home);
     for (const pid_t pid : cgroup->pids()) {
-      if (home) home->add(pid);
+      if (home) unless_ended(false, [&] { home->add(pid); });
     }
     cgroup->remove();
   } catch (const Error& e) {

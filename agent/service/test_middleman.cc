@@ -1,5 +1,7 @@
 #include "agent/service/test_middleman.h"
 
+#include "common/net/framing.h"
+
 namespace godwit::service {
 namespace {
 
@@ -9,23 +11,12 @@ using net::awaitable;
 constexpr int latest_ms = 60;
 constexpr auto old_every = 20ms;
 
-std::string frame_of(const api::Envelope& envelope) {
-  const std::string body = envelope.SerializeAsString();
-  std::string frame(4, '\0');
-  for (unsigned i = 0; i < 4; ++i) frame[i] = static_cast<char>(body.size() >> (8 * i));
-  return frame + body;
-}
-
 awaitable<api::Envelope> read_one(net::Connection& from) {
-  std::array<std::byte, 4> head;
+  net::FrameHead head;
   co_await from.read_exact(head);
-  std::uint32_t length = 0;
-  for (unsigned i = 0; i < 4; ++i) length |= std::to_integer<std::uint32_t>(head[i]) << (8 * i);
-  std::string body(length, '\0');
+  std::string body(net::body_length(head, "the agent"), '\0');
   co_await from.read_exact(std::as_writable_bytes(std::span(body)));
-  api::Envelope envelope;
-  if (!envelope.ParseFromString(body)) fail(Errc::protocol, "what was sent is no message");
-  co_return envelope;
+  co_return net::parse_envelope(body, "the agent");
 }
 
 }  // namespace
@@ -94,13 +85,13 @@ awaitable<void> Middleman::pass_on(Shared state, std::shared_ptr<Link> link, boo
     if (envelope.reply() && envelope.id() >= std::uint64_t{1} << 40) continue;
     const bool in_order = envelope.has_manifest() && !state->habits.manifests;
     if (in_order) {
-      co_await deliver(link, !from_source, frame_of(envelope), {});
+      co_await deliver(link, !from_source, net::frame(envelope), {});
       continue;
     }
     if (from_source && envelope.id() > 0 && !envelope.reply()) state->old.push_back(envelope);
     for (int i = 0; i < 2; ++i) {
       const auto late = std::chrono::milliseconds(state->random() % latest_ms);
-      net::spawn(from.executor(), "middleman", deliver(link, !from_source, frame_of(envelope), late));
+      net::spawn(from.executor(), "middleman", deliver(link, !from_source, net::frame(envelope), late));
     }
     state->repeated++;
   }
@@ -112,7 +103,7 @@ awaitable<void> Middleman::repeat_old_ones(Shared state, std::shared_ptr<Link> l
     if (state->old.empty()) continue;
     api::Envelope again = state->old[state->random() % state->old.size()];
     again.set_id(state->next_id++);
-    co_await deliver(link, false, frame_of(again), {});
+    co_await deliver(link, false, net::frame(again), {});
   }
 }
 

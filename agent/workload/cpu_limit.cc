@@ -175,6 +175,18 @@ void CpuLimit::set(double cpus) {
   }
 }
 
+bool CpuLimit::has_tasks() const noexcept {
+  try {
+    if (copy_.populated()) return true;
+    if (place_.group.empty()) return false;
+    const auto group = Cgroup::open(place_.group);
+    return group && !group->pids().empty();
+  } catch (const std::exception& e) {
+    log::warn("cpu_limit.tasks", {{"cgroup", copy_.path()}, {"message", e.what()}});
+    return true;
+  }
+}
+
 void CpuLimit::lift() noexcept {
   if (!set_) return;
   try {

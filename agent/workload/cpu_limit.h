@@ -43,6 +43,9 @@ class CpuLimit {
   void set(double cpus);                // when it fails there is none
   void lift() noexcept;                 // as it was before; what failed is logged
   bool is_set() const { return set_; }  // also when it could not be lifted
+  // Whether anybody lives whom it limits, or could when it stays: in the copy, or in the group made for it. Nobody
+  // knows while it cannot be read: then as well.
+  bool has_tasks() const noexcept;
   const Cgroup& copy() const { return copy_; }
 
   // Writing `lifted` to `file` takes the limit away at once.

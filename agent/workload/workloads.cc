@@ -55,14 +55,15 @@ void Workloads::load() {
     std::string name = file.path().filename();
     if (!name.ends_with(suffix)) continue;
     name.resize(name.size() - suffix.size());
+    Saved saved;
     try {
-      entries_[name].saved = parse_saved(name, read_file(file.path(), largest_file));
+      saved = parse_saved(name, read_file(file.path(), largest_file));
     } catch (const Error& e) {
-      entries_.erase(name);
       log::error("workload.unreadable", {{"name", name}, {"message", e.message()}});
       continue;
     }
     Entry& kept = entries_[name];
+    kept.saved = std::move(saved);
     if (kept.saved.info().state() == "running") watch(kept);
   }
 }

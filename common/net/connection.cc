@@ -354,7 +354,13 @@ awaitable<Connection> dial(Address address, TlsContext tls) {
   const std::vector<tcp::endpoint> ends = co_await resolve(address);
   tcp::socket socket(executor);
   const auto [refused, end] = co_await asio::async_connect(socket, ends, asio::as_tuple(asio::use_awaitable));
-  if (refused) throw to_error(refused, what);
+  if (refused) {
+    // There is no way to it, whatever the kernel calls that (a prohibited route: EACCES; a black hole: EINVAL).
+    const Error e = to_error(refused, what);
+    const bool ours = refused.value() == EMFILE || refused.value() == ENFILE || refused.value() == ENOBUFS;
+    if (e.errc() == Errc::internal && !ours) throw Error(Errc::peer_lost, e.message(), e.hint());
+    throw e;
+  }
   co_return co_await handshake(std::move(socket), tls, Side::client);
 }
 

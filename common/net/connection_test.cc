@@ -155,6 +155,7 @@ TEST_F(ConnectionTest, tells_a_closed_port_from_a_silent_one) {
   tcp::acceptor silent(io, tcp::endpoint(asio::ip::address_v4::loopback(), 0));
   const auto refused = [](TlsContext t) -> awaitable<void> {
     EXPECT_EQ(co_await code_of(read_once({"127.0.0.1", "1"}, t)), Errc::peer_lost);
+    EXPECT_EQ(co_await code_of(read_once({"fe80::1", "1"}, t)), Errc::peer_lost);  // no way there: EINVAL
   };
   run_to_end(io, refused(client_tls));
   const auto dial = [](Address a, TlsContext t) -> awaitable<void> {

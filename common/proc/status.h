@@ -63,6 +63,9 @@ struct Status {
   std::uint64_t untag_mask = ~std::uint64_t{0};  // other: linear address masking is on (6.4+)
 };
 
+// Of a list of ids, one for each PID namespace: what the task itself sees. `otherwise` on a kernel without such lists.
+inline pid_t innermost(const std::vector<pid_t>& ids, pid_t otherwise) { return ids.empty() ? otherwise : ids.back(); }
+
 Status parse_status(std::string_view text);
 
 }  // namespace godwit::proc

@@ -53,8 +53,8 @@ std::string Driver::active_for(const std::string& workload) const {
   return {};
 }
 
-// By PID, as long as no survey has given it a name: the same process is moved by one at a time, and not again before
-// the outcome is known.
+// By PID, whatever name a survey has given it: the same process is moved by one at a time, and not again before the
+// outcome is known.
 std::string Driver::active_for(std::int32_t pid, const std::string& source) const {
   const auto same = [&](const MigrationSpec& spec) { return spec.pid == pid && spec.source == source; };
   for (const auto& [id, run] : runs_)

@@ -40,10 +40,9 @@ void go_on(Workload& w, const std::string& name, std::uint64_t seed) {
 }
 
 // By somebody who is gone when this returns.
-void orphan(Workload& w, const std::string& name, std::uint64_t seed, bool parent_leads, bool leads) {
+void orphan(Workload& w, const std::string& name, std::uint64_t seed, bool leads) {
   const pid_t between = must(fork(), "fork");
   if (between == 0) {
-    if (parent_leads) must(setsid(), "setsid");
     if (fork() == 0) {
       if (leads) must(setsid(), "setsid");
       go_on(w, name, seed);
@@ -54,15 +53,29 @@ void orphan(Workload& w, const std::string& name, std::uint64_t seed, bool paren
   await_settled(w, name);
 }
 
+// Two in one session, whose leader is gone.
+void orphans_together(Workload& w, const std::string& one, const std::string& other) {
+  const pid_t between = must(fork(), "fork");
+  if (between == 0) {
+    must(setsid(), "setsid");
+    if (fork() == 0) go_on(w, one, 0x0f2);
+    if (fork() == 0) go_on(w, other, 0x0f4);
+    _exit(0);
+  }
+  must(waitpid(between, nullptr, 0), "waitpid");
+  await_settled(w, one);
+  await_settled(w, other);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   Workload w(argc, argv);
-  const std::vector<std::string> names{"leader", "plain", "left", "second-plain"};
-  orphan(w, names[0], 0x0f0, false, true);
-  orphan(w, names[1], 0x0f1, false, false);
-  orphan(w, names[2], 0x0f2, true, false);
-  orphan(w, names[3], 0x0f3, false, false);
+  const std::vector<std::string> names{"leader", "plain", "left", "second-plain", "left-together"};
+  orphan(w, names[0], 0x0f0, true);
+  orphan(w, names[1], 0x0f1, false);
+  orphans_together(w, names[2], names[4]);
+  orphan(w, names[3], 0x0f3, false);
 
   w.ready();
   w.wait_for_verify();

@@ -85,7 +85,7 @@ void TaskMemory::emit_layout(PageSink& sink) const {
     (mm.*set)(0);  // required by the format, known only at the freeze
   mm.set_exe_file_id(0);
   image::ImageSet files;
-  ids_.write(files);
+  ids_.write_mapped(files);
   for (const auto& [name, bytes] : files.files()) sink.file(fmt::format("{}{}", layout_prefix, name), bytes);
   // Last: the receiver applies the layout when it has this.
   sink.file(fmt::format("{}mm-{}", layout_prefix, guest_pid_), mm.SerializeAsString());
@@ -113,7 +113,6 @@ pagewire::ObjectId TaskMemory::object() const {
 void RoundCount::add(const RoundCount& other) {
   emitted.add(other.emitted);
   scanned.add(other.scanned);
-  nanoseconds += other.nanoseconds;
 }
 
 RoundCount TaskMemory::round(PageSink& sink, bool frozen) { return round(sink, frozen, nullptr); }
@@ -121,7 +120,6 @@ RoundCount TaskMemory::round(PageSink& sink, bool frozen) { return round(sink, f
 RoundCount TaskMemory::round_with_stop(PageSink& sink, const Stop& stop) { return round(sink, false, &stop); }
 
 RoundCount TaskMemory::round(PageSink& sink, bool frozen, const Stop* stop) {
-  const std::uint64_t begun = monotonic_ns();
   RoundCount count;
   read_layout(frozen);
   emit_layout(sink);
@@ -139,12 +137,10 @@ RoundCount TaskMemory::round(PageSink& sink, bool frozen, const Stop* stop) {
   }
   emit_owed(emitter);
   count.emitted = emitter.count();
-  count.nanoseconds = monotonic_ns() - begun;
   return count;
 }
 
 RoundCount TaskMemory::scan_last(PageSink& sink) {
-  const std::uint64_t begun = monotonic_ns();
   RoundCount count;
   read_layout(true);
   emit_layout(sink);
@@ -156,18 +152,15 @@ RoundCount TaskMemory::scan_last(PageSink& sink) {
   emitter.flush();
   for (const pagewire::Run& r : noted.added().runs()) owed_.add(r.address, r.address + r.pages * page_size);
   count.emitted = emitter.count();
-  count.nanoseconds = monotonic_ns() - begun;
   return count;
 }
 
 RoundCount TaskMemory::send_owed(PageSink& sink) {
-  const std::uint64_t begun = monotonic_ns();
   RoundCount count;
   ProcessReader reader(pid_, memory_.get());
   PageEmitter emitter(object(), reader, sink, sent_, &debt_);
   emit_owed(emitter);
   count.emitted = emitter.count();
-  count.nanoseconds = monotonic_ns() - begun;
   return count;
 }
 

@@ -30,8 +30,8 @@ inline constexpr std::string_view layout_prefix = "layout-";
 struct RoundCount {
   EmitCount emitted;
   ScanCount scanned;
-  std::uint64_t nanoseconds = 0;
-  std::uint64_t over_bytes = 0;  // of a round that was given up for its size: what was found by then
+  std::uint64_t nanoseconds = 0;  // of a whole tree
+  std::uint64_t over_bytes = 0;   // of a round that was given up for its size: what was found by then
 
   void add(const RoundCount& other);
 };

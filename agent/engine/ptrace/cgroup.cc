@@ -6,6 +6,7 @@
 #include "common/proc/reader.h"
 
 #include <algorithm>
+#include <set>
 #include <sstream>
 
 #include <fcntl.h>
@@ -22,17 +23,15 @@ void Cgroup::write(const char* file, const std::string& text) const {
   check(::write(fd.get(), text.data(), text.size()), "write {} to {}/{}", text, path_, file);
 }
 
-bool Cgroup::contains(pid_t pid) const {
-  std::istringstream pids(read_file(path_ + "/cgroup.procs"));
-  for (pid_t one = 0; pids >> one;)
-    if (one == pid) return true;
-  return false;
+// Writing to cgroup.procs waits for an RCU grace period, 10 ms of a pause, even when there is nothing to move.
+void Cgroup::add(std::span<const pid_t> pids) const {
+  std::set<pid_t> there;
+  std::istringstream lines(read_file(path_ + "/cgroup.procs"));
+  for (pid_t one = 0; lines >> one;) there.insert(one);
+  for (const pid_t pid : pids)
+    if (!there.contains(pid)) write("cgroup.procs", std::to_string(pid));
 }
 
-// Writing to cgroup.procs waits for an RCU grace period, 10 ms of a pause, even when there is nothing to move.
-void Cgroup::add(pid_t pid) const {
-  if (!contains(pid)) write("cgroup.procs", std::to_string(pid));
-}
 void Cgroup::freeze() const { write("cgroup.freeze", "1"); }
 void Cgroup::thaw() const { write("cgroup.freeze", "0"); }
 bool Cgroup::asked_to_freeze() const { return read_file(path_ + "/cgroup.freeze").starts_with("1"); }

@@ -15,8 +15,8 @@ class Cgroup {
  public:
   explicit Cgroup(std::string path);  // must exist
 
-  void add(pid_t pid) const;  // the whole process; nothing is done when it is there already
-  void freeze() const;        // asks for it; complete when frozen()
+  void add(std::span<const pid_t> pids) const;  // whole processes; nothing is done for those that are there already
+  void freeze() const;                          // asks for it; complete when frozen()
   void thaw() const;
   bool asked_to_freeze() const;
   bool frozen() const;
@@ -26,7 +26,6 @@ class Cgroup {
   const std::string& path() const { return path_; }
 
  private:
-  bool contains(pid_t pid) const;
   void write(const char* file, const std::string& text) const;
   std::string path_;
 };

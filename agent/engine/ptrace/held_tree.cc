@@ -2,6 +2,7 @@
 
 #include "common/base/check.h"
 #include "common/base/log.h"
+#include "common/base/units.h"
 #include "common/proc/reader.h"
 
 #include <algorithm>
@@ -26,10 +27,17 @@ void refuse_borrowed_memory(pid_t pid) {
 HeldTree::HeldTree(pid_t root, Orphans orphans, Journal& journal, const CallsOf& calls, const HoldOptions& options,
                    std::set<pid_t> only)
     : root_(root), orphans_(orphans), only_(std::move(only)) {
+  for (const TreeMember& m : tree_of(root_, orphans_))
+    if (m.dead) zombies_.insert(m.pid);
   try {
-    while (hold_new(journal, calls, options)) continue;
+    hold_all(journal, calls, options);
     forget_child_stops();
   } catch (...) {
+    try {
+      forget_child_stops();
+    } catch (const std::exception& e) {
+      log::warn("hold.child_stops", {{"error", e.what()}});
+    }
     while (!holds_.empty()) holds_.pop_back();
     throw;
   }
@@ -46,6 +54,16 @@ void HeldTree::look() {
   for (auto it = members_.rbegin(); it != members_.rend(); ++it)
     if (wanted.contains(it->pid)) wanted.insert(it->parent);
   std::erase_if(members_, [&](const TreeMember& m) { return !wanted.contains(m.pid); });
+}
+
+// Some can neither be held nor are they zombies: on their way out, or their first thread has ended before the others.
+void HeldTree::hold_all(Journal& journal, const CallsOf& calls, const HoldOptions& options) {
+  const auto limit = static_cast<std::uint64_t>(std::chrono::nanoseconds(options.limit).count());
+  std::uint64_t progress = monotonic_ns();
+  for (std::size_t held = 0; hold_new(journal, calls, options); held = holds_.size()) {
+    if (holds_.size() != held) progress = monotonic_ns();
+    if (monotonic_ns() - progress > limit) fail(Errc::busy, "a process of the tree does not stop, nor does it end");
+  }
 }
 
 // Whoever is not held yet. False: all are, and none of them can make another one.
@@ -70,7 +88,7 @@ void HeldTree::forget_child_stops() {
     std::set<pid_t> children;
     for (const TreeMember& m : members_)
       if (m.parent == hold->pid() && !m.dead) children.insert(proc::Reader(m.pid).status().ns_pid.back());
-    if (!children.empty()) hold->hide_stops_of(std::move(children));
+    if (!children.empty()) hold->hide_stops_of(std::move(children), zombies_);
   }
 }
 
@@ -103,7 +121,10 @@ void HeldTree::leave_stopped() {
 }
 
 void HeldTree::leave_frozen(const Cgroup& cgroup) {
-  children_first([&](Hold& h) { h.make_ready_to_freeze(cgroup); });
+  std::vector<pid_t> all;
+  for (const auto& hold : holds_) all.push_back(hold->pid());
+  cgroup.add(all);
+  children_first([](Hold& h) { h.make_ready_to_freeze(); });
   cgroup.freeze();
   std::vector<std::pair<pid_t, std::vector<pid_t>>> left;
   children_first([&](Hold& h) {

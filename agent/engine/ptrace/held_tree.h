@@ -42,6 +42,7 @@ class HeldTree {
 
  private:
   void look();
+  void hold_all(Journal& journal, const CallsOf& calls, const HoldOptions& options);
   bool hold_new(Journal& journal, const CallsOf& calls, const HoldOptions& options);
   void forget_child_stops();
   template <class Act>
@@ -51,6 +52,7 @@ class HeldTree {
   Orphans orphans_;
   std::set<pid_t> only_;
   std::vector<TreeMember> members_;
+  std::set<pid_t> zombies_;  // before anybody was held
   std::vector<std::unique_ptr<Hold>> holds_;
 };
 

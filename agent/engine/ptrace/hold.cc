@@ -244,6 +244,16 @@ void Hold::swallow_sigcont() {
   for (const HeldThread& t : threads_) set_sigmask(t.tid, t.sigmask);
 }
 
+void Hold::hide_stops_of(std::set<pid_t> children, std::set<pid_t> zombies) {
+  held_children_ = std::move(children);
+  zombies_ = std::move(zombies);
+}
+
+bool Hold::a_child_has_ended() const {
+  return std::ranges::any_of(proc::Reader(pid_).children(),
+                             [&](pid_t child) { return !zombies_.contains(child) && has_ended(child); });
+}
+
 bool Hold::caused_by_us(const Siginfo& info) const {
   if (info.number() != SIGCHLD || held_children_.empty()) return false;
   siginfo_t fields{};
@@ -256,6 +266,7 @@ void Hold::drop_child_stop() {
   const pid_t leader = threads_.front().tid;
   const std::vector<Siginfo> queue = queued_signals(leader, SignalQueue::process);
   if (std::ranges::none_of(queue, [&](const Siginfo& info) { return caused_by_us(info); })) return;
+  if (a_child_has_ended()) return;
   set_sigmask(leader, all_signals & ~signal_bit(SIGCHLD));
   take_signal(leader, SIGCHLD);
   to_trap_stop(leader, 0);
@@ -308,10 +319,9 @@ void Hold::leave_stopped() {
   detach();
 }
 
-void Hold::make_ready_to_freeze(const Cgroup& cgroup) {
-  Doing doing("leaving process {} to the freezer of {}", pid_, cgroup.path());
+void Hold::make_ready_to_freeze() {
+  Doing doing("leaving process {} to the freezer", pid_);
   put_back();
-  cgroup.add(pid_);
   // The SIGCONT is taken before the freeze: a frozen thread takes none, and at the thaw a handler would run.
   swallow_sigcont();
 }

@@ -52,14 +52,15 @@ class Hold {
   pid_t pid() const { return pid_; }
   std::vector<pid_t> tids() const;
   bool was_stopped() const { return was_stopped_; }
-  int stop_signal() const { return stop_signal_; }  // which one has stopped it then
+  int stop_signal() const { return stop_signal_; }                     // which one has stopped it then
   std::uint64_t stopped_at_ns() const { return stopped_at_; }          // CLOCK_MONOTONIC when the stop was asked for
   const std::vector<HeldThread>& threads() const { return threads_; }  // the leader first
   // Of SIGCONT: they were pending, and the stop has taken them out of their queues.
   std::vector<KeptSignal> kept_signals() const { return journal_->kept(); }
   // Children that are held, too, by the PIDs that this process knows them by: a SIGCHLD that says that one was stopped
-  // or continued is nobody's business, and is dropped at the release.
-  void hide_stops_of(std::set<pid_t> children) { held_children_ = std::move(children); }
+  // or continued is nobody's business, and is dropped at the release. Not when a child has ended since (it is none of
+  // the `zombies`, by host PID): the kernel queues one SIGCHLD, which then stands for that, too.
+  void hide_stops_of(std::set<pid_t> children, std::set<pid_t> zombies);
   bool caused_by_us(const Siginfo& info) const;
   RemoteAddr syscall_instruction() const { return instruction_; }
   const std::vector<proc::Vma>& maps() const { return maps_; }
@@ -75,9 +76,9 @@ class Hold {
   void let_run();
   // Everything back, and it stays stopped as by SIGSTOP: no engine is needed, and SIGCONT lets it run on.
   void leave_stopped();
-  // In two halves, so that all processes of a tree are frozen together (held_tree.h). Everything back, in `cgroup`, and
-  // no SIGCONT of the stop is left; still traced.
-  void make_ready_to_freeze(const Cgroup& cgroup);
+  // In two halves, so that all processes of a tree are frozen together (held_tree.h). Everything back, and no SIGCONT
+  // of the stop is left; still traced.
+  void make_ready_to_freeze();
   // The cgroup has been asked to freeze: from then on its freezer holds it and no engine is needed.
   void leave_frozen();
   // It has been killed.
@@ -90,6 +91,7 @@ class Hold {
   void borrow();
   void put_back();
   void swallow_sigcont();
+  bool a_child_has_ended() const;
   void drop_child_stop();
   void detach();
   bool bury();
@@ -110,7 +112,7 @@ class Hold {
   RemoteAddr instruction_{};
   std::unique_ptr<RemoteSyscalls> leader_;
   std::unique_ptr<Scratch> scratch_;
-  std::set<pid_t> held_children_;
+  std::set<pid_t> held_children_, zombies_;
   std::optional<Pin> pin_;
   bool held_ = false;
 };

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <exception>
 
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -84,20 +85,30 @@ void recover(Journal& journal, const std::string& cgroup_path, bool release) {
     return;
   }
   std::vector<std::pair<Journal::Process, std::vector<pid_t>>> seized;
+  std::exception_ptr failure;  // of one that then stays in the journal; the others are put back all the same
   for (Journal::Process& p : borrowed) {
-    if (same_process(p)) {
-      seized.emplace_back(p, put_back(p));
-      if (release) detach_threads(seized.back().second);
+    try {
+      if (same_process(p)) {
+        seized.emplace_back(p, put_back(p));
+        if (release) detach_threads(seized.back().second);
+      }
+      if (release) p.end();
+    } catch (const Error& e) {
+      if (e.errc() == Errc::target_gone)
+        p.end();
+      else if (!failure)
+        failure = std::current_exception();
     }
-    if (release) p.end();
   }
   if (!release) {
     if (!cgroup_path.empty() && !seized.empty()) Cgroup(cgroup_path).freeze();
     for (const auto& [p, tids] : seized) detach_threads(tids);
-    for (Journal::Process& p : borrowed) p.end();
+    if (!failure)
+      for (Journal::Process& p : borrowed) p.end();
   }
   for (const auto& [p, tids] : seized)
     log::info("recover.done", {{"pid", p.pid()}, {"threads", tids.size()}, {"released", release}});
+  if (failure) std::rethrow_exception(failure);
 }
 
 }  // namespace godwit::engine

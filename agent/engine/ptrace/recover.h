@@ -7,8 +7,9 @@
 
 namespace godwit::engine {
 
-// The process runs on afterwards, or stays frozen by the freezer of `cgroup` (absolute path) unless `release`.
-// Idempotent: may itself be killed and repeated. A process that has ended is no error. `cgroup` may be empty.
+// All processes run on afterwards, or stay frozen by the freezer of `cgroup` (absolute path) unless `release`.
+// Idempotent: may itself be killed and repeated. One that has ended is no error; one that fails stays in the journal.
+// `cgroup` may be empty.
 void recover(Journal& journal, const std::string& cgroup, bool release);
 
 }  // namespace godwit::engine

@@ -113,6 +113,10 @@ struct Places {
   std::string cwd, root;
   std::uint32_t umask = 0;
 };
-Places places_of(const image::ImageSet& images, pid_t guest_pid);
+// Of the records of files.img that are paths; read once for all tasks.
+using FilePaths = std::map<std::uint32_t, std::string>;
+FilePaths paths_of(const image::ImageSet& images);
+const std::string& path_of(const FilePaths& paths, std::uint32_t file_id);
+Places places_of(const image::ImageSet& images, const FilePaths& paths, pid_t guest_pid);
 
 }  // namespace godwit::engine::resources

@@ -133,10 +133,14 @@ std::uint32_t FileIds::memfd_object(int fd, const struct stat& st) {
   return shmid;
 }
 
-void FileIds::write(image::ImageSet& out) const {
+void FileIds::write(image::ImageSet& out) const { put(out, true); }
+void FileIds::write_mapped(image::ImageSet& out) const { put(out, false); }
+
+void FileIds::put(image::ImageSet& out, bool descriptors) const {
   image::ImageSet fresh;
   for (const auto& [id, entry] : mapping_entries_) fresh.append(image::Kind::files, 0, entry);
-  for (const auto& [id, entry] : descriptor_entries_) fresh.append(image::Kind::files, 0, entry);
+  if (descriptors)
+    for (const auto& [id, entry] : descriptor_entries_) fresh.append(image::Kind::files, 0, entry);
   for (const auto& [id, entry] : memfds_) fresh.append(image::Kind::memfd, 0, entry);
   for (const auto& [name, bytes] : fresh.files()) out.put_file(name, bytes);
 }

@@ -82,8 +82,12 @@ class FileIds {
 
   // Puts files.img and memfd.img, replacing what was there.
   void write(image::ImageSet& out) const;
+  // The same without the files of descriptors, which a layout does not need.
+  void write_mapped(image::ImageSet& out) const;
 
  private:
+  void put(image::ImageSet& out, bool descriptors) const;
+
   struct Representative {
     std::uint32_t id;
     pid_t pid;

@@ -154,16 +154,22 @@ std::vector<std::pair<int, bool>> descriptors_of(const image::ImageSet& images, 
   return all;
 }
 
-Places places_of(const image::ImageSet& images, pid_t guest_pid) {
+FilePaths paths_of(const image::ImageSet& images) {
+  FilePaths paths;
+  for (const auto& file : images.records<image::FileEntry>(image::Kind::files))
+    if (file.has_reg()) paths[file.id()] = file.reg().name();
+  return paths;
+}
+
+const std::string& path_of(const FilePaths& paths, std::uint32_t file_id) {
+  const auto at = paths.find(file_id);
+  if (at == paths.end()) fail(Errc::image_corrupt, "files.img has no file {}", file_id);
+  return at->second;
+}
+
+Places places_of(const image::ImageSet& images, const FilePaths& paths, pid_t guest_pid) {
   const auto entry = images.get<image::FsEntry>(image::Kind::fs, static_cast<std::uint64_t>(guest_pid));
-  Places places{.umask = entry.umask()};
-  for (const auto& file : images.records<image::FileEntry>(image::Kind::files)) {
-    if (file.id() == entry.cwd_id()) places.cwd = file.reg().name();
-    if (file.id() == entry.root_id()) places.root = file.reg().name();
-  }
-  if (places.cwd.empty() || places.root.empty())
-    fail(Errc::image_corrupt, "files.img has no directories of process {}", guest_pid);
-  return places;
+  return {.cwd = path_of(paths, entry.cwd_id()), .root = path_of(paths, entry.root_id()), .umask = entry.umask()};
 }
 
 struct FdRestorer::State {

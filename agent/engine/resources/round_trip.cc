@@ -76,7 +76,7 @@ std::string restore_and_verify(const Dumped& dumped, const std::function<std::st
       FdRestorer restorer(dumped.images, make_segments(dumped, owned));
       restorer.seal();
       restorer.place({.files_id = 1, .pid = ::getpid(), .keep = {report_fd}});
-      const Places places = places_of(dumped.images, 1);
+      const Places places = places_of(dumped.images, paths_of(dumped.images), 1);
       {
         const UniqueFd cwd = open_file(places.cwd, O_PATH | O_DIRECTORY);
         if (places.root != "/") check(::chroot(places.root.c_str()), "change the root directory");

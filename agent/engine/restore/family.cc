@@ -15,8 +15,6 @@
 namespace godwit::engine {
 namespace {
 
-pid_t innermost(const std::vector<pid_t>& ids, pid_t otherwise) { return ids.empty() ? otherwise : ids.back(); }
-
 // The parent's wait for a child that we have seen end as its tracer.
 void reap(Skeleton& parent, pid_t child) { parent.leader().call("wait for a child", SYS_wait4, child, 0, __WALL, 0); }
 
@@ -28,7 +26,7 @@ void drop_child_signal(Skeleton& parent) {
   parent.leader().run(batch);
 }
 
-pid_t group_now(const Skeleton& member) { return innermost(proc::Reader(member.pid()).status().ns_pgid, 0); }
+pid_t group_now(const Skeleton& member) { return proc::innermost(proc::Reader(member.pid()).status().ns_pgid, 0); }
 
 }  // namespace
 
@@ -97,16 +95,26 @@ Skeleton& Family::make(pid_t pid, const Vmas& layout) {
   return add(pid, std::make_unique<Skeleton>(parent, pid, layout, segments_), p.ppid, born_into);
 }
 
+Skeleton* Family::anybody_in(pid_t session) const {
+  for (const auto& [pid, member] : members_)
+    if (member.session == session) return member.skeleton.get();
+  return nullptr;
+}
+
 // Born in its session, as the child of somebody who then ends.
 Skeleton& Family::make_orphan(const ProcessPlan& p, const Vmas& layout) {
   const pid_t session = session_of(p);
   if (in_plan(session)) {
-    Skeleton* leader = find(session);
-    if (!leader) leader = &make(session, {});  // it has ended, and nobody has waited for it
+    if (session_of(planned(session)) != session)
+      fail(Errc::image_corrupt, "process {} is in session {}, which nobody leads", p.pid, session);
+    if (!find(session)) make(session, {});  // its layout is still to come, or it has ended and nobody has waited for it
     lead_session(session);
-    std::unique_ptr<Skeleton> parent = stand_in(*leader, layout);
+  }
+  // Also where the leader has ended: as long as somebody is in the session its number is taken.
+  if (Skeleton* const relative = anybody_in(session)) {
+    std::unique_ptr<Skeleton> parent = stand_in(*relative, layout);
     Skeleton& made = add(p.pid, std::make_unique<Skeleton>(*parent, p.pid, layout, segments_), 0, session);
-    end_stand_in(std::move(parent), *leader);
+    end_stand_in(std::move(parent), *relative);
     return made;
   }
   std::unique_ptr<Skeleton> leader = spawn(session, layout);
@@ -146,12 +154,13 @@ void Family::remove(pid_t pid) {
   if (Skeleton* parent = find(maker)) {
     reap(*parent, pid);
     drop_child_signal(*parent);
-  } else if (maker == 0) {
+  } else {
     helper_.reap(pid);
   }
 }
 
 void Family::lead_session(pid_t pid) {
+  of(pid);  // it is there
   Member& m = members_.at(pid);
   if (m.session == pid) return;
   m.skeleton->leader().call("lead a session", SYS_setsid);
@@ -163,7 +172,18 @@ void Family::join(Skeleton& member, pid_t group) {
   member.leader().call("join a process group", SYS_setpgid, 0, group);
 }
 
+// Groups whose leader went on to another one.
+void Family::join_left_groups() {
+  for (const ProcessPlan& p : plan_) {
+    const pid_t group = group_of(p);
+    if (!in_plan(group) || group_of(planned(group)) == group) continue;
+    join(of(group), group);
+    join(of(p.pid), group);
+  }
+}
+
 void Family::join_groups() {
+  join_left_groups();
   std::map<pid_t, std::vector<pid_t>> groups;
   for (const ProcessPlan& p : plan_) groups[group_of(p)].push_back(p.pid);
   for (const auto& [group, members] : groups) {
@@ -202,7 +222,7 @@ void Family::settle(const image::ImageSet& images) {
   for (const ProcessPlan& p : plan_)
     if (!find(p.pid) && is_dead(images, p.pid)) make(p.pid, {});
   for (const ProcessPlan& p : plan_)
-    if (of(p.pid).guest_pid() == session_of(p)) lead_session(p.pid);
+    if (p.pid == session_of(p)) lead_session(p.pid);
   join_groups();
   end_dead(images);
 }

@@ -42,7 +42,7 @@ class Family {
  private:
   struct Member {
     std::unique_ptr<Skeleton> skeleton;
-    pid_t maker = 0;  // whose child it is; 0: the helper's
+    pid_t maker = 0;  // whose child it is; the helper's when there is nobody of that PID
     pid_t session = 0;
   };
   const ProcessPlan& planned(pid_t pid) const;
@@ -51,11 +51,13 @@ class Family {
   pid_t group_of(const ProcessPlan& p) const;
   Skeleton& add(pid_t pid, std::unique_ptr<Skeleton> skeleton, pid_t maker, pid_t session);
   std::unique_ptr<Skeleton> spawn(pid_t pid, const Vmas& layout);
+  Skeleton* anybody_in(pid_t session) const;
   Skeleton& make_orphan(const ProcessPlan& p, const Vmas& layout);
   std::unique_ptr<Skeleton> stand_in(Skeleton& parent, const Vmas& layout);
   void end_stand_in(std::unique_ptr<Skeleton> stand_in, Skeleton& parent);
   void lead_session(pid_t pid);
   void join_groups();
+  void join_left_groups();
   void join(Skeleton& member, pid_t group);
   void end_dead(const image::ImageSet& images);
 

@@ -134,6 +134,7 @@ std::vector<std::string> refuse_foreign_state(const image::ImageSet& images) {
   Findings found;
   look_at_names(images, found);
   std::set<std::uint32_t> tables;
+  bool first = true;
   for (const auto& process : images.records<image::PstreeEntry>(image::Kind::pstree)) {
     bool ended = false;
     for (const std::uint32_t tid : process.threads()) {
@@ -145,6 +146,8 @@ std::vector<std::string> refuse_foreign_state(const image::ImageSet& images) {
       }
       if (!ended) look_at_thread(name, core, found);
     }
+    if (ended && first) found.refuse(fmt::format("pstree.img: process {}, the first one, has ended", process.pid()));
+    first = false;
     if (ended) continue;
     const std::uint64_t pid = process.pid();
     look_at_memory(image::file_name(image::Kind::mm, pid), images.get<image::MmEntry>(image::Kind::mm, pid), found);

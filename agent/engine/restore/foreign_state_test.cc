@@ -101,6 +101,7 @@ TEST(ForeignState, refuses_threads_it_cannot_make) {
   EXPECT_THAT(refusal(with([](auto& e) { e.mutable_thread_info()->mutable_gpregs()->set_mode(image::X86_COMPAT); })),
               HasSubstr("core-12.img: 32-bit code"));
   EXPECT_THAT(refusal(with([](auto& e) { e.mutable_tc()->set_task_state(6); })), HasSubstr("in state 6"));
+  EXPECT_THAT(refusal(with([](auto& e) { e.mutable_tc()->set_task_state(2); })), HasSubstr("the first one, has ended"));
   EXPECT_THAT(refusal(with([](auto& e) { e.clear_thread_core(); }), Errc::image_corrupt), HasSubstr("core-12.img"));
 }
 

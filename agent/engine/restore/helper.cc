@@ -22,14 +22,6 @@ namespace {
 
 constexpr int patience_ms = 60'000;  // descriptors of a large task, not memory
 
-pid_t pid_of(int pidfd) {
-  const std::string info = read_file(fmt::format("/proc/self/fdinfo/{}", pidfd));
-  const std::size_t at = info.find("\nPid:");
-  const pid_t pid = at == std::string::npos ? 0 : static_cast<pid_t>(std::strtol(info.c_str() + at + 5, nullptr, 10));
-  if (pid <= 0) fail(Errc::target_gone, "the init of the namespaces has ended");
-  return pid;
-}
-
 // `member` is in the PID namespace that is meant.
 [[noreturn]] void refuse_taken(pid_t pid, pid_t member) {
   throw Error(Errc::already_exists, fmt::format("PID {} is taken by {}", pid, pid_holder(pid, member)),
@@ -69,7 +61,7 @@ UniqueFd Helper::spawn(const SpawnRequest& request) {
   if (request.sibling) return spawn_sibling(request);
   UniqueFd skeleton;
   const std::string text = ask('S', fmt::format("{} {}", request.pid, request.scratch), request.cgroup, &skeleton);
-  if (text == "taken") refuse_taken(request.pid, init_ ? pid_of(init_.get()) : ::getpid());
+  if (text == "taken") refuse_taken(request.pid, init_ ? pid_of_pidfd(init_.get()) : ::getpid());
   if (!skeleton) fail(Errc::internal, "the helper sent no skeleton");
   return skeleton;
 }

@@ -306,6 +306,8 @@ void run_helper(UniqueFd inherited, int init, const std::vector<pid_t>& avoid) {
       if (receive_message(socket).text.empty()) ::_exit(0);
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     }
+    // Whose maker has ended becomes our child, until we end.
+    check(::prctl(PR_SET_CHILD_SUBREAPER, 1), "become a subreaper");
     unregister_rseq();  // skeletons inherit it
     raise_descriptor_limit();
     server.close_all_else();

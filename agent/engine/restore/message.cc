@@ -40,6 +40,7 @@ Message receive_message(int socket) {
   message.msg_control = control;
   message.msg_controllen = sizeof control;
   const ssize_t n = check(::recvmsg(socket, &message, MSG_CMSG_CLOEXEC), "hear from the other side of the restore");
+  if (message.msg_flags & MSG_TRUNC) fail(Errc::internal, "a message of more than {} bytes", largest);
   received.text.resize(static_cast<std::size_t>(n));
   if (const cmsghdr* head = CMSG_FIRSTHDR(&message); head && head->cmsg_type == SCM_RIGHTS) {
     int fd = -1;

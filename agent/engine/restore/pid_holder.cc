@@ -57,4 +57,12 @@ std::string pid_holder(pid_t wanted, pid_t member) {
   return group.empty() ? "a process that has just ended" : group;
 }
 
+pid_t pid_of_pidfd(int pidfd) {
+  const std::string info = read_file(fmt::format("/proc/self/fdinfo/{}", pidfd));
+  const std::size_t at = info.find("\nPid:");
+  const pid_t pid = at == std::string::npos ? 0 : static_cast<pid_t>(std::strtol(info.c_str() + at + 5, nullptr, 10));
+  if (pid <= 0) fail(Errc::target_gone, "a process of the restore, or the init of its namespaces, has ended");
+  return pid;
+}
+
 }  // namespace godwit::engine

@@ -11,4 +11,7 @@ namespace godwit::engine {
 // number in the PID namespace of process `member`.
 std::string pid_holder(pid_t wanted, pid_t member);
 
+// As this process knows it. Errc::target_gone when it has ended.
+pid_t pid_of_pidfd(int pidfd);
+
 }  // namespace godwit::engine

@@ -9,7 +9,8 @@
 
 #include <algorithm>
 #include <csignal>
-#include <cstdlib>
+#include <iterator>
+#include <ranges>
 
 #include <linux/sched.h>
 #include <poll.h>
@@ -41,21 +42,18 @@ RemoteAddr free_place(const std::vector<proc::Vma>& own, const Vmas& first, cons
   return find_hole(all, ScratchLayout::size);
 }
 
-pid_t pid_of(int pidfd) {
-  const std::string info = read_file(fmt::format("/proc/self/fdinfo/{}", pidfd));
-  const std::size_t at = info.find("\nPid:");
-  const pid_t pid = at == std::string::npos ? 0 : static_cast<pid_t>(std::strtol(info.c_str() + at + 5, nullptr, 10));
-  if (pid <= 0) fail(Errc::target_gone, "the skeleton has ended");
-  return pid;
-}
-
 // Its host PID.
 pid_t child_of(pid_t parent, pid_t guest_pid) {
-  for (const pid_t child : proc::Reader(parent).children()) {
-    const std::vector<pid_t> ids = proc::Reader(child).status().ns_pid;
-    if ((ids.empty() ? child : ids.back()) == guest_pid) return child;
-  }
+  const std::vector<pid_t> children = proc::Reader(parent).children();
+  for (const pid_t child : children | std::views::reverse)  // the newest is most often the last
+    if (proc::innermost(proc::Reader(child).status().ns_pid, child) == guest_pid) return child;
   fail(Errc::internal, "process {} is not there", guest_pid);
+}
+
+// Whether a signal ends whoever has no handler of it.
+bool is_fatal(int number) {
+  constexpr int harmless[] = {SIGCHLD, SIGCONT, SIGURG, SIGWINCH, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU};
+  return number >= 1 && number <= 64 && std::ranges::find(harmless, number) == std::end(harmless);
 }
 
 bool is_ready(pid_t pid, RemoteAddr scratch) {
@@ -73,7 +71,7 @@ Skeleton::Skeleton(Helper& helper, SpawnRequest request, const Vmas& layout, Res
   scratch_ = free_place(proc::Reader(::getpid()).maps(), layout, {});
   request.scratch = raw(scratch_);
   pidfd_ = helper.spawn(request);
-  pid_ = pid_of(pidfd_.get());
+  pid_ = pid_of_pidfd(pidfd_.get());
   fault::point("engine.restore.spawned");
   try {
     // It maps its scratch memory natively: wait until that is there.
@@ -159,11 +157,14 @@ Skeleton::~Skeleton() {
 
 void Skeleton::end(int status) {
   Doing doing("ending process {}", guest_pid_);
+  if (!WIFEXITED(status) && !(WIFSIGNALED(status) && is_fatal(WTERMSIG(status))))
+    fail(Errc::image_corrupt, "nothing ends with status {:#x}", status);
   if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL) {
     constexpr std::uint64_t as_by_default[4] = {};
     Batch batch(scratch_);  // the engine may ignore it
     batch.add("forget a disposition", SYS_rt_sigaction, WTERMSIG(status), batch.put(as_by_default), 0,
               sizeof(std::uint64_t));
+    batch.add("dump no core", SYS_prctl, PR_SET_DUMPABLE, 0);
     leader_->run(batch);
   }
   leader_->forget();

@@ -26,6 +26,7 @@
 #include <algorithm>
 #include <csignal>
 #include <map>
+#include <ranges>
 
 #include <linux/sched.h>
 #include <sys/ptrace.h>
@@ -39,16 +40,11 @@ namespace {
 constexpr int clone_ptrace = 0x2000;
 constexpr std::uint32_t task_stopped = 3;  // TaskCoreEntry.task_state
 
-std::string path_of(const image::ImageSet& images, std::uint32_t file_id) {
-  for (const image::FileEntry& f : images.records<image::FileEntry>(image::Kind::files))
-    if (f.id() == file_id) return f.reg().name();
-  fail(Errc::image_corrupt, "files.img has no file {}", file_id);
-}
-
 }  // namespace
 
-TaskRestore::TaskRestore(Skeleton& skeleton, const image::ImageSet& images, const std::vector<pid_t>& guest_tids)
-    : skeleton_(&skeleton), images_(&images) {
+TaskRestore::TaskRestore(Skeleton& skeleton, const image::ImageSet& images, const resources::FilePaths& paths,
+                         const std::vector<pid_t>& guest_tids)
+    : skeleton_(&skeleton), images_(&images), paths_(&paths) {
   const auto pid = static_cast<std::uint64_t>(skeleton.guest_pid());
   mm_ = images.get<image::MmEntry>(image::Kind::mm, pid);
   files_id_ = images.get<image::TaskKobjIdsEntry>(image::Kind::ids, pid).files_id();
@@ -90,7 +86,7 @@ void TaskRestore::address_space() {
   skeleton_->memory().finish();
   tasks::bounds::restore_vdso(remote, scratch, mm_, skeleton_->memory().vdso());
   Batch batch(scratch);
-  const std::string path = path_of(*images_, mm_.exe_file_id());
+  const std::string path = resources::path_of(*paths_, mm_.exe_file_id());
   const std::size_t exe = batch.add(fmt::format("open {}", path), SYS_openat, AT_FDCWD,
                                     batch.put(std::string_view(path)), O_RDONLY | O_CLOEXEC, 0);
   remote.run(batch);
@@ -160,7 +156,7 @@ void TaskRestore::descriptors(Helper& helper, bool last) {
 
 // While its table has room below: called before descriptors().
 void TaskRestore::places() {
-  const resources::Places p = resources::places_of(*images_, skeleton_->guest_pid());
+  const resources::Places p = resources::places_of(*images_, *paths_, skeleton_->guest_pid());
   RemoteSyscalls& remote = skeleton_->leader();
   Batch batch(skeleton_->scratch());
   const std::size_t open = batch.add(fmt::format("open {}", p.cwd), SYS_openat, AT_FDCWD,
@@ -234,7 +230,7 @@ void TaskRestore::find_threads() {
   for (const pid_t tid : proc::Reader(skeleton_->pid()).threads()) {
     if (threads_.size() == 1) break;
     const proc::Status s = proc::Reader(skeleton_->pid(), tid).status();
-    hosts[s.ns_pid.empty() ? tid : s.ns_pid.back()] = tid;
+    hosts[proc::innermost(s.ns_pid, tid)] = tid;
   }
   threads_[0].host = skeleton_->pid();
   threads_[0].remote = &skeleton_->leader();
@@ -286,18 +282,34 @@ void TaskRestore::restore_sleeps() {
   keep_notes(skeleton_->pid(), proc::Reader(skeleton_->pid()).stat().start_time, notes);
 }
 
-// Any thread may take a SIGSTOP, which becomes the signal that it was; all have to go on to take part in the stop.
+// Any thread may take a SIGSTOP, which becomes the signal that it was. The kernel drops the others in an orphaned
+// group, so the leader is interrupted beforehand: nothing of the program runs, whatever becomes of the signal.
+bool TaskRestore::stop_leader(int number) {
+  const pid_t leader = threads_.front().host;
+  check(::syscall(SYS_tgkill, skeleton_->pid(), leader, SIGSTOP), "send SIGSTOP");
+  take_signal(leader, SIGSTOP);
+  trace(PTRACE_INTERRUPT, leader, 0, 0, "interrupt");
+  trace(PTRACE_CONT, leader, 0, static_cast<unsigned long>(number), "stop");
+  const Stop stopped = wait_stop(leader);
+  if (!stopped.trap_stop()) fail(Errc::internal, "thread {} stopped with status {:#x}", leader, stopped.raw());
+  return stopped.signal() == number;
+}
+
+// All threads have to go on to take part in the stop.
 void TaskRestore::stop() {
   Doing doing("stopping process {}", skeleton_->guest_pid());
-  const int number = leader_.tc().has_stop_signo() ? static_cast<int>(leader_.tc().stop_signo()) : SIGSTOP;
+  int number = leader_.tc().has_stop_signo() ? static_cast<int>(leader_.tc().stop_signo()) : SIGSTOP;
+  if (number != SIGSTOP && number != SIGTSTP && number != SIGTTIN && number != SIGTTOU)
+    fail(Errc::image_corrupt, "signal {} stops nobody", number);
   const pid_t leader = threads_.front().host;
   const std::uint64_t mask = get_sigmask(leader);
   set_sigmask(leader, all_signals & ~signal_bit(number));
-  check(::syscall(SYS_tgkill, skeleton_->pid(), leader, SIGSTOP), "send SIGSTOP");
-  take_signal(leader, SIGSTOP);
-  trace(PTRACE_CONT, leader, 0, static_cast<unsigned long>(number), "stop");
-  for (const Thread& t : threads_) {
-    if (&t != &threads_.front()) trace(PTRACE_CONT, t.host, 0, 0, "continue");
+  if (!stop_leader(number)) {
+    number = SIGSTOP;
+    if (!stop_leader(number)) fail(Errc::internal, "it does not stop");
+  }
+  for (const Thread& t : threads_ | std::views::drop(1)) {
+    trace(PTRACE_CONT, t.host, 0, 0, "continue");
     const Stop stopped = wait_stop(t.host);
     if (!stopped.trap_stop() || stopped.signal() != number)
       fail(Errc::internal, "thread {} stopped with status {:#x}", t.guest, stopped.raw());

@@ -2,6 +2,7 @@
 // part after another, each for all tasks of a tree before the next.
 #pragma once
 
+#include "agent/engine/resources/fd_table.h"
 #include "agent/engine/restore/skeleton.h"
 #include "common/image/core.pb.h"
 #include "common/image/image_set.h"
@@ -16,8 +17,9 @@ namespace godwit::engine {
 
 class TaskRestore {
  public:
-  // `images` outlive this.
-  TaskRestore(Skeleton& skeleton, const image::ImageSet& images, const std::vector<pid_t>& guest_tids);
+  // `images` and their `paths` outlive this.
+  TaskRestore(Skeleton& skeleton, const image::ImageSet& images, const resources::FilePaths& paths,
+              const std::vector<pid_t>& guest_tids);
   TaskRestore(TaskRestore&&) = default;
 
   void address_space();
@@ -58,10 +60,12 @@ class TaskRestore {
   void find_threads();
   void restore_thread(Thread& t);
   void restore_sleeps();
+  bool stop_leader(int number);
   void note(std::vector<std::string> more);
 
   Skeleton* skeleton_;
   const image::ImageSet* images_;
+  const resources::FilePaths* paths_;
   image::MmEntry mm_;
   image::CoreEntry leader_;
   std::uint32_t files_id_ = 0;

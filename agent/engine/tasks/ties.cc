@@ -21,11 +21,7 @@ constexpr Shared between_processes[] = {
     {KCMP_VM, "its memory"}, {KCMP_FILES, "its descriptors"}, {KCMP_FS, "its working directory"}};
 constexpr Shared within[] = {{KCMP_FILES, "a descriptor table"}, {KCMP_FS, "a working directory"}};
 
-bool are_parent_and_child(pid_t pid, pid_t other, const proc::Status& status) {
-  return status.ppid == pid || proc::Reader(pid).status().ppid == other;
-}
-
-void look_at(pid_t pid, pid_t other, const std::string& name, const std::vector<pid_t>& threads,
+void look_at(pid_t pid, pid_t other, pid_t parent, const std::string& name, const std::vector<pid_t>& threads,
              std::vector<Refusal>& out) {
   const proc::Status status = proc::Reader(other).status();
   if (std::ranges::binary_search(threads, status.tracer_pid))
@@ -33,7 +29,7 @@ void look_at(pid_t pid, pid_t other, const std::string& name, const std::vector<
   for (const Shared& s : between_processes)
     // A child of vfork(2) uses its parent's memory until it runs another program; whoever keeps it is found at the
     // freeze.
-    if (share(pid, other, s.what) && !(s.what == KCMP_VM && are_parent_and_child(pid, other, status))) {
+    if (share(pid, other, s.what) && !(s.what == KCMP_VM && (status.ppid == pid || parent == other))) {
       out.push_back(
           {name, fmt::format("process {} ({}) uses {}, too", other, status.name, s.name), "end that process first"});
       return;
@@ -42,14 +38,15 @@ void look_at(pid_t pid, pid_t other, const std::string& name, const std::vector<
 
 }  // namespace
 
-std::vector<Refusal> ties_to_others(const proc::Reader& proc, pid_t pid) {
+std::vector<Refusal> ties_to_others(const proc::Reader& proc, pid_t pid, Place place) {
   std::vector<Refusal> out;
   const std::string name = fmt::format("process {} ({})", pid, proc.comm());
   const std::vector<pid_t> threads = proc.threads();
+  const pid_t parent = place == Place::below ? proc.status().ppid : 0;
   for (const pid_t other : proc::all_pids()) {
     if (other == pid || other == ::getpid()) continue;
     try {
-      look_at(pid, other, name, threads, out);
+      look_at(pid, other, parent, name, threads, out);
     } catch (const Error& e) {
       if (e.errc() != Errc::target_gone) throw;
     }

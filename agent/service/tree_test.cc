@@ -1,0 +1,83 @@
+// A held copy of several processes: it is there when all of them are.
+
+#include "agent/service/test_migration.h"
+#include "agent/workload/process.h"
+
+namespace godwit::service {
+namespace {
+
+using testing::HasSubstr;
+
+class TreeTest : public MigrationTest {
+ protected:
+  workload::Cgroup copy() {
+    return *workload::Cgroup::open(b.options.cgroup + "/" + to_string(key_of(id, Side::destination)));
+  }
+  // Not the root.
+  void kill_another() {
+    for (const pid_t pid : copy().pids())
+      if (pid != b.workloads().info("job").pid()) ::kill(pid, SIGKILL);
+    EXPECT_TRUE(pair.turn_until([&] { return copy().pids().size() == 1; }));
+  }
+  void expect_source_goes_on(pid_t root) {
+    expect_running_at_the_source_only(root);
+    EXPECT_EQ(destination(), DestinationPhase::refused);
+  }
+};
+
+TEST_F(TreeTest, of_several_processes_moves_and_outlives_a_restart_while_it_is_held) {
+  const pid_t root = run_workload();
+  identify("tree");
+  const std::string token = arm_all();
+  EXPECT_EQ(copy().pids().size(), 2u);
+  b.options.listen = b.agent->context().peer_address;
+  pair.restart(b);
+  EXPECT_EQ(destination(), DestinationPhase::prepared);
+  commit(token);
+  EXPECT_EQ(kill_source().phase(), api::SOURCE_KILLED);
+  EXPECT_NE(::kill(root, 0), 0);
+  EXPECT_EQ(copy().pids().size(), 2u);
+  EXPECT_EQ(b.workloads().find("job")->held_size(), 0) << "what it is from now on is its own business";
+}
+
+TEST_F(TreeTest, that_lacks_a_process_is_not_committed) {
+  const pid_t root = run_workload();
+  identify("tree");
+  const std::string token = arm_all();
+  kill_another();
+  EXPECT_THAT(error_of([&] { commit(token); }), HasSubstr("target_gone: the restored copy is not there any more"));
+  expect_source_goes_on(root);
+}
+
+TEST_F(TreeTest, that_lacks_a_process_after_a_restart_is_refused) {
+  const pid_t root = run_workload();
+  identify("tree");
+  arm_all();
+  kill_another();
+  pair.restart(b);
+  EXPECT_EQ(destination(), DestinationPhase::refused);
+  EXPECT_EQ(::kill(root, 0), 0);
+}
+
+TEST_F(TreeTest, that_lost_a_process_after_the_commit_was_recorded_is_lost) {
+  run_workload();
+  identify("tree");
+  arm_all();
+  b.records().enter(Record(*b.records().find(key_of(id, Side::destination))), DestinationPhase::committed);
+  kill_another();
+  pair.restart(b);
+  EXPECT_EQ(destination(), DestinationPhase::lost);
+}
+
+TEST_F(TreeTest, whose_source_is_lost_runs_only_whole) {
+  const pid_t root = run_workload();
+  identify("tree");
+  arm_all();
+  kill_another();
+  kill_frozen(root);
+  EXPECT_TRUE(becomes(SourcePhase::lost));
+  EXPECT_TRUE(becomes(DestinationPhase::refused));
+}
+
+}  // namespace
+}  // namespace godwit::service
