@@ -14,7 +14,8 @@ using nlohmann::json;
 // The report of what an operator names: a workload whose migration has not ended, or any migration.
 json find(Client& client, const std::string& named) {
   std::string id = named;
-  for (const json& w : client.get("/v1/workloads").at("workloads"))
+  const json reply = client.get("/v1/workloads");
+  for (const json& w : reply.at("workloads"))
     if (w.value("name", "") == named && !w.value("migration", "").empty()) id = w.at("migration");
   if (const auto report = report_of(client, id)) return *report;
   throw Error(Errc::not_found, fmt::format("no migration '{}', and no workload of that name is being moved", named),

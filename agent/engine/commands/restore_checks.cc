@@ -83,7 +83,8 @@ void check_process(const image::ImageSet& images) {
 void check_shared_memory(const image::ImageSet& images) {
   for (const auto& p : images.records<image::PstreeEntry>(image::Kind::pstree)) {
     if (is_dead(images, static_cast<pid_t>(p.pid()))) continue;
-    for (const image::VmaEntry& v : images.get<image::MmEntry>(image::Kind::mm, p.pid()).vmas())
+    const auto mm = images.get<image::MmEntry>(image::Kind::mm, p.pid());
+    for (const image::VmaEntry& v : mm.vmas())
       if (v.status() & image::vma_status::anon_shared) require(images, image::Kind::pagemap_shmem, v.shmid());
   }
   for (const auto& memfd : images.records<image::MemfdInodeEntry>(image::Kind::memfd))
