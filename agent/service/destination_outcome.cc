@@ -87,7 +87,7 @@ bool DestinationMigration::copy_intact() {
   if (!copy || !workload::find_process(r.pid, r.start_time)) return false;
   const workload::Saved* saved = context_.workloads->find(r.workload);
   const bool listed = saved && saved->cgroup() == r.cgroup && saved->held_size() > 0;
-  return !listed || !copy->frozen() || workload::all_there(*copy, saved->held());
+  return !listed || !copy->told_to_freeze() || workload::all_there(*copy, saved->held());
 }
 
 // And nobody has let it run.
@@ -137,7 +137,7 @@ net::awaitable<void> DestinationMigration::resume() {
     co_await lose("the restored copy is not there any more");
     throw *failure_;
   }
-  if (copy && copy->frozen() && !copy_intact()) {
+  if (copy && copy->told_to_freeze() && !copy_intact()) {
     co_await lose("a process of the restored copy has died");
     throw *failure_;
   }

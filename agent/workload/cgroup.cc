@@ -65,14 +65,19 @@ std::vector<pid_t> Cgroup::pids() const {
   return pids;
 }
 
-bool Cgroup::event(std::string_view name) const {
-  const int opened = ::openat(dir(), "cgroup.events", O_RDONLY | O_CLOEXEC);
+std::string Cgroup::read(const char* file) const {
+  const int opened = ::openat(dir(), file, O_RDONLY | O_CLOEXEC);
   // A removed cgroup has no files any more: nobody lives there.
-  if (opened == -1 && (errno == ENOENT || errno == ENODEV)) return false;
-  UniqueFd fd(check(opened, "open {}/cgroup.events", path_));
-  const std::string text = read_all(fd.get());
-  return text.find(fmt::format("{} 1", name)) != std::string::npos;
+  if (opened == -1 && (errno == ENOENT || errno == ENODEV)) return {};
+  UniqueFd fd(check(opened, "open {}/{}", path_, file));
+  return read_all(fd.get());
 }
+
+bool Cgroup::event(std::string_view name) const {
+  return read("cgroup.events").find(fmt::format("{} 1", name)) != std::string::npos;
+}
+
+bool Cgroup::told_to_freeze() const { return read("cgroup.freeze").starts_with('1'); }
 
 void Cgroup::request_freeze() { write("cgroup.freeze", "1"); }
 void Cgroup::request_thaw() { write("cgroup.freeze", "0"); }

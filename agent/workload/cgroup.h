@@ -31,6 +31,9 @@ class Cgroup {
   std::vector<pid_t> pids() const;
   bool populated() const { return event("populated"); }  // here or below; zombies do not count
   bool frozen() const { return event("frozen"); }        // every task below has stopped
+  // It was told to stand still and not to run on since. frozen() says less for a moment when a task of it is killed:
+  // until that has gone, not every task has stopped.
+  bool told_to_freeze() const;
 
   void request_freeze();
   void request_thaw();
@@ -48,6 +51,7 @@ class Cgroup {
  private:
   Cgroup(std::string path, UniqueFd dir) : path_(std::move(path)), dir_(std::move(dir)) {}
   bool event(std::string_view name) const;
+  std::string read(const char* file) const;  // empty when the cgroup was removed
   void write(const char* file, std::string_view text) const;
 
   std::string path_;

@@ -50,9 +50,11 @@ TEST(Cgroup, holds_what_is_in_it_until_the_thaw) {
   Child child = sleeper(cgroup->dir());
   cgroup->freeze(1s);
   EXPECT_TRUE(cgroup->frozen());
+  EXPECT_TRUE(cgroup->told_to_freeze());
   EXPECT_EQ(::waitpid(child.pid, nullptr, WNOHANG), 0);
   cgroup->thaw(1s);
   EXPECT_FALSE(cgroup->frozen());
+  EXPECT_FALSE(cgroup->told_to_freeze());
   ::kill(child.pid, SIGTERM);  // only now: a fatal signal ends a frozen process, too
   int status = 0;
   ::waitpid(child.pid, &status, 0);
