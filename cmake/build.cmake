@@ -50,6 +50,7 @@ find_package(GTest REQUIRED)
 pkg_check_modules(URING REQUIRED IMPORTED_TARGET liburing)
 pkg_check_modules(CAP REQUIRED IMPORTED_TARGET libcap)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+pkg_check_modules(LIBBPF REQUIRED IMPORTED_TARGET libbpf)
 
 # godwit_library(NAME DEPS lib... SOURCES file...): a static library `godwit_NAME`.
 function(godwit_library name)

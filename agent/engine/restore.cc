@@ -112,12 +112,11 @@ void Restore::layout_file(const std::string& name, std::string content) {
 
 void Restore::begin(TreePlan plan) {
   if (!family_) {
-    helper_ = std::make_unique<Helper>(surroundings_.init ? surroundings_.init.get() : -1, ids_of(plan));
+    helper_ = std::make_unique<Helper>(surroundings_.init ? surroundings_.init.get() : -1,
+                                       cgroup_directory_ ? cgroup_directory_.get() : -1, ids_of(plan));
     segments_ = std::make_unique<RestoredSegments>(
         helper_->guest_pid(), [this](const SegmentSpec& spec) { return helper_->make_segment(spec); });
-    family_ = std::make_unique<Family>(
-        *helper_, *segments_,
-        Family::Birth{.cgroup = cgroup_directory_ ? cgroup_directory_.get() : -1, .sibling = surroundings_.sibling});
+    family_ = std::make_unique<Family>(*helper_, *segments_, surroundings_.sibling);
   }
   family_->set_plan(std::move(plan));
 }

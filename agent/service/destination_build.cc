@@ -4,6 +4,7 @@
 #include "agent/service/source_tree.h"
 #include "agent/service/token.h"
 #include "agent/transfer/spool.h"
+#include "agent/workload/closed_network.h"
 #include "common/base/log.h"
 #include "common/pagewire/wire.h"
 
@@ -64,9 +65,20 @@ net::awaitable<void> DestinationMigration::build() {
   co_await start_job(duplicate(spool), pagewire::spool_window(limit, streams), std::move(init));
 }
 
+// Until `resumed` is recorded: see open_network(). A kernel that does not let us is no reason not to move.
+void DestinationMigration::close_network(const workload::Cgroup& copy) {
+  try {
+    workload::close_network(copy);
+  } catch (const Error& e) {
+    if (e.errc() != Errc::kernel_missing) throw;
+    log::warn("destination.network_stays_open", {{"migration", key_.migration}, {"message", e.message()}});
+  }
+}
+
 net::awaitable<void> DestinationMigration::start_job(UniqueFd spool, std::uint64_t window, UniqueFd init) {
   const auto self = shared_from_this();
   const workload::Cgroup copy = workload::Cgroup::create(context_.cgroup(to_string(key_)));
+  close_network(copy);
   jobs::EngineJobPlan plan{.program = context_.program("godwit-engine"),
                            .cgroup = context_.cgroup("jobs/" + to_string(key_)),
                            .journal = context_.journal(key_),

@@ -56,6 +56,7 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   net::awaitable<api::Envelope> do_finish(api::Finish request);
   net::awaitable<void> build();
   net::awaitable<void> open_session(const UniqueFd& spool);
+  void close_network(const workload::Cgroup& copy);
   net::awaitable<void> start_job(UniqueFd spool, std::uint64_t window, UniqueFd init);
   net::awaitable<void> wait_complete(std::uint64_t sequence);
   net::awaitable<google::protobuf::RepeatedPtrField<api::Step>> build_last(std::uint64_t sequence);

@@ -1,6 +1,7 @@
 // How a migration ends at its destination: the copy runs, or it is given up.
 #include "agent/service/destination_migration.h"
 #include "agent/workload/cgroup_wait.h"
+#include "agent/workload/closed_network.h"
 #include "agent/workload/process.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
@@ -126,7 +127,9 @@ net::awaitable<api::Envelope> DestinationMigration::do_commit(api::Commit reques
   co_return answer;
 }
 
-// From `committed` on only this copy may run. `resumed` is the point of no return for the source's.
+// From `committed` on only this copy may run. `resumed` is the point of no return for the source's, so until that is
+// recorded the copy's network is closed: if it were lost now, the other one would run, and nobody must have heard of
+// this one's work.
 net::awaitable<void> DestinationMigration::resume() {
   const auto self = shared_from_this();
   const std::uint64_t begin = monotonic_ns();
@@ -157,6 +160,7 @@ net::awaitable<void> DestinationMigration::resume() {
   context_.records.enter(committed, DestinationPhase::resumed);
   thawed_root_.reset();
   fault::point("agent.destination.resumed");
+  if (copy) workload::open_network(*copy);
   context_.workloads->running(committed.workload);
   api::Step* thaw = resumed_.add_steps();
   thaw->set_name("thaw");

@@ -1,6 +1,7 @@
 // What a destination does by itself: notices failures, asks a source that is silent, goes on after a restart.
 #include "agent/service/destination_migration.h"
 #include "agent/service/relay.h"
+#include "agent/workload/closed_network.h"
 #include "common/base/log.h"
 
 namespace godwit::service {
@@ -186,6 +187,7 @@ net::awaitable<bool> DestinationMigration::go_on() {
 net::awaitable<void> DestinationMigration::after_resumed() {
   const auto self = shared_from_this();
   const Record r = record();
+  if (const auto copy = living_copy(context_, r)) workload::open_network(*copy);
   co_await release();
   const workload::Saved* saved = context_.workloads->find(r.workload);
   if (saved && saved->cgroup() == r.cgroup && saved->info().state() != "exited")

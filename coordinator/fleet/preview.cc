@@ -75,7 +75,9 @@ awaitable<void> Previewer::look_at_both_sides(Preview& p) {
     for (const std::string& sentence : p.surveyed.refusals())
       p.obstacles.push_back({.where = "source", .reason = {Errc::refused, sentence, {}}});
     p.forecast = forecast(p.spec, p.surveyed.resident_bytes());
-    if (p.forecast.downtime_ns > p.spec.policy.downtime.count())
+    if (const auto error = driver_.hopeless(p.spec))
+      p.obstacles.push_back({.where = "coordinator", .reason = reason_of(*error)});
+    else if (p.forecast.downtime_ns > p.spec.policy.downtime.count())
       p.notices.push_back("the predicted downtime is beyond the budget");
   } catch (const Error&) {
     problem = std::current_exception();

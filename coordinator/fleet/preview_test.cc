@@ -100,6 +100,16 @@ TEST_F(PreviewTest, says_what_it_can_when_somebody_is_missing) {
   expect_no_trace();
 }
 
+TEST_F(PreviewTest, says_that_a_budget_cannot_be_met_where_a_migration_would_be_refused_for_it) {
+  const json p = preview(R"({"workload": "redis", "to": "b", "downtime_ms": 5})");
+  EXPECT_EQ(p["would_move"], false) << p;
+  EXPECT_THAT(lines(p), ElementsAre(HasSubstr("coordinator refused the budget cannot be met")));
+  EXPECT_THAT(p["obstacles"][0]["hint"].get<std::string>(), HasSubstr("could be met (--downtime)"));
+  EXPECT_EQ(preview(R"({"workload": "redis", "to": "b", "downtime_ms": 5, "on_no_progress": "force"})")["would_move"],
+            true);
+  expect_no_trace();
+}
+
 TEST_F(PreviewTest, names_the_side_that_fails_to_answer) {
   c.a.once[Env::kSurvey] = Fault::refuse;
   EXPECT_THAT(lines(preview(R"({"workload": "redis", "to": "b"})")),

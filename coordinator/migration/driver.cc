@@ -2,6 +2,7 @@
 
 #include "common/base/log.h"
 #include "common/base/wall_clock.h"
+#include "coordinator/migration/hopeless.h"
 #include "coordinator/migration/json.h"
 
 #include <fmt/chrono.h>
@@ -111,6 +112,12 @@ std::vector<Error> Driver::obstacles(MigrationSpec& spec) const {
                        fmt::format("node '{}' already has a workload '{}'", spec.destination, spec.workload),
                        "choose another node");
   return found;
+}
+
+std::optional<Error> Driver::hopeless(const MigrationSpec& spec) const {
+  const Overhead overhead = expected_overhead(spec.workload);
+  return coordinator::hopeless(
+      {.overhead = overhead.least, .usual_overhead = overhead.usual, .rate_limit = spec.rate_limit}, spec.policy);
 }
 
 // A workload of ours is one by whatever name: its epochs count under its own.

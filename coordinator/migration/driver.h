@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,8 @@ class Driver {
   // Everything that stands in the way of start() as far as it is known here; empty when nothing does. Fills in what
   // the request left out: the source, and the name of a workload that was given by PID.
   std::vector<Error> obstacles(MigrationSpec& spec) const;
+  // What start() would let through and the policy then refuse at once.
+  std::optional<Error> hopeless(const MigrationSpec& spec) const;
   std::uint64_t coming_epoch(const MigrationSpec& spec) const;  // that start() would give; gives none
   bool stopping() const { return stopping_; }
 

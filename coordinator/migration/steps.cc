@@ -1,12 +1,12 @@
 // The steps of a migration that goes well, in their order. outcome.cc has those of one that does not.
 #include "common/base/units.h"
+#include "coordinator/migration/hopeless.h"
 #include "coordinator/migration/json.h"
 #include "coordinator/migration/run.h"
 
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cmath>
 #include <random>
 
 namespace godwit::coordinator {
@@ -33,15 +33,6 @@ RoundRecord to_record(const api::RoundDone& r, bool final) {
 
 std::int64_t now_ns() { return static_cast<std::int64_t>(monotonic_ns()); }
 
-// The budget that would do, with a tenth to spare.
-std::string hint_of(const Decision& decision) {
-  const double ms = 1.1 * static_cast<double>(decision.attainable.count()) / 1e6;
-  return fmt::format(
-      "a budget of {:.0f} ms could be met (--downtime); or lower the load, or take the longer pause with "
-      "--on-no-progress force",
-      std::ceil(ms / 10) * 10);
-}
-
 template <class Steps>
 std::vector<StepRecord> to_records(const Steps& steps) {
   constexpr int most = 64;
@@ -54,9 +45,7 @@ std::vector<StepRecord> to_records(const Steps& steps) {
 }  // namespace
 
 awaitable<Event> Run::survey() {
-  // Before anything is asked of the nodes: no round can help.
-  const Decision decision = decide(measured_, m_.spec.policy);
-  if (decision.action == Action::give_up) throw Error(Errc::refused, decision.reason, hint_of(decision));
+  if (const auto error = hopeless(measured_, m_.spec.policy)) throw *error;
   source_store_ = registry_.node(m_.spec.source).info.store_uuid();
   destination_store_ = registry_.node(m_.spec.destination).info.store_uuid();
   record("stores", {{"source", source_store_}, {"destination", destination_store_}});
@@ -127,7 +116,7 @@ awaitable<Event> Run::round() {
     record("decision",
            {{"action", name(decision.action)}, {"predicted_downtime_ms", predicted_ms}, {"reason", decision.reason}});
   switch (decision.action) {
-    case Action::give_up: throw Error(Errc::refused, decision.reason, hint_of(decision));
+    case Action::give_up: throw refusal(decision);
     case Action::throttle: co_await throttle(decision); co_return Event::another_round;
     case Action::freeze:
       most_bytes_ = decision.most_bytes;

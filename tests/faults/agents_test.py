@@ -2,9 +2,11 @@
 """An agent is killed at every point that has a name, and started again: redis runs in exactly one place, with every write;
 nothing is left; and the next migration succeeds. The engine job has gone with it, or is of the last life."""
 
+import signal
+import subprocess
 import time
 
-from bed import REDIS, outside
+from bed import CLIENT, REDIS, outside, redis
 from fault_case import FaultCase, fault_points, main
 
 # Where redis is when the agent is back. Between the commit record and the resumption only the destination may run it.
@@ -43,7 +45,19 @@ QUICK = ("is_tried", "source_killed_at_agent_source_armed", "source_killed_at_ag
          "source_killed_at_agent_record_source_killing", "destination_killed_at_agent_destination_prepared",
          "destination_killed_at_agent_destination_thawed", "destination_killed_at_agent_record_destination_committed",
          "destination_killed_at_agent_record_destination_resumed", "source_killed_at_agent_source_aborted",
-         "between_the_commit_and_the_thaw")
+         "between_the_commit_and_the_thaw", "nothing_of_a_copy_is_heard")
+# Asks a redis whether it is there: how many bytes of an answer have come within a second, and how many in the end.
+ASK = """
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=0.7) as connection:
+    connection.sendall(b"PING\\r\\n")
+    for seconds in (1, 20):
+        connection.settimeout(seconds)
+        try:
+            print(len(connection.recv(64)), flush=True)
+        except TimeoutError:
+            print(0, flush=True)
+"""
 
 
 class Agents(FaultCase):
@@ -92,6 +106,27 @@ class Agents(FaultCase):
                 bed.wait_until_registered()
                 said = migration.communicate(timeout=90)[0]
                 self.assertIn(migration.returncode, (0, 5), said)
+                self.assert_settled(destination, watch)
+            self.assert_moves_to(source)
+        self.assert_nothing_lost(load, longest_gap_ms=None)
+
+    def test_nothing_of_a_copy_is_heard_before_it_is_resumed(self):
+        bed = self.bed
+        source = bed.where()
+        destination = bed.other(source)
+        with bed.writing() as load:
+            with self.watching() as watch:
+                bed.arm(destination, "agent.destination.thawed=stop")
+                migration = bed.begin_migrate(REDIS, destination)
+                self.assertTrue(outside.wait_until(lambda: bed.is_stopped(destination), 60))
+                self.assertEqual(bed.where(), destination, "it runs, and that is not recorded yet")
+                asking = bed.start(CLIENT, "python3", "-c", ASK, bed.lab.hosts[destination].address, str(redis.PORT),
+                                   stdout=subprocess.PIPE)
+                self.assertEqual(asking.stdout.readline().strip(), "0", "it was heard")
+                bed.signal_daemon(destination, signal.SIGCONT)
+                self.assertGreater(int(asking.communicate(timeout=30)[0]), 0, "nothing was heard of it afterwards either")
+                said = migration.communicate(timeout=90)[0]
+                self.assertEqual(migration.returncode, 0, said)
                 self.assert_settled(destination, watch)
             self.assert_moves_to(source)
         self.assert_nothing_lost(load, longest_gap_ms=None)

@@ -96,6 +96,7 @@ class Watch:
         self.doubles: list[str] = []
         self.looks = 0
         self.longest_gap = 0.0
+        self._died_early = False
 
     def __enter__(self) -> "Watch":
         self._thread = threading.Thread(target=self._look, daemon=True)
@@ -103,14 +104,16 @@ class Watch:
         return self
 
     def __exit__(self, *_) -> None:
-        self._alive_to_the_end = self._thread.is_alive()
+        self._died_early = not self._thread.is_alive()
         self._stop.set()
         self._thread.join(10)
 
     def problems(self) -> list[str]:
-        """When it is over: what was seen, and whether there was anybody to see it."""
+        """What was seen so far, and whether there was anybody to see it."""
         found = [f"it ran twice: {double}" for double in self.doubles[:3]]
-        if not self._alive_to_the_end or self.looks == 0:
+        if not self._stop.is_set():
+            self._died_early = not self._thread.is_alive()
+        if self._died_early or self.looks == 0:
             found.append("nobody looked whether it ran twice")
         elif self.longest_gap > self.longest_gap_allowed:
             found.append(f"for {self.longest_gap:.1f} s nobody looked whether it ran twice")

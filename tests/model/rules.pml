@@ -171,7 +171,7 @@ bool stuck[NODES]; /* the step whose write it was has ended, and no other takes 
 #define MAY_RESOLVE(m) (off[DESTINATION_NODE(m)] || (replaced && rebooted[DESTINATION_NODE(m)]))
 #endif
 
-/* Nothing of a copy is seen outside before it is recorded as resumed. */
+/* Nothing of a copy is seen outside before it is recorded as resumed: its network is closed until then. */
 #ifdef BREAK_SEEN_BEFORE_RESUMED
 #define SEEN(m) ran[m]
 #else

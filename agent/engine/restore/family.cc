@@ -75,9 +75,8 @@ Skeleton& Family::add(pid_t pid, std::unique_ptr<Skeleton> skeleton, pid_t maker
 
 std::unique_ptr<Skeleton> Family::spawn(pid_t pid, const Vmas& layout) {
   const bool root = pid == plan_.front().pid;
-  return std::make_unique<Skeleton>(
-      helper_, SpawnRequest{.pid = pid, .scratch = 0, .cgroup = birth_.cgroup, .sibling = root && birth_.sibling},
-      layout, segments_);
+  return std::make_unique<Skeleton>(helper_, SpawnRequest{.pid = pid, .scratch = 0, .sibling = root && sibling_},
+                                    layout, segments_);
 }
 
 Skeleton& Family::make(pid_t pid, const Vmas& layout) {

@@ -17,12 +17,9 @@ namespace godwit::engine {
 
 class Family {
  public:
-  struct Birth {
-    int cgroup = -1;       // directory, see SpawnRequest
-    bool sibling = false;  // the root only
-  };
-  Family(Helper& helper, RestoredSegments& segments, Birth birth)
-      : helper_(helper), segments_(segments), birth_(birth) {}
+  // `sibling`: the root becomes a child of our parent.
+  Family(Helper& helper, RestoredSegments& segments, bool sibling)
+      : helper_(helper), segments_(segments), sibling_(sibling) {}
   ~Family();  // children first
 
   void set_plan(TreePlan plan);
@@ -63,7 +60,7 @@ class Family {
 
   Helper& helper_;
   RestoredSegments& segments_;
-  Birth birth_;
+  bool sibling_;
   TreePlan plan_;
   std::map<pid_t, Member> members_;
   std::vector<pid_t> order_;  // of birth

@@ -30,20 +30,20 @@ constexpr int patience_ms = 60'000;  // descriptors of a large task, not memory
 
 }  // namespace
 
-Helper::Helper(int init, const std::vector<pid_t>& avoid) {
+Helper::Helper(int init, int cgroup, const std::vector<pid_t>& avoid) {
   try {
-    start(init, avoid);
+    start(init, cgroup, avoid);
   } catch (...) {
     end();
     throw;
   }
 }
 
-void Helper::start(int init, const std::vector<pid_t>& avoid) {
+void Helper::start(int init, int cgroup, const std::vector<pid_t>& avoid) {
   auto [ours, theirs] = make_socketpair(AF_UNIX, SOCK_SEQPACKET);
   socket_ = std::move(ours);
   if (init >= 0) init_ = UniqueFd(check(::fcntl(init, F_DUPFD_CLOEXEC, 0), "keep the init of the namespaces"));
-  const pid_t child = fork_helper(avoid, 0);
+  const pid_t child = fork_helper(avoid, 0, cgroup);
   if (child == 0) run_helper(std::move(theirs), init, avoid);  // does not return
   theirs.reset();
   helper_ = child;
@@ -60,7 +60,7 @@ void Helper::start(int init, const std::vector<pid_t>& avoid) {
 UniqueFd Helper::spawn(const SpawnRequest& request) {
   if (request.sibling) return spawn_sibling(request);
   UniqueFd skeleton;
-  const std::string text = ask('S', fmt::format("{} {}", request.pid, request.scratch), request.cgroup, &skeleton);
+  const std::string text = ask('S', fmt::format("{} {}", request.pid, request.scratch), -1, &skeleton);
   if (text == "taken") refuse_taken(request.pid, init_ ? pid_of_pidfd(init_.get()) : ::getpid());
   if (!skeleton) fail(Errc::internal, "the helper sent no skeleton");
   return skeleton;

@@ -24,14 +24,15 @@ inline constexpr std::uint64_t skeleton_ready = 0x7964616572;
 struct SpawnRequest {
   pid_t pid = 0;              // of the skeleton, in the target PID namespace
   std::uint64_t scratch = 0;  // where its scratch memory is mapped
-  int cgroup = -1;            // directory of the cgroup to be born into; -1: ours
   bool sibling = false;       // a child of our parent, not of the helper; needs our own namespaces
 };
 
 class Helper {
  public:
-  // `init`: pidfd of the init of the target's namespaces, -1: ours. `avoid`: PIDs that the helper must not take.
-  Helper(int init, const std::vector<pid_t>& avoid);
+  // `init`: pidfd of the init of the target's namespaces, -1: ours. `cgroup`: directory of the cgroup that the helper
+  // and its children are born into, -1: ours; sockets belong to the cgroup of their maker. `avoid`: PIDs that the
+  // helper must not take.
+  Helper(int init, int cgroup, const std::vector<pid_t>& avoid);
   ~Helper();  // kills it
   Helper(const Helper&) = delete;
   Helper& operator=(const Helper&) = delete;
@@ -60,7 +61,7 @@ class Helper {
  private:
   std::string ask(char kind, const std::string& text, int fd = -1, UniqueFd* answered = nullptr);
   std::string answer(UniqueFd* fd = nullptr);
-  void start(int init, const std::vector<pid_t>& avoid);
+  void start(int init, int cgroup, const std::vector<pid_t>& avoid);
   UniqueFd spawn_sibling(const SpawnRequest& request);
 
   UniqueFd socket_;

@@ -32,7 +32,7 @@ constexpr unsigned rseq_flag_unregister = 1;
 long clone_process(clone_args& arguments) { return ::syscall(SYS_clone3, &arguments, sizeof arguments); }
 
 // With a PID from the upper end of the namespace: the next in turn may be one that the task needs.
-long clone_high(std::uint64_t flags, std::uint64_t exit_signal, const std::vector<pid_t>& avoid) {
+long clone_high(std::uint64_t flags, std::uint64_t exit_signal, int cgroup, const std::vector<pid_t>& avoid) {
   const pid_t highest = static_cast<pid_t>(std::stol(read_file("/proc/sys/kernel/pid_max"))) - 1;
   long child = -1;
   errno = EEXIST;
@@ -44,6 +44,10 @@ long clone_high(std::uint64_t flags, std::uint64_t exit_signal, const std::vecto
     clone_args arguments{};
     arguments.flags = flags;
     arguments.exit_signal = exit_signal;
+    if (cgroup >= 0) {
+      arguments.flags |= CLONE_INTO_CGROUP;
+      arguments.cgroup = static_cast<std::uint64_t>(cgroup);
+    }
     arguments.set_tid = reinterpret_cast<std::uint64_t>(&pid);
     arguments.set_tid_size = 1;
     child = clone_process(arguments);
@@ -69,7 +73,7 @@ void enter_namespaces(int socket, int init, const std::vector<pid_t>& avoid) {
   check(::setns(init, CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWCGROUP),
         "enter the namespaces of the workload");
   // A PID namespace takes effect for children only.
-  const pid_t child = fork_helper(avoid, CLONE_PARENT);
+  const pid_t child = fork_helper(avoid, CLONE_PARENT, -1);
   if (child > 0) {
     send_message(socket, "O" + std::to_string(child));
     ::_exit(0);
@@ -150,7 +154,7 @@ class Server {
       const char kind = request.text[0];
       std::istringstream words(request.text.substr(1));
       switch (kind) {
-        case 'S': spawn(words, std::move(request.fd)); break;
+        case 'S': spawn(words); break;
         case 'W': reap(words); break;
         case 'M': make_segment(words); break;
         case 'T': tell(make_time_namespace(words)); break;
@@ -174,7 +178,7 @@ class Server {
   }
 
  private:
-  void spawn(std::istringstream& words, UniqueFd cgroup) {
+  void spawn(std::istringstream& words) {
     pid_t pid = 0;
     std::uint64_t scratch = 0;
     words >> pid >> scratch;
@@ -185,10 +189,6 @@ class Server {
     arguments.exit_signal = SIGCHLD;
     arguments.set_tid = reinterpret_cast<std::uint64_t>(&pid);
     arguments.set_tid_size = 1;
-    if (cgroup) {
-      arguments.flags |= CLONE_INTO_CGROUP;
-      arguments.cgroup = static_cast<std::uint64_t>(cgroup.get());
-    }
     const long child = clone_process(arguments);
     if (child == 0) be_skeleton(scratch);
     if (child < 0 && errno == EEXIST) return tell("taken");
@@ -248,7 +248,7 @@ class Server {
     int last = 0;
     words >> files_id >> pid >> last;
     if (!last) {
-      placer_ = static_cast<pid_t>(check(clone_high(0, SIGCHLD, avoid_), "fork for a table of descriptors"));
+      placer_ = static_cast<pid_t>(check(clone_high(0, SIGCHLD, -1, avoid_), "fork for a table of descriptors"));
       if (placer_ > 0) return;  // who answers is the fork
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     }
@@ -290,9 +290,10 @@ void run_sibling(std::uint64_t scratch) {
   ::_exit(1);
 }
 
-pid_t fork_helper(const std::vector<pid_t>& avoid, std::uint64_t flags) {
+pid_t fork_helper(const std::vector<pid_t>& avoid, std::uint64_t flags, int cgroup) {
   // With CLONE_PARENT the exit signal is ours.
-  return static_cast<pid_t>(check(clone_high(flags, flags & CLONE_PARENT ? 0 : SIGCHLD, avoid), "fork a helper"));
+  const std::uint64_t exit_signal = flags & CLONE_PARENT ? 0 : SIGCHLD;
+  return static_cast<pid_t>(check(clone_high(flags, exit_signal, cgroup, avoid), "fork a helper"));
 }
 
 void run_helper(UniqueFd inherited, int init, const std::vector<pid_t>& avoid) {
