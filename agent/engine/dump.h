@@ -13,6 +13,7 @@
 #include "agent/engine/source_task.h"
 #include "agent/engine/steps.h"
 #include "agent/engine/task_dump.h"
+#include "common/base/worker.h"
 
 #include <chrono>
 #include <functional>
@@ -108,6 +109,7 @@ class Dump {
   HoldOptions hold_options_;
   Journal& journal_;
   resources::FileIds ids_;
+  Worker second_;                                   // scans half of a large memory
   std::vector<Relative> tree_;                      // as of the last look
   std::vector<std::unique_ptr<SourceTask>> tasks_;  // the living of them, in that order
   SharedMemory shared_;

@@ -46,8 +46,8 @@ UniqueFd SourceTask::make_userfaultfd(RemoteSyscalls& leader) const {
   }
 }
 
-void SourceTask::begin(UniqueFd userfaultfd, resources::FileIds& ids) {
-  memory_ = std::make_unique<TaskMemory>(pid_, guest_pid_, std::move(userfaultfd), ids);
+void SourceTask::begin(UniqueFd userfaultfd, resources::FileIds& ids, Worker& second) {
+  memory_ = std::make_unique<TaskMemory>(pid_, guest_pid_, std::move(userfaultfd), ids, &second);
   program_ = program_of(pid_);
   known_ = true;
 }

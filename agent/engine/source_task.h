@@ -30,8 +30,8 @@ class SourceTask {
   // The destination may have built something of it, which has to be taken back when it ends.
   bool known() const { return known_; }
   void taken_back() { known_ = false; }
-  // `userfaultfd` empty: not tracked.
-  void begin(UniqueFd userfaultfd, resources::FileIds& ids);
+  // `userfaultfd` empty: not tracked. `ids` and `second` (Tracker) outlive this.
+  void begin(UniqueFd userfaultfd, resources::FileIds& ids, Worker& second);
   void forget() { memory_.reset(); }
   bool has_ended() const;
   // False after an exec, and for another process of that PID.

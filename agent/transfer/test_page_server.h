@@ -20,6 +20,8 @@ namespace godwit::transfer {
 
 class TestPageServer {
  public:
+  static constexpr std::uint32_t max_streams = 4;  // of a session
+
   TestPageServer(net::Executor executor, const std::string& program, const std::string& certs) {
     auto [mine, theirs] = make_socketpair(AF_UNIX, SOCK_SEQPACKET);
     std::string fd = std::to_string(theirs.get());
@@ -66,7 +68,7 @@ class TestPageServer {
     o.set_token_sha256(digest);
     o.set_spool_limit(limit);
     o.set_peer(peer);
-    o.set_max_streams(4);
+    o.set_max_streams(max_streams);
     net::Packet packet{.bytes = m.SerializeAsString(), .fds = {}};
     packet.fds.push_back(std::move(spool));
     co_await control->send(std::move(packet));

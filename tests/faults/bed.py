@@ -22,7 +22,7 @@ import redis  # noqa: E402
 from godwit_lab import daemons, hosts, wire  # noqa: E402
 from godwit_lab.hosts import CLIENT, COORDINATOR, Lab  # noqa: E402
 
-FAULT_FILE = "/run/godwit-fault"  # on each host, which has a /run of its own
+FAULT_FILE, CLOCK_FILE = "/run/godwit-fault", "/run/godwit-clock"  # on each host, which has a /run of its own
 REDIS = "redis"
 SIZE = 64 << 20
 VALUE = 1000
@@ -62,7 +62,7 @@ class Bed(machine.DemoLab):
     # Daemons and faults.
 
     def start_daemon(self, host: str) -> None:
-        env = {"GODWIT_FAULT_FILE": FAULT_FILE, **self._settings.get(host, {})}
+        env = {"GODWIT_FAULT_FILE": FAULT_FILE, "GODWIT_CLOCK_FILE": CLOCK_FILE, **self._settings.get(host, {})}
         daemons.start(self.lab, self.lab.hosts[host], env, self._relays.get(host, ""))
 
     def daemon_pids(self, host: str) -> list[int]:
@@ -150,21 +150,30 @@ class Bed(machine.DemoLab):
     def wait_until_registered(self) -> None:
         daemons.wait_until_registered(self.lab)
 
-    def _fault_file(self, host: str) -> Path:
-        return Path(f"/proc/{self.lab.hosts[host].pid}/root{FAULT_FILE}")
+    def _on(self, host: str, path: str) -> Path:
+        return Path(f"/proc/{self.lab.hosts[host].pid}/root{path}")
+
+    def _put(self, host: str, path: str, text: str) -> None:
+        """At once: a daemon may be reading it."""
+        draft = self._on(host, path + ".draft")
+        draft.write_text(text)
+        draft.rename(self._on(host, path))
 
     def arm(self, host: str, fault: str) -> None:
-        draft = self._fault_file(host).with_suffix(".draft")
-        draft.write_text(fault)
-        draft.rename(self._fault_file(host))
+        self._put(host, FAULT_FILE, fault)
 
     def armed(self, host: str) -> str:
         """What has not happened yet."""
-        return outside.read(self._fault_file(host))
+        return outside.read(self._on(host, FAULT_FILE))
+
+    def set_clock(self, host: str, seconds: int) -> None:
+        """How far the time of day of its daemon is off."""
+        self._put(host, CLOCK_FILE, str(seconds))
 
     def disarm(self) -> None:
         for host in self.lab.with_daemon:
-            self._fault_file(host.name).unlink(missing_ok=True)
+            for path in (FAULT_FILE, CLOCK_FILE):
+                self._on(host.name, path).unlink(missing_ok=True)
 
     # The workload.
 

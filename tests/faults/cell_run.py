@@ -9,6 +9,8 @@ from cells import Fault, Scene, of
 
 REACHED_WITHIN = 60
 ENDS_WITHIN = 150
+PREPARED = ("arming", "committing")  # the destination has all of it, and the source none that runs
+GONE = "redis is gone"
 # Whether a budget is kept on a busy machine, and after a pause that a fault made long, is not the question here.
 PATIENT = ("--on-no-progress", "force")
 SLOWLY = ("--rate-limit", "20M")  # so that what strikes in pre-copy finds some left
@@ -28,6 +30,9 @@ def run_cell(bed: Bed, phase: str, fault: Fault) -> End:
     migration = bed.begin_migrate(REDIS, scene.destination, *PATIENT, *(SLOWLY if phase == "precopy" else ()))
     reached = outside.wait_until(lambda: bed.is_stopped(COORDINATOR), REACHED_WITHIN, 0.01)
     held_by = bed.where() or source  # in the pause nobody runs, and nothing is committed
+    rebooted = {of(scene, who) for who in fault.reboots}
+    # The copy that counts goes with its host. A destination that was prepared when it lost its source runs on.
+    may_be_gone = held_by in rebooted and (phase not in PREPARED or scene.destination in rebooted)
     if reached:
         fault.strike(scene)
     if not (reached and fault.holds_coordinator):
@@ -35,7 +40,7 @@ def run_cell(bed: Bed, phase: str, fault: Fault) -> End:
     time.sleep(fault.lasts)
     bed.mend()
     said = migration.communicate(timeout=ENDS_WITHIN)[0]
-    end = await_end(bed, {of(scene, who) for who in fault.reboots}, held_by)
+    end = await_end(bed, may_be_gone)
     end.said = f"godwit migrate ended with {migration.returncode}: {said}"
     if not reached:
         end.problems.append(f"it never came to {phase}")
@@ -45,10 +50,8 @@ def run_cell(bed: Bed, phase: str, fault: Fault) -> End:
     return end
 
 
-def await_end(bed: Bed, rebooted: set[str], held_by: str) -> End:
-    """`held_by`: the host with the copy that counted when these hosts were rebooted. It goes with its host: then there is
-    none, unless the other one was prepared and heard of the loss. In any other case there is one."""
-    may_be_gone = held_by in rebooted
+def await_end(bed: Bed, may_be_gone: bool) -> End:
+    """`may_be_gone`: the only copy was on a host that was rebooted. In any other case there is one."""
     end = End("")
 
     def judge() -> bool:
@@ -60,7 +63,7 @@ def await_end(bed: Bed, rebooted: set[str], held_by: str) -> End:
         if not end.at:
             end.problems += [f"a copy that does not run is left on {host}" for host in bed.hosts_with_copies()]
             if not may_be_gone:
-                end.problems.append("redis is gone")
+                end.problems.append(GONE)
         return not end.problems
 
     outside.wait_until(judge, SETTLED_WITHIN, 0.2)

@@ -16,12 +16,13 @@ from godwit_lab import cgroups, wire
 
 PHASES = ("surveying", "preparing", "connecting", "precopy", "freezing", "finishing", "arming", "committing", "killing")
 # Where there are engine jobs at all.
-SOURCE_HAS_ENGINE = PHASES[2:]
+SOURCE_HAS_ENGINE = PHASES[3:]
 DESTINATION_HAS_ENGINE = PHASES[2:6]
 ARRIVING = PHASES[2:6]  # the destination has a spool and a page server that fills it
 WITH_A_PAUSE = PHASES[4:]
 
 SLOW_MBIT = 20
+HOUR_S = 3600
 
 
 @dataclass
@@ -59,14 +60,19 @@ def freeze_daemon(who: str, seconds: float) -> Fault:
                  holds_coordinator=who == "coordinator")
 
 
+def kill(pids: list[int]) -> None:
+    """A fault that strikes nothing tests nothing."""
+    if outside.kill(pids) == 0:
+        raise RuntimeError("there was nothing to kill")
+
+
 def kill_engine(who: str, phases: tuple[str, ...]) -> Fault:
-    def strike(scene: Scene) -> None:
-        outside.kill(outside.copies(scene.bed.lab, of(scene, who), "godwit-engine"))
-    return Fault(f"engine of the {who} is killed", strike, phases=phases)
+    return Fault(f"engine of the {who} is killed",
+                 lambda scene: kill(outside.copies(scene.bed.lab, of(scene, who), "godwit-engine")), phases=phases)
 
 
 def kill_page_server(scene: Scene) -> None:
-    outside.kill(cgroups.processes(scene.bed.name, f"{scene.destination}/godwit/jobs/pageserver"))
+    kill(cgroups.processes(scene.bed.name, f"{scene.destination}/godwit/jobs/pageserver"))
 
 
 def lose(sender: str, receiver: str, seconds: float) -> Fault:
@@ -119,8 +125,16 @@ def spools(scene: Scene) -> list[Path]:
 
 
 def fill_spool(scene: Scene) -> None:
-    for spool in spools(scene)[:1]:
-        fill(spool / "filler")
+    found = spools(scene)
+    if not found:
+        raise RuntimeError("there was no spool to fill")
+    fill(found[0] / "filler")
+
+
+def jump(who: str, seconds: int) -> Fault:
+    """Its time of day; mended, it jumps back."""
+    return Fault(f"clock of the {who} jumps by {seconds // HOUR_S:+} h",
+                 lambda scene: scene.bed.set_clock(of(scene, who), seconds), 1)
 
 
 def stray_continues(scene: Scene) -> None:
@@ -163,6 +177,7 @@ FAULTS = (
     Fault("link is slow", slow, 4),
     *(fill_disk(who) for who in ("coordinator", "source", "destination")),
     Fault("spool is full", fill_spool, 1, ARRIVING),
+    *(jump(who, seconds) for who in ("coordinator", "source", "destination") for seconds in (HOUR_S, -HOUR_S)),
     Fault("stray SIGCONTs", stray_continues, STRAY_S, WITH_A_PAUSE),
     reboot("coordinator"),
     reboot("source"),
@@ -176,10 +191,13 @@ QUICK = (
     ("precopy", "page server is killed"),
     ("precopy", "spool is full"),
     ("precopy", "source to destination is cut for 1 s"),
+    ("precopy", "clock of the coordinator jumps by +1 h"),
     ("freezing", "disk of the source is full"),
     ("finishing", "stray SIGCONTs"),
     ("finishing", "destination is rebooted"),
     ("arming", "coordinator is rebooted"),
+    ("arming", "source is rebooted"),
+    ("arming", "clock of the source jumps by -1 h"),
     ("arming", "destination to source is cut for 1 s"),
     ("committing", "source is rebooted"),
     ("committing", "disk of the destination is full"),

@@ -7,12 +7,33 @@ rebooted is gone, and that is said too.
   matrix_test.py --quick         those that CI runs
   matrix_test.py -k PATTERN      as unittest has it: matrix_test.py -k '*committing*reboot*'"""
 
+import shutil
+import subprocess
+import time
+
+from bed import outside
 from cell_run import run_cell
 from cells import Fault, cells, quick_cells
 from fault_case import FaultCase, main
 
+TWIN = "godwit-twin"
+
 
 class Matrix(FaultCase):
+    def test_the_observer_sees_what_runs_twice_and_nothing_else(self):
+        bed = self.bed
+        shutil.copy("/bin/sleep", bed.lab.state / "shared" / TWIN)
+        started: list[subprocess.Popen] = []
+        self.addCleanup(lambda: [process.wait(10) for process in started])
+        self.addCleanup(lambda: [outside.kill(outside.copies(bed.lab, host, TWIN)) for host in ("h1", "h2")])
+        for host, seen in (("h1", False), ("h2", True)):
+            started.append(bed.start(host, f"/srv/shared/{TWIN}", "60"))
+            self.assertTrue(outside.wait_until(lambda: outside.running(bed.lab, host, TWIN), 10))
+            with outside.Watch(bed.lab, TWIN) as watch:
+                time.sleep(0.5)
+            self.assertEqual(any("it ran twice" in problem for problem in watch.problems()), seen, watch.problems())
+            self.assertEqual(bool(watch.doubles), seen)
+
     def check(self, phase: str, fault: Fault):
         bed = self.bed
         with bed.writing() as load:
@@ -42,4 +63,4 @@ for cell in cells():
     add(*cell)
 
 if __name__ == "__main__":
-    main(quick=[name_of(*cell) for cell in quick_cells()])
+    main(quick=["test_the_observer", *(name_of(*cell) for cell in quick_cells())])

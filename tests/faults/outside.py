@@ -12,6 +12,7 @@ from godwit_lab.hosts import Lab
 
 STOPPED, TRACED, DEAD = "T", "t", "ZX"
 PF_EXITING = 4
+LISTENING = "0A"  # in /proc/PID/net/tcp
 
 
 def read(path: Path | str) -> str:
@@ -83,7 +84,10 @@ def running(lab: Lab, host: str, comm: str) -> list[int]:
 
 
 class Watch:
-    """Looks all the time whether a workload runs on two hosts at once."""
+    """Looks all the time whether a workload runs on two hosts at once. A look takes some milliseconds, and 10 ms lie between
+    two of them: what is shorter may go unseen."""
+
+    longest_gap_allowed = 2.0  # seconds, on a busy machine
 
     def __init__(self, lab: Lab, comm: str):
         self._lab, self._comm = lab, comm
@@ -91,6 +95,7 @@ class Watch:
         self._stop = threading.Event()
         self.doubles: list[str] = []
         self.looks = 0
+        self.longest_gap = 0.0
 
     def __enter__(self) -> "Watch":
         self._thread = threading.Thread(target=self._look, daemon=True)
@@ -98,11 +103,24 @@ class Watch:
         return self
 
     def __exit__(self, *_) -> None:
+        self._alive_to_the_end = self._thread.is_alive()
         self._stop.set()
         self._thread.join(10)
 
+    def problems(self) -> list[str]:
+        """When it is over: what was seen, and whether there was anybody to see it."""
+        found = [f"it ran twice: {double}" for double in self.doubles[:3]]
+        if not self._alive_to_the_end or self.looks == 0:
+            found.append("nobody looked whether it ran twice")
+        elif self.longest_gap > self.longest_gap_allowed:
+            found.append(f"for {self.longest_gap:.1f} s nobody looked whether it ran twice")
+        return found
+
     def _look(self) -> None:
+        last = time.monotonic()
         while not self._stop.wait(0.01):
+            now = time.monotonic()
+            self.longest_gap, last = max(self.longest_gap, now - last), now
             self.looks += 1
             first, second = self._hosts
             here = running(self._lab, first, self._comm)
@@ -127,6 +145,8 @@ class Remains:
         """`is_gone`: so is the workload, rightly."""
         now = self._look()
         found = [f"{what} {thing}" for what in ("mounted", "lost the mount") for thing in self._changed(now, what)]
+        found += [f"{count} sockets listen on port {port}" for port, count in (now["listening"] - self._rest["listening"]).items()]
+        found += [f"{name} is left in a state directory" for name in now["state"] - self._rest["state"]]
         for kind, count in now["descriptors"].items():
             if count > self._rest["descriptors"][kind]:
                 found.append(f"agents hold {count} {kind}, {self._rest['descriptors'][kind]} at rest")
@@ -149,6 +169,8 @@ class Remains:
         return {
             "mounts": {h.name: Counter(self._mounts(h.pid)) for h in lab.nodes},
             "descriptors": Counter(kind for h in lab.nodes for kind in self._descriptors(h.name)),
+            "listening": Counter(port for h in lab.nodes for port in self._listening(h.pid)),
+            "state": Counter(name for h in lab.nodes for name in self._state(h.pid)),
             "shmem": sum(cgroups.shmem(lab.name, h.name) for h in lab.nodes),
             "inits": sum(len(copies(lab, h.name, "godwit-init")) for h in lab.nodes),
         }
@@ -156,6 +178,19 @@ class Remains:
     @staticmethod
     def _mounts(pid: int) -> list[str]:
         return [line.split(" - ")[0].split()[4] for line in read(f"/proc/{pid}/mountinfo").splitlines()]
+
+    @staticmethod
+    def _listening(pid: int) -> list[int]:
+        sockets = [line.split() for file in ("tcp", "tcp6") for line in read(f"/proc/{pid}/net/{file}").splitlines()[1:]]
+        return [int(words[1].rpartition(":")[2], 16) for words in sockets if words[3] == LISTENING]
+
+    @staticmethod
+    def _state(pid: int) -> list[str]:
+        """Files that an agent keeps, many of them only as long as something is going on. Not of workloads: what ran on a
+        host when that was rebooted is listed as exited until somebody removes it."""
+        top = Path(f"/proc/{pid}/root/var/lib/godwit")
+        names = [str(path.relative_to(top)) for path in top.rglob("*") if path.is_file()]
+        return [name for name in names if not name.startswith("workloads/")]
 
     def _descriptors(self, host: str):
         for pid in cgroups.processes(self._lab.name, host):

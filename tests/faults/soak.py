@@ -18,8 +18,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bed import REDIS, Bed, outside
-from cell_run import PATIENT, await_end, run_cell
-from cells import cells
+from cell_run import GONE, PATIENT, End, await_end, run_cell
+from cells import Fault, cells
 from godwit_lab import daemons
 
 UNDISTURBED = 0.25  # of the moves
@@ -32,7 +32,8 @@ class Soak:
     def __init__(self, seed: int, logs: Path | None):
         self._random, self._seed, self._logs = random.Random(seed), seed, logs
         self._cells = cells()
-        self.counts = Counter(moves=0, arrived=0, faults=0, lost_writes=0, double_lives=0, left_overs=0, gone_with_node=0)
+        self.counts = Counter(moves=0, arrived=0, faults=0, lost_writes=0, double_lives=0, none_alive=0, left_overs=0,
+                              gone_with_node=0)
         self.troubles = 0
 
     def run(self, until: float) -> None:
@@ -70,22 +71,19 @@ class Soak:
         what = f"{phase}: {fault.name}" if fault else f"commands are {' and '.join(habits)}" if habits else "undisturbed"
         print(f"{time.strftime('%T')} {self.counts['moves']:4} from {source}, {what}", end="", flush=True)
         with bed.writing() as load:
-            with outside.Watch(bed.lab, "redis-server") as watch:
-                if fault:
-                    end = run_cell(bed, phase, fault)
-                else:
-                    code, said = bed.try_migrate(REDIS, bed.other(source), *PATIENT)
-                    end = await_end(bed, set(), source)
-                    end.said = f"{code}: {said}"
-                    if code and not habits:
-                        end.problems.append("it failed without a fault")
+            watch = outside.Watch(bed.lab, "redis-server")
+            try:
+                with watch:
+                    end = self._end_of(bed, phase, fault, habits)
+            finally:
+                self.counts["double_lives"] += len(watch.doubles)
             if not end.at:
                 load.abandon()
         print(f" -> {end.at or 'gone with its node'}", flush=True)
         self.counts["arrived"] += end.at == bed.other(source)
-        self.counts["double_lives"] += len(watch.doubles)
-        self.counts["left_overs"] += len(end.problems)
-        problems = [*end.problems, *(f"it ran twice: {double}" for double in watch.doubles[:3])]
+        self.counts["none_alive"] += GONE in end.problems
+        self.counts["left_overs"] += len([problem for problem in end.problems if problem != GONE])
+        problems = [*end.problems, *watch.problems()]
         if problems:
             problems.append(end.said)
         if end.at:
@@ -96,6 +94,17 @@ class Soak:
             self.counts["gone_with_node"] += 1
             bed.run_redis()
         return problems
+
+    @staticmethod
+    def _end_of(bed: Bed, phase: str, fault: Fault | None, habits: tuple[str, ...]) -> End:
+        if fault:
+            return run_cell(bed, phase, fault)
+        code, said = bed.try_migrate(REDIS, bed.other(bed.where()), *PATIENT)
+        end = await_end(bed, may_be_gone=False)
+        end.said = f"{code}: {said}"
+        if code and not habits:
+            end.problems.append("it failed without a fault")
+        return end
 
     def _trouble(self, bed: Bed, problems: list[str]) -> None:
         self.troubles += 1

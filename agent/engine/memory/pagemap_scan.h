@@ -5,6 +5,8 @@
 // looks clean.
 #pragma once
 
+#include "common/base/worker.h"
+
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -36,19 +38,27 @@ struct ScanRequest {
   std::uint64_t report = ~0ull;  // return_mask; all known categories when ~0
 };
 
-// One scanner per thread of control: owns a reused result buffer.
+// One scanner per thread of control: owns reused result buffers.
 class PagemapScanner {
  public:
-  explicit PagemapScanner(int pagemap_fd);  // borrowed: /proc/PID/pagemap
+  // `pagemap_fd` (/proc/PID/pagemap) and `second` are borrowed. A large range is scanned in two halves, one of them by
+  // `second`: the kernel holds the address space for reading only, so two CPUs need half the time.
+  explicit PagemapScanner(int pagemap_fd, Worker* second = nullptr);
 
   // Appends the matching regions. False when the range is not (wholly) registered for asynchronous write protection;
   // then what was returned is incomplete and the range's dirty state is lost.
   bool scan(const ScanRequest& request, std::vector<PageRegion>& out);
 
  private:
+  struct Half {
+    std::vector<PageRegion> buffer, found;
+    std::uint64_t known = ~0ull;  // categories that this kernel can report
+  };
+  bool scan(const ScanRequest& request, Half& half, std::vector<PageRegion>& out) const;
+
   int pagemap_;
-  std::vector<PageRegion> buffer_;
-  std::uint64_t known_ = ~0ull;  // categories that this kernel can report
+  Worker* second_;
+  Half lower_, upper_;
 };
 
 }  // namespace godwit::engine

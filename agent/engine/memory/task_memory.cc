@@ -13,12 +13,12 @@ std::vector<proc::Vma> read_maps(pid_t pid) { return proc::parse_maps(read_file(
 
 }  // namespace
 
-TaskMemory::TaskMemory(pid_t pid, pid_t guest_pid, UniqueFd userfaultfd, resources::FileIds& ids)
+TaskMemory::TaskMemory(pid_t pid, pid_t guest_pid, UniqueFd userfaultfd, resources::FileIds& ids, Worker* second)
     : pid_(pid),
       guest_pid_(guest_pid),
       ids_(ids),
       imager_(pid, ids),
-      tracker_(pid, std::move(userfaultfd)),
+      tracker_(pid, std::move(userfaultfd), second),
       memory_(open_file(fmt::format("/proc/{}/mem", pid), O_RDONLY)) {}
 
 std::vector<proc::Vma> TaskMemory::look_again() {

@@ -38,8 +38,8 @@ struct RoundCount {
 
 class TaskMemory {
  public:
-  // `userfaultfd` empty: no tracking, every round sends everything. `ids` outlives this.
-  TaskMemory(pid_t pid, pid_t guest_pid, UniqueFd userfaultfd, resources::FileIds& ids);
+  // `userfaultfd` empty: no tracking, every round sends everything. `ids` and `second` (Tracker) outlive this.
+  TaskMemory(pid_t pid, pid_t guest_pid, UniqueFd userfaultfd, resources::FileIds& ids, Worker* second = nullptr);
 
   // Tracks from the next round on, which must be the first one.
   void track(UniqueFd userfaultfd) { tracker_.use(std::move(userfaultfd)); }

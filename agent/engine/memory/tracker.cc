@@ -54,11 +54,11 @@ UniqueFd inject_userfaultfd(RemoteSyscalls& remote, int pidfd, std::uint64_t fea
   return ours;
 }
 
-Tracker::Tracker(pid_t pid, UniqueFd userfaultfd)
+Tracker::Tracker(pid_t pid, UniqueFd userfaultfd, Worker* second)
     : pid_(pid),
       userfaultfd_(std::move(userfaultfd)),
       pagemap_(open_file(fmt::format("/proc/{}/pagemap", pid), O_RDONLY)),
-      scanner_(pagemap_.get()) {}
+      scanner_(pagemap_.get(), second) {}
 
 Tracker::Kind Tracker::kind_of(const proc::Vma& vma) {
   if (vma.shared || kernel_vma(vma)) return Kind::skip;

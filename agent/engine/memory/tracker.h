@@ -41,7 +41,8 @@ struct ScanCount {
 class Tracker {
  public:
   // `userfaultfd` empty: no tracking, every scan reports everything that is present (plain stop-and-copy).
-  Tracker(pid_t pid, UniqueFd userfaultfd);
+  // `second`, borrowed, lends a hand in large scans.
+  Tracker(pid_t pid, UniqueFd userfaultfd, Worker* second = nullptr);
   void use(UniqueFd userfaultfd) { userfaultfd_ = std::move(userfaultfd); }  // before the first scan
 
   // Emits what was written since the last scan in the private VMAs of `maps` (read just before), and drops what

@@ -2,6 +2,7 @@
 // descriptors: a thread's stat and status cost 100 us. One use each.
 #pragma once
 
+#include "common/base/worker.h"
 #include "common/proc/stat.h"
 #include "common/proc/status.h"
 
@@ -21,12 +22,6 @@ using Facts = std::map<pid_t, ThreadFacts>;  // by host TID
 
 class FactsReader {
  public:
-  // Its thread may run on every CPU that the caller may run on now, also when the caller pins itself later.
-  FactsReader();
-  ~FactsReader();  // waits for what was begun
-  FactsReader(const FactsReader&) = delete;
-  FactsReader& operator=(const FactsReader&) = delete;
-
   struct Thread {
     pid_t pid = 0, tid = 0;  // host
   };
@@ -34,11 +29,8 @@ class FactsReader {
   Facts take();                             // throws what a read threw
 
  private:
-  static Facts read(const std::vector<Thread>& threads);
-
-  std::promise<std::vector<Thread>> asked_;
-  bool begun_ = false;
-  std::future<Facts> facts_;  // last: waits for its thread, which waits for `asked_`
+  Worker worker_;
+  std::future<Facts> facts_;
 };
 
 }  // namespace godwit::engine::tasks
