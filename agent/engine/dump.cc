@@ -143,12 +143,14 @@ void Dump::track_new() {
   for (const auto& task : tasks_)
     if (!task->begun() && !task->has_ended()) fresh.insert(task->pid());
   if (fresh.empty()) return;
+  std::map<pid_t, tasks::Witnesses> witnesses;
+  for (const pid_t pid : fresh) witnesses.try_emplace(pid, pid);
   const std::shared_ptr<HeldTree> held = hold(fresh);
   for (const auto& task : tasks_) {
     Hold* const hold = fresh.contains(task->pid()) ? held->find(task->pid()) : nullptr;
     if (!hold) continue;
     try {
-      tasks::refuse_hidden(*hold);
+      tasks::refuse_hidden(*hold, witnesses.at(task->pid()));
       task->begin(task->make_userfaultfd(hold->leader()), ids_, second_);
     } catch (const Error&) {
       if (task->pid() == pid_ || !task->has_ended()) throw;
@@ -360,6 +362,9 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     catch_up(number, sink);
     emitting = false;
   }
+  std::map<pid_t, tasks::Witnesses> witnesses;  // else they have been asked in their first stop
+  for (const auto& task : tasks_)
+    if (first && task->begun()) witnesses.try_emplace(task->pid(), task->pid());
   tasks::FactsReader facts;
   if (before_stop_) before_stop_();
   try {
@@ -370,6 +375,8 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     fault::point("engine.dump.frozen");
     look_at_tree(hold_->members(), sink);
     for (const auto& refused : {refuse_kinship(tree_), refuse_shared(tree_)}) tasks::throw_refusals(refused);
+    for (const auto& [pid, witness] : witnesses)
+      if (Hold* const hold = hold_->find(pid)) tasks::refuse_hidden(*hold, witness);
     std::vector<tasks::FactsReader::Thread> threads;
     for (const auto& task : tasks_)
       for (const pid_t tid : hold_->of(task->pid()).tids()) threads.push_back({task->pid(), tid});

@@ -65,7 +65,8 @@ void survey_memory(const proc::Reader& proc, pid_t pid, const std::vector<pid_t>
       if (const pid_t other = mapped_outside(u.vma, tree))
         refuse(out, pid, fmt::format("memory at {:#x} {}", u.vma.start, u.vma.name),
                fmt::format("process {} has it mapped, too", other), "end that process first");
-    const bool file = u.vma.kind == proc::VmaName::path && !u.vma.deleted;
+    // Of a socket's ring nothing can be opened.
+    const bool file = u.vma.kind == proc::VmaName::path && !u.vma.deleted && u.vma.name.starts_with('/');
     if (!file || !seen.insert({u.vma.dev, u.vma.inode}).second) continue;
     const UniqueFd fd = open_if_there(pid, u.vma);
     if (!fd) continue;

@@ -1,4 +1,5 @@
-// Checks: futex waits without a timeout (private, shared, bitset): none returns by itself, each wake wakes exactly one.
+// Checks: futex waits without a timeout (private, shared, bitset, for one of several): none returns by itself, each
+// wake wakes exactly one.
 
 #include "tests/workloads/blocked_call.h"
 
@@ -15,6 +16,18 @@ namespace {
 
 long futex(std::uint32_t* word, int operation, std::uint32_t value, std::uint32_t bits = 0) {
   return syscall(SYS_futex, word, operation, value, nullptr, nullptr, bits);
+}
+
+struct WaitFor {  // struct futex_waitv, 5.16+
+  std::uint64_t value = 0, address = 0;
+  std::uint32_t flags = 2 | FUTEX_PRIVATE_FLAG, reserved = 0;  // 32 bits
+};
+
+// Which of the two was woken.
+long wait_for_either(std::uint32_t* first, std::uint32_t* second) {
+  const WaitFor words[] = {{.value = *first, .address = reinterpret_cast<std::uint64_t>(first)},
+                           {.value = *second, .address = reinterpret_cast<std::uint64_t>(second)}};
+  return syscall(449, words, 2, 0, nullptr, 0);
 }
 
 std::ptrdiff_t returned(const std::list<BlockedCall>& calls) {
@@ -37,6 +50,9 @@ int main(int argc, char** argv) {
     bitsets.emplace_back("FUTEX_WAIT_BITSET",
                          [&word, i] { return futex(&word, FUTEX_WAIT_BITSET_PRIVATE, 7, 0x100u << i); });
   }
+  std::uint32_t first = 1, second = 2;
+  BlockedCall several("futex_waitv", [&] { return wait_for_either(&first, &second); });
+  several.settle();
   for (const auto* group : {&privates, &shareds, &bitsets}) {
     for (const BlockedCall& call : *group) call.settle();
   }
@@ -45,6 +61,12 @@ int main(int argc, char** argv) {
   w.wait_for_verify();
   for (const auto* group : {&privates, &shareds, &bitsets}) {
     for (const BlockedCall& call : *group) call.still_blocked(w);
+  }
+  if (!(several.returned() && several.result() == -1)) {  // ENOSYS
+    several.still_blocked(w);
+    const long woken = futex(&second, FUTEX_WAKE_PRIVATE, 1);
+    w.check(woken == 1, "a wake of the second of two words woke %ld", woken);
+    several.comes_back(w, 1);
   }
   const long third = futex(&word, FUTEX_WAKE_BITSET_PRIVATE, INT_MAX, 0x400);
   // FUTEX_WAIT waits for any bit, so it is woken by this one as well.

@@ -1,31 +1,21 @@
-// Checks: a process with something that cannot be carried (the part of its name after "refused_" says what) is refused
-// by name and left alone: no EINTR, no signal handler, no change of memory. Natively it just runs.
+// What a process, its threads or its relatives are or have that cannot be carried. Files: refused_files.cc.
 
-#include "tests/workloads/blocked_call.h"
+#include "tests/workloads/refused.h"
 
-#include <arpa/inet.h>
 #include <asm/ldt.h>
 #include <csignal>
 #include <cstdio>
 #include <fcntl.h>
-#include <linux/aio_abi.h>
-#include <linux/bpf.h>
+#include <glob.h>
+#include <immintrin.h>
 #include <linux/filter.h>
-#include <linux/if_tun.h>
-#include <linux/io_uring.h>
 #include <linux/keyctl.h>
 #include <linux/mempolicy.h>
-#include <linux/perf_event.h>
 #include <linux/seccomp.h>
 #include <mqueue.h>
-#include <net/if.h>
-#include <netinet/in.h>
 #include <sched.h>
-#include <string_view>
-#include <sys/epoll.h>
-#include <sys/fanotify.h>
-#include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/io.h>
 #include <sys/mman.h>
 #include <sys/msg.h>
 #include <sys/personality.h>
@@ -33,7 +23,7 @@
 #include <sys/ptrace.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
-#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <thread>
@@ -42,22 +32,6 @@
 using namespace godwit::workloads;
 
 namespace {
-
-std::atomic<int> handled = 0;
-
-// Each makes the thing; -1 when this machine has none.
-struct Kind {
-  std::string_view name;
-  long (*make)(Workload&);
-};
-
-// What relatives share, or are to each other, beyond being relatives. Each ends with its parent.
-template <class Body>
-void live_on(Body body) {
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-  body();
-  for (;;) pause();
-}
 
 // It shares its parent's memory, and the parent waits, for as long as it runs no other program: in a child of the
 // workload, whose own memory is looked at in the end.
@@ -72,13 +46,6 @@ long vfork_child(Workload& w) {
     });
   while (!w.asked("born")) pause_for(0.001);
   return 0;
-}
-
-template <class Body>
-long relative(unsigned long flags, int exit_signal, Body body) {
-  const long pid = syscall(SYS_clone, flags | static_cast<unsigned long>(exit_signal), nullptr, nullptr, nullptr, 0);
-  if (pid == 0) live_on(body);
-  return pid;
 }
 
 long child_files(Workload&) {
@@ -132,19 +99,6 @@ long traced(Workload&) {
   return seized ? 0 : -1;
 }
 
-long uring(Workload&) {
-  io_uring_params parameters{};
-  return syscall(SYS_io_uring_setup, 4, &parameters);
-}
-
-long aio(Workload&) {
-  static aio_context_t context = 0;
-  return syscall(SYS_io_setup, 8, &context);
-}
-
-long own_pidfd(Workload&) { return syscall(SYS_pidfd_open, getpid(), 0); }
-long user_faults(Workload&) { return syscall(SYS_userfaultfd, O_CLOEXEC | 1 /* UFFD_USER_MODE_ONLY */); }
-
 long sysv_shm(Workload&) {
   const int id = shmget(IPC_PRIVATE, 65536, IPC_CREAT | 0600);
   void* const at = shmat(id, nullptr, 0);
@@ -158,21 +112,6 @@ long secret_memory(Workload&) {
   return mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, static_cast<int>(fd), 0) == MAP_FAILED ? -1 : 0;
 }
 
-long flock_lock(Workload& w) {
-  return flock(open(w.path("locked").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600), LOCK_EX);
-}
-
-long posix_lock(Workload& w) {
-  struct flock lock{};
-  lock.l_type = F_WRLCK;
-  return fcntl(open(w.path("locked").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600), F_SETLK, &lock);
-}
-
-long lease(Workload& w) {
-  write_file(w.path("leased"), "x");
-  return fcntl(open(w.path("leased").c_str(), O_RDONLY | O_CLOEXEC), F_SETLEASE, F_RDLCK);
-}
-
 long deleted_mapping(Workload& w) {
   const std::string name = w.path("short-lived");
   write_file(name, std::string(8192, 'm'));
@@ -182,57 +121,11 @@ long deleted_mapping(Workload& w) {
   return at == MAP_FAILED ? -1 : unlink(name.c_str());
 }
 
-long terminal(Workload&) {
-  const int fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
-  return fd < 0 || grantpt(fd) != 0 ? -1 : unlockpt(fd);
-}
-
-long netlink(Workload&) { return socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0); }
-long packet(Workload&) { return socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0); }
-long raw(Workload&) { return socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP); }
-
-long established_tcp(Workload&) {
-  const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-  socklen_t size = sizeof address;
-  if (bind(listener, reinterpret_cast<sockaddr*>(&address), size) != 0 || listen(listener, 1) != 0) return -1;
-  getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size);
-  const int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (connect(client, reinterpret_cast<sockaddr*>(&address), size) != 0) return -1;
-  return accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
-}
-
-long perf(Workload&) {
-  perf_event_attr attributes{};
-  attributes.type = PERF_TYPE_SOFTWARE;
-  attributes.size = sizeof attributes;
-  attributes.config = PERF_COUNT_SW_CPU_CLOCK;
-  return syscall(SYS_perf_event_open, &attributes, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
-}
-
-long bpf_map(Workload&) {
-  bpf_attr attributes{};
-  attributes.map_type = BPF_MAP_TYPE_ARRAY;
-  attributes.key_size = attributes.value_size = 4;
-  attributes.max_entries = 1;
-  return syscall(SYS_bpf, BPF_MAP_CREATE, &attributes, sizeof attributes);
-}
-
-long fanotify(Workload&) { return fanotify_init(FAN_CLASS_NOTIF | FAN_CLOEXEC, O_RDONLY); }
-
 long seccomp(Workload&) {
   sock_filter allow_all[] = {{BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW}};
   const sock_fprog program{1, allow_all};
   prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0);
-}
-
-long tunnel(Workload&) { return open("/dev/net/tun", O_RDWR | O_CLOEXEC); }
-
-long message_queue(Workload&) {
-  const std::string name = "/godwit-workload-" + std::to_string(getpid());
-  const mqd_t queue = mq_open(name.c_str(), O_RDWR | O_CREAT | O_EXCL, 0600, nullptr);
-  return queue < 0 ? -1 : mq_unlink(name.c_str());
 }
 
 // A machine without a pool of huge pages lets them be mapped, but not used.
@@ -241,8 +134,6 @@ long huge_page(Workload&) {
       mmap(nullptr, 2 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE, -1, 0);
   return at == MAP_FAILED ? -1 : 0;
 }
-
-long huge_memfd(Workload&) { return memfd_create("huge", MFD_HUGETLB | MFD_CLOEXEC); }
 
 long user_namespace(Workload&) { return unshare(CLONE_NEWUSER); }
 long time_namespace(Workload&) {
@@ -253,21 +144,6 @@ long time_namespace(Workload&) {
   close(before);
   close(after);
   return entered;
-}
-
-// A process that is no child and ends with this one.
-template <class Body>
-void bystander(Body body) {
-  const pid_t owner = getpid();
-  const pid_t between = fork();
-  if (between == 0) {
-    if (fork() == 0) {
-      body();
-      while (kill(owner, 0) == 0) pause_for(0.01);
-    }
-    _exit(0);
-  }
-  waitpid(between, nullptr, 0);
 }
 
 long tracer(Workload& w) {
@@ -286,19 +162,6 @@ long shared_memory(Workload&) {
         return 0;
       },
       stack + sizeof stack, CLONE_VM | CLONE_PARENT | SIGCHLD, nullptr);
-}
-
-// A thread does it, and stays.
-template <class Call>
-long in_a_thread(Call call) {
-  static std::atomic<long> result;
-  result = -2;
-  std::thread([call] {
-    result = call();
-    for (;;) pause();
-  }).detach();
-  while (result == -2) pause_for(0.001);
-  return result;
 }
 
 long thread_files(Workload&) {
@@ -362,6 +225,129 @@ long protection_key(Workload&) {
 
 long spare_protection_key(Workload&) { return pkey_alloc(0, PKEY_DISABLE_WRITE); }
 
+// Of the old programs' kind; in a child, since this one is not. It waits for ever.
+long program_32(Workload& w) {
+  constexpr unsigned char image[] = {0x7f, 'E', 'L', 'F', 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0,  // 32 bits
+                                     2, 0, 3, 0, 1, 0, 0, 0, 0x54, 0, 0, 0x10,                 // for i386, begins
+                                                                                               // at 0x10000054
+                                     0x34, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x34, 0, 0x20, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1,
+                                     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0x10, 0x5d, 0, 0, 0, 0x5d, 0, 0, 0, 5,
+                                     0, 0, 0, 0, 0x10, 0, 0, 0xb8, 29, 0, 0, 0, 0xcd, 0x80, 0xeb,
+                                     0xf7};  // for (;;) pause();
+  const std::string name = w.path("program");
+  write_file(name, {reinterpret_cast<const char*>(image), sizeof image});
+  chmod(name.c_str(), 0755);
+  const long child = relative(0, SIGCHLD, [&] {
+    execl(name.c_str(), "program", nullptr);
+    _exit(1);
+  });
+  pause_for(0.1);
+  return child > 0 && waitpid(static_cast<pid_t>(child), nullptr, WNOHANG) == 0 ? 0 : -1;
+}
+
+long controlling_terminal(Workload& w) {
+  const int main_side = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (main_side < 0 || grantpt(main_side) != 0 || unlockpt(main_side) != 0) return -1;
+  const std::string name = ptsname(main_side);
+  relative(0, SIGCHLD, [&] {
+    setsid();
+    const int terminal = open(name.c_str(), O_RDWR | O_CLOEXEC);
+    w.tell("controlled", terminal < 0 ? "no" : "yes");
+    close(terminal);
+  });
+  while (!w.asked("controlled")) pause_for(0.001);
+  return read_file(w.path("controlled")) == "yes" ? 0 : -1;
+}
+
+long first_thread_gone(Workload& w) {
+  relative(0, SIGCHLD, [&] {
+    static const pid_t first = getpid();
+    std::thread([&w] {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      while (read_file("/proc/self/stat").find(") Z") == std::string::npos) pause_for(0.001);
+      w.tell("gone", std::to_string(first));
+      for (;;) pause();
+    }).detach();
+    syscall(SYS_exit, 0);
+  });
+  while (!w.asked("gone")) pause_for(0.001);
+  return 0;
+}
+
+struct Deadline {  // struct sched_attr
+  std::uint32_t size = 48, policy = 6;
+  std::uint64_t flags = 0;
+  std::int32_t nice = 0;
+  std::uint32_t priority = 0;
+  std::uint64_t runtime = 1'000'000, deadline = 100'000'000, period = 100'000'000;
+};
+long deadline(Workload&) {
+  return in_a_thread([] {
+    const Deadline attributes;
+    return syscall(SYS_sched_setattr, 0, &attributes, 0);
+  });
+}
+
+long io_ports(Workload&) { return ioperm(0x80, 1, 1); }
+
+// A call of the 32-bit kind: there is no other.
+long thread_area(Workload&) {
+  auto* const segment = reinterpret_cast<user_desc*>(map(4096, MAP_32BIT));
+  segment->entry_number = ~0u;
+  segment->base_addr = 0x1000;
+  segment->limit = 0xfffff;
+  segment->seg_32bit = 1;
+  segment->limit_in_pages = 1;
+  segment->useable = 1;
+  long result = 243;  // set_thread_area
+  asm volatile("int $0x80" : "+a"(result) : "b"(segment) : "memory", "r8", "r9", "r10", "r11");
+  return result == 0 ? 0 : -1;
+}
+
+// Registers of a device of this machine.
+long device_memory(Workload&) {
+  glob_t found{};
+  const bool any = glob("/sys/bus/pci/devices/*/resource[0-9]", 0, nullptr, &found) == 0;
+  void* at = MAP_FAILED;
+  for (std::size_t i = 0; any && i < found.gl_pathc && at == MAP_FAILED; i++) {
+    const int fd = open(found.gl_pathv[i], O_RDWR | O_CLOEXEC);
+    at = mmap(nullptr, 4096, PROT_READ, MAP_SHARED, fd, 0);
+    close(fd);
+  }
+  globfree(&found);
+  return at == MAP_FAILED ? -1 : 0;
+}
+
+// In use: a tile has been loaded.
+__attribute__((target("amx-tile"))) void load_tile() {
+  alignas(64) static unsigned char configuration[64] = {1}, content[1024] = {1};
+  configuration[16] = 64;  // bytes in a row of tile 0
+  configuration[48] = 16;  // rows
+  _tile_loadconfig(configuration);
+  _tile_loadd(0, content, 64);
+}
+long tiles(Workload&) {
+  return in_a_thread([]() -> long {
+    if (syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18) != 0) return -1;
+    load_tile();
+    return 0;
+  });
+}
+
+// Of which nothing is noticed here: no program may be run.
+long enter_landlock() {
+  const std::uint64_t handled_access_fs = 1;  // LANDLOCK_ACCESS_FS_EXECUTE
+  const long rules = syscall(444 /* landlock_create_ruleset */, &handled_access_fs, sizeof handled_access_fs, 0);
+  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  const long entered = syscall(446 /* landlock_restrict_self */, rules, 0);
+  close(static_cast<int>(rules));
+  return entered;
+}
+long landlock(Workload&) { return enter_landlock(); }
+long thread_landlock(Workload&) {
+  return in_a_thread([] { return syscall(SYS_setresuid, 2001, 2001, 2001) == 0 ? enter_landlock() : -1; });
+}
+
 constexpr Kind kinds[] = {{"vfork_child", vfork_child},
                           {"child_files", child_files},
                           {"child_directory", child_directory},
@@ -369,31 +355,13 @@ constexpr Kind kinds[] = {{"vfork_child", vfork_child},
                           {"child_exit_signal", child_exit_signal},
                           {"member_tracer", member_tracer},
                           {"traced", traced},
-                          {"io_uring", uring},
-                          {"aio", aio},
-                          {"pidfd", own_pidfd},
-                          {"userfaultfd", user_faults},
                           {"sysv_shm", sysv_shm},
                           {"memfd_secret", secret_memory},
-                          {"flock", flock_lock},
-                          {"posix_lock", posix_lock},
-                          {"lease", lease},
                           {"deleted_mapping", deleted_mapping},
-                          {"terminal", terminal},
-                          {"netlink", netlink},
-                          {"packet", packet},
-                          {"raw_socket", raw},
-                          {"established_tcp", established_tcp},
-                          {"perf", perf},
-                          {"bpf", bpf_map},
-                          {"fanotify", fanotify},
                           {"seccomp", seccomp},
-                          {"tun", tunnel},
-                          {"mqueue", message_queue},
                           {"hugetlb", huge_page},
                           {"protection_key", protection_key},
                           {"spare_protection_key", spare_protection_key},
-                          {"hugetlb_memfd", huge_memfd},
                           {"user_namespace", user_namespace},
                           {"time_namespace", time_namespace},
                           {"tracer", tracer},
@@ -413,39 +381,18 @@ constexpr Kind kinds[] = {{"vfork_child", vfork_child},
                           {"numa_policy", numa_policy},
                           {"numa_memory", numa_memory},
                           {"dispatch", dispatch},
-                          {"descriptor_table", descriptor_table}};
+                          {"descriptor_table", descriptor_table},
+                          {"program_32", program_32},
+                          {"controlling_terminal", controlling_terminal},
+                          {"first_thread_gone", first_thread_gone},
+                          {"deadline", deadline},
+                          {"io_ports", io_ports},
+                          {"thread_area", thread_area},
+                          {"device_memory", device_memory},
+                          {"tiles", tiles},
+                          {"landlock", landlock},
+                          {"thread_landlock", thread_landlock}};
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  Workload w(argc, argv);
-  const char* const full_name = getenv("WORKLOAD");
-  std::string_view name = full_name == nullptr ? "" : full_name;
-  name.remove_prefix(name.starts_with("refused_") ? 8 : 0);
-  struct sigaction action{};
-  action.sa_handler = [](int) { ++handled; };
-  action.sa_flags = SA_RESTART;
-  for (const int signal : {SIGCONT, SIGTRAP, SIGUSR1}) must(sigaction(signal, &action, nullptr), "sigaction");
-  char* const memory = map(1 << 20);
-  fill(memory, 1 << 20, 1);
-
-  bool known = false;
-  for (const Kind& kind : kinds) {
-    if (kind.name != name) continue;
-    known = true;
-    if (kind.make(w) == -1) w.skip(strerror(errno));
-  }
-  if (!known) give_up("the name of the workload");
-  const int epoll = must(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
-  epoll_event event;
-  BlockedCall waiting("epoll_wait", [&] { return epoll_wait(epoll, &event, 1, 800); });
-  waiting.settle();
-
-  w.ready();
-  w.expect_interrupts();  // so that a handler that ran is reported as that
-  w.wait_for_verify();
-  if (waiting.comes_back(w, 0)) waiting.took(w, 0.8);
-  w.check(handled == 0, "a signal handler ran %d times", handled.load());
-  w.check(holds(memory, 1 << 20, 1), "the memory changed");
-  return w.finish();
-}
+int main(int argc, char** argv) { return be_refused(argc, argv, kinds); }

@@ -18,12 +18,13 @@ using namespace godwit::workloads;
 namespace {
 
 struct Attributes {  // struct sched_attr, which not every C library declares
-  std::uint32_t size = 48;
+  std::uint32_t size = 56;
   std::uint32_t policy = 0;
   std::uint64_t flags = 0;
   std::int32_t nice = 0;
   std::uint32_t priority = 0;
   std::uint64_t runtime = 0, deadline = 0, period = 0;
+  std::uint32_t util_min = 0, util_max = 0;
 };
 
 struct Setting {
@@ -45,6 +46,12 @@ void apply(const Setting& setting) {
     CPU_SET(setting.cpu, &set);
     must(sched_setaffinity(0, sizeof set, &set), "sched_setaffinity");
   }
+  // Clamps of the utilisation, on a kernel that has them.
+  Attributes clamped = setting.attributes;
+  clamped.flags |= 0x20 | 0x40;
+  clamped.util_min = 100 + static_cast<std::uint32_t>(setting.slack_ns % 100);
+  clamped.util_max = 900;
+  syscall(SYS_sched_setattr, 0, &clamped, 0);
   must(prctl(PR_SET_TIMERSLACK, setting.slack_ns, 0, 0, 0), "PR_SET_TIMERSLACK");
   must(syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, setting.io_priority), "ioprio_set");
 }
@@ -56,10 +63,11 @@ std::string describe() {
   CPU_ZERO(&set);
   sched_getaffinity(0, sizeof set, &set);
   char text[256];
-  std::snprintf(text, sizeof text,
-                "policy %u flags %" PRIu64 " nice %d priority %u, %d CPUs (first two %d%d), slack %d, io %#lx",
-                now.policy, now.flags, now.nice, now.priority, CPU_COUNT(&set), CPU_ISSET(0, &set), CPU_ISSET(1, &set),
-                prctl(PR_GET_TIMERSLACK), syscall(SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0));
+  std::snprintf(
+      text, sizeof text,
+      "policy %u flags %" PRIu64 " nice %d priority %u use %u to %u, %d CPUs (first two %d%d), slack %d, io %#lx",
+      now.policy, now.flags, now.nice, now.priority, now.util_min, now.util_max, CPU_COUNT(&set), CPU_ISSET(0, &set),
+      CPU_ISSET(1, &set), prctl(PR_GET_TIMERSLACK), syscall(SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0));
   return text;
 }
 

@@ -1,6 +1,6 @@
-// Checks: the rare settings of a process and a thread: RDTSC, speculation and memory error switches, the time slice,
-// huge pages except where advised, merging of pages, no memory both writable and executable, the autogroup, the login's
-// user.
+// Checks: the rare settings of a process and a thread: RDTSC, CPUID, speculation and memory error switches, the time
+// slice, huge pages except where advised, merging of pages, no memory both writable and executable, the autogroup, the
+// login's user.
 
 #include "tests/workloads/workload.h"
 
@@ -60,6 +60,30 @@ class Timeless {
   std::thread thread_;
 };
 
+// Forbids a thread of its own CPUID, where the processor can. Whether it is forbidden shows in the end.
+class Unidentified {
+ public:
+  Unidentified() {
+    thread_ = std::thread([this] {
+      forbidden_ = syscall(SYS_arch_prctl, set_cpuid, 0) == 0;
+      set_ = true;
+      while (!asked_) pause_for(0.001);
+      allowed_ = syscall(SYS_arch_prctl, get_cpuid, 0) != 0;
+    });
+    while (!set_) pause_for(0.001);
+  }
+  bool still_forbidden() {
+    asked_ = true;
+    thread_.join();
+    return !(forbidden_ && allowed_);
+  }
+
+ private:
+  static constexpr int get_cpuid = 0x1011, set_cpuid = 0x1012;  // ARCH_..., not in older headers
+  std::atomic<bool> forbidden_ = false, allowed_ = false, set_ = false, asked_ = false;
+  std::thread thread_;
+};
+
 // Of the mapping around `at`: the kernel may have merged it with its neighbours.
 bool mergeable(const void* at) {
   std::istringstream smaps(read_file("/proc/self/smaps"));
@@ -79,6 +103,7 @@ bool mergeable(const void* at) {
 int main(int argc, char** argv) {
   Workload w(argc, argv);
   Timeless timeless;
+  Unidentified unidentified;
   write_file("/proc/self/autogroup", "3");
   write_file("/proc/self/loginuid", "4711");
   must(prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_EARLY, 0, 0), "PR_MCE_KILL");
@@ -103,6 +128,7 @@ int main(int argc, char** argv) {
 
   w.ready();
   w.wait_for_verify();
+  w.check(unidentified.still_forbidden(), "CPUID is allowed");
   w.check(timeless.mode() == PR_TSC_SIGSEGV, "RDTSC is allowed");
   w.check(prctl(PR_MCE_KILL_GET, 0, 0, 0, 0) == PR_MCE_KILL_EARLY, "the memory error policy is %d",
           prctl(PR_MCE_KILL_GET, 0, 0, 0, 0));

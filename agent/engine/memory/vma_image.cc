@@ -101,13 +101,14 @@ std::optional<VmaRefusal> refuse_vma(const proc::Vma& vma, const proc::VmFlags& 
   if (flags.has("ht")) return huge;
   if (flags.has("ss"))
     return VmaRefusal{"a shadow stack is not carried", "run it with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off"};
-  if (flags.has("um"))
+  if (flags.has("um") || flags.has("ui"))
     return VmaRefusal{"the process handles its own page faults (userfaultfd)", "wait until it has closed it"};
   // Memory that may only be executed has a key of the kernel's own.
   if (flags.protection_key() && vma.prot != PROT_EXEC)
     return VmaRefusal{fmt::format("its protection key ({}) is not carried", flags.protection_key()),
                       "run it without protection keys (pkey_mprotect)"};
   if (flags.has("pf") || flags.has("io")) return VmaRefusal{"memory of a device cannot be carried", "close the device"};
+  if (flags.has("sf")) return VmaRefusal{"memory of a persistent device (MAP_SYNC) is not carried", ""};
   if (vma.kind == proc::VmaName::other) return VmaRefusal{"a mapping of this kind is not known", ""};
   if (vma.kind != proc::VmaName::path) return std::nullopt;
   if (vma.deleted && vma.name.starts_with("/SYSV"))

@@ -7,10 +7,15 @@
 
 #include <linux/kcmp.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 
 namespace godwit::engine::resources::epoll {
 namespace {
+
+// struct epoll_params as one number: how devices are polled while nothing is ready, 6.9+
+constexpr unsigned long set_parameters = _IOC(_IOC_WRITE, 0x8a, 1, sizeof(std::uint64_t)),
+                        get_parameters = _IOC(_IOC_READ, 0x8a, 2, sizeof(std::uint64_t));
 
 const FdView* find(const std::vector<FdView>& table, int number) {
   const auto at = std::ranges::lower_bound(table, number, {}, &FdView::number);
@@ -69,6 +74,8 @@ void dump(const FdView& view, image::FileEntry& entry, DumpContext& context) {
   file.set_id(entry.id());
   file.set_flags(view.flags());
   *file.mutable_fown() = dump_fown(view.fd);
+  if (std::uint64_t parameters = 0; ::ioctl(view.fd, get_parameters, &parameters) == 0 && parameters)
+    file.set_busy_poll(parameters);
   std::map<int, std::uint32_t> seen;  // several files can be watched under one number, one after another
   for (const proc::EpollTarget& target : view.info.epoll) {
     const kcmp_epoll_slot slot{static_cast<std::uint32_t>(view.number), static_cast<std::uint32_t>(target.fd),
@@ -86,8 +93,11 @@ void dump(const FdView& view, image::FileEntry& entry, DumpContext& context) {
   }
 }
 
-UniqueFd restore(const image::FileEntry&, RestoreContext&) {
-  return UniqueFd(check(::epoll_create1(EPOLL_CLOEXEC), "create an epoll file"));
+UniqueFd restore(const image::FileEntry& entry, RestoreContext&) {
+  UniqueFd fd(check(::epoll_create1(EPOLL_CLOEXEC), "create an epoll file"));
+  if (const std::uint64_t parameters = entry.epfd().busy_poll())
+    check(::ioctl(fd.get(), set_parameters, &parameters), "set how an epoll file polls devices");
+  return fd;
 }
 
 void link(const image::FileEntry& entry, int fd, RestoreContext&) {

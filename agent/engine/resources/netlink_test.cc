@@ -1,3 +1,4 @@
+#include "agent/engine/resources/inet_diag.h"
 #include "agent/engine/resources/tcp_remnants.h"
 #include "agent/engine/resources/unix_diag.h"
 
@@ -75,6 +76,28 @@ TEST(Netlink, lengths_that_lead_out_of_the_answer_are_refused) {
   std::string attribute_too_short = whole;
   attribute_too_short[sizeof(nlmsghdr) + sizeof(unix_diag_msg)] = 3;
   EXPECT_EQ(refused(attribute_too_short), Errc::internal);
+}
+
+TEST(Netlink, keys_are_those_of_the_socket_that_was_meant) {
+  const auto listener = [](std::uint32_t inode, const std::string& attributes) {
+    inet_diag_msg m{};
+    m.idiag_inode = inode;
+    return message(SOCK_DIAG_BY_FAMILY, bytes_of(m) + attributes);
+  };
+  bool more = true;
+  const auto found = [&](const std::string& answer, std::uint32_t inode) {
+    more = true;
+    return find_md5_keys(std::as_bytes(std::span(answer)), inode, more);
+  };
+  const std::string some =
+      listener(5, attribute(INET_DIAG_CLASS_ID, bytes_of(std::uint32_t{1}))) +
+      listener(7, attribute(INET_DIAG_CLASS_ID, bytes_of(std::uint32_t{1})) + attribute(INET_DIAG_MD5SIG, "key."));
+  EXPECT_EQ(found(some, 7), true);
+  EXPECT_EQ(found(some, 5), false);
+  EXPECT_EQ(found(some, 6), std::nullopt);
+  EXPECT_TRUE(more);
+  EXPECT_EQ(found(message(NLMSG_DONE, bytes_of(0)) + some, 7), std::nullopt);
+  EXPECT_FALSE(more);
 }
 
 TEST(Netlink, only_connections_that_nobody_holds_are_remnants) {

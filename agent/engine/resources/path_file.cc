@@ -2,6 +2,7 @@
 
 #include "agent/engine/resources/fown.h"
 
+#include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
@@ -94,6 +95,14 @@ bool is_device(const FdView& view) {
 bool is_path_only(const FdView& view) { return (view.info.flags & O_PATH) != 0; }
 
 std::optional<Refusal> refusal(const FdView& view, SurveyContext&) { return refuse_lost_path(view); }
+
+std::optional<Refusal> directory_refusal(const FdView& view, SurveyContext& context) {
+  f_owner_ex owner{};
+  if (::fcntl(view.fd, F_GETOWN_EX, &owner) == 0 && owner.pid != 0)
+    return Refusal{view.describe(), "its notifications of changes (F_NOTIFY, or F_SETOWN alone) are not carried",
+                   "use inotify, or close the directory"};
+  return refusal(view, context);
+}
 
 void dump(const FdView& view, image::FileEntry& entry, DumpContext&) {
   *entry.mutable_reg() = describe(view, entry.id());

@@ -26,6 +26,8 @@ bool is_device(const FdView& view);     // /dev/null, zero, full, random, urando
 bool is_path_only(const FdView& view);  // O_PATH, of whatever
 
 std::optional<Refusal> refusal(const FdView& view, SurveyContext& context);
+// Also one that tells a process of changes: who has asked for that is its owner, which nothing else makes use of.
+std::optional<Refusal> directory_refusal(const FdView& view, SurveyContext& context);
 void dump(const FdView& view, image::FileEntry& entry, DumpContext& context);
 
 }  // namespace godwit::engine::resources::path_file

@@ -1,7 +1,9 @@
 #include "agent/engine/resources/socket_options.h"
 
+#include "agent/engine/resources/inet_diag.h"
 #include "common/base/log.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -17,12 +19,21 @@ namespace godwit::engine::resources {
 namespace {
 
 // asm-generic/socket.h, newer than libc's copy.
-constexpr int so_buf_lock = 72;
+constexpr int so_buf_lock = 72, so_timestamp_new = 63, so_timestampns_new = 64, so_timestamping_new = 65,
+              so_prefer_busy_poll = 69, so_reserve_mem = 73, so_txrehash = 74, so_rcvmark = 75, so_passpidfd = 76,
+              so_rcvpriority = 82, so_passrights = 83;
 constexpr int so_get_filter = 26;
-// linux/in.h, which clashes with <netinet/in.h>
-constexpr int ip_local_port_range = 51;
+// linux/in.h and linux/in6.h, which clash with <netinet/in.h>
+constexpr int ip_recverr_rfc4884 = 26, ip_local_port_range = 51;
+constexpr int ipv6_flowinfo = 11, ipv6_multicast_all = 29, ipv6_router_alert_isolate = 30, ipv6_recverr_rfc4884 = 31,
+              ipv6_flowinfo_send = 33, ipv6_addr_preferences = 72, ipv6_minhopcount = 73, ipv6_recvorigdstaddr = 74,
+              ipv6_unicast_if = 76, ipv6_recvfragsize = 77;
+// linux/tcp.h
+constexpr int tcp_fastopen_no_cookie = 34, tcp_tx_delay = 37, tcp_ao_info = 40, tcp_rto_max_ms = 44,
+              tcp_rto_min_us = 45, tcp_delack_max_us = 46;
 
-enum class Family { any = 1, inet, inet6, tcp, udp };
+// IPv6 sockets have the options of IPv4, too: for what comes to a mapped address.
+enum class Family { any = 1, ip, inet6, tcp, udp };
 
 struct OtherOption {
   Family family;
@@ -40,22 +51,47 @@ constexpr auto others = std::to_array<OtherOption>({
     {Family::any, SOL_SOCKET, SO_BUSY_POLL, "SO_BUSY_POLL"},
     {Family::any, SOL_SOCKET, SO_PEEK_OFF, "SO_PEEK_OFF"},
     {Family::any, SOL_SOCKET, SO_ZEROCOPY, "SO_ZEROCOPY"},
-    {Family::inet, IPPROTO_IP, IP_TOS, "IP_TOS"},
-    {Family::inet, IPPROTO_IP, IP_TTL, "IP_TTL"},
-    {Family::inet, IPPROTO_IP, IP_MINTTL, "IP_MINTTL"},
-    {Family::inet, IPPROTO_IP, IP_MTU_DISCOVER, "IP_MTU_DISCOVER"},
-    {Family::inet, IPPROTO_IP, IP_RECVERR, "IP_RECVERR"},
-    {Family::inet, IPPROTO_IP, IP_PKTINFO, "IP_PKTINFO"},
-    {Family::inet, IPPROTO_IP, IP_RECVTTL, "IP_RECVTTL"},
-    {Family::inet, IPPROTO_IP, IP_RECVTOS, "IP_RECVTOS"},
-    {Family::inet, IPPROTO_IP, IP_RECVOPTS, "IP_RECVOPTS"},
-    {Family::inet, IPPROTO_IP, IP_RECVORIGDSTADDR, "IP_RECVORIGDSTADDR"},
-    {Family::inet, IPPROTO_IP, IP_TRANSPARENT, "IP_TRANSPARENT"},
-    {Family::inet, IPPROTO_IP, IP_MULTICAST_TTL, "IP_MULTICAST_TTL"},
-    {Family::inet, IPPROTO_IP, IP_MULTICAST_LOOP, "IP_MULTICAST_LOOP"},
-    {Family::inet, IPPROTO_IP, IP_MULTICAST_ALL, "IP_MULTICAST_ALL"},
-    {Family::inet, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, "IP_BIND_ADDRESS_NO_PORT"},
-    {Family::inet, IPPROTO_IP, ip_local_port_range, "IP_LOCAL_PORT_RANGE"},
+    {Family::any, SOL_SOCKET, SO_NO_CHECK, "SO_NO_CHECK"},
+    {Family::any, SOL_SOCKET, SO_DEBUG, "SO_DEBUG"},
+    {Family::any, SOL_SOCKET, SO_LOCK_FILTER, "SO_LOCK_FILTER"},
+    {Family::any, SOL_SOCKET, SO_WIFI_STATUS, "SO_WIFI_STATUS"},
+    {Family::any, SOL_SOCKET, SO_NOFCS, "SO_NOFCS"},
+    {Family::any, SOL_SOCKET, SO_SELECT_ERR_QUEUE, "SO_SELECT_ERR_QUEUE"},
+    {Family::any, SOL_SOCKET, SO_INCOMING_CPU, "SO_INCOMING_CPU"},
+    {Family::any, SOL_SOCKET, SO_TXTIME, "SO_TXTIME"},
+    {Family::any, SOL_SOCKET, SO_TIMESTAMPING, "SO_TIMESTAMPING"},
+    {Family::any, SOL_SOCKET, so_timestamp_new, "SO_TIMESTAMP_NEW"},  // after the old ones: it changes their form
+    {Family::any, SOL_SOCKET, so_timestampns_new, "SO_TIMESTAMPNS_NEW"},
+    {Family::any, SOL_SOCKET, so_timestamping_new, "SO_TIMESTAMPING_NEW"},
+    {Family::any, SOL_SOCKET, so_prefer_busy_poll, "SO_PREFER_BUSY_POLL"},
+    {Family::any, SOL_SOCKET, so_reserve_mem, "SO_RESERVE_MEM"},
+    {Family::any, SOL_SOCKET, so_txrehash, "SO_TXREHASH"},
+    {Family::any, SOL_SOCKET, so_rcvmark, "SO_RCVMARK"},
+    {Family::any, SOL_SOCKET, so_rcvpriority, "SO_RCVPRIORITY"},
+    {Family::any, SOL_SOCKET, so_passpidfd, "SO_PASSPIDFD"},
+    {Family::any, SOL_SOCKET, so_passrights, "SO_PASSRIGHTS"},
+    {Family::ip, IPPROTO_IP, IP_OPTIONS, "IP_OPTIONS"},
+    {Family::ip, IPPROTO_IP, IP_RETOPTS, "IP_RETOPTS"},
+    {Family::ip, IPPROTO_IP, IP_PASSSEC, "IP_PASSSEC"},
+    {Family::ip, IPPROTO_IP, IP_CHECKSUM, "IP_CHECKSUM"},
+    {Family::ip, IPPROTO_IP, IP_RECVFRAGSIZE, "IP_RECVFRAGSIZE"},
+    {Family::ip, IPPROTO_IP, ip_recverr_rfc4884, "IP_RECVERR_RFC4884"},
+    {Family::ip, IPPROTO_IP, IP_TOS, "IP_TOS"},
+    {Family::ip, IPPROTO_IP, IP_TTL, "IP_TTL"},
+    {Family::ip, IPPROTO_IP, IP_MINTTL, "IP_MINTTL"},
+    {Family::ip, IPPROTO_IP, IP_MTU_DISCOVER, "IP_MTU_DISCOVER"},
+    {Family::ip, IPPROTO_IP, IP_RECVERR, "IP_RECVERR"},
+    {Family::ip, IPPROTO_IP, IP_PKTINFO, "IP_PKTINFO"},
+    {Family::ip, IPPROTO_IP, IP_RECVTTL, "IP_RECVTTL"},
+    {Family::ip, IPPROTO_IP, IP_RECVTOS, "IP_RECVTOS"},
+    {Family::ip, IPPROTO_IP, IP_RECVOPTS, "IP_RECVOPTS"},
+    {Family::ip, IPPROTO_IP, IP_RECVORIGDSTADDR, "IP_RECVORIGDSTADDR"},
+    {Family::ip, IPPROTO_IP, IP_TRANSPARENT, "IP_TRANSPARENT"},
+    {Family::ip, IPPROTO_IP, IP_MULTICAST_TTL, "IP_MULTICAST_TTL"},
+    {Family::ip, IPPROTO_IP, IP_MULTICAST_LOOP, "IP_MULTICAST_LOOP"},
+    {Family::ip, IPPROTO_IP, IP_MULTICAST_ALL, "IP_MULTICAST_ALL"},
+    {Family::ip, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, "IP_BIND_ADDRESS_NO_PORT"},
+    {Family::ip, IPPROTO_IP, ip_local_port_range, "IP_LOCAL_PORT_RANGE"},
     {Family::inet6, IPPROTO_IPV6, IPV6_UNICAST_HOPS, "IPV6_UNICAST_HOPS"},
     {Family::inet6, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, "IPV6_MULTICAST_HOPS"},
     {Family::inet6, IPPROTO_IPV6, IPV6_MULTICAST_LOOP, "IPV6_MULTICAST_LOOP"},
@@ -66,6 +102,25 @@ constexpr auto others = std::to_array<OtherOption>({
     {Family::inet6, IPPROTO_IPV6, IPV6_RECVTCLASS, "IPV6_RECVTCLASS"},
     {Family::inet6, IPPROTO_IPV6, IPV6_TCLASS, "IPV6_TCLASS"},
     {Family::inet6, IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, "IPV6_AUTOFLOWLABEL"},
+    {Family::inet6, IPPROTO_IPV6, IPV6_2292PKTINFO, "IPV6_2292PKTINFO"},
+    {Family::inet6, IPPROTO_IPV6, IPV6_2292HOPOPTS, "IPV6_2292HOPOPTS"},
+    {Family::inet6, IPPROTO_IPV6, IPV6_2292DSTOPTS, "IPV6_2292DSTOPTS"},
+    {Family::inet6, IPPROTO_IPV6, IPV6_2292RTHDR, "IPV6_2292RTHDR"},
+    {Family::inet6, IPPROTO_IPV6, IPV6_2292HOPLIMIT, "IPV6_2292HOPLIMIT"},
+    {Family::inet6, IPPROTO_IPV6, IPV6_RECVHOPOPTS, "IPV6_RECVHOPOPTS"},
+    {Family::inet6, IPPROTO_IPV6, IPV6_RECVRTHDR, "IPV6_RECVRTHDR"},
+    {Family::inet6, IPPROTO_IPV6, IPV6_RECVDSTOPTS, "IPV6_RECVDSTOPTS"},
+    {Family::inet6, IPPROTO_IPV6, IPV6_RECVPATHMTU, "IPV6_RECVPATHMTU"},
+    {Family::inet6, IPPROTO_IPV6, IPV6_DONTFRAG, "IPV6_DONTFRAG"},
+    {Family::inet6, IPPROTO_IPV6, ipv6_flowinfo, "IPV6_FLOWINFO"},
+    {Family::inet6, IPPROTO_IPV6, ipv6_router_alert_isolate, "IPV6_ROUTER_ALERT_ISOLATE"},
+    {Family::inet6, IPPROTO_IPV6, ipv6_multicast_all, "IPV6_MULTICAST_ALL"},
+    {Family::inet6, IPPROTO_IPV6, ipv6_recverr_rfc4884, "IPV6_RECVERR_RFC4884"},
+    {Family::inet6, IPPROTO_IPV6, ipv6_flowinfo_send, "IPV6_FLOWINFO_SEND"},
+    {Family::inet6, IPPROTO_IPV6, ipv6_addr_preferences, "IPV6_ADDR_PREFERENCES"},
+    {Family::inet6, IPPROTO_IPV6, ipv6_minhopcount, "IPV6_MINHOPCOUNT"},
+    {Family::inet6, IPPROTO_IPV6, ipv6_recvorigdstaddr, "IPV6_RECVORIGDSTADDR"},
+    {Family::inet6, IPPROTO_IPV6, ipv6_recvfragsize, "IPV6_RECVFRAGSIZE"},
     {Family::tcp, IPPROTO_TCP, TCP_CONGESTION, "TCP_CONGESTION"},  // before TCP_NODELAY: some set their own defaults
     {Family::tcp, IPPROTO_TCP, TCP_NODELAY, "TCP_NODELAY"},
     {Family::tcp, IPPROTO_TCP, TCP_CORK, "TCP_CORK"},
@@ -80,18 +135,40 @@ constexpr auto others = std::to_array<OtherOption>({
     {Family::tcp, IPPROTO_TCP, TCP_FASTOPEN, "TCP_FASTOPEN"},
     {Family::tcp, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, "TCP_FASTOPEN_CONNECT"},
     {Family::tcp, IPPROTO_TCP, TCP_INQ, "TCP_INQ"},
+    {Family::tcp, IPPROTO_TCP, TCP_QUICKACK, "TCP_QUICKACK"},
+    {Family::tcp, IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, "TCP_THIN_LINEAR_TIMEOUTS"},
+    {Family::tcp, IPPROTO_TCP, tcp_fastopen_no_cookie, "TCP_FASTOPEN_NO_COOKIE"},
+    {Family::tcp, IPPROTO_TCP, tcp_tx_delay, "TCP_TX_DELAY"},
+    {Family::tcp, IPPROTO_TCP, tcp_rto_max_ms, "TCP_RTO_MAX_MS"},
+    {Family::tcp, IPPROTO_TCP, tcp_rto_min_us, "TCP_RTO_MIN_US"},
+    {Family::tcp, IPPROTO_TCP, tcp_delack_max_us, "TCP_DELACK_MAX_US"},
+    {Family::udp, IPPROTO_UDP, UDP_ENCAP, "UDP_ENCAP"},
     {Family::udp, IPPROTO_UDP, UDP_NO_CHECK6_TX, "UDP_NO_CHECK6_TX"},
     {Family::udp, IPPROTO_UDP, UDP_NO_CHECK6_RX, "UDP_NO_CHECK6_RX"},
     {Family::udp, IPPROTO_UDP, UDP_SEGMENT, "UDP_SEGMENT"},
     {Family::udp, IPPROTO_UDP, UDP_GRO, "UDP_GRO"},
 });
 
+// What names an interface of this host by number or address, or is longer than an option of the table may be.
+constexpr auto refused = std::to_array<OtherOption>({
+    {Family::ip, IPPROTO_IP, IP_MULTICAST_IF, "IP_MULTICAST_IF"},
+    {Family::ip, IPPROTO_IP, IP_UNICAST_IF, "IP_UNICAST_IF"},
+    {Family::inet6, IPPROTO_IPV6, IPV6_MULTICAST_IF, "IPV6_MULTICAST_IF"},
+    {Family::inet6, IPPROTO_IPV6, ipv6_unicast_if, "IPV6_UNICAST_IF"},
+    {Family::inet6, IPPROTO_IPV6, IPV6_HOPOPTS, "IPV6_HOPOPTS"},
+    {Family::inet6, IPPROTO_IPV6, IPV6_RTHDRDSTOPTS, "IPV6_RTHDRDSTOPTS"},
+    {Family::inet6, IPPROTO_IPV6, IPV6_RTHDR, "IPV6_RTHDR"},
+    {Family::inet6, IPPROTO_IPV6, IPV6_DSTOPTS, "IPV6_DSTOPTS"},
+});
+
+bool inet_stream(const SocketType& socket) { return socket.domain != AF_UNIX && socket.type == SOCK_STREAM; }
+
 bool applies(const OtherOption& option, const SocketType& socket) {
   switch (option.family) {
     case Family::any: return true;
-    case Family::inet: return socket.domain == AF_INET;
+    case Family::ip: return socket.domain == AF_INET || socket.domain == AF_INET6;
     case Family::inet6: return socket.domain == AF_INET6;
-    case Family::tcp: return socket.domain != AF_UNIX && socket.type == SOCK_STREAM;
+    case Family::tcp: return inet_stream(socket);
     case Family::udp: return socket.domain != AF_UNIX && socket.type == SOCK_DGRAM;
   }
   return false;
@@ -109,6 +186,12 @@ std::string_view text_of(int level, int name) {
     if (option.level == level && option.name == name) return option.text;
   }
   return "unknown";
+}
+
+bool has_keys(const FdView& view) {
+  if (!inet_stream(*view.socket)) return false;
+  // ENOENT without keys, ENOPROTOOPT on a kernel that knows none.
+  return read_raw(view.fd, IPPROTO_TCP, tcp_ao_info) || has_md5_keys(view);
 }
 
 void restore_raw(int fd, const image::SkOptionEntry& option) {
@@ -187,15 +270,18 @@ image::SkOptsEntry dump_socket_options(const FdView& view, OptionSet set) {
       options.set_tcp_keepintvl(static_cast<std::uint32_t>(get_option(view.fd, IPPROTO_TCP, TCP_KEEPINTVL)));
     }
   }
-  for (const OtherOption& option : others) {
-    if (!applies(option, socket)) continue;
-    const std::optional<std::string> value = read_raw(view.fd, option.level, option.name);
-    if (!value) continue;
+  const auto keep = [&](int level, int name) {
+    const std::optional<std::string> value = read_raw(view.fd, level, name);
+    if (!value) return;
     image::SkOptionEntry& entry = *options.add_more();
-    entry.set_level(static_cast<std::uint32_t>(option.level));
-    entry.set_name(static_cast<std::uint32_t>(option.name));
+    entry.set_level(static_cast<std::uint32_t>(level));
+    entry.set_name(static_cast<std::uint32_t>(name));
     entry.set_value(*value);
-  }
+  };
+  for (const OtherOption& option : others)
+    if (applies(option, socket)) keep(option.level, option.name);
+  // Else it is this host's key, if any, that is read.
+  if (inet_stream(socket) && get_option(view.fd, IPPROTO_TCP, TCP_FASTOPEN) > 0) keep(IPPROTO_TCP, TCP_FASTOPEN_KEY);
   return options;
 }
 
@@ -273,6 +359,16 @@ std::optional<Refusal> refuse_socket(const FdView& view, SurveyContext& context)
     return Refusal{view.describe(), "a packet filter (BPF) is attached to the socket",
                    "detach the filter before moving"};
   }
+  for (const OtherOption& option : refused) {
+    if (!applies(option, *view.socket)) continue;
+    const std::optional<std::string> value = read_raw(view.fd, option.level, option.name);
+    if (value && std::ranges::any_of(*value, [](char byte) { return byte != 0; }))
+      return Refusal{view.describe(), fmt::format("the option {} is not carried", option.text),
+                     "let the task take it back, or bind to a device (SO_BINDTODEVICE)"};
+  }
+  if (has_keys(view))
+    return Refusal{view.describe(), "the keys for signed segments (TCP_MD5SIG, TCP_AO) are not carried",
+                   "remove them before the move"};
   return std::nullopt;
 }
 

@@ -1,39 +1,17 @@
 #include "agent/engine/resources/unix_diag.h"
 
+#include "agent/engine/resources/sock_diag.h"
+
 #include <array>
 #include <cstring>
 
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
-#include <linux/sockios.h>
 #include <linux/unix_diag.h>
-#include <sched.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 namespace godwit::engine::resources {
 namespace {
-
-UniqueFd open_netlink() {
-  return UniqueFd(check(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG), "open a diagnostic socket"));
-}
-
-// A diagnostic socket sees the sockets of the network namespace that it was made in.
-UniqueFd open_netlink_beside(int fd) {
-  const UniqueFd theirs(check(::ioctl(fd, SIOCGSKNS), "find the network namespace of a socket"));
-  const UniqueFd ours = open_file("/proc/thread-self/ns/net", O_RDONLY);
-  struct stat a{};
-  struct stat b{};
-  check(::fstat(theirs.get(), &a), "stat a network namespace");
-  check(::fstat(ours.get(), &b), "stat a network namespace");
-  if (a.st_ino == b.st_ino) return open_netlink();
-  check(::setns(theirs.get(), CLONE_NEWNET), "enter the network namespace of a socket");
-  UniqueFd netlink(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
-  const int error = errno;
-  check(::setns(ours.get(), CLONE_NEWNET), "return to our network namespace");
-  if (!netlink) throw syscall_error(error, "open a diagnostic socket");
-  return netlink;
-}
 
 template <class T>
 T value_of(std::string_view payload) {
@@ -75,7 +53,7 @@ std::optional<UnixSocketInfo> query_unix_socket(const FdView& view, std::uint32_
   ask.request.udiag_show = UDIAG_SHOW_NAME | UDIAG_SHOW_VFS | UDIAG_SHOW_PEER | UDIAG_SHOW_RQLEN;
   ask.request.udiag_cookie[0] = ask.request.udiag_cookie[1] = ~0u;  // any
 
-  const UniqueFd netlink = open_netlink_beside(view.fd);
+  const UniqueFd netlink = open_sock_diag_beside(view.fd);
   check(::send(netlink.get(), &ask, sizeof ask, 0), "ask about {}", view.describe());
   alignas(nlmsghdr) std::array<char, 4096> answer{};
   const ssize_t size =

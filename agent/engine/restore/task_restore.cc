@@ -180,6 +180,7 @@ void TaskRestore::process() {
   tasks::process_flags::restore(batch, leader_.tc(), mm_);
   remote.run(batch);
   tasks::process_flags::restore_merging(remote, scratch, mm_);
+  tasks::process_flags::restore_future_locks(remote, mm_);
   tasks::process_flags::restore_loginuid(remote, scratch, leader_.tc(), notices_);
 }
 

@@ -1,9 +1,12 @@
 #include "agent/engine/tasks/hidden.h"
 
+#include "agent/engine/tasks/registers.h"
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
 
+#include <linux/io_uring.h>
 #include <linux/keyctl.h>
 #include <linux/mempolicy.h>
 #include <sys/ptrace.h>
@@ -90,16 +93,30 @@ struct UserDesc {  // struct user_desc, whose bit fields are one word here
 };
 constexpr std::uint32_t not_present = 1 << 5;
 
-// set_thread_area's entries, which 64-bit programs do not use for their thread-local storage.
-void ask_thread_areas(Inquiry& ask, const std::string& name, std::vector<Refusal>& found) {
-  for (std::uint32_t entry = 12; entry < 15; entry++) {
-    const RemoteAddr at = ask.batch().put(UserDesc{.entry_number = entry});
-    const std::size_t call = ask.batch().attempt("read a thread area", SYS_get_thread_area, at);
-    ask.then([=, &found](const Batch& b) {
-      if (b.result(call) == 0 && !(b.read<UserDesc>(at).flags & not_present))
-        found.push_back({name, "a segment of its own (set_thread_area) is not carried", ""});
-    });
+// set_thread_area's entries, which 64-bit programs do not use for their thread-local storage, and can only make by a
+// call of the 32-bit kind. Only a tracer can read them without such a call.
+void look_at_thread_areas(pid_t tid, const std::string& name, std::vector<Refusal>& found) {
+  constexpr auto get_thread_area = static_cast<__ptrace_request>(25);  // PTRACE_GET_THREAD_AREA
+  for (std::uintptr_t entry = 12; entry < 15; entry++) {
+    UserDesc segment;
+    if (::ptrace(get_thread_area, tid, entry, &segment) == 0 && !(segment.flags & not_present))
+      found.push_back({name, "a segment of its own (set_thread_area) is not carried", ""});
   }
+}
+
+// A thread may have registered a ring of io_uring and closed the descriptor. A call that submits nothing finds it.
+void ask_rings(Inquiry& ask, const std::string& name, std::vector<Refusal>& found) {
+  constexpr int most_rings = 16;
+  std::vector<std::size_t> calls;
+  for (int ring = 0; ring < most_rings; ring++)
+    calls.push_back(ask.batch().attempt("look for a ring", SYS_io_uring_enter, ring, 0, 0, IORING_ENTER_REGISTERED_RING,
+                                        0, 0));  // 5.18+
+  ask.then([=, &found](const Batch& b) {
+    const auto there = [&](std::size_t call) { return b.result(call) >= 0 || b.result(call) == -EBADFD; };
+    if (std::ranges::any_of(calls, there))
+      found.push_back({name, "its io_uring, which it has registered, is not carried",
+                       "configure the program to use epoll instead of io_uring"});
+  });
 }
 
 void look_at_io_permissions(pid_t tid, const std::string& name, std::vector<Refusal>& found) {
@@ -109,19 +126,40 @@ void look_at_io_permissions(pid_t tid, const std::string& name, std::vector<Refu
     found.push_back({name, "the right to use I/O ports (ioperm) is not carried", ""});
 }
 
+// The kernel gives a thread room for tiles when it first uses them, so nobody else can put them there.
+void look_at_tiles(pid_t tid, const std::string& name, std::vector<Refusal>& found) {
+  static const bool here = enabled_xfeatures() & registers::on_request;
+  if (here && registers::features_in_use(registers::read_xstate(tid)) & registers::on_request)
+    found.push_back(
+        {name, "the content of its tile registers (AMX) is not carried", "try again when it has left them"});
+}
+
+void ask_landlock(Inquiry& ask, const std::string& name, pid_t witness, std::vector<Refusal>& found) {
+  if (!witness) return;
+  const RemoteAddr head = ask.batch().reserve(2 * sizeof(std::uint64_t));
+  const std::size_t look =
+      ask.batch().attempt("look at a witness", SYS_get_robust_list, witness, head, head + sizeof(std::uint64_t));
+  ask.then([=, &found](const Batch& b) {
+    if (b.result(look) == -EPERM)
+      found.push_back({name, "a Landlock domain, which it is in, is not carried", "run it without Landlock"});
+  });
+}
+
 }  // namespace
 
 void ask_hidden(Inquiry& ask, pid_t tid, bool leader, std::vector<Refusal>& found) {
   const std::string name = fmt::format("{} {}", leader ? "process" : "thread", tid);
   ask_keyrings(ask, name, found);
   ask_numa(ask, name, found);
-  ask_thread_areas(ask, name, found);
+  ask_rings(ask, name, found);
   if (leader) ask_descriptor_table(ask, name, found);
   if (leader) ask_protection_keys(ask, name, found);
+  look_at_thread_areas(tid, name, found);
   look_at_io_permissions(tid, name, found);
+  look_at_tiles(tid, name, found);
 }
 
-void refuse_hidden(Hold& hold) {
+void refuse_hidden(Hold& hold, const Witnesses& witnesses) {
   std::vector<Refusal> found;
   for (const HeldThread& t : hold.threads()) {
     const bool leader = t.tid == hold.pid();
@@ -129,6 +167,7 @@ void refuse_hidden(Hold& hold) {
     if (!leader) other = std::make_unique<RemoteSyscalls>(hold.pid(), t.tid, hold.syscall_instruction());
     Inquiry ask(leader ? hold.leader() : *other, hold.scratch());
     ask_hidden(ask, t.tid, leader, found);
+    ask_landlock(ask, fmt::format("thread {}", t.tid), witnesses.of(t.tid), found);
     ask.run();
   }
   throw_refusals(found);

@@ -1,17 +1,19 @@
 // What cannot be carried and only the task itself can tell: keyrings, a NUMA policy, a local descriptor table. Asked in
-// the first stop of a process and again at the freeze. What nobody can tell is in docs/engine.md.
+// the first stop of a process and again at the freeze, but for a Landlock domain. What nobody can tell is in
+// docs/engine.md.
 #pragma once
 
 #include "agent/engine/ptrace/hold.h"
 #include "agent/engine/tasks/inquiry.h"
 #include "agent/engine/tasks/refusals.h"
+#include "agent/engine/tasks/witnesses.h"
 
 namespace godwit::engine::tasks {
 
 // `found` gets its refusals when the questions are asked; it must live until then.
 void ask_hidden(Inquiry& ask, pid_t tid, bool leader, std::vector<Refusal>& found);
 
-// All threads of a held process, in batches of their own.
-void refuse_hidden(Hold& hold);
+// All threads of a held process, in batches of their own, which are also asked about the witnesses.
+void refuse_hidden(Hold& hold, const Witnesses& witnesses);
 
 }  // namespace godwit::engine::tasks

@@ -1,8 +1,11 @@
 #include "agent/engine/tasks/process_flags.h"
 
+#include "agent/engine/tasks/registers.h"
 #include "common/base/check.h"
 
 #include <array>
+#include <bit>
+#include <cerrno>
 #include <cstdlib>
 
 #include <fcntl.h>
@@ -20,6 +23,7 @@ constexpr int set_mdwe = 65, get_mdwe = 66;           // PR_SET_MDWE, 6.3+
 constexpr int set_merge = 67, get_merge = 68;         // PR_SET_MEMORY_MERGE, 6.4+
 constexpr long thp_disabled = 1;                      // above it, since 6.18: the flags that go with it
 constexpr std::uint32_t no_loginuid = ~0u;
+constexpr int get_permitted = 0x1022, ask_permission = 0x1023;  // ARCH_..._XCOMP_PERM, 5.16+
 
 // "/autogroup-25 nice 0"; no such file without CONFIG_SCHED_AUTOGROUP, an empty one for a session without a group.
 int autogroup_nice(const proc::Reader& proc) {
@@ -35,6 +39,31 @@ std::uint32_t loginuid(const proc::Reader& proc) {
   return file ? proc::parse_loginuid(read_all(file.get())) : no_loginuid;  // no such file without CONFIG_AUDIT
 }
 
+// Of the process: extended state that is too large for everybody to have.
+void ask_permissions(Inquiry& ask, image::TaskCoreEntry& tc) {
+  const RemoteAddr mask = ask.batch().reserve(sizeof(std::uint64_t));
+  const std::size_t call = ask.batch().attempt("read the permitted state", SYS_arch_prctl, get_permitted, mask);
+  ask.then([=, &tc](const Batch& b) {
+    const std::uint64_t asked_for = b.result(call) == 0 ? b.read<std::uint64_t>(mask) & registers::on_request : 0;
+    if (asked_for) tc.set_xstate_permitted(asked_for);
+  });
+}
+
+// What mlockall(2) has asked for of mappings to come shows at the newest one, the scratch memory: msync does not
+// invalidate what is locked, and its last page, which is not used, is there nevertheless unless MCL_ONFAULT was given.
+void ask_future_locks(Inquiry& ask, image::MmEntry& mm) {
+  Batch& batch = ask.batch();
+  const RemoteAddr last = batch.scratch() + (ScratchLayout::size - page_size);
+  const RemoteAddr resident = batch.reserve(1);
+  const std::size_t sync = batch.attempt("look for a lock", SYS_msync, last, page_size, MS_INVALIDATE),
+                    core = batch.attempt("look for a page", SYS_mincore, last, page_size, resident);
+  ask.then([=, &mm](const Batch& b) {
+    if (b.result(sync) != -EBUSY) return;
+    const bool filled = b.result(core) == 0 && (b.read<std::uint8_t>(resident) & 1);
+    mm.set_lock_future(filled ? MCL_FUTURE : MCL_FUTURE | MCL_ONFAULT);
+  });
+}
+
 }  // namespace
 
 void dump(const proc::Reader& proc, Inquiry& ask, image::TaskCoreEntry& tc, image::MmEntry& mm) {
@@ -44,6 +73,8 @@ void dump(const proc::Reader& proc, Inquiry& ask, image::TaskCoreEntry& tc, imag
   if (const int nice = autogroup_nice(proc)) tc.set_autogroup_nice(nice);
   tc.set_loginuid(loginuid(proc));
   Batch& batch = ask.batch();
+  ask_permissions(ask, tc);
+  ask_future_locks(ask, mm);
   const RemoteAddr reaper = batch.reserve(4);
   const std::size_t dumpable = batch.add("read the dumpable flag", SYS_prctl, PR_GET_DUMPABLE);
   batch.add("read the subreaper flag", SYS_prctl, PR_GET_CHILD_SUBREAPER, reaper);
@@ -69,6 +100,8 @@ void restore(Batch& batch, const image::TaskCoreEntry& tc, const image::MmEntry&
   batch.add("set the personality", SYS_personality, tc.personality());
   if (tc.child_subreaper()) batch.add("become a subreaper", SYS_prctl, PR_SET_CHILD_SUBREAPER, 1);
   batch.add("set the huge page flag", SYS_prctl, PR_SET_THP_DISABLE, mm.thp_disabled(), mm.thp_disable_flags(), 0, 0);
+  for (std::uint64_t left = tc.xstate_permitted() & registers::on_request; left; left &= left - 1)
+    batch.add("ask for large registers (AMX)", SYS_arch_prctl, ask_permission, std::countr_zero(left));
   for (std::uint32_t bit = 1; bit && bit <= tc.membarrier_registration_mask(); bit <<= 1)
     if (tc.membarrier_registration_mask() & bit) batch.add("register for membarrier", SYS_membarrier, bit, 0, 0);
 }
@@ -86,6 +119,11 @@ void restore_merging(RemoteSyscalls& remote, RemoteAddr scratch, const image::Mm
     batch.clear();
   }
   remote.run(batch);
+}
+
+void restore_future_locks(RemoteSyscalls& remote, const image::MmEntry& mm) {
+  if (mm.lock_future() & MCL_FUTURE)
+    remote.call("lock mappings to come", SYS_mlockall, mm.lock_future() & (MCL_FUTURE | MCL_ONFAULT));
 }
 
 void restore_write_or_execute(RemoteSyscalls& remote, const image::MmEntry& mm) {

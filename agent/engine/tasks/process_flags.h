@@ -1,5 +1,6 @@
 // The small settings of a process: personality, dumpable, child subreaper, transparent huge pages, merging of pages,
-// writable or executable memory, OOM score, core dump filter, membarrier registrations, autogroup, user of the login.
+// writable or executable memory, locks of mappings to come, OOM score, core dump filter, membarrier registrations,
+// large registers that it has asked for, autogroup, user of the login.
 #pragma once
 
 #include "agent/engine/tasks/inquiry.h"
@@ -18,6 +19,8 @@ void dump(const proc::Reader& proc, Inquiry& ask, image::TaskCoreEntry& tc, imag
 void restore(Batch& batch, const image::TaskCoreEntry& tc, const image::MmEntry& mm);
 // When all its mappings are there.
 void restore_merging(RemoteSyscalls& remote, RemoteAddr scratch, const image::MmEntry& mm);
+// Also that: before limits and credentials, which may not allow it, and leaves the mappings alone.
+void restore_future_locks(RemoteSyscalls& remote, const image::MmEntry& mm);
 // After everything that maps memory, the scratch memory gone.
 void restore_write_or_execute(RemoteSyscalls& remote, const image::MmEntry& mm);
 // A notice when it is not granted.

@@ -1,5 +1,6 @@
 #include "agent/engine/tasks/refusals.h"
 
+#include "agent/engine/ptrace/process_tree.h"
 #include "common/base/check.h"
 
 #include <array>
@@ -17,6 +18,7 @@ namespace godwit::engine::tasks {
 namespace {
 
 constexpr std::uint32_t kernel_thread_flag = 0x00200000;             // PF_KTHREAD
+constexpr std::uint32_t io_worker_flag = 0x00000010;                 // PF_IO_WORKER
 constexpr std::uint64_t io_flusher_flags = 0x00080000 | 0x00100000;  // PF_MEMALLOC_NOIO, PF_LOCAL_THROTTLE
 
 // The architecture of a running program: ELF class of its executable. A 64-bit program that jumps to 32-bit code is
@@ -63,8 +65,6 @@ void look_at_thread(pid_t pid, pid_t tid, Refusals& out) {
   add_all(out.refusals, refusals_of_thread(name, stat, thread.status()));
   look_at_numa(thread, name, out);
   look_at_cookie(tid, name, out);
-  if (stat.state == 'Z' && tid == pid)
-    out.refusals.push_back({name, "the first thread has ended before the others", ""});
 }
 
 void look_at_threads(pid_t pid, const proc::Reader& proc, Refusals& out) {
@@ -103,7 +103,8 @@ Refusals refusals_of(const proc::Reader& proc, pid_t pid) {
     return out;
   }
   if (stat.state == 'Z' || stat.state == 'X') {
-    out.refusals.push_back({name, "it has ended", ""});
+    const bool others = !is_zombie(pid);
+    out.refusals.push_back({name, others ? "its first thread has ended before the others" : "it has ended", ""});
     return out;
   }
   if (status.tracer_pid)
@@ -130,6 +131,9 @@ std::vector<Refusal> refusals_of_thread(const std::string& name, const proc::Sta
   if (status.seccomp)
     found.push_back({name, status.seccomp == 1 ? "strict seccomp is not carried" : "seccomp filters are not carried",
                      "run it without a filter"});
+  if (stat.flags & io_worker_flag)
+    found.push_back({name, "it works for an io_uring instance, which is not carried",
+                     "configure the program to use epoll instead of io_uring"});
   if (stat.policy == SCHED_DEADLINE)
     found.push_back({name, "deadline scheduling is not carried", "choose another policy"});
   if ((stat.flags & io_flusher_flags) == io_flusher_flags)

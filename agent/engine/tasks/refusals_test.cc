@@ -1,6 +1,7 @@
 #include "agent/engine/tasks/refusals.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 
 namespace godwit::engine::tasks {
 namespace {
@@ -20,6 +21,22 @@ TEST(Refusals, io_flushers_and_masked_addresses_are_named) {
   // A moment in which the kernel allocates without I/O.
   stat.flags = 0x00080000;
   EXPECT_TRUE(refusals_of_thread("thread 1", stat, {}).empty());
+}
+
+TEST(Refusals, deadlines_workers_and_strict_seccomp_are_named) {
+  const auto reason = [](const proc::Stat& stat, const proc::Status& status) {
+    const auto found = refusals_of_thread("thread 1", stat, status);
+    return found.size() == 1 ? found.front().reason : std::to_string(found.size());
+  };
+  proc::Stat stat;
+  stat.policy = SCHED_DEADLINE;
+  EXPECT_EQ(reason(stat, {}), "deadline scheduling is not carried");
+  stat = {};
+  stat.flags = 0x10;  // PF_IO_WORKER
+  EXPECT_EQ(reason(stat, {}), "it works for an io_uring instance, which is not carried");
+  proc::Status status;
+  status.seccomp = 1;
+  EXPECT_EQ(reason({}, status), "strict seccomp is not carried");
 }
 
 TEST(Refusals, numa_policies_are_read_from_numa_maps) {

@@ -20,6 +20,9 @@ Regs restore(const image::ThreadInfoX86& from);
 // that is in use.
 void restore_xstate(pid_t tid, const image::ThreadInfoX86& from);
 
+// XCR0 bits of what a process must ask for before it can use it: the tiles of AMX.
+inline constexpr std::uint64_t on_request = 1 << 18;
+
 // XCR0 bits in use (the xstate header's feature bits).
 std::uint64_t features_in_use(std::string_view xstate);
 

@@ -15,13 +15,17 @@ namespace godwit::engine::tasks::scheduling {
 namespace {
 
 struct SchedAttr {  // of sched_setattr(2); not in glibc 2.36
-  std::uint32_t size = 48, policy = 0;
+  std::uint32_t size = 56, policy = 0;
   std::uint64_t flags = 0;
   std::int32_t nice = 0;
   std::uint32_t priority = 0;
   std::uint64_t runtime = 0, deadline = 0, period = 0;
+  std::uint32_t util_min = 0, util_max = 0;  // 5.3+
 };
-static_assert(sizeof(SchedAttr) == 48);
+static_assert(sizeof(SchedAttr) == 56);
+constexpr std::uint32_t without_clamps = 48;        // its size
+constexpr std::uint64_t clamp_flags = 0x20 | 0x40;  // SCHED_FLAG_UTIL_CLAMP_MIN, _MAX
+constexpr std::uint32_t full_use = 1024;
 constexpr bool fair(const SchedAttr& attr) { return attr.policy == SCHED_OTHER || attr.policy == SCHED_BATCH; }
 constexpr std::uint32_t reset_on_fork_bit = 0x40000000;  // as sched_setscheduler(2) has it, in the image
 constexpr std::uint64_t reset_on_fork_flag = 1;          // of SchedAttr
@@ -34,6 +38,19 @@ std::uint64_t default_slice() {
   return ::syscall(SYS_sched_getattr, 0, &attr, sizeof attr, 0) == 0 && fair(attr) ? attr.runtime : 0;
 }
 
+// A kernel without clamps shows 0 for both, also of ourselves. A real-time thread asks for the full use by default.
+void dump_clamps(const SchedAttr& attr, image::ThreadCoreEntry& into) {
+  static const bool known = [] {
+    SchedAttr own;
+    return ::syscall(SYS_sched_getattr, 0, &own, sizeof own, 0) == 0 && own.util_max != 0;
+  }();
+  const bool real_time = attr.policy == SCHED_FIFO || attr.policy == SCHED_RR;
+  const bool usual = attr.util_max == full_use && (attr.util_min == 0 || (real_time && attr.util_min == full_use));
+  if (!known || usual) return;
+  into.set_util_min(attr.util_min);
+  into.set_util_max(attr.util_max);
+}
+
 }  // namespace
 
 void dump(const HeldThread& thread, Inquiry& ask, image::ThreadCoreEntry& into) {
@@ -43,6 +60,7 @@ void dump(const HeldThread& thread, Inquiry& ask, image::ThreadCoreEntry& into) 
   into.set_sched_policy(attr.policy | (attr.flags & reset_on_fork_flag ? reset_on_fork_bit : 0));
   into.set_sched_nice(attr.nice);
   into.set_sched_prio(attr.priority);
+  dump_clamps(attr, into);
   if (fair(attr) && attr.runtime && attr.runtime != default_slice()) into.set_slice_ns(attr.runtime);
   into.set_affinity(thread.affinity.data(), thread.affinity.size());
   const std::size_t slack = ask.batch().add("read the timer slack", SYS_prctl, PR_GET_TIMERSLACK);
@@ -67,6 +85,16 @@ std::vector<std::string> restore_last(pid_t tid, const image::ThreadCoreEntry& f
   attr.nice = from.sched_nice();
   attr.priority = from.sched_prio();
   if (fair(attr)) attr.runtime = from.slice_ns();
+  if (from.has_util_min() && from.has_util_max()) {
+    attr.util_min = from.util_min();
+    attr.util_max = from.util_max();
+    attr.flags |= clamp_flags;
+    if (::syscall(SYS_sched_setattr, tid, &attr, 0) != 0)
+      notices.push_back(fmt::format("thread {}: utilisation clamps {} to {} are not granted here ({})", tid,
+                                    attr.util_min, attr.util_max, std::strerror(errno)));
+    attr.flags &= ~clamp_flags;
+  }
+  attr.size = without_clamps;
   if (::syscall(SYS_sched_setattr, tid, &attr, 0) != 0)
     notices.push_back(fmt::format("thread {}: scheduling policy {} priority {} is not granted here ({})", tid,
                                   attr.policy, attr.priority, std::strerror(errno)));
