@@ -182,6 +182,31 @@ long deleted_mapping(Workload& w) {
   return at == MAP_FAILED ? -1 : unlink(name.c_str());
 }
 
+// Open, and its name gone, while another name leads to it.
+long linked_file(Workload& w) {
+  const std::string name = w.path("first-name"), other = w.path("other-name");
+  const int fd = open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  return fd < 0 || link(name.c_str(), other.c_str()) != 0 ? -1 : unlink(name.c_str());
+}
+
+// One end; somebody who is no relative any more has the other.
+long unix_peer(Workload&) {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return -1;
+  const pid_t middle = fork();
+  if (middle == 0) {
+    if (fork() == 0) {
+      setsid();
+      close(ends[0]);
+      char byte = 0;
+      while (read(ends[1], &byte, 1) > 0) continue;  // it ends with the workload
+    }
+    _exit(0);
+  }
+  close(ends[1]);
+  return waitpid(middle, nullptr, 0) == middle ? 0 : -1;
+}
+
 long terminal(Workload&) {
   const int fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
   return fd < 0 || grantpt(fd) != 0 ? -1 : unlockpt(fd);
@@ -376,14 +401,18 @@ constexpr Kind kinds[] = {{"vfork_child", vfork_child},
                           {"sysv_shm", sysv_shm},
                           {"memfd_secret", secret_memory},
                           {"flock", flock_lock},
+                          {"flock_option", flock_lock},
                           {"posix_lock", posix_lock},
                           {"lease", lease},
                           {"deleted_mapping", deleted_mapping},
+                          {"linked_file", linked_file},
+                          {"unix_peer", unix_peer},
                           {"terminal", terminal},
                           {"netlink", netlink},
                           {"packet", packet},
                           {"raw_socket", raw},
                           {"established_tcp", established_tcp},
+                          {"established_option", established_tcp},
                           {"perf", perf},
                           {"bpf", bpf_map},
                           {"fanotify", fanotify},
