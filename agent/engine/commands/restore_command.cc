@@ -36,10 +36,10 @@ int wait_for(pid_t pid) {
 int run_restore(const Options& o) {
   const Places places = open_places(o, Missing::fails);
   const RunAction act = run_scripts(o.action_scripts, places.images_path);
+  std::optional<PidNamespace> space;  // outlives the processes in it: it ends when they have been waited for
   Restore restore({});
   check_before_restore(restore.load(places.images.get()), places.images.get(), o);
   act("pre-restore", 0);
-  std::optional<PidNamespace> space;
   if (o.namespaces) {
     space.emplace();
     restore.set_init(space->init());
