@@ -84,6 +84,8 @@ std::optional<std::string> reason_against(std::string_view word) {
   const std::string_view name = word.substr(0, word.find('='));
   for (const Foreign& o : options)
     if (name == o.name || (!o.letter.empty() && name.starts_with(o.letter))) return std::string(o.reason);
+  if (name.starts_with("--no-") && reason_against("--" + std::string(name.substr(5))))
+    return "options are off unless they are given";
   return std::nullopt;
 }
 
