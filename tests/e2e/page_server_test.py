@@ -276,7 +276,7 @@ class PageServerTest(unittest.TestCase):
     def test_a_daemon_ends_by_itself(self):
         pid = self.start()
         self.pages.mkdir()
-        started = run("page-server", "-D", str(self.pages), "--address", "127.0.0.1", "--daemon", "--pidfile", "pid",
+        started = run("page-server", "-D", str(self.pages), "--address", "127.0.0.1", "--daemon", "-v", "--pidfile", "pid",
                       "-o", "log", "-W", str(self.top))
         self.assertEqual(started.returncode, 0, started.stdout)
         log = self.top / "log"
