@@ -4,7 +4,6 @@
 #include "agent/engine/memory/task_memory.h"
 #include "agent/engine/ptrace/pin.h"
 #include "agent/engine/ptrace/tracing.h"
-#include "agent/engine/restore/foreign_state.h"
 #include "common/base/check.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
@@ -158,7 +157,8 @@ const image::ImageSet& Restore::load(int directory) {
 
 std::uint64_t Restore::absorb_directory(int directory, image::PagesAccess access) {
   std::uint64_t total = 0;
-  for (const std::string& notice : refuse_foreign_state(images_)) log::warn("restore.notice", {{"what", notice}});
+  for (const std::string& notice : refuse_foreign_state(images_, connections_))
+    log::warn("restore.notice", {{"what", notice}});
   begin(read_tree(images_));
   const auto absorb = [&](image::Kind kind, std::uint64_t id, pagewire::ObjectId object) {
     image::PageReader reader(directory, kind, id, access);

@@ -8,6 +8,7 @@
 #include "agent/engine/memory/absorber.h"
 #include "agent/engine/ptrace/cgroup.h"
 #include "agent/engine/restore/family.h"
+#include "agent/engine/restore/foreign_state.h"
 #include "agent/engine/restore/task_restore.h"
 #include "agent/engine/steps.h"
 #include "common/image/image_set.h"
@@ -50,7 +51,8 @@ class Restore : public FrameTarget {
   // Where the tree is made, before the first layout comes: the pidfd of the init of its namespaces.
   void set_init(UniqueFd init) { surroundings_.init = std::move(init); }
   void make_sibling() { surroundings_.sibling = true; }
-  void leave_stopped() { leave_stopped_ = true; }  // none runs before a SIGCONT
+  void leave_stopped() { leave_stopped_ = true; }                   // none runs before a SIGCONT
+  void close_connections() { connections_ = Connections::closed; }  // those of CRIU's images
 
  private:
   void layout_file(const std::string& name, std::string content);
@@ -65,6 +67,7 @@ class Restore : public FrameTarget {
 
   Surroundings surroundings_;
   bool leave_stopped_ = false;
+  Connections connections_ = Connections::refused;
   UniqueFd cgroup_directory_;
   std::map<std::string, std::string, std::less<>> partial_;  // files of which parts are missing
   image::ImageSet layout_files_;

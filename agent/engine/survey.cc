@@ -20,12 +20,14 @@
 namespace godwit::engine {
 namespace {
 
-void refuse(Surveyed& out, pid_t pid, std::string what, std::string reason, std::string hint = {}) {
+void refuse(Surveyed& out, pid_t pid, std::string what, std::string reason, std::string hint = {},
+            std::string option = {}) {
   Refusal& r = *out.add_refusals();
   r.set_pid(pid);
   r.set_what(std::move(what));
   r.set_reason(std::move(reason));
   r.set_hint(std::move(hint));
+  r.set_option(std::move(option));
 }
 
 // Nothing when the task has unmapped it meanwhile.
@@ -96,7 +98,7 @@ std::map<std::string, std::string> memory_policies(const proc::Reader& proc) {
 
 void survey_fds(pid_t pid, const resources::Options& options, const resources::TreeFiles& tree, Surveyed& out) {
   const resources::FdSurvey s = resources::survey_fds(pid, options, tree);
-  for (const resources::Refusal& r : s.refusals) refuse(out, pid, r.what, r.reason, r.hint);
+  for (const resources::Refusal& r : s.refusals) refuse(out, pid, r.what, r.reason, r.hint, r.option);
   for (const std::string& notice : s.notices) out.add_notices(notice);
   for (const std::string& listening : s.listening) out.add_listening(listening);
   for (const resources::BoundName& b : s.bound) {
@@ -140,14 +142,14 @@ void survey_process(pid_t pid, const std::vector<pid_t>& living, const resources
   const proc::Reader proc(pid);
   if (pid != out.tasks(0).pid() && is_zombie(pid)) return;  // since just now
   tasks::Refusals found = tasks::refusals_of(proc, pid);
-  for (const tasks::Refusal& r : found.refusals) refuse(out, pid, r.what, r.reason, r.hint);
+  for (const tasks::Refusal& r : found.refusals) refuse(out, pid, r.what, r.reason, r.hint, r.option);
   for (const std::string& notice : found.notices) out.add_notices(notice);
   if (pid == out.tasks(0).pid())
     for (const std::string& name : found.namespaces) out.add_namespaces(name);
   for (const auto& more :
        {tasks::ties_to_others(proc, pid, pid == out.tasks(0).pid() ? tasks::Place::root : tasks::Place::below),
         tasks::ties_of_threads(proc, pid), tasks::refuse_ipc_objects(proc, pid)})
-    for (const tasks::Refusal& r : more) refuse(out, pid, r.what, r.reason, r.hint);
+    for (const tasks::Refusal& r : more) refuse(out, pid, r.what, r.reason, r.hint, r.option);
   // Both files take the kernel 30 ms per GiB, so they are read side by side.
   std::future<std::map<std::string, std::string>> policies =
       std::async(std::launch::async, [&] { return memory_policies(proc); });
@@ -183,7 +185,7 @@ Surveyed look_once(pid_t root, Orphans orphans, const resources::Options& option
   if (const Relative& r = tree.front(); r.kin.session != r.pid)
     out.add_notices(
         fmt::format("process {} ({}): it will be the leader of a session of its own", root, out.tasks(0).comm()));
-  for (const tasks::Refusal& r : refuse_kinship(tree)) refuse(out, root, r.what, r.reason, r.hint);
+  for (const tasks::Refusal& r : refuse_kinship(tree)) refuse(out, root, r.what, r.reason, r.hint, r.option);
   const resources::TreeFiles files = resources::look_at_files(living);
   for_each_living(tree, [&](pid_t pid) { survey_process(pid, living, options, files, out); });
   out.set_xfeatures(tasks::enabled_xfeatures());

@@ -13,7 +13,7 @@
 
 namespace godwit::log {
 
-enum class Level { debug = 1, info, warn, error };
+enum class Level { debug = 1, info, warn, error, none };  // none: nothing is logged
 
 struct Field {
   std::string key;

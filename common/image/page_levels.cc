@@ -69,7 +69,8 @@ int PageLevel::pages_fd(PagesAccess access) {
   pages_ = open_image(directory_.get(), prefix_, file, access == PagesAccess::punch ? O_RDWR : O_RDONLY);
   const auto size = static_cast<std::uint64_t>(status_of(pages_.get()).st_size);
   if (size < map_.bytes_present)
-    fail(Errc::image_corrupt, "{}{} has {} bytes, {} needs {}", prefix_, file, size, name_, map_.bytes_present);
+    fail(Errc::image_corrupt, "{}{} at offset {}: the file ends, {} needs {} bytes of it", prefix_, file, size, name_,
+         map_.bytes_present);
   return pages_.get();
 }
 

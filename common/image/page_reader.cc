@@ -14,23 +14,21 @@ PageReader::PageReader(int dirfd, Kind kind, std::uint64_t id, PagesAccess acces
 
 // The longest piece of [vaddr, end) from its start that lies in one file, at `depth` or further up.
 PageSource PageReader::source(std::size_t depth, std::uint64_t vaddr, std::uint64_t end) {
-  for (;; ++depth) {
-    PageLevel& here = levels_.at(depth);
-    const auto index = here.run_at(vaddr);
-    if (!index) fail(Errc::image_corrupt, "{} has no page {:#x}, which a child of it refers to", here.name(), vaddr);
-    const PageRun& run = here.map().runs[*index];
-    end = std::min(end, run.end());
-    if (run.is(PageFlag::parent)) continue;
-    if (!run.is(PageFlag::present))
-      fail(Errc::image_corrupt, "page {:#x} of {} was left to be fetched later, its bytes are not here", vaddr,
-           here.name());
-    const PageSource found{.vaddr = vaddr,
-                           .pages = (end - vaddr) / page_size,
-                           .fd = here.pages_fd(access_),
-                           .offset = here.offset(*index, vaddr)};
-    here.refuse_freed(found.offset, end - vaddr);
-    return found;
-  }
+  PageLevel& here = levels_.at(depth);
+  const auto index = here.run_at(vaddr);
+  if (!index) fail(Errc::image_corrupt, "{} has no page {:#x}, which a child of it refers to", here.name(), vaddr);
+  const PageRun& run = here.map().runs[*index];
+  end = std::min(end, run.end());
+  const Doing doing("{} at offset {}", here.name(), here.map().record_at[*index]);
+  if (run.is(PageFlag::parent)) return source(depth + 1, vaddr, end);
+  if (!run.is(PageFlag::present))
+    fail(Errc::image_corrupt, "page {:#x} was left to be fetched later, its bytes are not here", vaddr);
+  const PageSource found{.vaddr = vaddr,
+                         .pages = (end - vaddr) / page_size,
+                         .fd = here.pages_fd(access_),
+                         .offset = here.offset(*index, vaddr)};
+  here.refuse_freed(found.offset, end - vaddr);
+  return found;
 }
 
 std::optional<PageSource> PageReader::next() {

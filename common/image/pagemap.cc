@@ -80,7 +80,9 @@ Pagemap read_pagemap(const std::string& name, std::string_view bytes) {
   if (!reader.next(head)) reader.corrupt("no head");
   Pagemap map{.pages_id = head.pages_id()};
   std::uint64_t end = 0;
-  for (PagemapEntry entry; reader.next(entry);) {
+  for (PagemapEntry entry;;) {
+    const std::size_t offset = reader.offset();
+    if (!reader.next(entry)) return map;
     const PageRun run = run_of(entry);
     if (!fits(run)) reader.corrupt(fmt::format("impossible run of {} pages at {:#x}", run.pages, run.vaddr));
     if (run.vaddr < end) reader.corrupt(fmt::format("the run at {:#x} overlaps or precedes the one before", run.vaddr));
@@ -90,8 +92,8 @@ Pagemap read_pagemap(const std::string& name, std::string_view bytes) {
     if (run.is(PageFlag::present)) map.bytes_present += run.pages * page_size;
     if (map.bytes_present > static_cast<std::uint64_t>(INT64_MAX)) reader.corrupt("more pages than a file can hold");
     map.runs.push_back(run);
+    map.record_at.push_back(offset);
   }
-  return map;
 }
 
 }  // namespace godwit::image

@@ -54,7 +54,8 @@ class PagemapWriter {
 struct Pagemap {
   std::uint32_t pages_id = 0;
   std::vector<PageRun> runs;
-  std::uint64_t bytes_present = 0;  // how long pages-N.img has to be
+  std::vector<std::uint64_t> record_at;  // offsets of the records of the runs, for messages
+  std::uint64_t bytes_present = 0;       // how long pages-N.img has to be
 };
 
 Pagemap read_pagemap(const std::string& name, std::string_view bytes);

@@ -214,14 +214,16 @@ TEST(PageReader, names_what_is_missing) {
   EXPECT_THAT(corruption([&] { PageReader(child.fd(), Kind::pagemap, 5); }), HasSubstr("pagemap-5.img is missing"));
   write_images(child, {{0x1000, 3, parent}}, {});
   EXPECT_THAT(corruption([&] { read_images(child); }),
-              HasSubstr("pagemap-5.img refers to a parent, but there is no parent"));
+              HasSubstr("pagemap-5.img at offset 14: pagemap-5.img refers to a parent, but there is no parent"));
   set_parent(child.fd(), older.path());
-  EXPECT_THAT(corruption([&] { read_images(child); }), HasSubstr("parent/pagemap-5.img is missing"));
+  EXPECT_THAT(corruption([&] { read_images(child); }),
+              HasSubstr("pagemap-5.img at offset 14: parent/pagemap-5.img is missing"));
   write_images(older, {{0x1000, 2, present}}, {{0x1000, 'a'}, {0x2000, 'b'}});
-  EXPECT_THAT(corruption([&] { read_images(child); }), HasSubstr("parent/pagemap-5.img has no page 0x3000"));
+  EXPECT_THAT(corruption([&] { read_images(child); }),
+              HasSubstr("pagemap-5.img at offset 14: parent/pagemap-5.img has no page 0x3000"));
   ASSERT_EQ(::truncate((older.path() + "/pages-1.img").c_str(), 4096), 0);
   EXPECT_THAT(corruption([&] { read_images(child); }),
-              HasSubstr("parent/pages-1.img has 4096 bytes, parent/pagemap-5.img needs 8192"));
+              HasSubstr("parent/pages-1.img at offset 4096: the file ends, parent/pagemap-5.img needs 8192 bytes"));
 }
 
 TEST(PageReader, is_not_caught_in_a_loop) {

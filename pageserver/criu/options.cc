@@ -1,5 +1,7 @@
 #include "pageserver/criu/options.h"
 
+#include "common/commandline/foreign_options.h"
+
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
@@ -12,11 +14,6 @@ constexpr int bad_command_line = 2;
 constexpr unsigned last_port = std::numeric_limits<std::uint16_t>::max();
 constexpr int last_fd = 1 << 20;
 
-struct Verbosity {
-  std::string given;
-  bool quiet() const { return given == "0" || given == "1" || given == "2"; }
-};
-
 void add_tls(CLI::App& app, TlsFiles& files, bool& no_name) {
   app.add_option("--tls-cacert", files.ca, "certificate of the authority")->capture_default_str();
   app.add_option("--tls-cacrl", files.revoked, "list of revoked certificates");
@@ -25,10 +22,25 @@ void add_tls(CLI::App& app, TlsFiles& files, bool& no_name) {
   app.add_flag("--tls-no-cn-verify", no_name, "do not compare the name in the peer's certificate with --address");
 }
 
+// With the reason, where CRIU has it.
+void refuse_extra(const std::string& word) {
+  if (const auto reason = reason_against(word))
+    fmt::print(stderr, "CRIU has {}, Godwit does not: {}\n", word, *reason);
+  else
+    fmt::print(stderr, "godwit page-server has no option {}: see godwit page-server --help\n", word);
+}
+
 bool parsed(CLI::App& app, int argc, char** argv, int& exit_code) {
+  std::vector<std::string> words = spell_out_verbosity({argv + 1, argv + argc});
+  std::ranges::reverse(words);  // CLI11 takes them from the back
+  app.allow_extras();
   try {
-    app.parse(argc, argv);
-    return true;
+    app.parse(words);
+    const auto extra = app.remaining();
+    if (extra.empty()) return true;
+    refuse_extra(extra.front());
+    exit_code = bad_command_line;
+    return false;
   } catch (const CLI::ParseError& e) {
     exit_code = app.exit(e) == 0 ? 0 : bad_command_line;
     return false;
@@ -39,7 +51,6 @@ bool parsed(CLI::App& app, int argc, char** argv, int& exit_code) {
 
 std::optional<PageServerOptions> parse_page_server(int argc, char** argv, int& exit_code) {
   PageServerOptions o;
-  Verbosity verbosity;
   bool no_name = false;
   CLI::App app("Receives the pages of one dump, by CRIU's protocol, and stores them as images.", "godwit page-server");
   app.add_option("-D,--images-dir", o.images, "where the images go")->capture_default_str();
@@ -56,8 +67,10 @@ std::optional<PageServerOptions> parse_page_server(int argc, char** argv, int& e
       ->check(CLI::Range(0, last_fd));
   app.add_option("-W,--work-dir", o.work, "where --pidfile and --log-file are (the images directory)");
   app.add_option("--pidfile", o.pidfile, "file for the PID of the server");
-  app.add_option("-o,--log-file", o.log_file, "file for the log (standard error)");
-  app.add_option("-v,--verbosity", verbosity.given, "how much is logged: 0 to 4")->expected(0, 1);
+  app.add_option("-o,--log-file", o.log_file, "file for the log (standard error); -: standard output");
+  app.add_option("-v,--verbosity", o.verbosity, "0 nothing, 1 errors, 2 warnings, 3 information, 4 all; -v adds one")
+      ->capture_default_str()
+      ->check(CLI::Range(0, highest_verbosity));
   app.add_flag("--tls", o.tls, "TLS, and clients without a certificate are turned away");
   add_tls(app, o.files, no_name);
   app.footer(
@@ -68,7 +81,6 @@ std::optional<PageServerOptions> parse_page_server(int argc, char** argv, int& e
     exit_code = bad_command_line;
     return std::nullopt;
   }
-  o.quiet = verbosity.quiet();
   o.check_name = !no_name;
   return o;
 }

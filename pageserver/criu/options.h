@@ -1,6 +1,7 @@
 // The command lines of the page server and of the relay.
 #pragma once
 
+#include "common/commandline/verbosity.h"
 #include "common/pagewire/criu.h"
 #include "pageserver/criu/tls_stream.h"
 
@@ -19,8 +20,8 @@ struct PageServerOptions {
   int status_fd = -1;             // gets one zero byte when clients can connect
   int socket = -1;                // a connected socket instead of address and port
   std::string work;               // empty: the images directory
-  std::string pidfile, log_file;  // relative to `work`
-  bool quiet = false;
+  std::string pidfile, log_file;  // relative to `work`; a log "-" is standard output
+  int verbosity = usual_verbosity;
   bool tls = false;
   TlsFiles files;
   bool check_name = true;

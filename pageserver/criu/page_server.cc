@@ -25,7 +25,7 @@ std::string in_work_dir(const PageServerOptions& o, const std::string& name) {
 }
 
 void log_to(const std::string& path) {
-  const UniqueFd file = open_file(path, O_WRONLY | O_CREAT | O_APPEND, 0644);
+  const UniqueFd file = open_file(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0600);
   check(::dup2(file.get(), STDERR_FILENO), "log into {}", path);
 }
 
@@ -83,7 +83,10 @@ void run(const PageServerOptions& o) {
     log::warn("page-server.plain", {{"notice",
                                      "without --tls anybody who reaches this port can write these images, and "
                                      "runs of pages carry no checksums"}});
-  if (!o.log_file.empty()) log_to(in_work_dir(o, o.log_file));
+  if (o.log_file == "-")
+    check(::dup2(STDOUT_FILENO, STDERR_FILENO), "log to standard output");
+  else if (!o.log_file.empty())
+    log_to(in_work_dir(o, o.log_file));
   UniqueFd listener;
   if (o.socket < 0) {
     listener = net::listen_on(o.address, static_cast<std::uint16_t>(o.port), 1);
@@ -111,7 +114,7 @@ int page_server_main(int argc, char** argv) {
   int exit_code = 0;
   const auto options = parse_page_server(argc, argv, exit_code);
   if (!options) return exit_code;
-  log::init("godwit page-server", options->quiet ? log::Level::warn : log::Level::info);
+  log::init("godwit page-server", level_of(options->verbosity));
   try {
     run(*options);
     return 0;

@@ -11,6 +11,9 @@ import sys
 import tempfile
 
 
+STATISTICS = ("stats-dump", "stats-restore")
+
+
 def crit(*words):
     sys.argv = ["crit", *words]
     try:
@@ -29,7 +32,7 @@ def transcode(source, target, texts):
         if name.startswith("pages-"):
             if target:
                 shutil.copyfile(path, os.path.join(target, name))
-        elif name.endswith(".img"):
+        elif name.endswith(".img") or name in STATISTICS:
             try:
                 crit("decode", "-i", path, "-o", text)
                 with open(text) as file:

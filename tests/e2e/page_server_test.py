@@ -117,6 +117,46 @@ class PageServerTest(unittest.TestCase):
     def test_a_program_moves_through_it(self):
         self.moves()
 
+    def test_on_a_socket_that_is_connected_already(self):
+        """--ps-socket: somebody else has accepted the connection."""
+        pid = self.start(4)
+        self.images.mkdir()
+        self.pages.mkdir()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            client = subprocess.Popen([GODWIT, "dump", "-t", str(pid), "-D", str(self.images), "--page-server", "--port",
+                                       str(listener.getsockname()[1])], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                      stderr=subprocess.STDOUT, text=True)
+            connection = listener.accept()[0]
+        with connection:
+            server = subprocess.Popen([GODWIT, "page-server", "-D", str(self.pages), "--ps-socket", str(connection.fileno())],
+                                      pass_fds=[connection.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                      stderr=subprocess.STDOUT, text=True)
+        said = client.communicate(timeout=60)[0] + server.communicate(timeout=60)[0]
+        self.assertEqual((client.returncode, server.returncode), (0, 0), said)
+        self.restore_at_the_server(pid)
+
+    def test_options_that_it_has_not_are_refused_with_the_reason(self):
+        for option, words in (("--lazy-pages", "CRIU has --lazy-pages, Godwit does not: every page is there"),
+                              ("--nonsense", "godwit page-server has no option --nonsense")):
+            done = run("page-server", "-D", str(self.top), option)
+            self.assertEqual(done.returncode, 2, done.stdout)
+            self.assertIn(words, done.stdout)
+
+    def test_logs_as_criu_does(self):
+        """As much as -v says, into a file that begins anew."""
+        log = self.top / "the.log"
+        for options, connected in (("-v0", False), ("", False), ("-v", True), ("-v4", True)):
+            with self.subTest(options):
+                log.write_text("of the last session\n")
+                with self.server(*options.split(), "-W", str(self.top), "-o", log.name, directory=self.pages) as server:
+                    with socket.create_connection(("127.0.0.1", server.port)):
+                        pass
+                    self.assertEqual(server.wait(), 1)
+                said = log.read_text()
+                self.assertNotIn("of the last session", said)
+                self.assertEqual("page-server.connected" in said, connected, said)
+                self.assertEqual("page-server.failed" in said, options != "-v0", said)
+
     def test_with_the_header_of_older_versions(self):
         self.moves("--page-server-header", "24")
 
@@ -236,7 +276,7 @@ class PageServerTest(unittest.TestCase):
     def test_a_daemon_ends_by_itself(self):
         pid = self.start()
         self.pages.mkdir()
-        started = run("page-server", "-D", str(self.pages), "--address", "127.0.0.1", "--daemon", "--pidfile", "pid",
+        started = run("page-server", "-D", str(self.pages), "--address", "127.0.0.1", "--daemon", "-v", "--pidfile", "pid",
                       "-o", "log", "-W", str(self.top))
         self.assertEqual(started.returncode, 0, started.stdout)
         log = self.top / "log"

@@ -21,6 +21,7 @@ class Agent(SeedCase):
         holder = workload.holder()
         parent = self.bed.shell(SOURCE, f"cat /proc/$(ps -o ppid= -p {holder} | tr -d ' ')/comm").stdout.strip()
         self.assertEqual(parent, "godwit-agent")
+        self.assert_detached(workload, f"/(.*/{SOURCE}(/godwit/trackers)?)?")  # the agent's own place for it
         host = self.bed.lab.hosts[SOURCE]
         daemons.stop(self.bed.lab, host, signal.SIGKILL)
         self.addCleanup(lambda: [daemons.start(self.bed.lab, host), daemons.wait_until_registered(self.bed.lab)])

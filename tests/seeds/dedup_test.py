@@ -32,6 +32,22 @@ class Dedup(SeedCase):
         self.assert_refused("godwit restore -D 1 -d", "pages-", "at offset", "freed by a dedup")
         self.assertFalse(workload.alive())
 
+    def second_set_after(self, kind: str):
+        """What `dedup -D 2` frees in the first set, the second one has."""
+        workload = self.begin(kind)
+        (first, second, dedup), (_, restore) = page.section("Deduplication")
+        self.run_line(first, workload)
+        before = workload.progress()
+        self.run_line(second.text.replace("--leave-running ", ""), workload)
+        moment = (before, workload.progress())
+        workload.stop_load()
+        self.run_line(dedup, workload)
+        workload.settle()
+        self.run_line(restore.text.replace("-D 3", "-D 2"))
+        self.assert_between(workload.state(), *moment, workload)
+        workload.end()
+        self.assert_refused("godwit restore -D 1 -d", "pages-", "at offset", "freed by a dedup")
+
     def superseded(self, directory: str, grown: int, whole: int) -> int:
         """Everything in the second set was in the first, but for memory that has been added since."""
         freed = grown - (self.blocks("1") + self.blocks("2"))
@@ -42,6 +58,7 @@ class Dedup(SeedCase):
 
 for kind in WORKLOADS:
     setattr(Dedup, f"test_{kind}", lambda self, kind=kind: self.sequence(kind))
+    setattr(Dedup, f"test_{kind}_from_the_set_that_was_named", lambda self, kind=kind: self.second_set_after(kind))
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)

@@ -37,7 +37,7 @@ class Diskless(SeedCase):
 
     def sequence(self, kind: str):
         workload = self.begin(kind)
-        (lines,) = page.section("Disk-less migration")
+        lines, _ = page.section("Disk-less migration")
         server = None
         for line in lines:
             if line.text.startswith(SERVER):
@@ -61,34 +61,36 @@ class Diskless(SeedCase):
     def used(self) -> int:
         return int(self.bed.shell(DESTINATION, "df --output=used -B1 /mnt | tail -1").stdout)
 
-    def test_rounds_with_tls_and_dedup(self):
+    def rounds(self, kind: str, secured: str = ""):
         """Pre-dump and dump through two page servers: the second frees in the first what it supersedes."""
-        workload = self.begin("python")
-        certificates = Certificates(self.bed.lab.state / "shared" / "certificates",
-                                    f"IP:{self.bed.lab.hosts[DESTINATION].address},DNS:destination")
-        secured = " ".join(certificates.options()).replace(str(self.bed.lab.state / "shared"), "/srv/shared")
-        for host in (SOURCE, DESTINATION):
-            self.bed.shell(host, "mount -t tmpfs none /mnt && mkdir /mnt/1 /mnt/2")
-        client = f"--page-server --address destination --port {PORT} {secured}"
-        server = self.serve(f"{SERVER} -D /mnt/1 --port {PORT} {secured}")
-        self.run_line(f"godwit pre-dump -t $PID -D /mnt/1 --track-mem {client}", workload)
-        self.assert_served(server)
-        whole = self.used()
-
-        server = self.serve(f"{SERVER} -D /mnt/2 --port {PORT} --prev-images-dir ../1 --auto-dedup {secured}")
-        before = workload.progress()
-        said = self.run_line(f"godwit dump -t $PID -D /mnt/2 --prev-images-dir ../1 --leave-stopped {client}", workload)
-        self.assert_served(server)
-        self.assertNotIn("dump.whole", said)
-        moment = (before, workload.progress())
-        self.assertLess(self.used(), whole * 1.1, "two copies of what was written twice")
-
-        self.run_line(Line("source", "tar -C /mnt/2 -c . | ssh destination tar -C /mnt/2 -x"), workload)
-        workload.settle()
-        self.run_line(Line("destination", "godwit restore -D /mnt/2 --restore-detached"))
+        workload = self.begin(kind)
+        _, lines = page.section("Disk-less migration")
+        whole = server = None
+        for line in lines:
+            pages = "page-server" in line.text
+            line = Line(line.host, f"{line.text} {secured}" if pages else line.text)
+            if line.text.startswith(SERVER):
+                server = self.serve(line.text)
+                continue
+            if line.verb == "restore":
+                workload.settle()
+            before = workload.progress()
+            said = self.run_line(line, workload)
+            if pages:
+                self.assert_served(server)
+                self.assertNotIn("dump.whole", said)
+                whole = whole or self.used()
+                moment = (before, workload.progress())
+            if line.verb == "dump":
+                self.assertLess(self.used(), whole * 1.1, "two copies of what was written twice")
         self.assert_between(workload.state(DESTINATION), *moment, workload)
         self.run_line("godwit kill -t $PID", workload)
         workload.end(DESTINATION)
+
+    def rounds_with_tls(self, kind: str):
+        certificates = Certificates(self.bed.lab.state / "shared" / f"certificates-{kind}",
+                                    f"IP:{self.bed.lab.hosts[DESTINATION].address},DNS:destination")
+        self.rounds(kind, " ".join(certificates.options()).replace(str(self.bed.lab.state / "shared"), "/srv/shared"))
 
     def test_a_server_without_the_parent_gets_everything(self):
         workload = self.begin("python")
@@ -113,6 +115,8 @@ class Diskless(SeedCase):
 
 for kind in WORKLOADS:
     setattr(Diskless, f"test_{kind}", lambda self, kind=kind: self.sequence(kind))
+    setattr(Diskless, f"test_{kind}_in_rounds", lambda self, kind=kind: self.rounds(kind))
+    setattr(Diskless, f"test_{kind}_in_rounds_with_tls", lambda self, kind=kind: self.rounds_with_tls(kind))
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)

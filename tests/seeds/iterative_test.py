@@ -26,8 +26,8 @@ class Iterative(SeedCase):
         self.assertTrue(workload.alive(DESTINATION))
         workload.end(DESTINATION)
 
-    def test_resume_after_a_restore_that_fails(self):
-        workload = self.begin("python")
+    def resume_after_a_restore_that_fails(self, kind: str):
+        workload = self.begin(kind)
         (*to_copy, restore, kill), (resume,) = page.section("Iterative migration")
         for line in to_copy:
             self.run_line(line, workload)
@@ -48,7 +48,7 @@ class Iterative(SeedCase):
         self.assertTrue(workload.alive())
         # And the tracker still knows everything: the next difference is right.
         before = workload.progress()
-        said = self.run_line("godwit dump -t $PID -D /var/tmp/images/D --prev-images-dir ../C", workload)
+        said = self.run_line("godwit dump -t $PID -D /var/tmp/images/D --prev-images-dir ../C --tcp-close", workload)
         self.assertNotIn("dump.whole", said)
         moment = (before, workload.progress())
         workload.settle()
@@ -71,6 +71,8 @@ class Iterative(SeedCase):
 
 for kind in WORKLOADS:
     setattr(Iterative, f"test_{kind}", lambda self, kind=kind: self.sequence(kind))
+    setattr(Iterative, f"test_{kind}_goes_on_after_a_restore_that_fails",
+            lambda self, kind=kind: self.resume_after_a_restore_that_fails(kind))
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)

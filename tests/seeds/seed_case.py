@@ -211,6 +211,17 @@ class SeedCase(unittest.TestCase):
         for word in words:
             self.assertIn(word, done.stderr)
 
+    def assert_detached(self, workload: Workload, groups: str = "/") -> None:
+        """That the holder has no session, terminal, output or directory of anybody else, and only such control groups."""
+        holder = workload.holder()
+        self.assertTrue(holder, "there is no holder")
+        said = self.bed.shell(SOURCE, f"cd /proc/{holder} && ps -o sid=,tty= -p {holder} && "
+                                      "readlink fd/0 fd/1 fd/2 cwd && cut -d: -f3 cgroup").stdout.split()
+        self.assertEqual(said[:6], [str(holder), "?", *["/dev/null"] * 3, "/"])
+        self.assertTrue(said[6:])
+        for group in said[6:]:
+            self.assertRegex(group, f"^{groups}$")
+
     def assert_between(self, state: int, before: int, after: int, workload: Workload) -> None:
         """That the state is of a moment during a command."""
         self.assertGreaterEqual(state, before)

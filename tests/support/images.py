@@ -15,10 +15,12 @@ ROOT = Path(__file__).resolve().parents[2]
 # Stem of the name -> the message of each record, and the field that says how many bytes follow a record.
 KINDS = {
     "core": ("CoreEntry", None),
+    "cpuinfo": ("CpuinfoEntry", None),
     "fdinfo": ("FdinfoEntry", None),
     "fifo-data": ("PipeDataEntry", "bytes"),
     "files": ("FileEntry", None),
     "fs": ("FsEntry", None),
+    "inventory": ("InventoryEntry", None),
     "memfd": ("MemfdInodeEntry", None),
     "mm": ("MmEntry", None),
     "pipes-data": ("PipeDataEntry", "bytes"),
@@ -26,7 +28,8 @@ KINDS = {
     "sk-queues": ("SkPacketEntry", "length"),
     "timens": ("TimensEntry", None),
 }
-MAGIC = 8  # bytes; only the inventory has fewer
+MAGIC = 8  # bytes
+INVENTORY_MAGIC = 4
 
 
 def definitions() -> dict:
@@ -49,7 +52,8 @@ class Image:
         self.path = path
         self.records = []
         whole = path.read_bytes()
-        self.magic, at = whole[:MAGIC], MAGIC
+        at = INVENTORY_MAGIC if path.stem == "inventory" else MAGIC
+        self.magic = whole[:at]
         while at < len(whole):
             size, = struct.unpack_from("<I", whole, at)
             at += 4 + size
@@ -81,6 +85,6 @@ class ImageSet:
         name, length_field = KINDS[stem]
         images = [Image(path, self.messages[f"godwit.image.{name}"], length_field) for path in self.files(stem)]
         if stem == "core":
-            leader = next(at for at, image in enumerate(images) if image.records[0].message.HasField("tc"))
+            leader = next((at for at, image in enumerate(images) if image.records[0].message.HasField("tc")), 0)
             images = images[leader:] + images[:leader]
         return images

@@ -28,6 +28,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 using namespace godwit::workloads;
@@ -82,6 +83,31 @@ long description_lock(Workload& w) {
 long lease(Workload& w) {
   write_file(w.path("leased"), "x");
   return fcntl(open(w.path("leased").c_str(), O_RDONLY | O_CLOEXEC), F_SETLEASE, F_RDLCK);
+}
+
+// Open, and its name gone, while another name leads to it.
+long linked_file(Workload& w) {
+  const std::string name = w.path("first-name"), other = w.path("other-name");
+  const int fd = open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  return fd < 0 || link(name.c_str(), other.c_str()) != 0 ? -1 : unlink(name.c_str());
+}
+
+// One end; somebody who is no relative any more has the other.
+long unix_peer(Workload&) {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return -1;
+  const pid_t middle = fork();
+  if (middle == 0) {
+    if (fork() == 0) {
+      setsid();
+      close(ends[0]);
+      char byte = 0;
+      while (read(ends[1], &byte, 1) > 0) continue;  // it ends with the workload
+    }
+    _exit(0);
+  }
+  close(ends[1]);
+  return waitpid(middle, nullptr, 0) == middle ? 0 : -1;
 }
 
 long terminal(Workload&) {
@@ -244,6 +270,9 @@ constexpr Kind kinds[] = {{"io_uring", uring},
                           {"pidfd", own_pidfd},
                           {"userfaultfd", user_faults},
                           {"flock", flock_lock},
+                          {"flock_option", flock_lock},
+                          {"linked_file", linked_file},
+                          {"unix_peer", unix_peer},
                           {"posix_lock", posix_lock},
                           {"lease", lease},
                           {"terminal", terminal},
@@ -251,6 +280,7 @@ constexpr Kind kinds[] = {{"io_uring", uring},
                           {"packet", packet},
                           {"raw_socket", raw},
                           {"established_tcp", established_tcp},
+                          {"established_option", established_tcp},
                           {"perf", perf},
                           {"bpf", bpf_map},
                           {"fanotify", fanotify},

@@ -4,12 +4,16 @@
 #include "common/base/log.h"
 
 #include <csignal>
+#include <cstdio>
+#include <cstring>
 
 #include <sys/wait.h>
 #include <unistd.h>
 
 namespace godwit::engine::commands {
 namespace {
+
+constexpr int not_executed = 127;  // as a shell has it
 
 [[noreturn]] void become(const std::string& script, const std::string& action, const std::string& images, pid_t pid) {
   ::setenv("CRTOOLS_SCRIPT_ACTION", action.c_str(), 1);
@@ -18,8 +22,14 @@ namespace {
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
-  ::execl("/bin/sh", "sh", "-c", script.c_str(), nullptr);
-  ::_exit(127);
+  ::execlp(script.c_str(), script.c_str(), nullptr);  // a path, not a command line, as with CRIU
+  ::dprintf(2, "%s: %s\n", script.c_str(), std::strerror(errno));
+  ::_exit(not_executed);
+}
+
+std::string how_it_ended(int status) {
+  if (WIFSIGNALED(status)) return fmt::format("was ended by signal {}", WTERMSIG(status));
+  return fmt::format("exited with {}", WEXITSTATUS(status));
 }
 
 void run(const std::string& script, const std::string& action, const std::string& images, pid_t pid) {
@@ -32,9 +42,8 @@ void run(const std::string& script, const std::string& action, const std::string
   } while (ended < 0 && errno == EINTR);
   check(ended, "wait for {}", script);
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return;
-  fail(Errc::cancelled, "the action script {} {} {} at {}", script,
-       WIFSIGNALED(status) ? "was ended by signal" : "exited with",
-       WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), action);
+  const int exit_status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+  throw ScriptFailed(fmt::format("the action script {} {} at {}", script, how_it_ended(status), action), exit_status);
 }
 
 }  // namespace

@@ -4,9 +4,12 @@
 //   pre-restore, post-restore, pre-resume, post-resume   restore
 //   setup-namespaces, post-setup-namespaces              restore --namespaces
 //
-// CRTOOLS_SCRIPT_ACTION names the step, CRTOOLS_IMAGE_DIR the images directory, CRTOOLS_INIT_PID the process. The
-// network-lock pair does not come: CRIU runs it for network namespaces that it dumps.
+// CRTOOLS_SCRIPT_ACTION names the step, CRTOOLS_IMAGE_DIR the images directory, CRTOOLS_INIT_PID the process (at the
+// two of the namespaces: PID 1 of the new one). The network-lock pair does not come: CRIU runs it for network
+// namespaces that it dumps.
 #pragma once
+
+#include "common/base/error.h"
 
 #include <functional>
 #include <string>
@@ -17,7 +20,19 @@
 
 namespace godwit::engine::commands {
 
-// Runs the scripts at a step. Throws when one fails. `pid` 0: there is no process yet.
+// Errc::cancelled.
+class ScriptFailed : public Error {
+ public:
+  ScriptFailed(const std::string& message, int status) : Error(Errc::cancelled, message), status_(status) {}
+  int status() const {
+    return status_;
+  }  // for the command to end with: the script's, or 128 + the signal that ended it
+
+ private:
+  int status_;
+};
+
+// Runs the scripts at a step. Throws ScriptFailed. `pid` 0: there is no process yet.
 using RunAction = std::function<void(std::string_view action, pid_t pid)>;
 
 RunAction run_scripts(std::vector<std::string> scripts, std::string images_path);

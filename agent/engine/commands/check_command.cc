@@ -104,7 +104,10 @@ int run_check(const Options&) {
     std::printf("%-66s %s\n", f.what, there ? "yes" : fmt::format("no: {}", f.without).c_str());
     if (!there && f.needed) missing += fmt::format("{}{}", missing.empty() ? "" : ", ", f.what);
   }
-  if (missing.empty()) return 0;
+  if (missing.empty()) {
+    std::puts("Looks good.");
+    return 0;
+  }
   std::fflush(stdout);
   throw Error(Errc::kernel_missing, fmt::format("this host lacks {}", missing), "be root, on Linux 6.7 or later");
 }

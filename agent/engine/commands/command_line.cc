@@ -1,23 +1,12 @@
 #include "agent/engine/commands/command_line.h"
 
 #include "common/base/log.h"
-
-#include <algorithm>
+#include "common/commandline/verbosity.h"
 
 namespace godwit::engine::commands {
 namespace {
-
-log::Level level_of(int verbosity) {
-  switch (verbosity) {
-    case 0:
-    case 1: return log::Level::error;
-    case 2: return log::Level::warn;
-    case 3: return log::Level::info;
-    default: return log::Level::debug;
-  }
+constexpr std::string_view to_standard_output = "-";
 }
-
-}  // namespace
 
 void log_failure(const Error& e, const UniqueFd& before) {
   log::error("engine.failed", {{"code", name(e.errc())}, {"message", e.message()}, {"hint", e.hint()}});
@@ -30,6 +19,11 @@ void set_verbosity(const Options& o) { log::init("godwit", level_of(o.verbosity)
 UniqueFd begin_log(const Options& o) {
   set_verbosity(o);
   if (o.log_file.empty()) return {};
+  if (o.log_file == to_standard_output) {
+    UniqueFd before(check(::fcntl(2, F_DUPFD_CLOEXEC, 3), "keep standard error"));
+    check(::dup2(1, 2), "log to standard output");
+    return before;
+  }
   if (o.work.empty() && (o.command == "dump" || o.command == "pre-dump")) make_images_directory(o.images);
   const UniqueFd work = open_file(o.work.empty() ? o.images : o.work, O_RDONLY | O_DIRECTORY);
   const UniqueFd file = open_at(work.get(), o.log_file, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0600);

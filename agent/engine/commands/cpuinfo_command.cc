@@ -1,5 +1,6 @@
 #include "agent/engine/commands/cpuinfo_command.h"
 
+#include "agent/engine/commands/cpu_features.h"
 #include "agent/engine/commands/places.h"
 #include "agent/engine/tasks/refusals.h"
 #include "common/base/log.h"
@@ -13,22 +14,6 @@
 
 namespace godwit::engine::commands {
 namespace {
-
-// The words of CpuinfoX86Entry.capability, as CRIU numbers them, and where the processor says them. Words that only the
-// kernel makes up are 0.
-enum class Register { eax, ebx, ecx, edx };
-struct Word {
-  std::size_t index;
-  unsigned leaf, subleaf;
-  Register in;
-};
-constexpr std::array words{
-    Word{0, 1, 0, Register::edx},          Word{1, 0x80000001, 0, Register::edx}, Word{4, 1, 0, Register::ecx},
-    Word{6, 0x80000001, 0, Register::ecx}, Word{9, 7, 0, Register::ebx},          Word{10, 0xd, 1, Register::eax},
-    Word{11, 7, 0, Register::ecx},
-};
-constexpr std::size_t word_count = 20;
-constexpr unsigned capability_version = 2;
 
 struct Leaf {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -71,16 +56,45 @@ image::CpuinfoX86Entry this_processor() {
   cpu.set_cpu_family(family == 0xf ? family + (second.eax >> 20 & 0xff) : family);
   cpu.set_model(family >= 6 ? model + ((second.eax >> 16 & 0xf) << 4) : model);
   cpu.set_stepping(second.eax & 0xf);
-  cpu.set_capability_ver(capability_version);
-  std::array<std::uint32_t, word_count> capability{};
-  for (const Word& w : words) capability[w.index] = value(leaf(w.leaf, w.subleaf), w.in);
+  cpu.set_capability_ver(cpu_words_version);
+  std::array<std::uint32_t, cpu_word_count> capability{};
+  for (const CpuWord& w : cpu_words) capability[w.index] = value(leaf(w.leaf, w.subleaf), w.in);
   for (const std::uint32_t c : capability) cpu.add_capability(c);
   cpu.set_model_id(model_name());
   const Leaf xsave = leaf(0xd, 0);
-  cpu.set_xfeatures_mask(tasks::enabled_xfeatures());
+  cpu.set_xfeatures_mask(tasks::enabled_xfeatures() & said_by_criu);
+  cpu.set_all_xfeatures(tasks::enabled_xfeatures());
   cpu.set_xsave_size(xsave.ebx);
   cpu.set_xsave_size_max(xsave.ecx);
   return cpu;
+}
+
+std::uint64_t xfeatures(const image::CpuinfoX86Entry& cpu) {
+  return cpu.has_all_xfeatures() ? cpu.all_xfeatures() : cpu.xfeatures_mask();
+}
+
+bool has(const image::CpuinfoX86Entry& cpu, const Instruction& i) {
+  const int word = static_cast<int>(i.word);
+  return word < cpu.capability_size() && (cpu.capability(word) >> i.bit & 1) != 0;
+}
+
+// What a program that began on `wanted` may miss on `here`, as CRIU's `fpu,ins`; empty: nothing.
+std::string lacking(const image::CpuinfoX86Entry& wanted, const image::CpuinfoX86Entry& here) {
+  std::string missing;
+  const auto lacks = [&](const std::string& what) { missing += (missing.empty() ? "" : "; ") + what; };
+  if (const std::uint64_t bits = xfeatures(wanted) & ~xfeatures(here))
+    lacks(fmt::format("register state: xfeatures {:#x}", bits));
+  std::string names;
+  for (const Instruction& i : instructions)
+    if (has(wanted, i) && !has(here, i)) names += fmt::format("{}{}", names.empty() ? "" : ", ", i.name);
+  if (!names.empty()) lacks(fmt::format("instructions: {}", names));
+  // A program may have asked how much room its registers take on a stack.
+  if (wanted.has_xsave_size() && wanted.xsave_size() != here.xsave_size())
+    lacks(fmt::format("register state of {} bytes, here it has {}", wanted.xsave_size(), here.xsave_size()));
+  if (wanted.has_xsave_size_max() && wanted.xsave_size_max() != here.xsave_size_max())
+    lacks(fmt::format("register state of {} bytes at most, here it has {}", wanted.xsave_size_max(),
+                      here.xsave_size_max()));
+  return missing;
 }
 
 }  // namespace
@@ -101,16 +115,7 @@ int run_cpuinfo_check(const Options& o) {
   if (entry.x86_entry_size() == 0) fail(Errc::image_corrupt, "cpuinfo.img describes no x86 processor");
   const image::CpuinfoX86Entry& wanted = entry.x86_entry(0);
   const image::CpuinfoX86Entry here = this_processor();
-  std::string missing;
-  const auto lacks = [&](const std::string& what) { missing += (missing.empty() ? "" : "; ") + what; };
-  if (const std::uint64_t bits = wanted.xfeatures_mask() & ~here.xfeatures_mask())
-    lacks(fmt::format("register state: xfeatures {:#x}", bits));
-  for (const Word& w : words) {
-    const int i = static_cast<int>(w.index);
-    if (i >= wanted.capability_size()) continue;
-    if (const std::uint32_t bits = wanted.capability(i) & ~here.capability(i))
-      lacks(fmt::format("instructions: bits {:#x} of cpuid leaf {:#x}, word {}", bits, w.leaf, i));
-  }
+  const std::string missing = lacking(wanted, here);
   if (missing.empty()) return 0;
   throw Error(Errc::refused,
               fmt::format("this processor ({}) lacks what {} has: {}", here.model_id(), wanted.model_id(), missing),

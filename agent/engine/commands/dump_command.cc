@@ -5,6 +5,7 @@
 #include "agent/engine/commands/guardian.h"
 #include "agent/engine/commands/tracked_dump.h"
 #include "agent/engine/holder/client.h"
+#include "common/base/log.h"
 
 namespace godwit::engine::commands {
 namespace {
@@ -22,12 +23,27 @@ std::optional<holder::Client> tracker_for(const Options& o) {
 int run_dump(const Options& o) {
   const Places places = open_places(o, Missing::is_made);
   UniqueFd page_server(o.page_server.socket);
-  const RunAction act = run_scripts(o.action_scripts, places.images_path);
-  if (auto tracker = tracker_for(o)) {
-    tracker->run(o.words, act, page_server.get());
-  } else {
-    Guardian guardian;
-    TrackedDump(o.tree, guardian.journal()).run(o, places, act, std::move(page_server));
+  int veto = 0;  // of the post-dump scripts
+  const RunAction act = [&veto, scripts = run_scripts(o.action_scripts, places.images_path)](std::string_view action,
+                                                                                             pid_t pid) {
+    try {
+      scripts(action, pid);
+    } catch (const ScriptFailed& e) {
+      if (action == "post-dump") veto = e.status();
+      throw;
+    }
+  };
+  try {
+    if (auto tracker = tracker_for(o)) {
+      tracker->run(o.words, act, page_server.get());
+    } else {
+      Guardian guardian;
+      TrackedDump(o.tree, guardian.journal()).run(o, places, act, std::move(page_server));
+    }
+  } catch (const Error& e) {
+    if (veto == 0 || e.errc() != Errc::cancelled) throw;
+    log::warn("dump.vetoed", {{"reason", e.message()}, {"consequence", "the dump is complete, the process runs on"}});
+    return veto;
   }
   // What the dumps before have of each other; what this one supersedes was freed while it was written.
   if (o.auto_dedup && !o.page_server.use) dedup_images(places.images.get());

@@ -27,6 +27,7 @@ void show_file(const std::filesystem::path& path, bool separate) {
   const std::string name = path.filename().string();
   const auto known = image::parse_file_name(name);
   if (!known) fail(Errc::invalid_argument, "{} is no name of an image that Godwit knows", name);
+  if (known->kind == image::Kind::pages) fail(Errc::invalid_argument, "{} has pages, and no records", name);
   Doing doing("{}", path.string());
   const std::string bytes = read_file(path.string());
   image::RecordReader reader(known->kind, name, bytes);

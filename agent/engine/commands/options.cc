@@ -1,13 +1,12 @@
 #include "agent/engine/commands/options.h"
 
-#include "agent/engine/commands/foreign_options.h"
+#include "common/commandline/foreign_options.h"
 #include "common/base/error.h"
 
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 
 namespace godwit::engine::commands {
 namespace {
@@ -17,9 +16,10 @@ constexpr int highest_fd = 1 << 20;
 
 void add_common(CLI::App& app, Options& o) {
   app.add_option("-W,--work-dir", o.work, "where logs, pidfiles and statistics go (the images directory)");
-  app.add_option("-o,--log-file", o.log_file, "log into this file of the work directory");
-  app.add_option("--verbosity", o.verbosity, "0 nothing, 1 errors, 2 warnings, 3 information, 4 all; also -vN, -vvv")
-      ->check(CLI::Range(0, 4));
+  app.add_option("-o,--log-file", o.log_file, "log into this file of the work directory; -: to standard output");
+  app.add_option("-v,--verbosity", o.verbosity, "0 nothing, 1 errors, 2 warnings, 3 information, 4 all; -v adds one")
+      ->capture_default_str()
+      ->check(CLI::Range(0, highest_verbosity));
 }
 
 void add_images(CLI::App& app, Options& o) {
@@ -53,12 +53,13 @@ void add_dump(CLI::App& app, Options& o) {
   add_tree(app, o);
   add_events(app, o);
   add_carried(app, o);
+  app.add_flag("-R,--leave-running", o.leave_running, "let the process run on, as a pre-dump always does");
   app.add_option("--prev-images-dir", o.previous, "the dump before this one, relative to the images directory");
   app.add_flag("--track-mem", o.track_memory, "keep track of what changes, for the next dump");
   app.add_flag("--auto-dedup", o.auto_dedup, "free what this dump supersedes in the ones before");
-  app.add_option("--timeout", o.timeout_s, "seconds for everything to stop")
+  app.add_option("--timeout", o.timeout_s, "seconds for everything to stop; 0: a day")
       ->capture_default_str()
-      ->check(CLI::Range(1, 86400));
+      ->check(CLI::Range(0, 86400));
   PageServerOptions& p = o.page_server;
   app.add_flag("--page-server", p.use, "send the pages to a page server");
   app.add_option("--address", p.address, "of the page server")->capture_default_str();
@@ -91,23 +92,6 @@ void add_restore(CLI::App& app, Options& o) {
 void add_stopped(CLI::App& app, Options& o) {
   add_common(app, o);
   add_tree(app, o);
-}
-
-// CRIU's -v takes a number that sticks to it, or is repeated.
-std::vector<std::string> spell_out(const std::vector<std::string>& words) {
-  std::vector<std::string> out;
-  for (const std::string& w : words) {
-    const bool letters =
-        w.size() >= 2 && w[0] == '-' && std::ranges::all_of(w.substr(1), [](char c) { return c == 'v'; });
-    if (letters) {
-      out.push_back("--verbosity=" + std::to_string(std::min<std::size_t>(2 + w.size() - 1, 4)));
-    } else if (w.size() == 3 && w.starts_with("-v") && std::isdigit(static_cast<unsigned char>(w[2]))) {
-      out.push_back("--verbosity=" + w.substr(2));
-    } else {
-      out.push_back(w);
-    }
-  }
-  return out;
 }
 
 // Another command's option is told from one that nobody has.
@@ -158,7 +142,6 @@ std::optional<Options> parse(const std::vector<std::string>& words) {
   CLI::App app("Dumps and restores processes, without a daemon.", "godwit");
   app.require_subcommand(1);
   CLI::App* dump = add(app, "dump", "write a process into an images directory", add_dump, o);
-  dump->add_flag("-R,--leave-running", o.leave_running, "let the process run on");
   dump->add_flag("-s,--leave-stopped", o.leave_stopped, "leave the process stopped");
   add(app, "pre-dump", "write the memory of a process that runs on", add_dump, o);
   add(app, "restore", "make the process anew", add_restore, o);
@@ -185,7 +168,7 @@ std::optional<Options> parse(const std::vector<std::string>& words) {
     add(app, name, "", of, o)->group("")->add_option("--control-fd", o.control)->required();
 
   try {
-    std::vector<std::string> reversed = spell_out(words);  // CLI11 takes them from the back
+    std::vector<std::string> reversed = spell_out_verbosity(words);  // CLI11 takes them from the back
     std::ranges::reverse(reversed);
     app.parse(reversed);
   } catch (const CLI::CallForHelp& e) {
@@ -199,6 +182,7 @@ std::optional<Options> parse(const std::vector<std::string>& words) {
     o.command += (o.command.empty() ? "" : " ") + at->get_name();
     if (const auto extra = at->remaining(); !extra.empty()) refuse_extra(app, o.command, extra.front());
   }
+  if (o.timeout_s == 0) o.timeout_s = 86400;
   o.words = words;
   check_together(o);
   return o;

@@ -3,6 +3,8 @@
 // Parsing does nothing else. What CRIU has and we have not is refused by name (foreign_options.h).
 #pragma once
 
+#include "common/commandline/verbosity.h"
+
 #include <optional>
 #include <string>
 #include <vector>
@@ -32,11 +34,11 @@ struct Options {
   std::string images = ".";  // --images-dir
   std::string previous;      // --prev-images-dir, relative to `images`; empty: none
   std::string work;          // --work-dir; empty: the images directory
-  std::string log_file;      // relative to the work directory; empty: standard error
-  int verbosity = 3;         // 0 nothing, 1 errors, 2 warnings, 3 information, 4 all
-  std::string pidfile;       // relative to the work directory
-  int status_fd = -1;        // a zero byte is written to it, and it is closed, when the command has done its work
-  unsigned timeout_s = 10;   // for a dump to get everything stopped
+  std::string log_file;      // relative to the work directory; empty: standard error; "-": standard output
+  int verbosity = usual_verbosity;
+  std::string pidfile;      // relative to the work directory
+  int status_fd = -1;       // a zero byte is written to it, and it is closed, when the command has done its work
+  unsigned timeout_s = 10;  // for a dump to get everything stopped
   std::vector<std::string> action_scripts;
 
   bool leave_running = false;

@@ -38,10 +38,11 @@ void check_inventory(const image::ImageSet& images, const Options& o) {
   if (!images.has(image::Kind::inventory))
     throw Error(Errc::image_corrupt, fmt::format("inventory.img is missing in {}: the dump did not finish", o.images),
                 "dump again");
-  const auto inventory = images.get<image::InventoryEntry>(image::Kind::inventory);
+  image::RecordReader reader = images.open(image::Kind::inventory);
+  image::InventoryEntry inventory;
+  if (!reader.next(inventory)) reader.corrupt("no record");
   if (inventory.img_version() != image::image_version)
-    fail(Errc::image_corrupt, "inventory.img says version {}, {} can be read", inventory.img_version(),
-         image::image_version);
+    reader.corrupt(fmt::format("version {}, {} can be read", inventory.img_version(), image::image_version));
   if (inventory.has_pre_dump_mode() && !images.has(image::Kind::pstree))
     throw Error(Errc::image_corrupt, fmt::format("{} holds a pre-dump: memory, and no process", o.images),
                 "restore from the dump that came after it");
@@ -71,10 +72,11 @@ void check_process(const image::ImageSet& images) {
       for (const image::Kind kind : {image::Kind::ids, image::Kind::mm, image::Kind::fs, image::Kind::pagemap})
         require(images, kind, p.pid());
     for (const std::uint32_t tid : p.threads()) {
-      const auto core = images.get<image::CoreEntry>(image::Kind::core, tid);
+      image::RecordReader reader = images.open(image::Kind::core, tid);
+      image::CoreEntry core;
+      if (!reader.next(core)) reader.corrupt("no record");
       if (core.mtype() != image::CoreEntry::X86_64)
-        fail(Errc::image_corrupt, "{} is of another machine: {}", image::file_name(image::Kind::core, tid),
-             image::CoreEntry::March_Name(core.mtype()));
+        reader.corrupt(fmt::format("a process of another machine: {}", image::CoreEntry::March_Name(core.mtype())));
     }
   }
 }

@@ -36,19 +36,20 @@ int wait_for(pid_t pid) {
 int run_restore(const Options& o) {
   const Places places = open_places(o, Missing::fails);
   const RunAction act = run_scripts(o.action_scripts, places.images_path);
+  std::optional<PidNamespace> space;  // outlives the processes in it: it ends when they have been waited for
   Restore restore({});
   check_before_restore(restore.load(places.images.get()), places.images.get(), o);
-  std::optional<PidNamespace> space;
+  act("pre-restore", 0);
   if (o.namespaces) {
-    act("setup-namespaces", 0);
     space.emplace();
     restore.set_init(space->init());
+    act("setup-namespaces", space->host_pid());
     act("post-setup-namespaces", space->host_pid());
   }
   if (o.sibling) restore.make_sibling();
   if (o.leave_stopped) restore.leave_stopped();
+  if (o.tcp_close) restore.close_connections();
   if (!o.detached && !space) adopt_orphans();
-  act("pre-restore", 0);
   const std::uint64_t pages = restore.absorb_directory(
       places.images.get(), o.auto_dedup ? image::PagesAccess::punch : image::PagesAccess::read);
   pid_t pid = 0;

@@ -51,6 +51,17 @@ void forget_stops(const std::map<pid_t, pid_t>& stopped, image::ImageSet& images
   }
 }
 
+// What the post-dump scripts say against the end of the process. The dump is good.
+std::optional<Error> veto_of(const RunAction& act, pid_t pid) {
+  try {
+    act("post-dump", pid);
+    return std::nullopt;
+  } catch (const Error& e) {
+    if (e.errc() != Errc::cancelled) throw;  // whoever asked for the dump is gone
+    return e;
+  }
+}
+
 }  // namespace
 
 TrackedDump::TrackedDump(pid_t pid, Journal& journal) : pid_(pid), dump_(pid, Orphans::left_out, {}, journal) {}
@@ -122,6 +133,7 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
   }
   clear_images(places, !o.page_server.use);
   bool held = false;
+  std::optional<Error> veto;
   std::map<pid_t, pid_t> stopped_by_us;
   const std::unique_ptr<DumpSink> sink =
       make_sink(std::move(server), places, parent.empty() ? Extent::whole : Extent::difference,
@@ -146,7 +158,7 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
     label(sink->images(), o, generation, parent);
     sink->save(pages);
     write_stats(places, round, frozen, pages);
-    if (!pre) act("post-dump", pid_);
+    if (!pre) veto = veto_of(act, pid_);
     dump_.acknowledged(sink->last_sequence());
     generation_ = generation;
     round_++;
@@ -165,7 +177,9 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
     throw;
   }
   if (pre) return;
-  if (o.leave_running) return dump_.release();
+  if (o.leave_running || veto) dump_.release();
+  if (veto) throw *veto;
+  if (o.leave_running) return;
   if (!o.leave_stopped) return dump_.kill();
   std::map<pid_t, StoppedBy> stopped;
   for (const pid_t pid : dump_.pids())

@@ -21,7 +21,8 @@ class TrackedDump {
   TrackedDump(pid_t pid, Journal& journal);
 
   // `godwit dump` or `godwit pre-dump`, but for what the command itself does (log, status, dedup).
-  // `page_server`: connected, when the options name one.
+  // `page_server`: connected, when the options name one. Errc::cancelled after a dump that is complete: the post-dump
+  // scripts were against the end of the process.
   void run(const Options& options, const Places& places, const RunAction& act, UniqueFd page_server = {});
 
   // Whether a later dump can be a difference to the last one.

@@ -9,6 +9,7 @@
 #include "common/base/log.h"
 #include "common/proc/reader.h"
 
+#include <chrono>
 #include <csignal>
 #include <cstring>
 
@@ -21,6 +22,8 @@ namespace godwit::engine::holder {
 namespace {
 
 constexpr int look_every_ms = 1000;  // whether the process runs another program: nothing tells us of an exec
+// For the command that started us to come: it does at once, or it has died.
+constexpr std::chrono::seconds first_request_within{10};
 
 void put(Failure& failure, const Error& e) {
   failure.set_code(std::string(name(e.errc())));
@@ -68,6 +71,7 @@ class Keeper {
   Keeper& operator=(const Keeper&) = delete;
 
   void run() {
+    const auto started = std::chrono::steady_clock::now();
     while (!over_) {
       pollfd events[] = {{.fd = listener_.get(), .events = POLLIN, .revents = 0},
                          {.fd = pidfd_.get(), .events = POLLIN, .revents = 0}};
@@ -76,6 +80,7 @@ class Keeper {
       if (n > 0 && events[1].revents) return;  // it has ended
       if (n > 0 && events[0].revents) serve_next();
       if (served_ && !over_ && !dump_.tracking()) return;
+      if (!served_ && std::chrono::steady_clock::now() - started > first_request_within) return;
     }
   }
 

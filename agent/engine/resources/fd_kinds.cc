@@ -55,6 +55,7 @@ struct Unknown {
   std::string_view prefix;  // of the link
   std::string_view reason;
   std::string_view hint;
+  std::string_view option{};
 };
 
 constexpr Unknown unknown[] = {
@@ -73,9 +74,12 @@ constexpr Unknown unknown[] = {
      "move the supervised process without its supervisor"},
     {"/secretmem", "secret memory cannot be read from outside, by design",
      "the program must give it up (memfd_secret)"},
-    {"/dev/pts/", "terminals cannot be carried yet", "run the program without a terminal (setsid, redirected output)"},
-    {"/dev/tty", "terminals cannot be carried yet", "run the program without a terminal (setsid, redirected output)"},
-    {"/dev/ptmx", "terminals cannot be carried yet", "run the program without a terminal (setsid, redirected output)"},
+    {"/dev/pts/", "terminals cannot be carried yet", "run the program without a terminal (setsid, redirected output)",
+     "--shell-job"},
+    {"/dev/tty", "terminals cannot be carried yet", "run the program without a terminal (setsid, redirected output)",
+     "--shell-job"},
+    {"/dev/ptmx", "terminals cannot be carried yet", "run the program without a terminal (setsid, redirected output)",
+     "--shell-job"},
     {"pidfd:", "pidfds cannot be carried yet", "close it, or use PIDs"},
     {"mnt:", "open namespaces cannot be carried", "close the namespace's descriptor"},
     {"net:", "open namespaces cannot be carried", "close the namespace's descriptor"},
@@ -135,7 +139,8 @@ Refusal refuse_unknown(const FdView& view) {
             "sockets of this kind cannot be carried", "close it before the move"};
   }
   for (const Unknown& kind : unknown) {
-    if (view.link.starts_with(kind.prefix)) return {view.describe(), std::string(kind.reason), std::string(kind.hint)};
+    if (view.link.starts_with(kind.prefix))
+      return {view.describe(), std::string(kind.reason), std::string(kind.hint), std::string(kind.option)};
   }
   if (S_ISCHR(view.st.st_mode) || S_ISBLK(view.st.st_mode)) {
     return {view.describe(),

@@ -108,7 +108,7 @@ std::vector<Refusal> refusals_of(const FdWalk& walk, SurveyContext& context) {
     if (!view.info.locks.empty()) {
       refusals.push_back({view.describe(),
                           fmt::format("{} is held on the file", lock_name(view.info.locks.front().kind)),
-                          "release the lock before the move"});
+                          "release the lock before the move", "--file-locks"});
     }
     if (std::optional<Refusal> refused = refuse_fown(view, context.tree)) refusals.push_back(std::move(*refused));
     if (std::optional<Refusal> refused = kind->refusal(view, context)) refusals.push_back(std::move(*refused));

@@ -23,13 +23,14 @@ std::optional<Refusal> refuse_lost_path(const FdView& view) {
   if (view.link.starts_with("(unreachable)") || !view.link.starts_with('/')) {
     return Refusal{view.describe(), "its path cannot be reached from here", "move the task's mount namespace with it"};
   }
+  const std::string option = view.st.st_nlink > 0 ? "--link-remap" : "";  // it has another name
   struct stat there{};
   if (::lstat(reach(view.pid, view.link).c_str(), &there) != 0) {
     return Refusal{view.describe(), "no name leads to this open file any more (deleted, or renamed away)",
-                   "close the file before moving, or put the name back"};
+                   "close the file before moving, or put the name back", option};
   }
   if (there.st_dev != view.st.st_dev || there.st_ino != view.st.st_ino) {
-    return Refusal{view.describe(), "its name now belongs to another file", "close the file before moving"};
+    return Refusal{view.describe(), "its name now belongs to another file", "close the file before moving", option};
   }
   return std::nullopt;
 }

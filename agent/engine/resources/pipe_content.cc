@@ -76,7 +76,7 @@ void write_pipe_content(int write_end, const PipeContent& content) {
   const auto& packets = content.entry.packets();
   if (packets.empty()) return put(content.bytes);
   if (std::accumulate(packets.begin(), packets.end(), std::uint64_t{0}) != content.bytes.size()) {
-    fail(Errc::image_corrupt, "packets of a pipe do not add up to its {} bytes", content.bytes.size());
+    fail(Errc::image_corrupt, "pipes-data.img: packets of a pipe do not add up to its {} bytes", content.bytes.size());
   }
   check(::fcntl(write_end, F_SETFL, O_NONBLOCK | O_DIRECT), "set packet mode");
   for (std::string_view rest = content.bytes; const std::uint32_t length : packets) {

@@ -19,14 +19,17 @@ namespace godwit::engine::resources {
 namespace {
 
 using Table = std::vector<image::FdinfoEntry>;
-using Tables = std::map<std::uint32_t, Table>;  // by files id
+using Tables = std::map<std::uint32_t, Table>;         // by files id
+using Offsets = std::map<std::uint32_t, std::size_t>;  // of the records in files.img, by file id
 
 constexpr int settable_flags = O_APPEND | O_ASYNC | O_DIRECT | O_NOATIME | O_NONBLOCK;
 
 Table read_table(const image::ImageSet& images, std::uint32_t files_id) {
   Table table = images.records<image::FdinfoEntry>(image::Kind::fdinfo, files_id);
   for (const image::FdinfoEntry& descriptor : table) {
-    if (descriptor.fd() > INT_MAX / 4) fail(Errc::image_corrupt, "descriptor number {}", descriptor.fd());
+    if (descriptor.fd() > INT_MAX / 4)
+      fail(Errc::image_corrupt, "{}: descriptor number {}", image::file_name(image::Kind::fdinfo, files_id),
+           descriptor.fd());
   }
   std::ranges::sort(table, {}, &image::FdinfoEntry::fd);
   return table;
@@ -49,7 +52,8 @@ int stage_of(const image::FileEntry& entry) {
 }
 
 // Opens every file of the tables, each once, above all numbers that they use.
-std::map<std::uint32_t, UniqueFd> open_files(const Tables& tables, int floor, RestoreContext& context) {
+std::map<std::uint32_t, UniqueFd> open_files(const Tables& tables, int floor, const Offsets& offsets,
+                                             RestoreContext& context) {
   std::set<std::pair<int, std::uint32_t>> order;
   for (const auto& [files_id, table] : tables)
     for (const image::FdinfoEntry& descriptor : table)
@@ -57,7 +61,7 @@ std::map<std::uint32_t, UniqueFd> open_files(const Tables& tables, int floor, Re
   std::map<std::uint32_t, UniqueFd> open;
   for (const auto& [stage, id] : order) {
     const image::FileEntry& entry = file_of(context, id);
-    const Doing doing("restore file {} ({})", id, image::FdType_Name(entry.type()));
+    const Doing doing("files.img at offset {}: file {} ({})", offsets.at(id), id, image::FdType_Name(entry.type()));
     flags_of(described_by(context, entry));  // the member that the type names is there
     const UniqueFd fd = kind_of(entry.type()).restore(entry, context);
     open[id] = UniqueFd(check(::fcntl(fd.get(), F_DUPFD_CLOEXEC, floor), "move a descriptor above {}", floor));
@@ -136,6 +140,20 @@ Tables read_tables(const image::ImageSet& images) {
   return tables;
 }
 
+Offsets read_files(const image::ImageSet& images, RestoreContext& context) {
+  Offsets offsets;
+  if (!images.has(image::Kind::files)) return offsets;
+  image::RecordReader reader = images.open(image::Kind::files);
+  for (image::FileEntry entry;;) {
+    const std::size_t offset = reader.offset();
+    if (!reader.next(entry)) return offsets;
+    const std::uint32_t id = entry.id();
+    offsets[id] = offset;
+    if (entry.has_usk()) drop_final_nul(*entry.mutable_usk()->mutable_name());
+    context.files.insert_or_assign(id, std::move(entry));
+  }
+}
+
 int highest_of(const Tables& tables) {
   int highest = -1;
   for (const auto& [id, table] : tables)
@@ -193,15 +211,11 @@ FdRestorer::FdRestorer(const image::ImageSet& images, const std::map<std::uint32
     s.tree.insert(static_cast<pid_t>(process.pid()));
   const int floor = highest_of(s.tables) + 1;
   raise_own_limit();  // of this helper process; the tasks' own limits come with the tasks
-  for (auto& entry : images.records<image::FileEntry>(image::Kind::files)) {
-    const std::uint32_t id = entry.id();
-    if (entry.has_usk()) drop_final_nul(*entry.mutable_usk()->mutable_name());
-    s.context.files.insert_or_assign(id, std::move(entry));
-  }
+  const Offsets offsets = read_files(images, s.context);
   // Sockets and files are made with exactly the modes that are set below.
   ::umask(0);
   s.memfds = memfd::restore_objects(s.context, floor);
-  s.open = open_files(s.tables, floor, s.context);
+  s.open = open_files(s.tables, floor, offsets, s.context);
   std::set<std::uint32_t> seen;
   for (const auto& [files_id, table] : s.tables)
     for (const image::FdinfoEntry& descriptor : table)

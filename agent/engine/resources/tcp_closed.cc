@@ -68,7 +68,7 @@ std::optional<Refusal> refusal(const FdView& view, SurveyContext& context) {
   return Refusal{fmt::format("{} (tcp, {} <-> {}, {})", view.describe(), inet_socket::local_address(view.fd).text(),
                              inet_socket::peer_address(view.fd).text(), inet_socket::tcp_state_name(state)),
                  "an established TCP connection cannot follow to another address",
-                 "give --tcp-close to close it at the destination, or wait until it ends"};
+                 "give --tcp-close to close it at the destination, or wait until it ends", "--tcp-established"};
 }
 
 void dump(const FdView& view, image::FileEntry& entry, DumpContext&) {

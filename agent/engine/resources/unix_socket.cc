@@ -92,7 +92,7 @@ std::optional<Refusal> refusal(const FdView& view, SurveyContext& context) {
   }
   return Refusal{what,
                  fmt::format("it is connected to a socket of another process ({})", printable(peer ? peer->name : "")),
-                 "close the connection before the move"};
+                 "close the connection before the move", "--ext-unix-sk"};
 }
 
 void dump(const FdView& view, image::FileEntry& entry, DumpContext& context) {

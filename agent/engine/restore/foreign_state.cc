@@ -1,9 +1,11 @@
 #include "agent/engine/restore/foreign_state.h"
 
 #include "agent/engine/resources/fd_kinds.h"
+#include "agent/engine/resources/inet_socket.h"
 #include "common/base/error.h"
 #include "common/image/core.pb.h"
 #include "common/image/files.pb.h"
+#include "common/image/inventory.pb.h"
 #include "common/image/mm.pb.h"
 #include "common/image/pstree.pb.h"
 #include "common/image/remap.pb.h"
@@ -12,6 +14,10 @@
 
 #include <algorithm>
 #include <set>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 
 namespace godwit::engine {
 namespace {
@@ -115,12 +121,35 @@ void look_at_memory(const std::string& name, const image::MmEntry& mm, Findings&
   if (mm.aios_size() > 0) found.refuse(fmt::format("{}: AIO contexts cannot be restored", name));
 }
 
-void look_at_files(const image::ImageSet& images, Findings& found) {
+bool is_connection(const image::FileEntry& file) {
+  const image::InetSkEntry& socket = file.isk();
+  return file.has_isk() && socket.type() == SOCK_STREAM && socket.proto() == IPPROTO_TCP &&
+         socket.state() != TCP_LISTEN && socket.state() != TCP_CLOSE;
+}
+
+void look_at_connection(const image::FileEntry& file, Connections connections, Findings& found) {
+  const std::string what = fmt::format("files.img: file {} is a TCP connection ({})", file.id(),
+                                       resources::inet_socket::tcp_state_name(static_cast<int>(file.isk().state())));
+  if (connections == Connections::closed)
+    found.notice(what + ": it is restored closed");
+  else
+    found.refuse(what + ", which cannot be restored (--tcp-close restores it closed)");
+}
+
+// Whoever dumped with --tcp-close has agreed to it already.
+Connections agreed(const image::ImageSet& images, Connections connections) {
+  if (!images.has(image::Kind::inventory)) return connections;
+  const bool closed = images.get<image::InventoryEntry>(image::Kind::inventory).tcp_close();
+  return closed ? Connections::closed : connections;
+}
+
+void look_at_files(const image::ImageSet& images, Connections connections, Findings& found) {
   for (const auto& file : images.records<image::FileEntry>(image::Kind::files)) {
     const auto kinds = resources::fd_kinds();
     if (std::ranges::find(kinds, file.type(), &resources::FdKind::type) == kinds.end())
       found.refuse(
           fmt::format("files.img: file {} of type {} cannot be restored", file.id(), image::FdType_Name(file.type())));
+    if (is_connection(file)) look_at_connection(file, connections, found);
   }
   for (const auto& remap : images.records<image::RemapFilePathEntry>(image::Kind::remap_fpath))
     if (remap.remap_type() != image::REMAP_GHOST)
@@ -130,7 +159,7 @@ void look_at_files(const image::ImageSet& images, Findings& found) {
 
 }  // namespace
 
-std::vector<std::string> refuse_foreign_state(const image::ImageSet& images) {
+std::vector<std::string> refuse_foreign_state(const image::ImageSet& images, Connections connections) {
   Findings found;
   look_at_names(images, found);
   std::set<std::uint32_t> tables;
@@ -156,7 +185,7 @@ std::vector<std::string> refuse_foreign_state(const image::ImageSet& images) {
       found.refuse(fmt::format("{}: a descriptor table that is shared by processes cannot be restored",
                                image::file_name(image::Kind::ids, pid)));
   }
-  look_at_files(images, found);
+  look_at_files(images, agreed(images, connections), found);
   for (const std::string& field : image::unknown_fields(images))
     found.notice(fmt::format("{}: a field of another version, which is not restored", field));
   return found.finish();

@@ -11,7 +11,11 @@
 
 namespace godwit::engine {
 
+// What becomes of TCP connections, which CRIU dumps with --tcp-established. Its --tcp-close asks for them closed.
+enum class Connections { refused, closed };
+
 // Throws Errc::refused with every reason at once. Returns notices: what is left out and does no harm.
-std::vector<std::string> refuse_foreign_state(const image::ImageSet& images);
+std::vector<std::string> refuse_foreign_state(const image::ImageSet& images,
+                                              Connections connections = Connections::refused);
 
 }  // namespace godwit::engine

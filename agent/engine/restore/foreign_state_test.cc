@@ -4,6 +4,7 @@
 #include "common/image/core.pb.h"
 #include "common/image/files.pb.h"
 #include "common/image/full_message.h"
+#include "common/image/inventory.pb.h"
 #include "common/image/mm.pb.h"
 #include "common/image/pstree.pb.h"
 #include "common/image/remap.pb.h"
@@ -11,6 +12,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 
 namespace godwit::engine {
 namespace {
@@ -122,6 +127,46 @@ TEST(ForeignState, refuses_mappings_and_files_it_cannot_make) {
   EXPECT_THAT(said, HasSubstr("mm-12.img: AIO contexts"));
   EXPECT_THAT(said, HasSubstr("files.img: file 9 of type FD_TTY"));
   EXPECT_THAT(said, HasSubstr("remap-fpath.img"));
+}
+
+image::FileEntry socket_in(int state, int type = SOCK_STREAM, int protocol = IPPROTO_TCP) {
+  auto file = image::full<image::FileEntry>();
+  file.set_type(image::FD_INETSK);
+  file.set_id(9);
+  file.mutable_isk()->set_type(static_cast<std::uint32_t>(type));
+  file.mutable_isk()->set_proto(static_cast<std::uint32_t>(protocol));
+  file.mutable_isk()->set_state(static_cast<std::uint32_t>(state));
+  return file;
+}
+
+TEST(ForeignState, refuses_a_tcp_connection_in_any_state) {
+  for (const int state : {TCP_ESTABLISHED, TCP_SYN_SENT, TCP_SYN_RECV, TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_TIME_WAIT,
+                          TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_CLOSING}) {
+    image::ImageSet set = good_set();
+    set.append(Kind::files, 0, socket_in(state));
+    EXPECT_THAT(refusal(set), HasSubstr("files.img: file 9 is a TCP connection")) << state;
+  }
+}
+
+TEST(ForeignState, lets_pass_sockets_that_are_no_connections) {
+  image::ImageSet set = good_set();
+  set.append(Kind::files, 0, socket_in(TCP_LISTEN));
+  set.append(Kind::files, 0, socket_in(TCP_CLOSE));
+  set.append(Kind::files, 0, socket_in(TCP_ESTABLISHED, SOCK_DGRAM, IPPROTO_UDP));
+  EXPECT_THAT(refuse_foreign_state(set), IsEmpty());
+}
+
+TEST(ForeignState, closes_connections_when_the_restore_or_the_dump_was_told_to) {
+  image::ImageSet set = good_set();
+  set.append(Kind::files, 0, socket_in(TCP_ESTABLISHED));
+  EXPECT_THAT(refuse_foreign_state(set, Connections::closed), Contains(HasSubstr("it is restored closed")));
+  image::InventoryEntry inventory;
+  inventory.set_img_version(image::image_version);
+  set.put(Kind::inventory, 0, inventory);
+  EXPECT_THAT(refusal(set), HasSubstr("--tcp-close restores it closed"));
+  inventory.set_tcp_close(true);
+  set.put(Kind::inventory, 0, inventory);
+  EXPECT_THAT(refuse_foreign_state(set), Contains(HasSubstr("it is restored closed")));
 }
 
 }  // namespace

@@ -249,7 +249,7 @@ void TaskRestore::find_threads() {
 }
 
 void TaskRestore::restore_thread(Thread& t) {
-  Doing doing("thread {}", t.guest);
+  Doing doing("{}: thread {}", image::file_name(image::Kind::core, static_cast<std::uint64_t>(t.guest)), t.guest);
   const bool leader = &t == &threads_.front();
   const pid_t pid = skeleton_->guest_pid();
   Batch batch(skeleton_->scratch());

@@ -12,6 +12,7 @@ namespace godwit::engine::tasks {
 
 struct Refusal {
   std::string what, reason, hint;
+  std::string option{};  // CRIU's for it, which is taken and does not help yet
 };
 
 struct Refusals {

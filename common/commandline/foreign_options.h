@@ -6,10 +6,10 @@
 #include <string>
 #include <string_view>
 
-namespace godwit::engine::commands {
+namespace godwit {
 
 // `word` as it stands on the command line ("--lazy-pages", "-r", "--external=x"). Nothing: CRIU has no such option
 // either.
 std::optional<std::string> reason_against(std::string_view word);
 
-}  // namespace godwit::engine::commands
+}  // namespace godwit

@@ -1,8 +1,8 @@
-#include "agent/engine/commands/foreign_options.h"
+#include "common/commandline/foreign_options.h"
 
 #include <array>
 
-namespace godwit::engine::commands {
+namespace godwit {
 namespace {
 
 struct Foreign {
@@ -45,7 +45,7 @@ constexpr std::array options{
     Foreign{"--lsm-profile", "", security},
     Foreign{"--lsm-mount-context", "", security},
     Foreign{"--veth-pair", "", network},
-    Foreign{"--join-ns", "",
+    Foreign{"--join-ns", "-J",
             "the process is restored into the caller's namespaces, or with --namespaces into a new one"},
     Foreign{"--empty-ns", "", network},
     Foreign{"--network-lock", "", network},
@@ -83,8 +83,10 @@ constexpr std::array options{
 std::optional<std::string> reason_against(std::string_view word) {
   const std::string_view name = word.substr(0, word.find('='));
   for (const Foreign& o : options)
-    if (name == o.name || (!o.letter.empty() && name == o.letter)) return std::string(o.reason);
+    if (name == o.name || (!o.letter.empty() && name.starts_with(o.letter))) return std::string(o.reason);
+  if (name.starts_with("--no-") && reason_against("--" + std::string(name.substr(5))))
+    return "options are off unless they are given";
   return std::nullopt;
 }
 
-}  // namespace godwit::engine::commands
+}  // namespace godwit
