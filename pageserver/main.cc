@@ -30,7 +30,8 @@ struct Settings {
 
 [[noreturn]] void serve(const Settings& s) {
   net::asio::io_context io(1);
-  net::ListenerOptions limits{.handshakes = 64, .connections = 64};
+  // A stream that has said hello is its worker's: what is served here are peers without a word.
+  net::ListenerOptions limits{.handshakes = 64, .connections = 64, .overload = net::Overload::oldest_gives_way};
   net::Listener listener(io.get_executor(), "pageserver", net::parse_address(s.listen), net::TlsContext::load(s.certs),
                          limits);
   pageserver::drop_privileges(s.user);

@@ -1,7 +1,8 @@
 #include "agent/jobs/page_server.h"
 
-#include "agent/workload/process.h"
+#include "agent/jobs/server_words.h"
 #include "agent/workload/cgroup.h"
+#include "agent/workload/process.h"
 #include "common/base/log.h"
 
 #include <algorithm>
@@ -130,9 +131,10 @@ net::awaitable<void> PageServer::close(std::string migration) {
 
 void PageServer::arrived(net::Packet packet) {
   pageserver::FromServer message;
-  // It faces the network: what it says is not trusted either.
-  if (!message.ParseFromString(packet.bytes)) {
-    log::error("page_server.unreadable", {{"bytes", packet.bytes.size()}});
+  try {
+    message = parse_server_words(packet.bytes);
+  } catch (const Error& e) {
+    log::error("page_server.unreadable", {{"message", e.message()}});
     workload::send_signal(child_.pidfd.get(), SIGKILL);
     return;
   }

@@ -40,8 +40,19 @@ TEST(Preflight, knows_what_lies_below_a_shared_path) {
 }
 
 TEST(Preflight, names_register_state_that_the_cpu_lacks) {
-  EXPECT_THAT(check_cpu(0x7, 0xe7), IsEmpty());
-  EXPECT_THAT(check_cpu(0x20007, 0xe7), ElementsAre(HasSubstr("0x20000")));
+  const NodeFacts here{.xfeatures = 0xe7};
+  engine::Surveyed survey;
+  survey.set_xfeatures(0x7);
+  EXPECT_THAT(check_cpu(survey, here), IsEmpty());
+  survey.set_xfeatures(0x20007);
+  EXPECT_THAT(check_cpu(survey, here), ElementsAre(HasSubstr("0x20000")));
+}
+
+TEST(Preflight, names_instructions_that_the_cpu_lacks) {
+  engine::Surveyed survey;
+  for (const char* flag : {"sse2", "bmi2", "sha_ni", "pti"}) survey.add_cpu_flags(flag);
+  EXPECT_THAT(check_cpu(survey, {.cpu_flags = {"sse2", "bmi2", "sha_ni", "avx2"}}), IsEmpty());
+  EXPECT_THAT(check_cpu(survey, {.cpu_flags = {"sse2"}}), ElementsAre(HasSubstr("its CPU lacks bmi2, sha_ni")));
 }
 
 TEST(Preflight, names_who_holds_a_pid) {

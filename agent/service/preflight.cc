@@ -1,7 +1,7 @@
 #include "agent/service/preflight.h"
 
-#include "agent/engine/resources/needed_files.h"
 #include "common/net/address.h"
+#include "common/proc/cpu_features.h"
 #include "common/proc/reader.h"
 
 #include <algorithm>
@@ -39,14 +39,7 @@ Sentences check_needed_files(const Context& context, const api::Prepare& request
   const std::vector<std::string> shared = shared_paths(context, request);
   for (const engine::NeededFile& f : survey.files()) {
     if (is_own_log(context, request.workload().name(), f.path())) continue;
-    files.push_back({.path = f.path(),
-                     .size = f.size(),
-                     .mode = f.mode(),
-                     .build_id = f.build_id(),
-                     .writable = f.writable(),
-                     .mapped = f.mapped(),
-                     .device = f.device(),
-                     .inode = f.inode()});
+    files.push_back(needed_file(f));
     if (f.writable() && S_ISREG(f.mode()) && !is_below(f.path(), shared)) {
       wrong.push_back(
           fmt::format("{} can be written and is not known to be on storage that both nodes share "
@@ -82,6 +75,17 @@ std::string holder_of(pid_t pid) {
 
 }  // namespace
 
+engine::resources::NeededFile needed_file(const engine::NeededFile& f) {
+  return {.path = f.path(),
+          .size = f.size(),
+          .mode = f.mode(),
+          .build_id = f.build_id(),
+          .writable = f.writable(),
+          .mapped = f.mapped(),
+          .device = f.device(),
+          .inode = f.inode()};
+}
+
 bool is_below(const std::string& path, const std::vector<std::string>& prefixes) {
   return std::ranges::any_of(prefixes, [&](const std::string& prefix) {
     if (prefix.empty() || !path.starts_with(prefix)) return false;
@@ -93,11 +97,16 @@ bool has_own_namespaces(const engine::Surveyed& survey) {
   return std::ranges::find(survey.namespaces(), "pid") != survey.namespaces().end();
 }
 
-Sentences check_cpu(std::uint64_t needed, std::uint64_t available) {
-  const std::uint64_t missing = needed & ~available;
-  if (missing == 0) return {};
-  return {
-      fmt::format("register state is in use that this CPU does not have: xfeatures {:#x} of {:#x}", missing, needed)};
+// What it uses now, and what it may have found: a program asks once which instructions there are, and keeps to that.
+Sentences check_cpu(const engine::Surveyed& survey, const NodeFacts& here) {
+  Sentences wrong;
+  if (const std::uint64_t missing = survey.xfeatures() & ~here.xfeatures)
+    wrong.push_back(fmt::format("register state is in use that this CPU does not have: xfeatures {:#x} of {:#x}",
+                                missing, survey.xfeatures()));
+  const std::string lacking = proc::lacking_features({survey.cpu_flags().begin(), survey.cpu_flags().end()},
+                                                     {here.cpu_flags.begin(), here.cpu_flags.end()});
+  if (!lacking.empty()) wrong.push_back("a program may have found more on the source's CPU: " + lacking);
+  return wrong;
 }
 
 Sentences check_pids(const engine::Surveyed& survey) {
@@ -173,7 +182,7 @@ Sentences preflight(const Context& context, const api::Prepare& request, const e
   Sentences wrong = check_name(context, request.workload().name());
   append(wrong, check_needed_files(context, request, survey));
   if (!has_own_namespaces(survey)) append(wrong, check_pids(survey));
-  append(wrong, check_cpu(survey.xfeatures(), context.facts.xfeatures));
+  append(wrong, check_cpu(survey, context.facts));
   append(wrong, check_ports(survey));
   append(wrong, check_socket_names(survey, shared_paths(context, request)));
   append(wrong, check_memory(context, request, survey));

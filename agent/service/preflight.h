@@ -5,6 +5,7 @@
 #pragma once
 
 #include "agent/engine/job.pb.h"
+#include "agent/engine/resources/needed_files.h"
 #include "agent/service/context.h"
 
 #include <string>
@@ -24,7 +25,8 @@ std::vector<std::string> preflight(const Context& context, const api::Prepare& r
 void make_own_log(const Context& context, const api::Prepare& request, const engine::Surveyed& survey);
 
 // The pieces, for tests.
-std::vector<std::string> check_cpu(std::uint64_t needed, std::uint64_t available);
+engine::resources::NeededFile needed_file(const engine::NeededFile& file);
+std::vector<std::string> check_cpu(const engine::Surveyed& survey, const NodeFacts& here);
 std::vector<std::string> check_ports(const engine::Surveyed& survey);
 std::vector<std::string> check_pids(const engine::Surveyed& survey);
 std::vector<std::string> check_socket_names(const engine::Surveyed& survey, const std::vector<std::string>& shared);

@@ -73,6 +73,14 @@ TEST_F(Preview, lists_everything_that_would_be_refused_at_once) {
                                                    HasSubstr("register state is in use that this CPU does not have")));
 }
 
+TEST_F(Preview, and_a_migration_refuse_a_cpu_that_lacks_what_the_program_may_have_found) {
+  run_workload();
+  identify("older");
+  std::erase(b.agent->context().facts.cpu_flags, "sse2");
+  EXPECT_THAT(refusals(survey_only()), ElementsAre(HasSubstr("its CPU lacks sse2")));
+  EXPECT_THAT(error_of([&] { prepare(survey()); }), HasSubstr("its CPU lacks sse2"));
+}
+
 TEST_F(Preview, names_a_migration_that_is_unfinished_at_the_destination) {
   run_workload();
   identify("first");
@@ -91,6 +99,27 @@ TEST_F(Preview, under_the_id_of_a_migration_that_is_under_way_touches_nothing_of
   EXPECT_THAT(error_of([&] { survey_only(); }), HasSubstr("already_exists: live.1.src is a migration"));
   EXPECT_EQ(files_of(a), files) << "what its engine has borrowed is in there";
   commit(arm(finish(freeze().round().last_sequence())));
+}
+
+// A program in a file of that name has it as its own name, which the survey, the sentences and the journal's entries
+// then carry.
+TEST_F(Preview, takes_names_that_are_no_utf8) {
+  const std::string program = a.options.state + "/caf\xe9";
+  std::filesystem::create_symlink("/bin/sleep", program);
+  api::RunWorkload start;
+  start.set_name("job");
+  for (const std::string& word : {program, std::string("600")}) start.add_argv(word);
+  const api::Envelope started = ask(a, [&](api::Envelope& e) { *e.mutable_run_workload() = start; });
+  EXPECT_EQ(started.workload().argv(0), program);
+  identify("refuse-survey", 7);
+  const api::Surveyed surveyed = survey_only();
+  engine::Surveyed tasks;
+  ASSERT_TRUE(tasks.ParseFromString(surveyed.engine()));
+  EXPECT_EQ(tasks.tasks(0).comm(), "caf\xe9");
+  // As another program reads it.
+  api::Envelope sent, received;
+  *sent.mutable_surveyed() = surveyed;
+  EXPECT_TRUE(received.ParseFromString(sent.SerializeAsString()));
 }
 
 TEST_F(Preview, does_not_take_what_cannot_be_read) {

@@ -52,6 +52,7 @@ net::awaitable<api::Envelope> SourceMigration::do_survey(api::Survey request) {
   }
   co_await job->end(2s);
   if (problem) std::rethrow_exception(problem);
+  surveyed.mutable_cpu_flags()->Assign(context_.facts.cpu_flags.begin(), context_.facts.cpu_flags.end());
   api::Envelope answer;
   *answer.mutable_surveyed() = describe(tree_, surveyed);
   co_return answer;

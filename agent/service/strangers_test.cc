@@ -4,6 +4,7 @@
 #include "agent/service/test_migration.h"
 #include "agent/service/version.h"
 #include "common/net/listener.h"
+#include "common/pagewire/wire.h"
 
 namespace godwit::service {
 namespace {
@@ -105,6 +106,42 @@ TEST_F(Strangers, that_send_what_is_no_message_are_hung_up_on) {
   }
   run_workload();
   commit(arm_all());  // and the agent goes on
+  EXPECT_EQ(kill_source().phase(), api::SOURCE_KILLED);
+}
+
+// The first half of a frame's header, and then nothing. Returns what the page server has said first, once it hangs up.
+awaitable<void> stop_in_a_frame(net::TlsContext tls, api::Prepared prepared, std::string migration,
+                                pagewire::AnswerKind* first) {
+  net::Connection made = co_await net::connect(net::parse_address(prepared.pages_address()), std::move(tls), 5s);
+  const auto connection = std::make_shared<net::Connection>(std::move(made));
+  const std::vector<std::uint8_t> token(prepared.token().begin(), prepared.token().end());
+  const pagewire::Hello hello = pagewire::make_hello(migration, token, 0, 1);
+  const pagewire::FrameHeader frame{.kind = pagewire::FrameKind::round, .sequence = 1};
+  std::vector<net::Bytes> pieces{std::as_bytes(std::span(&hello, 1)), std::as_bytes(std::span(&frame, 1)).first(24)};
+  co_await connection->write(std::move(pieces));
+  std::array<std::byte, sizeof(pagewire::Answer)> answer;
+  co_await connection->read_exact(answer);
+  *first = pagewire::parse_answer(answer).kind;
+  try {
+    while (co_await connection->read_some(answer) > 0) {
+    }
+  } catch (const Error&) {
+  }
+}
+
+TEST_F(Strangers, that_stop_in_the_middle_of_a_frame_have_a_session_as_long_as_the_agent_waits_for_them) {
+  run_workload();
+  identify("half");
+  b.agent->context().options.limits.idle = 1500ms;
+  const api::Prepared prepared = prepare(survey());
+  const auto began = Clock::now();
+  pagewire::AnswerKind first{};
+  pair.run(a, stop_in_a_frame(tls_of("agent/a"), prepared, "half", &first));
+  EXPECT_EQ(first, pagewire::AnswerKind::welcome);
+  EXPECT_GE(Clock::now() - began, 1s) << "it was not for what it said";
+  EXPECT_TRUE(becomes(DestinationPhase::refused));
+  identify("next", 2);
+  commit(arm_all());
   EXPECT_EQ(kill_source().phase(), api::SOURCE_KILLED);
 }
 

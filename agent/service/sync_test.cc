@@ -8,13 +8,36 @@ namespace {
 
 using namespace std::chrono_literals;
 
+// What happens when everything is prepared.
+enum class Then {
+  commit = 1,
+  abort,
+  source_dies,   // its frozen copy is killed by somebody
+  copy_crashes,  // the restored one, as it is thawed
+};
+
 struct Case {
   const char* record;
-  bool commits;  // else it is aborted when everything is prepared
+  Then then;
 };
 
 class FailingSync : public MigrationTest, public testing::WithParamInterface<Case> {
  protected:
+  void go_on(pid_t root) {
+    switch (GetParam().then) {
+      case Then::commit:
+      case Then::copy_crashes: commit(arm_all()); return;
+      case Then::abort:
+        prepare_all();
+        abort();
+        return;
+      case Then::source_dies: {
+        const auto finished = prepare_all();
+        kill_frozen(root);
+        arm(finished);
+      }
+    }
+  }
   bool settled() {
     const Record* s = a.records().find(key_of(id, Side::source));
     const Record* d = b.records().find(key_of(id, Side::destination));
@@ -24,16 +47,11 @@ class FailingSync : public MigrationTest, public testing::WithParamInterface<Cas
 
 TEST_P(FailingSync, ends_with_one_running_copy) {
   const pid_t root = run_workload();
-  identify("sync");
-  const ArmedFault fault(fmt::format("agent.record.{}=fail", GetParam().record));
-  std::string said = error_of([&] {
-    if (GetParam().commits) {
-      commit(arm_all());
-    } else {
-      prepare_all();
-      abort();
-    }
-  });
+  const bool crash = GetParam().then == Then::copy_crashes;
+  identify(crash ? "crash-thawed" : "sync");
+  const ArmedFault fault(
+      fmt::format("agent.record.{}=fail{}", GetParam().record, crash ? ",agent.destination.thawed=pause:300" : ""));
+  std::string said = error_of([&] { go_on(root); });
   // No word any more from the coordinator: also not that it was heard.
   a.agent->context().options.limits.undriven = 100ms;
   EXPECT_TRUE(pair.turn_until([&] { return settled(); }, 10s))
@@ -48,22 +66,25 @@ TEST_P(FailingSync, ends_with_one_running_copy) {
     EXPECT_EQ(destination(), DestinationPhase::resumed);
     EXPECT_NE(::kill(root, 0), 0);
     EXPECT_TRUE(pair.turn_until([&] { return a.records().find(key_of(id, Side::source))->settled; }, 5s));
-    EXPECT_TRUE(pair.turn_until([&] { return state_at(a) == "none"; }, 5s)) << state_at(a);
+    const std::string left = GetParam().then == Then::source_dies ? "exited" : "none";  // for `ps` to tell
+    EXPECT_TRUE(pair.turn_until([&] { return state_at(a) == left; }, 5s)) << state_at(a);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Records, FailingSync,
-                         testing::Values(Case{"source.frozen", true}, Case{"source.armed", true},
-                                         Case{"source.killing", true}, Case{"source.killed", true},
-                                         Case{"source.aborted", false}, Case{"source.thawed", false},
-                                         Case{"destination.building", true}, Case{"destination.prepared", true},
-                                         Case{"destination.committed", true}, Case{"destination.resumed", true},
-                                         Case{"destination.refused", false}),
-                         [](const auto& info) {
-                           std::string name = info.param.record;
-                           std::replace(name.begin(), name.end(), '.', '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Records, FailingSync,
+    testing::Values(Case{"source.frozen", Then::commit}, Case{"source.armed", Then::commit},
+                    Case{"source.killing", Then::commit}, Case{"source.killed", Then::commit},
+                    Case{"source.aborted", Then::abort}, Case{"source.thawed", Then::abort},
+                    Case{"destination.building", Then::commit}, Case{"destination.prepared", Then::commit},
+                    Case{"destination.committed", Then::commit}, Case{"destination.resumed", Then::commit},
+                    Case{"destination.refused", Then::abort}, Case{"source.lost", Then::source_dies},
+                    Case{"destination.lost", Then::copy_crashes}),
+    [](const auto& info) {
+      std::string name = info.param.record;
+      std::replace(name.begin(), name.end(), '.', '_');
+      return name;
+    });
 
 }  // namespace
 }  // namespace godwit::service

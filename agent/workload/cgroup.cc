@@ -2,7 +2,6 @@
 
 #include "common/proc/reader.h"
 
-#include <charconv>
 #include <filesystem>
 #include <thread>
 
@@ -52,17 +51,7 @@ void Cgroup::add(pid_t pid) { write("cgroup.procs", std::to_string(pid)); }
 
 std::vector<pid_t> Cgroup::pids() const {
   UniqueFd fd(check(::openat(dir(), "cgroup.procs", O_RDONLY | O_CLOEXEC), "open {}/cgroup.procs", path_));
-  const std::string text = read_all(fd.get());
-  std::vector<pid_t> pids;
-  const char* at = text.data();
-  const char* const end = at + text.size();
-  for (pid_t pid = 0; at < end; ++at) {
-    const auto parsed = std::from_chars(at, end, pid);
-    if (parsed.ec != std::errc{}) fail(Errc::internal, "{}/cgroup.procs: {}", path_, text);
-    pids.push_back(pid);
-    at = parsed.ptr;
-  }
-  return pids;
+  return proc::parse_cgroup_procs(read_all(fd.get()));
 }
 
 std::string Cgroup::read(const char* file) const {

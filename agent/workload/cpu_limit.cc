@@ -126,6 +126,24 @@ std::optional<LimitPlace> limit_place_v2(const std::string& cgroup) {
   return LimitPlace{.file = file, .lifted = trimmed(read_file(file)), .group = {}, .home = {}};
 }
 
+std::string note_of(const LimitPlace& place) {
+  return fmt::format("{}\n{}\n{}\n{}\n", place.file, place.lifted, place.group, place.home);
+}
+
+std::optional<LimitPlace> parse_limit_note(const std::string& text) {
+  if (text.empty()) return std::nullopt;
+  std::istringstream lines(text);
+  LimitPlace place;
+  for (std::string* part : {&place.file, &place.lifted, &place.group, &place.home}) std::getline(lines, *part);
+  // Written there as root: nothing else than what lifts a limit.
+  const fs::path file(place.file);
+  const bool v2 = file.filename() == "cpu.max" && place.group.empty() && place.home.empty();
+  const bool v1 = place.file == place.group + "/cpu.cfs_quota_us" && !place.home.empty() && place.lifted == "-1";
+  if (!lines || !file.is_absolute() || !(v1 || v2))
+    fail(Errc::image_corrupt, "'{}' is no note of a CPU limit", text.substr(0, 200));
+  return place;
+}
+
 CpuLimit::CpuLimit(const std::string& copy, const std::string& name, std::string note)
     : copy_(Cgroup::create(copy)), note_(std::move(note)) {
   const std::optional<LimitPlace> v2 = limit_place_v2(copy_.path());
@@ -134,7 +152,7 @@ CpuLimit::CpuLimit(const std::string& copy, const std::string& name, std::string
 
 void CpuLimit::write_note() const {
   const UniqueFd fd = open_file(note_ + ".new", O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  const std::string text = fmt::format("{}\n{}\n{}\n{}\n", place_.file, place_.lifted, place_.group, place_.home);
+  const std::string text = note_of(place_);
   check(::write(fd.get(), text.data(), text.size()), "write {}", note_);
   fs::rename(note_ + ".new", note_);
 }
@@ -201,23 +219,17 @@ void CpuLimit::lift() noexcept {
 
 void CpuLimit::lift_noted(const std::string& note) noexcept {
   try {
-    std::istringstream lines(read_file(note));
-    LimitPlace place;
-    for (std::string* part : {&place.file, &place.lifted, &place.group, &place.home}) std::getline(lines, *part);
-    if (!place.file.empty()) lift_place(place);
+    const std::optional<LimitPlace> place = parse_limit_note(read_file(note));
+    if (place) lift_place(*place);
     fs::remove(note);
-    log::info("cpu_limit.lifted", {{"file", place.file}});
+    log::info("cpu_limit.lifted", {{"file", place ? place->file : ""}});
   } catch (const std::exception& e) {
     log::error("cpu_limit.lift", {{"note", note}, {"message", e.what()}});
   }
 }
 
 std::uint64_t cpu_time_us(const Cgroup& cgroup) {
-  std::istringstream stat(read_file(cgroup.path() + "/cpu.stat"));
-  std::string name;
-  for (std::uint64_t value = 0; stat >> name >> value;)
-    if (name == "usage_usec") return value;
-  fail(Errc::internal, "{}/cpu.stat does not say usage_usec", cgroup.path());
+  return proc::parse_cpu_usage_us(read_file(cgroup.path() + "/cpu.stat"));
 }
 
 }  // namespace godwit::workload

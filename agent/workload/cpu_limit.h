@@ -31,6 +31,11 @@ struct LimitPlace {
 // not.
 std::optional<LimitPlace> limit_place_v2(const std::string& cgroup);
 
+// The note of a limit; nothing for an empty one, which a crash of the machine may leave. Errc::image_corrupt for what
+// is none.
+std::string note_of(const LimitPlace& place);
+std::optional<LimitPlace> parse_limit_note(const std::string& text);
+
 class CpuLimit {
  public:
   // `copy`: a cgroup (v2) with tasks; `name`: of the group that may have to be made; `note`: a file, there while

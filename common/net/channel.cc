@@ -109,7 +109,7 @@ awaitable<void> answer(Shared s, api::Envelope request) {
       s->slot.notify();
     }
   } taken(s);
-  const std::uint64_t id = request.id();
+  const std::uint64_t id = request.id(), arrived = monotonic_ns();
   api::Envelope reply;
   try {
     reply = co_await answer_of(s, std::move(request));
@@ -118,6 +118,7 @@ awaitable<void> answer(Shared s, api::Envelope request) {
   }
   reply.set_id(id);
   reply.set_reply(true);
+  reply.set_took_ns(monotonic_ns() - arrived);
   if (!s->ended) co_await enqueue(s, std::move(reply));
 }
 

@@ -133,6 +133,33 @@ TEST_F(ConnectionTest, gets_through_a_flood_of_clients_that_say_nothing) {
   run_to_end(io, flood(at(listener), client_tls));
 }
 
+using Silent = std::vector<std::shared_ptr<Connection>>;
+
+awaitable<void> connect_silently(Address address, TlsContext tls, int count, Silent& silent) {
+  for (int i = 0; i < count; ++i) {
+    Connection made = co_await connect(address, tls, 5s);
+    silent.push_back(std::make_shared<Connection>(std::move(made)));
+  }
+}
+
+awaitable<void> expect_turned_away(Address address, TlsContext tls) {
+  EXPECT_EQ(co_await code_of(exchange(address, tls)), Errc::peer_lost);
+}
+
+TEST_F(ConnectionTest, turns_away_the_newest_or_pushes_out_the_oldest_of_those_that_are_served) {
+  Listener full(io.get_executor(), "test", {"127.0.0.1", "0"}, server_tls, {.connections = 4});
+  full.start([](Connection c) { return echo(std::move(c)); });
+  Silent first;
+  run_to_end(io, connect_silently(at(full), client_tls, 4, first));
+  run_to_end(io, expect_turned_away(at(full), client_tls));
+  Listener fair(io.get_executor(), "test", {"127.0.0.1", "0"}, server_tls,
+                {.connections = 4, .overload = Overload::oldest_gives_way});
+  fair.start([](Connection c) { return echo(std::move(c)); });
+  Silent silent;
+  run_to_end(io, connect_silently(at(fair), client_tls, 20, silent));
+  run_to_end(io, exchange(at(fair), client_tls));
+}
+
 awaitable<void> wait_for_eviction(Address address) {
   tcp::socket socket(co_await asio::this_coro::executor);
   const std::vector<tcp::endpoint> ends = co_await resolve(address);

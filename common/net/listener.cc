@@ -21,8 +21,7 @@ struct Listener::State {
   TlsContext tls;
   ListenerOptions options;
   Serve serve;
-  std::list<asio::cancellation_signal> handshakes;  // oldest first
-  std::size_t serving = 0;
+  std::list<asio::cancellation_signal> handshakes, served;  // oldest first
 
   State(Executor executor, std::string n, TlsContext t, ListenerOptions o)
       : name(std::move(n)), acceptor(executor), tls(std::move(t)), options(o) {}
@@ -40,23 +39,30 @@ void log_refusal(const Shared& s, std::exception_ptr problem) {
   log::warn(s->name + ".handshake_failed", {{"code", name(e.errc())}, {"message", e.message()}});
 }
 
-awaitable<void> serve_one(Shared s, Connection connection) {
-  struct Count {
-    std::size_t& n;
-    explicit Count(std::size_t& c) : n(c) { ++n; }
-    ~Count() { --n; }
-  } counted(s->serving);
-  if (s->serving > s->options.connections) {
+awaitable<void> serve_one(Shared s, Connection connection) { co_await s->serve(std::move(connection)); }
+
+void start_serving(const Shared& s, Connection connection) {
+  if (s->served.size() >= s->options.connections) {
     log::warn(s->name + ".too_many_connections", {{"peer", connection.address()}, {"limit", s->options.connections}});
-    co_return;
+    if (s->options.overload == Overload::newest_turned_away) return;
+    s->served.front().emit(asio::cancellation_type::terminal);
   }
-  co_await s->serve(std::move(connection));
+  const Place place = s->served.emplace(s->served.end());
+  auto ended = [s, place](std::exception_ptr problem) {
+    s->served.erase(place);
+    if (!problem) return;
+    const Error e = to_error(problem);
+    if (e.errc() == Errc::cancelled) return;
+    log::error(s->name + ".failed", {{"code", name(e.errc())}, {"message", e.message()}});
+  };
+  asio::co_spawn(s->acceptor.get_executor(), serve_one(s, std::move(connection)),
+                 asio::bind_cancellation_slot(place->slot(), std::move(ended)));
 }
 
 awaitable<void> greet(Shared s, tcp::socket socket) {
   awaitable<Connection> hello = handshake(std::move(socket), s->tls, Side::server);
   Connection connection = co_await within(s->options.handshake_limit, "TLS handshake", std::move(hello));
-  spawn(s->acceptor.get_executor(), s->name, serve_one(s, std::move(connection)));
+  start_serving(s, std::move(connection));
 }
 
 awaitable<void> accept_all(Shared s) {

@@ -1,6 +1,7 @@
 // Accepts TLS connections, bounded against floods: at most `handshakes` peers may be in the handshake, each for
 // at most `handshake_limit`; one more pushes the oldest out, so that an honest peer, whose handshake takes
-// milliseconds, gets through a flood of idle ones. At most `connections` are served at a time.
+// milliseconds, gets through a flood of idle ones. At most `connections` are served at a time; who is in the way of one
+// more is for the server to say.
 #pragma once
 
 #include "common/net/connection.h"
@@ -10,9 +11,15 @@
 
 namespace godwit::net {
 
+// When everything is served that may be: the newest is turned away, which is right where peers stay; or the oldest
+// gives way, where serving one is over as soon as it has said what it wants, and only those that do not are still
+// there.
+enum class Overload { newest_turned_away = 1, oldest_gives_way };
+
 struct ListenerOptions {
   std::size_t handshakes = 64;
   std::size_t connections = 256;
+  Overload overload = Overload::newest_turned_away;
   Clock::duration handshake_limit = std::chrono::seconds(5);
 };
 

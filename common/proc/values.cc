@@ -61,5 +61,42 @@ std::vector<pid_t> parse_pids(std::string_view text) {
 std::uint32_t parse_personality(std::string_view text) { return Scanner("personality", text).hex<std::uint32_t>(); }
 std::int32_t parse_oom_score_adj(std::string_view text) { return Scanner("oom_score_adj", text).dec<std::int32_t>(); }
 std::uint32_t parse_loginuid(std::string_view text) { return Scanner("loginuid", text).dec<std::uint32_t>(); }
+std::uint32_t parse_coredump_filter(std::string_view text) {
+  return Scanner("coredump_filter", text).hex<std::uint32_t>();
+}
+
+std::int32_t parse_autogroup_nice(std::string_view text) {
+  constexpr std::string_view before = " nice ";
+  const std::size_t at = text.find(before);
+  return at == std::string_view::npos ? 0 : Scanner("autogroup", text.substr(at + before.size())).dec<std::int32_t>();
+}
+
+std::uint64_t parse_context_switches(std::string_view text) {
+  std::uint64_t sum = 0;
+  while (const auto line = next_line(text)) {
+    const std::optional<KeyValue> kv = key_value(*line);
+    if (kv && (kv->key == "voluntary_ctxt_switches" || kv->key == "nonvoluntary_ctxt_switches"))
+      sum += Scanner("status", kv->value).dec<std::uint64_t>();
+  }
+  return sum;
+}
+
+std::vector<pid_t> parse_cgroup_procs(std::string_view text) {
+  std::vector<pid_t> pids;
+  while (const auto line = next_line(text)) {
+    Scanner scan("cgroup.procs", *line);
+    pids.push_back(scan.dec<pid_t>());
+    if (!scan.done()) scan.bad();
+  }
+  return pids;
+}
+
+std::uint64_t parse_cpu_usage_us(std::string_view text) {
+  while (const auto line = next_line(text)) {
+    Scanner scan("cpu.stat", *line);
+    if (scan.accept("usage_usec ")) return scan.dec<std::uint64_t>();
+  }
+  malformed("cpu.stat", "no usage_usec");
+}
 
 }  // namespace godwit::proc

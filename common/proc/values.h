@@ -1,4 +1,5 @@
-// The small files: sched, cgroup, children, personality, oom_score_adj, loginuid. Errors: Errc::internal.
+// The small files: sched, cgroup, children, personality, oom_score_adj, loginuid, coredump_filter, autogroup, and two
+// of a cgroup. Errors: Errc::internal.
 #pragma once
 
 #include <cstdint>
@@ -29,6 +30,14 @@ std::vector<CgroupLine> parse_cgroup(std::string_view text);
 std::vector<pid_t> parse_pids(std::string_view text);    // /proc/PID/task/TID/children
 std::uint32_t parse_personality(std::string_view text);  // hexadecimal
 std::int32_t parse_oom_score_adj(std::string_view text);
-std::uint32_t parse_loginuid(std::string_view text);  // 4294967295: unset
+std::uint32_t parse_loginuid(std::string_view text);         // 4294967295: unset
+std::uint32_t parse_coredump_filter(std::string_view text);  // hexadecimal
+// "/autogroup-25 nice 0"; of a session without a group the file is empty: 0.
+std::int32_t parse_autogroup_nice(std::string_view text);
+// How often a thread has been taken off a CPU, of its own will or not: from /proc/PID/task/TID/status.
+std::uint64_t parse_context_switches(std::string_view text);
+
+std::vector<pid_t> parse_cgroup_procs(std::string_view text);  // cgroup.procs; 0: one that this PID namespace has not
+std::uint64_t parse_cpu_usage_us(std::string_view text);       // cpu.stat
 
 }  // namespace godwit::proc

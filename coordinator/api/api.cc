@@ -2,10 +2,9 @@
 
 #include "common/base/log.h"
 #include "coordinator/api/body.h"
-#include "coordinator/json_reader.h"
+#include "coordinator/api/requests.h"
 #include "coordinator/migration/json.h"
 
-#include <charconv>
 #include <vector>
 
 namespace godwit::coordinator {
@@ -20,40 +19,6 @@ constexpr auto run_limit = 30s;
 constexpr auto kill_limit = 30s;
 constexpr auto heartbeat = 10s;  // a watcher that hears nothing for longer takes the stream for dead
 constexpr unsigned longest_history = 1000;
-
-std::vector<std::string_view> split(std::string_view path) {
-  std::vector<std::string_view> parts;
-  while (!path.empty()) {
-    path.remove_prefix(1);  // the slash
-    const std::size_t end = std::min(path.find('/'), path.size());
-    parts.push_back(path.substr(0, end));
-    path.remove_prefix(end);
-  }
-  return parts;
-}
-
-// The value of `key` in "a=1&b=2"; names and numbers only, so nothing is escaped.
-std::string parameter(const std::string& query, std::string_view key) {
-  std::string_view rest = query;
-  while (!rest.empty()) {
-    const std::string_view one = rest.substr(0, rest.find('&'));
-    rest.remove_prefix(std::min(rest.size(), one.size() + 1));
-    if (one.starts_with(key) && one.size() > key.size() && one[key.size()] == '=')
-      return std::string(one.substr(key.size() + 1));
-  }
-  return {};
-}
-
-std::int64_t number_parameter(const std::string& query, std::string_view key, std::int64_t otherwise,
-                              std::int64_t most) {
-  const std::string text = parameter(query, key);
-  if (text.empty()) return otherwise;
-  std::int64_t value = -1;
-  const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (ec != std::errc{} || end != text.data() + text.size() || value < 0 || value > most)
-    fail(Errc::invalid_argument, "'{}' must be a number from 0 to {}", key, most);
-  return value;
-}
 
 json to_json(const WorkloadView& w) {
   return {{"name", w.info.name()},
@@ -83,7 +48,8 @@ awaitable<HttpResponse> Api::handle(net::HttpRequest request) {
   const std::size_t mark = std::min(request.target.find('?'), request.target.size());
   const std::string path = request.target.substr(0, mark);
   const std::string query = request.target.substr(std::min(mark + 1, request.target.size()));
-  const std::vector<std::string_view> parts = path.starts_with('/') ? split(path) : std::vector<std::string_view>{};
+  const std::vector<std::string_view> parts =
+      path.starts_with('/') ? split_path(path) : std::vector<std::string_view>{};
   const bool get = request.method == "GET", post = request.method == "POST";
 
   if (parts.size() >= 2 && parts[0] == "v1") {
@@ -174,25 +140,10 @@ awaitable<HttpResponse> Api::workloads() {
 }
 
 awaitable<HttpResponse> Api::run_workload(std::string body) {
-  const json parsed = parse_body(body);
-  JsonReader in(parsed, "workload");
+  RunRequest wanted = run_request(body);
   api::Envelope request;
-  api::RunWorkload& run = *request.mutable_run_workload();
-  const std::string node = in.text("node");
-  run.set_name(in.text("name"));
-  for (std::string& a : in.texts("argv", 4096)) run.add_argv(std::move(a));
-  for (std::string& e : in.texts("environment", 4096)) run.add_environment(std::move(e));
-  run.set_directory(in.text("directory", "/"));
-  run.set_output(in.text("output"));
-  run.set_uid(static_cast<std::uint32_t>(in.number("uid", 0, 0, 0xffff'fffe)));
-  run.set_gid(static_cast<std::uint32_t>(in.number("gid", 0, 0, 0xffff'fffe)));
-  in.end();
-  check_name("workload", run.name());
-  check_name("node", node);
-  if (run.argv().empty() || run.argv(0).empty()) fail(Errc::invalid_argument, "workload: 'argv' names no program");
-  for (const std::string& e : run.environment())
-    if (e.find('=') == std::string::npos || e.starts_with('='))
-      fail(Errc::invalid_argument, "workload: environment '{}' is not NAME=VALUE", e);
+  api::RunWorkload& run = *request.mutable_run_workload() = std::move(wanted.run);
+  const std::string node = std::move(wanted.node);
   for (const WorkloadView& w : registry_.workloads())
     if (w.info.name() == run.name() && w.state != "exited")
       throw Error(Errc::already_exists, fmt::format("workload '{}' is {} on node '{}'", run.name(), w.state, w.node),
@@ -210,15 +161,12 @@ awaitable<HttpResponse> Api::run_workload(std::string body) {
 }
 
 awaitable<HttpResponse> Api::kill_workload(std::string name, std::string body) {
-  const json parsed = body.empty() ? json::object() : parse_body(body);
-  JsonReader in(parsed, "kill");
-  const std::string from = in.text("node");
+  const KillRequest wanted = kill_request(body);
   api::Envelope request;
   request.mutable_kill_workload()->set_name(name);
-  request.mutable_kill_workload()->set_signal(static_cast<std::uint32_t>(in.number("signal", 15, 1, 64)));
-  in.end();
+  request.mutable_kill_workload()->set_signal(wanted.signal);
   check_name("workload", name);
-  const WorkloadView found = registry_.find(name, from);
+  const WorkloadView found = registry_.find(name, wanted.node);
   if (const std::string id = driver_.active_for(name); !id.empty())
     throw Error(Errc::busy, fmt::format("workload '{}' is being migrated by {}", name, id), "wait for it to end");
   const std::shared_ptr<net::Channel> channel = registry_.channel(found.node);
@@ -262,22 +210,13 @@ HttpResponse Api::cancel(const std::string& id, const std::string& body, const s
 }
 
 awaitable<HttpResponse> Api::resolve(std::string id, std::string body, std::string by) {
-  const json parsed = body.empty() ? json::object() : parse_body(body);
-  JsonReader in(parsed, "resolve");
-  const bool off = in.flag("destination_is_off", false);
-  in.end();
-  if (!off)
-    throw Error(Errc::invalid_argument, "nobody states that the destination's node is off",
-                "say so with \"destination_is_off\": true when it is powered off, or was rebooted");
+  resolve_request(body);
   co_await driver_.resolve(id, by);
   co_return answer({{"migration", id}});
 }
 
 awaitable<HttpResponse> Api::set_rate(std::string id, std::string body, std::string by) {
-  const json parsed = parse_body(body);
-  JsonReader in(parsed, "rate");
-  const std::uint64_t rate = in.required_number("rate_limit", 0, most_rate_limit);
-  in.end();
+  const std::uint64_t rate = rate_request(body);
   migration(id);
   co_await driver_.set_rate(id, rate, std::move(by));
   co_return answer({{"migration", id}, {"rate_limit", rate}});

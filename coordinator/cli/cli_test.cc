@@ -57,6 +57,24 @@ TEST(CommandLine, takes_migrate_with_everything) {
   EXPECT_FALSE(body.contains("pid"));
 }
 
+TEST(Answers, that_no_coordinator_gives_are_a_breach_of_the_protocol) {
+  const auto errc_of = [](unsigned status, const char* body) {
+    try {
+      body_of({.status = status, .body = body});
+    } catch (const Error& e) {
+      return e.errc();
+    }
+    return Errc{};
+  };
+  EXPECT_EQ(errc_of(200, "{}"), Errc{});
+  EXPECT_EQ(errc_of(200, "<html>"), Errc::protocol);
+  EXPECT_EQ(errc_of(502, "<html>"), Errc::protocol);
+  EXPECT_EQ(errc_of(409, R"({"code": "busy", "message": "later"})"), Errc::busy);
+  EXPECT_EQ(errc_of(409, R"({"code": "busy", "message": 7, "hint": [1]})"), Errc::busy);
+  EXPECT_EQ(errc_of(409, R"({"code": 7})"), Errc::protocol);
+  EXPECT_EQ(errc_of(409, "[]"), Errc::protocol);
+}
+
 TEST(CommandLine, leaves_to_the_coordinator_what_is_not_given) {
   const auto options = parsed({"--certs", "/c", "migrate", "redis", "--to", "b", "--max-total-time", "2m"});
   ASSERT_TRUE(options);

@@ -18,14 +18,28 @@ net::awaitable<void> perform(net::Address address, net::TlsContext tls, net::Htt
   *response = co_await net::http_request(address, tls, std::move(request), limit, std::move(on_line));
 }
 
-[[noreturn]] void throw_failure(const net::HttpResponse& response) {
-  const json body = json::parse(response.body, nullptr, false);
-  if (!body.is_object() || !body.contains("code"))
-    fail(Errc::protocol, "the coordinator answered with status {}", response.status);
-  throw Error(errc_from_name(body.value("code", "")), body.value("message", ""), body.value("hint", ""));
+// A word of a command line may be no UTF-8; JSON is.
+std::string text_of(const json& body) {
+  try {
+    return body.dump();
+  } catch (const json::type_error&) {
+    throw Error(Errc::invalid_argument, "an argument is not UTF-8", "the API takes no other");
+  }
 }
 
 }  // namespace
+
+json body_of(const net::HttpResponse& response) {
+  json body = json::parse(response.body, nullptr, false);
+  if (response.status < 400 && !body.is_discarded()) return body;
+  const auto text = [&body](const char* member) {
+    const auto found = body.find(member);
+    return found != body.end() && found->is_string() ? found->get<std::string>() : std::string();
+  };
+  if (response.status < 400 || !body.is_object() || text("code").empty())
+    fail(Errc::protocol, "the coordinator answered with status {} and no JSON of its own", response.status);
+  throw Error(errc_from_name(text("code")), text("message"), text("hint"));
+}
 
 void EventLines::take(std::string_view line) {
   const auto field = [&](std::string_view name) -> std::optional<std::string_view> {
@@ -68,23 +82,17 @@ net::HttpResponse Client::request(net::HttpRequest request, Clock::duration limi
                           "is it running there? --coordinator or GODWIT_COORDINATOR says where to look"));
 }
 
-json Client::get(const std::string& target) {
-  const net::HttpResponse response = request({.target = target}, answer_limit);
-  if (response.status >= 400) throw_failure(response);
-  return json::parse(response.body);
-}
+json Client::get(const std::string& target) { return body_of(request({.target = target}, answer_limit)); }
 
 json Client::post(const std::string& target, const json& body) {
-  const net::HttpResponse response = request({.method = "POST", .target = target, .body = body.dump()}, answer_limit);
-  if (response.status >= 400) throw_failure(response);
-  return json::parse(response.body);
+  return body_of(request({.method = "POST", .target = target, .body = text_of(body)}, answer_limit));
 }
 
 void Client::follow(const std::string& target, const std::function<void(const ServerEvent&)>& on_event) {
   EventLines lines(on_event);
   const net::HttpResponse response = request({.target = target, .accept = "text/event-stream"}, silence_limit,
                                              [&lines](std::string_view line) { lines.take(line); });
-  if (response.status >= 400) throw_failure(response);
+  if (response.status >= 400) body_of(response);
 }
 
 }  // namespace godwit::cli

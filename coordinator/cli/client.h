@@ -35,6 +35,9 @@ class EventLines {
   std::string data_;
 };
 
+// What an answer says; one of 400 and above is thrown as the Error it describes. Errc::protocol for what is none.
+nlohmann::json body_of(const net::HttpResponse& response);
+
 class Client {
  public:
   Client(const std::string& coordinator, const std::string& certs);

@@ -40,7 +40,4 @@ struct Placed {
 // In the order in which they should move. `from` is the node that they leave.
 std::vector<Placed> place(const Seat& from, std::vector<Piece> pieces, std::vector<Seat> seats);
 
-// CPU instructions and features that a program may have found by CPUID at `from` and that `to` lacks.
-std::vector<std::string> missing_features(const std::set<std::string>& from, const std::set<std::string>& to);
-
 }  // namespace godwit::coordinator

@@ -72,6 +72,25 @@ TEST(Report, steps_add_up_to_the_downtime) {
   EXPECT_EQ(by_name["unexplained"], 10 * ms);
 }
 
+// Not under the name of somebody else.
+TEST(Report, leaves_unexplained_what_an_agent_does_not_account_for) {
+  constexpr std::int64_t ms = 1'000'000;
+  PauseTimes times{.downtime_ns = 40 * ms,
+                   .finish = {.asked_ns = 100 * ms, .answered_ns = 130 * ms, .steps = {{"apply", 10 * ms}}},
+                   .kill_asked_ns = 139 * ms};
+  const auto of = [&times](const std::string& name) {
+    for (const StepRecord& s : split_pause(times))
+      if (s.name == name) return s.nanoseconds;
+    return std::int64_t{-1};
+  };
+  EXPECT_EQ(of("transit"), 20 * ms) << "nobody knows better";
+  times.finish.took_ns = 27 * ms;
+  EXPECT_EQ(of("transit"), 3 * ms);
+  EXPECT_EQ(of("unexplained"), 27 * ms);
+  times.finish.took_ns = 99 * ms;  // a clock that is wrong
+  EXPECT_EQ(of("transit"), 0);
+}
+
 TEST(Report, says_nothing_where_nothing_was_measured) {
   Migration m{.id = "m1"};
   const json report = to_json(m);

@@ -65,7 +65,10 @@ double transfer_rate(const Migration& migration) {
   return seconds > 0 ? static_cast<double>(total_bytes(migration)) / seconds : 0;
 }
 
-std::int64_t Exchange::transit() const { return std::max<std::int64_t>(0, answered_ns - asked_ns - sum(steps)); }
+// What an agent spends beside its steps is not on its way: it stays unexplained.
+std::int64_t Exchange::transit() const {
+  return std::max<std::int64_t>(0, answered_ns - asked_ns - std::max(took_ns, sum(steps)));
+}
 
 std::vector<StepRecord> split_pause(const PauseTimes& t) {
   std::vector<StepRecord> steps;

@@ -37,7 +37,7 @@ struct MigrationSpec {
   std::uint64_t rate_limit = 0;           // bytes per second, 0: none
   std::vector<std::string> assume_shared;
   std::string policy_name;  // the named policy that the values come from, or empty
-  bool rehearse = false;  // all the way to a held copy at the destination, which is then discarded
+  bool rehearse = false;    // all the way to a held copy at the destination, which is then discarded
   PolicyOptions policy;
 };
 
@@ -95,9 +95,10 @@ constexpr std::int64_t believable(std::uint64_t nanoseconds) {
 // What one request cost: on the coordinator's clock from asking to the answer, and what the agent says of it.
 struct Exchange {
   std::int64_t asked_ns = 0, answered_ns = 0;
+  std::int64_t took_ns = 0;  // all of it at the agent, by its own clock; 0: it does not say
   std::vector<StepRecord> steps;
 
-  std::int64_t transit() const;  // beyond the steps: two messages, and the agent's way to its engine
+  std::int64_t transit() const;  // the two messages: beyond what it took at the agent
 };
 
 // Splits the pause: the source's and the destination's own durations, what the messages between took (`transit`), what

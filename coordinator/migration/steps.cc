@@ -202,6 +202,7 @@ awaitable<Event> Run::freeze() {
   times_.freeze.asked_ns = now_ns();
   const api::Envelope reply = co_await ask_in_pause(m_.spec.source, std::move(request), api::Envelope::kFrozen, limit);
   times_.freeze.answered_ns = now_ns();
+  times_.freeze.took_ns = believable(reply.took_ns());
   times_.freeze.steps = to_records(reply.frozen().steps());
   last_sequence_ = reply.frozen().round().last_sequence();
   if (reply.frozen().has_caught_up()) add(to_record(reply.frozen().caught_up(), false));
@@ -218,6 +219,7 @@ awaitable<Event> Run::finish() {
   const api::Envelope reply =
       co_await ask_in_pause(m_.spec.destination, std::move(request), api::Envelope::kFinished, pause_limit());
   times_.finish.answered_ns = now_ns();
+  times_.finish.took_ns = believable(reply.took_ns());
   times_.finish.steps = to_records(reply.finished().steps());
   destination_boot_ = reply.finished().boot_id();
   arrived_ = reply.finished().workload();
@@ -233,6 +235,7 @@ awaitable<Event> Run::arm() {
   times_.arm.asked_ns = now_ns();
   const api::Envelope reply = co_await ask(m_.spec.source, std::move(request), api::Envelope::kArmed, limits_.arm);
   times_.arm.answered_ns = now_ns();
+  times_.arm.took_ns = believable(reply.took_ns());
   times_.arm.steps = to_records(reply.armed().steps());
   commit_token_ = reply.armed().commit_token();
   co_return Event::ok;
@@ -246,6 +249,7 @@ awaitable<Event> Run::commit() {
   const api::Envelope reply =
       co_await ask(m_.spec.destination, std::move(request), api::Envelope::kResumed, limits_.commit);
   times_.commit.answered_ns = now_ns();
+  times_.commit.took_ns = believable(reply.took_ns());
   times_.commit.steps = to_records(reply.resumed().steps());
   co_return Event::ok;
 }

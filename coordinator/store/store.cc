@@ -13,12 +13,14 @@ namespace {
 // Only this process writes; somebody looking with sqlite3 may hold a lock for a moment.
 constexpr int busy_timeout_ms = 2000;
 
-// SQLite's words as our Error, with what was being done.
+// SQLite's words as our Error, with what was being done, and those for a row that is damaged.
 template <class F>
 auto doing(const char* what, F&& body) {
   try {
     return body();
   } catch (const SQLite::Exception& e) {
+    fail(Errc::internal, "journal: {}: {}", what, e.what());
+  } catch (const nlohmann::json::exception& e) {
     fail(Errc::internal, "journal: {}: {}", what, e.what());
   }
 }

@@ -40,6 +40,29 @@ class StoreTest : public testing::Test {
   }
 };
 
+TEST_F(StoreTest, names_a_row_that_is_damaged) {
+  const auto damage = [&](const std::string& change) {
+    store.reset();
+    SQLite::Database(path, SQLite::OPEN_READWRITE).exec(change);
+    reopen();
+  };
+  const auto error_of = [](auto read) -> std::string {
+    try {
+      read();
+    } catch (const Error& e) {
+      return e.message();
+    }
+    return "no error";
+  };
+  store->add(migration("m"));
+  store->append("m", "phase", {{"phase", "precopy"}});
+  damage("INSERT INTO events (migration, at_unix_ms, kind, body) VALUES ('m', 1, 'phase', '{')");
+  EXPECT_EQ(error_of([&] { store->events("m", 0); }).substr(0, 22), "journal: read events: ");
+  damage("UPDATE migrations SET spec = '{'");
+  EXPECT_EQ(error_of([&] { store->migration("m"); }).substr(0, 25), "journal: read migration: ");
+  EXPECT_EQ(error_of([&] { store->migrations(5, ""); }).substr(0, 25), "journal: list migrations:");
+}
+
 TEST_F(StoreTest, brings_a_journal_of_every_earlier_schema_up_to_date) {
   for (int version = 1; version < schema_version; version++) {
     store.reset();

@@ -108,6 +108,9 @@ class LabTest(unittest.TestCase):
         lab("up", "2", "--no-daemons")
         up = [float(on(host, "cat /proc/uptime").split()[0]) for host in ("h1", "h2")]
         self.assertAlmostEqual(up[1] - up[0], 24 * 3600, delta=20)
+        ask = "python3 -c 'import time; print(time.clock_gettime(time.CLOCK_MONOTONIC))'"
+        monotonic = [float(on(host, ask)) for host in ("h1", "h2")]
+        self.assertAlmostEqual(monotonic[1] - monotonic[0], 24 * 3600, delta=20)
 
     def test_pids_of_hosts_collide_when_asked_to(self):
         lab("up", "2", "--no-daemons", "--same-pids")

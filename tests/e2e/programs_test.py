@@ -81,6 +81,8 @@ while not os.path.exists(home + "/stop"):
 """
 
 SOURCES = 24
+SAVED_KEYS = 20_000
+SAVING_S = 20
 
 
 class Programs(unittest.TestCase):
@@ -131,6 +133,36 @@ class Programs(unittest.TestCase):
         before = load.answered
         self.assertTrue(outside.wait_until(lambda: load.answered > before + 50, 20), "no answers after the reload")
         self.assertEqual(load.stop()["wrong"], [])
+
+    # Its child writes what memory was at the fork, of which both have the pages in common; the parent takes writes.
+    def test_redis_while_it_saves_in_the_background(self):
+        slowly = str(SAVING_S * 1_000_000 // SAVED_KEYS)  # microseconds for each key
+        self.start("redis", "redis-server", "--port", str(PORT), "--save", "", "--dir", self.inside, "--bind", "0.0.0.0",
+                   "--protected-mode", "no", "--enable-debug-command", "local", "--rdb-key-save-delay", slowly)
+        self.assertTrue(outside.wait_until(lambda: self.redis("h1", "ping") == "PONG", 20), "redis does not answer")
+        self.redis("h1", "debug", "populate", str(SAVED_KEYS), "key", "1000")
+        self.redis("h1", "set", "counted", "1")
+        self.redis("h1", "bgsave")
+        self.redis("h1", "incr", "counted")  # not in the file
+        for to in ("h2", "h1"):
+            self.move("redis", to)
+            self.assertIn("rdb_bgsave_in_progress:1", self.redis(to, "info", "persistence"), "it was over too soon")
+        finished = outside.wait_until(lambda: "rdb_bgsave_in_progress:0" in self.redis("h1", "info", "persistence"), 60)
+        self.assertTrue(finished, "it does not finish")
+        self.assertIn("rdb_last_bgsave_status:ok", self.redis("h1", "info", "persistence"))
+        self.assertEqual(self.redis("h1", "get", "counted"), "2")
+        # Another one loads what was saved.
+        self.start("second", "redis-server", "--port", str(PORT + 1), "--save", "", "--dir", self.inside, "--bind", "0.0.0.0",
+                   "--protected-mode", "no")
+        second = lambda *words: self.redis("h1", *words, port=PORT + 1)  # noqa: E731
+        self.assertTrue(outside.wait_until(lambda: second("dbsize") == str(SAVED_KEYS + 1), 20), second("dbsize"))
+        self.assertEqual(second("get", "counted"), "1")
+
+    def redis(self, host: str, *words: str, port: int = PORT) -> str:
+        try:
+            return self.bed.on(host, "redis-cli", "-p", str(port), *words, timeout=10).strip()
+        except RuntimeError as error:
+            return str(error)
 
     def workers(self, host: str) -> set[int]:
         return {pid for pid in outside.copies(self.bed.lab, host, "nginx")

@@ -22,18 +22,22 @@ SOURCES = REPOSITORY / "tests" / "workloads"
 # A sparse giant, one with sanitizers, one of another user, established connections, an interpreter.
 WORKLOADS = ("counter", "threads", "sockets_listen", "tcp_close", "python_counter", "sparse", "asan_giant", "creds",
              "memfd_live", "exec_midway")
+# The clocks of these hosts differ by a day.
+ON_CLOCKS = ("clocks", "monotonic_waits", "timerfd", "posix_timers", "futex_timed")
 READY_WITHIN = 20
 RESULT_WITHIN = 60
 
 
-class Workloads(unittest.TestCase):
+class Moved(unittest.TestCase):
+    same_pids = False
+
     @classmethod
     def setUpClass(cls):
-        cls.bed = Bed().__enter__()
+        cls.bed = Bed(same_pids=cls.same_pids).__enter__()
         cls.addClassCleanup(cls.bed.__exit__, None, None, None)
         cls.shared = cls.bed.lab.state / "shared"
         (cls.shared / "bin").mkdir()
-        for name in WORKLOADS:
+        for name in WORKLOADS + ON_CLOCKS:
             script, program = SOURCES / f"{name}.py", cls.bed.lab.bin.parent / "workloads" / name
             shutil.copy(script if script.exists() else program, cls.shared / "bin" / name)
 
@@ -73,7 +77,44 @@ class Workloads(unittest.TestCase):
         self.assertTrue(outside.wait_until(lambda: self.ended(name), 10), "it does not end")
 
 
-for workload in WORKLOADS:
+class Workloads(Moved):
+    """Each of them."""
+
+
+class SamePids(Moved):
+    """Hosts that give their processes the same numbers, as two machines do that were booted alike."""
+    same_pids = True
+    PID = 1777  # nobody's yet, on either host
+
+    def test_a_workload_in_a_namespace_of_its_own(self):
+        self.move_and_verify("threads")
+
+    def start_as(self, host: str, *command: str) -> int:
+        """A process in the host's own namespaces, with that PID."""
+        words = " ".join(command)
+        inside = self.bed.on(host, "sh", "-c", f"echo {self.PID - 1} > /proc/sys/kernel/ns_last_pid; "
+                             f"{words} > /dev/null 2>&1 < /dev/null & echo $!")
+        return int(inside)
+
+    def test_a_process_of_the_hosts_own_whose_pid_is_taken_there(self):
+        ticks = self.shared / "ticks"
+        ticker = [sys.executable, str(REPOSITORY / "tests" / "faults" / "ticker.py"), "/srv/shared/ticks"]
+        self.assertEqual(self.start_as("h2", "sleep", "600"), self.PID)
+        self.assertEqual(self.start_as("h1", "setsid", *ticker), self.PID)
+        self.addCleanup(lambda: [self.bed.on(host, "sh", "-c", f"kill -9 {self.PID} || true") for host in ("h1", "h2")])
+        self.assertTrue(outside.wait_until(lambda: outside.read(ticks), 10), "it does not tick")
+        code, said = self.bed.try_migrate(str(self.PID), "h2", "--from", "h1")
+        self.assertEqual(code, 3, said)
+        self.assertRegex(said, rf"PID {self.PID} of python3[^ ]* is taken here \(sleep\)")
+        self.bed.on("h2", "kill", str(self.PID))
+        code, said = self.bed.try_migrate(str(self.PID), "h2", "--from", "h1")
+        self.assertEqual(code, 0, said)
+        self.assertIn("ticker.py", self.bed.on("h2", "cat", f"/proc/{self.PID}/cmdline"))
+        before = outside.read(ticks)
+        self.assertTrue(outside.wait_until(lambda: outside.read(ticks) != before, 10), "it does not tick any more")
+
+
+for workload in WORKLOADS + ON_CLOCKS:
     setattr(Workloads, f"test_{workload}", lambda self, name=workload: self.move_and_verify(name))
 
 

@@ -38,7 +38,8 @@ DESTINATION = {
 }
 # At the source, after the destination has failed.
 ABORTING = ("agent.source.aborted", "agent.record.source.aborted", "agent.record.source.thawed")
-# Where a copy has to die for it, or a limit on its CPU time to be lifted: agent/service has the tests.
+# Where a copy has to die for it, or a limit on its CPU time to be lifted: there they fail in agent/service's tests
+# (sync_test.cc, throttle_test.cc), and restart_test.cc begins with what a kill leaves.
 ELSEWHERE = {"agent.record.source.lost", "agent.record.destination.lost", "agent.limit.lift"}
 # Of the tests' names: what CI runs.
 QUICK = ("is_tried", "source_killed_at_agent_source_armed", "source_killed_at_agent_record_source_armed",

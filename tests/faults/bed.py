@@ -37,16 +37,17 @@ DISK_MIB = 24  # of each daemon, so that it can be filled
 class Bed(machine.DemoLab):
     client = CLIENT  # so that the coordinator's host can be rebooted under load
 
-    def __init__(self, hosts: int = 2):
+    def __init__(self, hosts: int = 2, same_pids: bool = False):
         super().__init__(keep=False, link=0, needed_bytes=1 << 30)
         self._hosts = hosts
+        self._more = ("--same-pids",) if same_pids else ()
         self._log_begun = False
         self._settings: dict[str, dict[str, str]] = {}
         self._relays: dict[str, str] = {}  # through which agents reach the coordinator
 
     def __enter__(self) -> "Bed":
         self._tool("down")
-        self._tool("up", str(self._hosts), "--no-daemons", "--client", "--disk", str(DISK_MIB))
+        self._tool("up", str(self._hosts), "--no-daemons", "--client", "--disk", str(DISK_MIB), *self._more)
         self.lab = Lab.load(machine.NAME)
         self.name = machine.NAME
         try:

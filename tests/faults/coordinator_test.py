@@ -24,7 +24,9 @@ ENDS = {
 UNDONE = ("rolling_back", "rolled_back")
 # A step around the commit got no answer: the agent of the destination is killed there.
 ASKING = "asking"
-UNREACHED = {"undecided"}  # coordinator/migration has the tests
+# Reached when nobody answers for minutes. A kill there leaves a journal that says so: with that one the tests of
+# coordinator/migration begin (outcome_test.cc, resolve_test.cc).
+UNREACHED = {"undecided"}
 AWAY = 15  # seconds: longer than the agents wait before they go on by themselves
 # Of the tests' names: what CI runs.
 QUICK = ("is_tried", "killed_at_freezing", "killed_at_arming", "killed_at_committing", "killed_at_killing", "killed_at_asking",

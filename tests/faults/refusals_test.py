@@ -94,7 +94,8 @@ class Refusals(BedCase):
                     "sleep 60 > /dev/null 2>&1 < /dev/null & test $! = " + str(inside) + ")")
         self.assert_refused("taken", str(inside), pid, f"PID {inside}", "--from", "h1")
 
-    def test_too_little_memory(self):
+    # Whether the spool has room is found out when it is filled: agent/transfer has the test (FullSpool).
+    def test_less_memory_available_than_the_workload_and_its_spool_need(self):
         pid = self.start_workload("large")
         self.assert_refused("large", "large", pid, "memory", "--spool", "1000G")
 

@@ -9,7 +9,7 @@ namespace godwit {
 void fuzz(std::string_view input) {
   if (input.empty()) return;
   const std::string_view text = input.substr(1);
-  switch (input[0] % 7) {
+  switch (input[0] % 12) {
     case 0: proc::parse_limits(text); break;
     case 1: proc::parse_sched(text); break;
     case 2: proc::parse_cgroup(text); break;
@@ -17,6 +17,11 @@ void fuzz(std::string_view input) {
     case 4: proc::parse_personality(text); break;
     case 5: proc::parse_oom_score_adj(text); break;
     case 6: proc::parse_loginuid(text); break;
+    case 7: proc::parse_coredump_filter(text); break;
+    case 8: proc::parse_autogroup_nice(text); break;
+    case 9: proc::parse_context_switches(text); break;
+    case 10: proc::parse_cgroup_procs(text); break;
+    case 11: proc::parse_cpu_usage_us(text); break;
   }
 }
 

@@ -1,7 +1,8 @@
-// Short texts that name things: addresses, roles in certificates, amounts of bytes. The first byte says which.
+// Short texts: addresses, roles in certificates, amounts of bytes, sizes of headers. The first byte says which.
 #include "common/base/units.h"
 #include "common/net/address.h"
 #include "common/net/identity.h"
+#include "common/pagewire/criu.h"
 #include "tests/fuzz/fuzz.h"
 
 #include <string>
@@ -23,6 +24,7 @@ void fuzz(std::string_view input) {
         require(net::parse_identity("spiffe://godwit/" + net::to_string(*identity)) == identity);
       break;
     case 'b': parse_bytes(std::string(text)); break;
+    case 'h': pagewire::criu::parse_header_size(text); break;
     default: break;
   }
 }
