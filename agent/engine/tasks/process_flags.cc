@@ -3,7 +3,6 @@
 #include "common/base/check.h"
 
 #include <array>
-#include <cstdlib>
 
 #include <fcntl.h>
 #include <linux/membarrier.h>
@@ -21,13 +20,11 @@ constexpr int set_merge = 67, get_merge = 68;         // PR_SET_MEMORY_MERGE, 6.
 constexpr long thp_disabled = 1;                      // above it, since 6.18: the flags that go with it
 constexpr std::uint32_t no_loginuid = ~0u;
 
-// "/autogroup-25 nice 0"; no such file without CONFIG_SCHED_AUTOGROUP, an empty one for a session without a group.
+// No such file without CONFIG_SCHED_AUTOGROUP.
 int autogroup_nice(const proc::Reader& proc) {
   const UniqueFd file(::openat(proc.dir(), "autogroup", O_RDONLY | O_CLOEXEC));
   if (!file) return 0;
-  const std::string text = read_all(file.get());
-  const std::size_t at = text.find(" nice ");
-  return at == std::string::npos ? 0 : std::atoi(text.c_str() + at + 6);
+  return proc::parse_autogroup_nice(read_all(file.get()));
 }
 
 std::uint32_t loginuid(const proc::Reader& proc) {
@@ -40,7 +37,7 @@ std::uint32_t loginuid(const proc::Reader& proc) {
 void dump(const proc::Reader& proc, Inquiry& ask, image::TaskCoreEntry& tc, image::MmEntry& mm) {
   tc.set_personality(proc.personality());
   tc.set_oom_score_adj(proc.oom_score_adj());
-  tc.set_coredump_filter(static_cast<std::uint32_t>(std::stoul(proc.text("coredump_filter"), nullptr, 16)));
+  tc.set_coredump_filter(proc::parse_coredump_filter(proc.text("coredump_filter")));
   if (const int nice = autogroup_nice(proc)) tc.set_autogroup_nice(nice);
   tc.set_loginuid(loginuid(proc));
   Batch& batch = ask.batch();
