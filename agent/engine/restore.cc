@@ -4,6 +4,7 @@
 #include "agent/engine/memory/task_memory.h"
 #include "agent/engine/ptrace/pin.h"
 #include "agent/engine/ptrace/tracing.h"
+#include "agent/engine/restore/layout_file.h"
 #include "common/base/check.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
@@ -84,28 +85,27 @@ void Restore::file(std::string_view name, std::uint64_t offset, std::span<const 
     images_.put_file(std::string(name), std::move(whole));
 }
 
-// "pstree.img": the tree as it is now. "mm-PID": a layout, for which the files before it are. "reset-PID": another
-// program runs there now. "gone-PID": that process has ended.
 void Restore::layout_file(const std::string& name, std::string content) {
-  const auto pid = [&](std::string_view prefix) {
-    return static_cast<pid_t>(std::strtol(name.c_str() + prefix.size(), nullptr, 10));
-  };
-  if (name.starts_with("mm-")) {
-    image::MmEntry mm;
-    if (!mm.ParseFromString(content)) fail(Errc::image_corrupt, "a layout that is no layout");
-    apply_layout(pid("mm-"), Vmas(mm.vmas().begin(), mm.vmas().end()), layout_files_);
-    layout_files_ = {};
-  } else if (name == "pstree.img") {
-    image::ImageSet tree;
-    tree.put_file(name, std::move(content));
-    begin(read_tree(tree));
-  } else if (name.starts_with("gone-")) {
-    family().remove(pid("gone-"));
-  } else if (name.starts_with("reset-")) {
-    if (Skeleton* skeleton = family().find(pid("reset-")))
-      skeleton->memory().apply({}, [](std::uint64_t) { return MappedFile{}; });
-  } else {
-    layout_files_.put_file(name, std::move(content));
+  const LayoutFile file = layout_file_of(name);
+  switch (file.kind) {
+    case LayoutFile::Kind::layout: {
+      image::MmEntry mm;
+      if (!mm.ParseFromString(content)) fail(Errc::image_corrupt, "a layout that is no layout");
+      apply_layout(file.pid, Vmas(mm.vmas().begin(), mm.vmas().end()), layout_files_);
+      layout_files_ = {};
+      return;
+    }
+    case LayoutFile::Kind::tree: {
+      image::ImageSet tree;
+      tree.put_file(name, std::move(content));
+      return begin(read_tree(tree));
+    }
+    case LayoutFile::Kind::gone: return family().remove(file.pid);
+    case LayoutFile::Kind::reset:
+      if (Skeleton* skeleton = family().find(file.pid))
+        skeleton->memory().apply({}, [](std::uint64_t) { return MappedFile{}; });
+      return;
+    case LayoutFile::Kind::image: layout_files_.put_file(name, std::move(content));
   }
 }
 
@@ -122,6 +122,7 @@ void Restore::begin(TreePlan plan) {
 
 void Restore::apply_layout(pid_t pid, const Vmas& vmas, const image::ImageSet& files) {
   Doing doing("applying a layout of {} mappings to process {}", vmas.size(), pid);
+  check_layout(vmas);
   std::map<std::uint64_t, MappedFile> mapped;
   std::map<std::uint64_t, image::MemfdInodeEntry> memfds;
   for (const auto& m : files.records<image::MemfdInodeEntry>(image::Kind::memfd)) memfds[m.inode_id()] = m;

@@ -22,12 +22,6 @@ namespace {
 
 constexpr int patience_ms = 5000;  // for a stop or an end that has been asked for
 
-struct Stopped {
-  std::string generation;
-  std::uint64_t switches = 0;
-  bool by_others = false;
-};
-
 std::filesystem::path note_of(pid_t pid, std::uint64_t start_time) {
   return holder::run_file(pid, start_time, "stopped");
 }
@@ -41,15 +35,7 @@ bool all_stopped(const proc::Reader& proc, pid_t pid) {
 // How often its threads have been taken off a CPU: a stopped process adds nothing to it.
 std::uint64_t switches_of(const proc::Reader& proc, pid_t pid) {
   std::uint64_t sum = 0;
-  for (const pid_t tid : proc.threads()) {
-    std::istringstream lines(proc::Reader(pid, tid).text("status"));
-    for (std::string word; lines >> word;)
-      if (word == "voluntary_ctxt_switches:" || word == "nonvoluntary_ctxt_switches:") {
-        std::uint64_t n = 0;
-        lines >> n;
-        sum += n;
-      }
-  }
+  for (const pid_t tid : proc.threads()) sum += proc::parse_context_switches(proc::Reader(pid, tid).text("status"));
   return sum;
 }
 
@@ -57,10 +43,7 @@ Stopped read_note(const std::filesystem::path& path, pid_t pid) {
   if (!std::filesystem::exists(path))
     throw Error(Errc::refused, fmt::format("process {} was not left stopped by a dump", pid),
                 "godwit dump --leave-stopped leaves one; use kill(1) for any other");
-  std::istringstream text(read_file(path, 4096));
-  Stopped note;
-  text >> note.generation >> note.switches >> note.by_others;
-  return note;
+  return parse_stopped_note(read_file(path, 4096));
 }
 
 // The process of the note, checked. The pidfd pins it: what is checked is what is ended.
@@ -74,6 +57,14 @@ UniqueFd require_stopped(pid_t pid, const proc::Reader& proc) {
 }
 
 }  // namespace
+
+Stopped parse_stopped_note(const std::string& text) {
+  std::istringstream words(text);
+  Stopped note;
+  if (!(words >> note.generation >> note.switches >> note.by_others))
+    fail(Errc::image_corrupt, "the note of the dump that left the process stopped is damaged");
+  return note;
+}
 
 void note_stopped(pid_t pid, const std::string& generation, StoppedBy by) {
   const proc::Reader proc(pid);

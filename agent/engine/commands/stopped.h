@@ -1,10 +1,11 @@
 // Trees that a dump has left stopped: `godwit kill` ends one, `godwit resume` lets it run on. Neither needs a
-// living engine in between: the stop is SIGSTOP's, and a note of each process in /run/godwit-engine says which it was and how
-// often it had been on a CPU, so that one that has run since is told from the one that was dumped.
+// living engine in between: the stop is SIGSTOP's, and a note of each process in /run/godwit-engine says which it was
+// and how often it had been on a CPU, so that one that has run since is told from the one that was dumped.
 #pragma once
 
 #include "agent/engine/commands/options.h"
 
+#include <cstdint>
 #include <string>
 
 #include <sys/types.h>
@@ -13,6 +14,14 @@ namespace godwit::engine::commands {
 
 // Who stopped it: a process that was stopped before the dump stays so when the others are resumed.
 enum class StoppedBy { dump = 1, others };
+
+// What is written down of a stopped process.
+struct Stopped {
+  std::string generation;
+  std::uint64_t switches = 0;  // how often its threads had been taken off a CPU
+  bool by_others = false;
+};
+Stopped parse_stopped_note(const std::string& text);  // Errc::image_corrupt
 
 // Waits until all threads are in the stop, then writes it down.
 void note_stopped(pid_t pid, const std::string& generation, StoppedBy by);

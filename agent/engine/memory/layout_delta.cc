@@ -1,8 +1,11 @@
 #include "agent/engine/memory/layout_delta.h"
 
+#include "common/base/error.h"
+#include "common/base/units.h"
 #include "common/image/vma_status.h"
 
 #include <algorithm>
+#include <limits>
 #include <set>
 
 #include <sys/mman.h>
@@ -62,7 +65,32 @@ bool continues(const image::VmaEntry& last, const image::VmaEntry& next) {
   return a.SerializePartialAsString() == b.SerializePartialAsString();
 }
 
+bool guards_fit(const image::VmaEntry& e) {
+  std::uint64_t last = e.start();
+  for (const std::uint64_t guard : e.guards()) {
+    if (guard < last || guard > e.end() || guard % page_size) return false;
+    last = guard;
+  }
+  return e.guards_size() % 2 == 0;
+}
+
 }  // namespace
+
+void check_layout(const Vmas& layout) {
+  constexpr std::uint64_t largest_offset = std::numeric_limits<std::int64_t>::max();
+  std::uint64_t free_from = 0;
+  for (const image::VmaEntry& e : layout) {
+    const auto require = [&](bool fine, const char* what) {
+      if (!fine) fail(Errc::image_corrupt, "a layout with a mapping {:#x}-{:#x}: {}", e.start(), e.end(), what);
+    };
+    require(e.start() < e.end() && e.start() % page_size == 0 && e.end() % page_size == 0, "no whole pages");
+    require(e.start() >= free_from, "it comes before the one in front of it ends");
+    require(!has_offset(e) || (e.pgoff() <= largest_offset && e.end() - e.start() <= largest_offset - e.pgoff()),
+            "no file is as long as that");
+    require(guards_fit(e), "its guard pages are not pages of it");
+    free_from = e.end();
+  }
+}
 
 Vmas united(const Vmas& layout) {
   Vmas out;

@@ -8,7 +8,11 @@
 
 namespace godwit::engine {
 
-using Vmas = std::vector<image::VmaEntry>;  // ascending, non-overlapping
+using Vmas = std::vector<image::VmaEntry>;  // as check_layout() wants them
+
+// Of a layout from outside: mappings of whole pages, ascending, none over another, their guard pages within them.
+// Errc::image_corrupt.
+void check_layout(const Vmas& layout);
 
 struct LayoutDelta {
   struct Range {

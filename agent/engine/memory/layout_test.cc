@@ -1,6 +1,7 @@
 #include "agent/engine/memory/layout_delta.h"
 #include "agent/engine/memory/page_set.h"
 
+#include "common/base/error.h"
 #include "common/image/vma_status.h"
 
 #include <gtest/gtest.h>
@@ -50,6 +51,32 @@ TEST(LayoutDelta, a_split_by_protection_keeps_the_content) {
   EXPECT_TRUE(d.unmap.empty() && d.map.empty());
   ASSERT_EQ(d.protect.size(), 1u);
   EXPECT_EQ(d.protect[0].range.start, 0x2000u);
+}
+
+TEST(Layout, from_outside_is_checked) {
+  const auto errc_of = [](const Vmas& layout) {
+    try {
+      check_layout(layout);
+    } catch (const Error& e) {
+      return e.errc();
+    }
+    return Errc{};
+  };
+  image::VmaEntry guarded = anonymous(0x1000, 0x4000);
+  guarded.add_guards(0x2000);
+  guarded.add_guards(0x3000);
+  EXPECT_EQ(errc_of({guarded, anonymous(0x4000, 0x5000), of_file(0x8000, 0x9000, 0x1000)}), Errc{});
+  EXPECT_EQ(errc_of({anonymous(0xffffffffff600000, 0xffffffffff601000)}), Errc{}) << "vsyscall";
+  EXPECT_EQ(errc_of({anonymous(0x1001, 0x3001)}), Errc::image_corrupt);
+  EXPECT_EQ(errc_of({anonymous(0x3000, 0x1000)}), Errc::image_corrupt);
+  EXPECT_EQ(errc_of({anonymous(0x1000, 0x1000)}), Errc::image_corrupt);
+  EXPECT_EQ(errc_of({anonymous(0x1000, 0x4000), anonymous(0x3000, 0x5000)}), Errc::image_corrupt);
+  EXPECT_EQ(errc_of({anonymous(0x4000, 0x5000), anonymous(0x1000, 0x2000)}), Errc::image_corrupt);
+  EXPECT_EQ(errc_of({of_file(0x1000, 0x3000, INT64_MAX - 0xfff)}), Errc::image_corrupt);
+  guarded.set_guards(1, 0x5000);
+  EXPECT_EQ(errc_of({guarded}), Errc::image_corrupt);
+  guarded.mutable_guards()->RemoveLast();
+  EXPECT_EQ(errc_of({guarded}), Errc::image_corrupt);
 }
 
 TEST(LayoutDelta, neighbours_that_nothing_tells_apart_are_one) {

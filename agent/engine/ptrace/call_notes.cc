@@ -43,17 +43,21 @@ void keep_notes(pid_t pid, std::uint64_t start_time, const std::vector<CallNote>
   }
 }
 
-std::vector<CallNote> read_notes(pid_t pid, std::uint64_t start_time) noexcept {
+std::vector<CallNote> parse_notes(const std::string& text) {
   std::vector<CallNote> notes;
+  std::istringstream words(text);
+  for (CallNote n; words >> n.tid >> n.number >> n.rip >> n.rsp >> n.begun_ns;) notes.push_back(n);
+  return notes;
+}
+
+std::vector<CallNote> read_notes(pid_t pid, std::uint64_t start_time) noexcept {
   try {
     const std::filesystem::path path = file_of(pid, start_time);
-    if (!std::filesystem::exists(path)) return notes;
-    std::istringstream text(read_file(path, 1 << 20));
-    for (CallNote n; text >> n.tid >> n.number >> n.rip >> n.rsp >> n.begun_ns;) notes.push_back(n);
+    if (std::filesystem::exists(path)) return parse_notes(read_file(path, 1 << 20));
   } catch (const std::exception& e) {
     log::warn("calls.notes_unreadable", {{"pid", pid}, {"error", e.what()}});
   }
-  return notes;
+  return {};
 }
 
 }  // namespace godwit::engine

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include <sys/types.h>
@@ -21,5 +22,8 @@ struct CallNote {
 
 void keep_notes(pid_t pid, std::uint64_t start_time, const std::vector<CallNote>& notes) noexcept;
 std::vector<CallNote> read_notes(pid_t pid, std::uint64_t start_time) noexcept;
+
+// A file of them; it ends with the first line that is no note.
+std::vector<CallNote> parse_notes(const std::string& text);
 
 }  // namespace godwit::engine

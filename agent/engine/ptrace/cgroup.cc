@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <set>
-#include <sstream>
 
 #include <fcntl.h>
 
@@ -25,9 +24,8 @@ void Cgroup::write(const char* file, const std::string& text) const {
 
 // Writing to cgroup.procs waits for an RCU grace period, 10 ms of a pause, even when there is nothing to move.
 void Cgroup::add(std::span<const pid_t> pids) const {
-  std::set<pid_t> there;
-  std::istringstream lines(read_file(path_ + "/cgroup.procs"));
-  for (pid_t one = 0; lines >> one;) there.insert(one);
+  const std::vector<pid_t> listed = proc::parse_cgroup_procs(read_file(path_ + "/cgroup.procs"));
+  const std::set<pid_t> there(listed.begin(), listed.end());
   for (const pid_t pid : pids)
     if (!there.contains(pid)) write("cgroup.procs", std::to_string(pid));
 }

@@ -31,10 +31,20 @@ Journal::Journal(UniqueFd memory) : fd_(std::move(memory)) {
     fence();
     header().magic = magic;
   }
+  if (!sound()) fail(Errc::image_corrupt, "the borrow journal is damaged");
+}
+
+// What is put back by it goes into the processes that it names.
+bool Journal::sound() const {
   const Header& h = header();
   if (h.magic != magic || h.threads > most_threads || h.processes > most_processes || h.kept > most_kept ||
       first_thread + h.threads * sizeof(ThreadSlot) > size_)
-    fail(Errc::image_corrupt, "the borrow journal is damaged");
+    return false;
+  const auto fits = [](const ProcessSlot& p) {
+    return p.phase >= HoldPhase::idle && p.phase <= HoldPhase::releasing && p.pid > 0;
+  };
+  const auto is_signal = [](const KeptSlot& k) { return k.signal.info.number() > 0 && k.signal.info.number() <= 64; };
+  return std::all_of(processes(), processes() + h.processes, fits) && std::all_of(kept(), kept() + h.kept, is_signal);
 }
 
 Journal::~Journal() {
@@ -86,6 +96,7 @@ void Journal::Process::held(std::uint64_t syscall_instruction) {
 
 void Journal::Process::add(const ThreadRecord& record) {
   Journal& j = *journal_;
+  if (j.header().threads == most_threads) fail(Errc::unsupported, "more than {} threads", most_threads);
   const std::size_t needed = first_thread + (j.header().threads + 1) * sizeof(ThreadSlot);
   if (needed > j.size_) j.map(j.size_ * 2);
   j.threads()[j.header().threads] = {.process = index_, .record = record};

@@ -113,6 +113,7 @@ class Journal {
   KeptSlot* kept() const { return at<KeptSlot>(first_kept); }
   ThreadSlot* threads() const { return at<ThreadSlot>(first_thread); }
   void map(std::size_t size);
+  bool sound() const;
 
   UniqueFd fd_;
   void* memory_ = nullptr;

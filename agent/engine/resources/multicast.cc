@@ -3,23 +3,15 @@
 #include <charconv>
 #include <cstring>
 #include <sstream>
-#include <vector>
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
 namespace godwit::engine::resources {
-namespace {
-
-struct Group {
-  std::uint32_t interface = 0;
-  sockaddr_storage address{};
-  std::string text;
-};
 
 // "2<tab>eth0 : ..." names an interface; "<tab><tab>FB0000E0 ..." below it a group, as the word lies in memory.
-std::vector<Group> groups_v4(const std::string& table) {
-  std::vector<Group> groups;
+std::vector<MulticastGroup> parse_igmp(const std::string& table) {
+  std::vector<MulticastGroup> groups;
   std::uint32_t interface = 0;
   std::istringstream lines(table);
   for (std::string line; std::getline(lines, line);) {
@@ -28,7 +20,7 @@ std::vector<Group> groups_v4(const std::string& table) {
       words >> interface;
       continue;
     }
-    Group group{.interface = interface, .text = {}};
+    MulticastGroup group{.interface = interface, .text = {}};
     words >> group.text;
     auto& in = reinterpret_cast<sockaddr_in&>(group.address);
     in.sin_family = AF_INET;
@@ -41,12 +33,12 @@ std::vector<Group> groups_v4(const std::string& table) {
 }
 
 // "2 eth0 ff0200000000000000000000000000fb 1 ..."
-std::vector<Group> groups_v6(const std::string& table) {
-  std::vector<Group> groups;
+std::vector<MulticastGroup> parse_igmp6(const std::string& table) {
+  std::vector<MulticastGroup> groups;
   std::istringstream lines(table);
   for (std::string line; std::getline(lines, line);) {
     std::istringstream words(line);
-    Group group;
+    MulticastGroup group;
     std::string device;
     words >> group.interface >> device >> group.text;
     if (group.text.size() != 32) continue;
@@ -60,7 +52,9 @@ std::vector<Group> groups_v6(const std::string& table) {
   return groups;
 }
 
-bool has_joined(int fd, const Group& group) {
+namespace {
+
+bool has_joined(int fd, const MulticastGroup& group) {
   group_filter filter{};
   filter.gf_interface = group.interface;
   filter.gf_group = group.address;
@@ -74,7 +68,7 @@ bool has_joined(int fd, const Group& group) {
 std::optional<std::string> joined_group(const FdView& view) {
   const bool v4 = view.socket->domain == AF_INET;
   const std::string table = proc::Reader(view.pid).text(v4 ? "net/igmp" : "net/igmp6");
-  for (const Group& group : v4 ? groups_v4(table) : groups_v6(table)) {
+  for (const MulticastGroup& group : v4 ? parse_igmp(table) : parse_igmp6(table)) {
     if (has_joined(view.fd, group)) return group.text;
   }
   return std::nullopt;

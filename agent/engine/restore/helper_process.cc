@@ -134,8 +134,11 @@ image::ImageSet read_images(int memory) {
   image::ImageSet images;
   for (std::size_t at = 0; at < bytes.size();) {
     std::uint64_t sizes[2];
+    if (bytes.size() - at < sizeof sizes) fail(Errc::internal, "images that are cut off");
     std::memcpy(sizes, bytes.data() + at, sizeof sizes);
     at += sizeof sizes;
+    if (sizes[0] > bytes.size() - at || sizes[1] > bytes.size() - at - sizes[0])
+      fail(Errc::internal, "images that are cut off");
     images.put_file(bytes.substr(at, sizes[0]), bytes.substr(at + sizes[0], sizes[1]));
     at += sizes[0] + sizes[1];
   }

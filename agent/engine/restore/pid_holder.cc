@@ -58,9 +58,8 @@ std::string pid_holder(pid_t wanted, pid_t member) {
 }
 
 pid_t pid_of_pidfd(int pidfd) {
-  const std::string info = read_file(fmt::format("/proc/self/fdinfo/{}", pidfd));
-  const std::size_t at = info.find("\nPid:");
-  const pid_t pid = at == std::string::npos ? 0 : static_cast<pid_t>(std::strtol(info.c_str() + at + 5, nullptr, 10));
+  const proc::Fdinfo info = proc::parse_fdinfo(read_file(fmt::format("/proc/self/fdinfo/{}", pidfd)));
+  const pid_t pid = info.pidfd ? info.pidfd->pid : 0;
   if (pid <= 0) fail(Errc::target_gone, "a process of the restore, or the init of its namespaces, has ended");
   return pid;
 }

@@ -28,21 +28,12 @@ class Visit {
   UniqueFd home_;
 };
 
-// The lines of a file of /proc/sysvipc as numbers, without its head. A kernel without System V IPC has no such file.
+// A kernel without System V IPC has no such file.
 std::vector<std::vector<long>> table(const char* name) {
-  std::vector<std::vector<long>> rows;
   const std::string path = fmt::format("/proc/sysvipc/{}", name);
-  if (::access(path.c_str(), R_OK) != 0) return rows;
-  std::istringstream lines(read_file(path));
-  std::string line;
-  std::getline(lines, line);
-  while (std::getline(lines, line)) {
-    std::istringstream words(line);
-    std::vector<long>& row = rows.emplace_back();
-    for (long value = 0; words >> value;) row.push_back(value);
-    if (row.size() < 7) fail(Errc::internal, "{}: {}", path, line);
-  }
-  return rows;
+  if (::access(path.c_str(), R_OK) != 0) return {};
+  Doing doing("reading {}", path);
+  return parse_ipc_table(read_file(path));
 }
 
 bool used_semaphore(int id, long semaphores, pid_t pid) {
@@ -68,6 +59,20 @@ std::vector<std::string> message_queues() {
 }
 
 }  // namespace
+
+std::vector<std::vector<long>> parse_ipc_table(const std::string& text) {
+  std::vector<std::vector<long>> rows;
+  std::istringstream lines(text);
+  std::string line;
+  std::getline(lines, line);
+  while (std::getline(lines, line)) {
+    std::istringstream words(line);
+    std::vector<long>& row = rows.emplace_back();
+    for (long value = 0; words >> value;) row.push_back(value);
+    if (row.size() < 7) fail(Errc::internal, "a line of System V IPC objects: {}", line);
+  }
+  return rows;
+}
 
 std::vector<Refusal> refuse_ipc_objects(const proc::Reader& proc, pid_t pid) {
   constexpr std::size_t id = 1;

@@ -7,6 +7,9 @@
 
 namespace godwit::engine::tasks {
 
+// The lines of a file of /proc/sysvipc as numbers, without its head: at least seven each. Errc::internal.
+std::vector<std::vector<long>> parse_ipc_table(const std::string& text);
+
 // Reads only; visits the namespace for a moment.
 std::vector<Refusal> refuse_ipc_objects(const proc::Reader& proc, pid_t pid);
 

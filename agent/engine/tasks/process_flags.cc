@@ -25,13 +25,11 @@ constexpr long thp_disabled = 1;                      // above it, since 6.18: t
 constexpr std::uint32_t no_loginuid = ~0u;
 constexpr int get_permitted = 0x1022, ask_permission = 0x1023;  // ARCH_..._XCOMP_PERM, 5.16+
 
-// "/autogroup-25 nice 0"; no such file without CONFIG_SCHED_AUTOGROUP, an empty one for a session without a group.
+// No such file without CONFIG_SCHED_AUTOGROUP.
 int autogroup_nice(const proc::Reader& proc) {
   const UniqueFd file(::openat(proc.dir(), "autogroup", O_RDONLY | O_CLOEXEC));
   if (!file) return 0;
-  const std::string text = read_all(file.get());
-  const std::size_t at = text.find(" nice ");
-  return at == std::string::npos ? 0 : std::atoi(text.c_str() + at + 6);
+  return proc::parse_autogroup_nice(read_all(file.get()));
 }
 
 std::uint32_t loginuid(const proc::Reader& proc) {
@@ -69,7 +67,7 @@ void ask_future_locks(Inquiry& ask, image::MmEntry& mm) {
 void dump(const proc::Reader& proc, Inquiry& ask, image::TaskCoreEntry& tc, image::MmEntry& mm) {
   tc.set_personality(proc.personality());
   tc.set_oom_score_adj(proc.oom_score_adj());
-  tc.set_coredump_filter(static_cast<std::uint32_t>(std::stoul(proc.text("coredump_filter"), nullptr, 16)));
+  tc.set_coredump_filter(proc::parse_coredump_filter(proc.text("coredump_filter")));
   if (const int nice = autogroup_nice(proc)) tc.set_autogroup_nice(nice);
   tc.set_loginuid(loginuid(proc));
   Batch& batch = ask.batch();

@@ -1,0 +1,45 @@
+// What agent and engine read on their node besides /proc/PID: tables of the kernel, and notes that they have written
+// themselves. The first byte picks one.
+#include "agent/engine/commands/stopped.h"
+#include "agent/engine/ptrace/call_notes.h"
+#include "agent/engine/resources/multicast.h"
+#include "agent/engine/tasks/ipc_objects.h"
+#include "agent/service/facts.h"
+#include "agent/workload/cpu_limit.h"
+#include "tests/fuzz/fuzz.h"
+
+#include <string>
+
+namespace godwit {
+namespace {
+
+void limit_note(const std::string& text) {
+  const auto place = workload::parse_limit_note(text);
+  if (!place) return;
+  require(place->file.starts_with('/'));
+  const auto again = workload::parse_limit_note(note_of(*place));
+  require(again && again->file == place->file && again->lifted == place->lifted && again->group == place->group &&
+          again->home == place->home);
+}
+
+}  // namespace
+
+void fuzz(std::string_view input) {
+  if (input.empty()) return;
+  const std::string text(input.substr(1));
+  switch (input[0]) {
+    case '4': engine::resources::parse_igmp(text); break;
+    case '6': engine::resources::parse_igmp6(text); break;
+    case 'i':
+      for (const auto& row : engine::tasks::parse_ipc_table(text)) require(row.size() >= 7);
+      break;
+    case 'm': service::meminfo_bytes(text, "MemTotal"); break;
+    case 'c': service::flags_in(text); break;
+    case 'n': require(engine::parse_notes(text).size() <= text.size()); break;
+    case 's': require(!engine::commands::parse_stopped_note(text).generation.empty()); break;
+    case 'l': limit_note(text); break;
+    default: break;
+  }
+}
+
+}  // namespace godwit
