@@ -376,7 +376,10 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     look_at_tree(hold_->members(), sink);
     for (const auto& refused : {refuse_kinship(tree_), refuse_shared(tree_)}) tasks::throw_refusals(refused);
     for (const auto& [pid, witness] : witnesses)
-      if (Hold* const hold = hold_->find(pid)) tasks::refuse_hidden(*hold, witness);
+      if (Hold* const hold = hold_->find(pid)) {
+        tasks::refuse_hidden(*hold, witness);
+        hold->drop_scratch();  // no mapping of ours is there when the layout is read
+      }
     std::vector<tasks::FactsReader::Thread> threads;
     for (const auto& task : tasks_)
       for (const pid_t tid : hold_->of(task->pid()).tids()) threads.push_back({task->pid(), tid});

@@ -225,11 +225,12 @@ class ScratchTest : public JobTest {
   }
   // Where the engine has its own memory in the process that it builds; 0: not there yet.
   std::uint64_t scratch() {
-    const std::string procs = contents(destination_cgroup_.path() + "/cgroup.procs");
-    if (procs.empty()) return 0;
-    std::istringstream maps(contents(fmt::format("/proc/{}/maps", std::stol(procs))));
-    for (std::string line; std::getline(maps, line);)
-      if (line.find(" rwxp ") != std::string::npos) return std::stoull(line, nullptr, 16);
+    std::istringstream procs(contents(destination_cgroup_.path() + "/cgroup.procs"));  // its helper's, too
+    for (long pid = 0; procs >> pid;) {
+      std::istringstream maps(contents(fmt::format("/proc/{}/maps", pid)));
+      for (std::string line; std::getline(maps, line);)
+        if (line.find(" rwxp ") != std::string::npos) return std::stoull(line, nullptr, 16);
+    }
     return 0;
   }
 };
