@@ -121,13 +121,23 @@ void Tracker::sort_region(const PageRegion& region, Kind kind, PageChanges& emit
   emitter.add(region.start, region.end, kind == Kind::file);
 }
 
-void Tracker::scan_new(const proc::Vma& vma, Kind kind, PageChanges& emitter, ScanCount& count) {
+// mremap next to a tracked mapping can merge the two, and the kernel then takes the tracker from the whole of it but
+// the marks only from the pages that moved. A page of the other part is made writable by its next write and keeps its
+// mark: registered again, no later write to it would ever be reported.
+void Tracker::clear_marks(const proc::Vma& vma) {
+  uffdio_writeprotect request{};
+  request.range = {vma.start, vma.end - vma.start};
+  while (::ioctl(userfaultfd_.get(), UFFDIO_WRITEPROTECT, &request) != 0 && errno == EAGAIN) continue;
+}
+
+void Tracker::scan_new(const proc::Vma& vma, Kind kind, PageChanges& emitter, ScanCount& count, bool tracked_before) {
   count.new_vmas++;
   guards_.remove(vma.start, vma.end);
   const bool tracked = registered(vma);
   std::vector<PageRegion> present;
   // What the receiver has of earlier mappings here is worth nothing.
   if (tracked) {
+    if (tracked_before) clear_marks(vma);
     // Protect first, look after: a write between the two is reported by the next scan.
     std::vector<PageRegion> ignored;
     scanner_.scan({.start = vma.start,
@@ -158,7 +168,7 @@ void Tracker::scan_dense(const proc::Vma& vma, Kind kind, PageChanges& emitter, 
   if (!scanner_.scan(
           {.start = vma.start, .end = vma.end, .protect = true, .all_of = page_written, .report = reported(kind)},
           regions_))
-    return scan_new(vma, kind, emitter, count);
+    return scan_new(vma, kind, emitter, count, true);
   for (const PageRegion& r : regions_) sort_region(r, kind, emitter, count);
 }
 
@@ -172,7 +182,7 @@ void Tracker::scan_sparse(const proc::Vma& vma, Kind kind, PageChanges& emitter,
                       .any_of = there,
                       .report = reported(kind)},
                      regions_))
-    return scan_new(vma, kind, emitter, count);
+    return scan_new(vma, kind, emitter, count, true);
   for (const PageRegion& r : regions_) sort_region(r, kind, emitter, count);
   if (!frozen) return;
   if (sent.intersects(vma.start, vma.end)) drop_vanished(vma, kind, emitter, sent);
@@ -249,7 +259,7 @@ ScanCount Tracker::scan(const std::vector<proc::Vma>& maps, PageChanges& emitter
     }
     seen[vma.start] = vma.end;
     if (!userfaultfd_ || before.empty()) {
-      scan_new(vma, kind, emitter, count);
+      scan_new(vma, kind, emitter, count, false);
       continue;
     }
     const auto old = before.find(vma.start);

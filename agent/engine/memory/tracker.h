@@ -74,7 +74,9 @@ class Tracker {
   void register_together(const std::vector<proc::Vma>& maps);
   bool try_register(const Range& range);
   bool registered(const proc::Vma& vma);  // registers; false when the kernel will not track it
-  void scan_new(const proc::Vma& vma, Kind kind, PageChanges& emitter, ScanCount& count);
+  void clear_marks(const proc::Vma& vma);
+  // `tracked_before`: the process was, when this mapping may not have been there yet.
+  void scan_new(const proc::Vma& vma, Kind kind, PageChanges& emitter, ScanCount& count, bool tracked_before);
   void scan_dense(const proc::Vma& vma, Kind kind, PageChanges& emitter, ScanCount& count);
   void scan_sparse(const proc::Vma& vma, Kind kind, PageChanges& emitter, const PageSet& sent, ScanCount& count,
                    bool frozen);

@@ -9,6 +9,9 @@
 #include "common/proc/reader.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/ioctl.h>
+#include <linux/userfaultfd.h>
 
 #include <array>
 #include <cstring>
@@ -237,6 +240,47 @@ TEST(Tracker, without_a_userfaultfd_every_round_sends_everything) {
     memory.round(shadow, true);
     EXPECT_EQ(count_differences(target.pid(), shadow), 0u);
   }
+}
+
+// A page that was moved to the end of a tracked mapping becomes one with it, and the tracker goes from both.
+TEST(Tracker, sees_what_is_written_to_a_mapping_beside_which_another_was_moved) {
+  constexpr std::size_t pages = 4, room = 64;
+  const auto map = [](char* at, std::size_t count, int protection, int how) {
+    return static_cast<char*>(::mmap(at, count * page_size, protection, MAP_PRIVATE | MAP_ANONYMOUS | how, -1, 0));
+  };
+  char* const base = map(nullptr, room, PROT_NONE, 0);
+  ::munmap(base, room * page_size);
+  char* const kept = map(base + 8 * page_size, pages, PROT_READ | PROT_WRITE, MAP_FIXED_NOREPLACE);
+  char* const moved = map(base + 32 * page_size, 1, PROT_READ | PROT_WRITE, MAP_FIXED_NOREPLACE);
+  ASSERT_TRUE(kept != MAP_FAILED && moved != MAP_FAILED);
+  std::memset(kept, 1, pages * page_size);
+
+  UniqueFd userfaultfd(static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | 1)));
+  uffdio_api api{};
+  api.api = UFFD_API;
+  api.features = 1 << 12 | 1 << 13 | 1 << 15;  // as inject_userfaultfd
+  ASSERT_EQ(::ioctl(userfaultfd.get(), UFFDIO_API, &api), 0);
+  Tracker tracker(::getpid(), std::move(userfaultfd));
+  const auto scan = [&] {
+    std::vector<proc::Vma> maps = proc::Reader(::getpid()).maps();
+    const auto from = reinterpret_cast<std::uint64_t>(base), to = from + room * page_size;
+    std::erase_if(maps, [&](const proc::Vma& vma) { return vma.start < from || vma.end > to; });
+    NotedChanges noted;
+    tracker.scan(maps, noted, {}, false);
+    return noted.added();
+  };
+  scan();
+  ASSERT_EQ(scan().size(), 0u);
+  char* const beside = kept + pages * page_size;
+  ASSERT_EQ(::mremap(moved, page_size, page_size, MREMAP_MAYMOVE | MREMAP_FIXED, beside), beside);
+  kept[0] = 2;
+  scan();
+  kept[0] = kept[page_size] = 3;
+  const PageSet written = scan();
+  const auto at = reinterpret_cast<std::uint64_t>(kept);
+  EXPECT_TRUE(written.intersects(at, at + page_size));
+  EXPECT_TRUE(written.intersects(at + page_size, at + 2 * page_size));
+  ::munmap(kept, (pages + 1) * page_size);
 }
 
 }  // namespace
