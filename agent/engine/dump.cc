@@ -26,7 +26,7 @@ constexpr std::chrono::milliseconds first_pause = 20ms, longest_pause = 200ms;
 
 constexpr std::uint64_t most_to_catch_up = 256u << 20;  // more is no tail of what was sent
 constexpr std::uint64_t few_pages = 64;
-constexpr unsigned most_catch_ups = 10;
+constexpr unsigned most_catch_ups = 16, most_idle = 2;
 constexpr std::uint64_t enough_ns = 1'000'000'000;
 constexpr std::uint64_t catch_up_limit_ns = 5'000'000'000;  // for the destination to say that it has everything
 
@@ -288,12 +288,14 @@ void Dump::catch_up(std::uint32_t number, PageSink& sink) {
   const SourceTask& root = *tasks_.front();
   if (!sink.live() || !root.begun() || !root.memory().tracked() || dirty_bytes_ > most_to_catch_up) return;
   const std::uint64_t begun = monotonic_ns();
-  std::uint64_t pages = ~0ull, before;  // the first one also has what was written during the look
-  unsigned rounds = 0;
-  do {
-    before = std::exchange(pages, catch_up_once(number, sink));
-  } while (pages > few_pages && pages < before - before / 5 && ++rounds < most_catch_ups &&
-           monotonic_ns() - begun < enough_ns);
+  std::uint64_t least = ~0ull;
+  unsigned idle = 0;  // rounds in a row that left no less than the best before: one may have been held up
+  for (unsigned rounds = 0; rounds < most_catch_ups && monotonic_ns() - begun < enough_ns; rounds++) {
+    const std::uint64_t pages = catch_up_once(number, sink);
+    idle = pages < least - least / 5 ? 0 : idle + 1;
+    least = std::min(least, pages);
+    if (pages <= few_pages || idle == most_idle) return;
+  }
 }
 
 std::uint64_t Dump::catch_up_once(std::uint32_t number, PageSink& sink) {

@@ -150,8 +150,11 @@ void close_network(const Cgroup& cgroup) {
   if (!loaded)
     fail(Errc::kernel_missing, "a program that closes the network of {} cannot be loaded: {}", cgroup.path(),
          std::strerror(errno));
-  check(::bpf_prog_attach(loaded.get(), cgroup.dir(), BPF_CGROUP_INET_EGRESS, BPF_F_ALLOW_MULTI),
-        "close the network of {}", cgroup.path());
+  const int attached = ::bpf_prog_attach(loaded.get(), cgroup.dir(), BPF_CGROUP_INET_EGRESS, BPF_F_ALLOW_MULTI);
+  if (attached != 0 && errno == EPERM)  // a program further up suffers no others
+    fail(Errc::kernel_missing, "another program at a cgroup above {} suffers none that closes its network",
+         cgroup.path());
+  check(attached, "close the network of {}", cgroup.path());
 }
 
 void open_network(const Cgroup& cgroup) {

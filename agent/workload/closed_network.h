@@ -14,7 +14,7 @@
 
 namespace godwit::workload {
 
-// Errc::kernel_missing where the kernel or its lockdown lets nobody load such a program.
+// Errc::kernel_missing where the kernel, its lockdown, or a program at a cgroup above lets nobody add such a one.
 void close_network(const Cgroup& cgroup);
 // Of one that is not closed: nothing.
 void open_network(const Cgroup& cgroup);
