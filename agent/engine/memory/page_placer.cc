@@ -8,6 +8,11 @@
 #include <sys/ioctl.h>
 
 namespace godwit::engine {
+namespace {
+
+constexpr std::size_t worth_two = 1u << 20;  // what takes so long (300 us) that another thread brings something
+
+}  // namespace
 
 bool PagePlacer::registered(std::uint64_t start, std::uint64_t end) {
   if (start == start_ && end == end_) return true;
@@ -33,21 +38,44 @@ bool PagePlacer::registered(std::uint64_t start, std::uint64_t end) {
 std::optional<std::size_t> PagePlacer::place(std::uint64_t start, std::uint64_t end, std::uint64_t address,
                                              std::span<const std::byte> data) {
   if (!registered(start, end)) return std::nullopt;
-  uffdio_copy copy{};
-  copy.dst = address;
-  copy.src = reinterpret_cast<std::uint64_t>(data.data());
-  copy.len = data.size();
-  copy.mode = UFFDIO_COPY_MODE_DONTWAKE;
-  if (::ioctl(userfaultfd_.get(), UFFDIO_COPY, &copy) == 0) return data.size();
-  if (errno == EAGAIN && copy.copy > 0) return static_cast<std::size_t>(copy.copy);  // up to a page that is there
+  return data.size() < worth_two ? copy(address, data) : copy_by_two(address, data);
+}
+
+std::size_t PagePlacer::copy(std::uint64_t address, std::span<const std::byte> data) {
+  uffdio_copy copied{};
+  copied.dst = address;
+  copied.src = reinterpret_cast<std::uint64_t>(data.data());
+  copied.len = data.size();
+  copied.mode = UFFDIO_COPY_MODE_DONTWAKE;
+  if (::ioctl(userfaultfd_.get(), UFFDIO_COPY, &copied) == 0) return data.size();
+  if (errno == EAGAIN && copied.copy > 0) return static_cast<std::size_t>(copied.copy);  // up to a page that is there
   if (errno == EEXIST) return 0;
   // What the layout calls one mapping is two here, as when both had pages before they became alike.
   if (errno == ENOENT && data.size() > page_size)
-    return place(start, end, address, data.first(data.size() / page_size / 2 * page_size));
+    return copy(address, data.first(data.size() / page_size / 2 * page_size));
   throw syscall_error(errno, fmt::format("place pages at {:#x}", address));
 }
 
+// The kernel locks the mapping for reading only. Behind a page that was there already the second half is placed all the
+// same: whoever comes to it finds its pages there.
+std::size_t PagePlacer::copy_by_two(std::uint64_t address, std::span<const std::byte> data) {
+  if (!second_) second_.emplace();
+  const std::size_t half = data.size() / page_size / 2 * page_size;
+  std::future<std::size_t> behind =
+      second_->run([this, address, half, data] { return copy(address + half, data.subspan(half)); });
+  std::size_t placed = 0;
+  try {
+    placed = copy(address, data.first(half));
+  } catch (...) {
+    behind.wait();  // it reads `data`
+    throw;
+  }
+  const std::size_t more = behind.get();
+  return placed < half ? placed : half + more;
+}
+
 void PagePlacer::release() {
+  second_.reset();
   userfaultfd_.reset();
   start_ = end_ = 0;
 }
