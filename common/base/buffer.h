@@ -1,8 +1,8 @@
 // Bytes that begin at a page.
 //
-// Where a copy goes to matters: to an address that is not a multiple of 32, `rep movsb`, with which kernel and C
-// library copy what is large, takes 6 to 13 times as long on AMD's Zen. Large blocks from malloc begin 16 bytes into a
-// page. (Measured: docs/performance.md.)
+// Where a copy goes to matters: 1 to 31 bytes behind its source, counted modulo 4096, `rep movsb`, with which kernel and
+// C library copy what is large, takes 6 to 10 times as long on AMD's Zen. Large blocks from malloc begin 16 bytes into
+// a page, and pages at none. (Measured: docs/performance.md.)
 #pragma once
 
 #include "common/base/units.h"

@@ -1,6 +1,7 @@
 #include "common/net/connection.h"
 
 #include "common/net/openssl.h"
+#include "common/net/plain_socket.h"
 #include "common/net/within.h"
 
 #include <boost/asio/as_tuple.hpp>
@@ -274,24 +275,7 @@ const Identity& Connection::peer() const { return impl_->peer; }
 const std::string& Connection::address() const { return impl_->address; }
 Executor Connection::executor() const { return impl_->socket.get_executor(); }
 
-// 1 MiB within half a millisecond is 2 GB/s.
-void Connection::fit_buffers() {
-  constexpr std::uint32_t short_trip_us = 500;
-  constexpr int enough = 1024 * 1024;
-  const int fd = impl_->socket.native_handle();
-  tcp_info info{};
-  socklen_t length = sizeof info;
-  if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0 || info.tcpi_rtt > short_trip_us) return;
-  for (const int buffer : {SO_SNDBUF, SO_RCVBUF}) {
-    int got = 0;
-    length = sizeof got;
-    ::setsockopt(fd, SOL_SOCKET, buffer, &enough, sizeof enough);
-    // The kernel doubles it. Where it allows less (net.core.rmem_max), its own sizing is better.
-    if (::getsockopt(fd, SOL_SOCKET, buffer, &got, &length) == 0 && got >= 2 * enough) continue;
-    const int nothing_locked = 0;
-    ::setsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &nothing_locked, sizeof nothing_locked);  // 5.14+
-  }
-}
+void Connection::fit_buffers() { net::fit_buffers(impl_->socket.native_handle()); }
 
 Connection Connection::move_to(Executor executor) && {
   const tcp protocol = impl_->socket.local_endpoint().protocol();

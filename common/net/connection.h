@@ -53,10 +53,7 @@ class Connection {
   const std::string& address() const;  // the peer's host:port
   Executor executor() const;
 
-  // For a connection that moves bulk data: where the round trip is short, buffers in the kernel that hold what can be
-  // under way and no more. The kernel's own sizing goes on to several MiB, which are out of the caches when they are
-  // read. Elsewhere nothing is changed.
-  void fit_buffers();
+  void fit_buffers();  // plain_socket.h
 
   // The same connection served by another thread's io_context. No operation may be in flight.
   Connection move_to(Executor executor) &&;

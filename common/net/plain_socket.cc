@@ -104,6 +104,24 @@ void adopt_stream(int socket) {
   if (domain == AF_INET || domain == AF_INET6) set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY");
 }
 
+// 1 MiB within half a millisecond is 2 GB/s.
+void fit_buffers(int socket) {
+  constexpr std::uint32_t short_trip_us = 500;
+  constexpr int enough = 1024 * 1024;
+  tcp_info info{};
+  socklen_t length = sizeof info;
+  if (::getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &length) < 0 || info.tcpi_rtt > short_trip_us) return;
+  for (const int buffer : {SO_SNDBUF, SO_RCVBUF}) {
+    int got = 0;
+    length = sizeof got;
+    ::setsockopt(socket, SOL_SOCKET, buffer, &enough, sizeof enough);
+    // The kernel doubles it. Where it allows less (net.core.rmem_max), its own sizing is better.
+    if (::getsockopt(socket, SOL_SOCKET, buffer, &got, &length) == 0 && got >= 2 * enough) continue;
+    const int nothing_locked = 0;
+    ::setsockopt(socket, SOL_SOCKET, SO_BUF_LOCK, &nothing_locked, sizeof nothing_locked);  // 5.14+
+  }
+}
+
 UniqueFd dial(const std::string& host, std::uint16_t port, std::chrono::milliseconds limit) {
   const std::string name =
       host.find(':') == std::string::npos ? fmt::format("{}:{}", host, port) : fmt::format("[{}]:{}", host, port);

@@ -34,4 +34,9 @@ std::string peer_address(int socket);   // the same; "a socket" for other famili
 // Takes over a connected stream socket that somebody passed on.
 void adopt_stream(int socket);
 
+// For a connection that moves bulk data: where the round trip is short, buffers in the kernel that hold what can be
+// under way and no more. The kernel's own sizing goes on to several MiB, which are out of the caches when they are
+// read. Elsewhere nothing is changed.
+void fit_buffers(int socket);
+
 }  // namespace godwit::net

@@ -86,6 +86,7 @@ UniqueFd open_page_link(const PageLink& link) {
     ours = std::move(engine);
   } else {
     ours = net::dial(link.address, port, patience);
+    net::fit_buffers(ours.get());
   }
   inherit(ours.get(), true);
   return ours;

@@ -98,7 +98,7 @@ void ImageWriter::begin(const Header& run) {
   if (o.writer.size() >= pagemap_buffer) write_pagemap(o.writer.take());
 }
 
-void ImageWriter::append(std::span<const std::byte> pages) { open_->pages->append(std::array{pages}); }
+void ImageWriter::append(std::span<const Piece> pages) { open_->pages->append(pages); }
 
 void ImageWriter::write_pagemap(std::string_view bytes) {
   open_->pagemap_bytes += bytes.size();

@@ -46,8 +46,9 @@ class ImageWriter {
   bool open(pagewire::ObjectId object);
   // A run of the open object, behind all before it.
   void begin(const pagewire::criu::Header& run);
-  // Pages of the run that was begun; whoever calls this counts.
-  void append(std::span<const std::byte> pages);
+  // Pages of the runs that were begun, in order; whoever calls this counts. Another thread may do so while further runs
+  // of the same object are begun.
+  void append(std::span<const Piece> pages);
   void finish();
 
   const Written& written() const { return written_; }

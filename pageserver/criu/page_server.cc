@@ -49,6 +49,7 @@ void say_ready(int status_fd) {
 std::unique_ptr<Stream> accept_client(int listener, const std::optional<TlsSettings>& tls) {
   for (;;) {
     UniqueFd connection = net::accept_one(listener, net::in(forever));
+    net::fit_buffers(connection.get());
     const std::string peer = net::peer_address(connection.get());
     log::info("page-server.connected", {{"peer", peer}, {"tls", tls.has_value()}});
     if (!tls) return std::make_unique<PlainStream>(std::move(connection));

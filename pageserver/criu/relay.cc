@@ -80,6 +80,7 @@ int relay_main(int argc, char** argv) {
     PlainStream engine{UniqueFd(options->socket)};
     const TlsSettings tls(options->files, options->check_name ? options->address : "");
     UniqueFd connection = net::dial(options->address, static_cast<std::uint16_t>(options->port), patience);
+    net::fit_buffers(connection.get());
     TlsStream server(std::move(connection), tls, TlsSide::client, net::in(patience));
     relay(engine, server, options->header);
     server.part(net::in(std::chrono::seconds(1)));

@@ -21,7 +21,11 @@ bool closes(std::span<const std::byte> header) {
 }  // namespace
 
 Session::Session(Stream& stream, ImageWriter& images, SessionLimits limits)
-    : stream_(stream), reader_(stream), images_(images), limits_(limits) {}
+    : stream_(stream),
+      images_(images),
+      reader_(stream, buffers, [this](std::size_t from, std::size_t to) { queue_.release(from, to); }),
+      queue_(images, buffers),
+      limits_(limits) {}
 
 // False when the client has gone.
 bool Session::next(Header& header) {
@@ -55,7 +59,7 @@ void Session::answer(std::span<const std::byte> bytes) { stream_.send(bytes, net
 void Session::receive_pages(std::uint64_t bytes) {
   while (bytes > 0) {
     const std::span<const std::byte> part = reader_.take_some(bytes, net::in(limits_.stall));
-    images_.append(part);
+    queue_.add(part);
     bytes -= part.size();
   }
 }
@@ -65,6 +69,7 @@ void Session::run() {
   for (Header h;;) {
     if (!next(h))
       fail(Errc::peer_lost, "the client went away without closing the session: the images are not complete");
+    if (h.command != Command::add) queue_.drain();
     switch (h.command) {
       case Command::open: images_.open(h.object); break;
       case Command::open2: {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "pageserver/criu/image_writer.h"
+#include "pageserver/criu/page_queue.h"
 #include "pageserver/criu/stream.h"
 
 #include <chrono>
@@ -35,9 +36,12 @@ class Session {
   void receive_pages(std::uint64_t bytes);
   void answer(std::span<const std::byte> bytes);
 
+  static constexpr std::size_t buffers = 4;
+
   Stream& stream_;
-  BufferedReader reader_;
   ImageWriter& images_;
+  BufferedReader reader_;
+  PageQueue queue_;  // of what lies in the reader
   SessionLimits limits_;
   pagewire::criu::HeaderSize size_{};  // 0: not known yet
 };

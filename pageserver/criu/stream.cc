@@ -50,18 +50,30 @@ void PlainStream::part(net::Deadline deadline) noexcept {
   }
 }
 
-BufferedReader::BufferedReader(Stream& stream) : stream_(stream), buffer_(buffer_size) {}
+BufferedReader::BufferedReader(Stream& stream, std::size_t buffers, Leaving leaving)
+    : stream_(stream), leaving_(std::move(leaving)) {
+  for (std::size_t i = 0; i < buffers; i++) buffers_.emplace_back(buffer_size);
+}
+
+// For `count` bytes in a row, and so much more that it is worth a read.
+void BufferedReader::make_room(std::size_t count) {
+  const bool alone = buffers_.size() == 1;
+  if (begin_ == end_ && alone) begin_ = end_ = 0;
+  if (begin_ + std::max(count, worth_writing) <= buffer_size) return;
+  const std::size_t next = (current_ + 1) % buffers_.size();
+  if (leaving_) leaving_(current_, next);
+  std::memmove(buffers_[next].data(), buffers_[current_].data() + begin_, buffered());
+  current_ = next;
+  end_ -= begin_;
+  begin_ = 0;
+}
 
 // False when the stream ends first.
 bool BufferedReader::fill(std::size_t count, net::Deadline deadline) {
-  if (begin_ == end_) begin_ = end_ = 0;
-  if (begin_ + count > buffer_.size()) {
-    std::memmove(buffer_.data(), buffer_.data() + begin_, buffered());
-    end_ -= begin_;
-    begin_ = 0;
-  }
+  if (buffered() >= count) return true;
+  make_room(count);
   while (buffered() < count) {
-    const std::size_t n = stream_.receive(std::span(buffer_).subspan(end_), deadline);
+    const std::size_t n = stream_.receive(std::span(buffers_[current_]).subspan(end_), deadline);
     if (n == 0) return false;
     end_ += n;
   }
@@ -74,7 +86,7 @@ std::span<const std::byte> BufferedReader::take(std::size_t count, net::Deadline
     fail(Errc::peer_lost, "the connection ended within a command");
   }
   begin_ += count;
-  return std::span(buffer_).subspan(begin_ - count, count);
+  return std::span(buffers_[current_]).subspan(begin_ - count, count);
 }
 
 std::span<const std::byte> BufferedReader::take_some(std::size_t most, net::Deadline deadline) {
@@ -82,7 +94,7 @@ std::span<const std::byte> BufferedReader::take_some(std::size_t most, net::Dead
     fail(Errc::peer_lost, "the connection ended with {} bytes of a run still expected", most - buffered());
   const std::size_t count = std::min(most, buffered());
   begin_ += count;
-  return std::span(buffer_).subspan(begin_ - count, count);
+  return std::span(buffers_[current_]).subspan(begin_ - count, count);
 }
 
 }  // namespace godwit::pageserver::criu

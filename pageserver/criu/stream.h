@@ -6,6 +6,7 @@
 #include "common/net/plain_socket.h"
 
 #include <cstddef>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -34,10 +35,13 @@ class PlainStream : public Stream {
   UniqueFd socket_;
 };
 
-// Reads ahead, so that many small runs do not cost a system call each. Its spans are valid until the next call.
+// Reads ahead, so that many small runs do not cost a system call each. It has several buffers and fills them in turn:
+// its spans are valid until theirs is taken again, which the owner of the spans is asked about before.
 class BufferedReader {
  public:
-  explicit BufferedReader(Stream& stream);
+  // `leaving` hears that buffer `from` is full, and returns when nobody needs what was read into buffer `to`.
+  using Leaving = std::function<void(std::size_t from, std::size_t to)>;
+  explicit BufferedReader(Stream& stream, std::size_t buffers = 1, Leaving leaving = {});
 
   // Exactly `count` bytes, few of them; an empty span when the stream ends before the first.
   std::span<const std::byte> take(std::size_t count, net::Deadline deadline);
@@ -47,10 +51,13 @@ class BufferedReader {
  private:
   std::size_t buffered() const { return end_ - begin_; }
   bool fill(std::size_t count, net::Deadline deadline);
+  void make_room(std::size_t count);
 
   Stream& stream_;
-  Buffer buffer_;
-  std::size_t begin_ = 0, end_ = 0;
+  std::vector<Buffer> buffers_;
+  Leaving leaving_;
+  std::size_t current_ = 0;
+  std::size_t begin_ = 0, end_ = 0;  // of what is in the current buffer
 };
 
 }  // namespace godwit::pageserver::criu
