@@ -233,7 +233,8 @@ awaitable<Event> Run::arm() {
   request.mutable_arm()->set_destination_node(m_.spec.destination);
   request.mutable_arm()->set_destination_boot(destination_boot_);
   times_.arm.asked_ns = now_ns();
-  const api::Envelope reply = co_await ask(m_.spec.source, std::move(request), api::Envelope::kArmed, limits_.arm);
+  const api::Envelope reply =
+      co_await ask_in_pause(m_.spec.source, std::move(request), api::Envelope::kArmed, limits_.arm);
   times_.arm.answered_ns = now_ns();
   times_.arm.took_ns = believable(reply.took_ns());
   times_.arm.steps = to_records(reply.armed().steps());
@@ -242,6 +243,7 @@ awaitable<Event> Run::arm() {
 }
 
 awaitable<Event> Run::commit() {
+  asked_to_commit_ = true;
   api::Envelope request;
   fill(request.mutable_commit()->mutable_id());
   request.mutable_commit()->set_commit_token(commit_token_);
