@@ -380,6 +380,7 @@ TEST(Cancel, that_cannot_be_completed_is_not_forgotten) {
   c.daemon.driver.node_returned("b");
   const Migration m = c.finish(id);
   EXPECT_EQ(m.outcome, Outcome::rolled_back);
+  ASSERT_TRUE(m.reason);
   EXPECT_EQ(m.reason->message, "cancelled by ann");
   EXPECT_EQ(std::ranges::count(c.b.asked, Env::kCommit), 0);
   expect_one_copy_as_told(c, m);
