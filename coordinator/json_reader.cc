@@ -1,5 +1,7 @@
 #include "coordinator/json_reader.h"
 
+#include <algorithm>
+
 namespace godwit::coordinator {
 
 JsonReader::JsonReader(const nlohmann::json& object, std::string what) : object_(object), what_(std::move(what)) {
@@ -65,6 +67,19 @@ std::vector<std::string> JsonReader::texts(const std::string& member, std::size_
     found.push_back(item.get<std::string>());
   }
   return found;
+}
+
+std::vector<std::uint64_t> JsonReader::numbers(const std::string& member, std::vector<std::uint64_t> otherwise,
+                                               std::uint64_t least, std::uint64_t most, std::size_t longest) {
+  const nlohmann::json* value = find(member);
+  if (!value) return otherwise;
+  const auto fits = [&](const nlohmann::json& item) {
+    return item.is_number_unsigned() && item.get<std::uint64_t>() >= least && item.get<std::uint64_t>() <= most;
+  };
+  if (!value->is_array() || value->empty() || value->size() > longest || !std::ranges::all_of(*value, fits))
+    fail(Errc::invalid_argument, "{}: '{}' must be an array of 1 to {} whole numbers from {} to {}", what_, member,
+         longest, least, most);
+  return value->get<std::vector<std::uint64_t>>();
 }
 
 nlohmann::json JsonReader::object(const std::string& member) {

@@ -24,6 +24,8 @@ class JsonReader {
   double real(const std::string& member, double otherwise, double least, double most);
   nlohmann::json object(const std::string& member);  // {} when it is not there
   std::vector<std::string> texts(const std::string& member, std::size_t most);
+  std::vector<std::uint64_t> numbers(const std::string& member, std::vector<std::uint64_t> otherwise,
+                                     std::uint64_t least, std::uint64_t most, std::size_t longest);
   void skip(const std::string& member) { read_.insert(member); }  // somebody else reads it
   const std::string& what() const { return what_; }
   void end() const;  // fails when a member was not read

@@ -42,6 +42,13 @@ api::Envelope kill(Context& context, const api::KillWorkload& request) {
   return ok();
 }
 
+// What all migrations from here may send together.
+api::Envelope set_node_rate(Context& context, const api::SetRate& request) {
+  context.rate->set_cap(request.rate_limit());
+  log::info("node.rate", {{"bytes_per_second", request.rate_limit()}});
+  return ok();
+}
+
 // What one peer's connection stands for.
 struct Peer {
   Context& context;
@@ -96,7 +103,9 @@ awaitable<api::Envelope> answer_coordinator(Context& context, Migrations& m, api
     case api::Envelope::kRound: return m.source(request.round().id())->round(request.round());
     case api::Envelope::kFreeze: return m.source(request.freeze().id())->freeze(request.freeze());
     case api::Envelope::kThrottle: return m.source(request.throttle().id())->throttle(request.throttle());
-    case api::Envelope::kSetRate: return value(m.source(request.set_rate().id())->set_rate(request.set_rate()));
+    case api::Envelope::kSetRate:
+      if (request.set_rate().id().migration().empty()) return value(set_node_rate(context, request.set_rate()));
+      return value(m.source(request.set_rate().id())->set_rate(request.set_rate()));
     case api::Envelope::kArm: return m.source(request.arm().id())->arm(request.arm());
     case api::Envelope::kAbort: return m.source(request.abort().id())->abort(request.abort());
     case api::Envelope::kKillSource: return m.source(request.kill_source().id())->kill();

@@ -275,6 +275,25 @@ TEST_F(MigrationTest, a_workload_that_crashes_as_it_is_thawed_goes_on_at_the_sou
   EXPECT_EQ(destination(), DestinationPhase::lost);
 }
 
+// A destination that has committed may die before its copy runs: then the source's is the only one.
+TEST_F(MigrationTest, a_source_is_not_killed_on_committed) {
+  b.options.limits.ask_interval = std::chrono::seconds(2);  // until the destination goes on by itself
+  pair.restart(b);
+  const pid_t root = run_workload();
+  identify("committed");
+  const std::string token = arm_all();
+  const ArmedFault held_up("agent.destination.committed=fail");
+  EXPECT_THAT(error_of([&] { commit(token); }), HasSubstr("fault injected"));
+  EXPECT_EQ(destination(), DestinationPhase::committed);
+  EXPECT_THAT(error_of([&] { kill_source(); }), HasSubstr("busy: the destination is committed, not resumed"));
+  EXPECT_FALSE(pair.turn_until([&] { return source() != SourcePhase::armed; }, std::chrono::milliseconds(800)))
+      << "it asks by itself as well";
+  EXPECT_EQ(destination(), DestinationPhase::committed);
+  EXPECT_EQ(::kill(root, 0), 0);
+  EXPECT_TRUE(becomes(SourcePhase::killed));
+  EXPECT_EQ(state_at(b), "running");
+}
+
 // Nobody drives either side any more, right after its record was reserved.
 TEST_F(MigrationTest, a_side_that_hears_nothing_gives_up_by_itself) {
   run_workload();

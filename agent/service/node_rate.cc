@@ -14,6 +14,11 @@ std::unique_ptr<NodeRate::Share> NodeRate::join(std::uint64_t limit, Apply apply
   return share;
 }
 
+void NodeRate::set_cap(std::uint64_t bytes_per_second) {
+  cap_ = bytes_per_second;
+  divide();
+}
+
 NodeRate::Share::~Share() {
   node_->shares_.remove(this);
   node_->divide();

@@ -31,6 +31,8 @@ class NodeRate : public std::enable_shared_from_this<NodeRate> {
     std::uint64_t told_ = 0;
     bool told_once_ = false;
   };
+  void set_cap(std::uint64_t bytes_per_second);  // 0: none
+
   // `apply` is called at once, and whenever the share changes.
   std::unique_ptr<Share> join(std::uint64_t limit, Apply apply);
 

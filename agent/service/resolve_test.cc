@@ -1,5 +1,6 @@
 // An armed source whose destination never comes back: an operator decides, and is held to what can be seen.
 #include "agent/service/test_migration.h"
+#include "tests/support/synced_disk.h"
 
 #include <sys/resource.h>
 
@@ -80,6 +81,19 @@ TEST_F(ResolveTest, lets_the_copy_go_and_keeps_who_said_so) {
   pair.restart(a);
   EXPECT_TRUE(a.records().find(source_key())->resolved);
   EXPECT_EQ(state_at(a), "running");
+}
+
+TEST_F(ResolveTest, has_on_the_disk_who_stated_it_before_the_copy_is_let_go) {
+  run_workload();
+  identify("disk");
+  arm_all();
+  power_off(b);
+  const test::SyncedDisk disk(a.options.state);
+  resolve();
+  ASSERT_GE(disk.synced().size(), 4u);
+  EXPECT_THAT(std::vector(disk.synced().begin(), disk.synced().begin() + 4),
+              testing::ElementsAre("resolutions", ".", "records", "records"))
+      << "the statement and its file's name, aborted, thawed";
 }
 
 TEST_F(ResolveTest, is_followed_by_a_refusal_when_the_destination_returns) {

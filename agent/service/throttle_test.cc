@@ -187,11 +187,23 @@ class RateTest : public MigrationTest {
     co_await answer_coordinator(a.agent->context(), a.agent->migrations(), std::move(request));
     done = true;
   }
-  void set_rate(std::uint64_t bytes_per_second) {
+  void set_rate(std::uint64_t bytes_per_second) { set_rate_of(id, bytes_per_second); }
+  void set_rate_of(const api::MigrationId& which, std::uint64_t bytes_per_second) {
     ask(a, [&](api::Envelope& e) {
-      *e.mutable_set_rate()->mutable_id() = id;
+      *e.mutable_set_rate()->mutable_id() = which;
       e.mutable_set_rate()->set_rate_limit(bytes_per_second);
     });
+  }
+  void connect_workload(const std::string& name) {
+    ask(a, [&](api::Envelope& e) {
+      e.mutable_run_workload()->set_name(name);
+      for (const char* word : {"sleep", "600"}) e.mutable_run_workload()->add_argv(word);
+    });
+    identify(name);
+    connect(prepare(ask(a, [&](api::Envelope& e) {
+                      *e.mutable_survey()->mutable_id() = id;
+                      e.mutable_survey()->set_workload(name);
+                    }).surveyed()));
   }
   static double seconds_since(Clock::time_point begin) {
     return std::chrono::duration<double>(Clock::now() - begin).count();
@@ -231,6 +243,26 @@ TEST_F(RateTest, a_node_has_one_for_all_its_migrations) {
   EXPECT_GT(seconds_since(begin), 1.5);
 }
 
+TEST_F(RateTest, of_a_node_that_is_changed_is_shared_by_the_rounds_under_way) {
+  a.options.rate_limit = a_round / 600;
+  pair.restart(a);
+  std::array<bool, 2> done{};
+  const auto begin_round = [&](const std::string& workload, bool& is_done) {
+    connect_workload(workload);
+    api::Envelope request;
+    *request.mutable_round()->mutable_id() = id;
+    net::spawn(a.io->get_executor(), "test.round", ask_later(std::move(request), is_done));
+  };
+  begin_round("one", done[0]);
+  begin_round("two", done[1]);
+  EXPECT_FALSE(pair.turn_until([&] { return done[0] || done[1]; }, 500ms));
+  set_rate_of({}, 2 * a_round);
+  const auto begin = Clock::now();
+  EXPECT_TRUE(pair.turn_until([&] { return done[0] || done[1]; }, 10s)) << "twenty minutes, had nothing changed";
+  EXPECT_GT(seconds_since(begin), 0.6) << "a round each in a second";
+  EXPECT_TRUE(pair.turn_until([&] { return done[0] && done[1]; }, 400ms)) << "they have had the same";
+}
+
 TEST(NodeRateTest, is_divided_anew_when_somebody_comes_leaves_or_wants_less) {
   const auto node = std::make_shared<NodeRate>(100);
   std::vector<std::uint64_t> first, second;
@@ -249,6 +281,24 @@ TEST(NodeRateTest, is_divided_anew_when_somebody_comes_leaves_or_wants_less) {
   const std::size_t told = second.size();
   two->set_limit(70);
   EXPECT_EQ(second.size(), told) << "nothing new";
+}
+
+TEST(NodeRateTest, that_is_changed_is_shared_as_fairly_as_before) {
+  const auto node = std::make_shared<NodeRate>(100);
+  std::uint64_t first = 0, second = 0;
+  const auto one = node->join(0, [&](std::uint64_t rate) { first = rate; });
+  const auto two = node->join(30, [&](std::uint64_t rate) { second = rate; });
+  EXPECT_EQ(first, 70u);
+  EXPECT_EQ(second, 30u);
+  node->set_cap(40);
+  EXPECT_EQ(first, 20u);
+  EXPECT_EQ(second, 20u);
+  node->set_cap(0);
+  EXPECT_EQ(first, 0u) << "no limit";
+  EXPECT_EQ(second, 30u) << "its own one";
+  node->set_cap(50);
+  EXPECT_EQ(first, 25u);
+  EXPECT_EQ(second, 25u);
 }
 
 }  // namespace

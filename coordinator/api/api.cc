@@ -58,6 +58,8 @@ awaitable<HttpResponse> Api::handle(net::HttpRequest request) {
     if (parts[1] == "nodes" && parts.size() == 4 && post)
       if (parts[3] == "cordon" || parts[3] == "uncordon")
         co_return cordon(std::string(parts[2]), std::string(parts[3]), request.body, request.peer.name);
+    if (parts[1] == "nodes" && parts.size() == 4 && parts[3] == "rate" && post)
+      co_return co_await set_node_rate(std::string(parts[2]), std::move(request.body), request.peer.name);
     if (parts[1] == "nodes" && parts.size() == 4 && parts[3] == "evacuate" && post)
       co_return co_await evacuate(std::string(parts[2]), std::move(request.body), request.peer.name);
     if (parts[1] == "nodes" && parts.size() == 4 && parts[3] == "evacuation" && get)

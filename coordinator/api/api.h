@@ -37,6 +37,7 @@ class Api {
   net::awaitable<net::HttpResponse> preview(std::string body);
   net::awaitable<net::HttpResponse> evacuate(std::string node, std::string body, std::string by);
   net::HttpResponse evacuation(const std::string& node) const;
+  net::awaitable<net::HttpResponse> set_node_rate(std::string node, std::string body, std::string by);
   net::HttpResponse cancel_evacuation(const std::string& node, const std::string& body, const std::string& by);
 
   std::vector<std::string> nodes_up() const;

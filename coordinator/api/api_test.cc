@@ -167,9 +167,9 @@ TEST_F(ApiTest, cancels_a_migration_and_says_who_did) {
 }
 
 TEST_F(ApiTest, says_that_a_cancel_comes_too_late) {
-  c.a.once[api::Envelope::kArm] = Fault::hang_after;
+  c.b.once[api::Envelope::kCommit] = Fault::hang_after;
   const std::string id = post("/v1/migrations", R"({"workload": "redis", "to": "b"})")["migration"];
-  c.until([&] { return c.a.source == api::SOURCE_ARMED; });
+  c.until([&] { return c.b.destination == api::DESTINATION_RESUMED; });
   const json body = post("/v1/migrations/" + id + "/cancel", "");
   expect_error(body, 409, "busy");
   EXPECT_THAT(body["message"].get<std::string>(), HasSubstr("too late"));
@@ -214,6 +214,16 @@ TEST_F(ApiTest, changes_the_rate_of_a_migration_while_it_sends) {
   ASSERT_EQ(told.size(), 2u);
   EXPECT_EQ(told[0]["rate_limit"], 1048576);
   EXPECT_EQ(told[0]["by"], "ann");
+}
+
+TEST_F(ApiTest, changes_the_rate_of_all_that_leave_a_node) {
+  EXPECT_EQ(post("/v1/nodes/a/rate", R"({"rate_limit": 1048576})")["node"], "a");
+  EXPECT_EQ(status, 200u);
+  EXPECT_EQ(post("/v1/nodes/a/rate", R"({"rate_limit": 0})")["rate_limit"], 0);
+  EXPECT_THAT(c.a.rates, testing::ElementsAre(1048576u, 0u));
+  EXPECT_THAT(c.b.rates, testing::IsEmpty());
+  expect_error(post("/v1/nodes/a/rate", "{}"), 400, "invalid_argument");
+  expect_error(post("/v1/nodes/x/rate", R"({"rate_limit": 1})"), 404, "not_found");
 }
 
 TEST_F(ApiTest, has_no_rate_to_change_before_pages_are_sent) {

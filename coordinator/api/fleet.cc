@@ -1,6 +1,8 @@
 // The part of the API that is about more than one step of one migration: previews and evacuations.
+#include "common/base/log.h"
 #include "coordinator/api/api.h"
 #include "coordinator/api/body.h"
+#include "coordinator/api/requests.h"
 #include "coordinator/json_reader.h"
 #include "coordinator/migration/json.h"
 
@@ -13,6 +15,7 @@ using nlohmann::json;
 
 constexpr unsigned most_parallel = 16;
 constexpr std::size_t most_nodes = 1000;
+constexpr auto question = std::chrono::seconds(5);
 
 // What is the same for all migrations of an evacuation: a request without what differs.
 MigrationSpec common_spec(json options, const std::string& node, const Policies& policies) {
@@ -55,6 +58,18 @@ awaitable<HttpResponse> Api::evacuate(std::string node, std::string body, std::s
 }
 
 HttpResponse Api::evacuation(const std::string& node) const { return answer(evacuations_.find(node)->report()); }
+
+// A SetRate for no migration is for all of the node, those to come as well.
+awaitable<HttpResponse> Api::set_node_rate(std::string node, std::string body, std::string by) {
+  const std::uint64_t rate = rate_request(body);
+  const std::shared_ptr<net::Channel> channel = registry_.channel(node);
+  api::Envelope request;
+  request.mutable_set_rate()->set_rate_limit(rate);
+  const api::Envelope reply = co_await channel->ask(std::move(request), question);
+  if (!reply.has_ok()) fail(Errc::protocol, "node '{}' does not answer that its rate is set", node);
+  log::info("node.rate", {{"node", node}, {"bytes_per_second", rate}, {"by", by}});
+  co_return answer({{"node", node}, {"rate_limit", rate}});
+}
 
 HttpResponse Api::cancel_evacuation(const std::string& node, const std::string& body, const std::string& by) {
   no_members(body, "cancel");

@@ -5,6 +5,7 @@
 #include "coordinator/cli/evacuate.h"
 #include "coordinator/cli/exit_codes.h"
 #include "coordinator/cli/fleet_report.h"
+#include "coordinator/cli/explanation.h"
 #include "coordinator/cli/migrate.h"
 #include "coordinator/cli/options.h"
 #include "coordinator/cli/progress.h"
@@ -163,12 +164,20 @@ TEST(CommandLine, takes_an_id_or_a_workload_to_watch_cancel_and_report) {
     }
 }
 
+TEST(CommandLine, takes_the_steps_of_throttling) {
+  const auto options = parsed({"--certs", "/c", "migrate", "redis", "--to", "b", "--throttle-steps", "70,30,5"});
+  EXPECT_EQ(migration_request(std::get<MigrateCommand>(options->command))["throttle_steps"], json({70, 30, 5}));
+  EXPECT_FALSE(parsed({"--certs", "/c", "migrate", "redis", "--to", "b", "--throttle-steps", "0"}));
+}
+
 TEST(CommandLine, takes_a_rate_for_a_migration) {
   const auto options = parsed({"--certs", "/c", "rate", "redis", "50M"});
   ASSERT_TRUE(options);
   EXPECT_EQ(std::get<RateCommand>(options->command).which, "redis");
   EXPECT_EQ(std::get<RateCommand>(options->command).rate_limit, 50u << 20);
   EXPECT_EQ(std::get<RateCommand>(parsed({"--certs", "/c", "rate", "redis", "0"})->command).rate_limit, 0u);
+  EXPECT_FALSE(std::get<RateCommand>(options->command).node);
+  EXPECT_TRUE(std::get<RateCommand>(parsed({"--certs", "/c", "rate", "--node", "a", "1M"})->command).node);
 }
 
 TEST(CommandLine, ends_with_2_when_it_makes_no_sense) {
@@ -493,24 +502,41 @@ TEST(Report, of_a_rehearsal_says_what_the_downtime_would_have_been) {
   EXPECT_THAT(text, HasSubstr("Everything is as before"));
 }
 
-// The rows of the first table: code and HTTP status.
-std::map<std::string, unsigned> documented_codes() {
-  std::map<std::string, unsigned> found;
+struct CodeRow {
+  std::string meaning, advice;
+  unsigned status = 0;
+  bool operator==(const CodeRow&) const = default;
+};
+void PrintTo(const CodeRow& row, std::ostream* out) {
+  *out << row.meaning << " | " << row.advice << " | " << row.status;
+}
+
+// The rows of the first table.
+std::map<std::string, CodeRow> documented_codes() {
+  std::map<std::string, CodeRow> found;
   std::istringstream lines(read_file(GODWIT_SOURCE_DIR "/docs/errors.md"));
   for (std::string line; std::getline(lines, line) && !line.starts_with("## ");) {
     if (!line.starts_with("| `")) continue;
-    const std::size_t end = line.find('`', 3), last = line.rfind("| ", line.size() - 2);
-    found[line.substr(3, end - 3)] = static_cast<unsigned>(std::stoul(line.substr(last + 2)));
+    const std::size_t end = line.find('`', 3), meaning = end + 4, advice = line.find(" | ", meaning) + 3,
+                      status = line.find(" | ", advice) + 3;
+    found[line.substr(3, end - 3)] = {.meaning = line.substr(meaning, advice - 3 - meaning),
+                                      .advice = line.substr(advice, status - 3 - advice),
+                                      .status = static_cast<unsigned>(std::stoul(line.substr(status)))};
   }
   return found;
 }
 
 TEST(Documentation, explains_every_error_code_and_none_that_there_is_not) {
-  std::map<std::string, unsigned> codes;
-  for (int code = 1; code <= static_cast<int>(Errc::internal); code++)
-    codes[std::string(name(static_cast<Errc>(code)))] = net::status_of(static_cast<Errc>(code));
+  std::map<std::string, CodeRow> codes;
+  for (int n = 1; n <= static_cast<int>(Errc::internal); n++) {
+    const auto code = static_cast<Errc>(n);
+    const auto [meaning, advice] = explanation(code);
+    codes[std::string(name(code))] = {std::string(meaning), std::string(advice), net::status_of(code)};
+  }
   EXPECT_EQ(documented_codes(), codes);
-  for (const auto& [text, status] : codes) EXPECT_EQ(name(errc_from_name(text)), text);
+  EXPECT_EQ(hint_or_advice(Errc::no_space, ""), "free some, or choose another node");
+  EXPECT_EQ(hint_or_advice(Errc::no_space, "delete b"), "delete b");
+  for (const auto& [text, row] : codes) EXPECT_EQ(name(errc_from_name(text)), text);
 }
 
 TEST(Documentation, explains_every_exit_code_and_outcome) {

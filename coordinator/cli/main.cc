@@ -2,6 +2,7 @@
 #include "common/base/log.h"
 #include "coordinator/cli/commands.h"
 #include "coordinator/cli/exit_codes.h"
+#include "coordinator/cli/explanation.h"
 #include "coordinator/cli/local.h"
 #include "coordinator/cli/report.h"
 
@@ -24,7 +25,7 @@ int main(int argc, char** argv) {
     return options ? cli::run(*options) : exit_code;
   } catch (const Error& e) {
     std::fprintf(stderr, "godwit: %s\n", cli::printable(e.message()).c_str());
-    if (!e.hint().empty()) std::fprintf(stderr, "hint: %s\n", cli::printable(e.hint()).c_str());
+    std::fprintf(stderr, "hint: %s\n", cli::printable(cli::hint_or_advice(e.errc(), e.hint())).c_str());
     return cli::exit_code_of(e);
   } catch (const std::exception& e) {
     std::fprintf(stderr, "godwit: %s\n", e.what());

@@ -21,14 +21,13 @@ json policy_request(const PolicyChoice& choice) {
   if (choice.max_rounds) body["max_rounds"] = *choice.max_rounds;
   if (choice.on_no_progress) body["on_no_progress"] = *choice.on_no_progress;
   if (choice.rate_limit) body["rate_limit"] = *choice.rate_limit;
+  if (!choice.throttle_steps.empty()) body["throttle_steps"] = choice.throttle_steps;
   return body;
 }
 
 json migration_options(const MigrateCommand& m) {
-  json body{{"tcp_close", m.tcp_close},
-            {"spool_limit", m.spool},
-            {"streams", m.streams},
-            {"assume_shared", m.assume_shared}};
+  json body{
+      {"tcp_close", m.tcp_close}, {"spool_limit", m.spool}, {"streams", m.streams}, {"assume_shared", m.assume_shared}};
   body.update(policy_request(m.policy));
   return body;
 }

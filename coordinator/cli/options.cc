@@ -64,6 +64,11 @@ void add_policy(CLI::App& app, PolicyChoice& choice, Texts& t) {
                  "throttle: give the workload less and less CPU time; force: take the longer pause; or abort")
       ->default_str("abort")
       ->check(CLI::IsMember({"throttle", "force", "abort"}));
+  app.add_option("--throttle-steps", choice.throttle_steps,
+                 "percent of its CPU time, from one step to the next: 80,60,40,20")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::Range(1, 99));
 }
 
 void add_run(CLI::App& app, RunCommand& run) {
@@ -242,8 +247,12 @@ std::optional<Options> parse(int argc, const char* const* argv, int& exit_code) 
       ->check(check_name);
   add_resolve(*app.add_subcommand("resolve", "let a frozen workload run again whose destination never comes back"),
               resolve);
-  CLI::App* rate_app = app.add_subcommand("rate", "change how fast the pages of a migration may be sent");
-  rate_app->add_option("migration", rate.which, "its id, or its workload")->required()->check(check_name);
+  CLI::App* rate_app =
+      app.add_subcommand("rate", "change how fast pages may be sent, by a migration or by all that leave a node");
+  rate_app->add_option("migration", rate.which, "its id, or its workload; a node with --node")
+      ->required()
+      ->check(check_name);
+  rate_app->add_flag("--node", rate.node, "it is a node: what all migrations that leave it may send together");
   rate_app->add_option("rate", texts.new_rate, "bytes per second, 0: no limit")
       ->required()
       ->check(checked(parse_bytes));

@@ -33,6 +33,7 @@ struct PolicyChoice {
   std::optional<unsigned> max_rounds;
   std::optional<std::string> on_no_progress;
   std::optional<std::uint64_t> rate_limit;
+  std::vector<unsigned> throttle_steps;  // empty: not given
 };
 struct MigrateCommand {
   std::string workload;  // or a PID in digits
@@ -65,7 +66,8 @@ struct ResolveCommand {
   bool destination_is_off = false;
 };
 struct RateCommand {
-  std::string which;  // a migration's id or a workload
+  std::string which;  // a migration's id or a workload, or
+  bool node = false;  // a node: all that leave it
   std::uint64_t rate_limit = 0;
 };
 struct HistoryCommand {

@@ -123,11 +123,14 @@ int cancel(Client& client, const CancelCommand& command, bool json_output) {
 }
 
 int set_rate(Client& client, const RateCommand& command, bool json_output) {
-  const std::string id = find(client, command.which);
-  const json answer = client.post("/v1/migrations/" + id + "/rate", {{"rate_limit", command.rate_limit}});
-  const std::string words = command.rate_limit == 0
-                                ? fmt::format("migration {} sends as fast as its node lets it\n", id)
-                                : fmt::format("migration {} sends {}/s at most\n", id, human_bytes(command.rate_limit));
+  const std::string id = command.node ? command.which : find(client, command.which);
+  const std::string target = (command.node ? "/v1/nodes/" : "/v1/migrations/") + id + "/rate";
+  const json answer = client.post(target, {{"rate_limit", command.rate_limit}});
+  const std::string who = (command.node ? "what leaves node " : "migration ") + id;
+  const std::string words =
+      command.rate_limit > 0
+          ? fmt::format("{} sends {}/s at most\n", who, human_bytes(command.rate_limit))
+          : fmt::format("{} sends as fast as {}\n", who, command.node ? "it can" : "its node lets it");
   std::fputs(json_output ? (answer.dump(2) + "\n").c_str() : words.c_str(), stdout);
   return exit_done;
 }

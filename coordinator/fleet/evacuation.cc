@@ -52,12 +52,13 @@ std::string_view name(MoveState state) {
   return "unknown";
 }
 
-Evacuation::Evacuation(Registry& registry, Driver& driver, Store& store, AgentService& agents,
+Evacuation::Evacuation(Registry& registry, Driver& driver, Store& store, AgentService& agents, const Evacuations& all,
                        EvacuationRequest request)
     : registry_(registry),
       driver_(driver),
       store_(store),
       agents_(agents),
+      all_(all),
       previewer_(store, registry, driver),
       request_(std::move(request)) {}
 
@@ -93,8 +94,7 @@ awaitable<void> Evacuation::move_all() {
       }
       begin(*move);
     }
-    for (Move& move : moves_)
-      if (move.state == MoveState::moving && !driver_.find(move.migration)) settle(move);
+    co_await settle_those_that_ended();
     // A rehearsal that was under way before has left the workload where it was: it is looked at anew.
     std::erase_if(moves_, [this](const Move& m) {
       if (m.state != MoveState::failed || m.migration.empty()) return false;
@@ -110,6 +110,17 @@ awaitable<void> Evacuation::move_all() {
     co_await assign();
     co_await net::sleep_for(look_every);
   }
+}
+
+// What has arrived somewhere is no promise any more: the node has to say what it has left.
+awaitable<void> Evacuation::settle_those_that_ended() {
+  std::set<std::string> changed;
+  for (Move& move : moves_) {
+    if (move.state != MoveState::moving || driver_.find(move.migration)) continue;
+    settle(move);
+    if (move.state == MoveState::moved) changed.insert(move.to);
+  }
+  for (const std::string& node : changed) co_await agents_.refresh(node);
 }
 
 awaitable<void> Evacuation::plan() {
@@ -319,13 +330,22 @@ Seat Evacuation::seat_of(const Node& node) const {
             .names = {}};
   for (const auto& [workload, info] : node.workloads)
     if (info.state() != "exited") seat.names.insert(workload);
-  // What is on its way there or promised to it does not show in what the node says.
-  for (const Move& m : moves_)
-    if (m.to == node.name && (m.state == MoveState::waiting || m.state == MoveState::moving)) {
-      seat.memory_available -= std::min(seat.memory_available, needed(m));
-      seat.names.insert(m.workload);
-    }
+  Promised promised = all_.promised_to(node.name);
+  for (const auto& [workload, bytes] : promised_to(node.name))
+    promised[workload] = std::max(promised[workload], bytes);  // of a dry run, which is in no list
+  for (const auto& [workload, bytes] : promised) {
+    seat.memory_available -= std::min(seat.memory_available, bytes);
+    seat.names.insert(workload);
+  }
   return seat;
+}
+
+Promised Evacuation::promised_to(const std::string& node) const {
+  Promised promised;
+  for (const Move& m : moves_)
+    if (m.to == node && (m.state == MoveState::waiting || m.state == MoveState::moving))
+      promised[m.workload] = needed(m);
+  return promised;
 }
 
 MigrationSpec Evacuation::spec_of(const Move& move) const {
@@ -385,7 +405,7 @@ std::shared_ptr<Evacuation> Evacuations::prepare(EvacuationRequest request) {
       throw Error(Errc::invalid_argument, fmt::format("node '{}' cannot be evacuated to itself", node),
                   "`godwit nodes` lists the others");
   }
-  return std::make_shared<Evacuation>(registry_, driver_, store_, agents_, std::move(request));
+  return std::make_shared<Evacuation>(registry_, driver_, store_, agents_, *this, std::move(request));
 }
 
 std::shared_ptr<Evacuation> Evacuations::start(EvacuationRequest request) {
@@ -407,6 +427,17 @@ std::shared_ptr<Evacuation> Evacuations::find(const std::string& node) const {
     throw Error(Errc::not_found, fmt::format("node '{}' is not being evacuated", node),
                 "a coordinator that was restarted has forgotten its evacuations; begin it again");
   return it->second;
+}
+
+Promised Evacuations::promised_to(const std::string& node) const {
+  Promised promised;
+  for (const std::string& id : driver_.under_way())
+    if (const auto run = driver_.find(id); run && run->migration().spec.destination == node)
+      promised[run->migration().spec.workload] = run->needed_bytes();
+  for (const auto& [from, evacuation] : evacuations_)
+    for (const auto& [workload, bytes] : evacuation->promised_to(node))
+      promised[workload] = std::max(promised[workload], bytes);
+  return promised;
 }
 
 void Evacuations::cancel(const std::string& node, const std::string& by) {

@@ -48,9 +48,15 @@ struct Move {
   std::uint64_t bytes = 0;
 };
 
+// By workload: memory that does not show in what the node says of itself, because it is not used there yet.
+using Promised = std::map<std::string, std::uint64_t>;
+
+class Evacuations;
+
 class Evacuation {
  public:
-  Evacuation(Registry& registry, Driver& driver, Store& store, AgentService& agents, EvacuationRequest request);
+  Evacuation(Registry& registry, Driver& driver, Store& store, AgentService& agents, const Evacuations& all,
+             EvacuationRequest request);
 
   net::awaitable<void> plan();   // looks at every workload that is not planned yet, and places it
   net::awaitable<void> drive();  // of a cordoned node: plans, moves; returns when it has ended. Once.
@@ -60,6 +66,7 @@ class Evacuation {
 
   bool ended() const { return phase_ == Phase::ended; }
   nlohmann::json report() const;
+  Promised promised_to(const std::string& node) const;
 
  private:
   enum class Phase { planning = 1, moving, ended };
@@ -75,6 +82,7 @@ class Evacuation {
   bool may_end() const;
   void begin(Move& move);
   void settle(Move& move);
+  net::awaitable<void> settle_those_that_ended();
   void let_stay(const Reason& why);  // whatever waits
   Reason cancelled() const;
   Seat seat_of(const Node& node) const;
@@ -88,6 +96,7 @@ class Evacuation {
   Driver& driver_;
   Store& store_;
   AgentService& agents_;
+  const Evacuations& all_;
   Previewer previewer_;
   EvacuationRequest request_;
   Phase phase_ = Phase::planning;
@@ -108,6 +117,9 @@ class Evacuations {
   std::shared_ptr<Evacuation> start(EvacuationRequest request);     // cordons the node, or throws why it cannot be
   std::shared_ptr<Evacuation> find(const std::string& node) const;  // Errc::not_found
   void cancel(const std::string& node, const std::string& by);      // Errc::not_found when none is under way
+
+  // By all evacuations, and by the migrations that were asked for one by one.
+  Promised promised_to(const std::string& node) const;
 
  private:
   net::Executor executor_;

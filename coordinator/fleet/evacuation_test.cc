@@ -144,6 +144,54 @@ TEST_F(EvacuationTest, names_what_fits_nowhere_and_moves_the_rest) {
   EXPECT_EQ(r["empty"], false);
 }
 
+// The node itself says that there is room until the first of them uses it.
+TEST_F(EvacuationTest, counts_what_another_one_or_a_single_migration_takes_to_the_same_node) {
+  third.memory_available = 1'500'000'000;
+  c.a.workloads = {workload("one")};
+  c.b.workloads = {workload("other")};
+  c.request({.target = "/v1/workloads"});
+  hang_in_the_first_rounds();
+  const auto plan_for_b = [this] {
+    return lines(post("/v1/nodes/b/evacuate", R"({"dry_run": true, "to": ["c"]})")).at(0);
+  };
+  EXPECT_EQ(plan_for_b(), "other waiting c");
+  post("/v1/nodes/a/evacuate", R"({"to": ["c"]})");
+  c.until([this] { return rounds_asked() == 1; });
+  EXPECT_THAT(plan_for_b(),
+              HasSubstr("other stays it fits nowhere: c: 985.7 MiB of memory are needed, 444.8 MiB are free"));
+  post("/v1/nodes/a/evacuation/cancel", "");
+  finish();
+  EXPECT_EQ(plan_for_b(), "other waiting c") << "nothing is promised any more";
+
+  c.daemon.registry.uncordon("a");
+  MigrationSpec spec;
+  spec.workload = "one";
+  spec.destination = "c";
+  const std::string id = c.daemon.driver.start(spec);
+  c.until([this] { return rounds_asked() == 2; });
+  EXPECT_THAT(plan_for_b(), HasSubstr("444.8 MiB are free"));
+  c.daemon.driver.cancel(id, "ann");
+  c.until([&] { return !c.daemon.driver.find(id); });
+}
+
+// Two are placed on nodes that have room for one each; the second is turned away by its own, where the first has gone
+// there is none left.
+TEST_F(EvacuationTest, counts_what_has_arrived_since_it_looked) {
+  c.a.workloads = {workload("one"), workload("two")};
+  c.b.memory_available = 1'500'000'000;
+  third.memory_available = 1'400'000'000;
+  c.b.on_request = [this](Env::BodyCase body) {
+    if (body == Env::kCommit) c.b.memory_available -= 1'000'000'000;
+  };
+  third.always[Env::kPrepare] = Fault::refuse;
+  third.refusal = Errc::refused;
+  const json r = evacuate();
+  EXPECT_THAT(lines(r), testing::Contains("one moved b"));
+  EXPECT_THAT(lines(r).back(),
+              HasSubstr("two stays it fits nowhere: a: it is the node to be left; b: 985.7 MiB of memory "
+                        "are needed, 476.8 MiB are free; c: "));
+}
+
 TEST_F(EvacuationTest, names_what_cannot_be_carried) {
   c.a.survey_refusals = {"fd 7: a raw socket"};
   const json r = evacuate();
@@ -200,10 +248,10 @@ TEST_F(EvacuationTest, begins_none_after_a_cancel_and_rolls_back_what_can_be) {
   EXPECT_EQ(evacuate()["empty"], true) << "a second one does the rest";
 }
 
-TEST_F(EvacuationTest, lets_one_that_is_armed_arrive_after_a_cancel) {
-  c.a.once[Env::kArm] = Fault::hang_after;
+TEST_F(EvacuationTest, lets_one_that_is_committed_arrive_after_a_cancel) {
+  c.b.once[Env::kCommit] = Fault::hang_after;
   post("/v1/nodes/a/evacuate", "{}");
-  c.until([this] { return c.a.source == api::SOURCE_ARMED; });
+  c.until([this] { return c.b.destination == api::DESTINATION_RESUMED; });
   post("/v1/nodes/a/evacuation/cancel", "");
   const json r = finish();
   EXPECT_EQ(lines(r).size(), 4u);

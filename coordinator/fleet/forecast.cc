@@ -65,11 +65,16 @@ Forecast forecast(const MigrationSpec& spec, std::uint64_t resident_bytes, const
   if (spec.rate_limit > 0) rate = std::min(rate, static_cast<double>(spec.rate_limit));
   const auto setup_of = [](const Migration& m) { return std::max(0.0, m.total_s - seconds_of_rounds(m)); };
   const double setup = on_path.empty() ? default_setup_s : median_of(on_path, setup_of);
-  const auto& paused = of_workload.empty() ? same_way : of_workload;
+  const bool all_at_once = spec.policy.max_rounds == 0;
+  std::vector<const Migration*> paused = of_workload.empty() ? same_way : of_workload;
+  std::erase_if(paused, [](const Migration* m) { return m->spec.policy.max_rounds == 0; });
+  if (all_at_once) bytes = resident;
+  f.rate = rate;
   const auto downtime_of = [](const Migration& m) { return static_cast<double>(m.downtime_ns); };
   f.bytes = static_cast<std::uint64_t>(bytes);
   f.total_s = setup + bytes / rate;
   f.downtime_ns = paused.empty() ? default_downtime_ns : static_cast<std::int64_t>(median_of(paused, downtime_of));
+  if (all_at_once) f.downtime_ns += static_cast<std::int64_t>(1e9 * bytes / rate);  // beyond a pause with hardly a page
   f.basis = !of_workload.empty() ? fmt::format("the last {} of this workload", of_workload.size())
             : !same_way.empty()
                 ? fmt::format("the last {} from '{}' to '{}'", same_way.size(), spec.source, spec.destination)

@@ -12,6 +12,7 @@ namespace godwit::coordinator {
 struct Forecast {
   std::uint64_t bytes = 0;  // over all rounds
   double total_s = 0;
+  double rate = 0;  // bytes per second on this path
   std::int64_t downtime_ns = 0;
   std::string basis;  // for people: what it was made from
 };

@@ -58,6 +58,15 @@ TEST(Forecast, is_not_led_astray_by_one_hiccup_nor_by_what_failed) {
   EXPECT_EQ(forecast(spec("redis"), 1, history).downtime_ns, 25'000'000);
 }
 
+TEST(Forecast, of_a_stop_and_copy_has_all_of_it_in_the_pause) {
+  MigrationSpec all_at_once = spec("redis");
+  all_at_once.policy.max_rounds = 0;
+  Migration before = past(all_at_once, 2000);
+  EXPECT_EQ(forecast(all_at_once, 400'000'000, {before, past(spec("redis"), 30, 50)}).downtime_ns, 2'030'000'000);
+  EXPECT_EQ(forecast(spec("redis"), 400'000'000, {before, past(spec("redis"), 30, 50)}).downtime_ns, 30'000'000)
+      << "what it took is nothing to foretell a live move by";
+}
+
 TEST(Forecast, keeps_to_a_rate_limit) {
   MigrationSpec limited = spec("redis");
   limited.rate_limit = 10'000'000;

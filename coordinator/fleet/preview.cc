@@ -1,6 +1,8 @@
 #include "coordinator/fleet/preview.h"
 
+#include "coordinator/migration/hopeless.h"
 #include "coordinator/migration/json.h"
+#include "coordinator/simulation/simulate.h"
 
 #include <algorithm>
 
@@ -16,6 +18,27 @@ constexpr auto check_limit = 25s;
 constexpr unsigned remembered = 50;
 
 Reason reason_of(const Error& e) { return {e.errc(), e.message(), e.hint()}; }
+
+struct LastTime {
+  Trace trace;
+  double rate;  // bytes per second
+};
+
+// How fast it writes is known from the rounds of the last attempt to move it, also of one that was given up. With less
+// CPU time it wrote less: that tells nothing.
+std::optional<LastTime> last_time(const Store& store, const std::string& workload) {
+  constexpr unsigned most = 5;
+  if (workload.empty()) return std::nullopt;
+  for (const Migration& m : store.migrations(most, workload)) {
+    if (m.rounds.empty() || m.rounds.front().final || m.spec.policy.on_no_progress == OnNoProgress::throttle) continue;
+    try {
+      return LastTime{.trace = trace_from_json(to_json(m), "migration " + m.id), .rate = bandwidth(m.rounds)};
+    } catch (const Error&) {  // its rounds make no curve
+      continue;
+    }
+  }
+  return std::nullopt;
+}
 
 }  // namespace
 
@@ -48,6 +71,25 @@ json to_json(const Preview& p) {
           {"predicted", surveyed ? to_json(p.forecast) : json()}};
 }
 
+// The policy over what was measured the last time, at the size of today.
+void Previewer::simulate_rounds(Preview& p, Trace trace, double rate) const {
+  trace.memory_bytes = p.surveyed.resident_bytes();
+  rate = std::max(rate, p.forecast.rate);
+  if (p.spec.rate_limit > 0) rate = std::min(rate, static_cast<double>(p.spec.rate_limit));
+  const Simulation s = simulate(trace, {.bytes_per_s = rate}, p.spec.policy);
+  if (s.decision.action == Action::give_up) {
+    const Error no = refusal(s.decision);
+    p.obstacles.push_back(
+        {.where = "coordinator",
+         .reason = {no.errc(), "if it writes as when it was last moved: " + no.message(), no.hint()}});
+    return;
+  }
+  p.notices.push_back(fmt::format("if it writes as when it was last moved: {} rounds, then a pause of {:.0f} ms",
+                                  s.rounds.size(), s.downtime_s * 1e3));
+  if (s.downtime_s > std::chrono::duration<double>(p.spec.policy.downtime).count())
+    p.notices.push_back("the predicted downtime is beyond the budget");
+}
+
 // Under an id that no migration has.
 void Previewer::name(const MigrationSpec& spec, api::MigrationId* id) const {
   id->set_migration("preview");
@@ -77,6 +119,8 @@ awaitable<void> Previewer::look_at_both_sides(Preview& p) {
     p.forecast = forecast(p.spec, p.surveyed.resident_bytes());
     if (const auto error = driver_.hopeless(p.spec))
       p.obstacles.push_back({.where = "coordinator", .reason = reason_of(*error)});
+    else if (auto last = last_time(store_, p.spec.workload); last && p.spec.policy.max_rounds > 0)
+      simulate_rounds(p, std::move(last->trace), last->rate);
     else if (p.forecast.downtime_ns > p.spec.policy.downtime.count())
       p.notices.push_back("the predicted downtime is beyond the budget");
   } catch (const Error&) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "coordinator/fleet/forecast.h"
+#include "coordinator/simulation/trace.h"
 #include "coordinator/migration/driver.h"
 
 #include <nlohmann/json.hpp>
@@ -42,6 +43,7 @@ class Previewer {
 
  private:
   net::awaitable<void> look_at_both_sides(Preview& preview);
+  void simulate_rounds(Preview& preview, Trace trace, double rate) const;
   void name(const MigrationSpec& spec, api::MigrationId* id) const;
 
   Store& store_;

@@ -75,6 +75,26 @@ TEST_F(PreviewTest, predicts_from_the_last_migrations_of_the_workload) {
   EXPECT_THAT(p["predicted"]["basis"].get<std::string>(), HasSubstr("the last 1 of this workload"));
 }
 
+TEST_F(PreviewTest, foretells_the_rounds_by_how_it_wrote_the_last_time) {
+  EXPECT_THAT(preview(R"({"workload": "redis", "to": "b"})")["notices"], testing::IsEmpty());
+  ASSERT_EQ(c.migrate().outcome, Outcome::done);
+  const json p = preview(R"({"workload": "redis", "to": "a"})");
+  EXPECT_EQ(p["would_move"], true) << p;
+  EXPECT_THAT(p["notices"].at(0).get<std::string>(),
+              HasSubstr("if it writes as when it was last moved: 2 rounds, then a pause"));
+}
+
+TEST_F(PreviewTest, refuses_for_how_it_wrote_the_last_time) {
+  c.a.dirty_after = {900'000'000};
+  ASSERT_EQ(c.migrate().outcome, Outcome::rolled_back);
+  const json p = preview(R"({"workload": "redis", "to": "b"})");
+  EXPECT_EQ(p["would_move"], false) << p;
+  EXPECT_THAT(lines(p), ElementsAre(HasSubstr("coordinator refused if it writes as when it was last moved: ")));
+  EXPECT_THAT(p["obstacles"][0]["hint"].get<std::string>(), HasSubstr("could be met (--downtime)"));
+  EXPECT_EQ(preview(R"({"workload": "redis", "to": "b", "on_no_progress": "force"})")["would_move"], true);
+  EXPECT_EQ(preview(R"({"workload": "redis", "to": "b", "downtime_ms": 2000})")["would_move"], true);
+}
+
 TEST_F(PreviewTest, lists_everything_that_would_be_refused_at_once) {
   c.a.survey_refusals = {"fd 7: a raw socket", "an established TCP connection"};
   c.b.check_refusals = {"/bin/x is not there", "PID 7 is taken here"};

@@ -72,9 +72,17 @@ awaitable<std::exception_ptr> Run::given_up() {
   co_return std::make_exception_ptr(*why_given_up());
 }
 
-// Until it is armed the source may thaw on its own word. A coordinator that stops lets a pause that has begun end.
+// Of a migration that is asking: its questions are put anew then, to undo instead of to learn.
+awaitable<std::exception_ptr> Run::cancelled_meanwhile() {
+  const bool already = cancelled_.has_value();
+  while (already || !cancelled_) co_await giving_up_.wait_until(Clock::time_point::max());
+  co_return std::make_exception_ptr(*cancelled_);
+}
+
+// Until the destination is asked to commit, the source can have its copy back. A coordinator that stops lets a pause
+// that has begun end.
 std::optional<Error> Run::why_given_up() const {
-  if (m_.phase >= Phase::arming) return std::nullopt;
+  if (m_.phase > Phase::arming || asked_to_commit_) return std::nullopt;
   if (cancelled_) return cancelled_;
   if (!stopping_ || m_.phase >= Phase::freezing) return std::nullopt;
   return Error(Errc::cancelled, "the coordinator is shutting down", "start the migration again");

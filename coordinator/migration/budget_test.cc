@@ -90,6 +90,16 @@ TEST(Budget, a_stop_and_copy_has_none) {
   EXPECT_THAT(c.a.most_bytes, ElementsAre(0u));
 }
 
+TEST(Budget, of_a_stop_and_copy_is_not_kept_but_the_pause_is_foretold_and_recorded) {
+  Cluster c;
+  MigrationSpec spec = c.to_b();
+  spec.policy.max_rounds = 0;
+  spec.rate_limit = 100'000'000;
+  const Migration m = c.finish(c.daemon.driver.start(spec));
+  EXPECT_EQ(m.outcome, Outcome::done);
+  EXPECT_NEAR(static_cast<double>(m.predicted_downtime_ns) / 1e9, 10.03, 0.001) << "a GB at that rate";
+}
+
 TEST(Budget, a_cancel_while_it_runs_on_rolls_back) {
   Cluster c;
   c.a.last_differences = {too_large};
@@ -144,6 +154,16 @@ TEST(Throttling, that_does_not_help_ends_in_giving_up_with_the_numbers) {
   EXPECT_THAT(m.reason->message, HasSubstr("with 20 % of its CPU time"));
   EXPECT_THAT(m.reason->message, HasSubstr("budget 300 ms"));
   EXPECT_TRUE(c.a.runs("redis"));
+}
+
+TEST(Throttling, goes_by_the_steps_of_its_policy) {
+  Cluster c;
+  c.a.dirty_after = {900'000'000};
+  MigrationSpec spec = c.to_b();
+  spec.policy.on_no_progress = OnNoProgress::throttle;
+  spec.policy.throttle_steps = {55, 5};
+  EXPECT_EQ(c.finish(c.daemon.driver.start(spec)).outcome, Outcome::rolled_back);
+  EXPECT_THAT(c.a.throttled, ElementsAre(55u, 5u));
 }
 
 TEST(Throttling, follows_when_the_last_difference_stays_too_large) {

@@ -13,6 +13,7 @@ using std::chrono::duration_cast;
 using std::chrono::nanoseconds;
 
 constexpr double longest_ms = 24 * 3600 * 1000.0;
+constexpr std::size_t most_throttle_steps = 20;
 
 double to_ms(std::int64_t ns) { return static_cast<double>(ns) / 1e6; }
 
@@ -49,6 +50,7 @@ json policy_to_json(const PolicyOptions& options, std::uint64_t rate_limit) {
           {"max_rounds", options.max_rounds},
           {"max_total_s", duration<double>(options.max_total_time).count()},
           {"on_no_progress", name(options.on_no_progress)},
+          {"throttle_steps", options.throttle_steps},
           {"rate_limit", rate_limit}};
 }
 
@@ -70,6 +72,11 @@ void read_policy(JsonReader& in, PolicyOptions& options, std::uint64_t& rate_lim
       duration<double>(in.real("max_total_s", duration<double>(options.max_total_time).count(), 0, 30 * 24 * 3600.0)));
   options.on_no_progress =
       on_no_progress(in.what(), in.text("on_no_progress", std::string(name(options.on_no_progress))));
+  const std::vector<std::uint64_t> steps = in.numbers(
+      "throttle_steps", {options.throttle_steps.begin(), options.throttle_steps.end()}, 1, 99, most_throttle_steps);
+  if (std::ranges::adjacent_find(steps, std::less_equal()) != steps.end())
+    fail(Errc::invalid_argument, "{}: 'throttle_steps' must fall from one to the next", in.what());
+  options.throttle_steps.assign(steps.begin(), steps.end());
   rate_limit = in.number("rate_limit", rate_limit, 0, std::uint64_t{1} << 50);
 }
 

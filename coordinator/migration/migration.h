@@ -22,6 +22,8 @@ struct PolicyOptions {
   unsigned max_rounds = 30;                                            // 0: stop and copy, whatever the budget says
   std::chrono::nanoseconds max_total_time{0};                          // 0: none
   OnNoProgress on_no_progress = OnNoProgress::abort;
+  // Of the CPU time that the workload used before, in percent, falling. With less than the last step it hardly lives.
+  std::vector<unsigned> throttle_steps{80, 60, 40, 20};
 };
 
 inline constexpr std::uint64_t most_rate_limit = std::uint64_t{1} << 50;

@@ -274,7 +274,7 @@ class Cancelled : public testing::TestWithParam<std::tuple<Step, Fault>> {};
 
 TEST_P(Cancelled, rolls_back_at_once_and_tells_both_agents) {
   Limits slow = short_limits();
-  slow.survey = slow.prepare = slow.connect = slow.stall = slow.pause = std::chrono::seconds(60);
+  slow.survey = slow.prepare = slow.connect = slow.stall = slow.pause = slow.arm = std::chrono::seconds(60);
   Cluster c(slow);
   const auto [step, fault] = GetParam();
   const std::string id = start_and_hang(c, step.at_source ? c.a : c.b, step.body, fault);
@@ -285,9 +285,12 @@ TEST_P(Cancelled, rolls_back_at_once_and_tells_both_agents) {
   ASSERT_TRUE(m.reason);
   EXPECT_EQ(m.reason->code, Errc::cancelled);
   EXPECT_EQ(m.reason->message, "cancelled by ann");
-  EXPECT_EQ(std::ranges::count(c.a.asked, Env::kAbort), 1);
+  const bool arming = step.body == Env::kArm;
+  EXPECT_EQ(std::ranges::count(c.a.asked, Env::kAbort), arming ? 2 : 1)
+      << "what was armed is asked for its end as well";
   EXPECT_EQ(std::ranges::count(c.b.asked, Env::kDiscard), step.body == Env::kSurvey ? 0 : 1) << "it knows of nothing";
-  EXPECT_EQ(std::ranges::count(c.a.asked, Env::kArm), 0);
+  EXPECT_EQ(std::ranges::count(c.a.asked, Env::kArm), arming ? 1 : 0);
+  EXPECT_EQ(std::ranges::count(c.b.asked, Env::kCommit), 0);
   EXPECT_TRUE(c.a.runs("redis"));
   EXPECT_FALSE(c.store.pausing());
   expect_one_copy_as_told(c, m);
@@ -299,10 +302,11 @@ std::string name_of_cancelled(const testing::TestParamInfo<std::tuple<Step, Faul
          (fault == Fault::hang_before ? "_silent_before" : "_silent_after");
 }
 
-INSTANTIATE_TEST_SUITE_P(BeforeArming, Cancelled,
+INSTANTIATE_TEST_SUITE_P(BeforeTheCommit, Cancelled,
                          testing::Combine(testing::Values(Step{true, Env::kSurvey}, Step{false, Env::kPrepare},
                                                           Step{true, Env::kConnect}, Step{true, Env::kRound},
-                                                          Step{true, Env::kFreeze}, Step{false, Env::kFinish}),
+                                                          Step{true, Env::kFreeze}, Step{false, Env::kFinish},
+                                                          Step{true, Env::kArm}),
                                           testing::Values(Fault::hang_before, Fault::hang_after)),
                          name_of_cancelled);
 
@@ -325,7 +329,7 @@ Errc code_of_cancel(Cluster& c, const std::string& id) {
   return Errc{};
 }
 
-// Handler by handler from the destination's answer to the arming: what is not refused is not done all the same.
+// Handler by handler from the destination's answer to the commit: what is not refused is not done all the same.
 TEST(Cancel, that_is_accepted_at_the_last_moment_counts) {
   bool in_time = true;
   for (int handlers = 0; in_time && handlers < 200; handlers++) {
@@ -336,17 +340,57 @@ TEST(Cancel, that_is_accepted_at_the_last_moment_counts) {
     in_time = code_of_cancel(c, id) != Errc::busy;
     const Migration m = c.finish(id);
     EXPECT_EQ(m.outcome, in_time ? Outcome::rolled_back : Outcome::done) << "after " << handlers << " handlers";
-    EXPECT_EQ(std::ranges::count(c.a.asked, Env::kArm), in_time ? 0 : 1) << "after " << handlers << " handlers";
+    EXPECT_EQ(std::ranges::count(c.b.asked, Env::kCommit), in_time ? 0 : 1) << "after " << handlers << " handlers";
     expect_one_copy_as_told(c, m);
   }
-  EXPECT_FALSE(in_time) << "the arming was never seen";
+  EXPECT_FALSE(in_time) << "the commit was never seen";
 }
 
-TEST(Cancel, is_refused_from_the_arming_on_and_the_migration_completes) {
-  for (const auto& [at_source, step] : std::vector<std::pair<bool, Body>>{
-           {true, Env::kArm}, {false, Env::kCommit}, {true, Env::kKillSource}, {false, Env::kQuery}}) {
+// The arming got no answer, so the records are read: with nobody asked to commit that is not too late.
+TEST(Cancel, of_one_that_asks_how_an_arming_went_undoes_it) {
+  for (const Fault arming : {Fault::hang_before, Fault::hang_after})
+    for (const auto& [at_source, question] :
+         std::vector<std::pair<bool, Body>>{{false, Env::kQuery}, {true, Env::kQuerySource}}) {
+      Limits slow = short_limits();
+      slow.question = std::chrono::seconds(60);
+      Cluster c(slow);
+      c.a.once[Env::kArm] = arming;
+      const std::string id = start_and_hang(c, at_source ? c.a : c.b, question, Fault::hang_before);
+      c.daemon.driver.cancel(id, "ann");
+      const Migration m = c.finish(id);
+      EXPECT_EQ(m.outcome, Outcome::rolled_back);
+      ASSERT_TRUE(m.reason);
+      EXPECT_EQ(m.reason->message, "cancelled by ann");
+      EXPECT_EQ(std::ranges::count(c.b.asked, Env::kCommit), 0);
+      EXPECT_TRUE(c.a.runs("redis"));
+      EXPECT_EQ(c.b.destination, api::DESTINATION_REFUSED);
+      expect_one_copy_as_told(c, m);
+    }
+}
+
+// The armed source cannot have the destination refuse as yet: nobody commits all the same, then or later.
+TEST(Cancel, that_cannot_be_completed_is_not_forgotten) {
+  Cluster c;
+  c.a.once[Env::kArm] = Fault::hang_after;
+  c.a.peer = nullptr;
+  const std::string id = start_and_hang(c, c.a, Env::kArm, Fault::hang_after);
+  c.daemon.driver.cancel(id, "ann");
+  EXPECT_EQ(c.finish(id).outcome, Outcome::unknown);
+  c.a.peer = &c.b;
+  c.daemon.driver.node_returned("b");
+  const Migration m = c.finish(id);
+  EXPECT_EQ(m.outcome, Outcome::rolled_back);
+  ASSERT_TRUE(m.reason);
+  EXPECT_EQ(m.reason->message, "cancelled by ann");
+  EXPECT_EQ(std::ranges::count(c.b.asked, Env::kCommit), 0);
+  expect_one_copy_as_told(c, m);
+}
+
+TEST(Cancel, is_refused_from_the_commit_on_and_the_migration_completes) {
+  for (const auto& [at_source, step] :
+       std::vector<std::pair<bool, Body>>{{false, Env::kCommit}, {true, Env::kKillSource}, {false, Env::kQuery}}) {
     Cluster c;
-    if (step == Env::kQuery) c.a.once[Env::kArm] = Fault::hang_after;
+    if (step == Env::kQuery) c.b.once[Env::kCommit] = Fault::hang_after;
     const std::string id = start_and_hang(c, at_source ? c.a : c.b, step, Fault::hang_after);
     EXPECT_EQ(code_of_cancel(c, id), Errc::busy) << step;
     const Migration m = c.finish(id);

@@ -40,10 +40,7 @@ awaitable<Event> Run::kill() {
 awaitable<Event> Run::roll_back() {
   const Clock::time_point deadline = Clock::now() + (froze_ ? limits_.patience : limits_.farewell);
   for (bool decided = false; !decided;) {
-    api::Envelope request;
-    fill(request.mutable_abort()->mutable_id());
-    request.mutable_abort()->set_reason(why_rolled_back());
-    const SourceAnswer source = co_await ask_source(std::move(request));
+    const SourceAnswer source = co_await ask_source(abort_request());
     const bool last = Clock::now() >= deadline;
     if (source) {
       const bool same_store =
@@ -74,6 +71,13 @@ awaitable<Event> Run::roll_back() {
   co_return Event::ok;
 }
 
+api::Envelope Run::abort_request() const {
+  api::Envelope request;
+  fill(request.mutable_abort()->mutable_id());
+  request.mutable_abort()->set_reason(why_rolled_back());
+  return request;
+}
+
 std::string Run::why_rolled_back() const {
   if (m_.reason) return m_.reason->message;
   return rehearsed_ ? "the rehearsal is over" : "";
@@ -94,9 +98,14 @@ awaitable<void> Run::discard() {
   record("notice", {{"text", "the destination could not be told to discard; it will ask the source by itself"}});
 }
 
+// Of one that was cancelled the source is asked first, and to undo: what is not armed thaws at once, and what is has
+// the destination refuse. What that one says in the end counts here as well.
 awaitable<Event> Run::read_records() {
-  const Clock::time_point deadline = Clock::now() + limits_.patience;
+  Clock::time_point deadline = Clock::now() + limits_.patience;
   for (;;) {
+    SourceAnswer source;
+    const bool undoes = cancelled_.has_value();
+    if (undoes) source = co_await ask_source(abort_request());
     api::Envelope to_destination;
     fill(to_destination.mutable_query()->mutable_id());
     const DestinationAnswer destination = co_await ask_destination(std::move(to_destination));
@@ -105,12 +114,18 @@ awaitable<Event> Run::read_records() {
 
     api::Envelope to_source;
     fill(to_source.mutable_query_source()->mutable_id());
-    const SourceAnswer source = co_await ask_source(std::move(to_source));
+    if (!cancelled_) source = co_await ask_source(std::move(to_source));
+    if (cancelled_ && !undoes) {
+      m_.reason.reset();  // without this it would have gone on, whatever has gone wrong before
+      blame(*cancelled_);
+      deadline = Clock::now() + limits_.patience;
+      continue;
+    }
     const bool last = Clock::now() >= deadline;
     if (source)
       if (const std::optional<Event> event = verdict(*source, destination, last)) co_return *event;
     if (last) co_return Event::out_of_patience;
-    co_await net::sleep_for(limits_.interval);
+    co_await giving_up_.wait_until(Clock::now() + limits_.interval);
   }
 }
 
@@ -120,7 +135,8 @@ std::optional<Event> Run::verdict(const api::SourceState& source, const Destinat
     case api::SOURCE_KILLING: m_.downtime_ns = believable(source.frozen_ns()); return Event::source_killed;
     case api::SOURCE_THAWED:
       if (!source_store_.empty() && source.store_uuid() != source_store_) return std::nullopt;
-      return Event::source_thawed;
+      // Not armed yet when it was cancelled, perhaps: then the destination does not know.
+      return cancelled_ ? Event::source_not_armed : Event::source_thawed;
     case api::SOURCE_ABORTED: return last ? std::optional(Event::source_thawed) : std::nullopt;
     case api::SOURCE_FROZEN: return Event::source_not_armed;
     case api::SOURCE_NONE:
@@ -128,7 +144,8 @@ std::optional<Event> Run::verdict(const api::SourceState& source, const Destinat
       if (source_store_.empty() || source.store_uuid() != source_store_) return std::nullopt;
       return Event::source_not_armed;
     case api::SOURCE_ARMED:
-      if (destination && destination->phase() == api::DESTINATION_PREPARED && recommits_ < most_recommits) {
+      if (!cancelled_ && destination && destination->phase() == api::DESTINATION_PREPARED &&
+          recommits_ < most_recommits) {
         recommits_++;
         return Event::still_prepared;
       }
@@ -151,8 +168,8 @@ std::optional<Event> Run::verdict(const api::SourceState& source, const Destinat
 awaitable<Run::SourceAnswer> Run::ask_source(api::Envelope request) {
   std::exception_ptr problem;
   try {
-    api::Envelope reply =
-        co_await ask(m_.spec.source, std::move(request), api::Envelope::kSourceState, limits_.question);
+    auto asking = ask(m_.spec.source, std::move(request), api::Envelope::kSourceState, limits_.question);
+    api::Envelope reply = co_await answer_or(std::move(asking), cancelled_meanwhile());
     co_return reply.source_state();
   } catch (const Error&) {
     problem = std::current_exception();
@@ -165,8 +182,8 @@ awaitable<Run::SourceAnswer> Run::ask_source(api::Envelope request) {
 awaitable<Run::DestinationAnswer> Run::ask_destination(api::Envelope request) {
   std::exception_ptr problem;
   try {
-    api::Envelope reply =
-        co_await ask(m_.spec.destination, std::move(request), api::Envelope::kDestinationState, limits_.question);
+    auto asking = ask(m_.spec.destination, std::move(request), api::Envelope::kDestinationState, limits_.question);
+    api::Envelope reply = co_await answer_or(std::move(asking), cancelled_meanwhile());
     co_return reply.destination_state();
   } catch (const Error&) {
     problem = std::current_exception();

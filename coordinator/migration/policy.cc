@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <limits>
 #include <ranges>
 #include <span>
@@ -23,9 +22,6 @@ constexpr unsigned rounds_without_progress = 3;
 
 // Each attempt stops the workload for some milliseconds.
 constexpr unsigned most_over_budget = 3;
-
-// Of the CPU time that the workload used before. With less than the last step it hardly lives any more.
-constexpr std::array cpu_steps{80u, 60u, 40u, 20u};
 
 // Rounds that no longer shrink the dirty set scatter: one that was held up leaves much more than the next one will. So
 // it is not the moment to freeze unless little more is left than after the best round.
@@ -95,7 +91,7 @@ Decision no_progress(const Measurements& measured, const PolicyOptions& options,
     case OnNoProgress::abort: return give_up(predicted, text, predicted);
     case OnNoProgress::throttle: break;
   }
-  for (const unsigned percent : cpu_steps)
+  for (const unsigned percent : options.throttle_steps)
     if (percent < measured.cpu_percent)
       return {.action = Action::throttle,
               .predicted_downtime = predicted,
@@ -223,18 +219,29 @@ nanoseconds least_downtime(const Measurements& measured, const PolicyOptions& op
   return measured.overhead + transfer_time(static_cast<std::uint64_t>(least), path);
 }
 
+// Nothing was sent yet: the whole of it goes over the path as it was with others.
+nanoseconds stop_and_copy_downtime(const Measurements& measured) {
+  if (measured.resident_bytes == 0 || measured.expected_rate <= 0) return nanoseconds(0);
+  const double allowed = static_cast<double>(measured.rate_limit);
+  const double path = allowed > 0 ? std::min(measured.expected_rate, allowed) : measured.expected_rate;
+  const nanoseconds overhead = measured.usual_overhead.count() > 0 ? measured.usual_overhead : measured.overhead;
+  return overhead + transfer_time(measured.resident_bytes, path);
+}
+
 Decision decide(const Measurements& measured, const PolicyOptions& options) {
   const auto& rounds = measured.rounds;
-  if (options.max_rounds == 0) return {Action::freeze, nanoseconds(0), "stopped and copied, as asked"};
+  if (options.max_rounds == 0)
+    return {Action::freeze, stop_and_copy_downtime(measured), "stopped and copied, as asked"};
   const nanoseconds predicted = predict_downtime(measured);
   const bool may_give_up = options.on_no_progress == OnNoProgress::abort;
   const nanoseconds least = least_downtime(measured, options);
   if (rounds.empty()) {
     if (!may_give_up || least <= options.downtime) return {Action::another_round, predicted, "nothing was sent yet"};
-    return give_up(least,
-                   fmt::format("the budget cannot be met: a pause takes {:.0f} ms without any page, the budget is {:.0f} ms",
-                               milliseconds(least), milliseconds(options.downtime)),
-                   least);
+    return give_up(
+        least,
+        fmt::format("the budget cannot be met: a pause takes {:.0f} ms without any page, the budget is {:.0f} ms",
+                    milliseconds(least), milliseconds(options.downtime)),
+        least);
   }
   if (rounds.size() <= measured.throttled_since)
     return {Action::another_round, predicted, "with less CPU time it should write less"};

@@ -27,6 +27,8 @@ struct Measurements {
   std::uint64_t owed_bytes = 0;                // of a last difference that was too large: the next round sends it
   unsigned over_budget = 0;                    // how often that was so, since the last step of throttling
   unsigned cpu_percent = 100;                  // what the workload may use of the CPU time that it used before
+  std::uint64_t resident_bytes = 0;            // of the workload, and the bytes per second that others have seen on
+  double expected_rate = 0;                    // this path: all there is to go by before the first round; 0: not known
   std::size_t rate_since = 0;                  // the first round at a rate that was raised; the same goes for those
   std::size_t throttled_since = 0;  // the first round with so much; how the ones before went says nothing any more
 };
@@ -55,6 +57,8 @@ std::uint64_t most_bytes_within(const Measurements& measured, std::chrono::nanos
 
 // At most: as if nothing of what is dirty now went ahead of the freeze.
 std::chrono::nanoseconds predict_downtime(const Measurements& measured);
+// Of all at once, without a round before; 0: nothing is known to predict it by.
+std::chrono::nanoseconds stop_and_copy_downtime(const Measurements& measured);
 // At best: after as many rounds as the options allow, each leaving as little as the rounds so far let one hope for.
 std::chrono::nanoseconds least_downtime(const Measurements& measured, const PolicyOptions& options);
 // The source does send it ahead (Dump::catch_up), again and again as long as that leaves less: the pause moves what is

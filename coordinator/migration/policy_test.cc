@@ -233,6 +233,21 @@ TEST(Policy, throttles_step_by_step_until_the_rounds_shrink) {
   EXPECT_LE(t.decision.predicted_downtime, 300ms);
 }
 
+TEST(Policy, throttles_by_the_steps_that_it_is_given) {
+  const Throttled t = run_throttled(900, {.on_no_progress = OnNoProgress::throttle, .throttle_steps = {50, 5}});
+  EXPECT_THAT(t.steps, testing::ElementsAre(50u, 5u));
+  EXPECT_EQ(t.decision.action, Action::freeze) << t.decision.reason;
+}
+
+TEST(Policy, predicts_a_stop_and_copy_by_the_size_and_what_the_path_carried) {
+  const Measurements measured{.overhead = 30ms, .resident_bytes = 500'000'000, .expected_rate = 1e9};
+  EXPECT_EQ(decide(measured, {.max_rounds = 0}).predicted_downtime, 530ms);
+  Measurements limited = measured;
+  limited.rate_limit = 100'000'000;
+  EXPECT_EQ(decide(limited, {.max_rounds = 0}).predicted_downtime, 5030ms);
+  EXPECT_EQ(decide({.overhead = 30ms}, {.max_rounds = 0}).predicted_downtime, 0ms) << "not known";
+}
+
 TEST(Policy, does_not_throttle_what_converges) {
   EXPECT_THAT(run_throttled(60, {.on_no_progress = OnNoProgress::throttle}).steps, testing::IsEmpty());
 }

@@ -15,6 +15,11 @@ using std::chrono::nanoseconds;
 
 constexpr auto most_pause = std::chrono::seconds(10);
 
+Error cancelled_by(const std::string& who) {
+  return {Errc::cancelled, who.empty() ? "cancelled on request" : "cancelled by " + who,
+          "start the migration again when ready"};
+}
+
 }  // namespace
 
 Run::Run(net::Executor executor, Store& store, Registry& registry, const Limits& limits, Migration migration,
@@ -65,7 +70,8 @@ awaitable<void> Run::drive() {
 // Taken over from the journal: what was known of the two sides is gone, so nothing but their records counts.
 void Run::recover() {
   froze_ = asked_destination_ = true;
-  recall_stores();
+  asked_to_commit_ = true;  // whatever the phase: the end of the journal may have been lost with the machine
+  recall();
   if (m_.reason) failed_in_ = Phase::asking;  // it was on its way: nothing says any more that nothing was touched
   if (m_.phase == Phase::undecided && m_.outcome) {
     unchanged_ = true;
@@ -73,16 +79,18 @@ void Run::recover() {
   } else if (m_.phase == Phase::undecided) {
     enter(Phase::asking);
   } else if (m_.phase < Phase::arming || (m_.spec.rehearse && m_.phase == Phase::rolling_back)) {
-    blame(Error(Errc::cancelled, "the coordinator was restarted", "start the migration again"));
+    blame(cancelled_.value_or(Error(Errc::cancelled, "the coordinator was restarted", "start the migration again")));
     enter(Phase::rolling_back);
   } else if (m_.phase == Phase::arming || m_.phase == Phase::committing) {
+    if (cancelled_) blame(*cancelled_);
     enter(Phase::asking);
   }
 }
 
-void Run::recall_stores() {
+void Run::recall() {
   journal([&] {
     for (const StoredEvent& e : store_.events(m_.id, 0)) {
+      if (e.kind == "cancel") cancelled_ = cancelled_by(e.body.value("by", ""));
       if (e.kind != "stores") continue;
       source_store_ = e.body.value("source", "");
       destination_store_ = e.body.value("destination", "");
@@ -132,6 +140,10 @@ void Run::progress(const std::string& node, const api::Progress& p) {
   if (!pause_) changed_.notify();
 }
 
+std::uint64_t Run::needed_bytes() const {
+  return surveyed_.resident_bytes() > 0 ? surveyed_.resident_bytes() + m_.spec.spool_limit : 0;
+}
+
 void Run::stop() {
   stopping_ = true;
   giving_up_.notify();
@@ -139,12 +151,12 @@ void Run::stop() {
 
 void Run::cancel(const std::string& by) {
   if (m_.phase == Phase::rolling_back) return;
-  if (m_.phase >= Phase::arming)
+  if (cancelled_) return;
+  if (asked_to_commit_ || (m_.phase > Phase::arming && m_.phase != Phase::asking))
     throw Error(Errc::busy, fmt::format("too late: migration {} is {}", m_.id, name(m_.phase)),
                 "the records of both nodes decide how it ends; `godwit watch` tells");
-  if (cancelled_) return;
-  cancelled_ = Error(Errc::cancelled, by.empty() ? "cancelled on request" : "cancelled by " + by,
-                     "start the migration again when ready");
+  cancelled_ = cancelled_by(by);
+  record("cancel", {{"by", by}});
   log::info("migration.cancel", {{"migration", m_.id}, {"phase", name(m_.phase)}, {"by", by}});
   giving_up_.notify();
 }

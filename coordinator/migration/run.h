@@ -53,14 +53,16 @@ class Run {
   void progress(const std::string& node, const api::Progress& progress);
   void stop();  // the coordinator ends: roll back if the workload is not yet frozen
 
-  // Ends what is waited for and rolls back; says the same when that has begun already. Errc::busy from Arm on, where
-  // only the records of both sides count. `by` is whoever asks, or empty.
+  // Ends what is waited for and rolls back; says the same when that has begun already. A source that is armed lets its
+  // copy go when the destination has refused, which it does as long as it was not asked to commit. Errc::busy from then
+  // on: only the records of both sides count. `by` is whoever asks, or empty.
   void cancel(const std::string& by);
 
   // For the pages from now on, 0: no limit. Errc::busy when there are none to be sent or it is too late. `by` as above.
   net::awaitable<void> set_rate(std::uint64_t bytes_per_second, std::string by);
 
   const Migration& migration() const { return m_; }
+  std::uint64_t needed_bytes() const;               // of memory at the destination; 0 before it was surveyed
   std::uint64_t number() const { return number_; }  // in the order in which they were launched
   void set_number(std::uint64_t number) { number_ = number; }
 
@@ -90,6 +92,7 @@ class Run {
   net::awaitable<Event> read_records();
   net::awaitable<void> discard();
   std::string why_rolled_back() const;
+  api::Envelope abort_request() const;
   net::awaitable<void> conclude_rehearsal();  // rehearsal.cc
   net::awaitable<std::string> difference_from_before();
   net::awaitable<std::optional<api::WorkloadInfo>> listed(std::string node);
@@ -103,13 +106,14 @@ class Run {
   net::awaitable<api::Envelope> answer_or(net::awaitable<api::Envelope> asking, net::awaitable<std::exception_ptr> end);
   net::awaitable<std::exception_ptr> stalled_or_given_up(Clock::duration stall);
   net::awaitable<std::exception_ptr> given_up();
+  net::awaitable<std::exception_ptr> cancelled_meanwhile();
   std::optional<Error> why_given_up() const;
   net::awaitable<SourceAnswer> ask_source(api::Envelope request);
   net::awaitable<DestinationAnswer> ask_destination(api::Envelope request);
   std::optional<Event> verdict(const api::SourceState& source, const DestinationAnswer& destination, bool last);
 
   void recover();
-  void recall_stores();
+  void recall();
   void enter(Phase phase);
   void record(const std::string& kind, nlohmann::json body);
   void blame(const Error& error);
@@ -147,6 +151,7 @@ class Run {
   std::string source_store_, destination_store_;  // uuids: another store's silence is no proof
   bool unchanged_ = false;  // an unknown outcome is asked for anew, and nothing has come of it yet
   std::string commit_token_;
+  bool asked_to_commit_ = false;  // or may have been, in an earlier life
   unsigned recommits_ = 0;
   bool asked_destination_ = false;  // it may hold something to discard
   bool froze_ = false;              // the source may be frozen

@@ -1,5 +1,6 @@
 // The steps of a migration that goes well, in their order. outcome.cc has those of one that does not.
 #include "common/base/units.h"
+#include "coordinator/fleet/forecast.h"
 #include "coordinator/migration/hopeless.h"
 #include "coordinator/migration/json.h"
 #include "coordinator/migration/run.h"
@@ -13,6 +14,8 @@ namespace godwit::coordinator {
 namespace {
 
 using net::awaitable;
+
+constexpr unsigned remembered = 50;  // migrations, for what a path carries
 
 // The seed of the checksums, which the page server never sees: from the kernel, not from a generator.
 std::uint64_t random_u64() {
@@ -110,6 +113,10 @@ awaitable<Event> Run::connect() {
 awaitable<Event> Run::round() {
   measured_.rounds = m_.rounds;
   measured_.elapsed = Clock::now() - began_;
+  if (m_.spec.policy.max_rounds == 0) {
+    measured_.resident_bytes = surveyed_.resident_bytes();
+    measured_.expected_rate = forecast(m_.spec, surveyed_.resident_bytes(), store_.migrations(remembered)).rate;
+  }
   const Decision decision = decide(measured_, m_.spec.policy);
   const double predicted_ms = static_cast<double>(decision.predicted_downtime.count()) / 1e6;
   if (!m_.rounds.empty())
@@ -233,7 +240,8 @@ awaitable<Event> Run::arm() {
   request.mutable_arm()->set_destination_node(m_.spec.destination);
   request.mutable_arm()->set_destination_boot(destination_boot_);
   times_.arm.asked_ns = now_ns();
-  const api::Envelope reply = co_await ask(m_.spec.source, std::move(request), api::Envelope::kArmed, limits_.arm);
+  const api::Envelope reply =
+      co_await ask_in_pause(m_.spec.source, std::move(request), api::Envelope::kArmed, limits_.arm);
   times_.arm.answered_ns = now_ns();
   times_.arm.took_ns = believable(reply.took_ns());
   times_.arm.steps = to_records(reply.armed().steps());
@@ -242,6 +250,7 @@ awaitable<Event> Run::arm() {
 }
 
 awaitable<Event> Run::commit() {
+  asked_to_commit_ = true;
   api::Envelope request;
   fill(request.mutable_commit()->mutable_id());
   request.mutable_commit()->set_commit_token(commit_token_);

@@ -80,7 +80,8 @@ class Model {
 Simulation simulate(const Trace& trace, const Path& path, const PolicyOptions& options) {
   Simulation result;
   Model model(trace, path);
-  Measurements measured{.overhead = path.overhead};
+  Measurements measured{
+      .overhead = path.overhead, .resident_bytes = trace.memory_bytes, .expected_rate = path.bytes_per_s};
   const auto add = [&](RoundRecord round) {
     round.number = static_cast<std::uint32_t>(measured.rounds.size());
     measured.rounds.push_back(round);

@@ -245,6 +245,8 @@ void FakeAgent::source_act(const api::Envelope& request, api::Envelope& reply) {
       break;
     case api::Envelope::kAbort:
       if (source == api::SOURCE_FROZEN) source = api::SOURCE_THAWED;
+      if (source == api::SOURCE_ARMED && peer && peer->destination != api::DESTINATION_RESUMED)
+        peer->destination = api::DESTINATION_REFUSED;
       *reply.mutable_source_state() = source_state();
       break;
     case api::Envelope::kKillSource:

@@ -8,6 +8,7 @@ import time
 
 from bed import CLIENT, REDIS, outside, redis
 from fault_case import FaultCase, fault_points, main
+from godwit_lab import daemons
 
 # Where redis is when the agent is back. Between the commit record and the resumption only the destination may run it.
 SOURCE = {
@@ -46,7 +47,7 @@ QUICK = ("is_tried", "source_killed_at_agent_source_armed", "source_killed_at_ag
          "source_killed_at_agent_record_source_killing", "destination_killed_at_agent_destination_prepared",
          "destination_killed_at_agent_destination_thawed", "destination_killed_at_agent_record_destination_committed",
          "destination_killed_at_agent_record_destination_resumed", "source_killed_at_agent_source_aborted",
-         "between_the_commit_and_the_thaw", "nothing_of_a_copy_is_heard")
+         "between_the_commit_and_the_thaw", "nothing_of_a_copy_is_heard", "a_cancel_counts")
 # Asks a redis whether it is there: how many bytes of an answer have come within a second, and how many in the end.
 ASK = """
 import socket, sys
@@ -109,6 +110,24 @@ class Agents(FaultCase):
                 self.assertIn(migration.returncode, (0, 5), said)
                 self.assert_settled(destination, watch)
             self.assert_moves_to(source)
+        self.assert_nothing_lost(load, longest_gap_ms=None)
+
+    def test_a_cancel_counts_while_the_source_is_being_armed(self):
+        bed = self.bed
+        source = bed.where()
+        with bed.writing() as load:
+            with self.watching() as watch:
+                bed.arm(source, "agent.source.armed=stop")
+                migration = bed.begin_migrate(REDIS, bed.other(source))
+                self.assertTrue(outside.wait_until(lambda: bed.is_stopped(source), 60, 0.01))
+                done = daemons.godwit(bed.lab, "cancel", REDIS)
+                self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+                bed.signal_daemon(source, signal.SIGCONT)
+                said = migration.communicate(timeout=60)[0]
+                self.assertEqual(migration.returncode, 1, said)
+                self.assertIn("cancelled by", said)
+                self.assert_settled(source, watch)
+            self.assert_moves_to(bed.other(source))
         self.assert_nothing_lost(load, longest_gap_ms=None)
 
     def test_nothing_of_a_copy_is_heard_before_it_is_resumed(self):

@@ -126,7 +126,14 @@ class Bed(machine.DemoLab):
 
     def reboot(self, host: str) -> None:
         """Without its daemon, which mend() starts as it starts all that have died."""
+        self.power_off(host)
+        self.power_on(host)
+
+    def power_off(self, host: str) -> None:
         hosts.power_off(self.lab, self.lab.hosts[host])
+        self.lab.save()
+
+    def power_on(self, host: str) -> None:
         hosts.power_on(self.lab, self.lab.hosts[host])
         self.lab.save()
 

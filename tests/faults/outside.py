@@ -190,10 +190,10 @@ class Remains:
     @staticmethod
     def _state(pid: int) -> list[str]:
         """Files that an agent keeps, many of them only as long as something is going on. Not of workloads: what ran on a
-        host when that was rebooted is listed as exited until somebody removes it."""
+        host when that was rebooted is listed as exited until somebody removes it. Nor who has resolved what: that is kept."""
         top = Path(f"/proc/{pid}/root/var/lib/godwit")
         names = [str(path.relative_to(top)) for path in top.rglob("*") if path.is_file()]
-        return [name for name in names if not name.startswith("workloads/")]
+        return [name for name in names if not name.startswith("workloads/") and name != "resolutions"]
 
     def _descriptors(self, host: str):
         for pid in cgroups.processes(self._lab.name, host):
