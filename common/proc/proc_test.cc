@@ -329,11 +329,24 @@ TEST(Mountinfo, reads_escapes_and_optional_fields) {
   EXPECT_THAT(error_of([] { parse_mount("1 2 0:3 / / rw shared:1"); }), HasSubstr("mountinfo"));
 }
 
+TEST(Values, take_no_thread_s_name_for_a_value) {
+  const std::string below =
+      " (1, #threads: 1)\n" + std::string(67, '-') + "\nse.exec_start : 5.000000\nnr_switches : 7\n";
+  for (const std::string name : {"policy:x", "nr_switches : 9", "se.exec_start", "a\nprio:high", "\n-----\npolicy:x"}) {
+    const Sched sched = parse_sched(name + below);
+    EXPECT_EQ(sched.exec_start_ns, 5'000'000u) << name;
+    EXPECT_EQ(sched.switches, 7u) << name;
+    EXPECT_EQ(sched.policy, 0u) << name;
+  }
+}
+
 TEST(Values, read_the_small_files) {
-  const Sched sched = parse_sched(
-      "cat (1, #threads: 1)\n-----\nse.exec_start                                :       1070379.007804\n"
-      "policy                                       :                    1\nprio : 120\n");
+  const Sched sched = parse_sched("cat (1, #threads: 1)\n" + std::string(67, '-') +
+                                  "\nse.exec_start                                :       1070379.007804\n"
+                                  "nr_switches : 7\nnr_voluntary_switches : 6\n"
+                                  "policy                                       :                    1\nprio : 120\n");
   EXPECT_EQ(sched.exec_start_ns, 1070379007804u);
+  EXPECT_EQ(sched.switches, 7u);
   EXPECT_EQ(sched.policy, 1u);
   EXPECT_EQ(sched.prio, 120);
   const auto cgroups = parse_cgroup("9:name=systemd:/\n4:memory:/a:b c\n0::/x\n");

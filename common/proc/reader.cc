@@ -6,7 +6,6 @@
 #include <charconv>
 #include <cstring>
 #include <memory>
-#include <sstream>
 
 #include <dirent.h>
 
@@ -110,8 +109,7 @@ std::vector<pid_t> Reader::children() const {
     if (fd < 0 && errno == ENOENT && !has_children_files()) return children_by_parent(stat().pid);
     if (fd < 0 && (errno == ENOENT || errno == ESRCH)) continue;  // the thread has ended
     const UniqueFd file(check(fd, "open the children of thread {}", tid));
-    std::istringstream list(read_all(file.get()));
-    for (pid_t child = 0; list >> child;) found.push_back(child);
+    std::ranges::copy(parse_pids(read_all(file.get())), std::back_inserter(found));
   }
   std::ranges::sort(found);
   return found;

@@ -17,15 +17,27 @@ std::uint64_t nanoseconds(std::string_view value) {
   return milliseconds * 1'000'000 + rest;
 }
 
+// The thread's name stands above a line of dashes as it is: it may have colons and ends of lines in it, but it is
+// shorter than that line.
+constexpr std::size_t longest_name = 15;
+
+std::string_view below_the_name(std::string_view text) {
+  while (const auto line = next_line(text))
+    if (line->size() > longest_name && line->find_first_not_of('-') == line->npos) return text;
+  malformed("sched", "nothing below the name");
+}
+
 }  // namespace
 
 Sched parse_sched(std::string_view text) {
   Sched sched;
   bool has_start = false;
+  text = below_the_name(text);
   while (const auto line = next_line(text)) {
     const std::optional<KeyValue> kv = key_value(*line);
     if (!kv) continue;
     const std::string_view key = trim(kv->key);
+    if (key == "nr_switches") sched.switches = Scanner("sched", kv->value).dec<std::uint64_t>();
     if (key == "se.exec_start") {
       sched.exec_start_ns = nanoseconds(kv->value);
       has_start = true;

@@ -14,6 +14,7 @@ namespace godwit::proc {
 // /proc/PID/task/TID/sched
 struct Sched {
   std::uint64_t exec_start_ns = 0;  // when the thread last began to run, on the scheduler's clock
+  std::uint64_t switches = 0;       // how often it has been taken off a CPU
   std::uint32_t policy = 0;
   std::int32_t prio = 0;
 };

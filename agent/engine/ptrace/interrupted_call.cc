@@ -86,20 +86,23 @@ void shorten(pid_t pid, const std::vector<proc::Vma>& maps, std::uint64_t rsp, s
   }
 }
 
-// The value after `key` in a "key : value" listing.
-double field(std::string_view text, std::string_view key) {
-  const std::size_t at = text.find(key);
-  const std::size_t colon = at == text.npos ? at : text.find(':', at);
-  return colon == text.npos ? 0 : std::strtod(text.data() + colon + 1, nullptr);
-}
-
-std::string read_sched(const std::string& path) {
+std::optional<proc::Sched> sched_of(const std::string& task) {
   try {
-    return read_file(path);
+    return proc::parse_sched(read_file(task + "/sched"));
   } catch (const Error&) {
-    return {};  // ended meanwhile, or a kernel without scheduler statistics
+    return std::nullopt;  // ended meanwhile, or a kernel without scheduler statistics
   }
 }
+
+std::optional<unsigned> processor_of(const std::string& task) {
+  try {
+    return static_cast<unsigned>(proc::parse_stat(read_file(task + "/stat")).processor);
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+double exec_start_ms(const proc::Sched& sched) { return static_cast<double>(sched.exec_start_ns) / 1e6; }
 
 bool signal_waits(pid_t pid, pid_t tid, std::uint64_t sigmask) {
   const proc::Status s = proc::Reader(pid, tid).status();
@@ -133,7 +136,7 @@ double InterruptedCalls::clock_offset_ms(unsigned cpu) {
   for (int i = 0; i < 3; i++) {
     ::sched_yield();
     const double now = static_cast<double>(monotonic_ns()) / 1e6;
-    best = std::max(best, field(read_sched("/proc/self/sched"), "se.exec_start") - now);
+    if (const auto own = sched_of("/proc/self")) best = std::max(best, exec_start_ms(*own) - now);
   }
   ::sched_setaffinity(0, sizeof old, &old);
   return offsets_[cpu] = best;
@@ -147,17 +150,15 @@ void InterruptedCalls::look(pid_t pid) {
   }
   const std::map<pid_t, Asleep> before = std::exchange(asleep_, {});
   for (const pid_t tid : proc::Reader(pid).threads()) {
-    const std::string path = fmt::format("/proc/{}/task/{}/", pid, tid);
-    const std::string text = read_sched(path + "sched");
-    if (text.empty()) continue;
-    const std::string stat = read_sched(path + "stat");
-    if (stat.empty()) continue;
-    const auto switches = static_cast<std::uint64_t>(field(text, "nr_switches"));
-    const double at = field(text, "se.exec_start");
+    const std::string task = fmt::format("/proc/{}/task/{}", pid, tid);
+    const auto sched = sched_of(task);
+    const auto processor = processor_of(task);
+    if (!sched || !processor) continue;
+    const std::uint64_t switches = sched->switches;
     // 6.12+: a thread that has just fallen asleep may be moved to another CPU in its sleep, which sets it to 0. Then
     // what an earlier look saw of the same sleep counts.
-    if (at > 0) {
-      const double start = at - clock_offset_ms(static_cast<unsigned>(proc::parse_stat(stat).processor));
+    if (sched->exec_start_ns > 0) {
+      const double start = exec_start_ms(*sched) - clock_offset_ms(*processor);
       asleep_[tid] = {start > 0 ? static_cast<std::uint64_t>(start * 1e6) : 0, switches};
     } else if (const auto it = before.find(tid); it != before.end() && it->second.switches == switches) {
       asleep_.insert(*it);
@@ -177,9 +178,9 @@ InterruptedCall InterruptedCalls::settle(pid_t pid, pid_t tid, std::uint64_t sto
   }
   std::uint64_t begun = stopped_at_ns;
   if (const auto it = asleep_.find(tid); it != asleep_.end()) {
-    const std::string text = read_sched(fmt::format("/proc/{}/task/{}/sched", pid, tid));
+    const auto sched = sched_of(fmt::format("/proc/{}/task/{}", pid, tid));
     // More switches: it has woken and slept again since the look, and the new call is only just begun.
-    if (field(text, "nr_switches") <= static_cast<double>(it->second.switches + switches_of_a_stop))
+    if (!sched || sched->switches <= it->second.switches + switches_of_a_stop)
       begun = std::min(begun, it->second.since_ns);
   }
   if (again) {
