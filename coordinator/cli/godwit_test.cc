@@ -395,9 +395,9 @@ TEST_F(Godwit, watches_the_only_migration_from_its_middle) {
 }
 
 TEST_F(Godwit, watches_to_a_good_end_and_reports_one_that_has_ended) {
-  c.a.once[api::Envelope::kArm] = Fault::hang_after;
+  c.b.once[api::Envelope::kCommit] = Fault::hang_after;
   const std::string id = c.daemon.driver.start(c.to_b());
-  c.until([&] { return c.a.source == api::SOURCE_ARMED; });
+  c.until([&] { return c.b.destination == api::DESTINATION_RESUMED; });
   const Ended late = godwit({"cancel", id});
   if (late.code != 0) EXPECT_THAT(late.err, testing::AnyOf(HasSubstr("too late"), HasSubstr("it is done")));
   EXPECT_EQ(late.code, 1);

@@ -80,6 +80,7 @@ TEST_F(PreviewTest, foretells_the_rounds_by_how_it_wrote_the_last_time) {
   ASSERT_EQ(c.migrate().outcome, Outcome::done);
   const json p = preview(R"({"workload": "redis", "to": "a"})");
   EXPECT_EQ(p["would_move"], true) << p;
+  ASSERT_EQ(p["notices"].size(), 1u) << p;
   EXPECT_THAT(p["notices"].at(0).get<std::string>(),
               HasSubstr("if it writes as when it was last moved: 2 rounds, then a pause"));
 }
@@ -89,6 +90,7 @@ TEST_F(PreviewTest, refuses_for_how_it_wrote_the_last_time) {
   ASSERT_EQ(c.migrate().outcome, Outcome::rolled_back);
   const json p = preview(R"({"workload": "redis", "to": "b"})");
   EXPECT_EQ(p["would_move"], false) << p;
+  ASSERT_EQ(p["obstacles"].size(), 1u) << p;
   EXPECT_THAT(lines(p), ElementsAre(HasSubstr("coordinator refused if it writes as when it was last moved: ")));
   EXPECT_THAT(p["obstacles"][0]["hint"].get<std::string>(), HasSubstr("could be met (--downtime)"));
   EXPECT_EQ(preview(R"({"workload": "redis", "to": "b", "on_no_progress": "force"})")["would_move"], true);

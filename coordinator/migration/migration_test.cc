@@ -376,6 +376,8 @@ TEST(Cancel, that_cannot_be_completed_is_not_forgotten) {
   const std::string id = start_and_hang(c, c.a, Env::kArm, Fault::hang_after);
   c.daemon.driver.cancel(id, "ann");
   EXPECT_EQ(c.finish(id).outcome, Outcome::unknown);
+  c.daemon.driver.node_returned("a");
+  EXPECT_EQ(c.finish(id).outcome, Outcome::unknown);
   c.a.peer = &c.b;
   c.daemon.driver.node_returned("b");
   const Migration m = c.finish(id);
