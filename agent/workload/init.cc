@@ -32,13 +32,7 @@ GuestPid read_report(int fd) {
     if (n == 0) break;
     text.append(buffer, static_cast<std::size_t>(n));
   }
-  if (const auto at = text.find("error: "); at != std::string::npos) {
-    fail(Errc::invalid_argument, "{}", text.substr(at + 7, text.find('\n', at) - at - 7));
-  }
-  pid_t pid = 0;
-  std::from_chars(text.data(), text.data() + text.size(), pid);
-  if (pid <= 0) fail(Errc::internal, "the init ended without a report");
-  return GuestPid{pid};
+  return parse_report(text);
 }
 
 Reported start(const InitPlace& place, SpawnPlan plan, std::vector<std::string> arguments) {
@@ -98,14 +92,28 @@ Init start_waiting_init(const InitPlace& place, GuestPid root) {
 
 void complete(const Init& init) { send_signal(init.pidfd.get(), SIGUSR1); }
 
+GuestPid parse_report(const std::string& text) {
+  if (const auto at = text.find("error: "); at != std::string::npos) {
+    fail(Errc::invalid_argument, "{}", text.substr(at + 7, text.find('\n', at) - at - 7));
+  }
+  pid_t pid = 0;
+  std::from_chars(text.data(), text.data() + text.size(), pid);
+  if (pid <= 0) fail(Errc::internal, "the init ended without a report");
+  return GuestPid{pid};
+}
+
+int parse_exit_code(const std::string& text) {
+  const auto space = text.find(' ');
+  if (space == std::string::npos) return -1;
+  unsigned char number = 0;
+  const char* const end = text.data() + text.size();
+  if (std::from_chars(text.data() + space + 1, end, number).ec != std::errc()) return -1;
+  return text.starts_with("signal") ? 128 + number : number;
+}
+
 int read_exit_code(const std::string& exit_path) {
   try {
-    const std::string text = read_file(exit_path, 64);
-    int number = 0;
-    const auto space = text.find(' ');
-    if (space == std::string::npos) return -1;
-    std::from_chars(text.data() + space + 1, text.data() + text.size(), number);
-    return text.starts_with("signal") ? 128 + number : number;
+    return parse_exit_code(read_file(exit_path, 64));
   } catch (const Error&) {
     return -1;
   }

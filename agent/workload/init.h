@@ -45,5 +45,10 @@ void complete(const Init& init);
 
 // What an exit file says, as a shell would: 0..255, 128 + signal, -1 when nothing was written.
 int read_exit_code(const std::string& exit_path);
+int parse_exit_code(const std::string& text);
+
+// What the init has said until the workload's program was executed: the PID of the root task, or why there is none
+// (Errc::invalid_argument).
+GuestPid parse_report(const std::string& text);
 
 }  // namespace godwit::workload

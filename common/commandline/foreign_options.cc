@@ -6,85 +6,70 @@ namespace godwit {
 namespace {
 
 struct Foreign {
-  std::string_view name, letter, reason;
+  std::string_view reason;
+  std::string_view options;  // with a blank in between
 };
 
-constexpr std::string_view files = "files are opened by their own paths";
-constexpr std::string_view mounts = "mounts are not carried";
-constexpr std::string_view cgroups = "control groups are not carried: the process is restored into the caller's";
-constexpr std::string_view security = "labels of security modules are not carried";
-constexpr std::string_view network = "network namespaces are not carried by these commands";
-constexpr std::string_view one_way = "there is one way of doing it";
-constexpr std::string_view whole =
-    "every page is there when the process runs: `godwit migrate` copies them before instead";
-
-constexpr std::array options{
-    Foreign{"--lazy-pages", "", whole},
-    Foreign{"--stream", "", "images are files"},
-    Foreign{"--image-io-mode", "", one_way},
-    Foreign{"--pre-dump-mode", "", one_way},
-    Foreign{"--external", "", files},
-    Foreign{"--inherit-fd", "", files},
-    Foreign{"--root", "-r", mounts},
-    Foreign{"--ext-mount-map", "-M", mounts},
-    Foreign{"--skip-mnt", "", mounts},
-    Foreign{"--enable-fs", "", mounts},
-    Foreign{"--enable-external-sharing", "", mounts},
-    Foreign{"--enable-external-masters", "", mounts},
-    Foreign{"--mntns-compat-mode", "", mounts},
-    Foreign{"--force-irmap", "", "inotify watches are found by path"},
-    Foreign{"--irmap-scan-path", "", "inotify watches are found by path"},
-    Foreign{"--manage-cgroups", "", cgroups},
-    Foreign{"--cgroup-root", "", cgroups},
-    Foreign{"--cgroup-props", "", cgroups},
-    Foreign{"--cgroup-props-file", "", cgroups},
-    Foreign{"--cgroup-props-ignore-default", "", cgroups},
-    Foreign{"--cgroup-dump-controller", "", cgroups},
-    Foreign{"--cgroup-yard", "", cgroups},
-    Foreign{"--freeze-cgroup", "", "the process itself is stopped, whatever its control group"},
-    Foreign{"--lsm-profile", "", security},
-    Foreign{"--lsm-mount-context", "", security},
-    Foreign{"--veth-pair", "", network},
-    Foreign{"--join-ns", "-J",
-            "the process is restored into the caller's namespaces, or with --namespaces into a new one"},
-    Foreign{"--empty-ns", "", network},
-    Foreign{"--network-lock", "", network},
-    Foreign{"--skip-in-flight", "", "established TCP connections are not carried yet"},
-    Foreign{"--ghost-limit", "", "deleted files of up to 1 MiB are carried"},
-    Foreign{"--ghost-fiemap", "", one_way},
-    Foreign{"--evasive-devices", "", "no device is replaced by another"},
-    Foreign{"--close", "", "a descriptor of the command's own is closed by the shell: `9>&-`"},
-    Foreign{"--version", "-V", "`godwit --version` says it"},
-    Foreign{"--exec-cmd", "", "the restored process is waited for, or left alone with --restore-detached"},
-    Foreign{"--cpu-cap", "", "`godwit cpuinfo check` compares processors"},
-    Foreign{"--file-validation", "", "sizes and build-ids are always compared"},
-    Foreign{"--skip-file-rwx-check", "", "sizes, modes and build-ids are always compared"},
-    Foreign{"--unprivileged", "", "root is needed"},
-    Foreign{"--weak-sysctls", "", "no sysctl is changed"},
-    Foreign{"--libdir", "-L", "there are no plugins"},
-    Foreign{"--daemon", "", "`&` or a service manager does that"},
-    Foreign{"--service", "", "there is no service: godwit-agent is the daemon"},
-    Foreign{"--config", "", "there is no configuration file"},
-    Foreign{"--no-default-config", "", "there is no configuration file"},
-    Foreign{"--display-stats", "", "`godwit image show stats-dump` prints them"},
-    Foreign{"--log-pid", "", "one process writes one log"},
-    Foreign{"--ps-socket", "", "give --address and --port"},
-    Foreign{"--deprecated", "", one_way},
-    Foreign{"--feature", "", "`godwit check` lists them all"},
-    Foreign{"--ms", "", "`godwit check` lists everything"},
-    Foreign{"--extra", "", "`godwit check` lists everything"},
-    Foreign{"--experimental", "", "`godwit check` lists everything"},
-    Foreign{"--all", "", "`godwit check` lists everything"},
-    Foreign{"--allow-uprobes", "", "probes of the kernel are not looked at"},
+constexpr std::array foreign{
+    Foreign{"every page is there when the process runs: `godwit migrate` copies them before instead", "--lazy-pages"},
+    Foreign{"images are files", "--stream"},
+    Foreign{"there is one way of doing it", "--image-io-mode --pre-dump-mode --ghost-fiemap --deprecated"},
+    Foreign{"files are opened by their own paths", "--external --inherit-fd"},
+    Foreign{"mounts are not carried",
+            "--root -r --ext-mount-map -M --skip-mnt --enable-fs --enable-external-sharing --enable-external-masters "
+            "--mntns-compat-mode"},
+    Foreign{"inotify watches are found by path", "--force-irmap --irmap-scan-path"},
+    Foreign{"control groups are not carried: the process is restored into the caller's",
+            "--manage-cgroups --cgroup-root --cgroup-props --cgroup-props-file --cgroup-props-ignore-default "
+            "--cgroup-dump-controller --cgroup-yard"},
+    Foreign{"the process itself is stopped, whatever its control group", "--freeze-cgroup"},
+    Foreign{"labels of security modules are not carried", "--lsm-profile --lsm-mount-context"},
+    Foreign{"network namespaces are not carried by these commands", "--veth-pair --empty-ns"},
+    Foreign{"the process is restored into the caller's namespaces, or with --namespaces into a new one",
+            "--join-ns -J"},
+    Foreign{"established TCP connections are not carried yet", "--skip-in-flight --network-lock"},
+    Foreign{"deleted files of up to 1 MiB are carried", "--ghost-limit"},
+    Foreign{"no device is replaced by another", "--evasive-devices"},
+    Foreign{"a descriptor of the command's own is closed by the shell: `9>&-`", "--close"},
+    Foreign{"`godwit --version` says it", "--version -V"},
+    Foreign{"the restored process is waited for, or left alone with --restore-detached", "--exec-cmd"},
+    Foreign{"`godwit cpuinfo check` compares processors", "--cpu-cap"},
+    Foreign{"sizes and build-ids are always compared", "--file-validation"},
+    Foreign{"sizes, modes and build-ids are always compared", "--skip-file-rwx-check"},
+    Foreign{"root is needed", "--unprivileged"},
+    Foreign{"no sysctl is changed", "--weak-sysctls"},
+    Foreign{"there are no plugins", "--libdir -L"},
+    Foreign{"`&` or a service manager does that", "--daemon"},
+    Foreign{"there is no service: godwit-agent is the daemon", "--service"},
+    Foreign{"there is no configuration file", "--config --no-default-config"},
+    Foreign{"`godwit image show stats-dump` prints them", "--display-stats"},
+    Foreign{"one process writes one log", "--log-pid"},
+    Foreign{"give --address and --port", "--ps-socket"},
+    Foreign{"`godwit check` lists them all", "--feature"},
+    Foreign{"`godwit check` lists everything", "--ms --extra --experimental --all"},
+    Foreign{"probes of the kernel are not looked at", "--allow-uprobes"},
 };
+
+// A letter's value may stand right behind it.
+bool names(std::string_view option, std::string_view word) {
+  return option.starts_with("--") ? word.substr(0, word.find('=')) == option : word.starts_with(option);
+}
+
+bool has(const Foreign& group, std::string_view word) {
+  for (std::string_view rest = group.options; !rest.empty();) {
+    const std::string_view option = rest.substr(0, rest.find(' '));
+    if (names(option, word)) return true;
+    rest.remove_prefix(std::min(rest.size(), option.size() + 1));
+  }
+  return false;
+}
 
 }  // namespace
 
 std::optional<std::string> reason_against(std::string_view word) {
-  const std::string_view name = word.substr(0, word.find('='));
-  for (const Foreign& o : options)
-    if (name == o.name || (!o.letter.empty() && name.starts_with(o.letter))) return std::string(o.reason);
-  if (name.starts_with("--no-") && reason_against("--" + std::string(name.substr(5))))
+  for (const Foreign& group : foreign)
+    if (has(group, word)) return std::string(group.reason);
+  if (word.starts_with("--no-") && reason_against("--" + std::string(word.substr(5))))
     return "options are off unless they are given";
   return std::nullopt;
 }

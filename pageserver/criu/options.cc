@@ -1,10 +1,9 @@
 #include "pageserver/criu/options.h"
 
-#include "common/commandline/foreign_options.h"
+#include "common/commandline/words.h"
 
 #include <CLI/CLI.hpp>
 
-#include <algorithm>
 #include <limits>
 
 namespace godwit::pageserver::criu {
@@ -22,29 +21,20 @@ void add_tls(CLI::App& app, TlsFiles& files, bool& no_name) {
   app.add_flag("--tls-no-cn-verify", no_name, "do not compare the name in the peer's certificate with --address");
 }
 
-// With the reason, where CRIU has it.
-void refuse_extra(const std::string& word) {
-  if (const auto reason = reason_against(word))
-    fmt::print(stderr, "CRIU has {}, Godwit does not: {}\n", word, *reason);
-  else
-    fmt::print(stderr, "godwit page-server has no option {}: see godwit page-server --help\n", word);
-}
-
 bool parsed(CLI::App& app, int argc, char** argv, int& exit_code) {
-  std::vector<std::string> words = spell_out_verbosity({argv + 1, argv + argc});
-  std::ranges::reverse(words);  // CLI11 takes them from the back
   app.allow_extras();
   try {
-    app.parse(words);
-    const auto extra = app.remaining();
-    if (extra.empty()) return true;
-    refuse_extra(extra.front());
-    exit_code = bad_command_line;
-    return false;
+    parse_words(app, {argv + 1, argv + argc});
+    if (const auto extra = app.remaining(); !extra.empty())
+      refuse_word("page-server", extra.front(), [](const std::string&) { return false; });
+    return true;
   } catch (const CLI::ParseError& e) {
     exit_code = app.exit(e) == 0 ? 0 : bad_command_line;
-    return false;
+  } catch (const Error& e) {
+    fmt::print(stderr, "{}{}{}\n", e.message(), e.hint().empty() ? "" : ": ", e.hint());
+    exit_code = bad_command_line;
   }
+  return false;
 }
 
 }  // namespace
@@ -68,9 +58,7 @@ std::optional<PageServerOptions> parse_page_server(int argc, char** argv, int& e
   app.add_option("-W,--work-dir", o.work, "where --pidfile and --log-file are (the images directory)");
   app.add_option("--pidfile", o.pidfile, "file for the PID of the server");
   app.add_option("-o,--log-file", o.log_file, "file for the log (standard error); -: standard output");
-  app.add_option("-v,--verbosity", o.verbosity, "0 nothing, 1 errors, 2 warnings, 3 information, 4 all; -v adds one")
-      ->capture_default_str()
-      ->check(CLI::Range(0, highest_verbosity));
+  add_verbosity(app, o.verbosity);
   app.add_flag("--tls", o.tls, "TLS, and clients without a certificate are turned away");
   add_tls(app, o.files, no_name);
   app.footer(

@@ -1,6 +1,6 @@
 #include "agent/engine/commands/cpuinfo_command.h"
 
-#include "agent/engine/commands/cpu_features.h"
+#include "agent/engine/commands/cpu_words.h"
 #include "agent/engine/commands/places.h"
 #include "agent/engine/tasks/refusals.h"
 #include "common/base/log.h"

@@ -1,11 +1,10 @@
 #include "agent/engine/commands/options.h"
 
-#include "common/commandline/foreign_options.h"
 #include "common/base/error.h"
+#include "common/commandline/words.h"
 
 #include <CLI/CLI.hpp>
 
-#include <algorithm>
 #include <array>
 
 namespace godwit::engine::commands {
@@ -17,9 +16,7 @@ constexpr int highest_fd = 1 << 20;
 void add_common(CLI::App& app, Options& o) {
   app.add_option("-W,--work-dir", o.work, "where logs, pidfiles and statistics go (the images directory)");
   app.add_option("-o,--log-file", o.log_file, "log into this file of the work directory; -: to standard output");
-  app.add_option("-v,--verbosity", o.verbosity, "0 nothing, 1 errors, 2 warnings, 3 information, 4 all; -v adds one")
-      ->capture_default_str()
-      ->check(CLI::Range(0, highest_verbosity));
+  add_verbosity(app, o.verbosity);
 }
 
 void add_images(CLI::App& app, Options& o) {
@@ -102,19 +99,6 @@ bool known_elsewhere(CLI::App& app, const std::string& word) {
   return false;
 }
 
-[[noreturn]] void refuse_extra(CLI::App& app, const std::string& command, const std::string& word) {
-  if (!word.starts_with('-')) fail(Errc::invalid_argument, "godwit {}: what is '{}'?", command, word);
-  if (word.starts_with("--no-") &&
-      (known_elsewhere(app, "--" + word.substr(5)) || reason_against("--" + word.substr(5))))
-    throw Error(Errc::invalid_argument, fmt::format("CRIU has {}, Godwit does not", word),
-                "options are off unless they are given");
-  if (const auto reason = reason_against(word))
-    throw Error(Errc::invalid_argument, fmt::format("CRIU has {}, Godwit does not: {}", word, *reason));
-  if (known_elsewhere(app, word)) fail(Errc::invalid_argument, "{} means nothing to godwit {}", word, command);
-  throw Error(Errc::invalid_argument, fmt::format("godwit {} has no option {}", command, word),
-              fmt::format("see godwit {} --help", command));
-}
-
 void check_together(const Options& o) {
   if (o.leave_running && o.leave_stopped)
     fail(Errc::invalid_argument, "--leave-running and --leave-stopped exclude each other");
@@ -168,9 +152,7 @@ std::optional<Options> parse(const std::vector<std::string>& words) {
     add(app, name, "", of, o)->group("")->add_option("--control-fd", o.control)->required();
 
   try {
-    std::vector<std::string> reversed = spell_out_verbosity(words);  // CLI11 takes them from the back
-    std::ranges::reverse(reversed);
-    app.parse(reversed);
+    parse_words(app, words);
   } catch (const CLI::CallForHelp& e) {
     app.exit(e);
     return std::nullopt;
@@ -180,7 +162,8 @@ std::optional<Options> parse(const std::vector<std::string>& words) {
   for (CLI::App* at = &app; !at->get_subcommands().empty();) {
     at = at->get_subcommands().front();
     o.command += (o.command.empty() ? "" : " ") + at->get_name();
-    if (const auto extra = at->remaining(); !extra.empty()) refuse_extra(app, o.command, extra.front());
+    if (const auto extra = at->remaining(); !extra.empty())
+      refuse_word(o.command, extra.front(), [&](const std::string& option) { return known_elsewhere(app, option); });
   }
   if (o.timeout_s == 0) o.timeout_s = 86400;
   o.words = words;

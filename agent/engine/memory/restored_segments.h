@@ -23,6 +23,7 @@ struct SegmentSpec {
   std::string memfd_name;
   std::uint64_t size = 0;
   unsigned create_flags = 0;  // of memfd_create
+  bool operator==(const SegmentSpec&) const = default;
 };
 
 class RestoredSegments {

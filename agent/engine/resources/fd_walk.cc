@@ -1,12 +1,11 @@
 #include "agent/engine/resources/fd_walk.h"
 
+#include "agent/engine/resources/descriptor_limit.h"
 #include "agent/engine/resources/fd_kinds.h"
 #include "agent/engine/resources/fown.h"
 #include "agent/engine/resources/pidfd.h"
 
 #include <algorithm>
-
-#include <sys/resource.h>
 
 namespace godwit::engine::resources {
 namespace {
@@ -50,12 +49,7 @@ std::string_view lock_name(proc::LockKind kind) {
 }  // namespace
 
 FdWalk walk_fds(const proc::Reader& proc, pid_t pid, int pidfd) {
-  rlimit limit{};
-  check(::getrlimit(RLIMIT_NOFILE, &limit), "read the limit of descriptors");
-  if (limit.rlim_cur < limit.rlim_max) {
-    limit.rlim_cur = limit.rlim_max;
-    check(::setrlimit(RLIMIT_NOFILE, &limit), "raise the limit of descriptors to {}", limit.rlim_max);
-  }
+  raise_descriptor_limit();
   FdWalk walk;
   for (const int number : proc.fds()) {
     std::optional<OwnedFdView> owned = view_fd(proc, pid, pidfd, number);

@@ -1,3 +1,4 @@
+#include "agent/engine/resources/descriptor_limit.h"
 #include "agent/engine/resources/fd_kinds.h"
 #include "agent/engine/resources/fd_table.h"
 #include "agent/engine/resources/file_entry.h"
@@ -12,7 +13,6 @@
 
 #include <linux/close_range.h>
 #include <netinet/tcp.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 
 namespace godwit::engine::resources {
@@ -124,13 +124,6 @@ void drop_final_nul(std::string& name) {
   if (name.ends_with('\0') && !name.starts_with('\0')) name.pop_back();
 }
 
-void raise_own_limit() {
-  rlimit limit{};
-  check(::getrlimit(RLIMIT_NOFILE, &limit), "read the limit of descriptors");
-  limit.rlim_cur = limit.rlim_max;
-  check(::setrlimit(RLIMIT_NOFILE, &limit), "raise the limit of descriptors to {}", limit.rlim_max);
-}
-
 Tables read_tables(const image::ImageSet& images) {
   Tables tables;
   for (const std::uint64_t id : images.ids(image::Kind::fdinfo)) {
@@ -210,7 +203,7 @@ FdRestorer::FdRestorer(const image::ImageSet& images, const std::map<std::uint32
   for (const auto& process : images.records<image::PstreeEntry>(image::Kind::pstree))
     s.tree.insert(static_cast<pid_t>(process.pid()));
   const int floor = highest_of(s.tables) + 1;
-  raise_own_limit();  // of this helper process; the tasks' own limits come with the tasks
+  raise_descriptor_limit();  // of this helper process; the tasks' own limits come with the tasks
   const Offsets offsets = read_files(images, s.context);
   // Sockets and files are made with exactly the modes that are set below.
   ::umask(0);

@@ -1,6 +1,7 @@
 #include "agent/engine/restore/helper.h"
 
 #include "agent/engine/restore/helper_process.h"
+#include "agent/engine/restore/helper_words.h"
 #include "agent/engine/restore/message.h"
 #include "agent/engine/restore/pid_holder.h"
 #include "common/base/check.h"
@@ -50,17 +51,17 @@ void Helper::start(int init, int cgroup, const std::vector<pid_t>& avoid) {
   if (init >= 0) {  // the child has only entered the namespaces; the helper is its successor
     const std::string text = answer();
     ::waitpid(child, nullptr, 0);
-    helper_ = static_cast<pid_t>(std::stol(text));
+    helper_ = helper::parse_number(text);
     send_message(socket_.get(), "G");
   }
   pidfd_.reset(static_cast<int>(check(::syscall(SYS_pidfd_open, helper_, 0), "open the helper of the restore")));
-  guest_pid_ = static_cast<pid_t>(std::stol(answer()));
+  guest_pid_ = helper::parse_number(answer());
 }
 
 UniqueFd Helper::spawn(const SpawnRequest& request) {
   if (request.sibling) return spawn_sibling(request);
   UniqueFd skeleton;
-  const std::string text = ask('S', fmt::format("{} {}", request.pid, request.scratch), -1, &skeleton);
+  const std::string text = ask(helper::Spawn{request.pid, request.scratch}, -1, &skeleton);
   if (text == "taken") refuse_taken(request.pid, init_ ? pid_of_pidfd(init_.get()) : ::getpid());
   if (!skeleton) fail(Errc::internal, "the helper sent no skeleton");
   return skeleton;
@@ -82,42 +83,31 @@ UniqueFd Helper::spawn_sibling(const SpawnRequest& request) {
   return UniqueFd(pidfd);
 }
 
-void Helper::reap(pid_t guest_pid) { ask('W', std::to_string(guest_pid)); }
+void Helper::reap(pid_t guest_pid) { ask(helper::Reap{guest_pid}); }
 
 RestoredSegments::Made Helper::make_segment(const SegmentSpec& spec) {
-  const std::string text =
-      ask('M', fmt::format("{} {} {} {}", spec.memfd ? 1 : 0, spec.size, spec.create_flags, spec.memfd_name));
-  RestoredSegments::Made made{.number = std::stoi(text), .ours = {}};
+  RestoredSegments::Made made{.number = helper::parse_number(ask(helper::MakeSegment{spec})), .ours = {}};
   made.ours.reset(
       static_cast<int>(check(::syscall(SYS_pidfd_getfd, pidfd_.get(), made.number, 0), "take over shared memory")));
   return made;
 }
 
 int Helper::time_namespace(std::uint64_t monotonic, std::uint64_t boottime) {
-  return std::stoi(ask('T', fmt::format("{} {}", monotonic, boottime)));
+  return helper::parse_number(ask(helper::MakeTimeNamespace{monotonic, boottime}));
 }
 
 void Helper::open_files(const image::ImageSet& images, const std::map<std::uint32_t, int>& segments) {
-  // Names and bytes back to back in a memfd: a task with many sockets has megabytes of them.
+  // In a memfd: a task with many sockets has megabytes of them.
   UniqueFd memory(check(::memfd_create("godwit-images", MFD_CLOEXEC), "create a memfd"));
-  std::string bytes;
-  for (const auto& [name, content] : images.files()) {
-    const std::uint64_t sizes[2] = {name.size(), content.size()};
-    bytes.append(reinterpret_cast<const char*>(sizes), sizeof sizes);
-    bytes += name;
-    bytes += content;
-  }
-  write_all(memory.get(), bytes);
-  std::string text;
-  for (const auto& [shmid, number] : segments) text += fmt::format("{} {} ", shmid, number);
-  ask('F', text, memory.get());
+  write_all(memory.get(), helper::packed(images));
+  ask(helper::OpenFiles{segments}, memory.get());
 }
 
 pid_t Helper::place(std::uint32_t files_id, pid_t pid, bool last) {
-  return static_cast<pid_t>(std::stol(ask('P', fmt::format("{} {} {}", files_id, pid, last ? 1 : 0))));
+  return helper::parse_number(ask(helper::Place{files_id, pid, last}));
 }
 
-void Helper::placed() { ask('D', ""); }
+void Helper::placed() { ask(helper::Placed{}); }
 
 void Helper::end() {
   if (helper_ <= 0) return;
@@ -132,20 +122,13 @@ std::string Helper::answer(UniqueFd* fd) {
   pollfd ready{.fd = socket_.get(), .events = POLLIN, .revents = 0};
   if (::poll(&ready, 1, patience_ms) != 1) fail(Errc::timed_out, "the helper of the restore does not answer");
   Message message = receive_message(socket_.get());
-  const std::string& text = message.text;
-  if (text.empty()) fail(Errc::internal, "the helper of the restore ended");
+  if (message.text.empty()) fail(Errc::internal, "the helper of the restore ended");
   if (fd) *fd = std::move(message.fd);
-  if (text[0] == 'E') {  // code, message, hint
-    const std::size_t first = text.find('\x1f'), second = text.find('\x1f', first + 1);
-    if (first == std::string::npos || second == std::string::npos) throw Error(Errc::internal, text.substr(1));
-    throw Error(errc_from_name(text.substr(1, first - 1)), text.substr(first + 1, second - first - 1),
-                text.substr(second + 1));
-  }
-  return text.substr(1);
+  return helper::parse_answer(message.text);
 }
 
-std::string Helper::ask(char kind, const std::string& text, int fd, UniqueFd* answered) {
-  send_message(socket_.get(), kind + text, fd);
+std::string Helper::ask(const helper::Request& request, int fd, UniqueFd* answered) {
+  send_message(socket_.get(), helper::words_of(request), fd);
   return answer(answered);
 }
 

@@ -1,13 +1,12 @@
 // The helper of a restore: a process in the target's namespaces that does natively what needs no memory of a task: it
 // makes the skeletons that have no parent in the tree, shared memory, the time namespace, and descriptor tables.
 //
-// It is a fork of the engine and talks over a SOCK_SEQPACKET pair: requests and answers are one byte of kind and text.
-// It dies with the engine, and says what went wrong before it ends.
+// It is a fork of the engine and talks over a SOCK_SEQPACKET pair; what the two say is in helper_words.h. It dies with
+// the engine, and says what went wrong before it ends.
 #pragma once
 
-#include "agent/engine/memory/restored_segments.h"
+#include "agent/engine/restore/helper_words.h"
 #include "common/base/fd.h"
-#include "common/image/image_set.h"
 
 #include <cstdint>
 #include <map>
@@ -59,7 +58,7 @@ class Helper {
   void end();
 
  private:
-  std::string ask(char kind, const std::string& text, int fd = -1, UniqueFd* answered = nullptr);
+  std::string ask(const helper::Request& request, int fd = -1, UniqueFd* answered = nullptr);
   std::string answer(UniqueFd* fd = nullptr);
   void start(int init, int cgroup, const std::vector<pid_t>& avoid);
   UniqueFd spawn_sibling(const SpawnRequest& request);

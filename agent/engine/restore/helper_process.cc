@@ -1,7 +1,9 @@
 #include "agent/engine/restore/helper_process.h"
 
 #include "agent/engine/ptrace/batch.h"
+#include "agent/engine/resources/descriptor_limit.h"
 #include "agent/engine/resources/fd_table.h"
+#include "agent/engine/restore/helper_words.h"
 #include "agent/engine/restore/message.h"
 #include "common/base/check.h"
 #include "common/base/units.h"
@@ -9,7 +11,6 @@
 #include <algorithm>
 #include <csignal>
 #include <cstring>
-#include <iterator>
 #include <optional>
 #include <sstream>
 
@@ -17,7 +18,6 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/rseq.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -88,14 +88,6 @@ void unregister_rseq() {
   if (__rseq_size) check(-1, "unregister the rseq area");
 }
 
-// The task may have descriptors above our own limit; its own limits come later.
-void raise_descriptor_limit() {
-  rlimit limit{};
-  check(::getrlimit(RLIMIT_NOFILE, &limit), "read the limit of descriptors");
-  limit.rlim_cur = limit.rlim_max;
-  check(::setrlimit(RLIMIT_NOFILE, &limit), "raise the limit of descriptors");
-}
-
 std::uint64_t clock_ns(clockid_t clock) {
   timespec t{};
   ::clock_gettime(clock, &t);
@@ -112,9 +104,7 @@ std::int64_t own_offset(const std::string& text, std::string_view clock) {
   return 0;
 }
 
-std::string make_time_namespace(std::istringstream& words) {
-  std::uint64_t monotonic = 0, boottime = 0;
-  words >> monotonic >> boottime;
+std::string make_time_namespace(const helper::MakeTimeNamespace& request) {
   const std::string now = read_file("/proc/self/timens_offsets");
   check(::unshare(CLONE_NEWTIME), "make a time namespace");
   const auto line = [&](const char* name, clockid_t clock, std::uint64_t wanted) {
@@ -122,7 +112,8 @@ std::string make_time_namespace(std::istringstream& words) {
     const std::int64_t seconds = offset >= 0 ? offset / 1'000'000'000 : -((-offset + 999'999'999) / 1'000'000'000);
     return fmt::format("{} {} {}\n", name, seconds, offset - seconds * 1'000'000'000);
   };
-  const std::string text = line("monotonic", CLOCK_MONOTONIC, monotonic) + line("boottime", CLOCK_BOOTTIME, boottime);
+  const std::string text =
+      line("monotonic", CLOCK_MONOTONIC, request.monotonic_ns) + line("boottime", CLOCK_BOOTTIME, request.boottime_ns);
   UniqueFd offsets = open_file("/proc/self/timens_offsets", O_WRONLY);
   write_all(offsets.get(), std::string_view(text));
   return std::to_string(open_file("/proc/self/ns/time_for_children", O_RDONLY).release());
@@ -130,42 +121,20 @@ std::string make_time_namespace(std::istringstream& words) {
 
 image::ImageSet read_images(int memory) {
   check(::lseek(memory, 0, SEEK_SET), "rewind the images");
-  const std::string bytes = read_all(memory, 1u << 30);
-  image::ImageSet images;
-  for (std::size_t at = 0; at < bytes.size();) {
-    std::uint64_t sizes[2];
-    if (bytes.size() - at < sizeof sizes) fail(Errc::internal, "images that are cut off");
-    std::memcpy(sizes, bytes.data() + at, sizeof sizes);
-    at += sizeof sizes;
-    if (sizes[0] > bytes.size() - at || sizes[1] > bytes.size() - at - sizes[0])
-      fail(Errc::internal, "images that are cut off");
-    images.put_file(bytes.substr(at, sizes[0]), bytes.substr(at + sizes[0], sizes[1]));
-    at += sizes[0] + sizes[1];
-  }
-  return images;
+  return helper::unpacked(read_all(memory, 1u << 30));
 }
 
-// The other side of the engine's requests (helper.h), in the order of their kinds there.
+// The other side of the engine's requests (helper_words.h), in the order of their kinds there.
 class Server {
  public:
   Server(UniqueFd socket, std::vector<pid_t> avoid) : socket_(std::move(socket)), avoid_(std::move(avoid)) {}
 
-  [[noreturn]] void serve() {
+  [[noreturn]] void run() {
     for (;;) {
-      Message request = receive_message(socket_.get());
-      if (request.text.empty()) ::_exit(0);
-      const char kind = request.text[0];
-      std::istringstream words(request.text.substr(1));
-      switch (kind) {
-        case 'S': spawn(words); break;
-        case 'W': reap(words); break;
-        case 'M': make_segment(words); break;
-        case 'T': tell(make_time_namespace(words)); break;
-        case 'F': open_files(words, std::move(request.fd)); break;
-        case 'P': place(words); break;
-        case 'D': end_placer(); break;
-        default: fail(Errc::protocol, "a request that the helper of the restore does not know");
-      }
+      Message message = receive_message(socket_.get());
+      if (message.text.empty()) ::_exit(0);
+      given_ = std::move(message.fd);
+      std::visit([this](const auto& request) { serve(request); }, helper::parse_request(message.text));
     }
   }
 
@@ -175,16 +144,12 @@ class Server {
     check(::close_range(own + 1, ~0u, 0), "close the engine's descriptors");
   }
 
-  void tell(const std::string& text, int fd = -1) { send_message(socket_.get(), "O" + text, fd); }
-  void tell(const Error& e) {
-    send_message(socket_.get(), fmt::format("E{}\x1f{}\x1f{}", name(e.errc()), e.message(), e.hint()));
-  }
+  void tell(const std::string& text, int fd = -1) { send_message(socket_.get(), helper::answer(text), fd); }
+  void tell(const Error& e) { send_message(socket_.get(), helper::answer(e)); }
 
  private:
-  void spawn(std::istringstream& words) {
-    pid_t pid = 0;
-    std::uint64_t scratch = 0;
-    words >> pid >> scratch;
+  void serve(const helper::Spawn& request) {
+    const pid_t pid = request.pid;
     int pidfd = -1;
     clone_args arguments{};
     arguments.flags = CLONE_PIDFD;
@@ -193,35 +158,29 @@ class Server {
     arguments.set_tid = reinterpret_cast<std::uint64_t>(&pid);
     arguments.set_tid_size = 1;
     const long child = clone_process(arguments);
-    if (child == 0) be_skeleton(scratch);
+    if (child == 0) be_skeleton(request.scratch);
     if (child < 0 && errno == EEXIST) return tell("taken");
     check(child, "fork process {}", pid);
     const UniqueFd made(pidfd);
     tell("", made.get());
   }
 
-  void reap(std::istringstream& words) {
-    pid_t pid = 0;
-    words >> pid;
-    check(::waitpid(pid, nullptr, __WALL), "wait for process {}", pid);
+  void serve(const helper::Reap& request) {
+    check(::waitpid(request.pid, nullptr, __WALL), "wait for process {}", request.pid);
     tell("");
   }
 
   // Only a mapping makes shared anonymous memory; its file is then reached through /proc/self/map_files, so that every
   // mapping of it, now and in later rounds, can be made from one descriptor.
-  void make_segment(std::istringstream& words) {
-    int memfd = 0;
-    std::uint64_t size = 0;
-    unsigned flags = 0;
-    words >> memfd >> size >> flags;
-    words.get();
-    if (memfd) {
-      const std::string name(std::istreambuf_iterator<char>(words), {});
-      UniqueFd fd(check(::memfd_create(name.c_str(), flags | MFD_CLOEXEC), "create memfd {}", name));
-      check(::ftruncate(fd.get(), static_cast<off_t>(size)), "size memfd {}", name);
+  void serve(const helper::MakeSegment& request) {
+    const SegmentSpec& spec = request.spec;
+    if (spec.memfd) {
+      const std::string& name = spec.memfd_name;
+      UniqueFd fd(check(::memfd_create(name.c_str(), spec.create_flags | MFD_CLOEXEC), "create memfd {}", name));
+      check(::ftruncate(fd.get(), static_cast<off_t>(spec.size)), "size memfd {}", name);
       return tell(std::to_string(keep(std::move(fd))));
     }
-    const std::size_t length = page_up(size);
+    const std::size_t length = page_up(spec.size);
     void* at = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED) check(-1, "map {} bytes of shared memory", length);
     const auto start = reinterpret_cast<std::uint64_t>(at);
@@ -230,51 +189,47 @@ class Server {
     tell(std::to_string(keep(std::move(fd))));
   }
 
-  void open_files(std::istringstream& words, UniqueFd memory) {
-    std::map<std::uint32_t, int> segments;
-    std::uint32_t shmid = 0;
-    int number = 0;
-    while (words >> shmid >> number) segments[shmid] = number;
-    images_ = read_images(memory.get());
-    memory.reset();
+  void serve(const helper::MakeTimeNamespace& request) { tell(make_time_namespace(request)); }
+
+  void serve(const helper::OpenFiles& request) {
+    images_ = read_images(given_.get());
+    given_.reset();
     // Out of the way of all that will be placed.
     const int above = std::max(3, resources::highest_fd(images_) + 1);  // may throw, which the socket tells
     socket_ = UniqueFd(check(::fcntl(socket_.get(), F_DUPFD_CLOEXEC, above), "move a descriptor out of the way"));
-    restorer_.emplace(images_, segments);
+    restorer_.emplace(images_, request.segments);
     restorer_->seal();
     tell("");
   }
 
-  void place(std::istringstream& words) {
-    std::uint32_t files_id = 0;
-    pid_t pid = 0;
-    int last = 0;
-    words >> files_id >> pid >> last;
-    if (!last) {
+  void serve(const helper::Place& request) {
+    if (!restorer_) fail(Errc::protocol, "descriptors are asked for before there are images");
+    if (!request.last) {
       placer_ = static_cast<pid_t>(check(clone_high(0, SIGCHLD, -1, avoid_), "fork for a table of descriptors"));
       if (placer_ > 0) return;  // who answers is the fork
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     }
     try {
-      restorer_->place({.files_id = files_id, .pid = pid, .keep = {socket_.get()}});
+      restorer_->place({.files_id = request.files_id, .pid = request.pid, .keep = {socket_.get()}});
       tell(std::to_string(::getpid()));
     } catch (const Error& e) {
       tell(e);
     }
-    if (!last)
+    if (!request.last)
       for (;;) ::pause();
   }
 
-  void end_placer() {
+  void serve(const helper::Placed&) {
+    if (placer_ <= 0) fail(Errc::protocol, "there is no table of descriptors that is placed");
     ::kill(placer_, SIGKILL);
-    check(::waitpid(placer_, nullptr, __WALL), "wait for a fork");
+    check(::waitpid(std::exchange(placer_, 0), nullptr, __WALL), "wait for a fork");
     tell("");
   }
 
   // Open for as long as this process lives.
   static int keep(UniqueFd fd) { return fd.release(); }
 
-  UniqueFd socket_;
+  UniqueFd socket_, given_;  // given: with the last request
   std::vector<pid_t> avoid_;
   image::ImageSet images_;
   std::optional<resources::FdRestorer> restorer_;
@@ -286,7 +241,7 @@ class Server {
 void run_sibling(std::uint64_t scratch) {
   try {
     unregister_rseq();
-    raise_descriptor_limit();
+    resources::raise_descriptor_limit();
     be_skeleton(scratch);
   } catch (const std::exception&) {  // the engine sees that it has ended
   }
@@ -313,10 +268,10 @@ void run_helper(UniqueFd inherited, int init, const std::vector<pid_t>& avoid) {
     // Whose maker has ended becomes our child, until we end.
     check(::prctl(PR_SET_CHILD_SUBREAPER, 1), "become a subreaper");
     unregister_rseq();  // skeletons inherit it
-    raise_descriptor_limit();
+    resources::raise_descriptor_limit();
     server.close_all_else();
     server.tell(std::to_string(::getpid()));
-    server.serve();
+    server.run();
   } catch (const Error& e) {
     server.tell(e);
   } catch (const std::exception& e) {

@@ -192,22 +192,26 @@ Regs restore(const image::ThreadInfoX86& from) {
   return r;
 }
 
-void restore_xstate(pid_t tid, const image::ThreadInfoX86& from) {
-  std::string ours = read_xstate(tid);  // for this CPU's size
+std::string xstate_of(const image::ThreadInfoX86& from, std::size_t size) {
+  std::string x;
   if (from.has_xstate() && from.xstate().size() >= legacy_size + header_size) {
-    std::string x = from.xstate();
+    x = from.xstate();
     const std::uint64_t in_use = features_in_use(x);
-    if (x.size() != ours.size()) {
-      for (unsigned c = 2; c < 63; c++)
-        if ((in_use >> c & 1) && (!offset_of(c) || offset_of(c) >= ours.size()))
-          fail(Errc::unsupported, "extended state component {} is in use, and this CPU does not have it", c);
-      x.resize(ours.size());
-    }
-    ours = std::move(x);
+    if (x.size() == size) return x;
+    for (unsigned c = 2; c < 63; c++)
+      if ((in_use >> c & 1) && (!offset_of(c) || offset_of(c) >= size))
+        fail(Errc::unsupported, "extended state component {} is in use, and this CPU does not have it", c);
+    x.resize(size);
   } else {
-    build_xstate(from.fpregs(), ours);
+    x.resize(size);
+    build_xstate(from.fpregs(), x);
   }
-  iovec view{ours.data(), ours.size()};
+  return x;
+}
+
+void restore_xstate(pid_t tid, const image::ThreadInfoX86& from) {
+  std::string x = xstate_of(from, read_xstate(tid).size());  // this CPU's size
+  iovec view{x.data(), x.size()};
   trace(PTRACE_SETREGSET, tid, NT_X86_XSTATE, reinterpret_cast<unsigned long>(&view), "write the extended state of");
 }
 

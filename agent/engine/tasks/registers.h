@@ -16,8 +16,9 @@ std::string read_xstate(pid_t tid);
 void dump(const Regs& regs, const std::string& xstate, image::ThreadInfoX86& into);
 
 Regs restore(const image::ThreadInfoX86& from);
-// From the raw state when the image has it, else from CRIU's fields. Errc::unsupported when this CPU lacks a component
-// that is in use.
+// The state in as many bytes as this CPU has for it: the raw one when the image has it, else CRIU's fields.
+// Errc::unsupported when this CPU lacks a component that is in use.
+std::string xstate_of(const image::ThreadInfoX86& from, std::size_t size);
 void restore_xstate(pid_t tid, const image::ThreadInfoX86& from);
 
 // XCR0 bits of what a process must ask for before it can use it: the tiles of AMX.

@@ -1,0 +1,60 @@
+// A set of images as a whole: the tree, the tables of descriptors, the paths and the queues that a restore finds in it.
+// Each piece of the input is a file: its kind, its number, its length in two bytes, its records.
+#include "agent/engine/resources/fd_table.h"
+#include "agent/engine/resources/unix_pair.h"
+#include "agent/engine/restore/process_plan.h"
+#include "common/base/error.h"
+#include "common/image/image_set.h"
+#include "tests/fuzz/fuzz.h"
+
+#include <algorithm>
+
+namespace godwit {
+
+using namespace engine;
+
+namespace {
+
+image::ImageSet set_of(std::string_view input) {
+  image::ImageSet set;
+  while (input.size() >= 4) {
+    const auto kind = static_cast<image::Kind>(input[0]);
+    const auto byte = [&](std::size_t at) { return static_cast<std::size_t>(static_cast<unsigned char>(input[at])); };
+    const std::size_t id = byte(1), length = byte(2) | byte(3) << 8;
+    input.remove_prefix(4);
+    if (kind >= image::Kind::inventory && kind <= image::Kind::stats_restore && kind != image::Kind::pages)
+      set.put_file(image::file_name(kind, id), image::header(kind).append(input.substr(0, length)));
+    input.remove_prefix(std::min(length, input.size()));
+  }
+  return set;
+}
+
+// Each question by itself: another one's answer may be an error.
+void ask(auto question) {
+  try {
+    question();
+  } catch (const Error&) {
+  }
+}
+
+}  // namespace
+
+void fuzz(std::string_view input) {
+  const image::ImageSet set = set_of(input);
+  ask([&] {
+    for (const ProcessPlan& p : read_tree(set)) {
+      require(p.pid > 0 && p.ppid >= 0);
+      ask([&] { is_dead(set, p.pid); });
+      ask([&] { resources::places_of(set, resources::paths_of(set), p.pid); });
+    }
+  });
+  ask([&] {
+    const int highest = resources::highest_fd(set);
+    for (const std::uint64_t id : set.ids(image::Kind::fdinfo))
+      for (const auto& [fd, close] : resources::descriptors_of(set, static_cast<std::uint32_t>(id)))
+        require(fd >= 0 && fd <= highest);
+  });
+  ask([&] { resources::read_unix_queues(set); });
+}
+
+}  // namespace godwit
