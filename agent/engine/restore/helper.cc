@@ -93,6 +93,10 @@ RestoredSegments::Made Helper::make_segment(const SegmentSpec& spec) {
   return made;
 }
 
+void Helper::make_terminal(int terminal) { ask('Y', std::to_string(terminal)); }
+
+void Helper::adopt(std::uint32_t id, pid_t pid, int number) { ask('A', fmt::format("{} {} {}", id, pid, number)); }
+
 int Helper::time_namespace(std::uint64_t monotonic, std::uint64_t boottime) {
   return std::stoi(ask('T', fmt::format("{} {}", monotonic, boottime)));
 }

@@ -160,6 +160,8 @@ class Server {
         case 'S': spawn(words); break;
         case 'W': reap(words); break;
         case 'M': make_segment(words); break;
+        case 'Y': make_terminal(words); break;
+        case 'A': adopt(words); break;
         case 'T': tell(make_time_namespace(words)); break;
         case 'F': open_files(words, std::move(request.fd)); break;
         case 'P': place(words); break;
@@ -230,6 +232,24 @@ class Server {
     tell(std::to_string(keep(std::move(fd))));
   }
 
+  void make_terminal(std::istringstream& words) {
+    unsigned index = 0;
+    words >> index;
+    terminals_.make(index);
+    tell("");
+  }
+
+  void adopt(std::istringstream& words) {
+    std::uint32_t id = 0;
+    pid_t pid = 0;
+    int number = 0;
+    words >> id >> pid >> number;
+    const UniqueFd pidfd(static_cast<int>(check(::syscall(SYS_pidfd_open, pid, 0), "open process {}", pid)));
+    terminals_.adopt(id, UniqueFd(static_cast<int>(check(::syscall(SYS_pidfd_getfd, pidfd.get(), number, 0),
+                                                         "take over a descriptor of process {}", pid))));
+    tell("");
+  }
+
   void open_files(std::istringstream& words, UniqueFd memory) {
     std::map<std::uint32_t, int> segments;
     std::uint32_t shmid = 0;
@@ -240,7 +260,7 @@ class Server {
     // Out of the way of all that will be placed.
     const int above = std::max(3, resources::highest_fd(images_) + 1);  // may throw, which the socket tells
     socket_ = UniqueFd(check(::fcntl(socket_.get(), F_DUPFD_CLOEXEC, above), "move a descriptor out of the way"));
-    restorer_.emplace(images_, segments);
+    restorer_.emplace(images_, segments, std::move(terminals_));
     restorer_->seal();
     tell("");
   }
@@ -277,6 +297,7 @@ class Server {
   UniqueFd socket_;
   std::vector<pid_t> avoid_;
   image::ImageSet images_;
+  resources::Terminals terminals_;
   std::optional<resources::FdRestorer> restorer_;
   pid_t placer_ = 0;
 };
