@@ -1,5 +1,6 @@
 #include "agent/engine/kinship.h"
 
+#include "agent/engine/resources/pseudo_terminal.h"
 #include "common/base/error.h"
 #include "common/image/pstree.pb.h"
 #include "common/proc/reader.h"
@@ -32,6 +33,18 @@ bool can_be_born_into(const std::vector<Relative>& tree, const Relative& r) {
   return false;
 }
 
+int terminal_of(pid_t pid) {
+  const auto index = resources::pseudo_terminal::index_of(proc::Reader(pid).stat().tty);
+  return index ? static_cast<int>(*index) : -1;
+}
+
+// A terminal is inherited: only the leader of a session can get one by itself.
+bool can_have_terminal(const std::vector<Relative>& tree, const Relative& r) {
+  if (r.kin.terminal < 0 || r.kin.session == r.pid) return true;
+  const Relative* const from = find(tree, r.kin.parent != 0 ? r.kin.parent : r.kin.session);
+  return from == nullptr || from->kin.terminal == r.kin.terminal;
+}
+
 }  // namespace
 
 std::vector<Relative> relatives_of(const std::vector<TreeMember>& tree) {
@@ -43,7 +56,9 @@ std::vector<Relative> relatives_of(const std::vector<TreeMember>& tree) {
       guests[m.pid] = proc::innermost(s.ns_pid, m.pid);
       found.push_back({.host = m.pid,
                        .pid = guests[m.pid],
-                       .kin = {.parent = m.parent ? guests[m.parent] : 0, .session = proc::innermost(s.ns_sid, 0)},
+                       .kin = {.parent = m.parent ? guests[m.parent] : 0,
+                               .session = proc::innermost(s.ns_sid, 0),
+                               .terminal = m.dead ? -1 : terminal_of(m.pid)},
                        .pgid = proc::innermost(s.ns_pgid, 0),
                        .dead = m.dead});
     } catch (const Error& e) {
@@ -74,6 +89,8 @@ std::vector<tasks::Refusal> refuse_kinship(const std::vector<Relative>& tree) {
       if (!can_be_born_into(tree, r))
         refuse(fmt::format("it is in session {}, into which nobody above it was born", r.kin.session),
                "end it, or the program that adopted it");
+      if (!can_have_terminal(tree, r))
+        refuse("it has a controlling terminal that its parent has given up", "end it, or start it anew");
       if (r.dead || &r == &root) continue;
       const proc::Reader proc(r.host);
       if (r.kin.parent != 0)
@@ -113,6 +130,7 @@ image::PstreeEntry pstree_entry(const Relative& r) {
   entry.set_ppid(static_cast<std::uint32_t>(r.kin.parent));
   entry.set_pgid(static_cast<std::uint32_t>(r.pgid));
   entry.set_sid(static_cast<std::uint32_t>(r.kin.session));
+  if (r.kin.terminal >= 0) entry.set_terminal(static_cast<std::uint32_t>(r.kin.terminal));
   entry.add_threads(static_cast<std::uint32_t>(r.pid));
   return entry;
 }

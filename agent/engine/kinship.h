@@ -16,6 +16,7 @@ namespace godwit::engine {
 struct Kinship {
   pid_t parent = 0;  // 0: of the root and of orphans
   pid_t session = 0;
+  int terminal = -1;  // its controlling terminal is /dev/pts/TERMINAL; -1: none
   bool operator==(const Kinship&) const = default;
 };
 

@@ -11,6 +11,7 @@
 #include "common/image/files.pb.h"
 #include "common/image/page_reader.h"
 #include "common/image/pstree.pb.h"
+#include "common/image/tty.pb.h"
 #include "common/image/unfinished.h"
 #include "common/proc/reader.h"
 
@@ -20,6 +21,7 @@
 #include <fcntl.h>
 #include <linux/memfd.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 namespace godwit::engine {
 namespace {
@@ -208,6 +210,28 @@ void Restore::join_clocks(std::vector<TaskRestore>& tasks) {
   for (TaskRestore& task : tasks) task.join_time_namespace(*helper_, ns);
 }
 
+// Only whoever has a controlling terminal can open it as /dev/tty.
+void Restore::adopt_current_terminals() {
+  std::map<std::uint32_t, int> terminals;
+  for (const auto& info : images_.records<image::TtyInfoEntry>(image::Kind::tty_info))
+    if (info.type() == image::TTY_CURRENT) terminals[info.id()] = static_cast<int>(info.pty().index());
+  if (terminals.empty()) return;
+  for (const auto& file : images_.records<image::FileEntry>(image::Kind::files)) {
+    const auto at = terminals.find(file.tty().tty_info_id());
+    if (!file.has_tty() || at == terminals.end()) continue;
+    Skeleton* const process = family().anybody_at(at->second);
+    if (!process) fail(Errc::unsupported, "/dev/tty is open, but nobody has /dev/pts/{} as his terminal", at->second);
+    const int flags = static_cast<int>(file.tty().flags() & O_ACCMODE) | O_NOCTTY | O_NONBLOCK | O_CLOEXEC;
+    Batch batch(process->scratch());
+    const std::size_t open =
+        batch.add("open /dev/tty", SYS_openat, AT_FDCWD, batch.put(std::string_view("/dev/tty")), flags, 0);
+    process->leader().run(batch);
+    const int number = static_cast<int>(batch.result(open));
+    helper_->adopt(file.id(), process->guest_pid(), number);
+    process->leader().call("close /dev/tty", SYS_close, number);
+  }
+}
+
 void Restore::restore_all(std::vector<TaskRestore>& tasks, Steps& steps) {
   const auto all = [&](void (TaskRestore::*part)()) {
     for (TaskRestore& task : tasks) (task.*part)();
@@ -217,8 +241,10 @@ void Restore::restore_all(std::vector<TaskRestore>& tasks, Steps& steps) {
   join_clocks(tasks);
   steps.lap("address space");
 
-  all(&TaskRestore::places);
+  adopt_current_terminals();
   helper_->open_files(images_, segments_->numbers());
+  family().drop_window_signals();
+  all(&TaskRestore::places);
   for (TaskRestore& task : tasks) task.descriptors(*helper_, &task == &tasks.back());
   helper_->end();  // before anybody asks to be told of the end of his parent
   steps.lap("descriptors");

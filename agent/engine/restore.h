@@ -59,6 +59,7 @@ class Restore : public FrameTarget {
   void apply_layout(pid_t pid, const Vmas& vmas, const image::ImageSet& files);
   void begin(TreePlan plan);
   void restore_all(std::vector<TaskRestore>& tasks, Steps& steps);
+  void adopt_current_terminals();
   void join_clocks(std::vector<TaskRestore>& tasks);
   void let_go(const std::vector<TaskRestore>& tasks);
   static Prepared describe(const std::vector<TaskRestore>& tasks);

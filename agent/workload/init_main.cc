@@ -38,6 +38,11 @@ int report_fd = -1;
 void own_proc() {
   if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == -1) die("make the mounts private");
   if (::mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) == -1) die("mount /proc");
+  // Numbers of terminals are a workload's own: elsewhere they are free.
+  if (::mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5") ==
+          -1 &&
+      errno != ENOENT)
+    die("mount /dev/pts");
 }
 
 // Everything is blocked: signals are taken with sigwait, and PID 1 is immune to the rest.

@@ -14,6 +14,7 @@
 #include "common/image/stats.pb.h"
 #include "common/image/tcp.pb.h"
 #include "common/image/timens.pb.h"
+#include "common/image/tty.pb.h"
 
 namespace godwit::image {
 namespace {
@@ -63,6 +64,8 @@ void read_any(Kind kind, RecordReader& reader, const EachRecord& each) {
     case Kind::timens: return records<TimensEntry>(reader, each);
     case Kind::memfd: return records<MemfdInodeEntry>(reader, each);
     case Kind::remap_fpath: return records<RemapFilePathEntry>(reader, each);
+    case Kind::tty_info: return records<TtyInfoEntry>(reader, each);
+    case Kind::tty_data: return records<TtyDataEntry>(reader, each);
     case Kind::stats_dump:
     case Kind::stats_restore: return records<StatsEntry>(reader, each);
     case Kind::pipes_data:

@@ -34,6 +34,8 @@ constexpr KindInfo kinds[] = {
     {Kind::tcp_stream, "tcp-stream", hex, ".img", 0x51465506, normal},
     {Kind::remap_fpath, "remap-fpath", none, ".img", 0x59133954, normal},
     {Kind::ghost_file, "ghost-file", hex, ".img", 0x52583605, normal},
+    {Kind::tty_info, "tty-info", none, ".img", 0x59453036, normal},
+    {Kind::tty_data, "tty-data", none, ".img", 0x59413026, normal},
     {Kind::stats_dump, "stats-dump", none, "", 0x57093306, service},
     {Kind::stats_restore, "stats-restore", none, "", 0x57093306, service},
 };

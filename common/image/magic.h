@@ -32,6 +32,8 @@ enum class Kind {
   tcp_stream,  // id: inode of the socket, hexadecimal in the name
   remap_fpath,
   ghost_file,  // id: remap_id, hexadecimal in the name
+  tty_info,
+  tty_data,
   stats_dump,
   stats_restore,
 };

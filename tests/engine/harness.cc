@@ -80,6 +80,7 @@ void raise_loopback() {
     ::close_range(4, ~0u, 0);
     check(::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), "make mounts private");
     check(::mount("proc", "/proc", "proc", 0, nullptr), "mount /proc");
+    check(::mount("devpts", "/dev/pts", "devpts", 0, "newinstance,ptmxmode=0666"), "mount /dev/pts");
     if (!local.empty()) check(::mount("tmpfs", local.c_str(), "tmpfs", 0, "mode=777"), "mount {}", local);
     raise_loopback();
     ::signal(SIGCHLD, SIG_DFL);

@@ -12,6 +12,7 @@
 #include "common/image/stats.pb.h"
 #include "common/image/tcp.pb.h"
 #include "common/image/timens.pb.h"
+#include "common/image/tty.pb.h"
 
 #include "tests/fuzz/fuzz.h"
 
@@ -61,6 +62,8 @@ void fuzz(std::string_view input) {
     case Kind::timens: return read<TimensEntry>(Kind::timens, rest);
     case Kind::memfd: return read<MemfdInodeEntry>(Kind::memfd, rest);
     case Kind::remap_fpath: return read<RemapFilePathEntry>(Kind::remap_fpath, rest);
+    case Kind::tty_info: return read<TtyInfoEntry>(Kind::tty_info, rest);
+    case Kind::tty_data: return read<TtyDataEntry>(Kind::tty_data, rest);
     case Kind::stats_dump:
     case Kind::stats_restore: return read<StatsEntry>(Kind::stats_dump, rest);
     case Kind::pipes_data:

@@ -27,6 +27,8 @@ KINDS = {
     "pstree": ("PstreeEntry", None),
     "sk-queues": ("SkPacketEntry", "length"),
     "timens": ("TimensEntry", None),
+    "tty-data": ("TtyDataEntry", None),
+    "tty-info": ("TtyInfoEntry", None),
 }
 MAGIC = 8  # bytes
 INVENTORY_MAGIC = 4

@@ -110,9 +110,30 @@ long unix_peer(Workload&) {
   return waitpid(middle, nullptr, 0) == middle ? 0 : -1;
 }
 
+// A slave; somebody who is no relative any more has the master.
 long terminal(Workload&) {
-  const int fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
-  return fd < 0 || grantpt(fd) != 0 ? -1 : unlockpt(fd);
+  const int master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (master < 0 || unlockpt(master) != 0) return -1;
+  const int slave = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+  const pid_t middle = fork();
+  if (middle == 0) {
+    if (fork() == 0) {
+      setsid();
+      close(slave);
+      char byte = 0;
+      while (read(master, &byte, 1) > 0) continue;  // it ends with the workload
+    }
+    _exit(0);
+  }
+  close(master);
+  return slave < 0 ? -1 : waitpid(middle, nullptr, 0) == middle ? 0 : -1;
+}
+
+long hung_terminal(Workload&) {
+  const int master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (master < 0 || unlockpt(master) != 0) return -1;
+  const int slave = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+  return close(master) != 0 ? -1 : slave;
 }
 
 long netlink(Workload&) { return socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0); }
@@ -276,6 +297,8 @@ constexpr Kind kinds[] = {{"io_uring", uring},
                           {"posix_lock", posix_lock},
                           {"lease", lease},
                           {"terminal", terminal},
+                          {"hung_terminal", hung_terminal},
+                          {"terminal_option", terminal},
                           {"netlink", netlink},
                           {"packet", packet},
                           {"raw_socket", raw},

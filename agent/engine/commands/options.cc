@@ -37,7 +37,7 @@ void add_events(CLI::App& app, Options& o) {
 
 void add_carried(CLI::App& app, Options& o) {
   app.add_flag("--tcp-close", o.tcp_close, "let established TCP connections be reset");
-  app.add_flag("-j,--shell-job", o.shell_job, "a process on a terminal (not carried yet)");
+  app.add_flag("-j,--shell-job", o.shell_job, "a terminal whose other end stays (not carried yet)");
   app.add_flag("-l,--file-locks", o.file_locks, "file locks (not carried yet)");
   app.add_flag("--link-remap", o.link_remap, "deleted files that have other names (not carried yet)");
   app.add_flag("--tcp-established", o.tcp_established, "established TCP connections (not carried yet)");

@@ -1,6 +1,7 @@
 #include "agent/engine/resources/fd_kinds.h"
 #include "agent/engine/resources/fd_table.h"
 #include "agent/engine/resources/fd_walk.h"
+#include "agent/engine/resources/terminal.h"
 #include "common/image/fs.pb.h"
 
 namespace godwit::engine::resources {
@@ -59,11 +60,13 @@ std::vector<std::string> dump_fds(std::span<const StoppedTask> tasks, FileIds& i
   if (!refusals.empty()) throw_refusals(refusals);
 
   // Nothing below refuses: what follows describes.
+  TerminalsMet terminals;
   for (std::size_t i = 0; i < walks.size(); ++i) {
-    DumpContext context{.options = options, .ids = ids, .out = out, .table = walks[i].views};
+    DumpContext context{.options = options, .ids = ids, .out = out, .table = walks[i].views, .terminals = terminals};
     dump_table(tasks[i], walks[i], context);
     for (std::string& notice : context.notices) notices.push_back(std::move(notice));
   }
+  terminal::dump_terminals(terminals, tree, out);
   return notices;
 }
 

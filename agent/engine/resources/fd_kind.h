@@ -8,6 +8,7 @@
 
 #include "agent/engine/resources/fd_table.h"
 #include "agent/engine/resources/fd_view.h"
+#include "agent/engine/resources/terminal_restore.h"
 #include "common/image/files.pb.h"
 
 #include <map>
@@ -34,11 +35,19 @@ struct SurveyContext {
   std::vector<BoundName> bound = {};
 };
 
+// The ends of the pseudo terminals that a dump has met, borrowed copies; -1: nobody of the tree has it open.
+struct TerminalEnds {
+  int master = -1, slave = -1;
+  bool current = false;  // somebody has it open as /dev/tty
+};
+using TerminalsMet = std::map<unsigned, TerminalEnds>;  // by number
+
 struct DumpContext {
   const Options& options;
   FileIds& ids;
   image::ImageSet& out;
   const std::vector<FdView>& table;  // all of the task's, ascending
+  TerminalsMet& terminals;
   std::vector<std::string> notices = {};
 };
 
@@ -57,6 +66,7 @@ struct RestoreContext {
   std::map<std::uint32_t, PipeEnds> pipes = {};          // by pipe_id
   std::map<std::uint32_t, UniqueFd> parked = {};         // second ends of pairs, by file id
   std::map<std::uint32_t, UniqueFd> ghosts = {};         // content of deleted files, by remap_id
+  Terminals* terminals = nullptr;
 };
 
 struct FdKind {

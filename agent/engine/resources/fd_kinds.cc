@@ -12,6 +12,8 @@
 #include "agent/engine/resources/signalfd.h"
 #include "agent/engine/resources/tcp_closed.h"
 #include "agent/engine/resources/tcp_listener.h"
+#include "agent/engine/resources/terminal.h"
+#include "agent/engine/resources/terminal_restore.h"
 #include "agent/engine/resources/timerfd.h"
 #include "agent/engine/resources/udp.h"
 #include "agent/engine/resources/unix_socket.h"
@@ -32,6 +34,7 @@ constexpr FdKind kinds[] = {
   {image::FD_REG, "regular file", regular_file::matches, regular_file::refusal, regular_file::dump, regular_file::restore, regular_file::link},
   {image::FD_REG, "directory", path_file::is_directory, path_file::directory_refusal, path_file::dump, regular_file::restore, regular_file::link},
   {image::FD_REG, "device", path_file::is_device, path_file::refusal, path_file::dump, regular_file::restore, regular_file::link},
+  {image::FD_TTY, "terminal", terminal::matches, terminal::refusal, terminal::dump, terminal::restore, terminal::link},
   {image::FD_PIPE, "pipe", pipe::matches, pipe::refusal, pipe::dump, pipe::restore, pipe::link},
   {image::FD_FIFO, "fifo", fifo::matches, fifo::refusal, fifo::dump, fifo::restore, fifo::link},
   {image::FD_EVENTFD, "eventfd", eventfd::matches, eventfd::refusal, eventfd::dump, eventfd::restore, eventfd::link},
@@ -55,7 +58,6 @@ struct Unknown {
   std::string_view prefix;  // of the link
   std::string_view reason;
   std::string_view hint;
-  std::string_view option{};
 };
 
 constexpr Unknown unknown[] = {
@@ -74,12 +76,8 @@ constexpr Unknown unknown[] = {
      "move the supervised process without its supervisor"},
     {"/secretmem", "secret memory cannot be read from outside, by design",
      "the program must give it up (memfd_secret)"},
-    {"/dev/pts/", "terminals cannot be carried yet", "run the program without a terminal (setsid, redirected output)",
-     "--shell-job"},
-    {"/dev/tty", "terminals cannot be carried yet", "run the program without a terminal (setsid, redirected output)",
-     "--shell-job"},
-    {"/dev/ptmx", "terminals cannot be carried yet", "run the program without a terminal (setsid, redirected output)",
-     "--shell-job"},
+    {"/dev/console", "a console belongs to its host", "start it on a pseudo terminal, or with setsid"},
+    {"/dev/tty", "a console or a serial line belongs to its host", "start it on a pseudo terminal, or with setsid"},
     {"pidfd:", "pidfds cannot be carried yet", "close it, or use PIDs"},
     {"mnt:", "open namespaces cannot be carried", "close the namespace's descriptor"},
     {"net:", "open namespaces cannot be carried", "close the namespace's descriptor"},
@@ -139,8 +137,7 @@ Refusal refuse_unknown(const FdView& view) {
             "sockets of this kind cannot be carried", "close it before the move"};
   }
   for (const Unknown& kind : unknown) {
-    if (view.link.starts_with(kind.prefix))
-      return {view.describe(), std::string(kind.reason), std::string(kind.hint), std::string(kind.option)};
+    if (view.link.starts_with(kind.prefix)) return {view.describe(), std::string(kind.reason), std::string(kind.hint)};
   }
   if (S_ISCHR(view.st.st_mode) || S_ISBLK(view.st.st_mode)) {
     return {view.describe(),

@@ -7,6 +7,7 @@
 #include "agent/engine/resources/file_ids.h"
 #include "agent/engine/resources/needed_files.h"
 #include "agent/engine/resources/refusal.h"
+#include "agent/engine/resources/terminal_restore.h"
 #include "common/image/image_set.h"
 
 #include <cstdint>
@@ -88,8 +89,8 @@ struct RestorePlan {
 class FdRestorer {
  public:
   // Opens everything, above highest_fd(). `segments`: by shmid, filled memory objects, borrowed descriptors of this
-  // process. `images` outlives this.
-  FdRestorer(const image::ImageSet& images, const std::map<std::uint32_t, int>& segments);
+  // process. `terminals`: those that were made before. `images` outlives this.
+  FdRestorer(const image::ImageSet& images, const std::map<std::uint32_t, int>& segments, Terminals terminals = {});
   ~FdRestorer();
   FdRestorer(const FdRestorer&) = delete;
   FdRestorer& operator=(const FdRestorer&) = delete;

@@ -39,10 +39,12 @@ auto with_member(const image::FileEntry& entry, Use use) {
     case image::FD_MEMFD:
       if (entry.has_memfd()) return use(entry.memfd());
       break;
+    case image::FD_TTY:
+      if (entry.has_tty()) return use(entry.tty());
+      break;
     case image::FD_FIFO:
     case image::FD_UND:
     case image::FD_PACKETSK:
-    case image::FD_TTY:
     case image::FD_FANOTIFY:
     case image::FD_NETLINKSK:
     case image::FD_NS:

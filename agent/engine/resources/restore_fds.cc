@@ -184,10 +184,14 @@ Places places_of(const image::ImageSet& images, const FilePaths& paths, pid_t gu
 }
 
 struct FdRestorer::State {
-  State(const image::ImageSet& images, std::map<std::uint32_t, int> given)
-      : segments(std::move(given)), tables(read_tables(images)), context{.images = images, .segments = segments} {}
+  State(const image::ImageSet& images, std::map<std::uint32_t, int> given, Terminals made)
+      : segments(std::move(given)),
+        terminals(std::move(made)),
+        tables(read_tables(images)),
+        context{.images = images, .segments = segments, .terminals = &terminals} {}
 
   std::map<std::uint32_t, int> segments;
+  Terminals terminals;
   Tables tables;
   std::set<pid_t> tree;  // who is restored
   RestoreContext context;
@@ -196,8 +200,8 @@ struct FdRestorer::State {
   std::map<std::uint32_t, std::set<std::uint32_t>> own;  // by files id: the files that are linked in this table
 };
 
-FdRestorer::FdRestorer(const image::ImageSet& images, const std::map<std::uint32_t, int>& segments)
-    : state_(std::make_unique<State>(images, segments)) {
+FdRestorer::FdRestorer(const image::ImageSet& images, const std::map<std::uint32_t, int>& segments, Terminals terminals)
+    : state_(std::make_unique<State>(images, segments, std::move(terminals))) {
   const Doing doing("restore the descriptors");
   State& s = *state_;
   for (const auto& process : images.records<image::PstreeEntry>(image::Kind::pstree))
@@ -209,6 +213,7 @@ FdRestorer::FdRestorer(const image::ImageSet& images, const std::map<std::uint32
   ::umask(0);
   s.memfds = memfd::restore_objects(s.context, floor);
   s.open = open_files(s.tables, floor, offsets, s.context);
+  s.terminals.finish(images);
   std::set<std::uint32_t> seen;
   for (const auto& [files_id, table] : s.tables)
     for (const image::FdinfoEntry& descriptor : table)
@@ -229,6 +234,7 @@ void FdRestorer::place(const RestorePlan& plan) {
   // Closed all at once, with whatever else there is.
   for (auto& [id, fd] : s.open) (void)fd.release();
   for (memfd::Object& object : s.memfds) (void)object.fd.release();
+  s.terminals.release();
   close_others(table, plan.keep);
 }
 

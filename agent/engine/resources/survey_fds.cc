@@ -47,7 +47,8 @@ FdSurvey survey_fds(pid_t pid, const Options& options, const TreeFiles& tree) {
   survey.listening = std::move(context.listening);
   survey.bound = std::move(context.bound);
   for (std::size_t i = 0; i < walk.views.size(); ++i) {
-    if (walk.kinds[i] != nullptr && is_needed(walk.views[i])) survey.files.push_back(needed(walk.views[i]));
+    if (walk.kinds[i] != nullptr && walk.kinds[i]->type != image::FD_TTY && is_needed(walk.views[i]))
+      survey.files.push_back(needed(walk.views[i]));
   }
   survey_place(proc, "cwd", survey);
   survey_place(proc, "root", survey);

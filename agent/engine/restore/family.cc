@@ -1,13 +1,18 @@
 #include "agent/engine/restore/family.h"
 
 #include "agent/engine/ptrace/tracing.h"
+#include "agent/engine/resources/pseudo_terminal.h"
 #include "common/base/check.h"
+#include "common/base/log.h"
 #include "common/image/core.pb.h"
+#include "common/image/tty.pb.h"
 #include "common/proc/reader.h"
 
 #include <algorithm>
 #include <csignal>
 
+#include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -18,12 +23,32 @@ namespace {
 // The parent's wait for a child that we have seen end as its tracer.
 void reap(Skeleton& parent, pid_t child) { parent.leader().call("wait for a child", SYS_wait4, child, 0, __WALL, 0); }
 
-// What a child's end has put into the parent's queue is not the program's.
-void drop_child_signal(Skeleton& parent) {
-  Batch batch(parent.scratch());
-  const RemoteAddr set = batch.put(signal_bit(SIGCHLD)), no_time = batch.put(timespec{});
+void drop_signal(Skeleton& process, int number) {
+  Batch batch(process.scratch());
+  const RemoteAddr set = batch.put(signal_bit(number)), no_time = batch.put(timespec{});
   batch.attempt("take a signal", SYS_rt_sigtimedwait, set, 0, no_time, sizeof(std::uint64_t));
-  parent.leader().run(batch);
+  process.leader().run(batch);
+}
+
+// What a child's end has put into the parent's queue is not the program's.
+void drop_child_signal(Skeleton& parent) { drop_signal(parent, SIGCHLD); }
+
+// One request to a terminal, with a value or (RemoteAddr) without. All signals are blocked, so that none stops it.
+template <class Value>
+void at_terminal(Skeleton& process, int terminal, std::string_view what, unsigned long request, Value value) {
+  Batch batch(process.scratch());
+  const std::string path = resources::pseudo_terminal::path_of(static_cast<unsigned>(terminal));
+  const std::size_t open = batch.add(fmt::format("open {}", path), SYS_openat, AT_FDCWD,
+                                     batch.put(std::string_view(path)), O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC, 0);
+  process.leader().run(batch);
+  const long fd = batch.result(open);
+  batch.clear();
+  if constexpr (std::is_same_v<Value, RemoteAddr>)
+    batch.add(what, SYS_ioctl, fd, request, 0);
+  else
+    batch.add(what, SYS_ioctl, fd, request, batch.put(value));
+  batch.add("close it", SYS_close, fd);
+  process.leader().run(batch);
 }
 
 pid_t group_now(const Skeleton& member) { return proc::innermost(proc::Reader(member.pid()).status().ns_pgid, 0); }
@@ -82,7 +107,11 @@ std::unique_ptr<Skeleton> Family::spawn(pid_t pid, const Vmas& layout) {
 Skeleton& Family::make(pid_t pid, const Vmas& layout) {
   const ProcessPlan& p = planned(pid);
   if (p.ppid == 0) {
-    if (&p == &plan_.front() || session_of(p) == pid) return add(pid, spawn(pid, layout), 0, pid);
+    if (&p == &plan_.front() || session_of(p) == pid) {
+      Skeleton& made = add(pid, spawn(pid, layout), 0, pid);
+      take_terminal(pid);
+      return made;
+    }
     return make_orphan(p, layout);
   }
   Skeleton& parent = of(p.ppid);
@@ -91,12 +120,19 @@ Skeleton& Family::make(pid_t pid, const Vmas& layout) {
   const pid_t born_into = members_.at(p.ppid).session;
   if (session != pid && session != born_into)
     fail(Errc::unsupported, "process {} is in session {}, its parent {} in {}", pid, session, p.ppid, born_into);
-  return add(pid, std::make_unique<Skeleton>(parent, pid, layout, segments_), p.ppid, born_into);
+  add(pid, std::make_unique<Skeleton>(parent, pid, layout, segments_), p.ppid, born_into);
+  return inherited(pid, members_.at(p.ppid).terminal);
 }
 
-Skeleton* Family::anybody_in(pid_t session) const {
+Skeleton* Family::anybody_in(pid_t session, int terminal) const {
   for (const auto& [pid, member] : members_)
-    if (member.session == session) return member.skeleton.get();
+    if (member.session == session && (terminal < 0 || member.terminal == terminal)) return member.skeleton.get();
+  return nullptr;
+}
+
+Skeleton* Family::anybody_at(int terminal) const {
+  for (const auto& [pid, member] : members_)
+    if (member.terminal == terminal) return member.skeleton.get();
   return nullptr;
 }
 
@@ -110,11 +146,12 @@ Skeleton& Family::make_orphan(const ProcessPlan& p, const Vmas& layout) {
     lead_session(session);
   }
   // Also where the leader has ended: as long as somebody is in the session its number is taken.
-  if (Skeleton* const relative = anybody_in(session)) {
+  if (Skeleton* const relative = anybody_in(session, p.terminal)) {
+    const int terminal = members_.at(relative->guest_pid()).terminal;
     std::unique_ptr<Skeleton> parent = stand_in(*relative, layout);
-    Skeleton& made = add(p.pid, std::make_unique<Skeleton>(*parent, p.pid, layout, segments_), 0, session);
+    add(p.pid, std::make_unique<Skeleton>(*parent, p.pid, layout, segments_), 0, session);
     end_stand_in(std::move(parent), *relative);
-    return made;
+    return inherited(p.pid, terminal);
   }
   std::unique_ptr<Skeleton> leader = spawn(session, layout);
   Skeleton& made = add(p.pid, std::make_unique<Skeleton>(*leader, p.pid, layout, segments_), 0, session);
@@ -164,6 +201,55 @@ void Family::lead_session(pid_t pid) {
   if (m.session == pid) return;
   m.skeleton->leader().call("lead a session", SYS_setsid);
   m.session = pid;
+  m.terminal = -1;
+  take_terminal(pid);
+}
+
+// Whoever is born to it from then on has it, too.
+void Family::take_terminal(pid_t pid) {
+  Member& m = members_.at(pid);
+  const int terminal = planned(pid).terminal;
+  if (terminal < 0 || m.session != pid) return;
+  Doing doing("the controlling terminal of process {}", pid);
+  helper_.make_terminal(terminal);
+  at_terminal(*m.skeleton, terminal, "take a terminal", TIOCSCTTY, RemoteAddr{0});
+  m.terminal = terminal;
+}
+
+// After its birth to somebody with this terminal.
+Skeleton& Family::inherited(pid_t pid, int terminal) {
+  Member& m = members_.at(pid);
+  const ProcessPlan& p = planned(pid);
+  const int wanted = session_of(p) == pid ? terminal : p.terminal;  // who is to lead a session loses it then
+  m.terminal = terminal;
+  if (wanted == terminal) return *m.skeleton;
+  if (wanted >= 0)
+    fail(Errc::image_corrupt, "process {} has a controlling terminal that it cannot have from anybody", pid);
+  at_terminal(*m.skeleton, terminal, "give up a terminal", TIOCNOTTY, RemoteAddr{0});
+  m.terminal = -1;
+  return *m.skeleton;
+}
+
+void Family::set_foreground(const image::ImageSet& images) {
+  for (const auto& info : images.records<image::TtyInfoEntry>(image::Kind::tty_info)) {
+    if (info.type() != image::TTY_PTY || info.sid() == 0 || info.pgrp() == 0) continue;
+    Skeleton* const leader = find(static_cast<pid_t>(info.sid()));
+    const int terminal = static_cast<int>(info.pty().index());
+    if (!leader || members_.at(leader->guest_pid()).terminal != terminal) continue;
+    const auto group = static_cast<pid_t>(info.pgrp());
+    if (!std::ranges::any_of(plan_, [&](const ProcessPlan& p) { return p.pgid == group && !is_dead(images, p.pid); })) {
+      log::warn(
+          "restore.notice",
+          {{"what", fmt::format("process group {}, in the foreground of /dev/pts/{}, has ended", group, terminal)}});
+      continue;
+    }
+    at_terminal(*leader, terminal, "bring a process group to the foreground", TIOCSPGRP, group);
+  }
+}
+
+void Family::drop_window_signals() {
+  for (const auto& [pid, member] : members_)
+    if (member.terminal >= 0) drop_signal(*member.skeleton, SIGWINCH);
 }
 
 void Family::join(Skeleton& member, pid_t group) {
@@ -223,6 +309,7 @@ void Family::settle(const image::ImageSet& images) {
   for (const ProcessPlan& p : plan_)
     if (p.pid == session_of(p)) lead_session(p.pid);
   join_groups();
+  set_foreground(images);
   end_dead(images);
 }
 

@@ -33,14 +33,20 @@ class Family {
   // A process of the source has ended.
   void remove(pid_t pid);
 
-  // Last steps, with everybody there: sessions and groups, and zombies from their last words (core-PID.img).
+  // Last steps, with everybody there: sessions and groups, who is in the foreground of his terminal, and zombies from
+  // their last words (core-PID.img).
   void settle(const image::ImageSet& images);
+  // Somebody whose controlling terminal this is; null: nobody.
+  Skeleton* anybody_at(int terminal) const;
+  // What setting the size of a terminal tells those at it is not the program's.
+  void drop_window_signals();
 
  private:
   struct Member {
     std::unique_ptr<Skeleton> skeleton;
     pid_t maker = 0;  // whose child it is; the helper's when there is nobody of that PID
     pid_t session = 0;
+    int terminal = -1;
   };
   const ProcessPlan& planned(pid_t pid) const;
   bool in_plan(pid_t pid) const;
@@ -48,11 +54,14 @@ class Family {
   pid_t group_of(const ProcessPlan& p) const;
   Skeleton& add(pid_t pid, std::unique_ptr<Skeleton> skeleton, pid_t maker, pid_t session);
   std::unique_ptr<Skeleton> spawn(pid_t pid, const Vmas& layout);
-  Skeleton* anybody_in(pid_t session) const;
+  Skeleton* anybody_in(pid_t session, int terminal) const;
   Skeleton& make_orphan(const ProcessPlan& p, const Vmas& layout);
   std::unique_ptr<Skeleton> stand_in(Skeleton& parent, const Vmas& layout);
   void end_stand_in(std::unique_ptr<Skeleton> stand_in, Skeleton& parent);
   void lead_session(pid_t pid);
+  void take_terminal(pid_t pid);
+  Skeleton& inherited(pid_t pid, int terminal);
+  void set_foreground(const image::ImageSet& images);
   void join_groups();
   void join_left_groups();
   void join(Skeleton& member, pid_t group);

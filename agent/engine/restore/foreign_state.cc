@@ -9,6 +9,7 @@
 #include "common/image/mm.pb.h"
 #include "common/image/pstree.pb.h"
 #include "common/image/remap.pb.h"
+#include "common/image/tty.pb.h"
 #include "common/image/unknown_fields.h"
 #include "common/image/vma_status.h"
 
@@ -136,6 +137,23 @@ void look_at_connection(const image::FileEntry& file, Connections connections, F
     found.refuse(what + ", which cannot be restored (--tcp-close restores it closed)");
 }
 
+void look_at_terminals(const image::ImageSet& images, Findings& found) {
+  constexpr std::uint32_t master = 5 << 8 | 2;  // device number
+  std::set<std::uint32_t> masters;
+  const auto all = images.records<image::TtyInfoEntry>(image::Kind::tty_info);
+  for (const image::TtyInfoEntry& info : all)
+    if (info.rdev() == master) masters.insert(info.pty().index());
+  for (const image::TtyInfoEntry& info : all) {
+    if (info.type() == image::TTY_CURRENT && !info.has_pty())
+      found.refuse(fmt::format("tty-info.img: terminal {} was opened as /dev/tty", info.id()));
+    else if (info.type() != image::TTY_PTY && info.type() != image::TTY_CURRENT)
+      found.refuse(fmt::format("tty-info.img: terminal {} of type {} cannot be restored", info.id(),
+                               image::TtyType_Name(info.type())));
+    else if (!masters.contains(info.pty().index()))
+      found.refuse(fmt::format("tty-info.img: the other end of /dev/pts/{} is not in the images", info.pty().index()));
+  }
+}
+
 // Whoever dumped with --tcp-close has agreed to it already.
 Connections agreed(const image::ImageSet& images, Connections connections) {
   if (!images.has(image::Kind::inventory)) return connections;
@@ -185,6 +203,7 @@ std::vector<std::string> refuse_foreign_state(const image::ImageSet& images, Con
       found.refuse(fmt::format("{}: a descriptor table that is shared by processes cannot be restored",
                                image::file_name(image::Kind::ids, pid)));
   }
+  look_at_terminals(images, found);
   look_at_files(images, agreed(images, connections), found);
   for (const std::string& field : image::unknown_fields(images))
     found.notice(fmt::format("{}: a field of another version, which is not restored", field));

@@ -92,6 +92,10 @@ RestoredSegments::Made Helper::make_segment(const SegmentSpec& spec) {
   return made;
 }
 
+void Helper::make_terminal(int terminal) { ask(helper::MakeTerminal{terminal}); }
+
+void Helper::adopt(std::uint32_t id, pid_t pid, int number) { ask(helper::Adopt{id, pid, number}); }
+
 int Helper::time_namespace(std::uint64_t monotonic, std::uint64_t boottime) {
   return helper::parse_number(ask(helper::MakeTimeNamespace{monotonic, boottime}));
 }

@@ -44,6 +44,11 @@ class Helper {
 
   RestoredSegments::Made make_segment(const SegmentSpec& spec);
 
+  // Makes /dev/pts/TERMINAL, unless it has. Errc::already_exists when somebody else has that one.
+  void make_terminal(int terminal);
+  // Takes over descriptor `number` of process `pid`, as the tasks know it, for file `id` of files.img.
+  void adopt(std::uint32_t id, pid_t pid, int number);
+
   // A time namespace whose clocks go on from these values. Returns its descriptor in the helper's table.
   int time_namespace(std::uint64_t monotonic_ns, std::uint64_t boottime_ns);
 

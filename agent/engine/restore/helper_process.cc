@@ -189,6 +189,20 @@ class Server {
     tell(std::to_string(keep(std::move(fd))));
   }
 
+  void serve(const helper::MakeTerminal& request) {
+    terminals_.make(static_cast<unsigned>(request.terminal));
+    tell("");
+  }
+
+  void serve(const helper::Adopt& request) {
+    const UniqueFd pidfd(
+        static_cast<int>(check(::syscall(SYS_pidfd_open, request.pid, 0), "open process {}", request.pid)));
+    terminals_.adopt(request.id,
+                     UniqueFd(static_cast<int>(check(::syscall(SYS_pidfd_getfd, pidfd.get(), request.number, 0),
+                                                     "take over a descriptor of process {}", request.pid))));
+    tell("");
+  }
+
   void serve(const helper::MakeTimeNamespace& request) { tell(make_time_namespace(request)); }
 
   void serve(const helper::OpenFiles& request) {
@@ -197,7 +211,7 @@ class Server {
     // Out of the way of all that will be placed.
     const int above = std::max(3, resources::highest_fd(images_) + 1);  // may throw, which the socket tells
     socket_ = UniqueFd(check(::fcntl(socket_.get(), F_DUPFD_CLOEXEC, above), "move a descriptor out of the way"));
-    restorer_.emplace(images_, request.segments);
+    restorer_.emplace(images_, request.segments, std::move(terminals_));
     restorer_->seal();
     tell("");
   }
@@ -232,6 +246,7 @@ class Server {
   UniqueFd socket_, given_;  // given: with the last request
   std::vector<pid_t> avoid_;
   image::ImageSet images_;
+  resources::Terminals terminals_;
   std::optional<resources::FdRestorer> restorer_;
   pid_t placer_ = 0;
 };

@@ -38,6 +38,11 @@ class Words {
     if (value <= 0) unknown("a request");
     return value;
   }
+  int index() {
+    const auto value = number<int>();
+    if (value < 0) unknown("a request");
+    return value;
+  }
   bool flag() {
     const auto value = number<unsigned>();
     if (value > 1) unknown("a request");
@@ -70,6 +75,8 @@ Request request_of(char kind, Words& words) {
       spec.memfd_name = words.rest();
       return MakeSegment{std::move(spec)};
     }
+    case 'Y': return MakeTerminal{words.index()};
+    case 'A': return Adopt{words.number<std::uint32_t>(), words.pid(), words.index()};
     case 'T': return MakeTimeNamespace{words.number<std::uint64_t>(), words.number<std::uint64_t>()};
     case 'F': return OpenFiles{segments_in(words)};
     case 'P': return Place{words.number<std::uint32_t>(), words.pid(), words.flag()};
@@ -83,6 +90,8 @@ std::string words(const Reap& r) { return fmt::format("W{}", r.pid); }
 std::string words(const MakeSegment& r) {
   return fmt::format("M{} {} {} {}", r.spec.memfd ? 1 : 0, r.spec.size, r.spec.create_flags, r.spec.memfd_name);
 }
+std::string words(const MakeTerminal& r) { return fmt::format("Y{}", r.terminal); }
+std::string words(const Adopt& r) { return fmt::format("A{} {} {}", r.id, r.pid, r.number); }
 std::string words(const MakeTimeNamespace& r) { return fmt::format("T{} {}", r.monotonic_ns, r.boottime_ns); }
 std::string words(const OpenFiles& r) {
   std::string text = "F";

@@ -31,6 +31,16 @@ struct MakeSegment {
   SegmentSpec spec;
   bool operator==(const MakeSegment&) const = default;
 };
+struct MakeTerminal {
+  int terminal = 0;  // its number in /dev/pts
+  bool operator==(const MakeTerminal&) const = default;
+};
+struct Adopt {
+  std::uint32_t id = 0;  // in files.img
+  pid_t pid = 0;
+  int number = 0;  // of the descriptor in the process's table
+  bool operator==(const Adopt&) const = default;
+};
 struct MakeTimeNamespace {
   std::uint64_t monotonic_ns = 0, boottime_ns = 0;
   bool operator==(const MakeTimeNamespace&) const = default;
@@ -48,7 +58,8 @@ struct Place {
 struct Placed {
   bool operator==(const Placed&) const = default;
 };
-using Request = std::variant<Spawn, Reap, MakeSegment, MakeTimeNamespace, OpenFiles, Place, Placed>;
+using Request =
+    std::variant<Spawn, Reap, MakeSegment, MakeTerminal, Adopt, MakeTimeNamespace, OpenFiles, Place, Placed>;
 
 std::string words_of(const Request& request);
 Request parse_request(std::string_view words);

@@ -3,18 +3,34 @@
 #include "common/base/error.h"
 #include "common/image/core.pb.h"
 #include "common/image/pstree.pb.h"
+#include "common/image/tty.pb.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 namespace godwit::engine {
 namespace {
 constexpr std::uint32_t dead = 2;  // TaskCoreEntry.task_state
 constexpr std::uint32_t highest_pid = 1u << 22;
+constexpr std::uint32_t most_terminals = 1u << 20;
+
+// In CRIU's images, which do not say it of each process.
+std::map<std::uint32_t, int> terminals_of_sessions(const image::ImageSet& images) {
+  std::map<std::uint32_t, int> found;
+  const auto processes = images.records<image::PstreeEntry>(image::Kind::pstree);
+  if (std::ranges::any_of(processes, &image::PstreeEntry::has_terminal)) return found;
+  for (const auto& info : images.records<image::TtyInfoEntry>(image::Kind::tty_info))
+    if (info.type() == image::TTY_PTY && info.sid() != 0 && info.pty().index() < most_terminals)
+      found[info.sid()] = static_cast<int>(info.pty().index());
+  return found;
+}
+
 }  // namespace
 
 TreePlan read_tree(const image::ImageSet& images) {
   TreePlan tree;
+  const std::map<std::uint32_t, int> terminals = terminals_of_sessions(images);
   std::set<std::uint32_t> processes, threads;
   const auto require = [](bool fine, std::uint32_t pid, const char* what) {
     if (!fine) fail(Errc::image_corrupt, "pstree.img: process {}: {}", pid, what);
@@ -30,6 +46,12 @@ TreePlan read_tree(const image::ImageSet& images) {
                   .pgid = static_cast<pid_t>(e.pgid()),
                   .sid = static_cast<pid_t>(e.sid()),
                   .threads = {}};
+    if (e.has_terminal()) {
+      require(e.terminal() < most_terminals, e.pid(), "no terminal has this number");
+      p.terminal = static_cast<int>(e.terminal());
+    } else if (const auto at = terminals.find(e.sid()); at != terminals.end()) {
+      p.terminal = at->second;
+    }
     for (const std::uint32_t tid : e.threads()) {
       require(tid > 0 && tid <= highest_pid && threads.insert(tid).second, e.pid(),
               "a thread without a TID of its own");

@@ -111,9 +111,6 @@ Refusals refusals_of(const proc::Reader& proc, pid_t pid) {
     out.refusals.push_back(
         {name, fmt::format("it is traced by process {}", status.tracer_pid), "detach the debugger and try again"});
   if (is_32_bit(proc)) out.refusals.push_back({name, "32-bit programs are not carried", ""});
-  if (stat.tty)
-    out.refusals.push_back({name, fmt::format("its session has a controlling terminal (tty {:#x})", stat.tty),
-                            "start it with setsid, its output in files", "--shell-job"});
   if (!shares(proc, "user")) out.refusals.push_back({name, "it is in a user namespace of its own", ""});
   for (const char* ns : {"pid", "time"})
     if (proc.link(fmt::format("ns/{}", ns)) != proc.link(fmt::format("ns/{}_for_children", ns)))

@@ -1,0 +1,22 @@
+// Pseudo terminals: open files of their masters and slaves, and /dev/tty (TtyFileEntry); what the terminals are
+// (TtyInfoEntry, TtyDataEntry). terminal_restore.h is the other half.
+#pragma once
+
+#include "agent/engine/resources/fd_kind.h"
+
+namespace godwit::engine::resources::terminal {
+
+bool matches(const FdView& view);
+std::optional<Refusal> refusal(const FdView& view, SurveyContext& context);
+void dump(const FdView& view, image::FileEntry& entry, DumpContext& context);
+
+// The controlling terminal of the context's task, which may have no descriptor of it.
+std::optional<Refusal> controlling_refusal(const proc::Stat& stat, const SurveyContext& context);
+
+// Which end the tree holds: added to `held`.
+void add_held(const FdView& view, std::map<std::string, unsigned>& held);
+
+// Once all descriptors are described: the terminals behind them. `tree`: host PIDs.
+void dump_terminals(const TerminalsMet& met, const std::vector<pid_t>& tree, image::ImageSet& out);
+
+}  // namespace godwit::engine::resources::terminal

@@ -1,0 +1,170 @@
+#include "agent/engine/resources/terminal_restore.h"
+
+#include "agent/engine/resources/fd_kind.h"
+#include "agent/engine/resources/pseudo_terminal.h"
+#include "agent/engine/resources/terminal_queues.h"
+#include "common/base/check.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+namespace godwit::engine::resources {
+namespace {
+
+namespace pty = pseudo_terminal;
+
+constexpr unsigned most_terminals = 1 << 20;  // of one devpts, in the kernel
+
+bool is_master(const image::TtyInfoEntry& info) { return info.rdev() == makedev(5, 2); }
+
+unsigned number_of(int master) {
+  unsigned index = 0;
+  check(::ioctl(master, TIOCGPTN, &index), "read the number of a terminal");
+  return index;
+}
+
+UniqueFd open_slave(unsigned index, int flags) { return open_file(pty::path_of(index), flags | O_NOCTTY | O_CLOEXEC); }
+
+const image::TtyInfoEntry& info_of(std::uint32_t id, const std::vector<image::TtyInfoEntry>& all) {
+  const auto at = std::ranges::find(all, id, &image::TtyInfoEntry::id);
+  if (at == all.end()) fail(Errc::image_corrupt, "tty-info.img has no terminal {}", id);
+  if (at->has_pty() && at->pty().index() >= most_terminals)
+    fail(Errc::image_corrupt, "tty-info.img: there is no {}", pty::path_of(at->pty().index()));
+  return *at;
+}
+
+terminal_queues::Queues queues_of(unsigned index, const image::TtyInfoEntry& info,
+                                  const std::vector<image::TtyInfoEntry>& all, const image::ImageSet& images) {
+  terminal_queues::Queues queues;
+  queues.halt = info.halt();
+  for (const auto& data : images.records<image::TtyDataEntry>(image::Kind::tty_data)) {
+    const image::TtyInfoEntry& of = info_of(data.tty_id(), all);
+    if (!of.has_pty() || of.pty().index() != index) continue;
+    if (is_master(of)) {
+      queues.output = data.data();
+      continue;
+    }
+    queues.input = data.data();
+    queues.lines.assign(data.lines().begin(), data.lines().end());
+    if (!queues.lines.empty()) continue;
+    for (std::size_t at = 0, end; (end = data.data().find('\n', at)) != std::string::npos; at = end + 1)
+      queues.lines.push_back(static_cast<std::uint32_t>(end + 1 - at));
+  }
+  return queues;
+}
+
+void set_size(int fd, const image::WinsizeEntry& entry) {
+  winsize size{};
+  size.ws_row = static_cast<unsigned short>(entry.ws_row());
+  size.ws_col = static_cast<unsigned short>(entry.ws_col());
+  size.ws_xpixel = static_cast<unsigned short>(entry.ws_xpixel());
+  size.ws_ypixel = static_cast<unsigned short>(entry.ws_ypixel());
+  check(::ioctl(fd, TIOCSWINSZ, &size), "set the size of a terminal");
+}
+
+void set_locks(int fd, const image::TermiosEntry& entry) {
+  const termios2 t = pty::from_image(entry);
+  termios locks{};
+  locks.c_iflag = t.c_iflag;
+  locks.c_oflag = t.c_oflag;
+  locks.c_cflag = t.c_cflag;
+  locks.c_lflag = t.c_lflag;
+  locks.c_line = t.c_line;
+  std::ranges::copy(t.c_cc, locks.c_cc);
+  check(::ioctl(fd, TIOCSLCKTRMIOS, &locks), "lock settings of a terminal");
+}
+
+void restore_file(int slave, const image::TtyInfoEntry& info) {
+  if (info.has_owner()) check(::fchown(slave, info.owner(), info.group()), "give a terminal to user {}", info.owner());
+  if (info.has_mode()) check(::fchmod(slave, info.mode()), "set the mode of a terminal");
+}
+
+}  // namespace
+
+// The kernel gives out the lowest free number.
+void Terminals::make(unsigned index) {
+  if (masters_.contains(index)) return;
+  const Doing doing("make {}", pty::path_of(index));
+  std::vector<UniqueFd> below;
+  for (;;) {
+    UniqueFd master = open_file("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
+    const unsigned number = number_of(master.get());
+    if (number > index)
+      throw Error(Errc::already_exists, fmt::format("{} is taken by another process", pty::path_of(index)),
+                  "end what has it, or restore in namespaces of its own");
+    if (number < index) {
+      below.push_back(std::move(master));
+      continue;
+    }
+    const int off = 0;
+    check(::ioctl(master.get(), TIOCSPTLCK, &off), "unlock a terminal");
+    masters_[index] = std::move(master);
+    return;
+  }
+}
+
+int Terminals::master(unsigned index) {
+  make(index);
+  return masters_.at(index).get();
+}
+
+UniqueFd Terminals::take_adopted(std::uint32_t id) {
+  const auto at = adopted_.find(id);
+  return at == adopted_.end() ? UniqueFd() : std::move(at->second);
+}
+
+void Terminals::finish(const image::ImageSet& images) {
+  const auto all = images.records<image::TtyInfoEntry>(image::Kind::tty_info);
+  for (const image::TtyInfoEntry& info : all) {
+    if (!is_master(info) || !info.has_pty()) continue;
+    const unsigned index = info.pty().index();
+    const Doing doing("restore {}", pty::path_of(index));
+    const int master = this->master(index), on = 1;
+    const termios2 settings = info.has_termios() ? pty::from_image(info.termios()) : pty::settings_of(master);
+    if (info.has_winsize()) set_size(master, info.winsize());
+    if (!info.has_was_open() || info.was_open()) {
+      const UniqueFd slave = open_slave(index, O_RDWR | O_NONBLOCK);
+      restore_file(slave.get(), info);
+      terminal_queues::put(master, slave.get(), queues_of(index, info, all, images), settings);
+      if (info.exclusive()) check(::ioctl(slave.get(), TIOCEXCL), "make a terminal exclusive");
+    } else {
+      pty::set_settings(master, settings);
+    }
+    if (info.has_termios_locked()) set_locks(master, info.termios_locked());
+    if (info.packet_mode()) check(::ioctl(master, TIOCPKT, &on), "begin packet mode");
+    if (info.locked()) check(::ioctl(master, TIOCSPTLCK, &on), "lock a terminal");
+  }
+}
+
+void Terminals::release() {
+  for (auto& [index, fd] : masters_) (void)fd.release();
+  for (auto& [id, fd] : adopted_) (void)fd.release();
+}
+
+namespace terminal {
+
+UniqueFd restore(const image::FileEntry& entry, RestoreContext& context) {
+  const auto all = context.images.records<image::TtyInfoEntry>(image::Kind::tty_info);
+  const image::TtyInfoEntry& info = info_of(entry.tty().tty_info_id(), all);
+  if (info.type() == image::TTY_CURRENT) {
+    UniqueFd fd = context.terminals->take_adopted(entry.id());
+    if (!fd) fail(Errc::unsupported, "nobody has the terminal that was opened as /dev/tty");
+    return fd;
+  }
+  const unsigned index = info.pty().index();
+  const int master = context.terminals->master(index);
+  if (is_master(info)) return UniqueFd(check(::fcntl(master, F_DUPFD_CLOEXEC, 0), "copy the master of a terminal"));
+  return open_slave(index, (static_cast<int>(entry.tty().flags()) & O_ACCMODE) | O_NONBLOCK);
+}
+
+void link(const image::FileEntry&, int, RestoreContext&) {}
+
+}  // namespace terminal
+}  // namespace godwit::engine::resources
