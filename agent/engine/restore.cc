@@ -221,6 +221,7 @@ void Restore::restore_all(std::vector<TaskRestore>& tasks, Steps& steps) {
   helper_->open_files(images_, segments_->numbers());
   for (TaskRestore& task : tasks) task.descriptors(*helper_, &task == &tasks.back());
   helper_->end();  // before anybody asks to be told of the end of his parent
+  all(&TaskRestore::locks);
   steps.lap("descriptors");
   fault::point("engine.restore.fds");
 

@@ -34,6 +34,7 @@ constexpr KindInfo kinds[] = {
     {Kind::tcp_stream, "tcp-stream", hex, ".img", 0x51465506, normal},
     {Kind::remap_fpath, "remap-fpath", none, ".img", 0x59133954, normal},
     {Kind::ghost_file, "ghost-file", hex, ".img", 0x52583605, normal},
+    {Kind::file_locks, "filelocks", none, ".img", 0x54323616, normal},
     {Kind::stats_dump, "stats-dump", none, "", 0x57093306, service},
     {Kind::stats_restore, "stats-restore", none, "", 0x57093306, service},
 };

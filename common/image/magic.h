@@ -34,6 +34,7 @@ enum class Kind {
   ghost_file,  // id: remap_id, hexadecimal in the name
   stats_dump,
   stats_restore,
+  file_locks,
 };
 
 // The words in front of the records.

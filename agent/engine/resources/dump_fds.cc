@@ -1,6 +1,7 @@
 #include "agent/engine/resources/fd_kinds.h"
 #include "agent/engine/resources/fd_table.h"
 #include "agent/engine/resources/fd_walk.h"
+#include "agent/engine/resources/file_locks.h"
 #include "common/image/fs.pb.h"
 
 namespace godwit::engine::resources {
@@ -52,7 +53,7 @@ std::vector<std::string> dump_fds(std::span<const StoppedTask> tasks, FileIds& i
   std::vector<Refusal> refusals;
   std::vector<std::string> notices;
   for (std::size_t i = 0; i < walks.size(); ++i) {
-    SurveyContext survey{.options = options, .pid = tasks[i].pid, .tree = tree, .held = held};
+    SurveyContext survey{.options = options, .pid = tasks[i].pid, .tree = tree, .held = held, .frozen = true};
     for (Refusal& refusal : refusals_of(walks[i], survey)) refusals.push_back(std::move(refusal));
     for (std::string& notice : survey.notices) notices.push_back(std::move(notice));
   }
@@ -64,6 +65,7 @@ std::vector<std::string> dump_fds(std::span<const StoppedTask> tasks, FileIds& i
     dump_table(tasks[i], walks[i], context);
     for (std::string& notice : context.notices) notices.push_back(std::move(notice));
   }
+  file_locks::dump(tasks, walks, ids, out);
   return notices;
 }
 

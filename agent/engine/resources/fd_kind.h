@@ -32,6 +32,8 @@ struct SurveyContext {
   std::vector<std::string> notices = {};
   std::vector<std::string> listening = {};
   std::vector<BoundName> bound = {};
+  std::vector<BoundName> locked = {};  // by exclusive locks and leases
+  bool frozen = false;                 // nobody outside the tree is looked at
 };
 
 struct DumpContext {
