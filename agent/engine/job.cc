@@ -27,6 +27,7 @@ constexpr auto absorb_patience = 60s;
 resources::Options options_from(const Options& o) {
   resources::Options options;
   options.tcp_close = o.tcp_close();
+  options.file_locks = true;
   if (o.ghost_limit()) options.ghost_limit = o.ghost_limit();
   return options;
 }

@@ -247,6 +247,7 @@ void Restore::restore_all(std::vector<TaskRestore>& tasks, Steps& steps) {
   all(&TaskRestore::places);
   for (TaskRestore& task : tasks) task.descriptors(*helper_, &task == &tasks.back());
   helper_->end();  // before anybody asks to be told of the end of his parent
+  all(&TaskRestore::locks);
   steps.lap("descriptors");
   fault::point("engine.restore.fds");
 

@@ -15,6 +15,7 @@
 #include <set>
 #include <sstream>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 namespace godwit::engine {
@@ -53,8 +54,22 @@ pid_t mapped_outside(const proc::Vma& vma, const std::vector<pid_t>& tree) {
   return 0;
 }
 
+// "fe:00:1234", device and inode, of files that somebody has a lease for writing on: to open one breaks it.
+std::set<std::string> leased_for_writing() {
+  std::set<std::string> files;
+  std::istringstream lines(read_file("/proc/locks"));
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string number, kind, state, type, pid, file;
+    words >> number >> kind >> state >> type >> pid >> file;
+    if (kind == "LEASE" && type == "WRITE") files.insert(file);
+  }
+  return files;
+}
+
 void survey_memory(const proc::Reader& proc, pid_t pid, const std::vector<pid_t>& tree, Surveyed& out) {
   std::set<std::pair<dev_t, ino_t>> seen;
+  const std::set<std::string> leased = leased_for_writing();
   for (const proc::VmaUsage& u : proc.smaps()) {
     out.set_mapped_bytes(out.mapped_bytes() + u.vma.size());
     out.set_resident_bytes(out.resident_bytes() + u.rss + u.swap);
@@ -70,6 +85,13 @@ void survey_memory(const proc::Reader& proc, pid_t pid, const std::vector<pid_t>
     // Of a socket's ring nothing can be opened.
     const bool file = u.vma.kind == proc::VmaName::path && !u.vma.deleted && u.vma.name.starts_with('/');
     if (!file || !seen.insert({u.vma.dev, u.vma.inode}).second) continue;
+    if (!leased.empty() &&
+        leased.contains(fmt::format("{:02x}:{:02x}:{}", major(u.vma.dev), minor(u.vma.dev), u.vma.inode))) {
+      refuse(out, pid, fmt::format("memory at {:#x} {}", u.vma.start, u.vma.name),
+             "a lease for writing is held on the file, which cannot be looked at without breaking it",
+             "release the lease before the move", "--file-locks");
+      continue;
+    }
     const UniqueFd fd = open_if_there(pid, u.vma);
     if (!fd) continue;
     const resources::NeededFile f = resources::describe_file(fd.get(), u.vma.name, resources::BuildId::read);
@@ -96,17 +118,19 @@ std::map<std::string, std::string> memory_policies(const proc::Reader& proc) {
   return found;
 }
 
+void set_name(const resources::BoundName& from, BoundName& name) {
+  name.set_path(from.path);
+  name.set_inode(from.inode);
+  name.set_changed_ns(from.changed_ns);
+}
+
 void survey_fds(pid_t pid, const resources::Options& options, const resources::TreeFiles& tree, Surveyed& out) {
   const resources::FdSurvey s = resources::survey_fds(pid, options, tree);
   for (const resources::Refusal& r : s.refusals) refuse(out, pid, r.what, r.reason, r.hint, r.option);
   for (const std::string& notice : s.notices) out.add_notices(notice);
   for (const std::string& listening : s.listening) out.add_listening(listening);
-  for (const resources::BoundName& b : s.bound) {
-    BoundName& name = *out.add_bound();
-    name.set_path(b.path);
-    name.set_inode(b.inode);
-    name.set_changed_ns(b.changed_ns);
-  }
+  for (const resources::BoundName& b : s.bound) set_name(b, *out.add_bound());
+  for (const resources::BoundName& b : s.locked) set_name(b, *out.add_locked());
   for (const resources::NeededFile& f : s.files) {
     NeededFile& n = *out.add_files();
     n.set_path(f.path);

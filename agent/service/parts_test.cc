@@ -94,6 +94,14 @@ TEST(Preflight, names_a_socket_whose_name_both_nodes_share) {
   EXPECT_THAT(check_socket_names(survey, {}), ElementsAre(HasSubstr(name.path())));
 }
 
+TEST(Preflight, names_a_locked_file_that_both_nodes_share) {
+  engine::Surveyed survey;
+  for (const char* path : {"/var/lib/other/lock", "/srv/shared/lock", "/srv/shared/lock"})
+    survey.add_locked()->set_path(path);
+  EXPECT_THAT(check_locks(survey, {"/srv/shared"}), ElementsAre(HasSubstr("/srv/shared/lock")));
+  EXPECT_THAT(check_locks(survey, {}), IsEmpty());
+}
+
 TEST(Preflight, leaves_unix_sockets_out_of_the_ports) {
   engine::Surveyed survey;
   survey.add_listening("unix /run/redis.sock");

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <set>
 
 #include <netdb.h>
 #include <netinet/in.h>
@@ -25,6 +26,12 @@ std::vector<std::string> shared_paths(const Context& context, const api::Prepare
   std::vector<std::string> paths = context.options.shared;
   paths.insert(paths.end(), request.options().assume_shared().begin(), request.options().assume_shared().end());
   return paths;
+}
+
+bool is_same_file(const engine::BoundName& name) {
+  struct stat st{};
+  return ::lstat(name.path().c_str(), &st) == 0 && st.st_ino == name.inode() &&
+         st.st_ctim.tv_sec * 1'000'000'000 + st.st_ctim.tv_nsec == name.changed_ns();
 }
 
 // The log that an agent gives a workload by default is the node's own, like journals are: it goes on in a file of
@@ -125,18 +132,27 @@ Sentences check_pids(const engine::Surveyed& survey) {
 // Restoring a socket takes its name. On storage that both nodes share that would be the source's, which may still go
 // on.
 Sentences check_socket_names(const engine::Surveyed& survey, const std::vector<std::string>& shared) {
-  const auto same_file = [](const engine::BoundName& name) {
-    struct stat st{};
-    return ::lstat(name.path().c_str(), &st) == 0 && st.st_ino == name.inode() &&
-           st.st_ctim.tv_sec * 1'000'000'000 + st.st_ctim.tv_nsec == name.changed_ns();
-  };
   Sentences wrong;
   for (const engine::BoundName& name : survey.bound())
-    if (is_below(name.path(), shared) || same_file(name))
+    if (is_below(name.path(), shared) || is_same_file(name))
       wrong.push_back(
           fmt::format("the name of the unix socket {} is on storage that both nodes share; bind it on the "
                       "node's own, below /run say",
                       name.path()));
+  return wrong;
+}
+
+// The source holds its locks for as long as it may still go on; the copy would have to take them before that.
+Sentences check_locks(const engine::Surveyed& survey, const std::vector<std::string>& shared) {
+  std::set<std::string> held;
+  for (const engine::BoundName& name : survey.locked())
+    if (is_below(name.path(), shared) || is_same_file(name)) held.insert(name.path());
+  Sentences wrong;
+  for (const std::string& path : held)
+    wrong.push_back(fmt::format(
+        "an exclusive lock or lease of {} is held, which is on storage that both nodes share; release it, or "
+        "keep the file on the node's own",
+        path));
   return wrong;
 }
 
@@ -185,6 +201,7 @@ Sentences preflight(const Context& context, const api::Prepare& request, const e
   append(wrong, check_cpu(survey, context.facts));
   append(wrong, check_ports(survey));
   append(wrong, check_socket_names(survey, shared_paths(context, request)));
+  append(wrong, check_locks(survey, shared_paths(context, request)));
   append(wrong, check_memory(context, request, survey));
   return wrong;
 }

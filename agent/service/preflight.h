@@ -30,6 +30,7 @@ std::vector<std::string> check_cpu(const engine::Surveyed& survey, const NodeFac
 std::vector<std::string> check_ports(const engine::Surveyed& survey);
 std::vector<std::string> check_pids(const engine::Surveyed& survey);
 std::vector<std::string> check_socket_names(const engine::Surveyed& survey, const std::vector<std::string>& shared);
+std::vector<std::string> check_locks(const engine::Surveyed& survey, const std::vector<std::string>& shared);
 bool is_below(const std::string& path, const std::vector<std::string>& prefixes);
 
 }  // namespace godwit::service

@@ -3,6 +3,7 @@
 #include "common/base/error.h"
 #include "common/image/core.pb.h"
 #include "common/image/cpuinfo.pb.h"
+#include "common/image/filelock.pb.h"
 #include "common/image/files.pb.h"
 #include "common/image/fs.pb.h"
 #include "common/image/inventory.pb.h"
@@ -66,6 +67,7 @@ void read_any(Kind kind, RecordReader& reader, const EachRecord& each) {
     case Kind::remap_fpath: return records<RemapFilePathEntry>(reader, each);
     case Kind::tty_info: return records<TtyInfoEntry>(reader, each);
     case Kind::tty_data: return records<TtyDataEntry>(reader, each);
+    case Kind::file_locks: return records<FileLockEntry>(reader, each);
     case Kind::stats_dump:
     case Kind::stats_restore: return records<StatsEntry>(reader, each);
     case Kind::pipes_data:

@@ -36,6 +36,7 @@ constexpr KindInfo kinds[] = {
     {Kind::ghost_file, "ghost-file", hex, ".img", 0x52583605, normal},
     {Kind::tty_info, "tty-info", none, ".img", 0x59453036, normal},
     {Kind::tty_data, "tty-data", none, ".img", 0x59413026, normal},
+    {Kind::file_locks, "filelocks", none, ".img", 0x54323616, normal},
     {Kind::stats_dump, "stats-dump", none, "", 0x57093306, service},
     {Kind::stats_restore, "stats-restore", none, "", 0x57093306, service},
 };

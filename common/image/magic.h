@@ -36,6 +36,7 @@ enum class Kind {
   tty_data,
   stats_dump,
   stats_restore,
+  file_locks,
 };
 
 // The words in front of the records.

@@ -2,6 +2,7 @@
 
 #include "common/image/core.pb.h"
 #include "common/image/cpuinfo.pb.h"
+#include "common/image/filelock.pb.h"
 #include "common/image/files.pb.h"
 #include "common/image/fs.pb.h"
 #include "common/image/full_message.h"
@@ -74,6 +75,7 @@ ImageSet sample_set() {
   set.put(Kind::timens, 0, full<TimensEntry>());
   set.put(Kind::memfd, 0, full<MemfdInodeEntry>());
   set.put(Kind::remap_fpath, 0, full<RemapFilePathEntry>());
+  set.put(Kind::file_locks, 0, full<FileLockEntry>());
   set.put(Kind::stats_dump, 0, full<StatsEntry>());
   set.put(Kind::stats_restore, 0, full<StatsEntry>());
   add_contents(set);

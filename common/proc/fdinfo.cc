@@ -108,7 +108,9 @@ FileLock file_lock(std::string_view value) {
   scan.until(':');
   scan.accept("->");
   lock.kind = lock_kind(scan.word());
-  lock.mandatory = scan.word() == "MANDATORY";
+  const std::string_view state = scan.word();
+  lock.mandatory = state == "MANDATORY";
+  lock.breaking = state == "BREAKING";
   lock.write = scan.word() == "WRITE";
   lock.pid = scan.dec<pid_t>();
   scan.word();  // device and inode: those of the file itself

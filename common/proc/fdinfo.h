@@ -57,6 +57,7 @@ enum class LockKind { posix = 1, flock, ofd, lease, other };
 struct FileLock {
   LockKind kind = LockKind::other;
   bool mandatory = false;
+  bool breaking = false;  // a lease that somebody else wants gone
   bool write = false;
   pid_t pid = 0;  // -1 for OFD locks
   std::int64_t start = 0;

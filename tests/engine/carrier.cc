@@ -39,6 +39,8 @@ Arguments parse(int argc, char** argv) {
     const std::string_view word = argv[i];
     if (word == "--tcp-close")
       arguments.options.set_tcp_close(true);
+    else if (word == "--file-locks")
+      continue;  // a job always carries them
     else if (word == "--local" && i + 1 < argc)
       arguments.local = argv[++i];
     else

@@ -1,6 +1,7 @@
 // Image files of every kind. The first byte picks the kind, the rest is the file without its header.
 #include "common/image/core.pb.h"
 #include "common/image/cpuinfo.pb.h"
+#include "common/image/filelock.pb.h"
 #include "common/image/files.pb.h"
 #include "common/image/fs.pb.h"
 #include "common/image/image_set.h"
@@ -64,6 +65,7 @@ void fuzz(std::string_view input) {
     case Kind::remap_fpath: return read<RemapFilePathEntry>(Kind::remap_fpath, rest);
     case Kind::tty_info: return read<TtyInfoEntry>(Kind::tty_info, rest);
     case Kind::tty_data: return read<TtyDataEntry>(Kind::tty_data, rest);
+    case Kind::file_locks: return read<FileLockEntry>(Kind::file_locks, rest);
     case Kind::stats_dump:
     case Kind::stats_restore: return read<StatsEntry>(Kind::stats_dump, rest);
     case Kind::pipes_data:

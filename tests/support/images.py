@@ -18,6 +18,7 @@ KINDS = {
     "cpuinfo": ("CpuinfoEntry", None),
     "fdinfo": ("FdinfoEntry", None),
     "fifo-data": ("PipeDataEntry", "bytes"),
+    "filelocks": ("FileLockEntry", None),
     "files": ("FileEntry", None),
     "fs": ("FsEntry", None),
     "inventory": ("InventoryEntry", None),

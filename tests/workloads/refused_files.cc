@@ -68,6 +68,15 @@ long flock_lock(Workload& w) {
   return flock(open(w.path("locked").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600), LOCK_EX);
 }
 
+// The other process has the same open file.
+long shared_flock(Workload& w) {
+  const long result = flock_lock(w);
+  bystander([] {});
+  return result;
+}
+
+long device_flock(Workload&) { return flock(open("/dev/zero", O_RDONLY | O_CLOEXEC), LOCK_SH); }
+
 long posix_lock(Workload& w) {
   struct flock lock{};
   lock.l_type = F_WRLCK;
@@ -83,6 +92,19 @@ long description_lock(Workload& w) {
 long lease(Workload& w) {
   write_file(w.path("leased"), "x");
   return fcntl(open(w.path("leased").c_str(), O_RDONLY | O_CLOEXEC), F_SETLEASE, F_RDLCK);
+}
+
+int leased_for_writing(Workload& w) {
+  const int fd = open(w.path("leased").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  return ftruncate(fd, 4096) != 0 || fcntl(fd, F_SETLEASE, F_WRLCK) != 0 ? -1 : fd;
+}
+
+long deleted_lease(Workload& w) { return leased_for_writing(w) < 0 ? -1 : unlink(w.path("leased").c_str()); }
+
+// Looking at the file would break the lease.
+long mapped_lease(Workload& w) {
+  const int fd = leased_for_writing(w);
+  return fd < 0 || mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE, fd, 0) == MAP_FAILED ? -1 : 0;
 }
 
 // Open, and its name gone, while another name leads to it.
@@ -291,7 +313,10 @@ constexpr Kind kinds[] = {{"io_uring", uring},
                           {"pidfd", own_pidfd},
                           {"userfaultfd", user_faults},
                           {"flock", flock_lock},
-                          {"flock_option", flock_lock},
+                          {"shared_flock", shared_flock},
+                          {"device_flock", device_flock},
+                          {"deleted_lease", deleted_lease},
+                          {"mapped_lease", mapped_lease},
                           {"linked_file", linked_file},
                           {"unix_peer", unix_peer},
                           {"posix_lock", posix_lock},

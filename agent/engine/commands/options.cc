@@ -38,7 +38,7 @@ void add_events(CLI::App& app, Options& o) {
 void add_carried(CLI::App& app, Options& o) {
   app.add_flag("--tcp-close", o.tcp_close, "let established TCP connections be reset");
   app.add_flag("-j,--shell-job", o.shell_job, "a terminal whose other end stays (not carried yet)");
-  app.add_flag("-l,--file-locks", o.file_locks, "file locks (not carried yet)");
+  app.add_flag("-l,--file-locks", o.file_locks, "carry locks and leases of files");
   app.add_flag("--link-remap", o.link_remap, "deleted files that have other names (not carried yet)");
   app.add_flag("--tcp-established", o.tcp_established, "established TCP connections (not carried yet)");
   app.add_flag("-x,--ext-unix-sk", o.unix_sockets, "unix sockets connected to the outside (not carried yet)");
@@ -147,6 +147,7 @@ std::optional<Options> parse(const std::vector<std::string>& words) {
   CLI::App* survey = add(app, "survey", "what a process consists of, and what cannot be carried", add_tree, o);
   survey->add_flag("--json", o.json, "print JSON");
   survey->add_flag("--tcp-close", o.tcp_close, "let established TCP connections be reset");
+  survey->add_flag("-l,--file-locks", o.file_locks, "carry locks and leases of files");
   for (const auto& [name, of] :
        {std::pair<const char*, void (*)(CLI::App&, Options&)>("job", nullptr), {"holder", add_tree}})
     add(app, name, "", of, o)->group("")->add_option("--control-fd", o.control)->required();

@@ -33,6 +33,7 @@ void print_text(const Surveyed& s) {
 int run_survey(const Options& o) {
   resources::Options options;
   options.tcp_close = o.tcp_close;
+  options.file_locks = o.file_locks;
   const Surveyed s = survey(o.tree, Orphans::left_out, options);
   if (o.json)
     print_json(s);

@@ -17,6 +17,7 @@ namespace {
 resources::Options carried(const Options& o) {
   resources::Options options;
   options.tcp_close = o.tcp_close;
+  options.file_locks = o.file_locks;
   return options;
 }
 

@@ -1,6 +1,7 @@
 #include "agent/engine/resources/fd_kinds.h"
 #include "agent/engine/resources/fd_table.h"
 #include "agent/engine/resources/fd_walk.h"
+#include "agent/engine/resources/file_locks.h"
 #include "agent/engine/resources/terminal.h"
 #include "common/image/fs.pb.h"
 
@@ -53,7 +54,7 @@ std::vector<std::string> dump_fds(std::span<const StoppedTask> tasks, FileIds& i
   std::vector<Refusal> refusals;
   std::vector<std::string> notices;
   for (std::size_t i = 0; i < walks.size(); ++i) {
-    SurveyContext survey{.options = options, .pid = tasks[i].pid, .tree = tree, .held = held};
+    SurveyContext survey{.options = options, .pid = tasks[i].pid, .tree = tree, .held = held, .frozen = true};
     for (Refusal& refusal : refusals_of(walks[i], survey)) refusals.push_back(std::move(refusal));
     for (std::string& notice : survey.notices) notices.push_back(std::move(notice));
   }
@@ -67,6 +68,7 @@ std::vector<std::string> dump_fds(std::span<const StoppedTask> tasks, FileIds& i
     for (std::string& notice : context.notices) notices.push_back(std::move(notice));
   }
   terminal::dump_terminals(terminals, tree, out);
+  file_locks::dump(tasks, walks, ids, out);
   return notices;
 }
 

@@ -33,6 +33,8 @@ struct SurveyContext {
   std::vector<std::string> notices = {};
   std::vector<std::string> listening = {};
   std::vector<BoundName> bound = {};
+  std::vector<BoundName> locked = {};  // by exclusive locks and leases
+  bool frozen = false;                 // nobody outside the tree is looked at
 };
 
 // The ends of the pseudo terminals that a dump has met, borrowed copies; -1: nobody of the tree has it open.

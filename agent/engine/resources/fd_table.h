@@ -24,11 +24,12 @@ namespace godwit::engine::resources {
 
 struct Options {
   bool tcp_close = false;               // established TCP connections end at the destination instead of being refused
+  bool file_locks = false;              // locks and leases are carried instead of being refused
   std::uint64_t ghost_limit = 1 << 20;  // bytes of a deleted file that are carried
 };
 
-// A socket's name in the file system: whoever binds to it again would have to take it from the process. The file is
-// told by its inode and when that changed last.
+// A name in the file system that only one copy can have to itself: of a socket, whoever binds to it again would have to
+// take it from the process; of a locked file, the same. It is told by its inode and when that changed last.
 struct BoundName {
   std::string path;
   ino_t inode = 0;
@@ -41,6 +42,7 @@ struct FdSurvey {
   std::vector<NeededFile> files;       // mapped = false
   std::vector<std::string> listening;  // "tcp 0.0.0.0:6379", "tcp [::]:80", "udp 127.0.0.1:53", "unix /run/x.sock"
   std::vector<BoundName> bound;
+  std::vector<BoundName> locked;  // files with exclusive locks or leases
 };
 
 // Pipes, fifos and sockets of a tree of tasks, by link: which ends it holds, and who else holds one.

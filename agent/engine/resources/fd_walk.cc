@@ -2,6 +2,7 @@
 
 #include "agent/engine/resources/descriptor_limit.h"
 #include "agent/engine/resources/fd_kinds.h"
+#include "agent/engine/resources/file_locks.h"
 #include "agent/engine/resources/fown.h"
 #include "agent/engine/resources/pidfd.h"
 #include "agent/engine/resources/pseudo_terminal.h"
@@ -38,17 +39,6 @@ void for_each_link(pid_t pid, Use use) {
   } catch (const Error& e) {
     if (e.errc() != Errc::target_gone && e.sys_errno() != EACCES && e.sys_errno() != EPERM) throw;
   }
-}
-
-std::string_view lock_name(proc::LockKind kind) {
-  switch (kind) {
-    case proc::LockKind::posix: return "a record lock (fcntl)";
-    case proc::LockKind::flock: return "a file lock (flock)";
-    case proc::LockKind::ofd: return "an open file description lock";
-    case proc::LockKind::lease: return "a lease";
-    case proc::LockKind::other: return "a lock";
-  }
-  return "a lock";
 }
 
 }  // namespace
@@ -129,11 +119,7 @@ std::vector<Refusal> refusals_of(const FdWalk& walk, SurveyContext& context) {
       refusals.push_back(refuse_unknown(view));
       continue;
     }
-    if (!view.info.locks.empty()) {
-      refusals.push_back({view.describe(),
-                          fmt::format("{} is held on the file", lock_name(view.info.locks.front().kind)),
-                          "release the lock before the move", "--file-locks"});
-    }
+    if (std::optional<Refusal> refused = file_locks::refusal(view, context)) refusals.push_back(std::move(*refused));
     if (std::optional<Refusal> refused = refuse_fown(view, context.tree)) refusals.push_back(std::move(*refused));
     if (std::optional<Refusal> refused = kind->refusal(view, context)) refusals.push_back(std::move(*refused));
   }

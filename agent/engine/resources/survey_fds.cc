@@ -46,6 +46,7 @@ FdSurvey survey_fds(pid_t pid, const Options& options, const TreeFiles& tree) {
   survey.notices = std::move(context.notices);
   survey.listening = std::move(context.listening);
   survey.bound = std::move(context.bound);
+  survey.locked = std::move(context.locked);
   for (std::size_t i = 0; i < walk.views.size(); ++i) {
     if (walk.kinds[i] != nullptr && walk.kinds[i]->type != image::FD_TTY && is_needed(walk.views[i]))
       survey.files.push_back(needed(walk.views[i]));

@@ -34,7 +34,6 @@ struct Stem {
 // Images of CRIU for which we have no kind.
 constexpr Stem unknown_images[] = {
     {"tty", "terminals"},
-    {"filelocks", "file locks"},
     {"mountpoints", "a mount namespace"},
     {"tmpfs-", "the content of a mounted tmpfs"},
     {"utsns", "a UTS namespace"},

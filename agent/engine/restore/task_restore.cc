@@ -5,6 +5,7 @@
 #include "agent/engine/resources/fd_table.h"
 #include "agent/engine/restore/interrupted.h"
 #include "agent/engine/restore/pid_holder.h"
+#include "agent/engine/restore/placed_locks.h"
 #include "agent/engine/tasks/bounds.h"
 #include "agent/engine/tasks/call_restart.h"
 #include "agent/engine/tasks/credentials.h"
@@ -18,6 +19,7 @@
 #include "agent/engine/tasks/timers.h"
 #include "common/base/check.h"
 #include "common/base/fault.h"
+#include "common/image/filelock.pb.h"
 #include "common/image/files.pb.h"
 #include "common/image/pstree.pb.h"
 #include "common/image/timens.pb.h"
@@ -152,6 +154,16 @@ void TaskRestore::descriptors(Helper& helper, bool last) {
   add("close a pidfd", SYS_close, above);
   remote.run(batch);
   if (!last) helper.placed();
+}
+
+// Before anything of the tree runs: others may test them at once.
+void TaskRestore::locks() {
+  std::vector<image::FileLockEntry> own;
+  for (auto& lock : images_->records<image::FileLockEntry>(image::Kind::file_locks))
+    if (lock.pid() == skeleton_->guest_pid()) own.push_back(std::move(lock));
+  if (own.empty()) return;
+  Doing doing("the file locks of process {}", skeleton_->guest_pid());
+  placed_locks::restore(skeleton_->leader(), skeleton_->scratch(), own);
 }
 
 // While its table has room below: called before descriptors().

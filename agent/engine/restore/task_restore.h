@@ -31,6 +31,7 @@ class TaskRestore {
   // While there is one thread. `time_namespace` is a descriptor of the helper.
   void join_time_namespace(const Helper& helper, int time_namespace);
   void descriptors(Helper& helper, bool last);
+  void locks();   // of files; after all descriptors
   void places();  // working directory, root, umask
   void process();
   void threads();
