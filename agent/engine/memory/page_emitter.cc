@@ -53,7 +53,8 @@ void ProcessReader::read(std::vector<pagewire::Run>& runs, std::span<std::byte> 
   if (got == static_cast<ssize_t>(want)) return;
   if (got < 0 && errno != EFAULT) check(got, "read memory of process {}", pid_);
 
-  // Something in there may not be read by the target itself, or has been unmapped meanwhile: page by page.
+  // Something in there may not be read by the target itself, has been unmapped meanwhile, or cannot be read at all:
+  // page by page.
   std::vector<pagewire::Run> there;
   std::byte* at = into.data();
   for (const pagewire::Run& r : runs)
@@ -134,12 +135,19 @@ void PageEmitter::send_zero(std::vector<pagewire::Run>& runs) {
   runs.clear();
 }
 
+void PageEmitter::note_missed(std::span<const pagewire::Run> read) {
+  if (pagewire::pages_in(read) == pending_pages_) return;
+  for (const Pending& p : pending_) missed_.add(p.run.address, p.run.address + p.run.pages * page_size);
+  for (const pagewire::Run& r : read) missed_.remove(r.address, r.address + r.pages * page_size);
+}
+
 void PageEmitter::send_pending() {
   if (pending_.empty()) return;
   std::vector<pagewire::Run> runs;
   for (const Pending& p : pending_) runs.push_back(p.run);
   std::span<std::byte> data = sink_.buffer();
   reader_.read(runs, data);
+  note_missed(runs);
 
   // Zero pages are cut out and the rest moves up.
   std::vector<pagewire::Run> kept, zero;

@@ -110,6 +110,8 @@ class PageEmitter : public PageChanges {
   void flush() override;
 
   const EmitCount& count() const { return count_; }
+  // Pages that were to be sent and could not be read.
+  const PageSet& missed() const { return missed_; }
 
  private:
   struct Pending {
@@ -117,6 +119,7 @@ class PageEmitter : public PageChanges {
     bool zero_matters;
   };
   void send_pending();
+  void note_missed(std::span<const pagewire::Run> read);
   void send_zero(std::vector<pagewire::Run>& runs);
 
   pagewire::ObjectId object_;
@@ -127,6 +130,7 @@ class PageEmitter : public PageChanges {
   std::vector<Pending> pending_;
   std::uint64_t pending_pages_ = 0;
   std::vector<pagewire::Run> drops_;
+  PageSet missed_;
   EmitCount count_;
 };
 

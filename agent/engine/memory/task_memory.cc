@@ -4,12 +4,23 @@
 #include "common/base/fd.h"
 #include "common/image/image_set.h"
 
+#include <algorithm>
+
 #include <fcntl.h>
+#include <sys/stat.h>
 
 namespace godwit::engine {
 namespace {
 
 std::vector<proc::Vma> read_maps(pid_t pid) { return proc::parse_maps(read_file(fmt::format("/proc/{}/maps", pid))); }
+
+// Where the content of a mapped file ends in the mapping.
+std::uint64_t end_of_file(pid_t pid, const proc::Vma& vma) {
+  struct stat st{};
+  check(::fstat(open_mapped(pid, vma, O_PATH).get(), &st), "stat {}", vma.name);
+  const std::uint64_t size = page_up(static_cast<std::uint64_t>(st.st_size));
+  return vma.start + std::min(vma.size(), size - std::min(size, vma.offset));
+}
 
 }  // namespace
 
@@ -19,7 +30,8 @@ TaskMemory::TaskMemory(pid_t pid, pid_t guest_pid, UniqueFd userfaultfd, resourc
       ids_(ids),
       imager_(pid, ids),
       tracker_(pid, std::move(userfaultfd), second),
-      memory_(open_file(fmt::format("/proc/{}/mem", pid), O_RDONLY)) {}
+      memory_(open_file(fmt::format("/proc/{}/mem", pid), O_RDONLY)),
+      reader_(std::make_unique<ProcessReader>(pid, memory_.get())) {}
 
 std::vector<proc::Vma> TaskMemory::look_again() {
   const std::vector<proc::VmaUsage> usage = proc::parse_smaps(read_file(fmt::format("/proc/{}/smaps", pid_)));
@@ -123,8 +135,7 @@ RoundCount TaskMemory::round(PageSink& sink, bool frozen, const Stop* stop) {
   RoundCount count;
   read_layout(frozen);
   emit_layout(sink);
-  ProcessReader reader(pid_, memory_.get());
-  PageEmitter emitter(object(), reader, sink, sent_, &debt_);
+  PageEmitter emitter(object(), *reader_, sink, sent_, &debt_);
   if (stop) {
     NotedChanges noted;
     {
@@ -136,6 +147,10 @@ RoundCount TaskMemory::round(PageSink& sink, bool frozen, const Stop* stop) {
     count.scanned = tracker_.scan(maps_, emitter, sent_, frozen);
   }
   emit_owed(emitter);
+  if (frozen)
+    require_all(emitter);
+  else
+    owe_missed(emitter);
   count.emitted = emitter.count();
   return count;
 }
@@ -144,8 +159,7 @@ RoundCount TaskMemory::scan_last(PageSink& sink) {
   RoundCount count;
   read_layout(true);
   emit_layout(sink);
-  ProcessReader reader(pid_, memory_.get());
-  PageEmitter emitter(object(), reader, sink, sent_, &debt_);
+  PageEmitter emitter(object(), *reader_, sink, sent_, &debt_);
   NotedChanges noted;
   count.scanned = tracker_.scan(maps_, noted, sent_, true);
   noted.replay_drops(emitter);
@@ -157,9 +171,9 @@ RoundCount TaskMemory::scan_last(PageSink& sink) {
 
 RoundCount TaskMemory::send_owed(PageSink& sink) {
   RoundCount count;
-  ProcessReader reader(pid_, memory_.get());
-  PageEmitter emitter(object(), reader, sink, sent_, &debt_);
+  PageEmitter emitter(object(), *reader_, sink, sent_, &debt_);
   emit_owed(emitter);
+  require_all(emitter);
   count.emitted = emitter.count();
   return count;
 }
@@ -171,6 +185,25 @@ void TaskMemory::emit_owed(PageEmitter& emitter) {
       emitter.add(r.address, r.address + r.pages * page_size, true);
   owed_.clear();
   emitter.flush();
+}
+
+// The scan will not report them again. What has been unmapped since falls out when the owed pages are sent.
+void TaskMemory::owe_missed(const PageEmitter& emitter) {
+  for (const pagewire::Run& r : emitter.missed().runs()) owed_.add(r.address, r.address + r.pages * page_size);
+}
+
+// Of a stopped task nothing may be missing but what nobody can read: guards, and pages past the end of a mapped file.
+void TaskMemory::require_all(const PageEmitter& emitter) const {
+  if (emitter.missed().size() == 0) return;
+  PageSet missed = emitter.missed();
+  for (const pagewire::Run& guard : tracker_.guards().runs())
+    missed.remove(guard.address, guard.address + guard.pages * page_size);
+  for (const proc::Vma& vma : maps_) {
+    if (!missed.intersects(vma.start, vma.end)) continue;
+    if (Tracker::of_file(vma)) missed.remove(end_of_file(pid_, vma), vma.end);
+    for (const pagewire::Run& r : missed.runs(vma.start, vma.end))
+      fail(Errc::unsupported, "memory at {:#x} of process {} cannot be read", r.address, pid_);
+  }
 }
 
 HeldPages TaskMemory::held() const {

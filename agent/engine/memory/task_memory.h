@@ -58,6 +58,8 @@ class TaskMemory {
   // What the scans so far have said is not to be relied upon: the next round sends everything.
   void start_over() { tracker_.forget(); }
   bool tracked() const { return tracker_.tracking(); }
+  // Pages are read by this from now on. For tests.
+  void read_by(std::unique_ptr<PageReader> reader) { reader_ = std::move(reader); }
 
   // False once the task runs another program: an exec gives it another address space, even where all addresses are the
   // same (no address space randomization).
@@ -85,6 +87,8 @@ class TaskMemory {
   RoundCount round(PageSink& sink, bool frozen, const Stop* stop);
   pagewire::ObjectId object() const;
   void emit_owed(PageEmitter& emitter);
+  void owe_missed(const PageEmitter& emitter);
+  void require_all(const PageEmitter& emitter) const;
   void read_layout(bool frozen);
   void emit_layout(PageSink& sink) const;
 
@@ -98,6 +102,7 @@ class TaskMemory {
   PageSet sent_;
   PageSet owed_;
   UniqueFd memory_;
+  std::unique_ptr<PageReader> reader_;
   std::vector<proc::Vma> maps_;
 };
 

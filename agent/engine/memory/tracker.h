@@ -57,6 +57,9 @@ class Tracker {
   // Bytes written by now, without consuming that knowledge.
   std::uint64_t dirty_bytes(const std::vector<proc::Vma>& maps);
 
+  // Of a file, as far as its pages were not written.
+  static bool of_file(const proc::Vma& vma) { return kind_of(vma) == Kind::file; }
+
   // Address ranges with guard markers (MADV_GUARD_INSTALL) seen so far.
   const PageSet& guards() const { return guards_; }
 

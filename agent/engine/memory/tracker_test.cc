@@ -18,6 +18,7 @@
 #include <unordered_map>
 
 #include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -242,6 +243,169 @@ TEST(Tracker, without_a_userfaultfd_every_round_sends_everything) {
   }
 }
 
+// Fails to read a page when it is first asked for, as memory that is short might; or for good.
+class FailingReader : public PageReader {
+ public:
+  explicit FailingReader(pid_t pid)
+      : mem_(open_file(fmt::format("/proc/{}/mem", pid), O_RDONLY)), reader_(pid, mem_.get()) {}
+  void read(std::vector<pagewire::Run>& runs, std::span<std::byte> into) override {
+    std::vector<pagewire::Run> kept;
+    for (const pagewire::Run& r : runs)
+      for (std::uint64_t page = r.address; page < r.address + r.pages * page_size; page += page_size) {
+        if (for_good ? page == for_good : once && !failed_.contains(page))
+          failed_.add(page, page + page_size);
+        else
+          kept.push_back({page, 1});
+      }
+    runs = kept;
+    if (!runs.empty()) reader_.read(runs, into);
+    if (runs.size() == kept.size()) return;
+    for (const pagewire::Run& r : kept) failed_.add(r.address, r.address + page_size);
+    for (const pagewire::Run& r : runs) failed_.remove(r.address, r.address + r.pages * page_size);
+  }
+  bool once = true;
+  std::uint64_t for_good = 0;
+  const PageSet& failed() const { return failed_; }
+
+ private:
+  UniqueFd mem_;
+  ProcessReader reader_;
+  PageSet failed_;
+};
+
+TEST(Tracker, a_page_that_could_not_be_read_is_read_again) {
+  Target target;
+  resources::FileIds ids;
+  TaskMemory memory(target.pid(), target.pid(), target.inject(), ids);
+  auto failing = std::make_unique<FailingReader>(target.pid());
+  FailingReader& reader = *failing;
+  memory.read_by(std::move(failing));
+  Shadow shadow;
+  for (int round = 0; round < 3; round++) memory.round(shadow, false);
+  EXPECT_GT(reader.failed().size(), 100u);
+  memory.look();
+  target.freeze();
+  reader.once = false;
+  memory.round(shadow, true);
+  EXPECT_EQ(count_differences(target.pid(), shadow), 0u);
+}
+
+TEST(Tracker, a_page_that_can_never_be_read_is_an_error_in_the_end) {
+  Target target;
+  resources::FileIds ids;
+  TaskMemory memory(target.pid(), target.pid(), target.inject(), ids);
+  std::uint64_t stack = 0;
+  for (const proc::Vma& vma : proc::Reader(target.pid()).maps())
+    if (vma.kind == proc::VmaName::stack) stack = vma.end - page_size;
+  auto failing = std::make_unique<FailingReader>(target.pid());
+  failing->for_good = stack;
+  memory.read_by(std::move(failing));
+  Shadow shadow;
+  memory.round(shadow, false);
+  memory.look();
+  target.freeze();
+  try {
+    memory.round(shadow, true);
+    FAIL() << "the page at " << std::hex << stack << " is missing";
+  } catch (const Error& e) {
+    EXPECT_NE(e.message().find(fmt::format("memory at {:#x}", stack)), std::string::npos) << e.message();
+  }
+}
+
+int open_userfaultfd() {
+  const int fd = static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | 1));
+  uffdio_api api{};
+  api.api = UFFD_API;
+  api.features = 1 << 12 | 1 << 13 | 1 << 15;  // as inject_userfaultfd
+  return ::ioctl(fd, UFFDIO_API, &api) == 0 ? fd : -1;
+}
+
+// As memory that the hardware has lost: whoever touches it gets SIGBUS.
+long poison_a_page(char* at) {
+  const UniqueFd userfaultfd(static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | 1)));
+  uffdio_api api{};
+  api.api = UFFD_API;
+  api.features = 1 << 14;  // UFFD_FEATURE_POISON, 6.6+
+  uffdio_register request{};
+  request.range = {reinterpret_cast<std::uint64_t>(at), page_size};
+  request.mode = UFFDIO_REGISTER_MODE_MISSING;
+  struct {
+    uffdio_range range;
+    std::uint64_t mode = 0;
+    std::int64_t updated = 0;
+  } poison{request.range};
+  return ::ioctl(userfaultfd.get(), UFFDIO_API, &api) == 0 &&
+                 ::ioctl(userfaultfd.get(), UFFDIO_REGISTER, &request) == 0 &&
+                 ::ioctl(userfaultfd.get(), _IOWR(UFFDIO, 8, decltype(poison)), &poison) == 0
+             ? 0
+             : -1;
+}
+
+TEST(Tracker, poisoned_memory_is_an_error) {
+  char* const lost =
+      static_cast<char*>(::mmap(nullptr, page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  ASSERT_EQ(poison_a_page(lost), 0) << std::strerror(errno);
+  const pid_t pid = ::fork();
+  if (pid == 0)
+    for (;;) ::pause();
+  resources::FileIds ids;
+  TaskMemory memory(pid, pid, UniqueFd{}, ids);
+  Shadow shadow;
+  EXPECT_NO_THROW(memory.round(shadow, false));
+  std::string said;
+  try {
+    memory.round(shadow, true);
+  } catch (const Error& e) {
+    said = e.message();
+  }
+  ::kill(pid, SIGKILL);
+  ::waitpid(pid, nullptr, 0);
+  ::munmap(lost, page_size);
+  EXPECT_NE(said.find(fmt::format("memory at {:#x}", reinterpret_cast<std::uint64_t>(lost))), std::string::npos)
+      << said;
+}
+
+// A page of a file mapping that was written, given back, and is now past the end of the file: a marker is left of it.
+TEST(Tracker, pages_past_the_end_of_a_file_are_left_out) {
+  auto [their_end, our_end] = make_socketpair(AF_UNIX, SOCK_STREAM);
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    const int file = ::memfd_create("short", MFD_CLOEXEC);
+    if (::ftruncate(file, 2 * page_size) != 0) ::_exit(1);
+    void* const at = ::mmap(nullptr, 2 * page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0);
+    char* const beyond = static_cast<char*>(at) + page_size;
+    beyond[0] = 1;
+    const int userfaultfd = open_userfaultfd();
+    char byte = 0;
+    if (::write(their_end.get(), &userfaultfd, sizeof userfaultfd) < 0 || ::read(their_end.get(), &byte, 1) != 1)
+      ::_exit(1);
+    if (::madvise(beyond, page_size, MADV_DONTNEED) != 0 || ::ftruncate(file, page_size) != 0) ::_exit(1);
+    ::write(their_end.get(), &byte, 1) == 1 ? ::pause() : 0;
+    ::_exit(1);
+  }
+  their_end.reset();
+  int number = -1;
+  ASSERT_EQ(::read(our_end.get(), &number, sizeof number), static_cast<ssize_t>(sizeof number));
+  const UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  UniqueFd userfaultfd(static_cast<int>(::syscall(SYS_pidfd_getfd, pidfd.get(), number, 0)));
+  ASSERT_TRUE(userfaultfd);
+  resources::FileIds ids;
+  TaskMemory memory(pid, pid, std::move(userfaultfd), ids);
+  auto noting = std::make_unique<FailingReader>(pid);
+  FailingReader& reader = *noting;
+  reader.once = false;
+  memory.read_by(std::move(noting));
+  Shadow shadow;
+  memory.round(shadow, false);
+  char byte = 0;
+  ASSERT_EQ(::write(our_end.get(), &byte, 1), 1);
+  ASSERT_EQ(::read(our_end.get(), &byte, 1), 1);
+  EXPECT_NO_THROW(memory.round(shadow, true));
+  EXPECT_EQ(reader.failed().size(), 1u);
+  ::kill(pid, SIGKILL);
+  ::waitpid(pid, nullptr, 0);
+}
+
 // A page that was moved to the end of a tracked mapping becomes one with it, and the tracker goes from both.
 TEST(Tracker, sees_what_is_written_to_a_mapping_beside_which_another_was_moved) {
   constexpr std::size_t pages = 4, room = 64;
@@ -255,11 +419,8 @@ TEST(Tracker, sees_what_is_written_to_a_mapping_beside_which_another_was_moved) 
   ASSERT_TRUE(kept != MAP_FAILED && moved != MAP_FAILED);
   std::memset(kept, 1, pages * page_size);
 
-  UniqueFd userfaultfd(static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | 1)));
-  uffdio_api api{};
-  api.api = UFFD_API;
-  api.features = 1 << 12 | 1 << 13 | 1 << 15;  // as inject_userfaultfd
-  ASSERT_EQ(::ioctl(userfaultfd.get(), UFFDIO_API, &api), 0);
+  UniqueFd userfaultfd(open_userfaultfd());
+  ASSERT_TRUE(userfaultfd);
   Tracker tracker(::getpid(), std::move(userfaultfd));
   const auto scan = [&] {
     std::vector<proc::Vma> maps = proc::Reader(::getpid()).maps();
