@@ -71,11 +71,11 @@ TEST(ForeignState, lets_pass_what_can_be_restored) { EXPECT_THAT(refuse_foreign_
 
 TEST(ForeignState, names_images_of_other_kinds) {
   image::ImageSet set = good_set();
-  set.put_file("tty-info.img", "x");
+  set.put_file("tty.img", "x");
   set.put_file("utsns-11.img", "x");
   set.put_file("novelty.img", "x");
   const std::string said = refusal(set);
-  EXPECT_THAT(said, HasSubstr("tty-info.img: terminals cannot be restored"));
+  EXPECT_THAT(said, HasSubstr("tty.img: terminals cannot be restored"));
   EXPECT_THAT(said, HasSubstr("utsns-11.img: a UTS namespace"));
   EXPECT_THAT(said, HasSubstr("novelty.img: an image of an unknown kind"));
 }
@@ -115,17 +115,17 @@ TEST(ForeignState, refuses_mappings_and_files_it_cannot_make) {
   auto mm = image::full<image::MmEntry>();
   mm.mutable_vmas(0)->set_status(image::vma_status::regular | image::vma_status::sysvipc);
   set.put(Kind::mm, pid, mm);
-  image::FileEntry tty;
-  tty.set_type(image::FD_TTY);
-  tty.set_id(9);
-  set.append(Kind::files, 0, tty);
+  image::FileEntry packets;
+  packets.set_type(image::FD_PACKETSK);
+  packets.set_id(9);
+  set.append(Kind::files, 0, packets);
   auto remap = image::full<image::RemapFilePathEntry>();
   remap.set_remap_type(image::REMAP_LINKED);
   set.append(Kind::remap_fpath, 0, remap);
   const std::string said = refusal(set);
   EXPECT_THAT(said, HasSubstr("mm-12.img: System V shared memory"));
   EXPECT_THAT(said, HasSubstr("mm-12.img: AIO contexts"));
-  EXPECT_THAT(said, HasSubstr("files.img: file 9 of type FD_TTY"));
+  EXPECT_THAT(said, HasSubstr("files.img: file 9 of type FD_PACKETSK"));
   EXPECT_THAT(said, HasSubstr("remap-fpath.img"));
 }
 
