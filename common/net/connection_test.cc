@@ -160,6 +160,27 @@ TEST_F(ConnectionTest, turns_away_the_newest_or_pushes_out_the_oldest_of_those_t
   run_to_end(io, exchange(at(fair), client_tls));
 }
 
+// Takes a moment to go when it is told to.
+awaitable<void> linger(Connection c, int& told) {
+  std::byte one{};
+  const Errc code = co_await code_of(c.read_exact({&one, 1}));
+  if (code != Errc::cancelled) co_return;
+  told++;
+  co_await asio::this_coro::reset_cancellation_state(asio::disable_cancellation());
+  co_await sleep_for(500ms);
+}
+
+TEST_F(ConnectionTest, pushes_out_one_for_each_that_comes_also_while_they_take_a_moment_to_go) {
+  int told = 0;
+  Listener listener(io.get_executor(), "test", {"127.0.0.1", "0"}, server_tls,
+                    {.connections = 3, .overload = Overload::oldest_gives_way});
+  listener.start([&told](Connection c) { return linger(std::move(c), told); });
+  Silent silent;
+  run_to_end(io, connect_silently(at(listener), client_tls, 6, silent));
+  run_to_end(io, sleep_for(100ms));  // the server is done with a handshake after its client
+  EXPECT_EQ(told, 3);
+}
+
 awaitable<void> wait_for_eviction(Address address) {
   tcp::socket socket(co_await asio::this_coro::executor);
   const std::vector<tcp::endpoint> ends = co_await resolve(address);

@@ -21,7 +21,7 @@ struct Listener::State {
   TlsContext tls;
   ListenerOptions options;
   Serve serve;
-  std::list<asio::cancellation_signal> handshakes, served;  // oldest first
+  std::list<asio::cancellation_signal> handshakes, served;  // oldest first, but for those told to go
 
   State(Executor executor, std::string n, TlsContext t, ListenerOptions o)
       : name(std::move(n)), acceptor(executor), tls(std::move(t)), options(o) {}
@@ -34,6 +34,13 @@ using Place = std::list<asio::cancellation_signal>::iterator;
 
 constexpr auto pause_when_out_of_files = std::chrono::milliseconds(100);
 
+// Tells the one that is there longest to go, which takes it a moment. The next time it is another one's turn: who was
+// told and is still there makes no room.
+void push_out_oldest(std::list<asio::cancellation_signal>& all) {
+  all.splice(all.end(), all, all.begin());
+  all.back().emit(asio::cancellation_type::terminal);
+}
+
 void log_refusal(const Shared& s, std::exception_ptr problem) {
   const Error e = to_error(problem);
   log::warn(s->name + ".handshake_failed", {{"code", name(e.errc())}, {"message", e.message()}});
@@ -45,7 +52,7 @@ void start_serving(const Shared& s, Connection connection) {
   if (s->served.size() >= s->options.connections) {
     log::warn(s->name + ".too_many_connections", {{"peer", connection.address()}, {"limit", s->options.connections}});
     if (s->options.overload == Overload::newest_turned_away) return;
-    s->served.front().emit(asio::cancellation_type::terminal);
+    push_out_oldest(s->served);
   }
   const Place place = s->served.emplace(s->served.end());
   auto ended = [s, place](std::exception_ptr problem) {
@@ -74,7 +81,7 @@ awaitable<void> accept_all(Shared s) {
       co_await sleep_for(pause_when_out_of_files);
       continue;
     }
-    if (s->handshakes.size() >= s->options.handshakes) s->handshakes.front().emit(asio::cancellation_type::terminal);
+    if (s->handshakes.size() >= s->options.handshakes) push_out_oldest(s->handshakes);
     const Place place = s->handshakes.emplace(s->handshakes.end());
     auto ended = [s, place](std::exception_ptr problem) {
       s->handshakes.erase(place);

@@ -4,6 +4,8 @@
 #include "common/image/page_reader.h"
 #include "pageserver/criu/session.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/said_stream.h"
+#include "tests/fuzz/scratch_directory.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -15,46 +17,7 @@ using namespace pageserver::criu;
 
 namespace {
 
-class Said : public Stream {
- public:
-  Said(std::string_view bytes, std::size_t piece) : bytes_(std::as_bytes(std::span(bytes))), piece_(piece) {}
-
-  std::size_t receive(std::span<std::byte> into, net::Deadline) override {
-    const auto part = bytes_.first(std::min({bytes_.size(), into.size(), piece_}));
-    std::ranges::copy(part, into.begin());
-    bytes_ = bytes_.subspan(part.size());
-    return part.size();
-  }
-  void send(std::span<const std::byte> data, net::Deadline) override { require(!data.empty()); }
-  void part(net::Deadline) noexcept override {}
-
- private:
-  std::span<const std::byte> bytes_;
-  std::size_t piece_;
-};
-
-// Emptied, not made, for each input.
-class Directory {
- public:
-  Directory() {
-    std::string path = "/dev/shm/godwit-fuzz-XXXXXX";
-    if (!::mkdtemp(path.data())) std::abort();
-    path_ = path;
-    fd_ = open_file(path, O_RDONLY | O_DIRECTORY);
-  }
-  ~Directory() { std::filesystem::remove_all(path_); }
-  int emptied() const {
-    for (const auto& entry : std::filesystem::directory_iterator(path_)) std::filesystem::remove(entry.path());
-    return fd_.get();
-  }
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-  UniqueFd fd_;
-};
-
-std::uint64_t pages_in(const Directory& directory, int fd) {
+std::uint64_t pages_in(const ScratchDirectory& directory, int fd) {
   std::uint64_t pages = 0;
   for (const auto& entry : std::filesystem::directory_iterator(directory.path())) {
     const auto name = image::parse_file_name(entry.path().filename().string());
@@ -69,10 +32,10 @@ std::uint64_t pages_in(const Directory& directory, int fd) {
 }  // namespace
 
 void fuzz(std::string_view input) {
-  static const Directory directory;
+  static const ScratchDirectory directory;
   if (input.empty()) return;
   const int fd = directory.emptied();
-  Said stream(input.substr(1), 1 + static_cast<unsigned char>(input[0]) * std::size_t{16});
+  SaidStream stream(input.substr(1), 1 + static_cast<unsigned char>(input[0]) * std::size_t{16});
   std::uint64_t stored = 0;
   try {
     ImageWriter images(fd, {});

@@ -6,6 +6,7 @@
 #include "agent/engine/tasks/ipc_objects.h"
 #include "agent/service/facts.h"
 #include "agent/workload/cpu_limit.h"
+#include "agent/workload/init.h"
 #include "tests/fuzz/fuzz.h"
 
 #include <string>
@@ -38,6 +39,12 @@ void fuzz(std::string_view input) {
     case 'n': require(engine::parse_notes(text).size() <= text.size()); break;
     case 's': require(!engine::commands::parse_stopped_note(text).generation.empty()); break;
     case 'l': limit_note(text); break;
+    case 'x': {
+      const int code = workload::parse_exit_code(text);
+      require(code >= -1 && code <= 128 + 255);
+      break;
+    }
+    case 'p': require(raw(workload::parse_report(text)) > 0); break;
     default: break;
   }
 }
