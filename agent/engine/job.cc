@@ -53,6 +53,7 @@ class Job {
   // One command, or a little absorbing when there is none.
   void work() {
     if (commands_.empty()) {
+      if (restore_ && absorb_some() && absorber_->full()) return;
       listen(restore_ && absorb_some() ? 0ms : restore_ && absorber_->waiting() ? 50ms : -1ms);
       return;
     }
@@ -215,7 +216,7 @@ class Job {
     while (absorber_->absorbed() < request.sequence()) {
       if (absorb_some()) {
         progress = Clock::now();
-        listen(0ms);
+        if (!absorber_->full()) listen(0ms);
         continue;
       }
       if (Clock::now() - progress > absorb_patience)

@@ -1,22 +1,43 @@
 #include "agent/jobs/packet_link.h"
 
+#include "common/base/log.h"
+
+#include <sys/socket.h>
+
 namespace godwit::jobs {
 namespace {
 
 constexpr std::size_t most_queued = 1 << 20;
+
+// The kernel takes no message that is longer than the buffer; it doubles what it is told.
+UniqueFd with_room(UniqueFd socket) {
+  const int bytes = net::max_packet;
+  check(::setsockopt(socket.get(), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes), "set the send buffer");
+  return socket;
+}
 
 net::awaitable<void> keep(std::shared_ptr<PacketLink> link, net::awaitable<void> work) { co_await std::move(work); }
 
 }  // namespace
 
 PacketLink::PacketLink(net::Executor executor, UniqueFd socket, Handlers handlers)
-    : executor_(executor), socket_(executor, std::move(socket)), handlers_(std::move(handlers)), changed_(executor) {}
+    : executor_(executor),
+      socket_(executor, with_room(std::move(socket))),
+      handlers_(std::move(handlers)),
+      changed_(executor) {}
 
 std::shared_ptr<PacketLink> PacketLink::start(net::Executor executor, UniqueFd socket, Handlers handlers) {
   auto link = std::make_shared<PacketLink>(executor, std::move(socket), std::move(handlers));
   net::spawn(executor, keep(link, link->read()), [link](std::exception_ptr) { link->ended(); });
-  // A failed write is no end yet: what the other side said before it went is still read.
-  net::spawn(executor, keep(link, link->write()), [](std::exception_ptr) {});
+  // That the other side has gone is no end yet: what it said before is still read. Anything else is one: what was to
+  // be said is lost.
+  net::spawn(executor, keep(link, link->write()), [link](std::exception_ptr problem) {
+    if (!problem || !link->is_open()) return;
+    const Error why = net::to_error(problem);
+    if (why.errc() == Errc::peer_lost) return;
+    log::error("packet_link.write", {{"message", why.message()}});
+    link->ended();
+  });
   return link;
 }
 

@@ -29,7 +29,7 @@ Context make_context(net::Executor executor, AgentOptions options) {
   check_unrestricted();
   net::TlsContext tls = net::TlsContext::load(options.certs);
   net::require(tls.self(), "agent", options.node);
-  for (const char* part : {"", "/jobs", "/limits", "/workloads"}) fs::create_directories(options.state + part);
+  for (const char* part : {"", "/homes", "/jobs", "/limits", "/workloads"}) fs::create_directories(options.state + part);
   Records records = Records::open(options.state + "/records", options.record_slots);
   workload::Cgroup::create(options.cgroup);
   const auto rate = std::make_shared<NodeRate>(options.rate_limit);

@@ -107,11 +107,16 @@ class FakeEngine {
 
   void survey(const engine::Survey& request, engine::Surveyed& answer) {
     const proc::Reader reader(request.pid()), self(::getpid());
-    engine::Task& task = *answer.add_tasks();
-    task.set_pid(request.pid());
-    task.set_guest_pid(reader.status().ns_pid.back());
-    task.add_threads(reader.status().ns_pid.back());
-    task.set_comm(reader.comm());
+    std::vector<pid_t> tree{request.pid()};
+    std::ranges::copy(reader.children(), std::back_inserter(tree));
+    for (const pid_t pid : tree) {
+      const proc::Reader one(pid);
+      engine::Task& task = *answer.add_tasks();
+      task.set_pid(pid);
+      task.set_guest_pid(one.status().ns_pid.back());
+      task.add_threads(one.status().ns_pid.back());
+      task.set_comm(one.comm());
+    }
     for (const char* ns : {"pid", "mnt", "ipc"}) {
       if (reader.link(std::string("ns/") + ns) != self.link(std::string("ns/") + ns)) answer.add_namespaces(ns);
     }

@@ -69,6 +69,7 @@ void Migrations::end_leftovers() {
   workload::Cgroup::destroy(context_.cgroup("jobs"), leftovers_limit);
   for (const auto& note : std::filesystem::directory_iterator(context_.limits()))
     workload::CpuLimit::lift_noted(note.path());
+  end_homeless(context_);
 }
 
 net::awaitable<void> Migrations::recover() {

@@ -294,6 +294,8 @@ net::awaitable<void> SourceMigration::close() {
   feed_.reset();
   if (peer_) peer_->close();
   ::unlink(context_.journal(key_).c_str());
+  // Of a copy that was let go, in case it could not leave before; of one that has gone there is the note only.
+  if (phase() == SourcePhase::thawed || !living_copy(context_, record())) leave_cgroup(context_, tree_);
   if (const auto cgroup = workload::Cgroup::open(context_.cgroup(tree_.cgroup)); cgroup && !tree_.cgroup.empty()) {
     cgroup->remove();  // of a copy that was killed; one that is in use stays
   }

@@ -1,15 +1,19 @@
 #include "agent/service/source_tree.h"
 
 #include "agent/workload/cgroup_wait.h"
+#include "agent/workload/homes.h"
 #include "common/base/log.h"
 #include "common/proc/reader.h"
 
 #include <algorithm>
+#include <filesystem>
 
 namespace godwit::service {
 namespace {
 
 using namespace std::chrono_literals;
+
+namespace fs = std::filesystem;
 
 constexpr int put_back_tries = 3;
 
@@ -29,7 +33,6 @@ SourceTree managed_tree(Context& context, const workload::Saved& saved) {
           .root = saved.info().pid(),
           .start_time = saved.start_time(),
           .cgroup = saved.cgroup(),
-          .home = {},
           .info = context.workloads->info(saved.info().name())};
 }
 
@@ -40,7 +43,6 @@ SourceTree tree_of_pid(pid_t pid, const Key& key) {
                   .root = pid,
                   .start_time = reader.stat().start_time,
                   .cgroup = to_string(key),
-                  .home = workload::cgroup_of(pid, workload::cgroup2_mount()),
                   .info = {}};
   tree.info.set_name(tree.workload);
   tree.info.set_id(fmt::format("{}.{}", key.migration, key.epoch));
@@ -65,6 +67,18 @@ std::string cgroup_if_there(pid_t pid, const std::string& mount, bool is_root) {
   std::string found;
   unless_ended(is_root, [&] { found = workload::cgroup_of(pid, mount); });
   return found;
+}
+
+std::string homes_note(const Context& context, const std::string& cgroup) {
+  return context.options.state + "/homes/" + cgroup;
+}
+
+void bring_home(const Context& context, const std::string& cgroup) {
+  try {
+    workload::bring_home(context.cgroup(cgroup), homes_note(context, cgroup));
+  } catch (const std::exception& e) {
+    log::error("source.leave_cgroup", {{"cgroup", cgroup}, {"message", e.what()}});
+  }
 }
 
 }  // namespace
@@ -109,23 +123,36 @@ SourceTree find_tree(Context& context, const api::Survey& request, const Key& ke
 
 void enter_cgroup(Context& context, const SourceTree& tree, const engine::Surveyed& survey) {
   if (tree.managed) return;
+  const std::string mount = workload::cgroup2_mount();
+  std::vector<workload::Home> homes;
+  for (const engine::Task& task : survey.tasks()) {
+    unless_ended(&task == &survey.tasks(0), [&] {
+      homes.push_back({.pid = task.pid(),
+                       .start_time = workload::start_time_of(task.pid()),
+                       .cgroup = workload::cgroup_of(task.pid(), mount)});
+    });
+  }
+  workload::note_homes(homes_note(context, tree.cgroup), homes);
   workload::Cgroup cgroup = workload::Cgroup::create(context.cgroup(tree.cgroup));
   for (const engine::Task& task : survey.tasks())
     unless_ended(&task == &survey.tasks(0), [&] { cgroup.add(task.pid()); });
 }
 
 void leave_cgroup(Context& context, const SourceTree& tree) {
-  if (tree.managed || tree.home.empty()) return;
-  try {
-    const auto cgroup = workload::Cgroup::open(context.cgroup(tree.cgroup));
-    if (!cgroup) return;
-    auto home = workload::Cgroup::open(tree.home);
-    for (const pid_t pid : cgroup->pids()) {
-      if (home) unless_ended(false, [&] { home->add(pid); });
-    }
-    cgroup->remove();
-  } catch (const Error& e) {
-    log::warn("source.leave_cgroup", {{"workload", tree.workload}, {"message", e.message()}});
+  if (!tree.managed && !tree.cgroup.empty()) bring_home(context, tree.cgroup);
+}
+
+void end_homeless(Context& context) {
+  const std::vector<Record> records = context.records.all();
+  std::vector<std::string> noted;
+  for (const auto& note : fs::directory_iterator(context.options.state + "/homes"))
+    noted.push_back(note.path().filename());
+  for (const std::string& cgroup : noted) {
+    // One that may hold it, or has killed it, knows itself what follows.
+    const auto decides = [&](const Record& r) {
+      return to_string(r.key) == cgroup && r.source() != SourcePhase::thawed;
+    };
+    if (cgroup.ends_with(".src") && std::ranges::none_of(records, decides)) bring_home(context, cgroup);
   }
 }
 

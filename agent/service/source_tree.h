@@ -1,7 +1,8 @@
 // The tree of processes that a migration moves away, and what the agent has an engine job do to it.
 //
 // Managed workloads keep the cgroup that they live in: it is the copy. Anything else (migrated by PID) is moved into
-// a cgroup made for this migration when its pages begin to be sent, and back when the migration comes to nothing.
+// a cgroup made for this migration when its pages begin to be sent, and back when the migration comes to nothing: each
+// process to where it came from, which a note in <state>/homes says to the next life of the agent, too.
 #pragma once
 
 #include "agent/jobs/engine_job.h"
@@ -19,7 +20,6 @@ struct SourceTree {
   pid_t root = 0;
   std::uint64_t start_time = 0;
   std::string cgroup;  // of the copy, relative to the agent's root
-  std::string home;    // not managed: the cgroup it comes from
   api::WorkloadInfo info;
 };
 
@@ -32,6 +32,8 @@ void check_apart(const Context& context, const SourceTree& tree, const engine::S
 
 void enter_cgroup(Context& context, const SourceTree& tree, const engine::Surveyed& survey);
 void leave_cgroup(Context& context, const SourceTree& tree);  // what failed is logged
+// After a restart: whom a migration that never came to a record, or has let go, has taken out of its cgroup.
+void end_homeless(Context& context);
 
 std::shared_ptr<jobs::EngineJob> start_source_job(Context& context, const Key& key, std::uint64_t seed,
                                                   jobs::EngineJob::Handlers handlers);

@@ -18,7 +18,8 @@ void check_workload_name(const std::string& name) {
 }
 
 Saved parse_saved(const std::string& name, const std::string& bytes) {
-  constexpr std::array<std::string_view, 4> states{"building", "prepared", "running", "exited"};
+  // starting: of a program that nobody has heard of yet; a later life of the agent ends it.
+  constexpr std::array<std::string_view, 5> states{"starting", "building", "prepared", "running", "exited"};
   check_workload_name(name);
   Saved saved;
   if (!saved.ParseFromString(bytes)) fail(Errc::invalid_argument, "the file of workload '{}' cannot be read", name);

@@ -51,6 +51,7 @@ InitPlace Workloads::init_place(const std::string& name) const {
 void Workloads::load() {
   constexpr std::string_view suffix = ".workload";
   constexpr std::size_t largest_file = 1 << 20;
+  std::vector<Saved> unstarted;
   for (const auto& file : fs::directory_iterator(plan_.directory)) {
     std::string name = file.path().filename();
     if (!name.ends_with(suffix)) continue;
@@ -62,9 +63,19 @@ void Workloads::load() {
       log::error("workload.unreadable", {{"name", name}, {"message", e.message()}});
       continue;
     }
+    if (saved.info().state() == "starting") {
+      log::warn("workload.unstarted", {{"name", name}});
+      unstarted.push_back(std::move(saved));
+      continue;
+    }
     Entry& kept = entries_[name];
     kept.saved = std::move(saved);
     if (kept.saved.info().state() == "running") watch(kept);
+  }
+  // Its init ends with it.
+  for (const Saved& saved : unstarted) {
+    Cgroup::destroy(plan_.cgroup + "/" + saved.cgroup(), std::chrono::seconds(5));
+    fs::remove(path(saved.info().name(), ".workload"));
   }
 }
 
@@ -107,16 +118,20 @@ api::WorkloadInfo Workloads::run(const api::RunWorkload& request) {
   Entry entry{.saved = {}, .generation = 0};
   entry.saved.set_cgroup(id + ".0.run");
   const Cgroup copy = Cgroup::create(plan_.cgroup + "/" + entry.saved.cgroup());
-  Started started;
-  try {
-    started = start_workload(init_place(request.name()), copy, plan);
-  } catch (...) {
-    copy.remove();
-    throw;
-  }
   api::WorkloadInfo& info = *entry.saved.mutable_info();
   info.set_name(request.name());
   info.set_id(id + ".0");
+  info.set_state("starting");
+  Started started;
+  try {
+    save(entry);  // first: nothing runs that the next life of the agent would not know of
+    started = start_workload(init_place(request.name()), copy, plan);
+  } catch (...) {
+    copy.remove();
+    std::error_code ignored;
+    fs::remove(path(request.name(), ".workload"), ignored);
+    throw;
+  }
   info.set_pid(started.root);
   info.set_guest_pid(raw(started.guest));
   info.set_state("running");
@@ -127,7 +142,17 @@ api::WorkloadInfo Workloads::run(const api::RunWorkload& request) {
   entry.saved.set_start_time(start_time_if_alive(started.root));
   entry.saved.set_output(plan.output);
   Entry& kept = entries_[request.name()] = std::move(entry);
-  save(kept);
+  try {
+    save(kept);
+  } catch (...) {
+    const Saved failed = kept.saved;
+    entries_.erase(request.name());
+    end_init(failed);
+    Cgroup::destroy(copy.path(), std::chrono::seconds(5));
+    std::error_code ignored;
+    fs::remove(path(request.name(), ".workload"), ignored);
+    throw;
+  }
   watch(kept);
   log::info("workload.started", {{"name", request.name()}, {"pid", started.root}});
   return this->info(request.name());

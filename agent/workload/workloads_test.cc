@@ -9,6 +9,8 @@
 #include <csignal>
 #include <filesystem>
 
+#include <sys/mount.h>
+
 namespace godwit::workload {
 namespace {
 
@@ -176,6 +178,35 @@ TEST_F(WorkloadsTest, arrive_in_namespaces_that_wait_for_them) {
   EXPECT_TRUE(Cgroup::open(root.path() + "/inits")->populated());
   workloads->forget("job", "m.1.dst");
   EXPECT_FALSE(Cgroup::open(root.path() + "/inits")->populated());
+}
+
+TEST_F(WorkloadsTest, that_cannot_be_written_down_are_not_started) {
+  ASSERT_EQ(::mount("tmpfs", directory.c_str(), "tmpfs", 0, "size=64k"), 0);
+  std::string filled;
+  try {
+    write_file(directory + "/filling", std::string(1 << 20, 'x'));
+  } catch (const Error& e) {
+    filled = e.message();
+  }
+  EXPECT_NE(filled, "");
+  EXPECT_THROW(workloads->run(shell("exec sleep 60")), Error);
+  EXPECT_TRUE(workloads->list().empty());
+  for (const auto& entry : std::filesystem::directory_iterator(root.path()))
+    EXPECT_FALSE(entry.path().filename().string().ends_with(".run")) << entry.path() << " is left";
+  ::umount2(directory.c_str(), MNT_DETACH);
+}
+
+TEST_F(WorkloadsTest, whose_start_the_agent_did_not_live_to_see_are_ended) {
+  const auto info = workloads->run(shell("exec sleep 60"));
+  Saved saved = *workloads->find("job");
+  saved.mutable_info()->set_state("starting");
+  saved.clear_init_pid();
+  write_file(directory + "/job.workload", saved.SerializeAsString());
+  restart();
+  EXPECT_TRUE(workloads->list().empty());
+  EXPECT_FALSE(std::filesystem::exists(directory + "/job.workload"));
+  EXPECT_FALSE(std::filesystem::exists(root.path() + "/" + saved.cgroup()));
+  EXPECT_EQ(workloads->run(shell("exec sleep 60")).state(), "running");
 }
 
 }  // namespace

@@ -9,6 +9,10 @@ namespace godwit::engine {
 namespace {
 // Telling the page server costs messages, so it is told of a megabyte at a time.
 constexpr std::uint64_t free_step = 1u << 20;
+
+std::uint64_t size_of(const pagewire::ManifestEntry& e) {
+  return sizeof e + e.runs.size() * sizeof(pagewire::Run) + e.name.size();
+}
 }  // namespace
 
 Absorber::Absorber(UniqueFd spool_directory, std::uint64_t seed, std::uint64_t window)
@@ -20,7 +24,11 @@ void Absorber::manifest(std::string_view entries) {
   for (pagewire::ManifestEntry& e : pagewire::parse_manifest(entries)) {
     if (e.header.sequence != queued_ + 1)
       fail(Errc::protocol, "frame {} announced where frame {} is next", e.header.sequence, queued_ + 1);
+    if (e.header.stream >= pagewire::max_streams || e.offset > ~std::uint64_t{0} - e.header.payload_length)
+      fail(Errc::protocol, "frame {} in stream {} at {}", e.header.sequence, e.header.stream, e.offset);
     queued_ = e.header.sequence;
+    queued_bytes_ += size_of(e);
+    if (queued_bytes_ > most_queued) fail(Errc::protocol, "frame {} is announced too far ahead", queued_);
     queue_.push_back(std::move(e));
   }
 }
@@ -38,6 +46,7 @@ std::size_t Absorber::absorb(FrameTarget& target, std::size_t most) {
     const pagewire::ManifestEntry& e = queue_.front();
     apply(e, target);
     absorbed_ = e.header.sequence;
+    queued_bytes_ -= size_of(e);
     queue_.pop_front();
     done++;
   }

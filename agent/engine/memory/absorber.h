@@ -41,6 +41,7 @@ class Absorber {
 
   std::uint64_t absorbed() const { return absorbed_; }  // sequence
   bool waiting() const { return !queue_.empty(); }
+  bool full() const { return queued_bytes_ > most_queued / 8; }  // better not to be told of more just now
   struct Freed {
     std::uint32_t stream;
     std::uint64_t upto;
@@ -49,6 +50,8 @@ class Absorber {
   std::vector<Freed> freed();
 
  private:
+  static constexpr std::uint64_t most_queued = 128u << 20;  // bytes: no ring and no sockets hold so much
+
   struct Stream {
     UniqueFd file;
     std::uint64_t stored = 0, used = 0, freed = 0;
@@ -63,7 +66,7 @@ class Absorber {
   std::deque<pagewire::ManifestEntry> queue_;
   std::map<std::uint32_t, Stream> streams_;
   Buffer copy_;
-  std::uint64_t absorbed_ = 0, queued_ = 0;
+  std::uint64_t absorbed_ = 0, queued_ = 0, queued_bytes_ = 0;
 };
 
 }  // namespace godwit::engine

@@ -113,5 +113,32 @@ TEST_F(AbsorberTest, does_not_use_a_frame_whose_bytes_are_others) {
   EXPECT_EQ(target_.pages_seen, max_payload / page_size);
 }
 
+TEST_F(AbsorberTest, refuses_streams_and_places_that_no_session_has) {
+  const auto announced = [&](std::uint32_t stream, std::uint64_t offset) {
+    FrameHeader header{.kind = FrameKind::pages, .runs = 1, .sequence = 1, .object = 0x701};
+    header.payload_length = page_size;
+    header.stream = stream;
+    const pagewire::Run run{page_size, 1};
+    std::string entries;
+    append_manifest(entries, header, std::as_bytes(std::span(&run, 1)), offset);
+    absorber_->manifest(entries);
+  };
+  EXPECT_THROW(announced(max_streams, 0), Error);
+  EXPECT_THROW(announced(0, ~std::uint64_t{0} - 100), Error);
+}
+
+TEST_F(AbsorberTest, refuses_to_queue_without_end) {
+  std::uint64_t sequence = 0;
+  const auto flood = [&] {
+    while (sequence < 2'000'000) {
+      std::string entries;
+      for (int i = 0; i < 500; ++i)
+        append_manifest(entries, FrameHeader{.kind = FrameKind::round, .sequence = ++sequence}, {}, 0);
+      absorber_->manifest(entries);
+    }
+  };
+  EXPECT_THROW(flood(), Error);
+}
+
 }  // namespace
 }  // namespace godwit::engine
