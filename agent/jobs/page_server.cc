@@ -21,7 +21,12 @@ constexpr auto least_pause = 100ms;
 constexpr auto most_pause = 5s;
 constexpr auto lived_well = 30s;  // then the next death starts with the least pause again
 
-UniqueFd duplicate(int fd) { return UniqueFd(check(::fcntl(fd, F_DUPFD_CLOEXEC, 3), "duplicate a descriptor")); }
+// Empty when there are no descriptors left, which is logged.
+UniqueFd duplicate(int fd) {
+  UniqueFd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
+  if (!copy) log::error("page_server.watch", {{"message", "no descriptor is left"}});
+  return copy;
+}
 
 net::awaitable<void> keep(std::shared_ptr<PageServer> server, net::awaitable<void> work) { co_await std::move(work); }
 
@@ -53,7 +58,13 @@ net::awaitable<void> PageServer::supervise() {
   Clock::duration pause = least_pause;
   for (;;) {
     const auto started = Clock::now();
-    const std::string how = co_await workload::process_ended(duplicate(child_.pidfd.get()));
+    UniqueFd process = duplicate(child_.pidfd.get());
+    while (!process && !stopping_) {
+      co_await net::sleep_for(most_pause / 5);
+      process = duplicate(child_.pidfd.get());
+    }
+    if (!process) break;
+    const std::string how = co_await workload::process_ended(std::move(process));
     link_->close();
     listening_.reset();
     end_sessions(Error(Errc::peer_lost, fmt::format("the page server {}", how)));
@@ -103,6 +114,7 @@ net::awaitable<void> PageServer::open(PageSession plan, UniqueFd spool) {
   while (!session->opened && !session->closed && Clock::now() < deadline) co_await changed_.wait_until(deadline);
   if (session->opened) co_return;
   sessions_.erase(migration);
+  if (session->refusal) throw *session->refusal;
   fail(session->closed ? Errc::peer_lost : Errc::timed_out, "the page server did not open a session");
 }
 
@@ -156,10 +168,17 @@ void PageServer::arrived(net::Packet packet) {
       }
       return;
     case pageserver::FromServer::kSessionEnded:
-      if (const auto s = session_of(message.session_ended().migration()); s && s->plan.ended) {
-        const auto ended = std::move(s->plan.ended);
+      if (const auto s = session_of(message.session_ended().migration())) {
         const pageserver::SessionEnded& e = message.session_ended();
-        ended(e.code().empty() ? std::nullopt : std::optional(Error(errc_from_name(e.code()), e.message())));
+        const auto error =
+            e.code().empty() ? std::nullopt : std::optional(Error(errc_from_name(e.code()), e.message()));
+        const auto ended = std::exchange(s->plan.ended, {});
+        if (!s->opened) {  // open() says why
+          s->refusal = error;
+          s->closed = true;
+        } else if (ended) {
+          ended(error);
+        }
       }
       break;
     case pageserver::FromServer::kClosed:

@@ -56,6 +56,7 @@ class PageServer : public std::enable_shared_from_this<PageServer> {
     PageSession plan;
     bool opened = false;
     bool closed = false;
+    std::optional<Error> refusal;
   };
 
   net::awaitable<void> supervise();

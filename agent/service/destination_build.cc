@@ -18,6 +18,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto progress_interval = 250ms;
+constexpr std::uint64_t furthest_ahead = 1u << 30;  // of what is stored: no window and no sockets hold so much
 
 UniqueFd duplicate(const UniqueFd& fd) {
   return UniqueFd(check(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 3), "duplicate a descriptor"));
@@ -121,7 +122,12 @@ net::awaitable<void> DestinationMigration::manifest(std::string entries) {
     if (e.header.sequence <= manifest_sequence_)
       fail(Errc::protocol, "frame {} was announced twice", e.header.sequence);
     manifest_sequence_ = e.header.sequence;
+    if (e.header.stream >= pagewire::max_streams)
+      fail(Errc::protocol, "frame {} is announced in stream {}", e.header.sequence, e.header.stream);
     if (e.header.payload_length == 0) continue;
+    const std::uint64_t stored = streams_[e.header.stream].stored;
+    if (e.offset > stored && e.offset - stored > furthest_ahead)
+      fail(Errc::protocol, "frame {} is announced at {}, {} are stored", e.header.sequence, e.offset, stored);
     std::uint64_t& needed = streams_[e.header.stream].needed;
     needed = std::max(needed, e.offset + e.header.payload_length);
   }

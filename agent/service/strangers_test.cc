@@ -215,5 +215,24 @@ TEST_F(FalseCoordinator, is_left_at_once) {
   }
 }
 
+TEST_F(Strangers, cannot_announce_frames_for_streams_or_places_that_are_none) {
+  run_workload();
+  identify("places");
+  prepare(survey());
+  const auto announced = [&](std::uint32_t stream, std::uint64_t offset) {
+    pagewire::FrameHeader header{.kind = pagewire::FrameKind::pages, .runs = 1, .sequence = 1, .object = 0x701};
+    header.payload_length = page_size;
+    header.stream = stream;
+    const pagewire::Run run{page_size, 1};
+    std::string entries;
+    pagewire::append_manifest(entries, header, std::as_bytes(std::span(&run, 1)), offset);
+    return error_of([&] { pair.run(b, b.agent->migrations().destination(id)->manifest(entries)); });
+  };
+  EXPECT_THAT(announced(1'000'000, 0), testing::StartsWith("protocol"));
+  EXPECT_THAT(announced(0, ~std::uint64_t{0} - 100), testing::StartsWith("protocol"));
+  EXPECT_THAT(announced(0, std::uint64_t{1} << 50), testing::StartsWith("protocol"));
+  discard();
+}
+
 }  // namespace
 }  // namespace godwit::service

@@ -85,8 +85,9 @@ def run(lab: DemoLab, options: argparse.Namespace) -> dict:
 
 def main() -> int:
     options = parse_options()
-    # SIGTERM must take the same way out as an error does.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Being told to end must take the same way out as an error does.
+    for end in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(end, lambda number, _: sys.exit(128 + number))
     started = time.monotonic()
     with DemoLab(keep=options.keep, link=options.link, needed_bytes=int(3.5 * options.size) + GIB) as lab:
         try:

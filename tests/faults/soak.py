@@ -126,7 +126,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("--logs", type=Path)
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the lab goes down on this way out too
+    for end in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(end, lambda number, _: sys.exit(128 + number))  # the lab goes down on this way out too
     print(f"seed {options.seed}, {options.minutes:g} minutes", flush=True)
     soak = Soak(options.seed, options.logs)
     soak.run(time.monotonic() + 60 * options.minutes)
