@@ -1,5 +1,6 @@
 #include "agent/engine/commands/survey_command.h"
 
+#include "agent/engine/commands/refusals.h"
 #include "agent/engine/survey.h"
 #include "common/base/units.h"
 
@@ -33,7 +34,8 @@ void print_text(const Surveyed& s) {
 int run_survey(const Options& o) {
   resources::Options options;
   options.tcp_close = o.tcp_close;
-  const Surveyed s = survey(o.tree, Orphans::left_out, options);
+  Surveyed s = survey(o.tree, Orphans::left_out, options);
+  refuse_namespaces(s, o.tree);
   if (o.json)
     print_json(s);
   else
