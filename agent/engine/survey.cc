@@ -41,17 +41,30 @@ UniqueFd open_if_there(pid_t pid, const proc::Vma& vma) {
   }
 }
 
-// A process outside the tree that has it mapped, too; 0: none.
-pid_t mapped_outside(const proc::Vma& vma, const std::vector<pid_t>& tree) {
+using Inode = std::pair<dev_t, std::uint64_t>;
+struct Mapped {
+  pid_t pid = 0;
+  proc::Vma vma;
+};
+using SharedMappings = std::map<Inode, Mapped>;  // that somebody outside the tree may have, too
+
+// One pass over all processes, however much is shared.
+void refuse_mapped_outside(SharedMappings shared, const std::vector<pid_t>& tree, Surveyed& out) {
   for (const pid_t other : proc::all_pids()) {
-    if (std::ranges::find(tree, other) != tree.end()) continue;
+    if (shared.empty()) return;
+    if (other == ::getpid() || std::ranges::find(tree, other) != tree.end()) continue;
     try {
-      for (const proc::Vma& v : proc::Reader(other).maps())
-        if (v.inode == vma.inode && v.dev == vma.dev) return other;
+      for (const proc::Vma& v : proc::Reader(other).maps()) {
+        const auto found = v.shared ? shared.find({v.dev, v.inode}) : shared.end();
+        if (found == shared.end()) continue;
+        const auto& [pid, vma] = found->second;
+        refuse(out, pid, fmt::format("memory at {:#x} {}", vma.start, vma.name),
+               fmt::format("process {} has it mapped, too", other), "end that process first");
+        shared.erase(found);
+      }
     } catch (const Error&) {  // it has ended, or may not be looked at
     }
   }
-  return 0;
 }
 
 // "fe:00:1234", device and inode, of files that somebody has a lease for writing on: to open one breaks it.
@@ -67,7 +80,7 @@ std::set<std::string> leased_for_writing() {
   return files;
 }
 
-void survey_memory(const proc::Reader& proc, pid_t pid, const std::vector<pid_t>& tree, Surveyed& out) {
+void survey_memory(const proc::Reader& proc, pid_t pid, SharedMappings& shared, Surveyed& out) {
   std::set<std::pair<dev_t, ino_t>> seen;
   const std::set<std::string> leased = leased_for_writing();
   for (const proc::VmaUsage& u : proc.smaps()) {
@@ -78,10 +91,8 @@ void survey_memory(const proc::Reader& proc, pid_t pid, const std::vector<pid_t>
           out, pid,
           fmt::format("memory at {:#x}-{:#x}{}{}", u.vma.start, u.vma.end, u.vma.name.empty() ? "" : " ", u.vma.name),
           refused->reason, refused->hint);
-    if (is_nameless_shm(u.vma))
-      if (const pid_t other = mapped_outside(u.vma, tree))
-        refuse(out, pid, fmt::format("memory at {:#x} {}", u.vma.start, u.vma.name),
-               fmt::format("process {} has it mapped, too", other), "end that process first");
+    if (u.vma.shared && (is_shared_anonymous(u.vma) || is_memfd(u.vma)))
+      shared.try_emplace({u.vma.dev, u.vma.inode}, Mapped{pid, u.vma});
     // Of a socket's ring nothing can be opened.
     const bool file = u.vma.kind == proc::VmaName::path && !u.vma.deleted && u.vma.name.starts_with('/');
     if (!file || !seen.insert({u.vma.dev, u.vma.inode}).second) continue;
@@ -161,7 +172,7 @@ void describe_task(const proc::Reader& proc, pid_t pid, Surveyed& out) {
   }
 }
 
-void survey_process(pid_t pid, const std::vector<pid_t>& living, const resources::Options& options,
+void survey_process(pid_t pid, SharedMappings& shared, const resources::Options& options,
                     const resources::TreeFiles& tree, Surveyed& out) {
   const proc::Reader proc(pid);
   if (pid != out.tasks(0).pid() && is_zombie(pid)) return;  // since just now
@@ -177,7 +188,7 @@ void survey_process(pid_t pid, const std::vector<pid_t>& living, const resources
   // Both files take the kernel 30 ms per GiB, so they are read side by side.
   std::future<std::map<std::string, std::string>> policies =
       std::async(std::launch::async, [&] { return memory_policies(proc); });
-  survey_memory(proc, pid, living, out);
+  survey_memory(proc, pid, shared, out);
   for (const auto& [policy, address] : policies.get())
     refuse(out, pid, fmt::format("memory at 0x{}", address),
            fmt::format("its NUMA memory policy ({}) is not carried", policy),
@@ -211,7 +222,9 @@ Surveyed look_once(pid_t root, Orphans orphans, const resources::Options& option
         fmt::format("process {} ({}): it will be the leader of a session of its own", root, out.tasks(0).comm()));
   for (const tasks::Refusal& r : refuse_kinship(tree)) refuse(out, root, r.what, r.reason, r.hint, r.option);
   const resources::TreeFiles files = resources::look_at_files(living);
-  for_each_living(tree, [&](pid_t pid) { survey_process(pid, living, options, files, out); });
+  SharedMappings shared;
+  for_each_living(tree, [&](pid_t pid) { survey_process(pid, shared, options, files, out); });
+  refuse_mapped_outside(std::move(shared), living, out);
   out.set_xfeatures(tasks::enabled_xfeatures());
   out.set_tracker(tasks::tracker_backend());
   return out;

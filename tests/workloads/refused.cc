@@ -202,6 +202,33 @@ long own_mqueue(Workload&) {
   return queue < 0 ? -1 : mq_close(queue);
 }
 
+// The sandbox that it was put into.
+long own_network(Workload&) { return unshare(CLONE_NEWNET); }
+long own_name(Workload&) { return unshare(CLONE_NEWUTS); }
+long own_cgroups(Workload&) { return unshare(CLONE_NEWCGROUP); }
+long own_mounts(Workload&) { return unshare(CLONE_NEWNS); }
+
+// Shared memory of somebody who is no relative any more.
+long shared_outside(Workload&) {
+  void* const at = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  bystander([] {});
+  return at == MAP_FAILED ? -1 : 0;
+}
+long shared_file_outside(int fd) {
+  if (fd < 0 || ftruncate(fd, 4096) != 0) return -1;
+  void* const at = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  close(fd);
+  bystander([] {});
+  return at == MAP_FAILED ? -1 : 0;
+}
+long memfd_mapped_outside(Workload&) { return shared_file_outside(memfd_create("both", MFD_CLOEXEC)); }
+long shm_outside(Workload&) {
+  const std::string name = "/godwit-workload-" + std::to_string(getpid());
+  const int fd = shm_open(name.c_str(), O_RDWR | O_CREAT | O_EXCL, 0600);
+  shm_unlink(name.c_str());
+  return shared_file_outside(fd);
+}
+
 long numa_policy(Workload&) { return syscall(SYS_set_mempolicy, MPOL_LOCAL, nullptr, 0); }
 long numa_memory(Workload&) { return syscall(SYS_mbind, map(1 << 16), 1 << 16, MPOL_LOCAL, nullptr, 0, 0); }
 
@@ -390,6 +417,13 @@ constexpr Kind kinds[] = {{"vfork_child", vfork_child},
                           {"own_messages", own_messages},
                           {"own_segment", own_segment},
                           {"own_mqueue", own_mqueue},
+                          {"own_network", own_network},
+                          {"own_name", own_name},
+                          {"own_cgroups", own_cgroups},
+                          {"own_mounts", own_mounts},
+                          {"shared_outside", shared_outside},
+                          {"memfd_mapped_outside", memfd_mapped_outside},
+                          {"shm_outside", shm_outside},
                           {"numa_policy", numa_policy},
                           {"numa_memory", numa_memory},
                           {"dispatch", dispatch},

@@ -19,6 +19,7 @@
 #include <netinet/tcp.h>
 #include <netinet/udp.h>
 #include <sched.h>
+#include <sys/eventfd.h>
 #include <sys/fanotify.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
@@ -231,6 +232,21 @@ long deleted_directory(Workload& w) {
   return mkdir(name.c_str(), 0755) != 0 || chdir(name.c_str()) != 0 ? -1 : rmdir(name.c_str());
 }
 
+long held_outside(int fd) {
+  bystander([] {});
+  return fd < 0 ? -1 : 0;
+}
+long memfd_outside(Workload&) { return held_outside(memfd_create("both", MFD_CLOEXEC)); }
+long eventfd_outside(Workload&) { return held_outside(eventfd(0, EFD_CLOEXEC)); }
+
+// Of somebody who has that PID only here.
+long stranger_status(Workload& w) {
+  bystander([&] { w.tell("bystander", std::to_string(getpid())); });
+  while (!w.asked("bystander")) pause_for(0.001);
+  return open(("/proc/" + read_file(w.path("bystander")) + "/status").c_str(), O_RDONLY | O_CLOEXEC);
+}
+long pressure(Workload&) { return open("/proc/pressure/memory", O_RDWR | O_CLOEXEC); }
+
 long pipe_outside(Workload&) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return -1;
@@ -342,6 +358,10 @@ constexpr Kind kinds[] = {{"io_uring", uring},
                           {"renamed_file", renamed_file},
                           {"covered_file", covered_file},
                           {"deleted_directory", deleted_directory},
+                          {"memfd_outside", memfd_outside},
+                          {"eventfd_outside", eventfd_outside},
+                          {"stranger_status", stranger_status},
+                          {"pressure", pressure},
                           {"pipe_outside", pipe_outside},
                           {"network_namespace", network_namespace},
                           {"uts_namespace", uts_namespace},

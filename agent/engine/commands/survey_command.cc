@@ -1,5 +1,6 @@
 #include "agent/engine/commands/survey_command.h"
 
+#include "agent/engine/commands/refusals.h"
 #include "agent/engine/survey.h"
 #include "common/base/units.h"
 
@@ -34,7 +35,8 @@ int run_survey(const Options& o) {
   resources::Options options;
   options.tcp_close = o.tcp_close;
   options.file_locks = o.file_locks;
-  const Surveyed s = survey(o.tree, Orphans::left_out, options);
+  Surveyed s = survey(o.tree, Orphans::left_out, options);
+  refuse_namespaces(s, o.tree);
   if (o.json)
     print_json(s);
   else

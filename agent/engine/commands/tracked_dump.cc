@@ -122,7 +122,9 @@ void TrackedDump::give_up_parents(const Options& o) {
 
 void TrackedDump::run(const Options& o, const Places& places, const RunAction& act, UniqueFd page_server) {
   const bool pre = o.command == "pre-dump";
-  refuse_by_name(survey(pid_, Orphans::left_out, carried(o)), o);
+  Surveyed surveyed = survey(pid_, Orphans::left_out, carried(o));
+  refuse_namespaces(surveyed, pid_);
+  refuse_by_name(surveyed, o);
   dump_.set_options(carried(o));
   dump_.set_hold_limit(std::chrono::seconds(o.timeout_s));
   std::optional<CriuClient> server = reach_page_server(o, std::move(page_server));

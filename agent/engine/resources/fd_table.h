@@ -45,7 +45,7 @@ struct FdSurvey {
   std::vector<BoundName> locked;  // files with exclusive locks or leases
 };
 
-// Pipes, fifos and sockets of a tree of tasks, by link: which ends it holds, and who else holds one.
+// Pipes, fifos and sockets of a tree of tasks, by link, its memfds and eventfds by what they are: which ends it holds, and who else holds one.
 struct TreeFiles {
   std::vector<pid_t> tree;
   std::map<std::string, unsigned> held;

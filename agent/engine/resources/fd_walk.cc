@@ -24,14 +24,36 @@ unsigned access_of(std::uint32_t flags) {
   }
 }
 
-// Calls use(number, link) for each descriptor of a process that may end meanwhile, or that we may not look at.
+constexpr std::string_view memfd_link = "/memfd:", eventfd_link = "anon_inode:[eventfd]";
+
+std::string memfd_name(const struct stat& st) { return fmt::format("memfd of {:x}:{}", st.st_dev, st.st_ino); }
+bool has_id(const proc::Fdinfo& info) { return info.eventfd && info.eventfd->id; }  // 5.2+
+std::string eventfd_name(const proc::Fdinfo& info) { return fmt::format("eventfd {}", *info.eventfd.value().id); }
+
+// What tells a file from others with the same link: by which it may be held outside, too.
+std::string name_of(const FdView& view) {
+  if (view.link.starts_with(memfd_link)) return memfd_name(view.st);
+  return view.link == eventfd_link && has_id(view.info) ? eventfd_name(view.info) : view.link;
+}
+
+std::string name_of(const proc::Reader& proc, int number, std::string link) {
+  struct stat st{};
+  if (link.starts_with(memfd_link) && ::fstatat(proc.dir(), fmt::format("fd/{}", number).c_str(), &st, 0) == 0)
+    return memfd_name(st);
+  if (link != eventfd_link) return link;
+  const proc::Fdinfo info = proc.fdinfo(number);
+  return has_id(info) ? eventfd_name(info) : link;
+}
+
+// Calls use(number, link, name) for each descriptor of a process that may end meanwhile, or that we may not look at.
 template <class Use>
 void for_each_link(pid_t pid, Use use) {
   try {
     const proc::Reader proc(pid);
     for (const int number : proc.fds()) {
       try {
-        use(number, proc.fd_link(number));
+        const std::string link = proc.fd_link(number);
+        use(number, link, name_of(proc, number, link));
       } catch (const Error& e) {
         if (e.sys_errno() != ENOENT) throw;
       }
@@ -60,7 +82,8 @@ void add_held(const FdWalk& walk, std::map<std::string, unsigned>& held) {
   for (const FdView& view : walk.views) {
     const bool fifo = S_ISFIFO(view.st.st_mode) && (view.info.flags & O_PATH) == 0;
     if (terminal::matches(view)) terminal::add_held(view, held);
-    if (fifo || view.socket) held[view.link] |= access_of(view.info.flags);
+    const bool object = view.link.starts_with(memfd_link) || (view.link == eventfd_link && has_id(view.info));
+    if (fifo || view.socket || object) held[name_of(view)] |= access_of(view.info.flags);
   }
 }
 
@@ -97,13 +120,13 @@ TreeFiles look_at_files(std::span<const pid_t> tree) {
   if (files.held.empty()) return files;
   for (const pid_t other : proc::all_pids()) {
     if (other == ::getpid() || std::ranges::find(tree, other) != tree.end()) continue;  // we hold copies ourselves
-    for_each_link(other, [&](int number, const std::string& link) {
-      if (files.held.contains(link)) files.outside.try_emplace(link, other);
+    for_each_link(other, [&](int number, const std::string& link, const std::string& name) {
+      if (files.held.contains(name)) files.outside.try_emplace(name, other);
       if (terminals.empty()) return;
-      const auto name = terminal_of(other, number, link);
-      if (!name) return;
-      if (const auto at = terminals.find(name->index); at != terminals.end() && at->second == name->instance)
-        files.outside.try_emplace(pseudo_terminal::key_of(name->index), other);
+      const auto held = terminal_of(other, number, link);
+      if (!held) return;
+      if (const auto at = terminals.find(held->index); at != terminals.end() && at->second == held->instance)
+        files.outside.try_emplace(pseudo_terminal::key_of(held->index), other);
     });
   }
   return files;
@@ -121,6 +144,10 @@ std::vector<Refusal> refusals_of(const FdWalk& walk, SurveyContext& context) {
     }
     if (std::optional<Refusal> refused = file_locks::refusal(view, context)) refusals.push_back(std::move(*refused));
     if (std::optional<Refusal> refused = refuse_fown(view, context.tree)) refusals.push_back(std::move(*refused));
+    const std::string name = name_of(view);
+    if (const auto holder = context.outside.find(name); name != view.link && holder != context.outside.end())
+      refusals.push_back({view.describe(), fmt::format("it is also held by process {}", holder->second),
+                          "end that process before the move"});
     if (std::optional<Refusal> refused = kind->refusal(view, context)) refusals.push_back(std::move(*refused));
   }
   if (std::optional<Refusal> refused = terminal::controlling_refusal(proc::Reader(context.pid).stat(), context))

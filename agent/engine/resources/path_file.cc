@@ -2,6 +2,9 @@
 
 #include "agent/engine/resources/fown.h"
 
+#include <algorithm>
+#include <charconv>
+
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/sysmacros.h>
@@ -33,6 +36,31 @@ std::optional<Refusal> refuse_lost_path(const FdView& view) {
     return Refusal{view.describe(), "its name now belongs to another file", "close the file before moving", option};
   }
   return std::nullopt;
+}
+
+// Of another process it would be a stranger's at the destination, whoever has that PID there.
+std::optional<Refusal> refuse_process_file(const FdView& view, const SurveyContext& context) {
+  constexpr std::string_view proc = "/proc/";
+  struct statfs fs{};
+  if (!view.link.starts_with(proc)) return std::nullopt;
+  check(::fstatfs(view.fd, &fs), "stat the file system of {}", view.describe());
+  if (fs.f_type != PROC_SUPER_MAGIC) return std::nullopt;
+  if (view.link.starts_with("/proc/pressure/") && (view.info.flags & O_ACCMODE) != O_RDONLY)
+    return Refusal{view.describe(), "its threshold of pressure is not carried", "close it before the move"};
+  pid_t named = 0;
+  const std::string_view rest = std::string_view(view.link).substr(proc.size());
+  if (std::from_chars(rest.data(), rest.data() + rest.size(), named).ec != std::errc()) return std::nullopt;
+  const auto is_named = [&](pid_t member) {
+    try {
+      const std::vector<pid_t> pids = proc::Reader(member).status().ns_pid;
+      return member == named || std::ranges::find(pids, named) != pids.end();
+    } catch (const Error& e) {
+      if (e.errc() != Errc::target_gone) throw;
+      return false;
+    }
+  };
+  if (is_named(context.pid) || std::ranges::any_of(context.tree, is_named)) return std::nullopt;
+  return Refusal{view.describe(), "it is about a process that is not moved with it", "close it before the move"};
 }
 
 image::RegFileEntry describe(const FdView& view, std::uint32_t id) {
@@ -95,7 +123,10 @@ bool is_device(const FdView& view) {
 
 bool is_path_only(const FdView& view) { return (view.info.flags & O_PATH) != 0; }
 
-std::optional<Refusal> refusal(const FdView& view, SurveyContext&) { return refuse_lost_path(view); }
+std::optional<Refusal> refusal(const FdView& view, SurveyContext& context) {
+  if (auto refused = refuse_process_file(view, context)) return refused;
+  return refuse_lost_path(view);
+}
 
 std::optional<Refusal> directory_refusal(const FdView& view, SurveyContext& context) {
   f_owner_ex owner{};

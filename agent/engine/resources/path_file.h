@@ -14,6 +14,8 @@ std::string reach(pid_t pid, const std::string& path);
 
 // The path leads to another file, or nowhere, below the root of the task.
 std::optional<Refusal> refuse_lost_path(const FdView& view);
+// A file of procfs that is another process's, or has a state of its own.
+std::optional<Refusal> refuse_process_file(const FdView& view, const SurveyContext& context);
 
 image::RegFileEntry describe(const FdView& view, std::uint32_t id);
 UniqueFd open(const image::RegFileEntry& entry, const std::string& path);

@@ -10,7 +10,7 @@ bool matches(const FdView& view) {
 }
 
 std::optional<Refusal> refusal(const FdView& view, SurveyContext& context) {
-  return path_file::deleted(view) ? ghost_file::refusal(view, context) : path_file::refuse_lost_path(view);
+  return path_file::deleted(view) ? ghost_file::refusal(view, context) : path_file::refusal(view, context);
 }
 
 void dump(const FdView& view, image::FileEntry& entry, DumpContext& context) {
