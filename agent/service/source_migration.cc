@@ -1,5 +1,6 @@
 #include "agent/service/source_migration.h"
 
+#include "agent/service/source_namespaces.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
 
@@ -64,6 +65,8 @@ net::awaitable<engine::Surveyed> SourceMigration::ask_survey(std::shared_ptr<job
   *command.mutable_survey()->mutable_options() = engine_options(request_.options());
   engine::Event event = co_await job->ask(std::move(command), {}, context_.options.limits.survey);
   if (!event.has_surveyed()) fail(Errc::protocol, "the engine does not answer a survey with one");
+  const workload::Saved* saved = tree_.managed ? context_.workloads->find(tree_.workload) : nullptr;
+  refuse_namespaces(tree_.root, saved ? saved->init_pid() : 0, *event.mutable_surveyed());
   co_return std::move(*event.mutable_surveyed());
 }
 

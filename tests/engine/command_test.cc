@@ -311,9 +311,28 @@ class PidTest : public CommandTest {
     const proc::Reader proc(pid);
     guest_ = proc.status().ns_pid.back();
     guest_thread_ = proc::Reader(pid, proc.threads().back()).status().ns_pid.back();
-    const Ran dumped = dump(pid);
+    const Ran outside = dump(pid);
+    EXPECT_FALSE(outside.ok());
+    EXPECT_NE(outside.output.find("net namespace"), std::string::npos) << outside.output;
+    const Ran dumped = inside("dumped", [&] { return dump(guest_); });
+    dumps_++;
     ASSERT_TRUE(dumped.ok()) << dumped.output;
     ASSERT_TRUE(wait_for([&] { return !process_is_there(pid); }));
+  }
+  // What an engine says that runs in the namespace.
+  Ran inside(const std::string& status, const std::function<Ran()>& body) {
+    home_.run(dir_.path(status), [&] {
+      const Ran ran = body();
+      write_file(dir_.path("output"), ran.output, 0644);
+      const std::string line = fmt::format("{}\n", ran.status);
+      ::write(1, line.data(), line.size());
+    });
+    Ran ran;
+    if (!wait_for([&] { return lines_in(dir_.path(status)) > 0; }, std::chrono::seconds(60)))
+      fail(Errc::timed_out, "the engine does not end");
+    ran.status = std::stoi(contents(dir_.path(status)));
+    ran.output = contents(dir_.path("output"));
+    return ran;
   }
   static void next_pid_is(pid_t pid) {
     const std::string text = std::to_string(pid - 1);
@@ -323,7 +342,7 @@ class PidTest : public CommandTest {
   }
   // The engine's PID there is `engine`, if not 0; `squatter` is taken, if not 0.
   Ran restore_inside(pid_t engine, pid_t squatter = 0) {
-    home_.run(dir_.path("status"), [&] {
+    return inside("status", [&] {
       if (squatter) {
         next_pid_is(squatter);
         if (::fork() == 0) {
@@ -333,17 +352,8 @@ class PidTest : public CommandTest {
         }
       }
       if (engine) next_pid_is(engine);
-      const Ran ran = restore();
-      write_file(dir_.path("output"), ran.output, 0644);
-      const std::string line = fmt::format("{}\n", ran.status);
-      ::write(1, line.data(), line.size());
+      return restore();
     });
-    Ran ran;
-    if (!wait_for([&] { return lines_in(dir_.path("status")) > 0; }, std::chrono::seconds(60)))
-      fail(Errc::timed_out, "the engine does not end");
-    ran.status = std::stoi(contents(dir_.path("status")));
-    ran.output = contents(dir_.path("output"));
-    return ran;
   }
 
   PidNamespace home_;
