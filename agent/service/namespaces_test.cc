@@ -9,6 +9,7 @@
 
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 namespace godwit::service {
@@ -76,6 +77,18 @@ TEST(Namespaces, a_mount_made_inside_is_refused_by_its_place) {
   const Apart init(CLONE_NEWNS, mounts_something);
   if (!init.there()) GTEST_SKIP();
   EXPECT_NE(refused(init.pid(), init.pid(), {"mnt"}).find("mounted at /tmp"), std::string::npos);
+}
+
+// What nobody sees any more at the host was mounted there when the workload began.
+TEST(Namespaces, a_mount_that_the_host_has_dropped_is_not_one_made_inside) {
+  struct statx st{};
+  if (::statx(AT_FDCWD, "/proc", 0, 0x4000, &st) != 0 || (st.stx_mask & 0x4000) == 0) GTEST_SKIP() << "since 6.8";
+  const Apart host(CLONE_NEWNS, [] {
+    if (!own_mounts() || ::mount("early", "/tmp", "tmpfs", 0, nullptr) != 0) return false;
+    return ::unshare(CLONE_NEWNS) == 0 && ::mount("proc", "/proc", "proc", 0, nullptr) == 0;
+  });
+  if (!host.there()) GTEST_SKIP();
+  EXPECT_EQ(refused(host.pid(), host.pid(), {"mnt"}), "");
 }
 
 }  // namespace

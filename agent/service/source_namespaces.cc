@@ -8,6 +8,8 @@
 #include <string>
 #include <tuple>
 
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace godwit::service {
@@ -16,13 +18,30 @@ namespace {
 using Place = std::tuple<std::string, dev_t, std::string>;
 Place place_of(const proc::Mount& m) { return {m.point, m.dev, m.root}; }
 
-// An init begins with the mounts of its host, and a /proc of its own; what is more has been mounted inside.
+// Mounts are numbered as they are made (6.8+); 0 where they are not, or where nothing can be seen.
+std::uint64_t number_of_mount(pid_t root, const std::string& point) {
+  constexpr unsigned mnt_id_unique = 0x4000;
+  constexpr int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC;
+  struct statx st{};
+  const std::string path = fmt::format("/proc/{}/root{}", root, point);
+  return ::statx(AT_FDCWD, path.c_str(), flags, mnt_id_unique, &st) == 0 && (st.stx_mask & mnt_id_unique) != 0
+             ? st.stx_mnt_id
+             : 0;
+}
+
+// An init begins with the mounts of its host, and makes /proc and /dev/pts of its own; what is more has been mounted
+// inside, unless it is older than that /proc: then the host has had it once.
 std::vector<std::string> mounted_inside(pid_t root) {
   std::set<Place> here;
   for (const proc::Mount& m : proc::Reader(::getpid()).mountinfo()) here.insert(place_of(m));
+  const std::uint64_t begun = number_of_mount(root, "/proc");
   std::vector<std::string> added;
-  for (const proc::Mount& m : proc::Reader(root).mountinfo())
-    if (!here.contains(place_of(m)) && !(m.point == "/proc" && m.type == "proc")) added.push_back(m.point);
+  for (const proc::Mount& m : proc::Reader(root).mountinfo()) {
+    const bool made_by_init = (m.point == "/proc" && m.type == "proc") || (m.point == "/dev/pts" && m.type == "devpts");
+    if (made_by_init || here.contains(place_of(m))) continue;
+    const std::uint64_t number = number_of_mount(root, m.point);
+    if (number == 0 || number > begun) added.push_back(m.point);
+  }
   return added;
 }
 
