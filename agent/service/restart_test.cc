@@ -65,6 +65,20 @@ TEST_F(RestartTest, of_a_frozen_source_whose_copy_is_gone_leaves_the_restored_on
   EXPECT_EQ(state_at(b), "running");
 }
 
+// What it held belonged to the boot before: it is nobody's who has the same numbers now.
+TEST_F(RestartTest, after_a_reboot_keeps_the_boot_of_the_copy_that_is_lost) {
+  const pid_t root = run_workload();
+  identify("rebooted");
+  prepare_all();
+  kill_frozen(root);
+  Record of_the_boot_before = *a.records().find(source_key());
+  of_the_boot_before.boot_id = "of the boot before";
+  a.records().enter(of_the_boot_before, SourcePhase::armed);
+  pair.restart(a);
+  EXPECT_TRUE(becomes(SourcePhase::lost));
+  EXPECT_EQ(a.records().find(source_key())->boot_id, "of the boot before");
+}
+
 TEST_F(RestartTest, of_a_source_that_had_aborted_thaws) {
   const pid_t root = run_workload();
   identify("aborted");

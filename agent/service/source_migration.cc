@@ -292,7 +292,7 @@ Record SourceMigration::record() const {
   r.cgroup = tree_.cgroup;
   r.peer_node = peer_node_;
   r.peer_address = peer_address_;
-  r.boot_id = context_.facts.boot_id;
+  r.boot_id = boot_.empty() ? context_.facts.boot_id : boot_;
   r.peer_boot = peer_boot_;
   r.peer_store = peer_store_;
   r.token = secret_;

@@ -127,6 +127,7 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   std::optional<CpuMark> cpu_mark_;  // when its pages began to be sent
   std::optional<double> cpus_used_;  // from then on, before it was first throttled
   std::string peer_node_, peer_address_, peer_boot_, peer_store_;
+  std::string boot_;  // of this node, when it had the copy
 
   std::optional<Error> failure_;  // what ended it; the first one counts
   int asking_engine_ = 0;

@@ -203,6 +203,7 @@ net::awaitable<void> SourceMigration::recover() {
   tree_.managed = saved && saved->cgroup() == r.cgroup;
   peer_node_ = r.peer_node;
   peer_address_ = r.peer_address;
+  boot_ = r.boot_id;
   peer_boot_ = r.peer_boot;
   peer_store_ = r.peer_store;
   secret_ = r.token;
