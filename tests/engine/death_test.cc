@@ -63,7 +63,7 @@ TEST_P(CommandDeath, leaves_the_target_running_and_whole) {
   const std::string kill = std::string(GetParam()) + "=kill";
   for (const char* how : {"--leave-stopped", "--leave-running"}) {
     const Ran ran =
-        run_engine({"dump", "-t", std::to_string(pid_), "-D", dir_.path("images"), "--tcp-close", how}, kill);
+        run_engine({"dump", "-t", std::to_string(pid_), "-D", dir_.path("images"), "--tcp-close", how}, kill, pid_);
     EXPECT_TRUE(WIFSIGNALED(ran.status) && WTERMSIG(ran.status) == SIGKILL) << ran.output;
     expect_undisturbed();
   }
@@ -78,7 +78,7 @@ class ResumeDeath : public JobTest, public ::testing::WithParamInterface<const c
 
 TEST_P(ResumeDeath, leaves_it_stopped_and_resumable) {
   const std::string pid = std::to_string(pid_);
-  const Ran dumped = run_engine({"dump", "-t", pid, "-D", dir_.path("images"), "--leave-stopped"});
+  const Ran dumped = run_engine({"dump", "-t", pid, "-D", dir_.path("images"), "--leave-stopped"}, {}, pid_);
   ASSERT_TRUE(dumped.ok()) << dumped.output;
   const Ran resumed = run_engine({"resume", "-t", pid}, std::string(GetParam()) + "=kill");
   EXPECT_TRUE(WIFSIGNALED(resumed.status) && WTERMSIG(resumed.status) == SIGKILL) << resumed.output;

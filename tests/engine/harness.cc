@@ -201,10 +201,12 @@ pid_t PidNamespace::host_pid(pid_t inside) const {
   fail(Errc::not_found, "there is no process {} in the namespace", inside);
 }
 
-Ran run_engine(const std::vector<std::string>& arguments, const std::string& fault) {
+Ran run_engine(const std::vector<std::string>& arguments, const std::string& fault, pid_t network_of) {
   auto [read_end, write_end] = make_pipe();
+  const UniqueFd there(network_of > 0 ? ::open(fmt::format("/proc/{}/ns/net", network_of).c_str(), O_RDONLY) : -1);
   const pid_t pid = ::fork();
   if (pid == 0) {
+    if (network_of > 0 && ::setns(there.get(), CLONE_NEWNET) != 0) ::_exit(126);
     ::dup2(write_end.get(), 1);
     ::dup2(write_end.get(), 2);
     ::close_range(3, ~0u, 0);

@@ -63,13 +63,14 @@ class PidNamespace {
   std::map<pid_t, int> ended_;
 };
 
-// godwit-engine with these arguments: exit status as wait(2) gives it, and what it printed.
+// godwit-engine with these arguments, in the network namespace of a process if one is given: exit status as wait(2) gives
+// it, and what it printed.
 struct Ran {
   int status = 0;
   std::string output;
   bool ok() const { return status == 0; }
 };
-Ran run_engine(const std::vector<std::string>& arguments, const std::string& fault = {});
+Ran run_engine(const std::vector<std::string>& arguments, const std::string& fault = {}, pid_t network_of = 0);
 
 // One `godwit-engine job`.
 class JobClient {
