@@ -150,7 +150,7 @@ void end_homeless(Context& context) {
   for (const std::string& cgroup : noted) {
     // One that may hold it, or has killed it, knows itself what follows.
     const auto decides = [&](const Record& r) {
-      return to_string(r.key) == cgroup && r.source() != SourcePhase::thawed;
+      return to_string(r.key) == cgroup && r.source() != SourcePhase::thawed && !r.settled;
     };
     if (cgroup.ends_with(".src") && std::ranges::none_of(records, decides)) bring_home(context, cgroup);
   }

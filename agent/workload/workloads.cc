@@ -74,8 +74,17 @@ void Workloads::load() {
   }
   // Its init ends with it.
   for (const Saved& saved : unstarted) {
-    Cgroup::destroy(plan_.cgroup + "/" + saved.cgroup(), std::chrono::seconds(5));
-    fs::remove(path(saved.info().name(), ".workload"));
+    const std::string& name = saved.info().name();
+    try {
+      if (saved.cgroup().empty() || saved.cgroup().find('/') != std::string::npos)
+        fail(Errc::internal, "'{}' is no cgroup of a workload", saved.cgroup());
+      Cgroup::destroy(plan_.cgroup + "/" + saved.cgroup(), std::chrono::seconds(5));
+      fs::remove(path(name, ".workload"));
+      fs::remove(path(name, ".exit"));
+    } catch (const std::exception& e) {  // other workloads must not wait for it: the next start tries again
+      log::error("workload.unstarted", {{"name", name}, {"message", e.what()}});
+      entries_[name].saved = saved;  // its name is taken
+    }
   }
 }
 

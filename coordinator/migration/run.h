@@ -1,7 +1,8 @@
 // One migration on its way: one idempotent step per phase, each written to the journal before it is acted on.
 //
-// Before Arm every failure rolls back. From Arm on the coordinator decides nothing: it reads the records of both sides
-// (outcome.cc) until they tell the outcome, or reports it as unknown.
+// Before Arm every failure rolls back. From Arm on the coordinator decides nothing (cancelled, it has the source ask
+// for a refusal): it reads the records of both sides (outcome.cc) until they tell the outcome, or reports it as
+// unknown.
 //
 // Lives on one thread. Errors of a step end in the migration's Reason; drive() throws nothing of its own.
 #pragma once

@@ -50,6 +50,22 @@ class FaultCase(unittest.TestCase):
             if self.bed:
                 self.bed.print_logs()
 
+    def check_end(self, act) -> None:
+        """`act` lets something happen under load, and returns how that ended (cell_run.End): one copy runs, which has every
+        write and moves on, or there is none where that is right."""
+        with self.bed.writing() as load:
+            with self.watching() as watch:
+                end = act()
+            self.assert_single(watch)
+            if end.at:
+                self.assert_moves_to(self.bed.other(end.at))
+            else:
+                load.abandon()
+        if end.at:
+            self.assert_nothing_lost(load, longest_gap_ms=None)
+        else:
+            self.bed.run_redis()  # for the next one
+
     def watching(self) -> outside.Watch:
         return outside.Watch(self.bed.lab, "redis-server")
 

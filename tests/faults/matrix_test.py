@@ -35,20 +35,11 @@ class Matrix(FaultCase):
             self.assertEqual(bool(watch.doubles), seen)
 
     def check(self, phase: str, fault: Fault):
-        bed = self.bed
-        with bed.writing() as load:
-            with self.watching() as watch:
-                end = run_cell(bed, phase, fault)
-                self.assertEqual(end.problems, [], end.said)
-            self.assert_single(watch)
-            if end.at:
-                self.assert_moves_to(bed.other(end.at))
-            else:
-                load.abandon()
-        if end.at:
-            self.assert_nothing_lost(load, longest_gap_ms=None)
-        else:
-            bed.run_redis()  # for the next cell
+        def act():
+            end = run_cell(self.bed, phase, fault)
+            self.assertEqual(end.problems, [], end.said)
+            return end
+        self.check_end(act)
 
 
 def name_of(phase: str, fault: Fault) -> str:

@@ -44,36 +44,29 @@ QUICK = ("source_at_agent_source_armed", "source_at_agent_source_killing", "sour
 
 class Reboots(FaultCase):
     def check(self, side: str, point: str, ends: str, fails: bool):
+        self.check_end(lambda: self.reboot(side, point, ends, fails))
+
+    def reboot(self, side: str, point: str, ends: str, fails: bool):
         bed = self.bed
         source = bed.where()
         destination = bed.other(source)
         host = source if side == "source" else destination
-        with bed.writing() as load:
-            with self.watching() as watch:
-                faults = [f"{point}=stop"] if host == destination or not fails else []
-                if fails and host == source:
-                    bed.arm(source, f"{point}=stop")
-                bed.arm(destination if fails else host, ",".join([FAILING] * fails + faults))
-                migration = bed.begin_migrate(REDIS, destination, *PATIENT)
-                reached = outside.wait_until(lambda: bed.is_stopped(host), REACHED_WITHIN, 0.01)
-                self.assertTrue(reached, f"it never came to {point}")
-                bed.reboot(host)
-                bed.mend()
-                said = migration.communicate(timeout=ENDS_WITHIN)[0]
-                end = await_end(bed, may_be_gone=ends == "gone")
-                self.assertEqual(end.problems, [], said)
-                self.assertEqual(end.at, {"source": source, "destination": destination}.get(ends, ""), said)
-                claimed = {0: destination, 1: source}.get(migration.returncode, end.at)
-                self.assertIn(end.at, ("", claimed), said)
-            self.assert_single(watch)
-            if end.at:
-                self.assert_moves_to(bed.other(end.at))
-            else:
-                load.abandon()
-        if end.at:
-            self.assert_nothing_lost(load, longest_gap_ms=None)
-        else:
-            bed.run_redis()  # for the next one
+        faults = [f"{point}=stop"] if host == destination or not fails else []
+        if fails and host == source:
+            bed.arm(source, f"{point}=stop")
+        bed.arm(destination if fails else host, ",".join([FAILING] * fails + faults))
+        migration = bed.begin_migrate(REDIS, destination, *PATIENT)
+        reached = outside.wait_until(lambda: bed.is_stopped(host), REACHED_WITHIN, 0.01)
+        self.assertTrue(reached, f"it never came to {point}")
+        bed.reboot(host)
+        bed.mend()
+        said = migration.communicate(timeout=ENDS_WITHIN)[0]
+        end = await_end(bed, may_be_gone=ends == "gone")
+        self.assertEqual(end.problems, [], said)
+        self.assertEqual(end.at, {"source": source, "destination": destination}.get(ends, ""), said)
+        claimed = {0: destination, 1: source}.get(migration.returncode, end.at)
+        self.assertIn(end.at, ("", claimed), said)
+        return end
 
 
 def add(side: str, point: str, ends: str, fails: bool = False) -> None:

@@ -40,7 +40,7 @@ struct SurveyContext {
 // The ends of the pseudo terminals that a dump has met, borrowed copies; -1: nobody of the tree has it open.
 struct TerminalEnds {
   int master = -1, slave = -1;
-  bool current = false;  // somebody has it open as /dev/tty
+  int current = -1;  // opened as /dev/tty, which tells nothing of the file in /dev/pts
 };
 using TerminalsMet = std::map<unsigned, TerminalEnds>;  // by number
 

@@ -4,6 +4,7 @@
 #include "agent/engine/resources/fd_view.h"
 #include "common/image/tty.pb.h"
 
+#include <algorithm>
 #include <optional>
 #include <string>
 
@@ -33,6 +34,19 @@ std::string key_of(unsigned index);   // how a survey notes who holds which end
 
 // Of /proc/PID/stat: the terminal of a session; nothing when it is no pseudo terminal.
 std::optional<unsigned> index_of(int device);
+
+// The kernel has locks of settings in the older structure of the two, which has no speeds.
+template <class To, class From>
+To without_speeds(const From& from) {
+  To to{};
+  to.c_iflag = from.c_iflag;
+  to.c_oflag = from.c_oflag;
+  to.c_cflag = from.c_cflag;
+  to.c_lflag = from.c_lflag;
+  to.c_line = from.c_line;
+  std::ranges::copy(from.c_cc, to.c_cc);
+  return to;
+}
 
 // Of the slave, whichever end is asked.
 termios2 settings_of(int fd);

@@ -4,6 +4,7 @@
 #include "agent/engine/resources/path_file.h"
 #include "agent/engine/resources/pseudo_terminal.h"
 #include "agent/engine/resources/terminal_queues.h"
+#include "common/base/log.h"
 
 #include <algorithm>
 
@@ -93,14 +94,7 @@ image::TtyInfoEntry describe(unsigned index, int fd, const std::vector<pid_t>& t
   *info.mutable_termios() = pty::to_image(pty::settings_of(fd));
   termios locked{};
   check(::ioctl(fd, TIOCGLCKTRMIOS, &locked), "read the locks of a terminal");
-  termios2 as_settings{};
-  as_settings.c_iflag = locked.c_iflag;
-  as_settings.c_oflag = locked.c_oflag;
-  as_settings.c_cflag = locked.c_cflag;
-  as_settings.c_lflag = locked.c_lflag;
-  as_settings.c_line = locked.c_line;
-  std::ranges::copy(locked.c_cc, as_settings.c_cc);
-  *info.mutable_termios_locked() = pty::to_image(as_settings);
+  *info.mutable_termios_locked() = pty::to_image(pty::without_speeds<termios2>(locked));
   *info.mutable_winsize() = size_of(fd);
   info.mutable_pty()->set_index(index);
   return info;
@@ -116,15 +110,45 @@ void put_data(std::uint32_t id, const std::string& data, const std::vector<std::
   out.append(image::Kind::tty_data, 0, entry);
 }
 
-// Out and in again, while nobody of the tree runs. Only a slave can be locked against being opened.
+// Gives a terminal back the settings and modes that it had, whatever has happened meanwhile.
+class AsItWas {
+ public:
+  AsItWas(int master, int slave, const image::TtyInfoEntry& info)
+      : master_(master), slave_(slave), info_(info), settings_(pty::settings_of(slave)) {}
+  ~AsItWas() {
+    const int on = 1;
+    ::ioctl(slave_, TCSETS2, &settings_);
+    if (info_.packet_mode()) ::ioctl(master_, TIOCPKT, &on);
+    if (info_.locked()) ::ioctl(master_, TIOCSPTLCK, &on);
+  }
+  AsItWas(const AsItWas&) = delete;
+  AsItWas& operator=(const AsItWas&) = delete;
+  const termios2& settings() const { return settings_; }
+
+ private:
+  int master_, slave_;
+  const image::TtyInfoEntry& info_;
+  termios2 settings_;
+};
+
+// Out and in again, while nobody of the tree runs. Only a slave can be locked against being opened. When taking out
+// fails half way, what has come out goes in again, too: the program may go on.
 terminal_queues::Queues look_into(int master, int slave, const image::TtyInfoEntry& info) {
-  const int off = 0, on = 1;
+  const int off = 0;
+  const AsItWas terminal(master, slave, info);
   if (info.locked()) check(::ioctl(master, TIOCSPTLCK, &off), "unlock a terminal");
-  const termios2 settings = pty::settings_of(slave);
-  const terminal_queues::Queues queues = terminal_queues::take(master, slave);
-  terminal_queues::put(master, slave, queues, settings);
-  if (info.packet_mode()) check(::ioctl(master, TIOCPKT, &on), "begin packet mode");
-  if (info.locked()) check(::ioctl(master, TIOCSPTLCK, &on), "lock a terminal");
+  terminal_queues::Queues queues;
+  try {
+    terminal_queues::take(master, slave, queues);
+  } catch (...) {
+    try {
+      terminal_queues::put(master, slave, queues, terminal.settings());
+    } catch (const Error& e) {
+      log::error("terminal.lost", {{"terminal", pty::path_of(info.pty().index())}, {"message", e.message()}});
+    }
+    throw;
+  }
+  terminal_queues::put(master, slave, queues, terminal.settings());
   return queues;
 }
 
@@ -132,9 +156,11 @@ terminal_queues::Queues look_into(int master, int slave, const image::TtyInfoEnt
 UniqueFd open_closed(int master, bool locked) {
   const int off = 0, on = 1;
   if (locked) check(::ioctl(master, TIOCSPTLCK, &off), "unlock a terminal");
-  UniqueFd slave(check(::ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC), "open a terminal's other end"));
-  if (locked) check(::ioctl(master, TIOCSPTLCK, &on), "lock a terminal");
-  return slave;
+  const int opened = ::ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+  const int problem = errno;
+  if (locked) ::ioctl(master, TIOCSPTLCK, &on);
+  if (opened < 0) throw syscall_error(problem, "open a terminal's other end");
+  return UniqueFd(opened);
 }
 
 void dump_pair(unsigned index, const TerminalEnds& ends, const std::vector<pid_t>& tree, image::ImageSet& out) {
@@ -148,7 +174,7 @@ void dump_pair(unsigned index, const TerminalEnds& ends, const std::vector<pid_t
   const bool closed = (poll.revents & POLLHUP) != 0;
   UniqueFd opened;
   int slave = ends.slave;
-  if (slave < 0 && (closed || info.sid() != 0)) {
+  if (slave < 0 && (closed || info.sid() != 0 || ends.current >= 0)) {
     opened = open_closed(ends.master, info.locked());
     slave = opened.get();
   }
@@ -235,11 +261,10 @@ void dump(const FdView& view, image::FileEntry& entry, DumpContext& context) {
   const auto name = pty::name_of(view.fd, view.st);
   if (!name) fail(Errc::busy, "{}: it has just been hung up", view.describe());
   TerminalEnds& ends = context.terminals[name->index];
-  (pty::is_master(view.st) ? ends.master : ends.slave) = view.fd;
+  (pty::is_master(view.st) ? ends.master : pty::is_current(view.st) ? ends.current : ends.slave) = view.fd;
   image::TtyFileEntry& file = *entry.mutable_tty();
   file.set_id(entry.id());
   file.set_tty_info_id(id_of(name->index, pty::end_of(view.st)) | (pty::is_current(view.st) ? current : 0));
-  if (pty::is_current(view.st)) ends.current = true;
   file.set_flags(view.flags());
   *file.mutable_fown() = dump_fown(view.fd);
 }
@@ -247,8 +272,8 @@ void dump(const FdView& view, image::FileEntry& entry, DumpContext& context) {
 void dump_terminals(const TerminalsMet& met, const std::vector<pid_t>& tree, image::ImageSet& out) {
   for (const auto& [index, ends] : met) {
     dump_pair(index, ends, tree, out);
-    if (!ends.current) continue;
-    image::TtyInfoEntry info = describe(index, ends.slave, tree);
+    if (ends.current < 0) continue;
+    image::TtyInfoEntry info = describe(index, ends.current, tree);
     info.set_id(id_of(index, pty::End::slave) | current);
     info.set_type(image::TTY_CURRENT);
     info.set_rdev(static_cast<std::uint32_t>(makedev(5, 0)));

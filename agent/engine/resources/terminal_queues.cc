@@ -19,6 +19,9 @@ using pseudo_terminal::settings_of;
 constexpr std::size_t largest_read = 8192;  // more than a line can have
 constexpr unsigned most_reads = 1 << 16;
 constexpr int queue_size = 4095;  // what a line discipline holds; more waits in front of it
+// Of complete lines. A line discipline that is full of them has more in front of it, which would come in, be echoed and
+// take effect while the lines are taken out.
+constexpr int most_lines = 2048;
 constexpr int patience_ms = 2000;
 constexpr unsigned char stop = 0x13, start = 0x11, literal = 0x16;
 
@@ -177,12 +180,13 @@ void halt(int master, int slave, image::TtyHalt how, const termios2& settings) {
 
 }  // namespace
 
-Queues take(int master, int slave) {
-  Queues queues;
+void take(int master, int slave, Queues& queues) {
   const termios2 settings = settings_of(slave);
+  if (is_canonical(settings) && readable_bytes(slave) > most_lines)
+    fail(Errc::busy, "a terminal holds {} bytes of lines that have not been read yet", readable_bytes(slave));
+  const UniqueFd reader = open_slave(slave);
   const int off = 0;
   check(::ioctl(master, TIOCPKT, &off), "end packet mode");
-  const UniqueFd reader = open_slave(slave);
   queues.output = take_output(master);
   if (!polls(reader.get(), POLLOUT)) {  // with an empty queue: its output is stopped
     termios2 unstoppable = settings;
@@ -195,7 +199,6 @@ Queues take(int master, int slave) {
   if (is_canonical(settings)) take_lines(reader.get(), queues);
   set_settings(reader.get(), raw(settings));
   take_rest(reader.get(), queues);
-  return queues;
 }
 
 void put(int master, int slave, const Queues& queues, const termios2& settings) {

@@ -17,8 +17,9 @@ struct Queues {
   image::TtyHalt halt = image::TTY_RUNS;
 };
 
-// Both ends, in packet mode or not. The settings are not as before: put() sets them.
-Queues take(int master, int slave);
+// Both ends, in packet mode or not. The settings are not as before: put() sets them. `queues` has what was taken out
+// also when this throws; nothing was when it throws Errc::busy, since lines wait in front of the queue.
+void take(int master, int slave, Queues& queues);
 
 // Into a terminal whose queues are empty, with packet mode off.
 void put(int master, int slave, const Queues& queues, const termios2& settings);

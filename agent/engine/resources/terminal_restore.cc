@@ -70,14 +70,7 @@ void set_size(int fd, const image::WinsizeEntry& entry) {
 }
 
 void set_locks(int fd, const image::TermiosEntry& entry) {
-  const termios2 t = pty::from_image(entry);
-  termios locks{};
-  locks.c_iflag = t.c_iflag;
-  locks.c_oflag = t.c_oflag;
-  locks.c_cflag = t.c_cflag;
-  locks.c_lflag = t.c_lflag;
-  locks.c_line = t.c_line;
-  std::ranges::copy(t.c_cc, locks.c_cc);
+  const auto locks = pty::without_speeds<termios>(pty::from_image(entry));
   check(::ioctl(fd, TIOCSLCKTRMIOS, &locks), "lock settings of a terminal");
 }
 
