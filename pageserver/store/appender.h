@@ -1,7 +1,7 @@
 // Where payload bytes go: a file that only grows, or a ring that is written over and over.
 //
-// Two ways to write, chosen by the file system: pwritev for tmpfs, where it is a copy in memory and nothing is
-// gained by queueing, and io_uring for disks, where writes overlap with receiving. Single-threaded.
+// Three ways to write: pwritev for a ring in memory, whose pages are there; a page file (common/base/page_file.h) for
+// what grows in memory; io_uring for disks, where writes overlap with receiving. Single-threaded.
 #pragma once
 
 #include <cstddef>
@@ -24,7 +24,7 @@ class Appender {
   virtual std::uint64_t stored() const = 0;
   // Waits until everything appended has been written.
   virtual void settle() = 0;
-  // The same, and that it is on the disk.
+  // The same, and that it is on the disk. The last call: what grows may be longer than what was appended until then.
   virtual void sync() = 0;
 };
 

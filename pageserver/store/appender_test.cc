@@ -1,6 +1,7 @@
 #include "pageserver/store/appender.h"
 
 #include "common/base/fd.h"
+#include "pageserver/store/page_appender.h"
 #include "pageserver/store/pwrite_appender.h"
 #include "pageserver/store/uring_appender.h"
 
@@ -50,6 +51,14 @@ TEST(PwriteAppender, appends_pieces_in_order) {
   const UniqueFd file = temporary_file("/dev/shm");
   PwriteAppender appender(duplicate(file), 0);
   const std::string text = fill(appender);
+  EXPECT_TRUE(holds(file.get(), text));
+}
+
+TEST(PageAppender, appends_pieces_in_order) {
+  const UniqueFd file = temporary_file("/dev/shm");
+  PageAppender appender(duplicate(file));
+  const std::string text = fill(appender);
+  appender.sync();
   EXPECT_TRUE(holds(file.get(), text));
 }
 

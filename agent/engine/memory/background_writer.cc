@@ -1,7 +1,5 @@
 #include "agent/engine/memory/background_writer.h"
 
-#include "common/base/fd.h"
-
 #include <csignal>
 #include <utility>
 
@@ -16,13 +14,13 @@ constexpr std::size_t half = buffers / 2;
 
 }  // namespace
 
-BackgroundWriter::BackgroundWriter(std::size_t buffer_size) : jobs_(buffers) {
+BackgroundWriter::BackgroundWriter(std::size_t buffer_size, std::size_t threads) : jobs_(buffers) {
   for (Job& job : jobs_) job.bytes.resize(buffer_size);
   // Signals are the engine's.
   sigset_t all, before;
   sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  thread_ = std::thread([this] { run(); });
+  for (std::size_t i = 0; i < threads; i++) threads_.emplace_back([this] { run(); });
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
@@ -31,28 +29,27 @@ BackgroundWriter::~BackgroundWriter() {
     const std::lock_guard lock(mutex_);
     ending_ = true;
   }
-  queued_.notify_one();
-  thread_.join();
+  queued_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
 }
 
 std::span<std::byte> BackgroundWriter::buffer() {
   std::unique_lock lock(mutex_);
   if (waiting() == buffers) written_some_.wait(lock, [&] { return waiting() <= half; });
-  return next().bytes;
+  return job(handed_over_).bytes;
 }
 
-void BackgroundWriter::write(int fd, off_t offset, std::size_t size, Then then) {
+void BackgroundWriter::write(PageFile& file, std::uint64_t offset, std::size_t size, Then then) {
   if (size == 0) return;
   buffer();
   const std::lock_guard lock(mutex_);
   if (failure_) std::rethrow_exception(failure_);
-  Job& job = next();
-  job.fd = fd;
-  job.offset = offset;
-  job.size = size;
-  job.then = std::move(then);
-  handed_over_++;
-  if (waiting() == 1) queued_.notify_one();
+  Job& next = job(handed_over_++);
+  next.file = &file;
+  next.offset = offset;
+  next.size = size;
+  next.then = std::move(then);
+  if (handed_over_ - taken_ <= threads_.size()) queued_.notify_one();
 }
 
 void BackgroundWriter::finish() {
@@ -64,22 +61,27 @@ void BackgroundWriter::finish() {
 void BackgroundWriter::run() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    queued_.wait(lock, [&] { return waiting() > 0 || ending_; });
-    if (waiting() == 0) return;
-    Job& job = jobs_[written_ % buffers];
-    lock.unlock();
-    std::exception_ptr failure;
-    try {
-      pwrite_all(job.fd, std::span(job.bytes).first(job.size), job.offset);
-      if (const Then then = std::exchange(job.then, {})) then();
-    } catch (...) {
-      failure = std::current_exception();
-    }
-    lock.lock();
-    if (failure && !failure_) failure_ = failure;
-    written_++;
-    if (waiting() <= half) written_some_.notify_one();
+    queued_.wait(lock, [&] { return taken_ < handed_over_ || ending_; });
+    if (taken_ == handed_over_) return;
+    do_one(lock);
   }
+}
+
+void BackgroundWriter::do_one(std::unique_lock<std::mutex>& lock) {
+  Job& mine = job(taken_++);
+  lock.unlock();
+  std::exception_ptr failure;
+  try {
+    mine.file->write(std::span(mine.bytes).first(mine.size), mine.offset);
+    if (const Then then = std::exchange(mine.then, {})) then();
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  lock.lock();
+  if (failure && !failure_) failure_ = failure;
+  mine.written = true;
+  while (written_ < taken_ && job(written_).written) job(written_++).written = false;
+  if (waiting() <= half) written_some_.notify_one();
 }
 
 }  // namespace godwit::engine

@@ -1,14 +1,16 @@
 // Writes buffers into files while the next one is being filled: reading a stopped process and writing what was read
 // then take the time of the slower of the two, not of both.
 //
-// It has a thread of its own, which does nothing but this, in the order in which buffers come; everything here is called
-// from one thread.
+// It has threads of its own, which do nothing but this: buffers are taken in the order in which they come, and each is
+// written by another one. Everything here is called from one thread.
 #pragma once
 
 #include "common/base/buffer.h"
+#include "common/base/page_file.h"
 
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <mutex>
@@ -16,14 +18,12 @@
 #include <thread>
 #include <vector>
 
-#include <sys/types.h>
-
 namespace godwit::engine {
 
 class BackgroundWriter {
  public:
-  // The thread may run on every CPU that the caller may run on now, also when the caller pins itself later.
-  explicit BackgroundWriter(std::size_t buffer_size);
+  // The threads may run on every CPU that the caller may run on now, also when the caller pins itself later.
+  BackgroundWriter(std::size_t buffer_size, std::size_t threads);
   ~BackgroundWriter();  // what was handed over is written, failures are dropped
   BackgroundWriter(const BackgroundWriter&) = delete;
   BackgroundWriter& operator=(const BackgroundWriter&) = delete;
@@ -31,33 +31,35 @@ class BackgroundWriter {
   // The buffer to fill. The same one until it is handed over.
   std::span<std::byte> buffer();
 
-  // Hands over the first `size` bytes of it, and what is to be done once they are written, on the same thread. `fd` must
-  // stay open until finish(). Throws what a former write threw.
+  // Hands over the first `size` bytes of it, and what is to be done once they are written, on the same thread. `file`
+  // is borrowed until finish(). Throws what a former write threw.
   using Then = std::function<void()>;
-  void write(int fd, off_t offset, std::size_t size, Then then = {});
+  void write(PageFile& file, std::uint64_t offset, std::size_t size, Then then = {});
 
   // Waits until everything is written. Throws the first failure.
   void finish();
 
  private:
   struct Job {
-    int fd = -1;
-    off_t offset = 0;
+    PageFile* file = nullptr;
+    std::uint64_t offset = 0;
     std::size_t size = 0;
     Buffer bytes;
     Then then;
+    bool written = false;
   };
   void run();
+  void do_one(std::unique_lock<std::mutex>& lock);
   std::size_t waiting() const { return handed_over_ - written_; }
-  Job& next() { return jobs_[handed_over_ % jobs_.size()]; }
+  Job& job(std::size_t number) { return jobs_[number % jobs_.size()]; }
 
   std::vector<Job> jobs_;  // a ring
   std::mutex mutex_;
   std::condition_variable queued_, written_some_;
-  std::size_t handed_over_ = 0, written_ = 0;
+  std::size_t handed_over_ = 0, taken_ = 0, written_ = 0;  // all before the one with this number
   std::exception_ptr failure_;
   bool ending_ = false;
-  std::thread thread_;
+  std::vector<std::thread> threads_;
 };
 
 }  // namespace godwit::engine

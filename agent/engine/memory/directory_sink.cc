@@ -14,6 +14,9 @@ namespace godwit::engine {
 
 namespace {
 
+// On a disk they would only be in each other's way.
+std::size_t writers_for(int directory) { return in_memory(directory) ? 2 : 1; }
+
 image::Kind kind_of(pagewire::ObjectId id) {
   return pagewire::object_type(id) == pagewire::ObjectType::task ? image::Kind::pagemap : image::Kind::pagemap_shmem;
 }
@@ -38,13 +41,14 @@ std::map<pagewire::ObjectId, std::uint64_t> mapped_ends(const image::ImageSet& i
 }  // namespace
 
 DirectorySink::DirectorySink(int directory, Superseded superseded)
-    : directory_(directory), superseded_(superseded), writer_(pagewire::max_payload) {}
+    : directory_(directory), superseded_(superseded), writer_(pagewire::max_payload, writers_for(directory)) {}
 
 DirectorySink::Object& DirectorySink::object(pagewire::ObjectId id) {
   Object& o = objects_[id];
   if (!o.pages) {
     o.pages_id = static_cast<std::uint32_t>(objects_.size());
-    o.pages = open_at(directory_, image::file_name(image::Kind::pages, o.pages_id), O_RDWR | O_CREAT | O_TRUNC, 0600);
+    o.pages = std::make_unique<PageFile>(
+        open_at(directory_, image::file_name(image::Kind::pages, o.pages_id), O_RDWR | O_CREAT | O_TRUNC, 0600));
     if (superseded_ == Superseded::freed)
       o.parents =
           image::ParentPages::of(directory_, kind_of(id), pagewire::object_number(id), image::PagesAccess::punch);
@@ -65,9 +69,10 @@ void DirectorySink::write(Object& o, std::span<const pagewire::Run> runs) {
   BackgroundWriter::Then then;
   if (o.parents)
     then = [this, &o, written = std::vector(runs.begin(), runs.end())] {
+      const std::lock_guard lock(punching_);
       for (const pagewire::Run& r : written) freed_ += o.parents->punch(r.address, r.pages);
     };
-  writer_.write(o.pages.get(), static_cast<off_t>(o.length), pagewire::pages_in(runs) * page_size, std::move(then));
+  writer_.write(*o.pages, o.length, pagewire::pages_in(runs) * page_size, std::move(then));
   take_places(o, runs);
 }
 
@@ -127,7 +132,7 @@ void DirectorySink::sort_pages(Object& o) {
   for (const Object::Place& p : o.places) {
     off_t from = static_cast<off_t>(p.offset);
     for (std::uint64_t left = p.run.pages * page_size; left > 0;) {
-      const ssize_t n = check(::copy_file_range(o.pages.get(), &from, sorted.get(), &to, left, 0), "sort {}", name);
+      const ssize_t n = check(::copy_file_range(o.pages->fd(), &from, sorted.get(), &to, left, 0), "sort {}", name);
       if (n == 0) fail(Errc::internal, "{} ended early", name);
       left -= static_cast<std::uint64_t>(n);
     }
@@ -137,6 +142,7 @@ void DirectorySink::sort_pages(Object& o) {
 
 void DirectorySink::write_pagemap(pagewire::ObjectId id, const PageSet& held, std::uint64_t cut) {
   Object& o = object(id);
+  o.pages->finish(o.length);
   sort_pages(o);
   image::PagemapWriter writer(o.pages_id, cut);
   std::uint64_t at = 0;  // what lies below is decided

@@ -10,14 +10,15 @@
 
 #include "agent/engine/memory/background_writer.h"
 #include "agent/engine/memory/dump_sink.h"
-#include "common/base/fd.h"
+#include "common/base/page_file.h"
 #include "common/image/image_set.h"
 #include "common/image/pagemap.h"
 #include "common/image/parent_pages.h"
 
-#include <atomic>
 #include <exception>
 #include <map>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <vector>
 
@@ -45,8 +46,8 @@ class DirectorySink : public DumpSink {
  private:
   struct Object {
     std::uint32_t pages_id = 0;
-    UniqueFd pages;
-    std::optional<image::ParentPages> parents;  // of the writer's thread
+    std::unique_ptr<PageFile> pages;
+    std::optional<image::ParentPages> parents;  // under punching_
     std::uint64_t length = 0;
     struct Place {
       pagewire::Run run;
@@ -62,12 +63,13 @@ class DirectorySink : public DumpSink {
 
   int directory_;
   Superseded superseded_;
-  std::atomic<std::uint64_t> freed_ = 0;
+  std::mutex punching_;
+  std::uint64_t freed_ = 0;  // under punching_, or when everything is written
   std::uint64_t sequence_ = 0;
   std::exception_ptr failure_;
   std::map<pagewire::ObjectId, Object> objects_;
   image::ImageSet images_;
-  BackgroundWriter writer_;  // last: its thread ends before the files are closed
+  BackgroundWriter writer_;  // last: its threads end before the files are closed
 };
 
 }  // namespace godwit::engine
