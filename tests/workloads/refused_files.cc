@@ -61,7 +61,8 @@ long aio(Workload&) {
   return syscall(SYS_io_setup, 8, &context);
 }
 
-long own_pidfd(Workload&) { return syscall(SYS_pidfd_open, getpid(), 0); }
+long stranger(Workload&) { return syscall(SYS_pidfd_open, getppid(), 0); }
+long thread_pidfd(Workload&) { return syscall(SYS_pidfd_open, gettid(), O_EXCL /* PIDFD_THREAD */); }
 
 long user_faults(Workload&) { return syscall(SYS_userfaultfd, O_CLOEXEC | 1 /* UFFD_USER_MODE_ONLY */); }
 
@@ -326,7 +327,8 @@ long signed_segments(Workload&) {
 
 constexpr Kind kinds[] = {{"io_uring", uring},
                           {"aio", aio},
-                          {"pidfd", own_pidfd},
+                          {"pidfd", stranger},
+                          {"thread_pidfd", thread_pidfd},
                           {"userfaultfd", user_faults},
                           {"flock", flock_lock},
                           {"shared_flock", shared_flock},

@@ -8,6 +8,7 @@
 #include "agent/engine/resources/memfd.h"
 #include "agent/engine/resources/path_file.h"
 #include "agent/engine/resources/pipe.h"
+#include "agent/engine/resources/process_file.h"
 #include "agent/engine/resources/regular_file.h"
 #include "agent/engine/resources/signalfd.h"
 #include "agent/engine/resources/tcp_closed.h"
@@ -42,6 +43,7 @@ constexpr FdKind kinds[] = {
   {image::FD_TIMERFD, "timerfd", timerfd::matches, timerfd::refusal, timerfd::dump, timerfd::restore, timerfd::link},
   {image::FD_SIGNALFD, "signalfd", signalfd::matches, signalfd::refusal, signalfd::dump, signalfd::restore, signalfd::link},
   {image::FD_INOTIFY, "inotify", inotify::matches, inotify::refusal, inotify::dump, inotify::restore, inotify::link},
+  {image::FD_PIDFD, "pidfd", process_file::matches, process_file::refusal, process_file::dump, process_file::restore, process_file::link},
   {image::FD_INETSK, "tcp listener", tcp_listener::matches, tcp_listener::refusal, tcp_listener::dump, inet_socket::restore, inet_socket::link},
   {image::FD_INETSK, "tcp closed", tcp_closed::matches, tcp_closed::refusal, tcp_closed::dump, inet_socket::restore, inet_socket::link},
   {image::FD_INETSK, "udp", udp::matches, udp::refusal, udp::dump, inet_socket::restore, inet_socket::link},
@@ -69,7 +71,6 @@ constexpr Unknown unknown[] = {
     {"anon_inode:[perf_event]", "performance counters belong to this machine's hardware",
      "detach the profiler before the move"},
     {"anon_inode:bpf", "BPF objects cannot be carried", "unload the program, and load it again at the destination"},
-    {"anon_inode:[pidfd]", "pidfds cannot be carried yet", "close it, or use PIDs"},
     {"anon_inode:kvm", "virtual machines need their own live migration", "use the hypervisor's migration"},
     {"anon_inode:[landlock-ruleset]", "Landlock rule sets cannot be carried", "close it after applying it"},
     {"anon_inode:seccomp notify", "seccomp supervisors cannot be carried",
@@ -78,7 +79,6 @@ constexpr Unknown unknown[] = {
      "the program must give it up (memfd_secret)"},
     {"/dev/console", "a console belongs to its host", "start it on a pseudo terminal, or with setsid"},
     {"/dev/tty", "a console or a serial line belongs to its host", "start it on a pseudo terminal, or with setsid"},
-    {"pidfd:", "pidfds cannot be carried yet", "close it, or use PIDs"},
     {"mnt:", "open namespaces cannot be carried", "close the namespace's descriptor"},
     {"net:", "open namespaces cannot be carried", "close the namespace's descriptor"},
     {"pid:", "open namespaces cannot be carried", "close the namespace's descriptor"},

@@ -42,6 +42,9 @@ auto with_member(const image::FileEntry& entry, Use use) {
     case image::FD_TTY:
       if (entry.has_tty()) return use(entry.tty());
       break;
+    case image::FD_PIDFD:
+      if (entry.has_pidfd()) return use(entry.pidfd());
+      break;
     case image::FD_FIFO:
     case image::FD_UND:
     case image::FD_PACKETSK:
@@ -50,8 +53,7 @@ auto with_member(const image::FileEntry& entry, Use use) {
     case image::FD_NS:
     case image::FD_TUNF:
     case image::FD_EXT:
-    case image::FD_BPFMAP:
-    case image::FD_PIDFD: break;
+    case image::FD_BPFMAP: break;
   }
   fail(Errc::image_corrupt, "file {} of type {} has no such content", entry.id(), image::FdType_Name(entry.type()));
 }

@@ -1,0 +1,119 @@
+#include "agent/engine/resources/process_file.h"
+
+#include "agent/engine/resources/fown.h"
+#include "agent/engine/resources/pidfd.h"
+
+#include <algorithm>
+#include <csignal>
+#include <cstdlib>
+
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+namespace godwit::engine::resources::process_file {
+namespace {
+
+constexpr pid_t reaped = -1;                 // as fdinfo has it, and CRIU's images
+constexpr std::uint32_t of_thread = O_EXCL;  // PIDFD_THREAD (6.9+)
+
+// PIDFD_GET_INFO (6.13+), in its first version; how the process ended: 6.15+.
+struct Information {
+  static constexpr std::uint64_t exit = 1 << 3;
+  std::uint64_t mask = exit;
+  std::uint64_t cgroup = 0;
+  std::uint32_t pid = 0, tgid = 0, ppid = 0;
+  std::uint32_t users[8] = {};
+  std::int32_t exit_code = 0;
+};
+static_assert(sizeof(Information) == 64);
+constexpr unsigned long get_information = _IOWR(0xFF, 11, Information);
+
+// A status of wait(2). Older kernels do not tell it to anybody, the process neither.
+int end_of(int fd) {
+  Information information;
+  if (::ioctl(fd, get_information, &information) != 0 || (information.mask & Information::exit) == 0) return 0;
+  return information.exit_code;
+}
+
+bool in_tree(pid_t pid, const std::vector<pid_t>& tree) {
+  const auto has = [&](pid_t one) { return std::ranges::find(tree, one) != tree.end(); };
+  if (has(pid)) return true;
+  try {
+    const proc::Stat stat = proc::Reader(pid).stat();
+    return stat.state == 'Z' && has(stat.ppid);
+  } catch (const Error& e) {
+    if (e.errc() != Errc::target_gone) throw;
+    return true;  // waited for meanwhile
+  }
+}
+
+[[noreturn]] void end_as(int status) {
+  const int signal = WTERMSIG(status);
+  if (!WIFSIGNALED(status)) ::_exit(WEXITSTATUS(status));
+  const rlimit none{0, 0};
+  ::setrlimit(RLIMIT_CORE, &none);
+  ::signal(signal, SIG_DFL);
+  sigset_t mask;
+  sigemptyset(&mask);
+  ::sigprocmask(SIG_SETMASK, &mask, nullptr);
+  ::raise(signal);
+  ::_exit(1);
+}
+
+// Of a process that ends, and is waited for, as that one did.
+UniqueFd open_reaped(int status) {
+  auto [opened, opening] = make_pipe();
+  const pid_t child = check(::fork(), "fork");
+  if (child == 0) {
+    opening.reset();
+    std::byte none{};
+    (void)::read(opened.get(), &none, 1);
+    end_as(status);
+  }
+  UniqueFd fd(pidfd_open(child));
+  const int error_number = errno;
+  opening.reset();
+  check(::waitpid(child, nullptr, 0), "wait for a process");
+  if (!fd) throw syscall_error(error_number, "open a process");
+  return fd;
+}
+
+}  // namespace
+
+bool matches(const FdView& view) {
+  return view.info.pidfd && (view.link == "anon_inode:[pidfd]" || view.link.starts_with("pidfd:"));
+}
+
+std::optional<Refusal> refusal(const FdView& view, SurveyContext& context) {
+  const pid_t pid = view.info.pidfd.value().pid;
+  if (pid == reaped) return std::nullopt;
+  if ((view.flags() & of_thread) != 0)
+    return Refusal{view.describe(), "pidfds of threads cannot be carried yet", "close it, or use the process's"};
+  if (pid != 0 && in_tree(pid, context.tree)) return std::nullopt;
+  return Refusal{view.describe(),
+                 pid == 0 ? "the process that it stands for is not one of those that move"
+                          : fmt::format("it stands for process {}, which is not one of those that move", pid),
+                 "close it before the move"};
+}
+
+void dump(const FdView& view, image::FileEntry& entry, DumpContext&) {
+  const proc::PidfdInfo& process = view.info.pidfd.value();
+  image::PidfdEntry& file = *entry.mutable_pidfd();
+  file.set_id(entry.id());
+  file.set_ino(static_cast<std::uint32_t>(view.st.st_ino));
+  file.set_flags(view.flags());
+  file.set_nspid(process.pid == reaped ? reaped : process.ns_pid.empty() ? process.pid : process.ns_pid.back());
+  *file.mutable_fown() = dump_fown(view.fd);
+  if (process.pid == reaped) file.set_exit_status(end_of(view.fd));
+}
+
+UniqueFd restore(const image::FileEntry& entry, RestoreContext&) {
+  const image::PidfdEntry& file = entry.pidfd();
+  if (file.nspid() == reaped) return open_reaped(file.exit_status());
+  return UniqueFd(check(pidfd_open(file.nspid()), "open process {}", file.nspid()));
+}
+
+void link(const image::FileEntry&, int, RestoreContext&) {}
+
+}  // namespace godwit::engine::resources::process_file

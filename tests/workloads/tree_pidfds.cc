@@ -1,0 +1,123 @@
+// Checks: pidfds: of the process itself, of a parent, of a child that lives, of one that has ended, of ones that have
+// been waited for; what they are, whether they can be waited and watched for, who gets a signal through them.
+
+#include "tests/workloads/children.h"
+#include "tests/workloads/descriptors.h"
+
+#include <cerrno>
+#include <csignal>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+using namespace godwit::workloads;
+
+namespace {
+
+int open_process(pid_t pid, int flags = 0) {
+  return must(static_cast<int>(syscall(SYS_pidfd_open, pid, flags)), "pidfd_open");
+}
+
+int signal_to(int fd, int signal) { return static_cast<int>(syscall(SYS_pidfd_send_signal, fd, signal, nullptr, 0)); }
+
+bool ended(int fd) {
+  pollfd one{fd, POLLIN, 0};
+  return poll(&one, 1, 0) == 1;
+}
+
+// -1: it has been waited for.
+pid_t process_of(int fd) { return atoi(fdinfo(fd, {"Pid:"}).substr(4).c_str()); }
+
+// How the process ended, as PIDFD_GET_INFO tells since 6.15; -1: it does not.
+int end_of(int fd) {
+  struct {
+    std::uint64_t mask = 1 << 3, cgroup = 0;
+    std::uint32_t ids[11] = {};
+    std::int32_t exit_code = 0;
+  } info;
+  if (ioctl(fd, _IOWR(0xFF, 11, info), &info) != 0 || (info.mask & 1 << 3) == 0) return -1;
+  return info.exit_code;
+}
+
+struct Ended {
+  int fd;
+  int end;
+};
+
+int child_that_ends(int status) {
+  const pid_t pid = must(fork(), "fork");
+  if (pid == 0) {
+    if (WIFSIGNALED(status)) kill(getpid(), WTERMSIG(status));
+    _exit(WEXITSTATUS(status));
+  }
+  return open_process(pid);
+}
+
+siginfo_t wait_for(int fd, int flags) {
+  siginfo_t info{};
+  while (waitid(P_PIDFD, static_cast<id_t>(fd), &info, WEXITED | flags) != 0)
+    if (errno != EINTR) give_up("waitid");
+  return info;
+}
+
+Ended waited_for(int status) {
+  const int fd = child_that_ends(status);
+  wait_for(fd, 0);
+  return {fd, end_of(fd)};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Workload w(argc, argv);
+  const int self = open_process(getpid(), O_NONBLOCK);
+  const Child child = start_child(w, "child", 21, [&] {
+    const int parent = open_process(getppid());
+    settled(w, "child");
+    w.wait_for_verify();
+    w.check(process_of(parent) == getppid(), "the parent is %d", process_of(parent));
+    w.check(!ended(parent), "the parent has ended");
+    w.check(signal_to(self, 0) == 0 && process_of(self) == getppid(), "the inherited one is %d", process_of(self));
+    await(w, "go");
+  });
+  await_settled(w, "child");
+  const int living = open_process(child.pid);
+  const int same = must(fcntl(living, F_DUPFD_CLOEXEC, 80), "F_DUPFD_CLOEXEC");
+  const int dead = child_that_ends(42 << 8);
+  wait_for(dead, WNOWAIT);
+  const Ended gone[] = {waited_for(0), waited_for(7 << 8), waited_for(SIGKILL), waited_for(SIGTERM)};
+  const int watch = must(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
+  epoll_event event{.events = EPOLLIN, .data = {.u64 = 0x1234}};
+  must(epoll_ctl(watch, EPOLL_CTL_ADD, living, &event), "epoll_ctl");
+
+  w.ready();
+  w.expect_interrupts();
+  w.wait_for_verify();
+
+  w.check(process_of(self) == getpid(), "the process itself is %d", process_of(self));
+  w.check((fcntl(self, F_GETFL) & O_NONBLOCK) != 0 && (fcntl(living, F_GETFL) & O_NONBLOCK) == 0,
+          "the flags are %#o and %#o", fcntl(self, F_GETFL), fcntl(living, F_GETFL));
+  w.check(process_of(living) == child.pid, "the child is %d", process_of(living));
+  w.check(!ended(living) && signal_to(living, 0) == 0, "the child is not alive");
+  w.check(ended(dead), "the child that has ended is alive");
+  siginfo_t info = wait_for(dead, 0);
+  w.check(info.si_code == CLD_EXITED && info.si_status == 42, "the child that has ended: code %d, status %d",
+          info.si_code, info.si_status);
+  for (const Ended& one : gone) {
+    w.check(process_of(one.fd) == -1 && ended(one.fd), "one that was waited for is %d", process_of(one.fd));
+    w.check(signal_to(one.fd, 0) == -1 && errno == ESRCH, "one that was waited for gets signals: %m");
+    w.check(end_of(one.fd) == one.end || w.beside_criu(), "it ended as %#x instead of %#x", end_of(one.fd), one.end);
+  }
+  w.check(epoll_wait(watch, &event, 1, 0) == 0, "the child is said to have ended");
+  w.tell("go", "");
+  while (epoll_wait(watch, &event, 1, 10000) == -1 && errno == EINTR) {
+  }
+  w.check(event.data.u64 == 0x1234, "nobody tells of the child's end");
+  info = wait_for(same, WNOWAIT);
+  w.check(info.si_pid == child.pid, "process %d has ended, not %d", info.si_pid, child.pid);
+  check_end(w, child);
+  return w.finish();
+}
