@@ -1,6 +1,7 @@
 #include "agent/service/agent.h"
 
 #include "agent/service/dispatch.h"
+#include "common/base/lock_file.h"
 #include "common/base/log.h"
 
 #include <filesystem>
@@ -25,8 +26,19 @@ void check_unrestricted() {
   if (::geteuid() != 0) fail(Errc::denied, "the agent must run as root");
 }
 
+// What the records say is known to one agent only, which writes them whole.
+UniqueFd lock_state(const std::string& state) {
+  fs::create_directories(state);
+  UniqueFd lock = take_lock(state + "/agent.lock");
+  if (!lock)
+    throw Error(Errc::busy, fmt::format("another agent runs with the state in {}", state),
+                "stop that one first, or give this one a --state of its own");
+  return lock;
+}
+
 Context make_context(net::Executor executor, AgentOptions options) {
   check_unrestricted();
+  UniqueFd lock = lock_state(options.state);
   net::TlsContext tls = net::TlsContext::load(options.certs);
   net::require(tls.self(), "agent", options.node);
   for (const char* part : {"", "/homes", "/jobs", "/limits", "/workloads"}) fs::create_directories(options.state + part);
@@ -34,7 +46,8 @@ Context make_context(net::Executor executor, AgentOptions options) {
   workload::Cgroup::create(options.cgroup);
   const auto rate = std::make_shared<NodeRate>(options.rate_limit);
   const auto lifting = std::make_shared<Lifting>(executor, options.limits.ask_interval);
-  return {.options = std::move(options),
+  return {.lock = std::move(lock),
+          .options = std::move(options),
           .executor = executor,
           .tls = std::move(tls),
           .facts = read_facts(),

@@ -60,6 +60,7 @@ struct AgentOptions {
 };
 
 struct Context {
+  UniqueFd lock;  // of the state: nobody else uses it
   AgentOptions options;
   net::Executor executor;
   net::TlsContext tls;
