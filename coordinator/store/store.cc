@@ -1,5 +1,6 @@
 #include "coordinator/store/store.h"
 
+#include "common/base/lock_file.h"
 #include "common/base/log.h"
 #include "common/base/wall_clock.h"
 #include "coordinator/migration/json.h"
@@ -39,12 +40,21 @@ int run(SQLite::Database& db, const char* what, const char* sql, const Args&... 
   });
 }
 
+UniqueFd lock_of(const std::string& path) {
+  if (path == ":memory:") return {};
+  UniqueFd lock = take_lock(path + ".lock");
+  if (!lock)
+    throw Error(Errc::busy, fmt::format("another coordinator has the journal {}", path),
+                "stop that one first, or give this one a --state of its own");
+  return lock;
+}
+
 std::int64_t signed_of(std::uint64_t value) { return static_cast<std::int64_t>(value); }
 std::uint64_t unsigned_of(const SQLite::Column& column) { return static_cast<std::uint64_t>(column.getInt64()); }
 
 }  // namespace
 
-Store::Store(const std::string& path) {
+Store::Store(const std::string& path) : lock_(lock_of(path)) {
   doing("open", [&] {
     db_ = std::make_unique<SQLite::Database>(path, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE, busy_timeout_ms);
     db_->exec("PRAGMA journal_mode = WAL");

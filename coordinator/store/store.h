@@ -6,9 +6,12 @@
 // is synced. While a Pause lives a workload stands still, and nothing is synced at all; the end of the last Pause makes
 // up for it.
 //
-// Failures are Errors: internal (SQLite's own words), not_found, already_exists.
+// One process at a time: two would drive the same migrations side by side.
+//
+// Failures are Errors: internal (SQLite's own words), not_found, already_exists, busy (another process has it).
 #pragma once
 
+#include "common/base/fd.h"
 #include "coordinator/migration/migration.h"
 
 #include <nlohmann/json.hpp>
@@ -102,6 +105,7 @@ class Store {
   class Durable;
   Migration read(const std::string& id) const;
 
+  UniqueFd lock_;
   std::unique_ptr<SQLite::Database> db_;
   int pauses_ = 0;
 };

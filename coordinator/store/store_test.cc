@@ -181,6 +181,19 @@ TEST_F(StoreTest, writes_in_a_pause_and_keeps_them) {
   EXPECT_EQ(store->migration("m1")->phase, Phase::finishing);
 }
 
+TEST_F(StoreTest, is_had_by_one_coordinator_at_a_time) {
+  store->add(migration("m1"));
+  try {
+    Store second(path);
+    FAIL() << "two drive the same migrations";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.errc(), Errc::busy);
+    EXPECT_EQ(e.message(), "another coordinator has the journal " + path);
+  }
+  reopen();
+  EXPECT_TRUE(store->migration("m1"));
+}
+
 TEST_F(StoreTest, refuses_a_journal_from_the_future) {
   store.reset();
   {
