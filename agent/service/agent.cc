@@ -1,5 +1,6 @@
 #include "agent/service/agent.h"
 
+#include "agent/service/cgroup_root.h"
 #include "agent/service/dispatch.h"
 #include "common/base/lock_file.h"
 #include "common/base/log.h"
@@ -43,14 +44,15 @@ Context make_context(net::Executor executor, AgentOptions options) {
   net::require(tls.self(), "agent", options.node);
   for (const char* part : {"", "/homes", "/jobs", "/limits", "/workloads"}) fs::create_directories(options.state + part);
   Records records = Records::open(options.state + "/records", options.record_slots);
-  workload::Cgroup::create(options.cgroup);
+  NodeFacts facts = read_facts();
+  keep_cgroup_root(options.state + "/cgroup", facts.boot_id, workload::Cgroup::create(options.cgroup));
   const auto rate = std::make_shared<NodeRate>(options.rate_limit);
   const auto lifting = std::make_shared<Lifting>(executor, options.limits.ask_interval);
   return {.lock = std::move(lock),
           .options = std::move(options),
           .executor = executor,
           .tls = std::move(tls),
-          .facts = read_facts(),
+          .facts = std::move(facts),
           .records = std::move(records),
           .rate = rate,
           .lifting = lifting};
