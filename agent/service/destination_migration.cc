@@ -32,15 +32,21 @@ net::awaitable<api::Envelope> DestinationMigration::do_prepare(api::Prepare requ
     fail(Errc::invalid_argument, "the survey cannot be read");
   }
   workload::check_workload_name(request_.workload().name());
-  check_admission(context_, key_, request_.workload().name());
+  api::Envelope answer;
+  const std::string& name = request_.workload().name();
+  check_admission(context_, key_, name);
   co_await wait_for_leftovers();
-  check_admission(context_, key_, request_.workload().name());  // another one may have come meanwhile
+  check_admission(context_, key_, name);  // another one may have come meanwhile
+  if (const std::uint64_t seen = context_.records.highest_epoch(name); key_.epoch < seen) {
+    over_ = true;  // it is asked for again with a higher one
+    answer.mutable_prepared()->set_newer_epoch(seen);
+    co_return answer;
+  }
   const std::vector<std::string> wrong = preflight(context_, request_, survey_);
   if (!wrong.empty()) fail(Errc::refused, "{}", fmt::join(wrong, "; "));
   context_.records.reserve(record());
   net::spawn(context_.executor, "destination.pursue", pursue());
   std::exception_ptr problem;
-  api::Envelope answer;
   try {
     context_.records.enter(record(), DestinationPhase::building);
     fault::point("agent.destination.building");

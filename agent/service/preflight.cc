@@ -180,8 +180,6 @@ Sentences check_ports(const engine::Surveyed& survey) {
 }
 
 void check_admission(const Context& context, const Key& key, const std::string& workload) {
-  if (key.epoch < context.records.highest_epoch(workload))
-    fail(Errc::refused, "a newer epoch of '{}' has been seen", workload);
   for (const Record& r : context.records.all()) {
     if (r.key == key || r.workload != workload || r.is_final() || r.phase == 1) continue;
     fail(Errc::busy, "the migration {} of '{}' is still {} on this node", r.key.migration, workload, phase_name(r));

@@ -16,7 +16,7 @@ namespace godwit::service {
 // True when the tree brings its own PID namespace, which an init of ours then makes here.
 bool has_own_namespaces(const engine::Surveyed& survey);
 
-// Not while another migration of this workload is unfinished on this node, nor after a newer epoch. Throws.
+// Not while another migration of this workload is unfinished on this node. Throws.
 void check_admission(const Context& context, const Key& key, const std::string& workload);
 
 std::vector<std::string> preflight(const Context& context, const api::Prepare& request, const engine::Surveyed& survey);

@@ -5,7 +5,6 @@ namespace godwit::service {
 namespace {
 
 using namespace std::chrono_literals;
-using testing::AllOf;
 using testing::HasSubstr;
 
 class RestartTest : public MigrationTest {

@@ -85,6 +85,9 @@ struct Migration {
   std::vector<StepRecord> steps;  // add up to downtime_ns, `transit` and `unexplained` among them
 };
 
+// What epochs are counted for: a workload, or a process that was named by its PID.
+std::string subject_of(const MigrationSpec& spec);
+
 std::uint64_t total_bytes(const Migration& migration);
 double transfer_rate(const Migration& migration);  // bytes per second while rounds were running
 

@@ -79,7 +79,10 @@ class Run {
 
   net::awaitable<Event> step();
   net::awaitable<Event> survey();  // steps.cc
+  net::awaitable<void> ask_survey();
+  void rise_above(const std::string& node, std::uint64_t seen);
   net::awaitable<Event> prepare();
+  net::awaitable<void> ask_prepare();
   net::awaitable<Event> connect();
   net::awaitable<Event> round();
   net::awaitable<void> throttle(Decision decision);
@@ -141,6 +144,7 @@ class Run {
   std::optional<Error> journal_failure_;
   Phase failed_in_ = Phase::queued;
 
+  unsigned raised_ = 0;  // the epoch, so often
   api::Surveyed surveyed_;
   api::Prepared prepared_;
   std::uint64_t seed_ = 0;

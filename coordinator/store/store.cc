@@ -117,6 +117,11 @@ void Store::name_workload(const std::string& id, const std::string& workload) {
   run(*db_, "name workload", "UPDATE migrations SET workload = ? WHERE id = ?", workload, id);
 }
 
+void Store::set_epoch(const std::string& id, std::uint64_t epoch) {
+  const Durable durable(*this);
+  run(*db_, "set epoch", "UPDATE migrations SET epoch = ? WHERE id = ?", signed_of(epoch), id);
+}
+
 void Store::add_round(const std::string& id, const RoundRecord& r) {
   run(*db_, "add round", "INSERT OR REPLACE INTO rounds VALUES (?, ?, ?, ?, ?, ?, ?, ?)", id,
       static_cast<std::int64_t>(r.number), signed_of(r.pages), signed_of(r.zero_pages), signed_of(r.bytes), r.seconds,

@@ -63,6 +63,7 @@ class Store {
   void add(const Migration& migration);
   void enter(const std::string& id, Phase phase);
   void name_workload(const std::string& id, const std::string& workload);  // known only after a survey by PID
+  void set_epoch(const std::string& id, std::uint64_t epoch);
   void add_round(const std::string& id, const RoundRecord& round);
   void set_prediction(const std::string& id, std::int64_t predicted_downtime_ns);
   // Outcome, reason, times and steps of a migration that has settled.

@@ -120,6 +120,13 @@ TEST_F(StoreTest, keeps_a_migration_with_all_its_parts) {
   EXPECT_EQ(store->migration("m2"), std::nullopt);
 }
 
+TEST_F(StoreTest, keeps_the_epoch_that_a_migration_was_given_later) {
+  store->add(migration("m1"));
+  store->set_epoch("m1", 7);
+  reopen();
+  EXPECT_EQ(store->migration("m1")->epoch, 7u);
+}
+
 TEST_F(StoreTest, never_takes_an_id_twice) {
   store->add(migration("m1"));
   EXPECT_THROW(store->add(migration("m1")), Error);

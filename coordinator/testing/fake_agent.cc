@@ -190,6 +190,11 @@ void FakeAgent::source_act(const api::Envelope& request, api::Envelope& reply) {
   switch (request.body_case()) {
     case api::Envelope::kSurvey: {
       const std::string workload = request.survey().workload().empty() ? "by-pid" : request.survey().workload();
+      if (!request.survey().dry_run()) epochs.push_back(request.survey().id().epoch());
+      if (!request.survey().dry_run() && epochs.back() < highest_epoch) {
+        reply.mutable_surveyed()->set_newer_epoch(highest_epoch);
+        break;
+      }
       if (!request.survey().dry_run()) {
         moving_ = workload;
         if (source == api::SOURCE_KILLED || source == api::SOURCE_THAWED)
@@ -268,13 +273,19 @@ void FakeAgent::source_act(const api::Envelope& request, api::Envelope& reply) {
       reply.mutable_ok();
       break;
     case api::Envelope::kQuerySource: *reply.mutable_source_state() = source_state(); break;
-    default: reply.mutable_ok(); break;  // Connect
+    case api::Envelope::kConnect: epochs.push_back(request.connect().id().epoch()); [[fallthrough]];
+    default: reply.mutable_ok(); break;
   }
 }
 
 void FakeAgent::destination_act(const api::Envelope& request, api::Envelope& reply) {
   switch (request.body_case()) {
     case api::Envelope::kPrepare:
+      epochs.push_back(request.prepare().id().epoch());
+      if (epochs.back() < highest_epoch) {
+        reply.mutable_prepared()->set_newer_epoch(highest_epoch);
+        break;
+      }
       moving_ = request.prepare().workload().name();
       destination = api::DESTINATION_BUILDING;
       reply.mutable_prepared()->set_peer_address("127.0.0.1:1");
@@ -292,6 +303,7 @@ void FakeAgent::destination_act(const api::Envelope& request, api::Envelope& rep
       break;
     }
     case api::Envelope::kCommit: {
+      epochs.push_back(request.commit().id().epoch());
       if (destination == api::DESTINATION_PREPARED) {
         if (request.commit().commit_token() != "token") fail(Errc::denied, "a commit without the token");
         destination = api::DESTINATION_RESUMED;

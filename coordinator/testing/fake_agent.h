@@ -57,6 +57,8 @@ class FakeAgent {
   std::vector<std::uint32_t> throttled;               // percent, of each Throttle
   double writes_less_by = 1;                          // `dirty_after` is divided by it for each Throttle
   std::vector<std::uint64_t> rates;                   // of each SetRate
+  std::uint64_t highest_epoch = 0;                    // that it has seen of any workload
+  std::vector<std::uint64_t> epochs;                  // of each Survey, Prepare, Connect and Commit
   std::string store_uuid;
   std::vector<api::Resolve> resolutions;  // as they were asked for
 
