@@ -1,5 +1,6 @@
 #include "agent/service/destination_migration.h"
 
+#include "agent/service/held_fifos.h"
 #include "agent/service/preflight.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
@@ -123,6 +124,7 @@ net::awaitable<google::protobuf::RepeatedPtrField<api::Step>> DestinationMigrati
   const auto self = shared_from_this();
   const std::uint64_t begin = monotonic_ns();
   co_await wait_complete(sequence);
+  if (const auto held = check_fifos(survey_); !held.empty()) fail(Errc::busy, "{}", fmt::join(held, "; "));
   google::protobuf::RepeatedPtrField<api::Step> steps;
   api::Step* arrive = steps.Add();
   arrive->set_name("arrive");

@@ -32,7 +32,8 @@ net::awaitable<bool> has_ended_by_itself(int pidfd) {
 }
 
 // External effects that must not happen twice are claimed between the commit record and the thaw. No kind of state that
-// is carried has one: file locks are refused, and so are sockets whose names both nodes share.
+// is carried has one: file locks are refused, and so are sockets whose names both nodes share and fifos that somebody else
+// has open here.
 void claim(const Record&) {}
 
 }  // namespace

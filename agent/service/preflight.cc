@@ -1,5 +1,6 @@
 #include "agent/service/preflight.h"
 
+#include "agent/service/held_fifos.h"
 #include "common/net/address.h"
 #include "common/proc/cpu_features.h"
 #include "common/proc/reader.h"
@@ -200,6 +201,7 @@ Sentences preflight(const Context& context, const api::Prepare& request, const e
   append(wrong, check_ports(survey));
   append(wrong, check_socket_names(survey, shared_paths(context, request)));
   append(wrong, check_locks(survey, shared_paths(context, request)));
+  append(wrong, check_fifos(survey));
   append(wrong, check_memory(context, request, survey));
   return wrong;
 }

@@ -1,5 +1,7 @@
 #include "agent/service/test_migration.h"
 
+#include <sys/stat.h>
+
 namespace godwit::service {
 namespace {
 
@@ -99,6 +101,35 @@ TEST_F(Preview, under_the_id_of_a_migration_that_is_under_way_touches_nothing_of
   EXPECT_THAT(error_of([&] { survey_only(); }), HasSubstr("already_exists: live.1.src is a migration"));
   EXPECT_EQ(files_of(a), files) << "what its engine has borrowed is in there";
   commit(arm(finish(freeze().round().last_sequence())));
+}
+
+// Its content would be theirs as soon as it is put there.
+TEST_F(Preview, and_a_migration_refuse_a_fifo_that_somebody_has_open_here) {
+  run_workload();
+  identify("fifo");
+  const std::string path = b.options.state + "/fifo";
+  check(::mkfifo(path.c_str(), 0640), "make a fifo");
+  api::Surveyed surveyed = survey_only();
+  engine::Surveyed needs;
+  ASSERT_TRUE(needs.ParseFromString(surveyed.engine()));
+  engine::NeededFile& fifo = *needs.add_files();
+  fifo.set_path(path);
+  fifo.set_mode(S_IFIFO | 0640);
+  surveyed.set_engine(needs.SerializeAsString());
+  EXPECT_THAT(refusals(surveyed), ElementsAre());
+  UniqueFd stranger = open_file(path, O_RDWR | O_NONBLOCK);
+  EXPECT_THAT(refusals(surveyed),
+              ElementsAre(HasSubstr(fmt::format("the fifo {} is open in process {} here", path, ::getpid()))));
+  EXPECT_THAT(error_of([&] { prepare(surveyed); }), HasSubstr("refused: the fifo " + path));
+  stranger.reset();
+  id.set_epoch(2);
+  survey();
+  connect(prepare(surveyed));
+  round(0);
+  const std::uint64_t last = freeze().round().last_sequence();
+  stranger = open_file(path, O_RDWR | O_NONBLOCK);
+  EXPECT_THAT(error_of([&] { finish(last); }), HasSubstr("busy: the fifo " + path)) << "it may have come meanwhile";
+  EXPECT_EQ(destination(), DestinationPhase::refused);
 }
 
 // A program in a file of that name has it as its own name, which the survey, the sentences and the journal's entries
