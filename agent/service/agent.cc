@@ -2,6 +2,7 @@
 
 #include "agent/service/cgroup_root.h"
 #include "agent/service/dispatch.h"
+#include "agent/workload/closed_network.h"
 #include "common/base/lock_file.h"
 #include "common/base/log.h"
 
@@ -88,6 +89,9 @@ net::awaitable<void> Agent::start() {
   listener_.emplace(context_.executor, "peers", net::parse_address(o.listen), context_.tls);
   context_.peer_address = advertised(o.listen, listener_->endpoint().port());
   migrations_.end_leftovers();
+  context_.network_stays_open = workload::why_network_stays_open(o.cgroup);
+  if (!context_.network_stays_open.empty())
+    log::warn("agent.network_stays_open", {{"message", context_.network_stays_open}});
   jobs::PageServerPlan pages{.program = context_.program("godwit-pageserver"),
                              .listen = o.pages,
                              .certs = o.certs,

@@ -70,6 +70,7 @@ struct Context {
   std::shared_ptr<Lifting> lifting;
   std::unique_ptr<workload::Workloads> workloads;
   std::shared_ptr<jobs::PageServer> pages;
+  std::string network_stays_open;                       // why, as found at the start; empty: it can be closed
   std::string peer_address;                             // that others can dial
   std::function<void(api::Envelope)> tell_coordinator;  // a notice; dropped while there is no connection
   // peer_lost while there is no connection

@@ -60,6 +60,8 @@ net::awaitable<api::Envelope> DestinationMigration::do_prepare(api::Prepare requ
     co_await give_up(net::to_error(problem));
     throw *failure_;
   }
+  if (!network_stays_open_.empty())
+    answer.mutable_prepared()->add_notices(network_notice(context_, network_stays_open_));
   answer.mutable_prepared()->set_peer_address(context_.peer_address);
   answer.mutable_prepared()->set_token(std::string(text_of(session_token_)));
   co_return answer;

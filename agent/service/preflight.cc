@@ -187,6 +187,10 @@ void check_admission(const Context& context, const Key& key, const std::string& 
   }
 }
 
+std::string network_notice(const Context& context, const std::string& why) {
+  return fmt::format("node '{}' cannot hold back what the copy sends before it counts: {}", context.options.node, why);
+}
+
 void make_own_log(const Context& context, const api::Prepare& request, const engine::Surveyed& survey) {
   for (const engine::NeededFile& f : survey.files())
     if (is_own_log(context, request.workload().name(), f.path()))

@@ -21,6 +21,9 @@ void check_admission(const Context& context, const Key& key, const std::string& 
 
 std::vector<std::string> preflight(const Context& context, const api::Prepare& request, const engine::Surveyed& survey);
 
+// That a copy here may be heard of before it counts (docs/commit-protocol.md).
+std::string network_notice(const Context& context, const std::string& why);
+
 // The log that this node's agent gives the workload, if it writes to one: it goes on here in a file of this node.
 void make_own_log(const Context& context, const api::Prepare& request, const engine::Surveyed& survey);
 

@@ -164,6 +164,16 @@ TEST(Migration, does_not_run_after_an_agent_that_has_always_seen_a_newer_epoch) 
   }
 }
 
+TEST(Migration, reports_what_the_destination_wants_known) {
+  Cluster c;
+  c.b.notices = {"the network stays open"};
+  const Migration m = c.migrate();
+  EXPECT_EQ(m.outcome, Outcome::done) << (m.reason ? m.reason->message : "");
+  EXPECT_THAT(m.notices, ElementsAre("the network stays open"));
+  EXPECT_EQ(to_json(m)["notices"][0], "the network stays open");
+  EXPECT_EQ(c.store.events(m.id, 0).back().body["notices"].size(), 1u) << "with the outcome, to whoever waits for it";
+}
+
 TEST(Migration, is_refused_by_a_survey_that_names_what_cannot_be_carried) {
   Cluster c;
   c.a.survey_refusals = {"fd 7: a raw socket", "an established TCP connection"};

@@ -120,6 +120,7 @@ class Run {
   void recall();
   void enter(Phase phase);
   void record(const std::string& kind, nlohmann::json body);
+  void note(const std::string& text);
   void blame(const Error& error);
   void settle();
   void tell_registry();

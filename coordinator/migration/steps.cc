@@ -60,7 +60,7 @@ awaitable<Event> Run::survey() {
     m_.spec.workload = surveyed_.workload();
     journal([&] { store_.name_workload(m_.id, m_.spec.workload); });
   }
-  for (const std::string& notice : surveyed_.notices()) record("notice", {{"text", notice}});
+  for (const std::string& notice : surveyed_.notices()) note(notice);
   if (surveyed_.refusals_size() > 0) {
     record("refusals",
            {{"refusals", std::vector<std::string>(surveyed_.refusals().begin(), surveyed_.refusals().end())}});
@@ -94,9 +94,8 @@ void Run::rise_above(const std::string& node, std::uint64_t seen) {
   const std::uint64_t epoch = store_.next_epoch(subject_of(m_.spec), seen);
   store_.set_epoch(m_.id, epoch);
   m_.epoch = epoch;
-  record("notice", {{"text", fmt::format("node '{}' has seen epoch {} of it, which the journal does not know: this is "
-                                         "epoch {} now",
-                                         node, seen, epoch)}});
+  note(fmt::format("node '{}' has seen epoch {} of it, which the journal does not know: this is epoch {} now", node,
+                   seen, epoch));
 }
 
 awaitable<Event> Run::prepare() {
@@ -108,6 +107,7 @@ awaitable<Event> Run::prepare() {
   }
   if (prepared_.token().empty() || prepared_.peer_address().empty() || prepared_.pages_address().empty())
     fail(Errc::protocol, "node '{}' opened a session without saying where or for whom", m_.spec.destination);
+  for (const std::string& notice : prepared_.notices()) note(notice);
   co_return Event::ok;
 }
 

@@ -189,6 +189,10 @@ Migration Store::read(const std::string& id) const {
                         .seconds = rounds.getColumn(4).getDouble(),
                         .dirty_bytes_after = unsigned_of(rounds.getColumn(5)),
                         .final = rounds.getColumn(6).getInt() != 0});
+  SQLite::Statement notices(*db_, "SELECT body FROM events WHERE migration = ? AND kind = 'notice' ORDER BY sequence");
+  notices.bind(1, id);
+  while (notices.executeStep())
+    m.notices.push_back(nlohmann::json::parse(notices.getColumn(0).getString()).value("text", ""));
   SQLite::Statement steps(*db_, "SELECT name, nanoseconds FROM steps WHERE migration = ? ORDER BY position");
   steps.bind(1, id);
   while (steps.executeStep()) m.steps.push_back({steps.getColumn(0).getString(), steps.getColumn(1).getInt64()});

@@ -157,6 +157,7 @@ api::Envelope FakeAgent::act(const api::Envelope& request) {
     case api::Envelope::kCheck:
       reply.mutable_checked();
       for (const std::string& r : check_refusals) reply.mutable_checked()->add_refusals(r);
+      for (const std::string& n : notices) reply.mutable_checked()->add_notices(n);
       break;
     case api::Envelope::kPrepare:
     case api::Envelope::kFinish:
@@ -291,6 +292,7 @@ void FakeAgent::destination_act(const api::Envelope& request, api::Envelope& rep
       reply.mutable_prepared()->set_peer_address("127.0.0.1:1");
       reply.mutable_prepared()->set_pages_address("127.0.0.1:2");
       reply.mutable_prepared()->set_token(std::string(32, 't'));
+      for (const std::string& n : notices) reply.mutable_prepared()->add_notices(n);
       break;
     case api::Envelope::kFinish: {
       destination = api::DESTINATION_PREPARED;
