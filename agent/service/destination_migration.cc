@@ -50,6 +50,7 @@ net::awaitable<api::Envelope> DestinationMigration::do_prepare(api::Prepare requ
   std::exception_ptr problem;
   try {
     context_.records.enter(record(), DestinationPhase::building);
+    context_.promised[key_] = {.workload = name, .bytes = needed_memory(context_, request_, survey_)};
     fault::point("agent.destination.building");
     co_await build();
     answer.mutable_prepared()->set_pages_address(co_await context_.pages->address());
@@ -147,6 +148,7 @@ net::awaitable<google::protobuf::RepeatedPtrField<api::Step>> DestinationMigrati
   context_.workloads->prepared(request_.workload().name(), root_, start_time_, std::move(held));
   fault::point("agent.destination.finished");
   context_.records.enter(record(), DestinationPhase::prepared);
+  context_.promised.erase(key_);
   fault::point("agent.destination.prepared");
   api::Step* recorded = steps.Add();
   recorded->set_name("record prepared");

@@ -1,3 +1,4 @@
+#include "agent/service/preflight.h"
 #include "agent/service/test_migration.h"
 
 #include <sys/stat.h>
@@ -130,6 +131,50 @@ TEST_F(Preview, and_a_migration_refuse_a_fifo_that_somebody_has_open_here) {
   stranger = open_file(path, O_RDWR | O_NONBLOCK);
   EXPECT_THAT(error_of([&] { finish(last); }), HasSubstr("busy: the fifo " + path)) << "it may have come meanwhile";
   EXPECT_EQ(destination(), DestinationPhase::refused);
+}
+
+// Each fits, both do not.
+TEST_F(Preview, and_a_migration_refuse_memory_that_is_promised_to_another_one) {
+  run_workload();
+  identify("first");
+  const api::Surveyed surveyed = survey();
+  engine::Surveyed needs;
+  ASSERT_TRUE(needs.ParseFromString(surveyed.engine()));
+  needs.set_resident_bytes(memory_available() * 6 / 10);
+  api::Surveyed large = surveyed;
+  large.set_engine(needs.SerializeAsString());
+  EXPECT_THAT(refusals(large), ElementsAre());
+  prepare(large);
+
+  api::Surveyed other = large;
+  other.mutable_info()->set_name("other");
+  identify("second");
+  EXPECT_THAT(refusals(other), ElementsAre(HasSubstr("are promised to others that are on their way")));
+  EXPECT_THAT(error_of([&] { prepare(other); }), HasSubstr("are promised to others"));
+  identify("first");
+  EXPECT_EQ(discard().phase(), api::DESTINATION_REFUSED);
+  identify("third");
+  EXPECT_THAT(refusals(other), ElementsAre());
+}
+
+TEST_F(Preview, counts_what_was_promised_until_the_copy_has_taken_it) {
+  run_workload();
+  identify("arriving");
+  connect_all();
+  Context& context = b.agent->context();
+  const Key key = key_of(id, Side::destination), another{.migration = "another", .epoch = 1, .side = Side::destination};
+  const std::uint64_t promised = context.promised.at(key).bytes;
+  EXPECT_GE(promised, b.options.spool_limit);
+  EXPECT_EQ(promised_to_others(context, key), 0u) << "its own";
+  EXPECT_LE(promised_to_others(context, another), promised);
+  EXPECT_GT(promised_to_others(context, another), 0u);
+  round(0);
+  finish(freeze().round().last_sequence());
+  EXPECT_EQ(promised_to_others(context, another), 0u) << "it has all of it";
+  context.promised[key] = {.workload = "job", .bytes = 1ull << 40};
+  const std::uint64_t taken = (1ull << 40) - promised_to_others(context, another);
+  EXPECT_GT(taken, 0u);
+  EXPECT_EQ(taken, b.workloads().info("job").resident_bytes());
 }
 
 // A program in a file of that name has it as its own name, which the survey, the sentences and the journal's entries
