@@ -1,6 +1,9 @@
 #include "agent/service/agent.h"
 
+#include "agent/service/cgroup_root.h"
 #include "agent/service/dispatch.h"
+#include "agent/workload/closed_network.h"
+#include "common/base/lock_file.h"
 #include "common/base/log.h"
 
 #include <filesystem>
@@ -25,19 +28,32 @@ void check_unrestricted() {
   if (::geteuid() != 0) fail(Errc::denied, "the agent must run as root");
 }
 
+// What the records say is known to one agent only, which writes them whole.
+UniqueFd lock_state(const std::string& state) {
+  fs::create_directories(state);
+  UniqueFd lock = take_lock(state + "/agent.lock");
+  if (!lock)
+    throw Error(Errc::busy, fmt::format("another agent runs with the state in {}", state),
+                "stop that one first, or give this one a --state of its own");
+  return lock;
+}
+
 Context make_context(net::Executor executor, AgentOptions options) {
   check_unrestricted();
+  UniqueFd lock = lock_state(options.state);
   net::TlsContext tls = net::TlsContext::load(options.certs);
   net::require(tls.self(), "agent", options.node);
   for (const char* part : {"", "/homes", "/jobs", "/limits", "/workloads"}) fs::create_directories(options.state + part);
   Records records = Records::open(options.state + "/records", options.record_slots);
-  workload::Cgroup::create(options.cgroup);
+  NodeFacts facts = read_facts();
+  keep_cgroup_root(options.state + "/cgroup", facts.boot_id, workload::Cgroup::create(options.cgroup));
   const auto rate = std::make_shared<NodeRate>(options.rate_limit);
   const auto lifting = std::make_shared<Lifting>(executor, options.limits.ask_interval);
-  return {.options = std::move(options),
+  return {.lock = std::move(lock),
+          .options = std::move(options),
           .executor = executor,
           .tls = std::move(tls),
-          .facts = read_facts(),
+          .facts = std::move(facts),
           .records = std::move(records),
           .rate = rate,
           .lifting = lifting};
@@ -73,6 +89,9 @@ net::awaitable<void> Agent::start() {
   listener_.emplace(context_.executor, "peers", net::parse_address(o.listen), context_.tls);
   context_.peer_address = advertised(o.listen, listener_->endpoint().port());
   migrations_.end_leftovers();
+  context_.network_stays_open = workload::why_network_stays_open(o.cgroup);
+  if (!context_.network_stays_open.empty())
+    log::warn("agent.network_stays_open", {{"message", context_.network_stays_open}});
   jobs::PageServerPlan pages{.program = context_.program("godwit-pageserver"),
                              .listen = o.pages,
                              .certs = o.certs,

@@ -13,6 +13,7 @@
 #include "common/net/tls.h"
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -59,7 +60,14 @@ struct AgentOptions {
   Limits limits;
 };
 
+// Memory that a workload which is being built here has been let in for.
+struct PromisedMemory {
+  std::string workload;
+  std::uint64_t bytes = 0;
+};
+
 struct Context {
+  UniqueFd lock;  // of the state: nobody else uses it
   AgentOptions options;
   net::Executor executor;
   net::TlsContext tls;
@@ -69,6 +77,8 @@ struct Context {
   std::shared_ptr<Lifting> lifting;
   std::unique_ptr<workload::Workloads> workloads;
   std::shared_ptr<jobs::PageServer> pages;
+  std::map<Key, PromisedMemory> promised;               // to each that is `building`
+  std::string network_stays_open;                       // why, as found at the start; empty: it can be closed
   std::string peer_address;                             // that others can dial
   std::function<void(api::Envelope)> tell_coordinator;  // a notice; dropped while there is no connection
   // peer_lost while there is no connection

@@ -72,6 +72,7 @@ void DestinationMigration::close_network(const workload::Cgroup& copy) {
     workload::close_network(copy);
   } catch (const Error& e) {
     if (e.errc() != Errc::kernel_missing) throw;
+    network_stays_open_ = e.message();
     log::warn("destination.network_stays_open", {{"migration", key_.migration}, {"message", e.message()}});
   }
 }

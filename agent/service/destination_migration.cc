@@ -1,5 +1,6 @@
 #include "agent/service/destination_migration.h"
 
+#include "agent/service/held_fifos.h"
 #include "agent/service/preflight.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
@@ -32,17 +33,24 @@ net::awaitable<api::Envelope> DestinationMigration::do_prepare(api::Prepare requ
     fail(Errc::invalid_argument, "the survey cannot be read");
   }
   workload::check_workload_name(request_.workload().name());
-  check_admission(context_, key_, request_.workload().name());
+  api::Envelope answer;
+  const std::string& name = request_.workload().name();
+  check_admission(context_, key_, name);
   co_await wait_for_leftovers();
-  check_admission(context_, key_, request_.workload().name());  // another one may have come meanwhile
+  check_admission(context_, key_, name);  // another one may have come meanwhile
+  if (const std::uint64_t seen = context_.records.highest_epoch(name); key_.epoch < seen) {
+    over_ = true;  // it is asked for again with a higher one
+    answer.mutable_prepared()->set_newer_epoch(seen);
+    co_return answer;
+  }
   const std::vector<std::string> wrong = preflight(context_, request_, survey_);
   if (!wrong.empty()) fail(Errc::refused, "{}", fmt::join(wrong, "; "));
   context_.records.reserve(record());
   net::spawn(context_.executor, "destination.pursue", pursue());
   std::exception_ptr problem;
-  api::Envelope answer;
   try {
     context_.records.enter(record(), DestinationPhase::building);
+    context_.promised[key_] = {.workload = name, .bytes = needed_memory(context_, request_, survey_)};
     fault::point("agent.destination.building");
     co_await build();
     answer.mutable_prepared()->set_pages_address(co_await context_.pages->address());
@@ -53,6 +61,8 @@ net::awaitable<api::Envelope> DestinationMigration::do_prepare(api::Prepare requ
     co_await give_up(net::to_error(problem));
     throw *failure_;
   }
+  if (!network_stays_open_.empty())
+    answer.mutable_prepared()->add_notices(network_notice(context_, network_stays_open_));
   answer.mutable_prepared()->set_peer_address(context_.peer_address);
   answer.mutable_prepared()->set_token(std::string(text_of(session_token_)));
   co_return answer;
@@ -117,6 +127,7 @@ net::awaitable<google::protobuf::RepeatedPtrField<api::Step>> DestinationMigrati
   const auto self = shared_from_this();
   const std::uint64_t begin = monotonic_ns();
   co_await wait_complete(sequence);
+  if (const auto held = check_fifos(survey_); !held.empty()) fail(Errc::busy, "{}", fmt::join(held, "; "));
   google::protobuf::RepeatedPtrField<api::Step> steps;
   api::Step* arrive = steps.Add();
   arrive->set_name("arrive");
@@ -137,6 +148,7 @@ net::awaitable<google::protobuf::RepeatedPtrField<api::Step>> DestinationMigrati
   context_.workloads->prepared(request_.workload().name(), root_, start_time_, std::move(held));
   fault::point("agent.destination.finished");
   context_.records.enter(record(), DestinationPhase::prepared);
+  context_.promised.erase(key_);
   fault::point("agent.destination.prepared");
   api::Step* recorded = steps.Add();
   recorded->set_name("record prepared");

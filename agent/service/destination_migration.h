@@ -116,6 +116,7 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   std::map<std::uint32_t, Stream> streams_;
   std::uint64_t manifest_sequence_ = 0;
   TokenBytes session_token_{};
+  std::string network_stays_open_;  // why; empty: it is closed until `resumed` is recorded
 
   pid_t root_ = 0;
   std::uint64_t start_time_ = 0;

@@ -32,7 +32,8 @@ net::awaitable<bool> has_ended_by_itself(int pidfd) {
 }
 
 // External effects that must not happen twice are claimed between the commit record and the thaw. No kind of state that
-// is carried has one: file locks are refused, and so are sockets whose names both nodes share.
+// is carried has one: file locks are refused, and so are sockets whose names both nodes share and fifos that somebody
+// else has open here.
 void claim(const Record&) {}
 
 }  // namespace
@@ -206,6 +207,7 @@ net::awaitable<void> DestinationMigration::give_up(Error why) {
     context_.records.reserve(tombstone);
   }
   if (phase() == DestinationPhase::prepared) co_await stop_running_copy();
+  context_.promised.erase(key_);
   if (allowed(phase(), DestinationPhase::refused)) context_.records.enter(record(), DestinationPhase::refused);
   fault::point("agent.destination.refused");
   tell_source(*failure_);

@@ -371,9 +371,30 @@ TEST_F(MigrationTest, can_be_tried_again_with_a_newer_epoch_only) {
   discard();
   EXPECT_TRUE(pair.turn_until([&] { return a.records().find({"first", 5, Side::source})->settled; }));
   identify("older", 4);
-  const auto surveyed = survey();
-  EXPECT_THAT(error_of([&] { prepare(surveyed); }), HasSubstr("newer epoch"));
+  EXPECT_EQ(survey().newer_epoch(), 5u);
+  EXPECT_EQ(survey().engine(), "") << "nothing is looked at";
+  EXPECT_THAT(error_of([&] { connect({}); }), HasSubstr("newer epoch"));
   identify("newer", 6);
+  commit(arm_all());
+  EXPECT_EQ(kill_source().phase(), api::SOURCE_KILLED);
+}
+
+// The source may never have heard of it: the workload was to come from elsewhere.
+TEST_F(MigrationTest, is_told_by_the_destination_of_a_newer_epoch_as_well) {
+  run_workload();
+  Record newer;
+  newer.key = {.migration = "newer", .epoch = 9, .side = Side::destination};
+  newer.workload = "job";
+  b.records().reserve(newer);
+  b.records().enter(newer, DestinationPhase::refused);
+  identify("older", 8);
+  const api::Surveyed surveyed = survey();
+  EXPECT_EQ(surveyed.newer_epoch(), 0u);
+  const api::Prepared prepared = prepare(surveyed);
+  EXPECT_EQ(prepared.newer_epoch(), 9u);
+  EXPECT_EQ(prepared.token(), "");
+  EXPECT_FALSE(b.records().find(key_of(id, Side::destination)));
+  identify("next", 10);
   commit(arm_all());
   EXPECT_EQ(kill_source().phase(), api::SOURCE_KILLED);
 }

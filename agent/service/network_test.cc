@@ -3,13 +3,20 @@
 #include "agent/service/test_migration.h"
 #include "agent/workload/closed_network.h"
 
+#include <linux/bpf.h>
+
+#include <array>
 #include <atomic>
 #include <thread>
+
+#include <bpf/bpf.h>
 
 namespace godwit::service {
 namespace {
 
 using namespace std::chrono_literals;
+using testing::ElementsAre;
+using testing::HasSubstr;
 
 class NetworkTest : public MigrationTest {
  protected:
@@ -62,6 +69,58 @@ TEST_F(NetworkTest, is_opened_by_the_next_life_of_an_agent_that_died_between_the
   workload::close_network(*living_copy(b.agent->context(), *b.records().find(key_of(id, Side::destination))));
   pair.restart(b);
   EXPECT_TRUE(opens());
+}
+
+// Of somebody who suffers no other one below: then ours cannot be added.
+class JealousProgram {
+ public:
+  explicit JealousProgram(const std::string& cgroup) : at_(*workload::Cgroup::open(cgroup)) {
+    const std::array<bpf_insn, 2> pass{
+        {{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .imm = 1}, {.code = BPF_JMP | BPF_EXIT}}};
+    const UniqueFd loaded(
+        check(::bpf_prog_load(BPF_PROG_TYPE_CGROUP_SKB, "jealous", "Apache-2.0", pass.data(), pass.size(), nullptr),
+              "load a program"));
+    check(::bpf_prog_attach(loaded.get(), at_.dir(), BPF_CGROUP_INET_EGRESS, 0), "attach it");
+  }
+  ~JealousProgram() { ::bpf_prog_detach(at_.dir(), BPF_CGROUP_INET_EGRESS); }
+  JealousProgram(const JealousProgram&) = delete;
+  JealousProgram& operator=(const JealousProgram&) = delete;
+
+ private:
+  workload::Cgroup at_;
+};
+
+TEST_F(NetworkTest, that_cannot_be_closed_is_told_of_before_anything_is_moved) {
+  run_workload();
+  identify("heard");
+  const JealousProgram jealous(b.options.cgroup);
+  const auto told = HasSubstr("node 'b' cannot hold back what the copy sends before it counts: another program at");
+  const api::Surveyed surveyed = survey();
+  const api::Prepared prepared = prepare(surveyed);
+  EXPECT_THAT(prepared.notices(), ElementsAre(told)) << "as it is found when the copy is made";
+  connect(prepared);
+  round(0);
+  commit(arm(finish(freeze().round().last_sequence())));
+  EXPECT_EQ(destination(), DestinationPhase::resumed);
+  EXPECT_EQ(kill_source().phase(), api::SOURCE_KILLED);
+
+  pair.restart(b);
+  identify("preview", 2);
+  const api::Envelope checked = ask(b, [&](api::Envelope& e) {
+    api::Prepare& p = *e.mutable_check()->mutable_prepare();
+    *p.mutable_id() = id;
+    p.set_survey(surveyed.engine());
+    *p.mutable_workload() = surveyed.info();
+  });
+  EXPECT_THAT(checked.checked().notices(), ElementsAre(told)) << "as it was found at the start";
+}
+
+TEST_F(NetworkTest, that_can_be_closed_is_not_worth_a_word) {
+  run_workload();
+  identify("unheard");
+  EXPECT_THAT(prepare(survey()).notices(), ElementsAre());
+  EXPECT_EQ(b.agent->context().network_stays_open, "");
+  EXPECT_FALSE(workload::Cgroup::open(b.options.cgroup + "/network")) << "what it was tried with";
 }
 
 TEST_F(NetworkTest, of_the_source_that_goes_on_was_never_closed) {

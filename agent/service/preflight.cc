@@ -1,5 +1,6 @@
 #include "agent/service/preflight.h"
 
+#include "agent/service/held_fifos.h"
 #include "common/net/address.h"
 #include "common/proc/cpu_features.h"
 #include "common/proc/reader.h"
@@ -59,11 +60,14 @@ Sentences check_needed_files(const Context& context, const api::Prepare& request
 }
 
 Sentences check_memory(const Context& context, const api::Prepare& request, const engine::Surveyed& survey) {
-  const std::uint64_t spool =
-      request.options().spool_limit() ? request.options().spool_limit() : context.options.spool_limit;
-  const std::uint64_t needed = survey.resident_bytes() + spool, available = memory_available();
-  if (needed <= available) return {};
-  return {fmt::format("{} of memory are needed, {} are available", human_bytes(needed), human_bytes(available))};
+  const std::uint64_t needed = needed_memory(context, request, survey), available = memory_available();
+  const std::uint64_t promised = promised_to_others(context, key_of(request.id(), Side::destination));
+  if (promised < available && needed <= available - promised) return {};
+  const std::string others =
+      promised > 0 ? fmt::format(", of which {} are promised to others that are on their way", human_bytes(promised))
+                   : "";
+  return {
+      fmt::format("{} of memory are needed, {} are available{}", human_bytes(needed), human_bytes(available), others)};
 }
 
 Sentences check_name(const Context& context, const std::string& name) {
@@ -81,6 +85,25 @@ std::string holder_of(pid_t pid) {
 }
 
 }  // namespace
+
+std::uint64_t needed_memory(const Context& context, const api::Prepare& request, const engine::Surveyed& survey) {
+  const std::uint64_t spool =
+      request.options().spool_limit() ? request.options().spool_limit() : context.options.spool_limit;
+  return survey.resident_bytes() + spool;
+}
+
+// A spool that holds something is counted twice, here and as memory in use: it is small.
+std::uint64_t promised_to_others(const Context& context, const Key& key) {
+  std::uint64_t sum = 0;
+  for (const auto& [other, promise] : context.promised) {
+    if (other == key) continue;
+    const workload::Saved* copy = context.workloads->find(promise.workload);
+    const bool is_there = copy && copy->cgroup() == to_string(other);
+    const std::uint64_t taken = is_there ? context.workloads->info(promise.workload).resident_bytes() : 0;
+    sum += promise.bytes - std::min(promise.bytes, taken);
+  }
+  return sum;
+}
 
 engine::resources::NeededFile needed_file(const engine::NeededFile& f) {
   return {.path = f.path(),
@@ -180,12 +203,14 @@ Sentences check_ports(const engine::Surveyed& survey) {
 }
 
 void check_admission(const Context& context, const Key& key, const std::string& workload) {
-  if (key.epoch < context.records.highest_epoch(workload))
-    fail(Errc::refused, "a newer epoch of '{}' has been seen", workload);
   for (const Record& r : context.records.all()) {
     if (r.key == key || r.workload != workload || r.is_final() || r.phase == 1) continue;
     fail(Errc::busy, "the migration {} of '{}' is still {} on this node", r.key.migration, workload, phase_name(r));
   }
+}
+
+std::string network_notice(const Context& context, const std::string& why) {
+  return fmt::format("node '{}' cannot hold back what the copy sends before it counts: {}", context.options.node, why);
 }
 
 void make_own_log(const Context& context, const api::Prepare& request, const engine::Surveyed& survey) {
@@ -202,6 +227,7 @@ Sentences preflight(const Context& context, const api::Prepare& request, const e
   append(wrong, check_ports(survey));
   append(wrong, check_socket_names(survey, shared_paths(context, request)));
   append(wrong, check_locks(survey, shared_paths(context, request)));
+  append(wrong, check_fifos(survey));
   append(wrong, check_memory(context, request, survey));
   return wrong;
 }

@@ -16,10 +16,16 @@ namespace godwit::service {
 // True when the tree brings its own PID namespace, which an init of ours then makes here.
 bool has_own_namespaces(const engine::Surveyed& survey);
 
-// Not while another migration of this workload is unfinished on this node, nor after a newer epoch. Throws.
+// Not while another migration of this workload is unfinished on this node. Throws.
 void check_admission(const Context& context, const Key& key, const std::string& workload);
 
 std::vector<std::string> preflight(const Context& context, const api::Prepare& request, const engine::Surveyed& survey);
+
+// What the copy and its spool take.
+std::uint64_t needed_memory(const Context& context, const api::Prepare& request, const engine::Surveyed& survey);
+
+// That a copy here may be heard of before it counts (docs/commit-protocol.md).
+std::string network_notice(const Context& context, const std::string& why);
 
 // The log that this node's agent gives the workload, if it writes to one: it goes on here in a file of this node.
 void make_own_log(const Context& context, const api::Prepare& request, const engine::Surveyed& survey);
@@ -27,6 +33,7 @@ void make_own_log(const Context& context, const api::Prepare& request, const eng
 // The pieces, for tests.
 engine::resources::NeededFile needed_file(const engine::NeededFile& file);
 std::vector<std::string> check_cpu(const engine::Surveyed& survey, const NodeFacts& here);
+std::uint64_t promised_to_others(const Context& context, const Key& key);  // and not taken yet
 std::vector<std::string> check_ports(const engine::Surveyed& survey);
 std::vector<std::string> check_pids(const engine::Surveyed& survey);
 std::vector<std::string> check_socket_names(const engine::Surveyed& survey, const std::vector<std::string>& shared);

@@ -38,6 +38,8 @@ api::Envelope preview_destination(const Context& context, const api::Check& requ
     checked.add_refusals(e.message());
   }
   for (const std::string& sentence : preflight(context, prepare, survey)) checked.add_refusals(sentence);
+  if (const std::string& why = context.network_stays_open; !why.empty())
+    checked.add_notices(network_notice(context, why));
   return answer;
 }
 

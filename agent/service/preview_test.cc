@@ -1,4 +1,7 @@
+#include "agent/service/preflight.h"
 #include "agent/service/test_migration.h"
+
+#include <sys/stat.h>
 
 namespace godwit::service {
 namespace {
@@ -99,6 +102,79 @@ TEST_F(Preview, under_the_id_of_a_migration_that_is_under_way_touches_nothing_of
   EXPECT_THAT(error_of([&] { survey_only(); }), HasSubstr("already_exists: live.1.src is a migration"));
   EXPECT_EQ(files_of(a), files) << "what its engine has borrowed is in there";
   commit(arm(finish(freeze().round().last_sequence())));
+}
+
+// Its content would be theirs as soon as it is put there.
+TEST_F(Preview, and_a_migration_refuse_a_fifo_that_somebody_has_open_here) {
+  run_workload();
+  identify("fifo");
+  const std::string path = b.options.state + "/fifo";
+  check(::mkfifo(path.c_str(), 0640), "make a fifo");
+  api::Surveyed surveyed = survey_only();
+  engine::Surveyed needs;
+  ASSERT_TRUE(needs.ParseFromString(surveyed.engine()));
+  engine::NeededFile& fifo = *needs.add_files();
+  fifo.set_path(path);
+  fifo.set_mode(S_IFIFO | 0640);
+  surveyed.set_engine(needs.SerializeAsString());
+  EXPECT_THAT(refusals(surveyed), ElementsAre());
+  UniqueFd stranger = open_file(path, O_RDWR | O_NONBLOCK);
+  EXPECT_THAT(refusals(surveyed),
+              ElementsAre(HasSubstr(fmt::format("the fifo {} is open in process {} here", path, ::getpid()))));
+  EXPECT_THAT(error_of([&] { prepare(surveyed); }), HasSubstr("refused: the fifo " + path));
+  stranger.reset();
+  id.set_epoch(2);
+  survey();
+  connect(prepare(surveyed));
+  round(0);
+  const std::uint64_t last = freeze().round().last_sequence();
+  stranger = open_file(path, O_RDWR | O_NONBLOCK);
+  EXPECT_THAT(error_of([&] { finish(last); }), HasSubstr("busy: the fifo " + path)) << "it may have come meanwhile";
+  EXPECT_EQ(destination(), DestinationPhase::refused);
+}
+
+// Each fits, both do not.
+TEST_F(Preview, and_a_migration_refuse_memory_that_is_promised_to_another_one) {
+  run_workload();
+  identify("first");
+  const api::Surveyed surveyed = survey();
+  engine::Surveyed needs;
+  ASSERT_TRUE(needs.ParseFromString(surveyed.engine()));
+  needs.set_resident_bytes(memory_available() * 6 / 10);
+  api::Surveyed large = surveyed;
+  large.set_engine(needs.SerializeAsString());
+  EXPECT_THAT(refusals(large), ElementsAre());
+  prepare(large);
+
+  api::Surveyed other = large;
+  other.mutable_info()->set_name("other");
+  identify("second");
+  EXPECT_THAT(refusals(other), ElementsAre(HasSubstr("are promised to others that are on their way")));
+  EXPECT_THAT(error_of([&] { prepare(other); }), HasSubstr("are promised to others"));
+  identify("first");
+  EXPECT_EQ(discard().phase(), api::DESTINATION_REFUSED);
+  identify("third");
+  EXPECT_THAT(refusals(other), ElementsAre());
+}
+
+TEST_F(Preview, counts_what_was_promised_until_the_copy_has_taken_it) {
+  run_workload();
+  identify("arriving");
+  connect_all();
+  Context& context = b.agent->context();
+  const Key key = key_of(id, Side::destination), another{.migration = "another", .epoch = 1, .side = Side::destination};
+  const std::uint64_t promised = context.promised.at(key).bytes;
+  EXPECT_GE(promised, b.options.spool_limit);
+  EXPECT_EQ(promised_to_others(context, key), 0u) << "its own";
+  EXPECT_LE(promised_to_others(context, another), promised);
+  EXPECT_GT(promised_to_others(context, another), 0u);
+  round(0);
+  finish(freeze().round().last_sequence());
+  EXPECT_EQ(promised_to_others(context, another), 0u) << "it has all of it";
+  context.promised[key] = {.workload = "job", .bytes = 1ull << 40};
+  const std::uint64_t taken = (1ull << 40) - promised_to_others(context, another);
+  EXPECT_GT(taken, 0u);
+  EXPECT_EQ(taken, b.workloads().info("job").resident_bytes());
 }
 
 // A program in a file of that name has it as its own name, which the survey, the sentences and the journal's entries

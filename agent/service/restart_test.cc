@@ -5,6 +5,7 @@ namespace godwit::service {
 namespace {
 
 using namespace std::chrono_literals;
+using testing::HasSubstr;
 
 class RestartTest : public MigrationTest {
  protected:
@@ -171,6 +172,28 @@ TEST_F(RestartTest, of_a_committed_destination_whose_copy_is_gone_has_lost_it) {
   EXPECT_EQ(destination(), DestinationPhase::lost);
 }
 
+// It would kill what the first is just about to start, and each would know what the other does not.
+TEST_F(RestartTest, beside_an_agent_that_has_the_same_state_is_refused_before_it_touches_anything) {
+  const pid_t root = run_workload();
+  const std::string file = a.options.state + "/workloads/job.workload";
+  workload::Saved starting = *a.workloads().find("job");
+  starting.mutable_info()->set_state("starting");
+  write_file(file, starting.SerializeAsString());
+  AgentOptions options = a.options;
+  options.listen = "127.0.0.2:0";
+  EXPECT_THAT(error_of([&] {
+                Agent second(a.io->get_executor(), options);
+                pair.run(a, second.start());
+                pair.run(a, second.stop());
+              }),
+              HasSubstr("busy: another agent runs with the state in " + a.options.state));
+  EXPECT_EQ(::kill(root, 0), 0);
+  EXPECT_EQ(state_at(a), "running");
+  write_file(file, a.workloads().find("job")->SerializeAsString());
+  pair.restart(a);
+  EXPECT_EQ(state_at(a), "running");
+}
+
 // Its records were taken away: it knows nothing of what it runs, so it must not kill it on anybody's word.
 TEST_F(RestartTest, with_new_records_touches_nothing_for_an_id_that_they_do_not_have) {
   run_workload();
@@ -183,7 +206,7 @@ TEST_F(RestartTest, with_new_records_touches_nothing_for_an_id_that_they_do_not_
   EXPECT_TRUE(pair.turn_until([&] { return b.records().find(destination_key())->settled; }));
   std::filesystem::remove(b.options.state + "/records");
   pair.restart(b);
-  EXPECT_THAT(error_of([&] { prepare(surveyed); }), testing::HasSubstr("already"));
+  EXPECT_THAT(error_of([&] { prepare(surveyed); }), HasSubstr("already"));
   EXPECT_EQ(discard().phase(), api::DESTINATION_REFUSED);
   pair.turn_until([] { return false; }, 500ms);
   EXPECT_EQ(::kill(copy, 0), 0);

@@ -43,6 +43,13 @@ net::awaitable<api::Envelope> SourceMigration::do_survey(api::Survey request) {
   if (failure_) throw *failure_;
   request_ = request;
   tree_ = find_tree(context_, request, key_);
+  if (const std::uint64_t seen = context_.records.highest_epoch(tree_.workload);
+      key_.epoch < seen && !request.dry_run()) {
+    over_ = true;  // it is asked for again with a higher one
+    api::Envelope answer;
+    answer.mutable_surveyed()->set_newer_epoch(seen);
+    co_return answer;
+  }
   const auto job = start_source_job(context_, key_, 0, {});
   std::exception_ptr problem;
   engine::Surveyed surveyed;

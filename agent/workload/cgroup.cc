@@ -2,9 +2,12 @@
 
 #include "common/proc/reader.h"
 
+#include <array>
+#include <cstring>
 #include <filesystem>
 #include <thread>
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 namespace godwit::workload {
@@ -25,6 +28,26 @@ bool poll_until(milliseconds limit, Condition met) {
   return true;
 }
 
+// A file handle of a cgroup is its id (5.5+).
+class KernfsHandle {
+ public:
+  explicit KernfsHandle(std::uint64_t id) {
+    const file_handle head{.handle_bytes = sizeof id, .handle_type = kernfs_id};
+    std::memcpy(bytes_.data(), &head, sizeof head);
+    std::memcpy(bytes_.data() + sizeof head, &id, sizeof id);
+  }
+  file_handle* get() { return reinterpret_cast<file_handle*>(bytes_.data()); }
+  std::uint64_t id() const {
+    std::uint64_t id = 0;
+    std::memcpy(&id, bytes_.data() + sizeof(file_handle), sizeof id);
+    return id;
+  }
+
+ private:
+  static constexpr int kernfs_id = 0xfe;  // FILEID_KERNFS of <linux/exportfs.h>
+  alignas(file_handle) std::array<std::byte, sizeof(file_handle) + sizeof(std::uint64_t)> bytes_{};
+};
+
 }  // namespace
 
 Cgroup Cgroup::create(const std::string& path) {
@@ -40,6 +63,20 @@ std::optional<Cgroup> Cgroup::open(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd == -1 && errno == ENOENT) return std::nullopt;
   return Cgroup(path, UniqueFd(check(fd, "open the cgroup {}", path)));
+}
+
+std::optional<Cgroup> Cgroup::open_by_id(std::uint64_t id, const std::string& path, const Cgroup& beside) {
+  KernfsHandle handle(id);
+  const int fd = ::open_by_handle_at(beside.dir(), handle.get(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd == -1 && errno == ESTALE) return std::nullopt;
+  return Cgroup(path, UniqueFd(check(fd, "open the cgroup {} by its id", path)));
+}
+
+std::uint64_t Cgroup::id() const {
+  KernfsHandle handle(0);
+  int mount = 0;
+  check(::name_to_handle_at(dir(), "", handle.get(), &mount, AT_EMPTY_PATH), "tell the id of the cgroup {}", path_);
+  return handle.id();
 }
 
 void Cgroup::write(const char* file, std::string_view text) const {

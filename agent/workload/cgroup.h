@@ -23,8 +23,12 @@ class Cgroup {
   // Makes it and its parents where missing; one that exists is opened.
   static Cgroup create(const std::string& path);
   static std::optional<Cgroup> open(const std::string& path);  // nothing: there is none
+  // By id, wherever it may be found: nothing when it was removed. `path` is what it is called then; `beside` is any
+  // one.
+  static std::optional<Cgroup> open_by_id(std::uint64_t id, const std::string& path, const Cgroup& beside);
 
   const std::string& path() const { return path_; }
+  std::uint64_t id() const;  // no other one has it until the next boot
   int dir() const { return dir_.get(); }
 
   void add(pid_t pid);  // moves a process with all its threads

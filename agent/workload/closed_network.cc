@@ -157,6 +157,18 @@ void close_network(const Cgroup& cgroup) {
   check(attached, "close the network of {}", cgroup.path());
 }
 
+std::string why_network_stays_open(const std::string& root) {
+  const Cgroup tried = Cgroup::create(root + "/network");
+  std::string why;
+  try {
+    close_network(tried);
+  } catch (const Error& e) {
+    why = e.message();
+  }
+  tried.remove();
+  return why;
+}
+
 void open_network(const Cgroup& cgroup) {
   while (const UniqueFd program = find_program(cgroup))
     check(::bpf_prog_detach2(program.get(), cgroup.dir(), BPF_CGROUP_INET_EGRESS), "open the network of {}",

@@ -16,6 +16,8 @@ namespace godwit::workload {
 
 // Errc::kernel_missing where the kernel, its lockdown, or a program at a cgroup above lets nobody add such a one.
 void close_network(const Cgroup& cgroup);
+// What that would say of a cgroup below `root`, tried with one that is made for it; empty: it would not fail.
+std::string why_network_stays_open(const std::string& root);
 // Of one that is not closed: nothing.
 void open_network(const Cgroup& cgroup);
 bool network_closed(const Cgroup& cgroup);

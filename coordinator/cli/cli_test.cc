@@ -360,6 +360,13 @@ TEST(ReportText, says_why_not) {
   EXPECT_THAT(text, Not(HasSubstr("downtime")));
 }
 
+TEST(ReportText, has_what_an_operator_should_know) {
+  json report = example_report();
+  report["notices"] = {"it may be\nheard of too early"};
+  EXPECT_THAT(migration_report(report), HasSubstr("(migration m1)\nnote: it may be?heard of too early\n"));
+  EXPECT_EQ(json_report(report)["notices"].size(), 1u);
+}
+
 TEST(ReportText, says_how_far_it_is_while_it_is_under_way) {
   json report = example_report();
   report["outcome"] = nullptr;
@@ -387,7 +394,7 @@ TEST(Watch, takes_the_only_migration_or_lists_those_to_choose_from) {
 
 TEST(ReportJson, has_every_promised_member_and_steps_that_add_up) {
   const json report = json_report(example_report());
-  for (const char* member : {"migration", "workload", "from", "to", "outcome", "reason", "downtime_ms",
+  for (const char* member : {"migration", "workload", "from", "to", "outcome", "reason", "notices", "downtime_ms",
                              "predicted_downtime_ms", "downtime_steps_ms", "total_s", "gb_per_s", "bytes", "rounds"})
     EXPECT_TRUE(report.contains(member)) << member;
   double sum = 0;

@@ -174,7 +174,7 @@ std::string history_table(const json& answer) {
 json json_report(const json& report) {
   json out;
   for (const char* member :
-       {"migration", "workload", "from", "to", "outcome", "reason", "downtime_ms", "predicted_downtime_ms",
+       {"migration", "workload", "from", "to", "outcome", "reason", "notices", "downtime_ms", "predicted_downtime_ms",
         "downtime_budget_ms", "downtime_steps_ms", "downtime_steps_order", "total_s", "gb_per_s", "bytes"})
     out[member] = report.value(member, json());
   out["rounds"] = json::array();
@@ -199,6 +199,8 @@ std::string migration_report(const json& report) {
     out += fmt::format("reason: {} [{}]\n", text(reason, "message"), text(reason, "code"));
     if (!text(reason, "hint").empty()) out += "hint: " + text(reason, "hint") + "\n";
   }
+  for (const json& notice : list(report, "notices"))
+    if (notice.is_string()) out += "note: " + printable(notice.get<std::string>()) + "\n";
   if (!list(report, "rounds").empty()) out += "\n" + rounds_table(report);
   if (number(report, "downtime_ms") > 0) out += "\n" + downtime_table(report);
   if (!list(report, "rounds").empty())

@@ -215,8 +215,8 @@ awaitable<bool> Evacuation::accepted(std::size_t index) {
   try {
     MigrationSpec spec = spec_of(moves_[index]);
     api::Surveyed surveyed = moves_[index].surveyed;
-    for (const std::string& sentence : co_await previewer_.check(std::move(spec), std::move(surveyed)))
-      why += (why.empty() ? "" : ", ") + sentence;
+    const api::Checked checked = co_await previewer_.check(std::move(spec), std::move(surveyed));
+    for (const std::string& sentence : checked.refusals()) why += (why.empty() ? "" : ", ") + sentence;
   } catch (const Error&) {
     problem = std::current_exception();
   }

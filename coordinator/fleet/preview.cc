@@ -132,7 +132,9 @@ awaitable<void> Previewer::look_at_both_sides(Preview& p) {
   }
   if (p.spec.source == p.spec.destination || !up(p.spec.destination)) co_return;
   try {
-    for (const std::string& sentence : co_await check(p.spec, p.surveyed))
+    const api::Checked checked = co_await check(p.spec, p.surveyed);
+    p.notices.insert(p.notices.end(), checked.notices().begin(), checked.notices().end());
+    for (const std::string& sentence : checked.refusals())
       p.obstacles.push_back({.where = "destination", .reason = {Errc::refused, sentence, {}}});
   } catch (const Error&) {
     problem = std::current_exception();
@@ -156,7 +158,7 @@ awaitable<api::Surveyed> Previewer::survey(MigrationSpec spec) {
   co_return std::move(*reply.mutable_surveyed());
 }
 
-awaitable<std::vector<std::string>> Previewer::check(MigrationSpec spec, api::Surveyed surveyed) {
+awaitable<api::Checked> Previewer::check(MigrationSpec spec, api::Surveyed surveyed) {
   const std::shared_ptr<net::Channel> channel = registry_.channel(spec.destination);
   api::Envelope request;
   api::Prepare& prepare = *request.mutable_check()->mutable_prepare();
@@ -165,9 +167,9 @@ awaitable<std::vector<std::string>> Previewer::check(MigrationSpec spec, api::Su
   prepare.set_survey(surveyed.engine());
   *prepare.mutable_workload() = surveyed.info();
   fill(prepare.mutable_options(), spec);
-  const api::Envelope reply = co_await channel->ask(std::move(request), check_limit);
+  api::Envelope reply = co_await channel->ask(std::move(request), check_limit);
   if (!reply.has_checked()) fail(Errc::protocol, "node '{}' does not answer a check with one", spec.destination);
-  co_return std::vector<std::string>(reply.checked().refusals().begin(), reply.checked().refusals().end());
+  co_return std::move(*reply.mutable_checked());
 }
 
 Forecast Previewer::forecast(const MigrationSpec& spec, std::uint64_t resident_bytes) const {

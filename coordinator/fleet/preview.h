@@ -38,7 +38,7 @@ class Previewer {
 
   // Its parts. `spec` names source and workload, and for check() the destination. They throw what the agents say.
   net::awaitable<api::Surveyed> survey(MigrationSpec spec);
-  net::awaitable<std::vector<std::string>> check(MigrationSpec spec, api::Surveyed surveyed);
+  net::awaitable<api::Checked> check(MigrationSpec spec, api::Surveyed surveyed);
   Forecast forecast(const MigrationSpec& spec, std::uint64_t resident_bytes) const;
 
  private:

@@ -85,6 +85,13 @@ TEST_F(PreviewTest, foretells_the_rounds_by_how_it_wrote_the_last_time) {
               HasSubstr("if it writes as when it was last moved: 2 rounds, then a pause"));
 }
 
+TEST_F(PreviewTest, passes_on_what_the_destination_wants_known) {
+  c.b.notices = {"the network stays open"};
+  const json p = preview(R"({"workload": "redis", "to": "b"})");
+  EXPECT_EQ(p["would_move"], true) << p;
+  EXPECT_EQ(p["notices"], json::array({"the network stays open"}));
+}
+
 TEST_F(PreviewTest, refuses_for_how_it_wrote_the_last_time) {
   c.a.dirty_after = {900'000'000};
   ASSERT_EQ(c.migrate().outcome, Outcome::rolled_back);

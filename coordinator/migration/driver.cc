@@ -36,10 +36,6 @@ std::uint64_t epoch_of(const std::string& copy) {
   return epoch;
 }
 
-std::string key_of(const MigrationSpec& spec) {
-  return spec.pid ? fmt::format("{}@{}", spec.pid, spec.source) : spec.workload;
-}
-
 }  // namespace
 
 Driver::Driver(net::Executor executor, Store& store, Registry& registry, Limits limits)
@@ -137,14 +133,14 @@ std::uint64_t Driver::epoch_of_copy(const MigrationSpec& spec) const {
 }
 
 std::uint64_t Driver::coming_epoch(const MigrationSpec& spec) const {
-  return std::max(store_.highest_epoch(key_of(spec)), epoch_of_copy(spec)) + 1;
+  return std::max(store_.highest_epoch(subject_of(spec)), epoch_of_copy(spec)) + 1;
 }
 
 std::string Driver::start(MigrationSpec spec) {
   if (const std::vector<Error> found = obstacles(spec); !found.empty()) throw found.front();
   const auto now = wall_now();
   Migration m{.id = new_id(now), .spec = spec};
-  m.epoch = store_.next_epoch(key_of(spec), epoch_of_copy(spec));
+  m.epoch = store_.next_epoch(subject_of(spec), epoch_of_copy(spec));
   m.created_unix_ms = std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch()).count();
   store_.add(m);
   try {
@@ -154,7 +150,7 @@ std::string Driver::start(MigrationSpec spec) {
   }
   const std::string id = m.id;
   log::info("migration.start",
-            {{"migration", id}, {"workload", key_of(spec)}, {"from", spec.source}, {"to", spec.destination}});
+            {{"migration", id}, {"workload", subject_of(spec)}, {"from", spec.source}, {"to", spec.destination}});
   launch(std::move(m), limits_.again);
   return id;
 }

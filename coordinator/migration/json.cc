@@ -134,6 +134,7 @@ json to_json(const Migration& m) {
           {"phase", name(m.phase)},
           {"outcome", m.outcome ? json(name(*m.outcome)) : json()},
           {"reason", m.reason ? to_json(*m.reason) : json()},
+          {"notices", m.notices},
           {"created_unix_ms", m.created_unix_ms},
           {"finished_unix_ms", m.finished_unix_ms},
           {"policy", m.spec.policy_name},

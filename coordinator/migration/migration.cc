@@ -53,6 +53,10 @@ std::optional<Outcome> outcome_from_name(std::string_view text) {
   return std::nullopt;
 }
 
+std::string subject_of(const MigrationSpec& spec) {
+  return spec.pid ? fmt::format("{}@{}", spec.pid, spec.source) : spec.workload;
+}
+
 std::uint64_t total_bytes(const Migration& migration) {
   std::uint64_t bytes = 0;
   for (const RoundRecord& r : migration.rounds) bytes += r.bytes;

@@ -82,8 +82,12 @@ struct Migration {
   std::int64_t predicted_downtime_ns = 0;
   std::int64_t downtime_ns = 0;  // 0: not measured; of a rehearsal: what it would have been
   std::vector<RoundRecord> rounds;
-  std::vector<StepRecord> steps;  // add up to downtime_ns, `transit` and `unexplained` among them
+  std::vector<std::string> notices;  // what an operator should know of it
+  std::vector<StepRecord> steps;     // add up to downtime_ns, `transit` and `unexplained` among them
 };
+
+// What epochs are counted for: a workload, or a process that was named by its PID.
+std::string subject_of(const MigrationSpec& spec);
 
 std::uint64_t total_bytes(const Migration& migration);
 double transfer_rate(const Migration& migration);  // bytes per second while rounds were running

@@ -135,6 +135,45 @@ TEST(Migration, names_a_foreign_process_as_the_survey_does) {
   EXPECT_EQ(c.daemon.registry.find("by-pid").node, "b");
 }
 
+// The journal was lost, and with it the epochs of attempts that came to nothing: the running copy bears none of them.
+TEST(Migration, goes_on_under_a_higher_epoch_where_an_agent_has_seen_a_newer_one) {
+  Cluster c;
+  c.a.highest_epoch = 7;
+  c.b.highest_epoch = 9;
+  const Migration m = c.migrate();
+  EXPECT_EQ(m.outcome, Outcome::done) << (m.reason ? m.reason->message : "");
+  EXPECT_EQ(m.epoch, 10u);
+  EXPECT_THAT(c.a.epochs, ElementsAre(4, 8, 10, 10)) << "surveyed three times, and connected";
+  EXPECT_THAT(c.b.epochs, ElementsAre(8, 10, 10)) << "prepared twice, and committed";
+  EXPECT_EQ(c.store.highest_epoch("redis"), 10u);
+  expect_one_copy_as_told(c, m);
+}
+
+TEST(Migration, does_not_run_after_an_agent_that_has_always_seen_a_newer_epoch) {
+  for (const std::uint64_t seen : {std::uint64_t{7}, ~std::uint64_t{0}}) {
+    Cluster c;
+    c.a.highest_epoch = seen;
+    c.a.on_request = [&c](Body body) {
+      if (body == Env::kSurvey && c.a.highest_epoch < 1000) c.a.highest_epoch += 2;
+    };
+    const Migration m = c.migrate();
+    EXPECT_EQ(m.outcome, Outcome::rolled_back);
+    EXPECT_EQ(m.reason->code, Errc::protocol);
+    EXPECT_LT(without_lists(c.a.asked).size(), 10u);
+    EXPECT_TRUE(alive_at_source(c));
+  }
+}
+
+TEST(Migration, reports_what_the_destination_wants_known) {
+  Cluster c;
+  c.b.notices = {"the network stays open"};
+  const Migration m = c.migrate();
+  EXPECT_EQ(m.outcome, Outcome::done) << (m.reason ? m.reason->message : "");
+  EXPECT_THAT(m.notices, ElementsAre("the network stays open"));
+  EXPECT_EQ(to_json(m)["notices"][0], "the network stays open");
+  EXPECT_EQ(c.store.events(m.id, 0).back().body["notices"].size(), 1u) << "with the outcome, to whoever waits for it";
+}
+
 TEST(Migration, is_refused_by_a_survey_that_names_what_cannot_be_carried) {
   Cluster c;
   c.a.survey_refusals = {"fd 7: a raw socket", "an established TCP connection"};

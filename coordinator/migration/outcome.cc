@@ -29,8 +29,7 @@ awaitable<Event> Run::kill() {
       co_return Event::ok;
     }
     if (Clock::now() >= deadline) {
-      record("notice",
-             {{"text", "the source could not be told to kill its frozen copy; it will ask the destination by itself"}});
+      note("the source could not be told to kill its frozen copy; it will ask the destination by itself");
       co_return Event::out_of_patience;
     }
     co_await net::sleep_for(limits_.interval);
@@ -58,7 +57,7 @@ awaitable<Event> Run::roll_back() {
     }
     if (decided) break;
     if (last && !froze_) {
-      record("notice", {{"text", "the source could not be told; it has nothing to undo but its engine job"}});
+      note("the source could not be told; it has nothing to undo but its engine job");
       break;
     }
     if (last) co_return Event::out_of_patience;
@@ -95,7 +94,7 @@ awaitable<void> Run::discard() {
     if (Clock::now() >= deadline) break;
     co_await net::sleep_for(limits_.interval);
   }
-  record("notice", {{"text", "the destination could not be told to discard; it will ask the source by itself"}});
+  note("the destination could not be told to discard; it will ask the source by itself");
 }
 
 // Of one that was cancelled the source is asked first, and to undo: what is not armed thaws at once, and what is has

@@ -48,8 +48,8 @@ awaitable<void> Run::conclude_rehearsal() {
   const std::int64_t stopped = sum(times_.freeze.steps);
   m_.downtime_ns = stopped + (times_.finish.answered_ns - times_.freeze.answered_ns) + ending;
   const std::int64_t paused = stopped + (thawed_ns_ - times_.freeze.answered_ns);
-  record("notice", {{"text", fmt::format("the workload stood still for {:.1f} ms and goes on at '{}'",
-                                         static_cast<double>(paused) / 1e6, m_.spec.source)}});
+  note(fmt::format("the workload stood still for {:.1f} ms and goes on at '{}'", static_cast<double>(paused) / 1e6,
+                   m_.spec.source));
 
   const Clock::time_point deadline = Clock::now() + limits_.patience;
   for (;;) {

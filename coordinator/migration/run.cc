@@ -191,6 +191,11 @@ void Run::record(const std::string& kind, nlohmann::json body) {
   if (!pause_) changed_.notify();
 }
 
+void Run::note(const std::string& text) {
+  m_.notices.push_back(text);
+  record("notice", {{"text", text}});
+}
+
 void Run::blame(const Error& error) {
   log::warn("migration.fault", {{"migration", m_.id},
                                 {"phase", name(m_.phase)},

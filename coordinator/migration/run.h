@@ -79,7 +79,10 @@ class Run {
 
   net::awaitable<Event> step();
   net::awaitable<Event> survey();  // steps.cc
+  net::awaitable<void> ask_survey();
+  void rise_above(const std::string& node, std::uint64_t seen);
   net::awaitable<Event> prepare();
+  net::awaitable<void> ask_prepare();
   net::awaitable<Event> connect();
   net::awaitable<Event> round();
   net::awaitable<void> throttle(Decision decision);
@@ -117,6 +120,7 @@ class Run {
   void recall();
   void enter(Phase phase);
   void record(const std::string& kind, nlohmann::json body);
+  void note(const std::string& text);
   void blame(const Error& error);
   void settle();
   void tell_registry();
@@ -141,6 +145,7 @@ class Run {
   std::optional<Error> journal_failure_;
   Phase failed_in_ = Phase::queued;
 
+  unsigned raised_ = 0;  // the epoch, so often
   api::Surveyed surveyed_;
   api::Prepared prepared_;
   std::uint64_t seed_ = 0;

@@ -15,7 +15,9 @@ namespace {
 
 using net::awaitable;
 
-constexpr unsigned remembered = 50;  // migrations, for what a path carries
+constexpr unsigned remembered = 50;                  // migrations, for what a path carries
+constexpr std::uint64_t highest_epoch = 1ull << 62;  // that is believed: the journal's numbers have a sign
+constexpr unsigned most_raised = 4;                  // each side once, and once more for what comes in between
 
 // The seed of the checksums, which the page server never sees: from the kernel, not from a generator.
 std::uint64_t random_u64() {
@@ -52,24 +54,13 @@ awaitable<Event> Run::survey() {
   source_store_ = registry_.node(m_.spec.source).info.store_uuid();
   destination_store_ = registry_.node(m_.spec.destination).info.store_uuid();
   record("stores", {{"source", source_store_}, {"destination", destination_store_}});
-  api::Envelope request;
-  api::Survey& survey = *request.mutable_survey();
-  fill(survey.mutable_id());
-  if (m_.spec.pid)
-    survey.set_pid(m_.spec.pid);
-  else
-    survey.set_workload(m_.spec.workload);
-  coordinator::fill(survey.mutable_options(), m_.spec);
-  api::Envelope reply =
-      co_await ask_while(m_.spec.source, std::move(request), api::Envelope::kSurveyed, limits_.survey);
-  surveyed_ = std::move(*reply.mutable_surveyed());
-
+  co_await ask_survey();
   if (m_.spec.pid && !surveyed_.workload().empty()) {
     check_name("workload", surveyed_.workload());
     m_.spec.workload = surveyed_.workload();
     journal([&] { store_.name_workload(m_.id, m_.spec.workload); });
   }
-  for (const std::string& notice : surveyed_.notices()) record("notice", {{"text", notice}});
+  for (const std::string& notice : surveyed_.notices()) note(notice);
   if (surveyed_.refusals_size() > 0) {
     record("refusals",
            {{"refusals", std::vector<std::string>(surveyed_.refusals().begin(), surveyed_.refusals().end())}});
@@ -78,7 +69,49 @@ awaitable<Event> Run::survey() {
   co_return Event::ok;
 }
 
+awaitable<void> Run::ask_survey() {
+  do {
+    if (const std::uint64_t seen = surveyed_.newer_epoch()) rise_above(m_.spec.source, seen);
+    api::Envelope request;
+    api::Survey& survey = *request.mutable_survey();
+    fill(survey.mutable_id());
+    if (m_.spec.pid)
+      survey.set_pid(m_.spec.pid);
+    else
+      survey.set_workload(m_.spec.workload);
+    coordinator::fill(survey.mutable_options(), m_.spec);
+    api::Envelope reply =
+        co_await ask_while(m_.spec.source, std::move(request), api::Envelope::kSurveyed, limits_.survey);
+    surveyed_ = std::move(*reply.mutable_surveyed());
+  } while (surveyed_.newer_epoch() > 0);
+}
+
+// An agent keeps the highest epoch that it has seen of a workload for ever. Our journal may be an older one, or a new
+// one, that does not know it. Nothing was made under this one yet.
+void Run::rise_above(const std::string& node, std::uint64_t seen) {
+  if (seen < m_.epoch || seen > highest_epoch || ++raised_ > most_raised)
+    fail(Errc::protocol, "node '{}' has seen epoch {} and does not take {}", node, seen, m_.epoch);
+  const std::uint64_t epoch = store_.next_epoch(subject_of(m_.spec), seen);
+  store_.set_epoch(m_.id, epoch);
+  m_.epoch = epoch;
+  note(fmt::format("node '{}' has seen epoch {} of it, which the journal does not know: this is epoch {} now", node,
+                   seen, epoch));
+}
+
 awaitable<Event> Run::prepare() {
+  co_await ask_prepare();
+  while (const std::uint64_t seen = prepared_.newer_epoch()) {
+    rise_above(m_.spec.destination, seen);
+    co_await ask_survey();  // the source must know it as well
+    co_await ask_prepare();
+  }
+  if (prepared_.token().empty() || prepared_.peer_address().empty() || prepared_.pages_address().empty())
+    fail(Errc::protocol, "node '{}' opened a session without saying where or for whom", m_.spec.destination);
+  for (const std::string& notice : prepared_.notices()) note(notice);
+  co_return Event::ok;
+}
+
+awaitable<void> Run::ask_prepare() {
   seed_ = random_u64();
   asked_destination_ = true;
   api::Envelope request;
@@ -92,9 +125,6 @@ awaitable<Event> Run::prepare() {
   api::Envelope reply =
       co_await ask_while(m_.spec.destination, std::move(request), api::Envelope::kPrepared, limits_.prepare);
   prepared_ = std::move(*reply.mutable_prepared());
-  if (prepared_.token().empty() || prepared_.peer_address().empty() || prepared_.pages_address().empty())
-    fail(Errc::protocol, "node '{}' opened a session without saying where or for whom", m_.spec.destination);
-  co_return Event::ok;
 }
 
 awaitable<Event> Run::connect() {

@@ -1,5 +1,6 @@
 #include "coordinator/store/store.h"
 
+#include "common/base/lock_file.h"
 #include "common/base/log.h"
 #include "common/base/wall_clock.h"
 #include "coordinator/migration/json.h"
@@ -39,12 +40,21 @@ int run(SQLite::Database& db, const char* what, const char* sql, const Args&... 
   });
 }
 
+UniqueFd lock_of(const std::string& path) {
+  if (path == ":memory:") return {};
+  UniqueFd lock = take_lock(path + ".lock");
+  if (!lock)
+    throw Error(Errc::busy, fmt::format("another coordinator has the journal {}", path),
+                "stop that one first, or give this one a --state of its own");
+  return lock;
+}
+
 std::int64_t signed_of(std::uint64_t value) { return static_cast<std::int64_t>(value); }
 std::uint64_t unsigned_of(const SQLite::Column& column) { return static_cast<std::uint64_t>(column.getInt64()); }
 
 }  // namespace
 
-Store::Store(const std::string& path) {
+Store::Store(const std::string& path) : lock_(lock_of(path)) {
   doing("open", [&] {
     db_ = std::make_unique<SQLite::Database>(path, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE, busy_timeout_ms);
     db_->exec("PRAGMA journal_mode = WAL");
@@ -105,6 +115,11 @@ void Store::enter(const std::string& id, Phase phase) {
 
 void Store::name_workload(const std::string& id, const std::string& workload) {
   run(*db_, "name workload", "UPDATE migrations SET workload = ? WHERE id = ?", workload, id);
+}
+
+void Store::set_epoch(const std::string& id, std::uint64_t epoch) {
+  const Durable durable(*this);
+  run(*db_, "set epoch", "UPDATE migrations SET epoch = ? WHERE id = ?", signed_of(epoch), id);
 }
 
 void Store::add_round(const std::string& id, const RoundRecord& r) {
@@ -174,6 +189,10 @@ Migration Store::read(const std::string& id) const {
                         .seconds = rounds.getColumn(4).getDouble(),
                         .dirty_bytes_after = unsigned_of(rounds.getColumn(5)),
                         .final = rounds.getColumn(6).getInt() != 0});
+  SQLite::Statement notices(*db_, "SELECT body FROM events WHERE migration = ? AND kind = 'notice' ORDER BY sequence");
+  notices.bind(1, id);
+  while (notices.executeStep())
+    m.notices.push_back(nlohmann::json::parse(notices.getColumn(0).getString()).value("text", ""));
   SQLite::Statement steps(*db_, "SELECT name, nanoseconds FROM steps WHERE migration = ? ORDER BY position");
   steps.bind(1, id);
   while (steps.executeStep()) m.steps.push_back({steps.getColumn(0).getString(), steps.getColumn(1).getInt64()});

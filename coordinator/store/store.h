@@ -6,9 +6,12 @@
 // is synced. While a Pause lives a workload stands still, and nothing is synced at all; the end of the last Pause makes
 // up for it.
 //
-// Failures are Errors: internal (SQLite's own words), not_found, already_exists.
+// One process at a time: two would drive the same migrations side by side.
+//
+// Failures are Errors: internal (SQLite's own words), not_found, already_exists, busy (another process has it).
 #pragma once
 
+#include "common/base/fd.h"
 #include "coordinator/migration/migration.h"
 
 #include <nlohmann/json.hpp>
@@ -60,6 +63,7 @@ class Store {
   void add(const Migration& migration);
   void enter(const std::string& id, Phase phase);
   void name_workload(const std::string& id, const std::string& workload);  // known only after a survey by PID
+  void set_epoch(const std::string& id, std::uint64_t epoch);
   void add_round(const std::string& id, const RoundRecord& round);
   void set_prediction(const std::string& id, std::int64_t predicted_downtime_ns);
   // Outcome, reason, times and steps of a migration that has settled.
@@ -102,6 +106,7 @@ class Store {
   class Durable;
   Migration read(const std::string& id) const;
 
+  UniqueFd lock_;
   std::unique_ptr<SQLite::Database> db_;
   int pauses_ = 0;
 };

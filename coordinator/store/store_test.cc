@@ -120,6 +120,13 @@ TEST_F(StoreTest, keeps_a_migration_with_all_its_parts) {
   EXPECT_EQ(store->migration("m2"), std::nullopt);
 }
 
+TEST_F(StoreTest, keeps_the_epoch_that_a_migration_was_given_later) {
+  store->add(migration("m1"));
+  store->set_epoch("m1", 7);
+  reopen();
+  EXPECT_EQ(store->migration("m1")->epoch, 7u);
+}
+
 TEST_F(StoreTest, never_takes_an_id_twice) {
   store->add(migration("m1"));
   EXPECT_THROW(store->add(migration("m1")), Error);
@@ -179,6 +186,19 @@ TEST_F(StoreTest, writes_in_a_pause_and_keeps_them) {
   EXPECT_FALSE(store->pausing());
   reopen();
   EXPECT_EQ(store->migration("m1")->phase, Phase::finishing);
+}
+
+TEST_F(StoreTest, is_had_by_one_coordinator_at_a_time) {
+  store->add(migration("m1"));
+  try {
+    Store second(path);
+    FAIL() << "two drive the same migrations";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.errc(), Errc::busy);
+    EXPECT_EQ(e.message(), "another coordinator has the journal " + path);
+  }
+  reopen();
+  EXPECT_TRUE(store->migration("m1"));
 }
 
 TEST_F(StoreTest, refuses_a_journal_from_the_future) {

@@ -157,6 +157,7 @@ api::Envelope FakeAgent::act(const api::Envelope& request) {
     case api::Envelope::kCheck:
       reply.mutable_checked();
       for (const std::string& r : check_refusals) reply.mutable_checked()->add_refusals(r);
+      for (const std::string& n : notices) reply.mutable_checked()->add_notices(n);
       break;
     case api::Envelope::kPrepare:
     case api::Envelope::kFinish:
@@ -190,6 +191,11 @@ void FakeAgent::source_act(const api::Envelope& request, api::Envelope& reply) {
   switch (request.body_case()) {
     case api::Envelope::kSurvey: {
       const std::string workload = request.survey().workload().empty() ? "by-pid" : request.survey().workload();
+      if (!request.survey().dry_run()) epochs.push_back(request.survey().id().epoch());
+      if (!request.survey().dry_run() && epochs.back() < highest_epoch) {
+        reply.mutable_surveyed()->set_newer_epoch(highest_epoch);
+        break;
+      }
       if (!request.survey().dry_run()) {
         moving_ = workload;
         if (source == api::SOURCE_KILLED || source == api::SOURCE_THAWED)
@@ -268,18 +274,25 @@ void FakeAgent::source_act(const api::Envelope& request, api::Envelope& reply) {
       reply.mutable_ok();
       break;
     case api::Envelope::kQuerySource: *reply.mutable_source_state() = source_state(); break;
-    default: reply.mutable_ok(); break;  // Connect
+    case api::Envelope::kConnect: epochs.push_back(request.connect().id().epoch()); [[fallthrough]];
+    default: reply.mutable_ok(); break;
   }
 }
 
 void FakeAgent::destination_act(const api::Envelope& request, api::Envelope& reply) {
   switch (request.body_case()) {
     case api::Envelope::kPrepare:
+      epochs.push_back(request.prepare().id().epoch());
+      if (epochs.back() < highest_epoch) {
+        reply.mutable_prepared()->set_newer_epoch(highest_epoch);
+        break;
+      }
       moving_ = request.prepare().workload().name();
       destination = api::DESTINATION_BUILDING;
       reply.mutable_prepared()->set_peer_address("127.0.0.1:1");
       reply.mutable_prepared()->set_pages_address("127.0.0.1:2");
       reply.mutable_prepared()->set_token(std::string(32, 't'));
+      for (const std::string& n : notices) reply.mutable_prepared()->add_notices(n);
       break;
     case api::Envelope::kFinish: {
       destination = api::DESTINATION_PREPARED;
@@ -292,6 +305,7 @@ void FakeAgent::destination_act(const api::Envelope& request, api::Envelope& rep
       break;
     }
     case api::Envelope::kCommit: {
+      epochs.push_back(request.commit().id().epoch());
       if (destination == api::DESTINATION_PREPARED) {
         if (request.commit().commit_token() != "token") fail(Errc::denied, "a commit without the token");
         destination = api::DESTINATION_RESUMED;

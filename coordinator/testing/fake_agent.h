@@ -41,6 +41,7 @@ class FakeAgent {
   Clock::duration late_by = std::chrono::milliseconds(300);
   std::vector<std::string> survey_refusals;
   std::vector<std::string> check_refusals;
+  std::vector<std::string> notices;  // as the destination
   std::uint64_t memory_available = 8ull << 30;
   std::uint64_t resident_bytes = 1'000'000'000;  // of each workload
   FakeAgent* peer = nullptr;                     // an armed source asks it
@@ -57,6 +58,8 @@ class FakeAgent {
   std::vector<std::uint32_t> throttled;               // percent, of each Throttle
   double writes_less_by = 1;                          // `dirty_after` is divided by it for each Throttle
   std::vector<std::uint64_t> rates;                   // of each SetRate
+  std::uint64_t highest_epoch = 0;                    // that it has seen of any workload
+  std::vector<std::uint64_t> epochs;                  // of each Survey, Prepare, Connect and Commit
   std::string store_uuid;
   std::vector<api::Resolve> resolutions;  // as they were asked for
 

@@ -137,6 +137,10 @@ class Bed(machine.DemoLab):
         hosts.power_on(self.lab, self.lab.hosts[host])
         self.lab.save()
 
+    def state_of(self, host: str) -> Path:
+        """What its daemon has been given as --state."""
+        return self._on(host, "/var/lib/godwit")
+
     def filler(self, host: str) -> Path:
         """What a full disk is full of."""
         return self.lab.state / host / "disk" / "filler"

@@ -30,7 +30,7 @@ UNREACHED = {"undecided"}
 AWAY = 15  # seconds: longer than the agents wait before they go on by themselves
 # Of the tests' names: what CI runs.
 QUICK = ("is_tried", "killed_at_freezing", "killed_at_arming", "killed_at_committing", "killed_at_killing", "killed_at_asking",
-         "after_the_arming")
+         "after_the_arming", "without_its_journal")
 
 
 class Coordinator(FaultCase):
@@ -67,6 +67,20 @@ class Coordinator(FaultCase):
 
     def test_killed_at_asking(self):
         self.check(ASKING, "destination", at_destination="agent.destination.committed=kill")
+
+    def test_without_its_journal_moves_what_came_back_before(self):
+        """The agents have seen epochs that neither a journal nor the running copy tells of."""
+        bed = self.bed
+        destination = bed.other(bed.where())
+        for _ in range(3):
+            code, said = bed.try_migrate(REDIS, destination, "--rehearse")
+            self.assertEqual(code, 0, said)
+        bed.kill_daemon(COORDINATOR)
+        for file in bed.state_of(COORDINATOR).glob("journal.db*"):
+            file.unlink()
+        bed.start_daemon(COORDINATOR)
+        bed.wait_until_registered()
+        self.assert_moves_to(destination)
 
     def test_that_stays_away_after_the_freeze_leaves_redis_running(self):
         self.check("finishing", "source", away=AWAY)

@@ -22,7 +22,9 @@ class Refusals(BedCase):
         return (int(words[0]), float(words[1]), int(words[2])) if len(words) == 3 else (0, 0, 0)
 
     def start_workload(self, name: str, *files: str) -> int:
-        command = ["python3", TICKER, f"/srv/shared/{name}", *files]
+        return self.start_command(name, "python3", TICKER, f"/srv/shared/{name}", *files)
+
+    def start_command(self, name: str, *command: str) -> int:
         done = daemons.godwit(self.bed.lab, "run", "--name", name, "--on", "h1", "--", *command)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.addCleanup(daemons.godwit, self.bed.lab, "kill", name, "--signal", "9")
@@ -93,6 +95,16 @@ class Refusals(BedCase):
         self.bed.on("h2", "sh", "-c", f"test -d /proc/{inside} || (echo {inside - 1} > /proc/sys/kernel/ns_last_pid; "
                     "sleep 60 > /dev/null 2>&1 < /dev/null & test $! = " + str(inside) + ")")
         self.assert_refused("taken", str(inside), pid, f"PID {inside}", "--from", "h1")
+
+    def test_a_fifo_that_somebody_has_open_there(self):
+        for host in ("h1", "h2"):
+            self.bed.on(host, "mkfifo", "/var/lib/fifo")
+        pid = self.start_command("fifo", "sh", "-c", f"exec 3<> /var/lib/fifo; exec python3 {TICKER} /srv/shared/fifo")
+        stranger = self.bed.on("h2", "sh", "-c", "sleep 60 <> /var/lib/fifo > /dev/null 2>&1 & echo $!").strip()
+        self.assert_refused("fifo", "fifo", pid, f"/var/lib/fifo is open in process {stranger}")
+        self.bed.on("h2", "kill", stranger)
+        code, said = self.bed.try_migrate("fifo", "h2")
+        self.assertEqual(code, 0, said)
 
     # Whether the spool has room is found out when it is filled: agent/transfer has the test (FullSpool).
     def test_less_memory_available_than_the_workload_and_its_spool_need(self):

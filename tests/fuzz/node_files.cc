@@ -4,12 +4,17 @@
 #include "agent/engine/ptrace/call_notes.h"
 #include "agent/engine/resources/multicast.h"
 #include "agent/engine/tasks/ipc_objects.h"
+#include "agent/service/cgroup_root.h"
 #include "agent/service/facts.h"
 #include "agent/workload/cpu_limit.h"
+#include "agent/workload/homes.h"
 #include "agent/workload/init.h"
 #include "tests/fuzz/fuzz.h"
 
+#include <algorithm>
+#include <filesystem>
 #include <string>
+#include <vector>
 
 namespace godwit {
 namespace {
@@ -21,6 +26,26 @@ void limit_note(const std::string& text) {
   const auto again = workload::parse_limit_note(note_of(*place));
   require(again && again->file == place->file && again->lifted == place->lifted && again->group == place->group &&
           again->home == place->home);
+}
+
+// It says into which cgroups processes are put back: none of them leads out of another.
+void homes(const std::string& text) {
+  const std::vector<workload::Home> homes = workload::parse_homes(text);
+  for (const workload::Home& home : homes) {
+    require(home.pid > 0 && home.cgroup.starts_with('/'));
+    require(std::ranges::none_of(std::filesystem::path(home.cgroup), [](const auto& part) { return part == ".."; }));
+  }
+  require(std::ranges::equal(workload::parse_homes(workload::note_of(homes)), homes,
+                             [](const workload::Home& a, const workload::Home& b) {
+                               return a.pid == b.pid && a.start_time == b.start_time && a.cgroup == b.cgroup;
+                             }));
+}
+
+void cgroup_root(const std::string& text) {
+  const auto root = service::parse_cgroup_root(text);
+  if (!root) return;
+  const auto again = service::parse_cgroup_root(service::to_text(*root));
+  require(again && again->boot_id == root->boot_id && again->id == root->id && again->path == root->path);
 }
 
 }  // namespace
@@ -39,6 +64,8 @@ void fuzz(std::string_view input) {
     case 'n': require(engine::parse_notes(text).size() <= text.size()); break;
     case 's': require(!engine::commands::parse_stopped_note(text).generation.empty()); break;
     case 'l': limit_note(text); break;
+    case 'h': homes(text); break;
+    case 'r': cgroup_root(text); break;
     case 'x': {
       const int code = workload::parse_exit_code(text);
       require(code >= -1 && code <= 128 + 255);

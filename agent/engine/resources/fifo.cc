@@ -47,9 +47,13 @@ UniqueFd restore(const image::FileEntry& entry, RestoreContext& context) {
   if (helped && !helper) {
     // Held open for both until every end is: opening one end for writing fails while nobody reads.
     helper = open_file(name, O_RDWR | O_NONBLOCK);
-    // On storage that both hosts share, the bytes may be here already.
-    const bool empty = read_pipe_content(helper.get(), fifo.pipe_id()).bytes.empty();
-    if (content && empty) write_pipe_content(helper.get(), *content);
+    const std::string there = read_pipe_content(helper.get(), fifo.pipe_id()).bytes;
+    // Where the source's kernel is this one, its bytes are here already.
+    if (!there.empty() && !(content && there == content->bytes))
+      throw Error(Errc::busy,
+                  fmt::format("{} bytes are in the fifo {} that are not the workload's", there.size(), name),
+                  "end who has it open here");
+    if (content && there.empty()) write_pipe_content(helper.get(), *content);
   }
   return path_file::open(path->second.reg(), name);
 }

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
@@ -25,6 +26,21 @@ TEST(Fifo, keeps_ends_and_content) {
                       ::close(5);
                       return wrong << differs("end", 0, ::read(4, wrong.data(), 1));
                     }));
+  std::filesystem::remove(path);
+}
+
+// As before a restore on another machine, where somebody has written into a fifo of that name.
+TEST(Fifo, with_the_bytes_of_somebody_else_is_refused) {
+  const std::string path = fmt::format("/tmp/godwit-fifo-{}", ::getpid());
+  check(::mkfifo(path.c_str(), 0600), "make a fifo");
+  const Dumped dumped = dump_table(StoppedChild([&] {
+    place(::open(path.c_str(), O_RDWR | O_NONBLOCK), 4);
+    check(::write(4, "inside", 6), "fill");
+  }));
+  const UniqueFd stranger = open_file(path, O_RDWR | O_NONBLOCK);
+  write_all(stranger.get(), "stranger");
+  const std::string said = restore_and_verify(dumped, [] { return std::string(); });
+  EXPECT_THAT(said, testing::HasSubstr("8 bytes are in the fifo " + path + " that are not the workload's"));
   std::filesystem::remove(path);
 }
 
