@@ -3,9 +3,11 @@
 #include "agent/engine/commands/stopped.h"
 #include "agent/engine/ptrace/call_notes.h"
 #include "agent/engine/resources/multicast.h"
+#include "agent/engine/restore/clock_offsets.h"
 #include "agent/engine/tasks/ipc_objects.h"
 #include "agent/service/facts.h"
 #include "agent/workload/cpu_limit.h"
+#include "agent/workload/homes.h"
 #include "agent/workload/init.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -21,6 +23,18 @@ void limit_note(const std::string& text) {
   const auto again = workload::parse_limit_note(note_of(*place));
   require(again && again->file == place->file && again->lifted == place->lifted && again->group == place->group &&
           again->home == place->home);
+}
+
+void homes_note(const std::string& text) {
+  const std::string note = workload::note_of(workload::parse_homes(text));
+  require(workload::note_of(workload::parse_homes(note)) == note);
+}
+
+void clock_offsets(const std::string& text) {
+  for (const char* clock : {"monotonic", "boottime"}) {
+    const std::int64_t offset = engine::clock_offset(text, clock);
+    require(engine::clock_offset(engine::clock_offset_line(clock, offset), clock) == offset);
+  }
 }
 
 }  // namespace
@@ -39,6 +53,8 @@ void fuzz(std::string_view input) {
     case 'n': require(engine::parse_notes(text).size() <= text.size()); break;
     case 's': require(!engine::commands::parse_stopped_note(text).generation.empty()); break;
     case 'l': limit_note(text); break;
+    case 'h': homes_note(text); break;
+    case 'o': clock_offsets(text); break;
     case 'x': {
       const int code = workload::parse_exit_code(text);
       require(code >= -1 && code <= 128 + 255);
