@@ -6,6 +6,7 @@
 #include "agent/engine/tasks/refusals.h"
 #include "agent/engine/tasks/ties.h"
 #include "common/base/check.h"
+#include "common/proc/locks.h"
 #include "common/proc/reader.h"
 
 #include <algorithm>
@@ -15,7 +16,6 @@
 #include <set>
 #include <sstream>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 namespace godwit::engine {
@@ -67,16 +67,11 @@ void refuse_mapped_outside(SharedMappings shared, const std::vector<pid_t>& tree
   }
 }
 
-// "fe:00:1234", device and inode, of files that somebody has a lease for writing on: to open one breaks it.
+// Files, as proc::locked_file() says them, that somebody has a lease for writing on: to open one breaks it.
 std::set<std::string> leased_for_writing() {
   std::set<std::string> files;
-  std::istringstream lines(read_file("/proc/locks"));
-  for (std::string line; std::getline(lines, line);) {
-    std::istringstream words(line);
-    std::string number, kind, state, type, pid, file;
-    words >> number >> kind >> state >> type >> pid >> file;
-    if (kind == "LEASE" && type == "WRITE") files.insert(file);
-  }
+  for (const proc::Lock& lock : proc::parse_locks(read_file("/proc/locks")))
+    if (lock.kind == "LEASE" && lock.type == "WRITE") files.insert(lock.file);
   return files;
 }
 
@@ -96,8 +91,7 @@ void survey_memory(const proc::Reader& proc, pid_t pid, SharedMappings& shared, 
     // Of a socket's ring nothing can be opened.
     const bool file = u.vma.kind == proc::VmaName::path && !u.vma.deleted && u.vma.name.starts_with('/');
     if (!file || !seen.insert({u.vma.dev, u.vma.inode}).second) continue;
-    if (!leased.empty() &&
-        leased.contains(fmt::format("{:02x}:{:02x}:{}", major(u.vma.dev), minor(u.vma.dev), u.vma.inode))) {
+    if (leased.contains(proc::locked_file(u.vma.dev, u.vma.inode))) {
       refuse(out, pid, fmt::format("memory at {:#x} {}", u.vma.start, u.vma.name),
              "a lease for writing is held on the file, which cannot be looked at without breaking it",
              "release the lease before the move", "--file-locks");

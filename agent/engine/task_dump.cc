@@ -104,14 +104,14 @@ TaskState dump_task(Hold& hold, const tasks::Facts& facts, std::uint32_t files_i
       tasks::Inquiry ask(hold.leader(), hold.scratch());
       dump_process(hold, proc, stat, ids, ask, state, core);
       dump_thread(t, thread_status, ask, core);
-      tasks::ask_hidden(ask, t.tid, leader, refusals);
+      tasks::ask_hidden(ask, hold.pid(), t.tid, refusals);
       ask.run();
       fault::point("engine.inject.batch");
     } else {
       RemoteSyscalls remote(hold.pid(), t.tid, hold.syscall_instruction());
       tasks::Inquiry ask(remote, hold.scratch());
       dump_thread(t, thread_status, ask, core);
-      tasks::ask_hidden(ask, t.tid, leader, refusals);
+      tasks::ask_hidden(ask, hold.pid(), t.tid, refusals);
       ask.run();
     }
   }

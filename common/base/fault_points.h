@@ -13,6 +13,7 @@ inline constexpr auto names = std::to_array<std::string_view>({
     "engine.inject.scratch",
     "engine.inject.batch",
     "engine.dump.frozen",
+    "engine.dump.terminal",
     "engine.dump.state",
     "engine.dump.held",
     "engine.restore.spawned",

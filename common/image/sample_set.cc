@@ -15,8 +15,10 @@
 #include "common/image/stats.pb.h"
 #include "common/image/tcp.pb.h"
 #include "common/image/timens.pb.h"
+#include "common/image/tty.pb.h"
 
 #include <sys/socket.h>
+#include <sys/sysmacros.h>
 
 namespace godwit::image {
 namespace {
@@ -35,6 +37,24 @@ FileEntry file() {
   entry.set_type(FD_REG);
   entry.mutable_isk()->set_family(AF_INET);
   return entry;
+}
+
+// Both ends of one, the master's with the odd id; lines, one of which EOF has ended, and one that is being typed.
+void add_terminal(ImageSet& set) {
+  for (const std::uint32_t id : {6u, 7u}) {
+    auto end = full<TtyInfoEntry>();
+    end.set_id(id);
+    end.set_type(TTY_PTY);
+    end.set_rdev(static_cast<std::uint32_t>(id == 7 ? makedev(5, 2) : makedev(136, 3)));
+    end.mutable_pty()->set_index(3);
+    set.append(Kind::tty_info, 0, end);
+    TtyDataEntry queued;
+    queued.set_tty_id(id);
+    queued.set_data("first\nendedtyped");
+    if (id == 6)
+      for (const std::uint32_t line : {6u, 5u}) queued.add_lines(line);
+    set.append(Kind::tty_data, 0, queued);
+  }
 }
 
 void add_contents(ImageSet& set) {
@@ -78,6 +98,7 @@ ImageSet sample_set() {
   set.put(Kind::file_locks, 0, full<FileLockEntry>());
   set.put(Kind::stats_dump, 0, full<StatsEntry>());
   set.put(Kind::stats_restore, 0, full<StatsEntry>());
+  add_terminal(set);
   add_contents(set);
   PagemapWriter pages(1);
   pages.add(0x1000, 2, PageFlag::present);

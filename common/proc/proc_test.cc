@@ -1,5 +1,6 @@
 #include "common/proc/fdinfo.h"
 #include "common/proc/limits.h"
+#include "common/proc/locks.h"
 #include "common/proc/maps.h"
 #include "common/proc/mountinfo.h"
 #include "common/proc/stat.h"
@@ -311,6 +312,22 @@ TEST(Fdinfo, reads_locks) {
   EXPECT_FALSE(info.locks[1].end);
   EXPECT_EQ(info.locks[2].kind, LockKind::ofd);
   EXPECT_EQ(info.locks[2].pid, -1);
+}
+
+TEST(Locks, leave_out_who_waits) {
+  const auto locks = parse_locks(
+      "1: POSIX  ADVISORY  WRITE 702 fe:00:1234 0 EOF\n"
+      "1: -> POSIX  ADVISORY  READ  703 fe:00:1234 5 9\n"
+      "2: OFDLCK ADVISORY  READ  -1 00:2a:7 0 0\n"
+      "3: LEASE  BREAKING  WRITE 704 <none>:0 0 EOF\n");
+  ASSERT_EQ(locks.size(), 3u);
+  EXPECT_EQ(locks[0].kind, "POSIX");
+  EXPECT_EQ(locks[0].type, "WRITE");
+  EXPECT_EQ(locks[0].pid, 702);
+  EXPECT_EQ(locks[0].file, locked_file(makedev(0xfe, 0), 1234));
+  EXPECT_EQ(locks[1].pid, -1);
+  EXPECT_EQ(locks[2].kind, "LEASE");
+  EXPECT_THAT(error_of([] { parse_locks("1: POSIX ADVISORY WRITE\n"); }), HasSubstr("locks"));
 }
 
 TEST(Mountinfo, reads_escapes_and_optional_fields) {

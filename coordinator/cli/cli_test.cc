@@ -10,6 +10,7 @@
 #include "coordinator/cli/options.h"
 #include "coordinator/cli/progress.h"
 #include "coordinator/cli/report.h"
+#include "coordinator/cli/user.h"
 #include "coordinator/cli/watch.h"
 
 #include <gmock/gmock.h>
@@ -115,6 +116,15 @@ TEST(CommandLine, takes_a_number_for_a_pid) {
   const json body = migration_request({.workload = "4711", .from = "a", .to = "b"});
   EXPECT_EQ(body["pid"], 4711);
   EXPECT_FALSE(body.contains("workload"));
+}
+
+TEST(CommandLine, takes_users_by_number_and_by_name) {
+  EXPECT_EQ(parse_user(""), User{});
+  EXPECT_EQ(parse_user("12"), (User{.uid = 12, .gid = 12}));
+  EXPECT_EQ(parse_user("12:34"), (User{.uid = 12, .gid = 34}));
+  EXPECT_EQ(parse_user("root"), User{});
+  for (const char* wrong : {"12:", "12:x", "12:34:", "4294967296", "nobody-of-this-name"})
+    EXPECT_THROW(parse_user(wrong), Error) << wrong;
 }
 
 TEST(CommandLine, passes_on_what_stands_behind_two_dashes) {

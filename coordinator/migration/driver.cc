@@ -2,13 +2,13 @@
 
 #include "common/base/log.h"
 #include "common/base/wall_clock.h"
+#include "coordinator/migration/copy_id.h"
 #include "coordinator/migration/hopeless.h"
 #include "coordinator/migration/json.h"
 
 #include <fmt/chrono.h>
 
 #include <algorithm>
-#include <charconv>
 #include <random>
 
 namespace godwit::coordinator {
@@ -26,14 +26,6 @@ constexpr Clock::duration most_again = std::chrono::minutes(1);
 std::string new_id(std::chrono::system_clock::time_point now) {
   std::random_device random;
   return fmt::format("{:%Y%m%d-%H%M%S}-{:06x}", fmt::gmtime(now), random() & 0xffffff);
-}
-
-// The epoch that the running copy was made in, out of "<id>.<epoch>"; 0 when it says none.
-std::uint64_t epoch_of(const std::string& copy) {
-  const auto dot = copy.rfind('.');
-  std::uint64_t epoch = 0;
-  if (dot != std::string::npos) std::from_chars(copy.data() + dot + 1, copy.data() + copy.size(), epoch);
-  return epoch;
 }
 
 }  // namespace

@@ -2,62 +2,102 @@
 
 #include "tests/engine/job_fixture.h"
 
+#include <functional>
 #include <thread>
 
+#include <fcntl.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 namespace godwit::engine::test {
 namespace {
 
-// Has events in an inotify queue that it does not read before it is told to.
 class BusyTest : public JobTest {
  protected:
+  // In the target: makes what is in the way. What it returns takes it away again, when the target is told to.
+  virtual std::function<void()> be_busy() = 0;
+
   void be_target() override {
-    const int watch = ::inotify_init1(IN_NONBLOCK);
-    ::inotify_add_watch(watch, dir_.path().c_str(), IN_CREATE);
-    write_file(dir_.path("event"), "", 0644);
-    std::thread([this, watch] {
+    std::thread([this, pass = be_busy()] {
       while (::access(dir_.path("drain").c_str(), F_OK) != 0) ::usleep(2000);
-      char events[4096];
-      while (::read(watch, events, sizeof events) > 0) {
-      }
+      pass();
     }).detach();
     count();
   }
+
+  void expect_waited_for() {
+    UniqueFd journal = make_journal();
+    JobClient source(journal.get(), true);
+    ASSERT_TRUE(survey(source).has_surveyed());
+    Command c = freeze(0, source_cgroup_);
+    c.mutable_freeze()->set_child_patience_ms(20'000);
+    c.set_id(1000);
+    source.post(c);
+    const auto begun = Clock::now();
+    const Event frozen = source.await(1000, [&] {
+      while (source.ring().front()) source.ring().release();
+      if (Clock::now() - begun > std::chrono::milliseconds(200)) write_file(dir_.path("drain"), "", 0644);
+    });
+    ASSERT_TRUE(frozen.has_frozen()) << frozen.failure().message();
+    EXPECT_GE(Clock::now() - begun, std::chrono::milliseconds(200));
+    Command thaw;
+    thaw.mutable_thaw();
+    ASSERT_TRUE(source.ask(thaw).has_done());
+    expect_undisturbed();
+  }
+
+  void expect_refused(const std::string& name) {
+    UniqueFd journal = make_journal();
+    JobClient source(journal.get(), true);
+    ASSERT_TRUE(survey(source).has_surveyed());
+    const Event answer = source.ask(freeze(0, source_cgroup_));
+    ASSERT_TRUE(answer.has_failure());
+    EXPECT_EQ(answer.failure().code(), "busy");
+    EXPECT_NE(answer.failure().message().find(name), std::string::npos) << answer.failure().message();
+    expect_undisturbed();
+  }
 };
 
-TEST_F(BusyTest, what_passes_by_itself_is_waited_for) {
-  UniqueFd journal = make_journal();
-  JobClient source(journal.get(), true);
-  ASSERT_TRUE(survey(source).has_surveyed());
-  Command c = freeze(0, source_cgroup_);
-  c.mutable_freeze()->set_child_patience_ms(20'000);
-  c.set_id(1000);
-  source.post(c);
-  const auto begun = Clock::now();
-  const Event frozen = source.await(1000, [&] {
-    while (source.ring().front()) source.ring().release();
-    if (Clock::now() - begun > std::chrono::milliseconds(200)) write_file(dir_.path("drain"), "", 0644);
-  });
-  ASSERT_TRUE(frozen.has_frozen()) << frozen.failure().message();
-  EXPECT_GE(Clock::now() - begun, std::chrono::milliseconds(200));
-  Command thaw;
-  thaw.mutable_thaw();
-  ASSERT_TRUE(source.ask(thaw).has_done());
-  expect_undisturbed();
-}
+// Events in an inotify queue that is not read.
+class UnreadEvents : public BusyTest {
+ protected:
+  std::function<void()> be_busy() override {
+    const int watch = ::inotify_init1(IN_NONBLOCK);
+    ::inotify_add_watch(watch, dir_.path().c_str(), IN_CREATE);
+    write_file(dir_.path("event"), "", 0644);
+    return [watch] {
+      char events[4096];
+      while (::read(watch, events, sizeof events) > 0) {
+      }
+    };
+  }
+};
 
-TEST_F(BusyTest, what_does_not_pass_is_refused_by_name) {
-  UniqueFd journal = make_journal();
-  JobClient source(journal.get(), true);
-  ASSERT_TRUE(survey(source).has_surveyed());
-  const Event answer = source.ask(freeze(0, source_cgroup_));
-  ASSERT_TRUE(answer.has_failure());
-  EXPECT_EQ(answer.failure().code(), "busy");
-  EXPECT_NE(answer.failure().message().find("inotify"), std::string::npos) << answer.failure().message();
-  expect_undisturbed();
-}
+TEST_F(UnreadEvents, that_pass_by_themselves_are_waited_for) { expect_waited_for(); }
+TEST_F(UnreadEvents, that_do_not_pass_are_refused_by_name) { expect_refused("inotify"); }
+
+// More lines on a terminal than can be taken out and typed again.
+class UnreadLines : public BusyTest {
+ protected:
+  std::function<void()> be_busy() override {
+    const int master = ::open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC), off = 0;
+    ::ioctl(master, TIOCSPTLCK, &off);
+    const int slave = ::ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_NONBLOCK);
+    const std::string line = std::string(99, 'l') + "\n";
+    for (int i = 0; i < 25; i++)
+      if (::write(master, line.data(), line.size()) != 100) ::_exit(1);
+    for (int bytes = 0; bytes < 2500; ::usleep(1000)) ::ioctl(slave, FIONREAD, &bytes);
+    return [slave] {
+      char line[4096];
+      while (::read(slave, line, sizeof line) > 0) {
+      }
+    };
+  }
+};
+
+TEST_F(UnreadLines, that_are_read_meanwhile_are_waited_for) { expect_waited_for(); }
+TEST_F(UnreadLines, that_nobody_reads_are_refused_by_name) { expect_refused("2500 bytes of lines"); }
 
 }  // namespace
 }  // namespace godwit::engine::test

@@ -1,4 +1,5 @@
-// Writes first inputs for the image fuzzers: fuzz_image_seeds RECORDS_DIR PAGEMAP_DIR TREE_DIR CALLS_DIR.
+// Writes first inputs for the image fuzzers: fuzz_image_seeds RECORDS_DIR PAGEMAP_DIR TREE_DIR CALLS_DIR
+// PROCESSORS_DIR.
 #include "common/base/fd.h"
 #include "common/image/sample_set.h"
 
@@ -7,8 +8,8 @@
 int main(int argc, char** argv) {
   using namespace godwit;
   using namespace godwit::image;
-  if (argc != 5) {
-    std::fprintf(stderr, "usage: fuzz_image_seeds RECORDS_DIR PAGEMAP_DIR TREE_DIR CALLS_DIR\n");
+  if (argc != 6) {
+    std::fprintf(stderr, "usage: fuzz_image_seeds RECORDS_DIR PAGEMAP_DIR TREE_DIR CALLS_DIR PROCESSORS_DIR\n");
     return 2;
   }
   const auto write = [argv](int dir, const std::string& name, const std::string& bytes) {
@@ -28,6 +29,7 @@ int main(int argc, char** argv) {
     // One record, without its length.
     if (kind == Kind::core) write(4, name, "c" + records.substr(4));
     if (kind == Kind::mm) write(4, name, "m" + records.substr(4));
+    if (kind == Kind::cpuinfo) write(5, name, "i" + records.substr(4));
   }
   write(3, "sample", tree);
 }

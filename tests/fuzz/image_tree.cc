@@ -1,7 +1,10 @@
-// A set of images as a whole: the tree, the tables of descriptors, the paths and the queues that a restore finds in it.
+// A set of images as a whole: the tree, the tables of descriptors, the paths, the queues and the terminals that a
+// restore finds in it, and what it refuses.
 // Each piece of the input is a file: its kind, its number, its length in two bytes, its records.
 #include "agent/engine/resources/fd_table.h"
+#include "agent/engine/resources/terminal_images.h"
 #include "agent/engine/resources/unix_pair.h"
+#include "agent/engine/restore/foreign_state.h"
 #include "agent/engine/restore/process_plan.h"
 #include "common/base/error.h"
 #include "common/image/image_set.h"
@@ -37,6 +40,15 @@ void ask(auto question) {
   }
 }
 
+// What is typed again is all that was there, and an end for each line.
+void terminals(const image::ImageSet& set) {
+  for (const auto& info : set.records<image::TtyInfoEntry>(image::Kind::tty_info)) {
+    const auto queues = resources::queues_of(info, set);
+    const termios2 settings = resources::pseudo_terminal::from_image(info.termios());
+    require(typed_again(queues, settings).size() >= queues.input.size());
+  }
+}
+
 }  // namespace
 
 void fuzz(std::string_view input) {
@@ -55,6 +67,8 @@ void fuzz(std::string_view input) {
         require(fd >= 0 && fd <= highest);
   });
   ask([&] { resources::read_unix_queues(set); });
+  ask([&] { terminals(set); });
+  ask([&] { refuse_foreign_state(set); });
 }
 
 }  // namespace godwit

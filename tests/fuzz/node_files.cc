@@ -3,6 +3,7 @@
 #include "agent/engine/commands/stopped.h"
 #include "agent/engine/ptrace/call_notes.h"
 #include "agent/engine/resources/multicast.h"
+#include "agent/engine/restore/clock_offsets.h"
 #include "agent/engine/tasks/ipc_objects.h"
 #include "agent/service/cgroup_root.h"
 #include "agent/service/facts.h"
@@ -48,6 +49,13 @@ void cgroup_root(const std::string& text) {
   require(again && again->boot_id == root->boot_id && again->id == root->id && again->path == root->path);
 }
 
+void clock_offsets(const std::string& text) {
+  for (const char* clock : {"monotonic", "boottime"}) {
+    const std::int64_t offset = engine::clock_offset(text, clock);
+    require(engine::clock_offset(engine::clock_offset_line(clock, offset), clock) == offset);
+  }
+}
+
 }  // namespace
 
 void fuzz(std::string_view input) {
@@ -66,6 +74,7 @@ void fuzz(std::string_view input) {
     case 'l': limit_note(text); break;
     case 'h': homes(text); break;
     case 'r': cgroup_root(text); break;
+    case 'o': clock_offsets(text); break;
     case 'x': {
       const int code = workload::parse_exit_code(text);
       require(code >= -1 && code <= 128 + 255);

@@ -1,8 +1,11 @@
-// Short texts: addresses, roles in certificates, amounts of bytes, sizes of headers. The first byte says which.
+// Short texts: addresses, roles in certificates, amounts of bytes, sizes of headers, users, names of copies. The first
+// byte says which.
 #include "common/base/units.h"
 #include "common/net/address.h"
 #include "common/net/identity.h"
 #include "common/pagewire/criu.h"
+#include "coordinator/cli/user.h"
+#include "coordinator/migration/copy_id.h"
 #include "tests/fuzz/fuzz.h"
 
 #include <string>
@@ -24,6 +27,16 @@ void fuzz(std::string_view input) {
         require(net::parse_identity("spiffe://godwit/" + net::to_string(*identity)) == identity);
       break;
     case 'b': parse_bytes(std::string(text)); break;
+    case 'u': {
+      const cli::User user = cli::parse_user(std::string(text));
+      require(cli::parse_user(std::to_string(user.uid) + ":" + std::to_string(user.gid)) == user);
+      break;
+    }
+    case 'e': {
+      const std::uint64_t epoch = coordinator::epoch_of(std::string(text));
+      require(coordinator::epoch_of("m." + std::to_string(epoch)) == epoch);
+      break;
+    }
     case 'h': pagewire::criu::parse_header_size(text); break;
     default: break;
   }

@@ -1,6 +1,7 @@
 // What a process, its threads or its relatives are or have that cannot be carried. Files: refused_files.cc.
 
 #include "tests/workloads/refused.h"
+#include "tests/workloads/system_v.h"
 
 #include <asm/ldt.h>
 #include <csignal>
@@ -184,12 +185,23 @@ long thread_keyring(Workload&) {
 }
 long request_keyring(Workload&) { return syscall(SYS_keyctl, KEYCTL_SET_REQKEY_KEYRING, KEY_REQKEY_DEFL_USER_KEYRING); }
 
-// With an undo value, which nobody else can see. The array would outlive this process.
-long semaphores(Workload&) {
-  static const int id = semget(IPC_PRIVATE, 2, IPC_CREAT | 0600);
-  std::atexit([] { semctl(id, 0, IPC_RMID); });
-  sembuf up{.sem_num = 1, .sem_op = 1, .sem_flg = SEM_UNDO};
-  return semop(id, &up, 1);
+int raise_semaphore(int set, short flags) {
+  sembuf up{.sem_num = 1, .sem_op = 1, .sem_flg = flags};
+  return semop(set, &up, 1);
+}
+int make_semaphores(Workload& w) {
+  const int set = semget(IPC_PRIVATE, 2, IPC_CREAT | 0600);
+  w.tell("objects", object("sem", set));
+  return set;
+}
+long semaphores(Workload& w) { return raise_semaphore(make_semaphores(w), 0); }
+
+// The last to use it is somebody else, so that only the process itself can tell.
+long undo_value(Workload& w) {
+  const int set = make_semaphores(w);
+  const int raised = raise_semaphore(set, SEM_UNDO);
+  by_another([set] { must(raise_semaphore(set, 0), "semop"); });
+  return raised;
 }
 
 // In namespaces that end with the process, objects that it does not use any more.
@@ -413,6 +425,7 @@ constexpr Kind kinds[] = {{"vfork_child", vfork_child},
                           {"thread_keyring", thread_keyring},
                           {"request_keyring", request_keyring},
                           {"semaphores", semaphores},
+                          {"undo_value", undo_value},
                           {"own_semaphores", own_semaphores},
                           {"own_messages", own_messages},
                           {"own_segment", own_segment},

@@ -7,6 +7,7 @@
 //   verify   written by the runner when the workload is to check itself: "native", "restore", "live", ...
 //   result   written by the workload: "pass" or "fail: sentence"
 //   skipped  written by the workload instead: why it cannot run on this machine
+//   objects  written by the workload: System V objects, which the runner removes in the end (system_v.h)
 //   others   further requests (`asked`) and answers (`tell`) that a single workload defines
 //
 // Times are seconds of CLOCK_REALTIME, the only clock that two hosts have in common. `lost()` says how long the process

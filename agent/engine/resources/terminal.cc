@@ -4,6 +4,7 @@
 #include "agent/engine/resources/path_file.h"
 #include "agent/engine/resources/pseudo_terminal.h"
 #include "agent/engine/resources/terminal_queues.h"
+#include "common/base/fault.h"
 #include "common/base/log.h"
 
 #include <algorithm>
@@ -135,11 +136,13 @@ class AsItWas {
 // fails half way, what has come out goes in again, too: the program may go on.
 terminal_queues::Queues look_into(int master, int slave, const image::TtyInfoEntry& info) {
   const int off = 0;
+  terminal_queues::refuse_too_many_lines(slave);
   const AsItWas terminal(master, slave, info);
   if (info.locked()) check(::ioctl(master, TIOCSPTLCK, &off), "unlock a terminal");
   terminal_queues::Queues queues;
   try {
     terminal_queues::take(master, slave, queues);
+    fault::point("engine.dump.terminal");
   } catch (...) {
     try {
       terminal_queues::put(master, slave, queues, terminal.settings());

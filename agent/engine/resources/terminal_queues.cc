@@ -139,27 +139,10 @@ struct Meanings {
   unsigned char other_end = 0, second_end = 0, end_of_file = 0;
 };
 
-std::string typed_again(const Queues& queues, const Meanings& meanings) {
-  std::string out;
-  std::string_view rest = queues.input;
-  for (const std::uint32_t length : queues.lines) {
-    if (length > rest.size()) fail(Errc::image_corrupt, "tty-data.img: lines of more bytes than there are");
-    const std::string_view line = rest.substr(0, length);
-    rest.remove_prefix(length);
-    const bool ended = !line.empty() && meanings.ends_line(static_cast<unsigned char>(line.back()));
-    for (const char c : line.substr(0, line.size() - (ended ? 1 : 0)))
-      meanings.quote(out, static_cast<unsigned char>(c));
-    out += ended ? line.back() : static_cast<char>(meanings.end_of_file);
-  }
-  for (const char c : rest) meanings.quote(out, static_cast<unsigned char>(c));
-  return out;
-}
-
 // Ctrl-S takes effect when everything before it has been taken in, which nothing else tells.
 void put_lines(int master, int slave, const Queues& queues, const termios2& settings) {
-  const Meanings meanings(settings);
-  set_settings(slave, meanings.applied_to(settings));
-  write_slowly(master, typed_again(queues, meanings));
+  set_settings(slave, Meanings(settings).applied_to(settings));
+  write_slowly(master, typed_again(queues, settings));
   write_slowly(master, std::string_view(reinterpret_cast<const char*>(&stop), 1));
   for (int i = 0; i < patience_ms * 10 && polls(slave, POLLOUT); i++) ::usleep(100);
   if (polls(slave, POLLOUT)) fail(Errc::timed_out, "a terminal does not take in what it held");
@@ -180,10 +163,31 @@ void halt(int master, int slave, image::TtyHalt how, const termios2& settings) {
 
 }  // namespace
 
+std::string typed_again(const Queues& queues, const termios2& settings) {
+  const Meanings meanings(settings);
+  std::string out;
+  std::string_view rest = queues.input;
+  for (const std::uint32_t length : queues.lines) {
+    if (length > rest.size()) fail(Errc::image_corrupt, "tty-data.img: lines of more bytes than there are");
+    const std::string_view line = rest.substr(0, length);
+    rest.remove_prefix(length);
+    const bool ended = !line.empty() && meanings.ends_line(static_cast<unsigned char>(line.back()));
+    for (const char c : line.substr(0, line.size() - (ended ? 1 : 0)))
+      meanings.quote(out, static_cast<unsigned char>(c));
+    out += ended ? line.back() : static_cast<char>(meanings.end_of_file);
+  }
+  for (const char c : rest) meanings.quote(out, static_cast<unsigned char>(c));
+  return out;
+}
+
+void refuse_too_many_lines(int slave) {
+  if (!is_canonical(settings_of(slave))) return;
+  if (const int bytes = readable_bytes(slave); bytes > most_lines)
+    fail(Errc::busy, "a terminal holds {} bytes of lines that have not been read yet", bytes);
+}
+
 void take(int master, int slave, Queues& queues) {
   const termios2 settings = settings_of(slave);
-  if (is_canonical(settings) && readable_bytes(slave) > most_lines)
-    fail(Errc::busy, "a terminal holds {} bytes of lines that have not been read yet", readable_bytes(slave));
   const UniqueFd reader = open_slave(slave);
   const int off = 0;
   check(::ioctl(master, TIOCPKT, &off), "end packet mode");
@@ -203,7 +207,9 @@ void take(int master, int slave, Queues& queues) {
 
 void put(int master, int slave, const Queues& queues, const termios2& settings) {
   const UniqueFd writer = open_slave(slave);
-  set_settings(writer.get(), raw(settings));
+  termios2 unprocessed = settings;
+  unprocessed.c_oflag = 0;
+  set_settings(writer.get(), unprocessed);
   write_slowly(writer.get(), queues.output);
   wait_for_bytes(master, queues.output.size());
   if (is_canonical(settings) && (!queues.input.empty() || !queues.lines.empty())) {
@@ -213,6 +219,7 @@ void put(int master, int slave, const Queues& queues, const termios2& settings) 
       for (int i = 0; i < patience_ms * 10 && !polls(writer.get(), POLLOUT); i++) ::usleep(100);
     }
   } else if (!queues.input.empty()) {
+    set_settings(writer.get(), raw(settings));
     write_slowly(master, queues.input);
     wait_for_bytes(writer.get(), queues.input.size());
   }

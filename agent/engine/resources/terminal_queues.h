@@ -17,11 +17,17 @@ struct Queues {
   image::TtyHalt halt = image::TTY_RUNS;
 };
 
+// Errc::busy when there are so many that more may wait in front of the queue. Changes nothing.
+void refuse_too_many_lines(int slave);
+
 // Both ends, in packet mode or not. The settings are not as before: put() sets them. `queues` has what was taken out
-// also when this throws; nothing was when it throws Errc::busy, since lines wait in front of the queue.
+// also when this throws.
 void take(int master, int slave, Queues& queues);
 
-// Into a terminal whose queues are empty, with packet mode off.
+// The keys that make lines of it again, in settings that put() makes for them out of these. Errc::image_corrupt.
+std::string typed_again(const Queues& queues, const termios2& settings);
+
+// Into a terminal whose queues are empty, with packet mode off. Lines that could not be taken out stay lines.
 void put(int master, int slave, const Queues& queues, const termios2& settings);
 
 }  // namespace godwit::engine::resources::terminal_queues

@@ -2,27 +2,22 @@
 
 #include "agent/engine/resources/fd_kind.h"
 #include "agent/engine/resources/pseudo_terminal.h"
+#include "agent/engine/resources/terminal_images.h"
 #include "agent/engine/resources/terminal_queues.h"
 #include "common/base/check.h"
 
-#include <algorithm>
 #include <utility>
 #include <vector>
 
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 namespace godwit::engine::resources {
 namespace {
 
 namespace pty = pseudo_terminal;
-
-constexpr unsigned most_terminals = 1 << 20;  // of one devpts, in the kernel
-
-bool is_master(const image::TtyInfoEntry& info) { return info.rdev() == makedev(5, 2); }
 
 unsigned number_of(int master) {
   unsigned index = 0;
@@ -31,34 +26,6 @@ unsigned number_of(int master) {
 }
 
 UniqueFd open_slave(unsigned index, int flags) { return open_file(pty::path_of(index), flags | O_NOCTTY | O_CLOEXEC); }
-
-const image::TtyInfoEntry& info_of(std::uint32_t id, const std::vector<image::TtyInfoEntry>& all) {
-  const auto at = std::ranges::find(all, id, &image::TtyInfoEntry::id);
-  if (at == all.end()) fail(Errc::image_corrupt, "tty-info.img has no terminal {}", id);
-  if (at->has_pty() && at->pty().index() >= most_terminals)
-    fail(Errc::image_corrupt, "tty-info.img: there is no {}", pty::path_of(at->pty().index()));
-  return *at;
-}
-
-terminal_queues::Queues queues_of(unsigned index, const image::TtyInfoEntry& info,
-                                  const std::vector<image::TtyInfoEntry>& all, const image::ImageSet& images) {
-  terminal_queues::Queues queues;
-  queues.halt = info.halt();
-  for (const auto& data : images.records<image::TtyDataEntry>(image::Kind::tty_data)) {
-    const image::TtyInfoEntry& of = info_of(data.tty_id(), all);
-    if (!of.has_pty() || of.pty().index() != index) continue;
-    if (is_master(of)) {
-      queues.output = data.data();
-      continue;
-    }
-    queues.input = data.data();
-    queues.lines.assign(data.lines().begin(), data.lines().end());
-    if (!queues.lines.empty()) continue;
-    for (std::size_t at = 0, end; (end = data.data().find('\n', at)) != std::string::npos; at = end + 1)
-      queues.lines.push_back(static_cast<std::uint32_t>(end + 1 - at));
-  }
-  return queues;
-}
 
 void set_size(int fd, const image::WinsizeEntry& entry) {
   winsize size{};
@@ -114,8 +81,7 @@ UniqueFd Terminals::take_adopted(std::uint32_t id) {
 }
 
 void Terminals::finish(const image::ImageSet& images) {
-  const auto all = images.records<image::TtyInfoEntry>(image::Kind::tty_info);
-  for (const image::TtyInfoEntry& info : all) {
+  for (const image::TtyInfoEntry& info : images.records<image::TtyInfoEntry>(image::Kind::tty_info)) {
     if (!is_master(info) || !info.has_pty()) continue;
     const unsigned index = info.pty().index();
     const Doing doing("restore {}", pty::path_of(index));
@@ -125,7 +91,7 @@ void Terminals::finish(const image::ImageSet& images) {
     if (!info.has_was_open() || info.was_open()) {
       const UniqueFd slave = open_slave(index, O_RDWR | O_NONBLOCK);
       restore_file(slave.get(), info);
-      terminal_queues::put(master, slave.get(), queues_of(index, info, all, images), settings);
+      terminal_queues::put(master, slave.get(), queues_of(info, images), settings);
       if (info.exclusive()) check(::ioctl(slave.get(), TIOCEXCL), "make a terminal exclusive");
     } else {
       pty::set_settings(master, settings);

@@ -3,6 +3,7 @@
 #include "agent/engine/ptrace/batch.h"
 #include "agent/engine/resources/descriptor_limit.h"
 #include "agent/engine/resources/fd_table.h"
+#include "agent/engine/restore/clock_offsets.h"
 #include "agent/engine/restore/helper_words.h"
 #include "agent/engine/restore/message.h"
 #include "common/base/check.h"
@@ -12,7 +13,6 @@
 #include <csignal>
 #include <cstring>
 #include <optional>
-#include <sstream>
 
 #include <linux/sched.h>
 #include <sched.h>
@@ -94,23 +94,12 @@ std::uint64_t clock_ns(clockid_t clock) {
   return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(t.tv_nsec);
 }
 
-// The kernel's offsets are against the host's clocks, ours are already shifted by those of our own time namespace.
-std::int64_t own_offset(const std::string& text, std::string_view clock) {
-  std::istringstream lines(text);
-  std::string name;
-  std::int64_t seconds = 0, nanoseconds = 0;
-  while (lines >> name >> seconds >> nanoseconds)
-    if (name == clock) return seconds * 1'000'000'000 + nanoseconds;
-  return 0;
-}
-
 std::string make_time_namespace(const helper::MakeTimeNamespace& request) {
   const std::string now = read_file("/proc/self/timens_offsets");
   check(::unshare(CLONE_NEWTIME), "make a time namespace");
+  // The kernel's offsets are against the host's clocks, ours are already shifted by those of our own time namespace.
   const auto line = [&](const char* name, clockid_t clock, std::uint64_t wanted) {
-    const std::int64_t offset = own_offset(now, name) + static_cast<std::int64_t>(wanted - clock_ns(clock));
-    const std::int64_t seconds = offset >= 0 ? offset / 1'000'000'000 : -((-offset + 999'999'999) / 1'000'000'000);
-    return fmt::format("{} {} {}\n", name, seconds, offset - seconds * 1'000'000'000);
+    return clock_offset_line(name, clock_offset(now, name) + static_cast<std::int64_t>(wanted - clock_ns(clock)));
   };
   const std::string text =
       line("monotonic", CLOCK_MONOTONIC, request.monotonic_ns) + line("boottime", CLOCK_BOOTTIME, request.boottime_ns);

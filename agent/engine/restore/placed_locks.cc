@@ -2,14 +2,12 @@
 
 #include "common/base/check.h"
 #include "common/base/fd.h"
-
-#include <sstream>
+#include "common/proc/locks.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 
 namespace godwit::engine::placed_locks {
 namespace {
@@ -46,14 +44,9 @@ std::string holder_of(pid_t task, int number) {
   const std::string path = fmt::format("/proc/{}/fd/{}", task, number);
   struct stat st{};
   if (::stat(path.c_str(), &st) != 0) return {};
-  const std::string wanted = fmt::format("{:02x}:{:02x}:{}", major(st.st_dev), minor(st.st_dev), st.st_ino);
-  std::istringstream lines(read_file("/proc/locks"));
-  for (std::string line; std::getline(lines, line);) {
-    std::istringstream words(line);
-    std::string number_of_lock, kind, state, type, pid, file;
-    words >> number_of_lock >> kind >> state >> type >> pid >> file;
-    if (file == wanted && pid != "-1" && pid != std::to_string(task)) return fmt::format(" by process {}", pid);
-  }
+  const std::string wanted = proc::locked_file(st.st_dev, st.st_ino);
+  for (const proc::Lock& lock : proc::parse_locks(read_file("/proc/locks")))
+    if (lock.file == wanted && lock.pid > 0 && lock.pid != task) return fmt::format(" by process {}", lock.pid);
   return {};
 }
 

@@ -1,6 +1,7 @@
 #include "agent/engine/tasks/hidden.h"
 
 #include "agent/engine/tasks/registers.h"
+#include "agent/engine/tasks/undo_values.h"
 
 #include <algorithm>
 #include <array>
@@ -147,7 +148,8 @@ void ask_landlock(Inquiry& ask, const std::string& name, pid_t witness, std::vec
 
 }  // namespace
 
-void ask_hidden(Inquiry& ask, pid_t tid, bool leader, std::vector<Refusal>& found) {
+void ask_hidden(Inquiry& ask, pid_t pid, pid_t tid, std::vector<Refusal>& found) {
+  const bool leader = tid == pid;
   const std::string name = fmt::format("{} {}", leader ? "process" : "thread", tid);
   ask_keyrings(ask, name, found);
   ask_numa(ask, name, found);
@@ -157,6 +159,7 @@ void ask_hidden(Inquiry& ask, pid_t tid, bool leader, std::vector<Refusal>& foun
   look_at_thread_areas(tid, name, found);
   look_at_io_permissions(tid, name, found);
   look_at_tiles(tid, name, found);
+  ask_undo_values(ask, pid, tid, found);
 }
 
 void refuse_hidden(Hold& hold, const Witnesses& witnesses) {
@@ -166,7 +169,7 @@ void refuse_hidden(Hold& hold, const Witnesses& witnesses) {
     std::unique_ptr<RemoteSyscalls> other;
     if (!leader) other = std::make_unique<RemoteSyscalls>(hold.pid(), t.tid, hold.syscall_instruction());
     Inquiry ask(leader ? hold.leader() : *other, hold.scratch());
-    ask_hidden(ask, t.tid, leader, found);
+    ask_hidden(ask, hold.pid(), t.tid, found);
     ask_landlock(ask, fmt::format("thread {}", t.tid), witnesses.of(t.tid), found);
     ask.run();
   }

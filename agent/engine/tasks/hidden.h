@@ -11,7 +11,7 @@
 namespace godwit::engine::tasks {
 
 // `found` gets its refusals when the questions are asked; it must live until then.
-void ask_hidden(Inquiry& ask, pid_t tid, bool leader, std::vector<Refusal>& found);
+void ask_hidden(Inquiry& ask, pid_t pid, pid_t tid, std::vector<Refusal>& found);
 
 // All threads of a held process, in batches of their own, which are also asked about the witnesses.
 void refuse_hidden(Hold& hold, const Witnesses& witnesses);

@@ -28,14 +28,6 @@ class Visit {
   UniqueFd home_;
 };
 
-// A kernel without System V IPC has no such file.
-std::vector<std::vector<long>> table(const char* name) {
-  const std::string path = fmt::format("/proc/sysvipc/{}", name);
-  if (::access(path.c_str(), R_OK) != 0) return {};
-  Doing doing("reading {}", path);
-  return parse_ipc_table(read_file(path));
-}
-
 bool used_semaphore(int id, long semaphores, pid_t pid) {
   for (int i = 0; i < semaphores; i++)
     if (::semctl(id, i, GETPID) == pid) return true;
@@ -74,6 +66,13 @@ std::vector<std::vector<long>> parse_ipc_table(const std::string& text) {
   return rows;
 }
 
+std::vector<std::vector<long>> ipc_table(const char* name) {
+  const std::string path = fmt::format("/proc/sysvipc/{}", name);
+  if (::access(path.c_str(), R_OK) != 0) return {};
+  Doing doing("reading {}", path);
+  return parse_ipc_table(read_file(path));
+}
+
 std::vector<Refusal> refuse_ipc_objects(const proc::Reader& proc, pid_t pid) {
   constexpr std::size_t id = 1;
   std::vector<Refusal> out;
@@ -86,11 +85,11 @@ std::vector<Refusal> refuse_ipc_objects(const proc::Reader& proc, pid_t pid) {
                        : fmt::format("System V IPC is not carried, and process {} has used it", pid),
                    fmt::format("remove it (ipcrm -{} {}), if nobody needs it", option, number)});
   };
-  for (const auto& row : table("sem"))  // key semid perms nsems ...
+  for (const auto& row : ipc_table("sem"))  // key semid perms nsems ...
     if (own || used_semaphore(static_cast<int>(row[id]), row[3], pid)) refuse("sysv semaphores", row[id], 's');
-  for (const auto& row : table("shm"))  // key shmid perms size cpid lpid ...
+  for (const auto& row : ipc_table("shm"))  // key shmid perms size cpid lpid ...
     if (own || row[4] == pid || row[5] == pid) refuse("sysv shared memory", row[id], 'm');
-  for (const auto& row : table("msg"))  // key msqid perms cbytes qnum lspid lrpid ...
+  for (const auto& row : ipc_table("msg"))  // key msqid perms cbytes qnum lspid lrpid ...
     if (own || row[5] == pid || row[6] == pid) refuse("sysv message queue", row[id], 'q');
   if (own)
     for (const std::string& name : message_queues())

@@ -1,0 +1,79 @@
+#include "agent/engine/tasks/undo_values.h"
+
+#include "agent/engine/tasks/ipc_objects.h"
+#include "common/base/fd.h"
+
+#include <array>
+#include <cerrno>
+
+#include <linux/kcmp.h>
+#include <sys/sem.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace godwit::engine::tasks {
+namespace {
+
+constexpr int highest = 32767;        // of a semaphore and of an undo value: SEMVMX, SEMAEM
+constexpr int lowest = -highest - 1;  // of an undo value
+using Operations = std::array<sembuf, 9>;
+
+// Each pair of operations leaves the semaphore as it was, and the undo value, which only one of the two moves, further
+// on. Three of them, so that the semaphore stays in its range even if somebody else uses it just now.
+Operations moving_undo_value(unsigned short number, int value, int by) {
+  Operations operations{};
+  std::size_t count = 0;
+  const auto add = [&](int change, int flags) {
+    operations[count++] = {number, static_cast<short>(change), static_cast<short>(flags | IPC_NOWAIT)};
+  };
+  const bool room_above = value <= highest / 2;
+  for (const int part : {by / 3, by / 3, by - 2 * (by / 3)}) {
+    const bool moves_upwards = part < 0;  // the semaphore; the undo value is its opposite
+    if (moves_upwards == room_above) {
+      add(-part, SEM_UNDO);
+      add(part, 0);
+    } else {
+      add(part, 0);
+      add(-part, SEM_UNDO);
+    }
+  }
+  add(-1, 0);  // fails at 0
+  add(1, 0);
+  add(0, 0);  // fails anywhere else
+  return operations;
+}
+
+bool in_this_namespace(pid_t pid) {
+  return read_link(fmt::format("/proc/{}/ns/ipc", pid)) == read_link("/proc/self/ns/ipc");
+}
+
+}  // namespace
+
+void ask_undo_values(Inquiry& ask, pid_t pid, pid_t tid, std::vector<Refusal>& found) {
+  if (tid != pid && ::syscall(SYS_kcmp, pid, tid, KCMP_SYSVSEM, 0, 0) == 0) return;
+  const auto sets = ipc_table("sem");
+  if (sets.empty() || !in_this_namespace(pid)) return;  // of one of its own the survey refuses every set
+  Batch& batch = ask.batch();
+  for (const auto& set : sets) {  // key semid perms nsems ...
+    const int id = static_cast<int>(set[1]);
+    for (int number = 0; number < set[3]; number++) {
+      const int value = ::semctl(id, number, GETVAL);
+      if (value < 0) break;  // removed meanwhile
+      if (!batch.fits(2, 2 * sizeof(Operations) + 128)) ask.run();
+      const auto moved = [&](int by) {
+        const Operations operations = moving_undo_value(static_cast<unsigned short>(number), value, by);
+        return batch.attempt("look for an undo value", SYS_semop, id, batch.put(operations), operations.size());
+      };
+      const std::size_t up = moved(highest), down = moved(lowest);
+      ask.then([=, &found](const Batch& b) {
+        if (b.result(up) == -ERANGE || b.result(down) == -ERANGE)
+          found.push_back(
+              {fmt::format("sysv semaphores {}", id),
+               fmt::format("thread {} has an undo value (SEM_UNDO) of semaphore {}, which is not carried", tid, number),
+               "try again when it has given back what it has taken"});
+      });
+    }
+  }
+}
+
+}  // namespace godwit::engine::tasks
