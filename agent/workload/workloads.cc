@@ -1,5 +1,6 @@
 #include "agent/workload/workloads.h"
 
+#include "common/base/durable_file.h"
 #include "common/base/log.h"
 #include "common/base/wall_clock.h"
 #include "common/proc/reader.h"
@@ -214,11 +215,9 @@ api::WorkloadInfo Workloads::info(const std::string& name) const {
   return info;
 }
 
-// Renamed into place: a file is the old one or the new one. Not synced: after a reboot there is no workload to find.
+// Not synced: after a reboot there is no workload to find.
 void Workloads::save(const Entry& entry) const {
-  const std::string& name = entry.saved.info().name();
-  write_file(path(name, ".workload.new"), entry.saved.SerializeAsString());
-  fs::rename(path(name, ".workload.new"), path(name, ".workload"));
+  replace_file(path(entry.saved.info().name(), ".workload"), entry.saved.SerializeAsString());
 }
 
 }  // namespace godwit::workload
