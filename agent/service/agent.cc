@@ -1,6 +1,7 @@
 #include "agent/service/agent.h"
 
 #include "agent/service/dispatch.h"
+#include "common/base/durable_file.h"
 #include "common/base/log.h"
 
 #include <filesystem>
@@ -29,18 +30,23 @@ Context make_context(net::Executor executor, AgentOptions options) {
   check_unrestricted();
   net::TlsContext tls = net::TlsContext::load(options.certs);
   net::require(tls.self(), "agent", options.node);
-  for (const char* part : {"", "/homes", "/jobs", "/limits", "/workloads"}) fs::create_directories(options.state + part);
+  for (const char* part : {"", "/homes", "/jobs", "/limits", "/workloads"}) {
+    fs::create_directories(options.state + part);
+    remove_unfinished(options.state + part);
+  }
   Records records = Records::open(options.state + "/records", options.record_slots);
   workload::Cgroup::create(options.cgroup);
   const auto rate = std::make_shared<NodeRate>(options.rate_limit);
   const auto lifting = std::make_shared<Lifting>(executor, options.limits.ask_interval);
+  const auto homecoming = std::make_shared<Homecoming>(executor, options.limits.ask_interval);
   return {.options = std::move(options),
           .executor = executor,
           .tls = std::move(tls),
           .facts = read_facts(),
           .records = std::move(records),
           .rate = rate,
-          .lifting = lifting};
+          .lifting = lifting,
+          .homecoming = homecoming};
 }
 
 std::string advertised(const std::string& listen, std::uint16_t port) {

@@ -43,7 +43,7 @@ void replace_file_durably(const std::string& path, std::string_view data) { repl
 void remove_unfinished(const std::string& directory) {
   std::vector<fs::path> found;
   for (const auto& file : fs::directory_iterator(directory))
-    if (file.path().filename().string().ends_with(unfinished)) found.push_back(file.path());
+    if (file.is_regular_file() && file.path().filename().string().ends_with(unfinished)) found.push_back(file.path());
   for (const fs::path& path : found) fs::remove(path);
 }
 
