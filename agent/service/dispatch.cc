@@ -30,10 +30,10 @@ api::Envelope list(Context& context) {
   return answer;
 }
 
-api::Envelope run(Context& context, const api::RunWorkload& request) {
+awaitable<api::Envelope> run(Context& context, api::RunWorkload request) {
   api::Envelope answer;
-  *answer.mutable_workload() = context.workloads->run(request);
-  return answer;
+  *answer.mutable_workload() = co_await context.workloads->run(std::move(request));
+  co_return answer;
 }
 
 api::Envelope kill(Context& context, const api::KillWorkload& request) {
@@ -104,7 +104,7 @@ awaitable<api::Envelope> relayed(Migrations& m, const api::Relay& relay) {
 awaitable<api::Envelope> answer_coordinator(Context& context, Migrations& m, api::Envelope request) {
   switch (request.body_case()) {
     case api::Envelope::kListWorkloads: return value(list(context));
-    case api::Envelope::kRunWorkload: return value(run(context, request.run_workload()));
+    case api::Envelope::kRunWorkload: return run(context, request.run_workload());
     case api::Envelope::kKillWorkload: return value(kill(context, request.kill_workload()));
 
     case api::Envelope::kSurvey:
