@@ -3,6 +3,7 @@
 #include "agent/service/cgroup_root.h"
 #include "agent/service/dispatch.h"
 #include "agent/workload/closed_network.h"
+#include "common/base/durable_file.h"
 #include "common/base/lock_file.h"
 #include "common/base/log.h"
 
@@ -43,12 +44,16 @@ Context make_context(net::Executor executor, AgentOptions options) {
   UniqueFd lock = lock_state(options.state);
   net::TlsContext tls = net::TlsContext::load(options.certs);
   net::require(tls.self(), "agent", options.node);
-  for (const char* part : {"", "/homes", "/jobs", "/limits", "/workloads"}) fs::create_directories(options.state + part);
+  for (const char* part : {"", "/homes", "/jobs", "/limits", "/workloads"}) {
+    fs::create_directories(options.state + part);
+    remove_unfinished(options.state + part);
+  }
   Records records = Records::open(options.state + "/records", options.record_slots);
   NodeFacts facts = read_facts();
   keep_cgroup_root(options.state + "/cgroup", facts.boot_id, workload::Cgroup::create(options.cgroup));
   const auto rate = std::make_shared<NodeRate>(options.rate_limit);
   const auto lifting = std::make_shared<Lifting>(executor, options.limits.ask_interval);
+  const auto homecoming = std::make_shared<Homecoming>(executor, options.limits.ask_interval);
   return {.lock = std::move(lock),
           .options = std::move(options),
           .executor = executor,
@@ -56,7 +61,8 @@ Context make_context(net::Executor executor, AgentOptions options) {
           .facts = std::move(facts),
           .records = std::move(records),
           .rate = rate,
-          .lifting = lifting};
+          .lifting = lifting,
+          .homecoming = homecoming};
 }
 
 std::string advertised(const std::string& listen, std::uint16_t port) {

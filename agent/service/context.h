@@ -5,6 +5,7 @@
 
 #include "agent/jobs/page_server.h"
 #include "agent/service/facts.h"
+#include "agent/service/homecoming.h"
 #include "agent/service/lifting.h"
 #include "agent/service/node_rate.h"
 #include "agent/service/records.h"
@@ -75,6 +76,7 @@ struct Context {
   Records records;
   std::shared_ptr<NodeRate> rate;
   std::shared_ptr<Lifting> lifting;
+  std::shared_ptr<Homecoming> homecoming;
   std::unique_ptr<workload::Workloads> workloads;
   std::shared_ptr<jobs::PageServer> pages;
   std::map<Key, PromisedMemory> promised;               // to each that is `building`

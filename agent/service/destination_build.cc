@@ -62,7 +62,7 @@ net::awaitable<void> DestinationMigration::build() {
   saved.mutable_info()->set_guest_pid(survey_.tasks(0).guest_pid());
   saved.mutable_info()->set_pid(0);
   saved.set_cgroup(to_string(key_));
-  UniqueFd init = context_.workloads->build(std::move(saved), has_own_namespaces(survey_));
+  UniqueFd init = co_await context_.workloads->build(std::move(saved), has_own_namespaces(survey_));
   co_await start_job(duplicate(spool), pagewire::spool_window(limit, streams), std::move(init));
 }
 

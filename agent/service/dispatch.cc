@@ -2,6 +2,7 @@
 
 #include "agent/service/facts.h"
 #include "agent/service/preview.h"
+#include "agent/service/relay.h"
 #include "agent/service/version.h"
 #include "common/base/log.h"
 
@@ -29,10 +30,10 @@ api::Envelope list(Context& context) {
   return answer;
 }
 
-api::Envelope run(Context& context, const api::RunWorkload& request) {
+awaitable<api::Envelope> run(Context& context, api::RunWorkload request) {
   api::Envelope answer;
-  *answer.mutable_workload() = context.workloads->run(request);
-  return answer;
+  *answer.mutable_workload() = co_await context.workloads->run(std::move(request));
+  co_return answer;
 }
 
 api::Envelope kill(Context& context, const api::KillWorkload& request) {
@@ -56,11 +57,13 @@ struct Peer {
   net::Identity identity;
   std::weak_ptr<net::Channel> channel;  // not yet set while the first message is handled inside Channel::start()
 
-  std::shared_ptr<DestinationMigration> migration_of(const api::MigrationId& id) {
-    const auto migration = migrations.destination(id);
-    const std::string source = migration->source_node();
-    if (!source.empty()) net::require(identity, "agent", source);
-    return migration;
+  bool knows(const api::MigrationId& id) const { return migrations.is_known(id, Side::destination); }
+  void check_speaks_for(const api::MigrationId& id) const {
+    if (const std::string source = migrations.source_node(id); !source.empty()) net::require(identity, "agent", source);
+  }
+  std::shared_ptr<DestinationMigration> migration_of(const api::MigrationId& id) const {
+    check_speaks_for(id);
+    return migrations.destination(id);
   }
 };
 
@@ -70,10 +73,13 @@ awaitable<api::Envelope> answer_peer(std::shared_ptr<Peer> peer, api::Envelope r
       const api::PeerHello& hello = request.peer_hello();
       check_version(hello.version(), "the source's agent");
       net::require(peer->identity, "agent", hello.node());
+      if (!peer->knows(hello.id())) co_return peer->migrations.destination_state(hello.id());
       if (peer->channel.expired()) co_await net::sleep_for(std::chrono::milliseconds(1));
       co_return peer->migration_of(hello.id())->hello(hello, peer->channel);
     }
-    case api::Envelope::kQuery: co_return peer->migration_of(request.query().id())->state();
+    case api::Envelope::kQuery:
+      peer->check_speaks_for(request.query().id());
+      co_return peer->migrations.destination_state(request.query().id());
     case api::Envelope::kRefuse: co_return co_await peer->migration_of(request.refuse().id())->refuse();
     case api::Envelope::kSettled:
       co_return co_await peer->migration_of(request.settled().id())->settled(request.settled());
@@ -82,9 +88,14 @@ awaitable<api::Envelope> answer_peer(std::shared_ptr<Peer> peer, api::Envelope r
 }
 
 awaitable<void> note_peer(std::shared_ptr<Peer> peer, api::Envelope notice) {
-  if (!notice.has_manifest()) co_return;
+  if (!notice.has_manifest() || !peer->knows(notice.manifest().id())) co_return;
   const auto migration = peer->migration_of(notice.manifest().id());
   co_await migration->manifest(std::move(*notice.mutable_manifest()->mutable_entries()));
+}
+
+awaitable<api::Envelope> relayed(Migrations& m, const api::Relay& relay) {
+  if (!m.is_known(relay.id(), relay.to_source() ? Side::source : Side::destination)) throw never_met();
+  return relay.to_source() ? m.source(relay.id())->relayed(relay) : m.destination(relay.id())->relayed(relay);
 }
 
 }  // namespace
@@ -93,7 +104,7 @@ awaitable<void> note_peer(std::shared_ptr<Peer> peer, api::Envelope notice) {
 awaitable<api::Envelope> answer_coordinator(Context& context, Migrations& m, api::Envelope request) {
   switch (request.body_case()) {
     case api::Envelope::kListWorkloads: return value(list(context));
-    case api::Envelope::kRunWorkload: return value(run(context, request.run_workload()));
+    case api::Envelope::kRunWorkload: return run(context, request.run_workload());
     case api::Envelope::kKillWorkload: return value(kill(context, request.kill_workload()));
 
     case api::Envelope::kSurvey:
@@ -118,10 +129,7 @@ awaitable<api::Envelope> answer_coordinator(Context& context, Migrations& m, api
     case api::Envelope::kCommit: return m.destination(request.commit().id())->commit(request.commit());
     case api::Envelope::kDiscard: return m.destination(request.discard().id())->discard(request.discard());
     case api::Envelope::kQuery: return value(m.destination_state(request.query().id()));
-    case api::Envelope::kRelay: {
-      const api::Relay& relay = request.relay();
-      return relay.to_source() ? m.source(relay.id())->relayed(relay) : m.destination(relay.id())->relayed(relay);
-    }
+    case api::Envelope::kRelay: return relayed(m, request.relay());
     default: fail(Errc::unsupported, "an agent does not answer this to a coordinator");
   }
 }

@@ -96,6 +96,29 @@ TEST_F(HomesTest, are_found_again_by_an_agent_that_died_while_they_were_frozen) 
   expect_at_home();
 }
 
+TEST_F(HomesTest, are_tried_again_when_their_cgroup_stays_in_use_for_a_while) {
+  identify("in-use");
+  connect_by_pid();
+  round(0);
+  const auto inner = workload::Cgroup::create(copy() + "/inner");
+  abort();
+  EXPECT_TRUE(pair.turn_until([&] { return a.records().find(key_of(id, Side::source))->settled; }));
+  pair.turn_until([] { return false; }, std::chrono::milliseconds(500));
+  EXPECT_EQ(at(parent), one.path()) << "who can go goes at once";
+  EXPECT_TRUE(fs::exists(copy()));
+  EXPECT_TRUE(inner.remove());
+  expect_at_home();
+}
+
+TEST_F(HomesTest, are_not_noted_by_what_a_crash_left_unfinished) {
+  std::vector<std::string> unfinished;
+  for (const char* file : {"/homes/m.1.src.new", "/limits/m.1.src.new", "/workloads/job.workload.new", "/records.new"})
+    unfinished.push_back(a.options.state + file);
+  for (const std::string& file : unfinished) write_file(file, "half");
+  pair.restart(a);
+  for (const std::string& file : unfinished) EXPECT_FALSE(fs::exists(file)) << file;
+}
+
 TEST_F(HomesTest, are_not_left_when_they_cannot_be_noted) {
   identify("full");
   fs::remove(a.options.state + "/homes");

@@ -57,10 +57,7 @@ TEST_F(MigrationTest, does_not_touch_what_cannot_be_carried) {
 
 TEST_F(MigrationTest, refuses_a_name_that_is_taken) {
   run_workload();
-  api::RunWorkload twin;
-  twin.set_name("job");
-  for (const char* word : {"sleep", "600"}) twin.add_argv(word);
-  b.workloads().run(twin);
+  run_workload(b);
   identify("taken");
   const auto surveyed = survey();
   EXPECT_THAT(error_of([&] { prepare(surveyed); }), HasSubstr("refused: there is a workload 'job' on this node"));

@@ -51,6 +51,20 @@ std::shared_ptr<DestinationMigration> Migrations::destination(const api::Migrati
   return get(destinations_, key_of(id, Side::destination));
 }
 
+bool Migrations::is_known(const api::MigrationId& id, Side side) const {
+  check_id(id);
+  const Key key = key_of(id, side);
+  return (side == Side::source ? sources_.contains(key) : destinations_.contains(key)) || context_.records.find(key);
+}
+
+std::string Migrations::source_node(const api::MigrationId& id) const {
+  check_id(id);
+  const Key key = key_of(id, Side::destination);
+  if (const auto found = destinations_.find(key); found != destinations_.end()) return found->second->source_node();
+  const Record* r = context_.records.find(key);
+  return r ? r->peer_node : "";
+}
+
 api::Envelope Migrations::source_state(const api::MigrationId& id) {
   const Key key = key_of(id, Side::source);
   if (const auto found = sources_.find(key); found != sources_.end()) return found->second->state();

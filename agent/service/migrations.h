@@ -20,8 +20,12 @@ class Migrations {
   std::shared_ptr<SourceMigration> source(const api::MigrationId& id);
   std::shared_ptr<DestinationMigration> destination(const api::MigrationId& id);
 
+  // What only asks, or says what matters to one that has begun, makes none.
+  bool is_known(const api::MigrationId& id, Side side) const;
+  std::string source_node(const api::MigrationId& id) const;  // of one to here; empty: unknown
   api::Envelope source_state(const api::MigrationId& id);
   api::Envelope destination_state(const api::MigrationId& id);
+  std::size_t kept() const { return sources_.size() + destinations_.size(); }
 
   // After the agent's restart: first whatever programs of its former life are left are ended, then every record is
   // gone through.

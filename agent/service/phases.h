@@ -22,7 +22,7 @@ struct Arrow {
 
 inline constexpr std::array source_arrows{
     Arrow{SourcePhase::none, SourcePhase::frozen},
-    Arrow{SourcePhase::none, SourcePhase::thawed},  // cancelled before anything was frozen: a tombstone
+    Arrow{SourcePhase::none, SourcePhase::thawed},  // it ended before it froze anything; never begun, a tombstone
     Arrow{SourcePhase::frozen, SourcePhase::armed},
     Arrow{SourcePhase::frozen, SourcePhase::aborted},
     Arrow{SourcePhase::frozen, SourcePhase::lost},  // the held copy has died, by itself or with its node

@@ -67,10 +67,7 @@ TEST_F(Preview, says_what_both_sides_would_and_leaves_no_trace) {
 
 TEST_F(Preview, lists_everything_that_would_be_refused_at_once) {
   run_workload();
-  api::RunWorkload twin;
-  twin.set_name("job");
-  for (const char* word : {"sleep", "600"}) twin.add_argv(word);
-  b.workloads().run(twin);
+  run_workload(b);
   identify("future-cpu");
   EXPECT_THAT(refusals(survey_only()), ElementsAre(HasSubstr("there is a workload 'job' on this node already"),
                                                    HasSubstr("register state is in use that this CPU does not have")));

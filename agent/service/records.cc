@@ -1,6 +1,7 @@
 #include "agent/service/records.h"
 
 #include "agent/service/record_format.h"
+#include "common/base/durable_file.h"
 #include "common/base/fault.h"
 
 #include <algorithm>
@@ -16,25 +17,14 @@ off_t place_of(std::size_t slot, std::uint64_t counter) {
   return static_cast<off_t>(head_size + slot * slot_size + (counter % 2) * copy_size);
 }
 
-void sync_directory_of(const std::string& path) {
-  const auto slash = path.rfind('/');
-  UniqueFd dir = open_file(slash == std::string::npos ? "." : path.substr(0, slash + 1), O_RDONLY | O_DIRECTORY);
-  check(::fsync(dir.get()), "sync the directory of {}", path);
-}
-
 // Real zeros instead of fallocate: blocks that were only reserved need a metadata commit when first written.
 void make(const std::string& path, std::size_t slots) {
-  const std::string fresh = path + ".new";
-  UniqueFd fd = open_file(fresh, O_RDWR | O_CREAT | O_TRUNC, 0600);
   std::string uuid = read_file("/proc/sys/kernel/random/uuid");
   uuid.erase(uuid.find_last_not_of('\n') + 1);
   const auto head = encode_head(uuid, slots);
-  pwrite_all(fd.get(), head, 0);
-  const std::vector<std::byte> zeros(slots * slot_size);
-  pwrite_all(fd.get(), zeros, head_size);
-  check(::fsync(fd.get()), "sync {}", fresh);
-  check(::rename(fresh.c_str(), path.c_str()), "rename {} to {}", fresh, path);
-  sync_directory_of(path);
+  std::string content(reinterpret_cast<const char*>(head.data()), head.size());
+  content.append(slots * slot_size, '\0');
+  replace_file_durably(path, content);
 }
 
 }  // namespace

@@ -31,7 +31,7 @@ void seal(const TokenBytes& key, api::Relay& relay, std::string_view in_answer_t
 }
 
 api::Envelope unseal(const TokenBytes& key, const api::Relay& relay, std::string_view in_answer_to) {
-  if (key == TokenBytes{}) fail(Errc::denied, "nothing can be relayed: the two sides have not met");
+  if (key == TokenBytes{}) throw never_met();
   if (!equal_in_constant_time(relay.mac(), text_of(mac_of(key, relay, in_answer_to))))
     fail(Errc::denied, "what was relayed is not what the other side has sent");
   api::Envelope envelope;
@@ -41,8 +41,10 @@ api::Envelope unseal(const TokenBytes& key, const api::Relay& relay, std::string
 
 }  // namespace
 
+Error never_met() { return {Errc::denied, "nothing can be relayed: the two sides have not met"}; }
+
 net::awaitable<api::Envelope> ask_by_relay(Context& context, TokenBytes key, RelayRoute route, api::Envelope request) {
-  if (key == TokenBytes{}) fail(Errc::denied, "nothing can be relayed: the two sides have not met");
+  if (key == TokenBytes{}) throw never_met();
   api::Envelope envelope;
   api::Relay& relay = *envelope.mutable_relay();
   fill(relay.mutable_id(), route.key);

@@ -26,6 +26,9 @@ net::awaitable<api::Envelope> ask_by_relay(Context& context, TokenBytes key, Rel
 // Whether nothing was heard of the other side, as far as an Error of ask_by_relay() tells.
 bool is_silence(const Error& error);
 
+// Errc::denied: of a migration that has no key.
+Error never_met();
+
 // What was sent so; Errc::denied when it was not, or when there is no key (all zeros).
 api::Envelope open_relayed(const TokenBytes& key, const api::Relay& relay);
 api::Envelope relayed_answer(const TokenBytes& key, const api::Relay& request, const api::Envelope& answer);

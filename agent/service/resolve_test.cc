@@ -92,7 +92,7 @@ TEST_F(ResolveTest, has_on_the_disk_who_stated_it_before_the_copy_is_let_go) {
   resolve();
   ASSERT_GE(disk.synced().size(), 4u);
   EXPECT_THAT(std::vector(disk.synced().begin(), disk.synced().begin() + 4),
-              testing::ElementsAre("resolutions", ".", "records", "records"))
+              testing::ElementsAre("resolutions.new", ".", "records", "records"))
       << "the statement and its file's name, aborted, thawed";
 }
 

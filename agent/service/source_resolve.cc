@@ -5,12 +5,14 @@
 // it, and his name is kept. What speaks against it is looked at, though: a node that answers is not off.
 #include "agent/service/relay.h"
 #include "agent/service/source_migration.h"
+#include "common/base/durable_file.h"
 #include "common/base/log.h"
 #include "common/base/wall_clock.h"
 
 #include <fmt/chrono.h>
 
 #include <algorithm>
+#include <filesystem>
 
 namespace godwit::service {
 namespace {
@@ -20,11 +22,9 @@ constexpr std::size_t longest_name = 64;
 // Who has decided what is kept for as long as the records are, in text: `<state>/resolutions`.
 void write_down(const std::string& directory, const std::string& line) {
   const std::string path = directory + "/resolutions";
-  const UniqueFd file = open_file(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
-  check(::write(file.get(), line.data(), line.size()), "write {}", path);
-  check(::fsync(file.get()), "sync {}", path);
-  const UniqueFd around = open_file(directory, O_RDONLY | O_DIRECTORY);
-  check(::fsync(around.get()), "sync {}", directory);
+  Doing doing("writing {}", path);
+  const std::string before = std::filesystem::exists(path) ? read_file(path) : "";
+  replace_file_durably(path, before + line);
 }
 
 void check_operator(const std::string& by) {

@@ -74,11 +74,7 @@ std::string homes_note(const Context& context, const std::string& cgroup) {
 }
 
 void bring_home(const Context& context, const std::string& cgroup) {
-  try {
-    workload::bring_home(context.cgroup(cgroup), homes_note(context, cgroup));
-  } catch (const std::exception& e) {
-    log::error("source.leave_cgroup", {{"cgroup", cgroup}, {"message", e.what()}});
-  }
+  context.homecoming->bring(context.cgroup(cgroup), homes_note(context, cgroup));
 }
 
 }  // namespace

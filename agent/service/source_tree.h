@@ -31,7 +31,7 @@ void check_unheld(const Context& context, const SourceTree& tree, const Key& key
 void check_apart(const Context& context, const SourceTree& tree, const engine::Surveyed& survey, const Key& key);
 
 void enter_cgroup(Context& context, const SourceTree& tree, const engine::Surveyed& survey);
-void leave_cgroup(Context& context, const SourceTree& tree);  // what failed is logged
+void leave_cgroup(Context& context, const SourceTree& tree);  // what fails is tried again
 // After a restart: whom a migration that never came to a record, or has let go, has taken out of its cgroup.
 void end_homeless(Context& context);
 

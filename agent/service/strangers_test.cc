@@ -80,6 +80,50 @@ TEST_F(Strangers, may_not_touch_a_migration_between_others) {
   EXPECT_EQ(destination(), DestinationPhase::building);
 }
 
+// Questions, and what only one that has begun could make something of.
+awaitable<void> speak_of_many(net::TlsContext tls, std::string address, int migrations, int* answered) {
+  net::Connection connection = co_await net::connect(net::parse_address(address), std::move(tls), 5s);
+  const auto channel = net::Channel::start(std::move(connection), {});
+  for (int i = 0; i < migrations; ++i) {
+    api::MigrationId id;
+    id.set_migration(fmt::format("none-{}", i));
+    id.set_epoch(1);
+    api::Envelope query, hello, manifest;
+    *query.mutable_query()->mutable_id() = id;
+    const api::Envelope there = co_await channel->ask(std::move(query), 5s);
+    *answered += there.destination_state().phase() == api::DESTINATION_NONE;
+    hello.mutable_peer_hello()->set_version(control_version);
+    hello.mutable_peer_hello()->set_node("a");
+    *hello.mutable_peer_hello()->mutable_id() = id;
+    hello.mutable_peer_hello()->set_commit_hash(std::string(32, 'h'));
+    hello.mutable_peer_hello()->set_relay_key(std::string(32, 'k'));
+    *manifest.mutable_manifest()->mutable_id() = id;
+    co_await channel->post(std::move(manifest));
+    const api::Envelope welcome = co_await channel->ask(std::move(hello), 5s);
+    *answered += welcome.destination_state().phase() == api::DESTINATION_NONE;
+  }
+  channel->close();
+}
+
+TEST_F(Strangers, that_speak_of_migrations_that_nobody_has_begun_are_answered_and_leave_nothing) {
+  const std::size_t before = b.agent->migrations().kept();
+  int answered = 0;
+  pair.run(a, speak_of_many(tls_of("agent/a"), b.agent->context().peer_address, 20, &answered));
+  EXPECT_EQ(answered, 40);
+  for (const bool to_source : {false, true}) {
+    identify("none-relayed");
+    EXPECT_THAT(error_of([&] {
+                  ask(b, [&](api::Envelope& e) {
+                    *e.mutable_relay()->mutable_id() = id;
+                    e.mutable_relay()->set_to_source(to_source);
+                  });
+                }),
+                HasSubstr("denied: nothing can be relayed"));
+  }
+  EXPECT_EQ(b.agent->migrations().kept(), before);
+  EXPECT_TRUE(b.records().all().empty());
+}
+
 TEST_F(Strangers, of_another_version_are_told_so) {
   identify("versions");
   EXPECT_THAT(told("agent/a", hello("a", 99)), HasSubstr("protocol: the source's agent speaks version 99"));

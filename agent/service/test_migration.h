@@ -13,12 +13,13 @@ class MigrationTest : public testing::Test {
  protected:
   void SetUp() override { ::setenv("ASAN_OPTIONS", "detect_leaks=0", 1); }
 
-  pid_t run_workload() {
+  pid_t run_workload() { return run_workload(a); }
+  pid_t run_workload(TestNode& node, std::initializer_list<const char*> words = {"sleep", "600"}) {
     api::Envelope request;
     api::RunWorkload& run = *request.mutable_run_workload();
     run.set_name("job");
-    for (const char* word : {"sleep", "600"}) run.add_argv(word);
-    return pair.ask(a, std::move(request)).workload().pid();
+    for (const char* word : words) run.add_argv(word);
+    return pair.ask(node, std::move(request)).workload().pid();
   }
   void identify(std::string migration, std::uint64_t epoch = 1) {
     id.set_migration(std::move(migration));

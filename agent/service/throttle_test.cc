@@ -18,10 +18,7 @@ std::string cpu_group_of(pid_t pid) {
 class ThrottleTest : public MigrationTest {
  protected:
   pid_t spin() {
-    api::RunWorkload run;
-    run.set_name("job");
-    for (const char* word : {"sh", "-c", "while :; do :; done"}) run.add_argv(word);
-    root_ = a.workloads().run(run).pid();
+    root_ = run_workload(a, {"sh", "-c", "while :; do :; done"});
     home_ = cpu_group_of(root_);
     return root_;
   }

@@ -1,5 +1,6 @@
 #include "agent/workload/cpu_limit.h"
 
+#include "common/base/durable_file.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/proc/reader.h"
@@ -150,12 +151,7 @@ CpuLimit::CpuLimit(const std::string& copy, const std::string& name, std::string
   place_ = v2 ? *v2 : limit_place_v1(copy_, name);
 }
 
-void CpuLimit::write_note() const {
-  const UniqueFd fd = open_file(note_ + ".new", O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  const std::string text = note_of(place_);
-  check(::write(fd.get(), text.data(), text.size()), "write {}", note_);
-  fs::rename(note_ + ".new", note_);
-}
+void CpuLimit::write_note() const { replace_file(note_, note_of(place_)); }
 
 void CpuLimit::move_in() {
   Cgroup group = Cgroup::create(place_.group);

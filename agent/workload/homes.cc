@@ -1,5 +1,6 @@
 #include "agent/workload/homes.h"
 
+#include "common/base/durable_file.h"
 #include "common/proc/reader.h"
 
 #include <algorithm>
@@ -16,11 +17,6 @@ namespace fs = std::filesystem;
 constexpr std::size_t largest_note = 64u << 20;
 constexpr int most_passes = 20;  // over the processes of a copy, while new ones are born
 constexpr int most_tries = 50;   // a cgroup is in use for a moment after its last process has gone
-
-void sync(const std::string& path, int flags) {
-  const UniqueFd fd = open_file(path, flags);
-  check(::fsync(fd.get()), "sync {}", path);
-}
 
 // Of a process that may end at any moment. Nothing: it has.
 template <class Act>
@@ -92,13 +88,7 @@ std::vector<Home> parse_homes(const std::string& text) {
   return homes;
 }
 
-void note_homes(const std::string& note, const std::vector<Home>& homes) {
-  const std::string fresh = note + ".new";
-  write_file(fresh, note_of(homes));
-  sync(fresh, O_RDONLY);
-  fs::rename(fresh, note);
-  sync(fs::path(note).parent_path(), O_RDONLY | O_DIRECTORY);
-}
+void note_homes(const std::string& note, const std::vector<Home>& homes) { replace_file_durably(note, note_of(homes)); }
 
 void bring_home(const std::string& copy, const std::string& note) {
   if (!fs::exists(note)) return;

@@ -1,18 +1,24 @@
 #include "agent/workload/init.h"
 
+#include "agent/workload/process.h"
+#include "common/net/within.h"
 #include "common/proc/reader.h"
 
+#include <boost/asio/posix/stream_descriptor.hpp>
+
+#include <array>
 #include <charconv>
 #include <csignal>
 
-#include <poll.h>
 #include <sched.h>
-#include <sys/wait.h>
 
 namespace godwit::workload {
 namespace {
 
-constexpr int report_limit_ms = 10'000;
+namespace asio = boost::asio;
+
+constexpr auto end_limit = std::chrono::seconds(5);
+constexpr std::size_t longest_report = 4096;
 constexpr std::uint64_t namespaces = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC;
 
 struct Reported {
@@ -22,20 +28,20 @@ struct Reported {
 
 // The init says the PID of the root task; whoever fails says why. The pipe closes when the workload's program has
 // been executed.
-GuestPid read_report(int fd) {
+net::awaitable<std::string> read_report(UniqueFd fd) {
+  asio::posix::stream_descriptor from(co_await asio::this_coro::executor, fd.release());
   std::string text;
   for (;;) {
-    pollfd readable{.fd = fd, .events = POLLIN, .revents = 0};
-    if (check(::poll(&readable, 1, report_limit_ms), "poll") == 0) fail(Errc::timed_out, "the init says nothing");
-    char buffer[512];
-    const auto n = check(::read(fd, buffer, sizeof buffer), "read the init's report");
-    if (n == 0) break;
-    text.append(buffer, static_cast<std::size_t>(n));
+    std::array<char, 512> buffer;
+    const auto [ec, n] = co_await from.async_read_some(asio::buffer(buffer), asio::as_tuple(asio::use_awaitable));
+    text.append(buffer.data(), n);
+    if (ec == asio::error::eof) co_return text;
+    if (ec) throw net::to_error(ec, "reading the init's report");
+    if (text.size() > longest_report) fail(Errc::internal, "the init's report has no end");
   }
-  return parse_report(text);
 }
 
-Reported start(const InitPlace& place, SpawnPlan plan, std::vector<std::string> arguments) {
+net::awaitable<Reported> start(InitPlace place, SpawnPlan plan, std::vector<std::string> arguments) {
   UniqueFd exit_file = open_file(place.exit_path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
   auto [report_read, report_write] = make_pipe();
   plan.program = place.program;
@@ -46,17 +52,22 @@ Reported start(const InitPlace& place, SpawnPlan plan, std::vector<std::string> 
   plan.arguments.insert(plan.arguments.end(), arguments.begin(), arguments.end());
   Child child = spawn(plan);
   report_write.reset();
+  Reported reported;
+  std::exception_ptr problem;
   try {
-    Reported reported{.init = {.pid = child.pid, .start_time = start_time_of(child.pid), .pidfd = {}}, .guest = {}};
-    reported.guest = read_report(report_read.get());
-    reported.init.pidfd = std::move(child.pidfd);
-    return reported;
+    auto reading = read_report(std::move(report_read));
+    const std::string said = co_await net::within(place.limit, "the init of the workload", std::move(reading));
+    reported.guest = parse_report(said);
+    reported.init = {.pid = child.pid, .start_time = start_time_of(child.pid), .pidfd = {}};
   } catch (...) {
-    send_signal(child.pidfd.get(), SIGKILL);
-    siginfo_t info{};
-    ::waitid(P_PIDFD, static_cast<id_t>(child.pidfd.get()), &info, WEXITED);
-    throw;
+    problem = std::current_exception();
   }
+  if (problem) {
+    co_await end_process(std::move(child.pidfd), end_limit);
+    std::rethrow_exception(problem);
+  }
+  reported.init.pidfd = std::move(child.pidfd);
+  co_return reported;
 }
 
 pid_t host_pid(const Cgroup& copy, GuestPid guest) {
@@ -71,23 +82,33 @@ pid_t host_pid(const Cgroup& copy, GuestPid guest) {
   return 0;
 }
 
+// Of a fifo nobody may read yet: opening it would wait for that.
+UniqueFd open_output(const std::string& path) {
+  UniqueFd output = open_file(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK, 0644);
+  const int flags = check(::fcntl(output.get(), F_GETFL), "read the flags of {}", path);
+  check(::fcntl(output.get(), F_SETFL, flags & ~O_NONBLOCK), "set the flags of {}", path);
+  return output;
+}
+
 }  // namespace
 
-Started start_workload(const InitPlace& place, const Cgroup& copy, const RunPlan& plan) {
+net::awaitable<Started> start_workload(InitPlace place, const Cgroup& copy, RunPlan plan) {
   if (plan.argv.empty()) fail(Errc::invalid_argument, "there is no program to run");
-  UniqueFd output = open_file(plan.output, O_WRONLY | O_CREAT | O_APPEND, 0644);
+  UniqueFd output = open_output(plan.output);
   SpawnPlan spawn_plan{
       .arguments = {"run"}, .environment = plan.environment, .fds = {copy.dir()}, .output = output.get()};
   std::vector<std::string> arguments{"5", std::to_string(plan.uid), std::to_string(plan.gid), plan.directory};
   arguments.insert(arguments.end(), plan.argv.begin(), plan.argv.end());
-  Reported reported = start(place, std::move(spawn_plan), std::move(arguments));
+  Reported reported = co_await start(std::move(place), std::move(spawn_plan), std::move(arguments));
   const pid_t root = host_pid(copy, reported.guest);
-  return {.init = std::move(reported.init), .root = root, .guest = reported.guest};
+  co_return Started{.init = std::move(reported.init), .root = root, .guest = reported.guest};
 }
 
-Init start_waiting_init(const InitPlace& place, GuestPid root) {
+net::awaitable<Init> start_waiting_init(InitPlace place, GuestPid root) {
   SpawnPlan plan{.arguments = {"wait"}};
-  return start(place, std::move(plan), {std::to_string(raw(root))}).init;
+  std::vector<std::string> arguments{std::to_string(raw(root))};
+  Reported reported = co_await start(std::move(place), std::move(plan), std::move(arguments));
+  co_return std::move(reported.init);
 }
 
 void complete(const Init& init) { send_signal(init.pidfd.get(), SIGUSR1); }

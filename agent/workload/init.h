@@ -2,11 +2,13 @@
 //
 // The init lives in PID, mount and IPC namespaces of its own, in the cgroup of the inits, and belongs to nobody:
 // it survives the agent, which finds it again by PID and start time. Killing it ends everything in its PID
-// namespace. Synchronous, milliseconds. Errors: what the kernel or exec said.
+// namespace. Starting takes milliseconds, but what it waits for is another program: the loop goes on meanwhile. Errors:
+// what the kernel or exec said, timed_out; then nothing of it is left.
 #pragma once
 
 #include "agent/workload/cgroup.h"
 #include "agent/workload/spawn.h"
+#include "common/net/async.h"
 
 namespace godwit::workload {
 
@@ -17,9 +19,10 @@ struct Init {
 };
 
 struct InitPlace {
-  std::string program;    // godwit-init
-  int cgroup = -1;        // of the inits
-  std::string exit_path;  // how the root task ended is written there: "exit N" or "signal N"
+  std::string program;                               // godwit-init
+  int cgroup = -1;                                   // of the inits
+  std::string exit_path;                             // how the root task ended is written there: "exit N" or "signal N"
+  Clock::duration limit = std::chrono::seconds(10);  // until the workload's program has been executed
 };
 
 struct RunPlan {
@@ -37,10 +40,10 @@ struct Started {
   GuestPid guest{};
 };
 
-Started start_workload(const InitPlace& place, const Cgroup& copy, const RunPlan& plan);
+net::awaitable<Started> start_workload(InitPlace place, const Cgroup& copy, RunPlan plan);
 
 // For a workload that will be restored inside. `complete` tells the init that it now is.
-Init start_waiting_init(const InitPlace& place, GuestPid root);
+net::awaitable<Init> start_waiting_init(InitPlace place, GuestPid root);
 void complete(const Init& init);
 
 // What an exit file says, as a shell would: 0..255, 128 + signal, -1 when nothing was written.

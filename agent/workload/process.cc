@@ -5,6 +5,7 @@
 #include <boost/asio/use_awaitable.hpp>
 
 #include <array>
+#include <csignal>
 #include <cstdlib>
 
 #include <poll.h>
@@ -32,6 +33,25 @@ bool wait_for_exit(int pidfd, std::chrono::milliseconds limit) {
   const int n = ::poll(&ended, 1, static_cast<int>(limit.count()));
   if (n == 1) reap(pidfd);
   return n == 1;
+}
+
+namespace {
+
+net::awaitable<void> reap_later(UniqueFd pidfd) { co_await process_ended(std::move(pidfd)); }
+
+}  // namespace
+
+net::awaitable<void> end_process(UniqueFd pidfd, Clock::duration limit) {
+  constexpr auto look_again = std::chrono::milliseconds(1);
+  send_signal(pidfd.get(), SIGKILL);
+  const auto deadline = Clock::now() + limit;
+  while (!wait_for_exit(pidfd.get(), std::chrono::milliseconds(0))) {
+    if (Clock::now() >= deadline) {
+      net::spawn(co_await asio::this_coro::executor, "process.end", reap_later(std::move(pidfd)));
+      co_return;
+    }
+    co_await net::sleep_for(look_again);
+  }
 }
 
 // pidfd_info of linux/pidfd.h, as far as its first version goes.

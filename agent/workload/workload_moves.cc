@@ -4,12 +4,9 @@
 #include "common/base/log.h"
 
 #include <csignal>
-#include <filesystem>
 
 namespace godwit::workload {
 namespace {
-
-namespace fs = std::filesystem;
 
 net::awaitable<void> after(std::shared_ptr<bool> alive, UniqueFd process, std::function<void()> then) {
   co_await process_ended(std::move(process));
@@ -53,27 +50,32 @@ void Workloads::ended(Entry& entry) {
   if (exited_) exited_(info);
 }
 
-UniqueFd Workloads::build(Saved saved, bool in_namespaces) {
+net::awaitable<UniqueFd> Workloads::build(Saved saved, bool in_namespaces) {
   const std::string name = saved.info().name();
   check_workload_name(name);
   check_free(name);
-  UniqueFd init_fd;
-  if (in_namespaces) {
-    Init init = start_waiting_init(init_place(name), GuestPid{saved.info().guest_pid()});
-    saved.set_init_pid(init.pid);
-    saved.set_init_start_time(init.start_time);
-    init_fd = std::move(init.pidfd);
-  }
+  const GuestPid root{saved.info().guest_pid()};
   saved.mutable_info()->set_state("building");
-  Entry& entry = entries_[name] = Entry{.saved = std::move(saved)};
+  Init init;
+  std::exception_ptr problem;
   try {
-    save(entry);
+    announce(std::move(saved));
+    if (in_namespaces) {
+      init = co_await start_waiting_init(init_place(name), root);
+      Entry& entry = entries_.at(name);
+      entry.saved.set_init_pid(init.pid);
+      entry.saved.set_init_start_time(init.start_time);
+      save(entry);
+    }
   } catch (...) {
-    end_init(entry.saved);
-    entries_.erase(name);
-    throw;
+    problem = std::current_exception();
   }
-  return init_fd;
+  if (problem) {
+    end_init(entries_.at(name).saved);
+    give_back(name);
+    std::rethrow_exception(problem);
+  }
+  co_return std::move(init.pidfd);
 }
 
 void Workloads::prepared(const std::string& name, pid_t root, std::uint64_t start_time, HeldTasks held) {
@@ -90,6 +92,7 @@ void Workloads::running(const std::string& name) {
   if (entry.saved.info().state() != "running") {
     entry.saved.mutable_info()->set_state("running");
     entry.saved.clear_held();
+    entry.saved.clear_before();
     entry.unsaved = true;
     if (const UniqueFd init = find_process(entry.saved.init_pid(), entry.saved.init_start_time())) {
       send_signal(init.get(), SIGUSR1);  // the workload is complete: its end is the init's
@@ -114,18 +117,15 @@ void Workloads::stay(const std::string& name) {
 void Workloads::forget(const std::string& name, const std::string& cgroup) {
   const auto found = entries_.find(name);
   if (found == entries_.end() || found->second.saved.cgroup() != cgroup) return;
-  const Saved saved = found->second.saved;
-  entries_.erase(found);
-  end_init(saved);
-  fs::remove(path(name, ".workload"));
-  fs::remove(path(name, ".exit"));
+  end_init(found->second.saved);
+  give_back(name);
 }
 
 void Workloads::end_init(const Saved& saved) const {
-  const UniqueFd init = find_process(saved.init_pid(), saved.init_start_time());
+  UniqueFd init = find_process(saved.init_pid(), saved.init_start_time());
   if (!init) return;
   send_signal(init.get(), SIGKILL);
-  wait_for_exit(init.get(), std::chrono::seconds(5));
+  net::spawn(executor_, "workload.end_init", end_process(std::move(init), std::chrono::seconds(5)));
 }
 
 }  // namespace godwit::workload

@@ -1,5 +1,7 @@
 #include "agent/workload/workloads.h"
 
+#include "agent/workload/cgroup_wait.h"
+#include "common/base/durable_file.h"
 #include "common/base/log.h"
 #include "common/base/wall_clock.h"
 #include "common/proc/reader.h"
@@ -13,6 +15,8 @@ namespace godwit::workload {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr auto end_limit = std::chrono::seconds(5);
 
 std::string random_id() {
   std::uint32_t bits = 0;
@@ -45,7 +49,7 @@ Workloads::Workloads(net::Executor executor, WorkloadsPlan plan, std::function<v
 Workloads::~Workloads() { *alive_ = false; }
 
 InitPlace Workloads::init_place(const std::string& name) const {
-  return {.program = plan_.init, .cgroup = inits_.dir(), .exit_path = path(name, ".exit")};
+  return {.program = plan_.init, .cgroup = inits_.dir(), .exit_path = path(name, ".exit"), .limit = plan_.start_limit};
 }
 
 void Workloads::load() {
@@ -75,15 +79,14 @@ void Workloads::load() {
   // Its init ends with it.
   for (const Saved& saved : unstarted) {
     const std::string& name = saved.info().name();
+    entries_[name].saved = saved;
     try {
       if (saved.cgroup().empty() || saved.cgroup().find('/') != std::string::npos)
         fail(Errc::internal, "'{}' is no cgroup of a workload", saved.cgroup());
       Cgroup::destroy(plan_.cgroup + "/" + saved.cgroup(), std::chrono::seconds(5));
-      fs::remove(path(name, ".workload"));
-      fs::remove(path(name, ".exit"));
+      give_back(name);
     } catch (const std::exception& e) {  // other workloads must not wait for it: the next start tries again
       log::error("workload.unstarted", {{"name", name}, {"message", e.what()}});
-      entries_[name].saved = saved;  // its name is taken
     }
   }
 }
@@ -96,6 +99,20 @@ void Workloads::check_free(const std::string& name) const {
 }
 
 namespace {
+
+RunPlan plan_of(const api::RunWorkload& request) {
+  RunPlan plan{.argv = {request.argv().begin(), request.argv().end()},
+               .environment = {request.environment().begin(), request.environment().end()},
+               .directory = request.directory().empty() ? "/" : request.directory(),
+               .output = request.output(),
+               .uid = request.uid(),
+               .gid = request.gid()};
+  const auto names_path = [](const std::string& e) { return e.starts_with("PATH="); };
+  if (std::ranges::none_of(plan.environment, names_path)) {
+    plan.environment.push_back("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+  }
+  return plan;
+}
 
 // A short program may have ended by the time that anybody looks.
 std::uint64_t start_time_if_alive(pid_t pid) {
@@ -110,67 +127,88 @@ std::uint64_t start_time_if_alive(pid_t pid) {
 
 }  // namespace
 
-api::WorkloadInfo Workloads::run(const api::RunWorkload& request) {
-  check_workload_name(request.name());
-  check_free(request.name());
-  RunPlan plan{.argv = {request.argv().begin(), request.argv().end()},
-               .environment = {request.environment().begin(), request.environment().end()},
-               .directory = request.directory().empty() ? "/" : request.directory(),
-               .output = request.output().empty() ? log_path(request.name()) : request.output(),
-               .uid = request.uid(),
-               .gid = request.gid()};
-  const auto names_path = [](const std::string& e) { return e.starts_with("PATH="); };
-  if (std::ranges::none_of(plan.environment, names_path)) {
-    plan.environment.push_back("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+// On file before anything of it runs.
+void Workloads::announce(Saved saved) {
+  const std::string name = saved.info().name();
+  if (const auto found = entries_.find(name); found != entries_.end()) *saved.mutable_before() = found->second.saved;
+  Entry& entry = entries_[name] = Entry{.saved = std::move(saved)};
+  save(entry);
+}
+
+void Workloads::give_back(const std::string& name) {
+  Entry& entry = entries_.at(name);
+  if (entry.saved.has_before()) {
+    const Saved before = entry.saved.before();
+    entry = Entry{.saved = before};
+    save(entry);
+  } else {
+    entries_.erase(name);
+    fs::remove(path(name, ".workload"));
+    fs::remove(path(name, ".exit"));
   }
-  const std::string id = random_id();
-  Entry entry{.saved = {}, .generation = 0};
-  entry.saved.set_cgroup(id + ".0.run");
-  const Cgroup copy = Cgroup::create(plan_.cgroup + "/" + entry.saved.cgroup());
-  api::WorkloadInfo& info = *entry.saved.mutable_info();
-  info.set_name(request.name());
-  info.set_id(id + ".0");
-  info.set_state("starting");
-  Started started;
+}
+
+net::awaitable<api::WorkloadInfo> Workloads::run(api::RunWorkload request) {
+  const std::string name = request.name();
+  check_workload_name(name);
+  check_free(name);
+  RunPlan plan = plan_of(request);
+  if (plan.output.empty()) plan.output = log_path(name);
+  const std::string output = plan.output, id = random_id();
+  Saved saved;
+  saved.set_cgroup(id + ".0.run");
+  Cgroup copy = Cgroup::create(plan_.cgroup + "/" + saved.cgroup());
+  saved.mutable_info()->set_name(name);
+  saved.mutable_info()->set_id(id + ".0");
+  saved.mutable_info()->set_state("starting");
+  std::exception_ptr problem;
   try {
-    save(entry);  // first: nothing runs that the next life of the agent would not know of
-    started = start_workload(init_place(request.name()), copy, plan);
+    announce(std::move(saved));
+    const Started started = co_await start_workload(init_place(name), copy, std::move(plan));
+    Entry& entry = entries_.at(name);
+    entry.saved.set_init_pid(started.init.pid);
+    entry.saved.set_init_start_time(started.init.start_time);
+    Saved running = entry.saved;
+    running.clear_before();
+    running.set_start_time(start_time_if_alive(started.root));
+    running.set_output(output);
+    api::WorkloadInfo& about = *running.mutable_info();
+    about.set_pid(started.root);
+    about.set_guest_pid(raw(started.guest));
+    about.set_state("running");
+    *about.mutable_argv() = request.argv();
+    about.set_started_unix(static_cast<std::uint64_t>(unix_ms() / 1000));
+    save({.saved = running});
+    entry.saved = std::move(running);
   } catch (...) {
-    copy.remove();
-    std::error_code ignored;
-    fs::remove(path(request.name(), ".workload"), ignored);
-    throw;
+    problem = std::current_exception();
   }
-  info.set_pid(started.root);
-  info.set_guest_pid(raw(started.guest));
-  info.set_state("running");
-  *info.mutable_argv() = request.argv();
-  info.set_started_unix(static_cast<std::uint64_t>(unix_ms() / 1000));
-  entry.saved.set_init_pid(started.init.pid);
-  entry.saved.set_init_start_time(started.init.start_time);
-  entry.saved.set_start_time(start_time_if_alive(started.root));
-  entry.saved.set_output(plan.output);
-  Entry& kept = entries_[request.name()] = std::move(entry);
+  if (problem) {
+    co_await end_start(name, copy);
+    std::rethrow_exception(problem);
+  }
+  watch(entries_.at(name));
+  log::info("workload.started", {{"name", name}, {"pid", entries_.at(name).saved.info().pid()}});
+  co_return info(name);
+}
+
+// Of one that is not known to run. What does not end stays "starting", and the next life of the agent ends it.
+net::awaitable<void> Workloads::end_start(std::string name, Cgroup& copy) {
+  end_init(entries_.at(name).saved);
   try {
-    save(kept);
-  } catch (...) {
-    const Saved failed = kept.saved;
-    entries_.erase(request.name());
-    end_init(failed);
-    Cgroup::destroy(copy.path(), std::chrono::seconds(5));
-    std::error_code ignored;
-    fs::remove(path(request.name(), ".workload"), ignored);
-    throw;
+    co_await kill_all(copy, end_limit);
+    Cgroup::destroy(copy.path(), std::chrono::seconds(1));
+    give_back(name);
+  } catch (const std::exception& e) {
+    log::error("workload.unstarted", {{"name", name}, {"message", e.what()}});
   }
-  watch(kept);
-  log::info("workload.started", {{"name", request.name()}, {"pid", started.root}});
-  return this->info(request.name());
 }
 
 void Workloads::kill(const std::string& name, int signal) {
   const auto found = entries_.find(name);
   if (found == entries_.end()) fail(Errc::not_found, "there is no workload '{}' on this node", name);
   const Saved& saved = found->second.saved;
+  if (saved.info().state() == "starting") fail(Errc::busy, "the workload '{}' is only being started", name);
   if (saved.info().state() == "exited") {
     fs::remove(path(name, ".workload"));
     entries_.erase(found);
@@ -214,11 +252,9 @@ api::WorkloadInfo Workloads::info(const std::string& name) const {
   return info;
 }
 
-// Renamed into place: a file is the old one or the new one. Not synced: after a reboot there is no workload to find.
+// Not synced: after a reboot there is no workload to find.
 void Workloads::save(const Entry& entry) const {
-  const std::string& name = entry.saved.info().name();
-  write_file(path(name, ".workload.new"), entry.saved.SerializeAsString());
-  fs::rename(path(name, ".workload.new"), path(name, ".workload"));
+  replace_file(path(entry.saved.info().name(), ".workload"), entry.saved.SerializeAsString());
 }
 
 }  // namespace godwit::workload

@@ -1,8 +1,8 @@
 // The workloads of this node: starts them, finds them again after the agent's death, tells when one has ended.
 //
 // What is known of one is saved (atomically) before it matters; the copy itself is its cgroup and its init, which
-// belong to nobody. A workload that has ended stays listed until its name is used again. On the executor's thread;
-// synchronous. Errors: invalid_argument, already_exists, not_found, and what the kernel says.
+// belong to nobody. A workload that has ended stays listed until its name is used again, by one that runs. On the
+// executor's thread. Errors: invalid_argument, already_exists, not_found, busy, timed_out, and what the kernel says.
 #pragma once
 
 #include "agent/workload/held.h"
@@ -22,6 +22,7 @@ struct WorkloadsPlan {
   std::string directory;  // <state>/workloads, made when missing
   std::string cgroup;     // the agent's root
   std::string init;       // godwit-init
+  Clock::duration start_limit = std::chrono::seconds(10);
 };
 
 class Workloads {
@@ -32,7 +33,7 @@ class Workloads {
   // Reads the files of a former life; what has ended meanwhile is reported.
   void load();
 
-  api::WorkloadInfo run(const api::RunWorkload& request);
+  net::awaitable<api::WorkloadInfo> run(api::RunWorkload request);
   void kill(const std::string& name, int signal);
 
   std::vector<api::WorkloadInfo> list() const;
@@ -42,7 +43,7 @@ class Workloads {
 
   // Destination: an init for a workload to come (none when `in_namespaces` is false), and its entry as "building".
   // Returns the pidfd of the init.
-  UniqueFd build(Saved saved, bool in_namespaces);
+  net::awaitable<UniqueFd> build(Saved saved, bool in_namespaces);
   void prepared(const std::string& name, pid_t root, std::uint64_t start_time, HeldTasks held);
   void running(const std::string& name);  // it is so, also when the file cannot be written; then again
 
@@ -63,6 +64,9 @@ class Workloads {
   };
 
   void check_free(const std::string& name) const;
+  void announce(Saved saved);               // of one that is to come
+  void give_back(const std::string& name);  // it does not come
+  net::awaitable<void> end_start(std::string name, Cgroup& copy);
   void save(const Entry& entry) const;
   void watch(Entry& entry);
   void ended(Entry& entry);

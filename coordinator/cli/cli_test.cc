@@ -488,6 +488,21 @@ TEST(Evacuation, is_summed_up_with_what_could_not_move_and_why) {
   EXPECT_EQ(exit_code_of_evacuation(report), exit_unknown);
 }
 
+TEST(Advice, is_given_by_every_report_whose_reason_brings_no_hint) {
+  const json reason{{"code", "no_space"}, {"message", "the spool is full"}, {"hint", ""}};
+  json migration = example_report(), evacuation = example_evacuation();
+  migration["outcome"] = "rolled_back";
+  migration["reason"] = reason;
+  EXPECT_THAT(migration_report(migration), HasSubstr("[no_space]\nhint: free some, or choose another node\n"));
+  for (json& w : evacuation["workloads"]) w["reason"] = reason;
+  const std::string told =
+      "redis: the spool is full [no_space]\n  hint: free some, or choose another node\n"
+      "cups: the spool is full [no_space]\n";
+  EXPECT_THAT(evacuation_plan(evacuation), HasSubstr(told));
+  evacuation["state"] = "ended";
+  EXPECT_THAT(evacuation_summary(evacuation), HasSubstr(told));
+}
+
 TEST(Preview, is_shown_with_every_obstacle_and_the_prediction) {
   const json preview{
       {"workload", "redis"},
@@ -503,8 +518,10 @@ TEST(Preview, is_shown_with_every_obstacle_and_the_prediction) {
       {"predicted", {{"bytes", 21u << 20}, {"total_s", 1.5}, {"downtime_ms", 40.0}, {"basis", "the last 2"}}}};
   const std::string text = preview_report(preview);
   EXPECT_THAT(text, HasSubstr("redis from a to b: would be refused"));
-  EXPECT_THAT(text,
-              HasSubstr("source: fd 7: a raw socket [refused]\n  destination: no /bin/x [refused]\n    hint: copy it"));
+  EXPECT_THAT(
+      text,
+      HasSubstr("source: fd 7: a raw socket [refused]\n    hint: read the sentence: it names every reason, with the "
+                "numbers\n  destination: no /bin/x [refused]\n    hint: copy it"));
   EXPECT_THAT(text, HasSubstr("notice: a notice?"));
   EXPECT_THAT(text, HasSubstr("21.0 MiB sent in 1.50 s, downtime 40.0 ms of the 300.0 ms allowed (the last 2)"));
   EXPECT_NE(preview_report(json::object()), "");
@@ -553,6 +570,10 @@ TEST(Documentation, explains_every_error_code_and_none_that_there_is_not) {
   EXPECT_EQ(documented_codes(), codes);
   EXPECT_EQ(hint_or_advice(Errc::no_space, ""), "free some, or choose another node");
   EXPECT_EQ(hint_or_advice(Errc::no_space, "delete b"), "delete b");
+  EXPECT_EQ(hint_of({{"code", "no_space"}, {"hint", ""}}), "free some, or choose another node");
+  EXPECT_EQ(hint_of({{"code", "no_space"}, {"hint", "delete b"}}), "delete b");
+  EXPECT_EQ(hint_of({{"code", "of_a_later_release"}}), "");
+  EXPECT_EQ(hint_of(json::object()), "");
   for (const auto& [text, row] : codes) EXPECT_EQ(name(errc_from_name(text)), text);
 }
 

@@ -1,5 +1,7 @@
 #include "coordinator/cli/explanation.h"
 
+#include "coordinator/cli/fields.h"
+
 namespace godwit::cli {
 
 Explanation explanation(Errc code) {
@@ -58,6 +60,12 @@ Explanation explanation(Errc code) {
 
 std::string hint_or_advice(Errc code, const std::string& hint) {
   return hint.empty() ? std::string(explanation(code).advice) : hint;
+}
+
+std::string hint_of(const nlohmann::json& reason) {
+  const std::string code = text(reason, "code"), hint = text(reason, "hint");
+  const Errc known = errc_from_name(code);
+  return name(known) == code ? hint_or_advice(known, hint) : hint;
 }
 
 }  // namespace godwit::cli

@@ -4,6 +4,8 @@
 
 #include "common/base/error.h"
 
+#include <nlohmann/json.hpp>
+
 #include <string>
 #include <string_view>
 
@@ -16,5 +18,7 @@ struct Explanation {
 Explanation explanation(Errc code);
 
 std::string hint_or_advice(Errc code, const std::string& hint);
+// The same of a reason or an obstacle, as the coordinator tells it; empty for a code that is not known here.
+std::string hint_of(const nlohmann::json& reason);
 
 }  // namespace godwit::cli

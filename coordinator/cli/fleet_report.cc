@@ -1,10 +1,13 @@
 #include "coordinator/cli/fleet_report.h"
 
+#include "coordinator/cli/explanation.h"
 #include "coordinator/cli/fields.h"
 #include "coordinator/cli/report.h"
 #include "coordinator/cli/table.h"
 
 #include <fmt/format.h>
+
+#include <set>
 
 namespace godwit::cli {
 namespace {
@@ -24,13 +27,26 @@ std::string what_of(const json& m) {
   return workload.empty() ? fmt::format("PID {}", count(m, "pid")) : workload;
 }
 
+// Several often have the same: it is said with the first.
+class Hints {
+ public:
+  std::string line(const json& reason, const char* indent) {
+    const std::string hint = hint_of(reason);
+    return hint.empty() || !said_.insert(hint).second ? "" : fmt::format("{}hint: {}\n", indent, hint);
+  }
+
+ private:
+  std::set<std::string> said_;
+};
+
 std::string reasons(const json& report) {
+  Hints hints;
   std::string out;
   for (const json& w : list(report, "workloads")) {
     const json reason = object(w, "reason");
     if (text(reason, "message").empty()) continue;
     out += fmt::format("{}: {} [{}]\n", text(w, "workload"), text(reason, "message"), text(reason, "code"));
-    if (!text(reason, "hint").empty()) out += "  hint: " + text(reason, "hint") + "\n";
+    out += hints.line(reason, "  ");
   }
   return out;
 }
@@ -41,9 +57,10 @@ std::string preview_report(const json& preview) {
   const bool would = preview.value("would_move", false);
   std::string out = fmt::format("{} from {} to {}: {}\n", what_of(preview), or_dash(text(preview, "from")),
                                 text(preview, "to"), would ? "would move" : "would be refused");
+  Hints hints;
   for (const json& o : list(preview, "obstacles")) {
     out += fmt::format("  {}: {} [{}]\n", text(o, "where"), text(o, "message"), text(o, "code"));
-    if (!text(o, "hint").empty()) out += "    hint: " + text(o, "hint") + "\n";
+    out += hints.line(o, "    ");
   }
   for (const json& n : list(preview, "notices"))
     if (n.is_string()) out += "  notice: " + printable(n.get<std::string>()) + "\n";

@@ -1,6 +1,7 @@
 #include "coordinator/cli/migrate.h"
 
 #include "coordinator/cli/exit_codes.h"
+#include "coordinator/cli/explanation.h"
 #include "coordinator/cli/fleet_report.h"
 #include "coordinator/cli/report.h"
 #include "coordinator/cli/watch.h"
@@ -68,7 +69,7 @@ int migrate(Client& client, const MigrateCommand& command, bool json_output) {
       std::puts(json_report(refused).dump(2).c_str());
     }
     std::fprintf(stderr, "godwit: %s\n", printable(e.message()).c_str());
-    if (!e.hint().empty()) std::fprintf(stderr, "hint: %s\n", printable(e.hint()).c_str());
+    std::fprintf(stderr, "hint: %s\n", printable(hint_or_advice(e.errc(), e.hint())).c_str());
     return exit_refused;
   }
   return follow_to_its_end(client, started.at("migration"), {.progress = !command.no_progress, .json = json_output});

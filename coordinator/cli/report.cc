@@ -1,5 +1,6 @@
 #include "coordinator/cli/report.h"
 
+#include "coordinator/cli/explanation.h"
 #include "coordinator/cli/fields.h"
 #include "coordinator/cli/table.h"
 
@@ -197,7 +198,7 @@ std::string migration_report(const json& report) {
   if (report.contains("reason") && report["reason"].is_object()) {
     const json& reason = report["reason"];
     out += fmt::format("reason: {} [{}]\n", text(reason, "message"), text(reason, "code"));
-    if (!text(reason, "hint").empty()) out += "hint: " + text(reason, "hint") + "\n";
+    if (const std::string hint = hint_of(reason); !hint.empty()) out += "hint: " + hint + "\n";
   }
   for (const json& notice : list(report, "notices"))
     if (notice.is_string()) out += "note: " + printable(notice.get<std::string>()) + "\n";

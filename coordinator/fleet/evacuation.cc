@@ -63,6 +63,7 @@ Evacuation::Evacuation(Registry& registry, Driver& driver, Store& store, AgentSe
       request_(std::move(request)) {}
 
 awaitable<void> Evacuation::drive() {
+  driven_ = true;
   std::exception_ptr problem;
   try {
     co_await move_all();
@@ -86,7 +87,8 @@ awaitable<void> Evacuation::move_all() {
   phase_ = Phase::moving;
   for (;;) {
     while (may_begin()) {
-      Move* move = next_waiting();
+      Move* move = next_placed();
+      if (!move) break;
       if (!usable(move->to)) {
         move->to.clear();
         co_await assign();
@@ -112,15 +114,15 @@ awaitable<void> Evacuation::move_all() {
   }
 }
 
-// What has arrived somewhere is no promise any more: the node has to say what it has left.
+// What has arrived somewhere is no promise any more, but not before the node has said what it has left: another
+// evacuation may be looking for room meanwhile.
 awaitable<void> Evacuation::settle_those_that_ended() {
-  std::set<std::string> changed;
-  for (Move& move : moves_) {
-    if (move.state != MoveState::moving || driver_.find(move.migration)) continue;
-    settle(move);
-    if (move.state == MoveState::moved) changed.insert(move.to);
+  for (std::size_t i = 0; i < moves_.size(); i++) {
+    if (moves_[i].state != MoveState::moving || driver_.find(moves_[i].migration)) continue;
+    const std::optional<Migration> ended = store_.migration(moves_[i].migration);
+    if (ended && ended->outcome == Outcome::done) co_await agents_.refresh(ended->spec.destination);
+    settle(moves_[i]);
   }
-  for (const std::string& node : changed) co_await agents_.refresh(node);
 }
 
 awaitable<void> Evacuation::plan() {
@@ -175,7 +177,9 @@ awaitable<void> Evacuation::survey(std::size_t index) {
   if (move.reason) move.state = MoveState::stays;
 }
 
-// Places whatever waits without a destination, and asks each destination; one that says no is not asked again.
+// Places whatever waits without a destination, and asks each destination; one that says no is not asked again. What
+// fits nowhere while something is on its way waits for that: its memory counts twice until then, as promised and as
+// used.
 awaitable<void> Evacuation::assign() {
   for (bool all = false; !all;) {
     std::vector<Piece> pieces;
@@ -194,8 +198,9 @@ awaitable<void> Evacuation::assign() {
     for (const Placed& p : place(seat_of(registry_.node(request_.node)), std::move(pieces), std::move(seats))) {
       const auto found = std::ranges::find(moves_, p.workload, &Move::workload);
       found->to = p.node;
+      found->reason.reset();
       if (p.node.empty()) {
-        found->state = MoveState::stays;
+        if (!may_fit_later()) found->state = MoveState::stays;
         found->reason = Reason{Errc::refused, "it fits nowhere: " + p.reason, "`godwit nodes` shows what is free"};
       }
       in_order.push_back(std::move(*found));
@@ -245,9 +250,20 @@ bool Evacuation::may_end() const {
   return true;
 }
 
-Move* Evacuation::next_waiting() {
-  const auto found = std::ranges::find(moves_, MoveState::waiting, &Move::state);
+Move* Evacuation::next_placed() {
+  const auto placed = [](const Move& m) { return m.state == MoveState::waiting && !m.to.empty(); };
+  const auto found = std::ranges::find_if(moves_, placed);
   return found == moves_.end() ? nullptr : &*found;
+}
+
+bool Evacuation::may_fit_later() const {
+  const auto may_take = [this](const std::string& node) {
+    return node != request_.node && (request_.to.empty() || std::ranges::find(request_.to, node) != request_.to.end());
+  };
+  if (!driven_) return false;
+  for (const std::string& id : driver_.under_way())
+    if (const auto run = driver_.find(id); run && may_take(run->migration().spec.destination)) return true;
+  return false;
 }
 
 bool Evacuation::usable(const std::string& node) const {
@@ -260,6 +276,11 @@ void Evacuation::begin(Move& move) {
     move.migration = driver_.start(spec_of(move));
     move.state = MoveState::moving;
   } catch (const Error& e) {
+    if (e.errc() == Errc::already_exists) {  // there, since it was placed: another one may do
+      move.refused_by[move.to] = e.message();
+      move.to.clear();
+      return;
+    }
     move.state = MoveState::failed;
     move.reason = reason_of(e);
     if (driver_.stopping()) cancel("the coordinator, which is shutting down");
@@ -342,6 +363,7 @@ Seat Evacuation::seat_of(const Node& node) const {
 
 Promised Evacuation::promised_to(const std::string& node) const {
   Promised promised;
+  if (ended()) return promised;  // one that broke off may have left some on their way: the driver knows of those
   for (const Move& m : moves_)
     if (m.to == node && (m.state == MoveState::waiting || m.state == MoveState::moving))
       promised[m.workload] = needed(m);

@@ -42,7 +42,7 @@ struct Move {
   api::Surveyed surveyed;
   Forecast forecast;
   std::map<std::string, std::string> refused_by;  // destinations that are out of the question, and why
-  std::optional<Reason> reason;                   // why it has not moved
+  std::optional<Reason> reason;                   // why it has not moved, or not yet
   std::int64_t downtime_ns = 0;
   double total_s = 0;
   std::uint64_t bytes = 0;
@@ -76,7 +76,8 @@ class Evacuation {
   net::awaitable<void> survey(std::size_t index);
   net::awaitable<void> assign();
   net::awaitable<bool> accepted(std::size_t index);
-  Move* next_waiting();
+  Move* next_placed();
+  bool may_fit_later() const;
   bool usable(const std::string& node) const;
   bool may_begin() const;
   bool may_end() const;
@@ -100,6 +101,7 @@ class Evacuation {
   Previewer previewer_;
   EvacuationRequest request_;
   Phase phase_ = Phase::planning;
+  bool driven_ = false;
   std::vector<Move> moves_;  // in the order of their turns
   std::optional<std::string> cancelled_by_;
   Clock::time_point began_ = Clock::now();

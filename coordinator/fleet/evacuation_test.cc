@@ -25,6 +25,8 @@ Limits patient_limits() {
   return limits;
 }
 
+net::awaitable<void> look_at(AgentService& agents, std::string node) { co_await agents.refresh(node); }
+
 class EvacuationTest : public testing::Test {
  protected:
   Cluster c{patient_limits()};
@@ -190,6 +192,57 @@ TEST_F(EvacuationTest, counts_what_has_arrived_since_it_looked) {
   EXPECT_THAT(lines(r).back(),
               HasSubstr("two stays it fits nowhere: a: it is the node to be left; b: 985.7 MiB of memory "
                         "are needed, 476.8 MiB are free; c: "));
+}
+
+// What of another one has arrived shows in what the node says of itself, and is promised as well: there is no room
+// until all of it has.
+TEST_F(EvacuationTest, waits_for_room_that_only_seems_to_be_taken) {
+  c.a.workloads = {workload("one")};
+  third.workloads = {workload("other")};
+  c.request({.target = "/v1/workloads"});
+  c.b.on_request = [this](Env::BodyCase body) {
+    if (body == Env::kPrepare) c.b.memory_available = 1'900'000'000;
+  };
+  third.late_by = std::chrono::milliseconds(1500);
+  third.once[Env::kRound] = Fault::late;
+  MigrationSpec spec;
+  spec.workload = "other";
+  spec.destination = "b";
+  c.daemon.driver.start(spec);
+  c.until([&] { return std::ranges::count(third.asked, Env::kRound) == 1; });
+  const std::string no_room = "it fits nowhere: b: 985.7 MiB of memory are needed, 826.3 MiB are free";
+  EXPECT_THAT(lines(post("/v1/nodes/a/evacuate", R"({"dry_run": true, "to": ["b"]})")),
+              ElementsAre("one stays " + no_room));
+  post("/v1/nodes/a/evacuate", R"({"to": ["b"]})");
+  c.until([this] { return report()["state"] == "moving"; });
+  EXPECT_THAT(lines(report()), ElementsAre("one waiting " + no_room));
+  EXPECT_THAT(lines(finish()), ElementsAre("one moved b"));
+}
+
+TEST_F(EvacuationTest, goes_elsewhere_when_a_destination_has_vanished_or_changed_since_it_was_chosen) {
+  enum class Change { lost, cordoned, twin };
+  for (const Change change : {Change::lost, Change::cordoned, Change::twin}) {
+    Cluster other(patient_limits());
+    FakeAgent away(other.io.get_executor(), "c", other.daemon.agents_address(), tls_of("agent/c"));
+    other.a.workloads = {workload("one"), workload("two")};
+    away.start();
+    other.until([&] { return away.registered(); });
+    other.request({.target = "/v1/workloads"});
+    other.a.late_by = std::chrono::seconds(1);
+    other.a.once[Env::kRound] = Fault::late;  // of one, which goes to b; two is to go to c
+    other.request({.method = "POST", .target = "/v1/nodes/a/evacuate", .body = "{}"});
+    other.until([&] { return std::ranges::count(other.a.asked, Env::kRound) == 1; });
+    if (change == Change::lost) away.stop();
+    if (change == Change::cordoned) other.daemon.registry.cordon("c", "bob");
+    if (change == Change::twin) away.workloads.push_back(workload("two"));
+    if (change == Change::twin) net::run_to_end(other.io, look_at(other.daemon.agents, "c"));
+    json r;
+    other.until([&] {
+      r = json::parse(other.request({.target = "/v1/nodes/a/evacuation"}).body);
+      return r["state"] == "ended";
+    });
+    EXPECT_THAT(lines(r), UnorderedElementsAre("one moved b", "two moved b")) << static_cast<int>(change);
+  }
 }
 
 TEST_F(EvacuationTest, names_what_cannot_be_carried) {

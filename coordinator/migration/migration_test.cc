@@ -1,6 +1,8 @@
 // Whole migrations between two fake agents over real TLS, undisturbed and with a fault at every step. Whatever happens,
 // exactly one copy may be alive, and the coordinator says which, or that it does not know.
 #include "coordinator/testing/cluster.h"
+#include "coordinator/testing/in_doubt.h"
+#include "tests/support/synced_disk.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -449,6 +451,114 @@ TEST(Cancel, of_one_that_rolls_back_already_changes_nothing) {
   const Migration m = c.finish(id);
   EXPECT_EQ(m.outcome, Outcome::rolled_back);
   EXPECT_THAT(m.reason->message, HasSubstr("says no"));
+}
+
+// The Arm of an earlier life of the coordinator arrives late: an Abort finds the source armed, and with a destination
+// that is prepared the migration could go on.
+TEST(Cancel, of_one_that_rolls_back_already_keeps_it_from_going_on) {
+  Cluster c;
+  c.a.once[Env::kAbort] = Fault::hang_before;
+  const std::string id = start_and_hang(c, c.b, Env::kFinish, Fault::refuse);
+  c.until([&] { return std::ranges::count(c.a.asked, Env::kAbort) > 0; });
+  c.daemon.driver.cancel(id, "ann");
+  c.a.source = api::SOURCE_ARMED;
+  c.a.peer = nullptr;  // for a while it cannot have the destination refuse
+  c.b.destination = api::DESTINATION_PREPARED;
+  c.until([&] { return std::ranges::count(c.b.asked, Env::kQuery) > 1; });
+  c.a.peer = &c.b;
+  const Migration m = c.finish(id);
+  EXPECT_EQ(m.outcome, Outcome::rolled_back);
+  EXPECT_EQ(m.reason->message, "cancelled by ann") << "else it would have gone on";
+  EXPECT_EQ(std::ranges::count(c.b.asked, Env::kCommit), 0);
+  expect_one_copy_as_told(c, m);
+}
+
+// The later of two lives knows only what is in the journal.
+TEST(Cancel, and_its_reason_outlive_the_coordinator) {
+  for (const Phase at : {Phase::precopy, Phase::arming, Phase::rolling_back, Phase::asking})
+    for (const bool blamed : {false, true}) {
+      if (at == Phase::rolling_back && !blamed) continue;  // what has gone wrong is journaled before that phase is
+      Cluster c;
+      const std::string id = left_behind(c, at);
+      c.store.append(id, "cancel", {{"by", "ann"}});
+      if (blamed) {
+        c.store.append(id, "fault", {{"phase", "arming"}, {"code", "timed_out"}, {"message", "late"}, {"hint", ""}});
+        c.store.append(id, "fault",
+                       {{"phase", "asking"}, {"code", "cancelled"}, {"message", "cancelled by ann"}, {"hint", ""}});
+      }
+      c.a.source = api::SOURCE_ARMED;
+      c.b.destination = api::DESTINATION_PREPARED;
+      c.daemon.driver.resume();
+      c.until([&] { return std::ranges::count(c.a.asked, Env::kAbort) > 0; });
+      c.daemon.driver.cancel(id, "bob");
+      const Migration m = c.finish(id);
+      EXPECT_EQ(m.outcome, Outcome::rolled_back) << name(at);
+      ASSERT_TRUE(m.reason) << name(at);
+      EXPECT_EQ(m.reason->message, "cancelled by ann") << name(at);
+      EXPECT_EQ(std::ranges::count(c.b.asked, Env::kCommit), 0) << name(at);
+      expect_one_copy_as_told(c, m);
+    }
+}
+
+TEST(Migration, that_a_restart_interrupted_in_its_rollback_still_says_why) {
+  Cluster c;
+  const std::string id = left_behind(c, Phase::rolling_back);
+  c.store.append(id, "fault",
+                 {{"phase", "precopy"}, {"code", "peer_lost"}, {"message", "cut off"}, {"hint", "look at the path"}});
+  c.daemon.driver.resume();
+  const Migration m = c.finish(id);
+  EXPECT_EQ(m.outcome, Outcome::rolled_back);
+  ASSERT_TRUE(m.reason);
+  EXPECT_EQ(m.reason->code, Errc::peer_lost);
+  EXPECT_EQ(m.reason->message, "cut off");
+  EXPECT_EQ(m.reason->hint, "look at the path");
+}
+
+// In the pause nothing else is.
+TEST(Cancel, is_on_the_disk_when_it_is_answered) {
+  char directory[] = "/tmp/godwit-journal-XXXXXX";
+  ASSERT_NE(::mkdtemp(directory), nullptr);
+  const std::string state = std::string(directory) + "/state";
+  std::filesystem::create_directory(state);
+  {
+    test::SyncedDisk disk(state);
+    Cluster c(short_limits(), state + "/journal.db");
+    const std::string id = start_and_hang(c, c.b, Env::kFinish, Fault::hang_after);
+    EXPECT_TRUE(c.store.pausing());
+    c.daemon.driver.cancel(id, "ann");
+    disk.find_after_power_loss(std::string(directory) + "/found");
+    const Store found(std::string(directory) + "/found/journal.db");
+    const std::vector<StoredEvent> told = found.events(id, 0);
+    EXPECT_TRUE(std::ranges::any_of(told, [](const StoredEvent& e) { return e.kind == "cancel"; }));
+    c.finish(id);
+  }
+  std::filesystem::remove_all(directory);
+}
+
+// Its record says that it will thaw, so it needs nobody; the destination has not heard of it.
+TEST(Cancel, has_the_destination_discard_also_when_the_source_has_let_go_already) {
+  Cluster c;
+  c.a.once[Env::kArm] = Fault::hang_before;
+  const std::string id = start_and_hang(c, c.b, Env::kQuery, Fault::hang_before);
+  c.a.source = api::SOURCE_ABORTED;
+  c.daemon.driver.cancel(id, "ann");
+  const Migration m = c.finish(id);
+  EXPECT_EQ(m.outcome, Outcome::rolled_back);
+  EXPECT_EQ(std::ranges::count(c.b.asked, Env::kDiscard), 1);
+  EXPECT_EQ(c.b.destination, api::DESTINATION_REFUSED);
+}
+
+TEST(Cancel, of_one_whose_destination_turns_out_to_run_is_too_late_however_often) {
+  Cluster c;
+  const std::string id = left_behind(c, Phase::arming);
+  c.store.append(id, "cancel", {{"by", "ann"}});
+  c.a.source = api::SOURCE_ARMED;
+  c.b.destination = api::DESTINATION_RESUMED;
+  c.a.once[Env::kKillSource] = Fault::hang_before;
+  c.daemon.driver.resume();
+  c.until([&] { return std::ranges::count(c.a.asked, Env::kKillSource) > 0; });
+  EXPECT_EQ(code_of_cancel(c, id), Errc::busy);
+  EXPECT_EQ(c.finish(id).outcome, Outcome::done);
 }
 
 TEST(Cancel, of_one_that_has_ended_or_never_was_is_an_error) {

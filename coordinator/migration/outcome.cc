@@ -104,6 +104,7 @@ awaitable<Event> Run::read_records() {
   for (;;) {
     SourceAnswer source;
     const bool undoes = cancelled_.has_value();
+    if (undoes && !unchanged_) blame_cancel();
     if (undoes) source = co_await ask_source(abort_request());
     api::Envelope to_destination;
     fill(to_destination.mutable_query()->mutable_id());
@@ -115,8 +116,6 @@ awaitable<Event> Run::read_records() {
     fill(to_source.mutable_query_source()->mutable_id());
     if (!cancelled_) source = co_await ask_source(std::move(to_source));
     if (cancelled_ && !undoes) {
-      m_.reason.reset();  // without this it would have gone on, whatever has gone wrong before
-      blame(*cancelled_);
       deadline = Clock::now() + limits_.patience;
       continue;
     }
@@ -136,7 +135,9 @@ std::optional<Event> Run::verdict(const api::SourceState& source, const Destinat
       if (!source_store_.empty() && source.store_uuid() != source_store_) return std::nullopt;
       // Not armed yet when it was cancelled, perhaps: then the destination does not know.
       return cancelled_ ? Event::source_not_armed : Event::source_thawed;
-    case api::SOURCE_ABORTED: return last ? std::optional(Event::source_thawed) : std::nullopt;
+    case api::SOURCE_ABORTED:
+      if (cancelled_) return Event::source_not_armed;  // as above
+      return last ? std::optional(Event::source_thawed) : std::nullopt;
     case api::SOURCE_FROZEN: return Event::source_not_armed;
     case api::SOURCE_NONE:
       // A store that was replaced knows nothing of what the old one promised.

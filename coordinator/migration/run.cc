@@ -82,18 +82,23 @@ void Run::recover() {
     blame(cancelled_.value_or(Error(Errc::cancelled, "the coordinator was restarted", "start the migration again")));
     enter(Phase::rolling_back);
   } else if (m_.phase == Phase::arming || m_.phase == Phase::committing) {
-    if (cancelled_) blame(*cancelled_);
     enter(Phase::asking);
   }
 }
 
+// Why it ends is in its row only when it has ended.
 void Run::recall() {
+  const bool ended = m_.reason.has_value();
   journal([&] {
     for (const StoredEvent& e : store_.events(m_.id, 0)) {
       if (e.kind == "cancel") cancelled_ = cancelled_by(e.body.value("by", ""));
-      if (e.kind != "stores") continue;
-      source_store_ = e.body.value("source", "");
-      destination_store_ = e.body.value("destination", "");
+      if (e.kind == "stores") {
+        source_store_ = e.body.value("source", "");
+        destination_store_ = e.body.value("destination", "");
+      }
+      if (e.kind != "fault" || ended) continue;
+      const Reason why{errc_from_name(e.body.value("code", "")), e.body.value("message", ""), e.body.value("hint", "")};
+      if (!m_.reason || is_of_the_cancel(why)) m_.reason = why;
     }
   });
 }
@@ -150,15 +155,29 @@ void Run::stop() {
 }
 
 void Run::cancel(const std::string& by) {
-  if (m_.phase == Phase::rolling_back) return;
-  if (cancelled_) return;
-  if (asked_to_commit_ || (m_.phase > Phase::arming && m_.phase != Phase::asking))
+  const bool undoes = m_.phase == Phase::rolling_back || cancelled_;
+  const bool committing = asked_to_commit_ || m_.phase == Phase::committing;
+  if (m_.phase == Phase::killing || (committing && !undoes))
     throw Error(Errc::busy, fmt::format("too late: migration {} is {}", m_.id, name(m_.phase)),
                 "the records of both nodes decide how it ends; `godwit watch` tells");
+  if (cancelled_) return;
   cancelled_ = cancelled_by(by);
-  record("cancel", {{"by", by}});
+  pause_.reset();  // whoever asks is promised that also a later life of the coordinator keeps to it
+  journal([&] { store_.append_durably(m_.id, "cancel", {{"by", by}}); });
+  changed_.notify();
   log::info("migration.cancel", {{"migration", m_.id}, {"phase", name(m_.phase)}, {"by", by}});
-  giving_up_.notify();
+  if (m_.phase != Phase::rolling_back) giving_up_.notify();
+}
+
+bool Run::is_of_the_cancel(const Reason& why) const {
+  return cancelled_ && why.code == cancelled_->errc() && why.message == cancelled_->message();
+}
+
+// Without the cancel it might have gone on, whatever had gone wrong before.
+void Run::blame_cancel() {
+  if (m_.reason && is_of_the_cancel(*m_.reason)) return;
+  m_.reason.reset();
+  blame(*cancelled_);
 }
 
 void Run::enter(Phase phase) {

@@ -54,9 +54,10 @@ class Run {
   void progress(const std::string& node, const api::Progress& progress);
   void stop();  // the coordinator ends: roll back if the workload is not yet frozen
 
-  // Ends what is waited for and rolls back; says the same when that has begun already. A source that is armed lets its
-  // copy go when the destination has refused, which it does as long as it was not asked to commit. Errc::busy from then
-  // on: only the records of both sides count. `by` is whoever asks, or empty.
+  // Ends what is waited for and rolls back; when that has begun already, nothing is tried again whatever comes out. A
+  // source that is armed lets its copy go when the destination has refused, which it does as long as it was not asked
+  // to commit. Errc::busy from then on: only the records of both sides count. On disk when this returns. `by` is
+  // whoever asks, or empty.
   void cancel(const std::string& by);
 
   // For the pages from now on, 0: no limit. Errc::busy when there are none to be sent or it is too late. `by` as above.
@@ -122,6 +123,8 @@ class Run {
   void record(const std::string& kind, nlohmann::json body);
   void note(const std::string& text);
   void blame(const Error& error);
+  void blame_cancel();
+  bool is_of_the_cancel(const Reason& why) const;
   void settle();
   void tell_registry();
   Outcome outcome() const;

@@ -243,6 +243,11 @@ StoredEvent Store::append(const std::string& migration, const std::string& kind,
   return event;
 }
 
+StoredEvent Store::append_durably(const std::string& migration, const std::string& kind, nlohmann::json body) {
+  const Durable durable(*this);
+  return append(migration, kind, std::move(body));
+}
+
 std::vector<StoredEvent> Store::events(const std::string& migration, std::int64_t after_sequence) const {
   return doing("read events", [&] {
     SQLite::Statement rows(*db_,

@@ -1,10 +1,10 @@
 // The coordinator's journal: SQLite, in WAL mode, one connection, one thread. Every step is written here before it is
 // acted on. It matters for progress and for people, never for safety: losing it loses no workload.
 //
-// Every write survives a crash of this process. Ids, epochs, outcomes and cordons are on disk (fsync) when the call
-// returns; the steps between follow with the next of these, so that a workload does not dirty memory while the journal
-// is synced. While a Pause lives a workload stands still, and nothing is synced at all; the end of the last Pause makes
-// up for it.
+// Every write survives a crash of this process. Ids, epochs, outcomes, cordons and what is appended durably are on disk
+// (fsync) when the call returns; the steps between follow with the next of these, so that a workload does not dirty
+// memory while the journal is synced. While a Pause lives a workload stands still, and nothing is synced at all; the
+// end of the last Pause makes up for it.
 //
 // One process at a time: two would drive the same migrations side by side.
 //
@@ -75,6 +75,7 @@ class Store {
   std::vector<std::string> unfinished() const;  // ids, oldest first: not in a terminal phase, or without an outcome
 
   StoredEvent append(const std::string& migration, const std::string& kind, nlohmann::json body);
+  StoredEvent append_durably(const std::string& migration, const std::string& kind, nlohmann::json body);
   std::vector<StoredEvent> events(const std::string& migration, std::int64_t after_sequence) const;
 
   // Greater than every epoch given out for this workload and than `at_least`.

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cerrno>
 
-#include <linux/netlink.h>
-
 namespace godwit::engine::resources::netlink {
 namespace {
 

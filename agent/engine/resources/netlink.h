@@ -9,9 +9,23 @@
 #include <span>
 #include <vector>
 
+#include <linux/netlink.h>
+
 namespace godwit::engine::resources::netlink {
 
 using Bytes = std::span<const std::byte>;
+
+// One message, as it is sent; the body is for the caller to fill in.
+template <class Body>
+struct Request {
+  Request(std::uint16_t type, std::uint16_t flags) {
+    header.nlmsg_len = sizeof *this;
+    header.nlmsg_type = type;
+    header.nlmsg_flags = static_cast<std::uint16_t>(NLM_F_REQUEST | flags);
+  }
+  nlmsghdr header{};
+  Body body{};
+};
 
 struct Message {
   std::uint16_t type = 0;

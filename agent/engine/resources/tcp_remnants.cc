@@ -4,7 +4,6 @@
 
 #include <array>
 
-#include <linux/netlink.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -16,16 +15,10 @@ namespace {
 constexpr std::uint32_t dying =
     1u << TCP_TIME_WAIT | 1u << TCP_FIN_WAIT1 | 1u << TCP_FIN_WAIT2 | 1u << TCP_CLOSING | 1u << TCP_LAST_ACK;
 
-struct Request {
-  nlmsghdr header{};
-  inet_diag_req_v2 body{};
-};
+using Request = netlink::Request<inet_diag_req_v2>;
 
 Request request_for(std::uint8_t family, std::uint16_t type, std::uint16_t flags) {
-  Request request;
-  request.header.nlmsg_len = sizeof request;
-  request.header.nlmsg_type = type;
-  request.header.nlmsg_flags = static_cast<std::uint16_t>(NLM_F_REQUEST | flags);
+  Request request(type, flags);
   request.body.sdiag_family = family;
   request.body.sdiag_protocol = IPPROTO_TCP;
   request.body.idiag_states = dying;

@@ -5,7 +5,6 @@
 #include <array>
 #include <cstring>
 
-#include <linux/netlink.h>
 #include <linux/sock_diag.h>
 #include <linux/unix_diag.h>
 #include <sys/socket.h>
@@ -40,24 +39,18 @@ void take_attribute(int type, std::string_view payload, UnixSocketInfo& info) {
 }  // namespace
 
 std::optional<UnixSocketInfo> query_unix_socket(const FdView& view, std::uint32_t inode) {
-  struct {
-    nlmsghdr header;
-    unix_diag_req request;
-  } ask{};
-  ask.header.nlmsg_len = sizeof ask;
-  ask.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
-  ask.header.nlmsg_flags = NLM_F_REQUEST;
-  ask.request.sdiag_family = AF_UNIX;
-  ask.request.udiag_states = ~0u;
-  ask.request.udiag_ino = inode;
-  ask.request.udiag_show = UDIAG_SHOW_NAME | UDIAG_SHOW_VFS | UDIAG_SHOW_PEER | UDIAG_SHOW_RQLEN;
-  ask.request.udiag_cookie[0] = ask.request.udiag_cookie[1] = ~0u;  // any
+  netlink::Request<unix_diag_req> ask(SOCK_DIAG_BY_FAMILY, 0);
+  ask.body.sdiag_family = AF_UNIX;
+  ask.body.udiag_states = ~0u;
+  ask.body.udiag_ino = inode;
+  ask.body.udiag_show = UDIAG_SHOW_NAME | UDIAG_SHOW_VFS | UDIAG_SHOW_PEER | UDIAG_SHOW_RQLEN;
+  ask.body.udiag_cookie[0] = ask.body.udiag_cookie[1] = ~0u;  // any
 
-  const UniqueFd netlink = open_sock_diag_beside(view.fd);
-  check(::send(netlink.get(), &ask, sizeof ask, 0), "ask about {}", view.describe());
+  const UniqueFd diag = open_sock_diag_beside(view.fd);
+  check(::send(diag.get(), &ask, sizeof ask, 0), "ask about {}", view.describe());
   alignas(nlmsghdr) std::array<char, 4096> answer{};
   const ssize_t size =
-      check(::recv(netlink.get(), answer.data(), answer.size(), MSG_DONTWAIT), "hear about {}", view.describe());
+      check(::recv(diag.get(), answer.data(), answer.size(), MSG_DONTWAIT), "hear about {}", view.describe());
   return parse_unix_socket(std::as_bytes(std::span(answer)).first(static_cast<std::size_t>(size)), view.describe());
 }
 
