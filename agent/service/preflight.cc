@@ -188,6 +188,12 @@ void check_admission(const Context& context, const Key& key, const std::string& 
   }
 }
 
+bool writes_shared_files(const Context& context, const api::Prepare& request, const engine::Surveyed& survey) {
+  return std::ranges::any_of(survey.files(), [&](const engine::NeededFile& f) {
+    return f.writable() && S_ISREG(f.mode()) && !is_own_log(context, request.workload().name(), f.path());
+  });
+}
+
 void make_own_log(const Context& context, const api::Prepare& request, const engine::Surveyed& survey) {
   for (const engine::NeededFile& f : survey.files())
     if (is_own_log(context, request.workload().name(), f.path()))

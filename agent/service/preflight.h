@@ -21,6 +21,10 @@ void check_admission(const Context& context, const Key& key, const std::string& 
 
 std::vector<std::string> preflight(const Context& context, const api::Prepare& request, const engine::Surveyed& survey);
 
+// Of a workload that has passed: there are files on storage that both nodes share which it may write. What it wrote
+// there stays when the node that it ran on is lost.
+bool writes_shared_files(const Context& context, const api::Prepare& request, const engine::Surveyed& survey);
+
 // The log that this node's agent gives the workload, if it writes to one: it goes on here in a file of this node.
 void make_own_log(const Context& context, const api::Prepare& request, const engine::Surveyed& survey);
 

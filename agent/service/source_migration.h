@@ -102,6 +102,8 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
 
   // source_resolve.cc
   net::awaitable<api::Envelope> do_resolve(api::Resolve request);
+  void hold_after_loss();
+  net::awaitable<void> check_held();
   net::awaitable<void> check_silent();
   void check_off(const std::string& boot, const std::string& store) const;
   bool is_alarming(const api::DestinationState& there);
@@ -117,7 +119,7 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   std::shared_ptr<jobs::EngineJob> job_;
   std::shared_ptr<PeerLink> peer_;
   std::shared_ptr<PageFeed> feed_;
-  TokenBytes secret_{};  // behind commit token and relay key
+  TokenBytes secret_{};                        // behind commit token and relay key
   std::unique_ptr<workload::CpuLimit> limit_;  // there while the workload is throttled
   double limited_to_ = 0;                      // CPUs
   struct CpuMark {
@@ -136,6 +138,7 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   bool deciding_ = false;
   bool settling_ = false;
   bool resolved_ = false;  // by an operator
+  bool held_ = false;      // armed: the destination has lost what may have run, and an operator decides
   bool stopped_ = false;
   bool over_ = false;
   Clock::time_point heard_ = Clock::now();  // last request

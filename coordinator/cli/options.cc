@@ -91,6 +91,12 @@ void add_moving(CLI::App& app, MigrateCommand& m, Texts& t) {
   app.add_option("--streams", m.streams, "page streams")->capture_default_str()->check(CLI::Range(1, 16));
   app.add_option("--assume-shared", m.assume_shared, "path that both nodes see; may be repeated")
       ->allow_extra_args(false);
+  app.add_option(
+         "--if-lost", m.policy.if_lost,
+         "when the destination's copy is lost after it may have run: thaw the source's, hold it for an operator, "
+         "or auto: hold it if it may write files that both nodes share")
+      ->default_str("auto")
+      ->check(CLI::IsMember({"auto", "thaw", "hold"}));
   app.add_flag("--no-progress", m.no_progress, "print the report only");
 }
 
@@ -124,9 +130,14 @@ void add_watch(CLI::App& app, WatchCommand& watch) {
 
 void add_resolve(CLI::App& app, ResolveCommand& resolve) {
   app.add_option("migration", resolve.which, "its id, or its workload")->required()->check(check_name);
-  app.add_flag("--destination-is-off", resolve.destination_is_off,
-               "state that the destination's node is powered off, or was rebooted: not merely cut off, or without its "
-               "agent. Of a node that lives two copies would run");
+  CLI::Option* off =
+      app.add_flag("--destination-is-off", resolve.destination_is_off,
+                   "state that the destination's node is powered off, or was rebooted: not merely cut off, or without "
+                   "its agent. Of a node that lives two copies would run");
+  app.add_flag("--go-on", resolve.go_on,
+               "of a workload that is held because its copy at the destination was lost after it may have run: let it "
+               "go on from before what that one has written")
+      ->excludes(off);
 }
 
 void add_history(CLI::App& app, HistoryCommand& history) {

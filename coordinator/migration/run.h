@@ -111,6 +111,7 @@ class Run {
   std::optional<Error> why_given_up() const;
   net::awaitable<SourceAnswer> ask_source(api::Envelope request);
   net::awaitable<DestinationAnswer> ask_destination(api::Envelope request);
+  Event held_after_loss();
   std::optional<Event> verdict(const api::SourceState& source, const DestinationAnswer& destination, bool last);
 
   void recover();

@@ -280,6 +280,11 @@ void fill(api::Options* options, const MigrationSpec& spec) {
   options->set_spool_limit(spec.spool_limit);
   options->set_streams(spec.streams);
   options->set_rate_limit(spec.rate_limit);
+  switch (spec.policy.if_lost) {
+    case IfLost::automatic: break;
+    case IfLost::thaw: options->set_if_lost(api::IF_LOST_THAW); break;
+    case IfLost::hold: options->set_if_lost(api::IF_LOST_HOLD); break;
+  }
 }
 
 }  // namespace godwit::coordinator

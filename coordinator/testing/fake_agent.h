@@ -58,6 +58,8 @@ class FakeAgent {
   double writes_less_by = 1;                          // `dirty_after` is divided by it for each Throttle
   std::vector<std::uint64_t> rates;                   // of each SetRate
   std::string store_uuid;
+  bool holds_after_loss = false;          // as a destination: what it has lost may have run
+  std::vector<api::IfLost> if_lost;       // of each Prepare
   std::vector<api::Resolve> resolutions;  // as they were asked for
 
   api::Register hello() const;
