@@ -180,6 +180,12 @@ TEST(CommandLine, takes_what_happens_after_a_loss) {
   EXPECT_FALSE(migration_request(std::get<MigrateCommand>(unsaid->command)).contains("if_lost"));
 }
 
+TEST(CommandLine, takes_a_probe) {
+  const auto options = parsed({"--certs", "/c", "migrate", "redis", "--to", "b", "--dry-run", "--probe", "1500ms"});
+  EXPECT_EQ(migration_request(std::get<MigrateCommand>(options->command))["probe_s"], 1.5);
+  EXPECT_FALSE(parsed({"--certs", "/c", "migrate", "redis", "--to", "b", "--probe", "long"}));
+}
+
 TEST(CommandLine, takes_a_rate_for_a_migration) {
   const auto options = parsed({"--certs", "/c", "rate", "redis", "50M"});
   ASSERT_TRUE(options);

@@ -38,7 +38,7 @@ std::string check_name(const std::string& text) {
 }
 
 struct Texts {
-  std::string downtime = "300ms", spool = "32M", rate_limit = "0", max_total_time = "0";
+  std::string downtime = "300ms", spool = "32M", rate_limit = "0", max_total_time = "0", probe = "0";
   std::string new_rate;
   std::string size, overhead = "30ms", round_cost = "5ms";
   std::vector<std::string> bandwidths;
@@ -64,6 +64,12 @@ void add_policy(CLI::App& app, PolicyChoice& choice, Texts& t) {
                  "throttle: give the workload less and less CPU time; force: take the longer pause; or abort")
       ->default_str("abort")
       ->check(CLI::IsMember({"throttle", "force", "abort"}));
+  app.add_option(
+         "--probe", t.probe,
+         "refuse when the first rounds, or of a dry run a look at what it writes, say after this long (10s at most) "
+         "that the budget cannot be met, whatever --on-no-progress is; 0: no probe")
+      ->check(checked(parse_duration))
+      ->each([&choice](const std::string& text) { choice.probe = parse_duration(text); });
   app.add_option("--throttle-steps", choice.throttle_steps,
                  "percent of its CPU time, from one step to the next: 80,60,40,20")
       ->delimiter(',')
@@ -104,8 +110,8 @@ void add_migrate(CLI::App& app, MigrateCommand& m, Texts& t) {
   app.add_option("workload", m.workload, "name of a workload, or a PID on the node given by --from")->required();
   app.add_option("--from", m.from, "node it runs on (needed for a PID)");
   app.add_option("--to", m.to, "node to move it to")->required();
-  CLI::Option* dry_run =
-      app.add_flag("--dry-run", m.dry_run, "say what would be refused and what it would cost; touch nothing");
+  CLI::Option* dry_run = app.add_flag(
+      "--dry-run", m.dry_run, "say what would be refused and what it would cost; touch nothing, but for a --probe");
   app.add_flag("--rehearse", m.rehearse, "restore at the destination, verify, discard; the source goes on")
       ->excludes(dry_run);
   add_moving(app, m, t);

@@ -29,7 +29,7 @@ struct KillCommand {
 // What a migration may spend. What is not given is the coordinator's to choose.
 struct PolicyChoice {
   std::optional<std::string> policy;  // by name
-  std::optional<std::chrono::nanoseconds> downtime, max_total_time;
+  std::optional<std::chrono::nanoseconds> downtime, max_total_time, probe;
   std::optional<unsigned> max_rounds;
   std::optional<std::string> on_no_progress, if_lost;
   std::optional<std::uint64_t> rate_limit;

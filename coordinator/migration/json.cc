@@ -13,6 +13,7 @@ using std::chrono::duration_cast;
 using std::chrono::nanoseconds;
 
 constexpr double longest_ms = 24 * 3600 * 1000.0;
+constexpr double longest_probe_s = 10;  // a preview waits for it
 constexpr std::size_t most_throttle_steps = 20;
 
 double to_ms(std::int64_t ns) { return static_cast<double>(ns) / 1e6; }
@@ -67,6 +68,7 @@ json policy_to_json(const PolicyOptions& options, std::uint64_t rate_limit) {
           {"on_no_progress", name(options.on_no_progress)},
           {"throttle_steps", options.throttle_steps},
           {"if_lost", name(options.if_lost)},
+          {"probe_s", duration<double>(options.probe).count()},
           {"rate_limit", rate_limit}};
 }
 
@@ -94,6 +96,8 @@ void read_policy(JsonReader& in, PolicyOptions& options, std::uint64_t& rate_lim
     fail(Errc::invalid_argument, "{}: 'throttle_steps' must fall from one to the next", in.what());
   options.throttle_steps.assign(steps.begin(), steps.end());
   options.if_lost = if_lost(in.what(), in.text("if_lost", std::string(name(options.if_lost))));
+  options.probe = duration_cast<nanoseconds>(
+      duration<double>(in.real("probe_s", duration<double>(options.probe).count(), 0, longest_probe_s)));
   rate_limit = in.number("rate_limit", rate_limit, 0, std::uint64_t{1} << 50);
 }
 

@@ -28,6 +28,9 @@ struct PolicyOptions {
   // Of the CPU time that the workload used before, in percent, falling. With less than the last step it hardly lives.
   std::vector<unsigned> throttle_steps{80, 60, 40, 20};
   IfLost if_lost = IfLost::automatic;
+  // A budget that measurements of this length say cannot be met refuses the migration, whatever `on_no_progress` is:
+  // its first rounds, or of a preview a probe. 0: none.
+  std::chrono::nanoseconds probe{0};
 };
 
 inline constexpr std::uint64_t most_rate_limit = std::uint64_t{1} << 50;

@@ -25,7 +25,7 @@ std::string refusal(const std::string& text) {
 const Policies two = policies_from_json(json::parse(R"({"policies": {
     "gentle": {"about": "for the day", "downtime_ms": 100, "max_rounds": 50, "max_total_s": 600,
                "rate_limit": 12500000, "on_no_progress": "abort", "throttle_steps": [70, 30],
-               "if_lost": "hold"},
+               "if_lost": "hold", "probe_s": 2.5},
     "now": {"on_no_progress": "force"}}})"),
                                         "two.json");
 
@@ -39,6 +39,7 @@ TEST(Policies, are_read_with_every_value) {
   EXPECT_EQ(gentle.rate_limit, 12'500'000u);
   EXPECT_THAT(gentle.options.throttle_steps, testing::ElementsAre(70u, 30u));
   EXPECT_EQ(gentle.options.if_lost, IfLost::hold);
+  EXPECT_EQ(gentle.options.probe, 2500ms);
   const Policy& now = policy_named(two, "now");
   EXPECT_EQ(now.options.downtime, 300ms) << "what is not named is as without a policy";
   EXPECT_EQ(now.options.on_no_progress, OnNoProgress::force);
@@ -76,6 +77,9 @@ TEST(Policies, are_refused_with_file_policy_and_key) {
               HasSubstr("policy x: 'downtime_ms' must be a number from 1 to"));
   EXPECT_THAT(refusal(R"({"policies": {"x": {"on_no_progress": "pray"}}})"), HasSubstr("policy x: 'on_no_progress'"));
   EXPECT_THAT(refusal(R"({"policies": {"x": {"if_lost": "pray"}}})"), HasSubstr("policy x: 'if_lost' must be 'auto'"));
+  for (const char* probe : {"-1", "11", "true"})
+    EXPECT_THAT(refusal(fmt::format(R"({{"policies": {{"x": {{"probe_s": {}}}}}}})", probe)),
+                HasSubstr("policy x: 'probe_s' must be a number from 0 to 10"));
   for (const char* steps : {"[]", "80", "[0]", "[100]", "[50.5]", "[-1]"})
     EXPECT_THAT(refusal(fmt::format(R"({{"policies": {{"x": {{"throttle_steps": {}}}}}}})", steps)),
                 HasSubstr("policy x: 'throttle_steps' must be an array of 1 to 20 whole numbers from 1 to 99"));

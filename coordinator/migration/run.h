@@ -157,6 +157,7 @@ class Run {
   unsigned recommits_ = 0;
   bool asked_destination_ = false;  // it may hold something to discard
   bool froze_ = false;              // the source may be frozen
+  bool refused_ = false;            // by the policy, before anything but pages was asked of the workload
   bool rehearsed_ = false;          // the destination was prepared, as far as a rehearsal goes
   std::int64_t thawed_ns_ = 0;      // when the source had said that it has let its copy go
   PauseTimes times_;

@@ -123,7 +123,7 @@ awaitable<Event> Run::round() {
     record("decision",
            {{"action", name(decision.action)}, {"predicted_downtime_ms", predicted_ms}, {"reason", decision.reason}});
   switch (decision.action) {
-    case Action::give_up: throw refusal(decision);
+    case Action::give_up: refused_ = decision.refuses; throw refusal(decision);
     case Action::throttle: co_await throttle(decision); co_return Event::another_round;
     case Action::freeze:
       most_bytes_ = decision.most_bytes;
