@@ -56,6 +56,7 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   net::awaitable<api::Envelope> do_round(api::Round request);
   net::awaitable<api::Envelope> do_freeze(api::Freeze request);
   net::awaitable<engine::Surveyed> ask_survey(std::shared_ptr<jobs::EngineJob> job);
+  net::awaitable<engine::Probed> probe(std::shared_ptr<jobs::EngineJob> job, std::uint32_t length_ms);
   net::awaitable<engine::Frozen> freeze_and_send(api::Freeze request);
   void run_on();
   net::awaitable<void> report_progress(std::weak_ptr<PageFeed> feed, std::uint32_t round);
@@ -66,6 +67,7 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   static net::awaitable<void> peer_notice(std::shared_ptr<SourceMigration> self, api::Envelope notice);
   net::awaitable<void> wait_stored(std::uint64_t sequence, Clock::duration limit);
   net::awaitable<void> feed_failed(Error error);
+  void check_unmoved() const;
   void check_freezable() const;
   void failed(Error error);
   void interrupt(Error error);

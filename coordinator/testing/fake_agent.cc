@@ -203,6 +203,12 @@ void FakeAgent::source_act(const api::Envelope& request, api::Envelope& reply) {
       if (const api::WorkloadInfo* w = find(workload)) *reply.mutable_surveyed()->mutable_info() = *w;
       reply.mutable_surveyed()->mutable_info()->set_name(workload);
       for (const std::string& r : survey_refusals) reply.mutable_surveyed()->add_refusals(r);
+      probes.push_back(request.survey().probe_ms());
+      if (probes.back() == 0) break;
+      for (const auto& [seconds, bytes] : writes) {
+        reply.mutable_surveyed()->add_dirty()->set_seconds(seconds);
+        reply.mutable_surveyed()->mutable_dirty()->rbegin()->set_bytes(bytes);
+      }
       break;
     }
     case api::Envelope::kRound: {

@@ -41,6 +41,8 @@ class FakeAgent {
   Clock::duration late_by = std::chrono::milliseconds(300);
   std::vector<std::string> survey_refusals;
   std::vector<std::string> check_refusals;
+  std::vector<std::uint32_t> probes;                     // milliseconds, of each Survey
+  std::vector<std::pair<double, std::uint64_t>> writes;  // what a probe finds
   std::uint64_t memory_available = 8ull << 30;
   std::uint64_t resident_bytes = 1'000'000'000;  // of each workload
   FakeAgent* peer = nullptr;                     // an armed source asks it
