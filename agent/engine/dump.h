@@ -34,6 +34,12 @@ class Dump {
   // millisecond of each process, and of those above it, when its tracking begins.
   RoundDone round(std::uint32_t number, PageSink& sink);
 
+  // Instead of rounds: tracks, and tells how many bytes of private memory are dirty after a tenth, a third and all of
+  // `length`: where the kernel cannot track, everything. The tree runs, but for the stop with which tracking begins.
+  // `wait` passes the time. Errc::busy when somebody else tracks it.
+  using Wait = std::function<void(std::chrono::milliseconds)>;
+  std::vector<DirtyPoint> probe(std::chrono::milliseconds length, const Wait& wait);
+
   // What is carried may be decided anew before each freeze.
   void set_options(resources::Options options) { options_ = std::move(options); }
   void set_hold_limit(std::chrono::milliseconds limit) { hold_options_.limit = limit; }
@@ -86,6 +92,7 @@ class Dump {
   void forget_program(SourceTask& task, PageSink& sink);
   bool memory_has_gone(SourceTask& task, const Error& why, PageSink& sink);
   void track_new();
+  std::uint64_t of_the_living(PageSink& sink, const std::function<std::uint64_t(SourceTask&)>& count);
   std::shared_ptr<HeldTree> hold(std::set<pid_t> only = {});
   Frozen freeze_once(std::uint32_t number, PageSink& sink, Tracking tracking, bool& emitting);
   void try_again_without_the_dead(const Error& why) const;

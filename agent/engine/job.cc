@@ -103,6 +103,7 @@ class Job {
       case Command::kStart: return start(c.start(), fds, event);
       case Command::kSurvey: return do_survey(c.survey(), event);
       case Command::kRound: *event.mutable_round_done() = dump().round(c.round().number(), *sink_); return;
+      case Command::kProbe: return probe(c.probe(), event);
       case Command::kFreeze: return freeze(c.freeze(), event);
       case Command::kThaw:
         dump().thaw();
@@ -144,6 +145,19 @@ class Job {
     pid_ = request.pid();
     options_ = options_from(request.options());
     *event.mutable_surveyed() = survey(pid_, Orphans::included, options_);
+  }
+
+  // A dump of its own: what it tracks ends with it. Tracking by somebody else is left alone.
+  void probe(const Probe& request, Event& event) {
+    if (!pid_ || dump_) fail(Errc::protocol, "a probe comes between a survey and the first round");
+    Dump passing(pid_, Orphans::included, options_, journal());
+    const auto wait = [this](std::chrono::milliseconds length) {
+      for (const auto until = Clock::now() + length; Clock::now() < until;)
+        listen(std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now()));
+    };
+    event.mutable_probed();
+    for (DirtyPoint& point : passing.probe(std::chrono::milliseconds(request.milliseconds()), wait))
+      *event.mutable_probed()->add_points() = std::move(point);
   }
 
   void freeze(const Freeze& request, Event& event) {

@@ -31,6 +31,7 @@ api::DestinationState destination_state(Context& context, const Key& key) {
   state.set_phase(static_cast<api::DestinationPhase>(record ? record->phase : api::DESTINATION_NONE));
   state.set_boot_id(context.facts.boot_id);
   state.set_store_uuid(context.records.store_uuid());
+  state.set_hold(record && record->destination() == DestinationPhase::lost && record->hold);
   return state;
 }
 

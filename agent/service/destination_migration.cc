@@ -45,6 +45,9 @@ net::awaitable<api::Envelope> DestinationMigration::do_prepare(api::Prepare requ
   }
   const std::vector<std::string> wrong = preflight(context_, request_, survey_);
   if (!wrong.empty()) fail(Errc::refused, "{}", fmt::join(wrong, "; "));
+  hold_if_lost_ = request_.options().if_lost() == api::IF_LOST_UNSAID
+                      ? writes_shared_files(context_, request_, survey_)
+                      : request_.options().if_lost() == api::IF_LOST_HOLD;
   context_.records.reserve(record());
   net::spawn(context_.executor, "destination.pursue", pursue());
   std::exception_ptr problem;
@@ -187,6 +190,7 @@ Record DestinationMigration::record() const {
   r.relay_key = relay_key_;
   r.pid = root_;
   r.start_time = start_time_;
+  r.hold = hold_if_lost_;
   return r;
 }
 

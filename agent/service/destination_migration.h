@@ -121,6 +121,8 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   pid_t root_ = 0;
   std::uint64_t start_time_ = 0;
   api::Resumed resumed_;
+  bool hold_if_lost_ = false;  // the source's copy, once this one may have run
+  bool may_have_run_ = false;  // from just before the thaw, or with the record `committed` of a former life
   std::optional<Error> failure_;
   bool stopped_ = false;
   bool over_ = false;

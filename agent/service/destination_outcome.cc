@@ -147,6 +147,7 @@ net::awaitable<void> DestinationMigration::resume() {
   }
   if (!thawed_root_) thawed_root_ = workload::find_process(committed.pid, committed.start_time);
   claim(committed);
+  may_have_run_ = true;
   if (copy && !co_await workload::thaws(*copy, thaw_limit)) {
     co_await lose("the restored copy does not thaw");
     throw *failure_;
@@ -239,7 +240,9 @@ net::awaitable<void> DestinationMigration::lose(std::string why) {
   failure_ = Error(Errc::target_gone, why);
   log::error("destination.lost", {{"migration", key_.migration}, {"message", why}});
   co_await destroy_copy();
-  context_.records.enter(record(), DestinationPhase::lost);
+  Record lost = record();
+  lost.hold = lost.hold && may_have_run_;
+  context_.records.enter(std::move(lost), DestinationPhase::lost);
   tell_source(*failure_);
 }
 

@@ -215,6 +215,7 @@ net::awaitable<void> DestinationMigration::recover() {
     log::info("destination.recover", {{"migration", key_.migration}, {"phase", name(r.destination())}});
   over_ = r.destination() == DestinationPhase::none;
   if (over_) co_return;
+  may_have_run_ = r.destination() == DestinationPhase::committed;
   if (r.destination() == DestinationPhase::building) failure_ = Error(Errc::cancelled, "the agent was restarted");
   net::spawn(context_.executor, "destination.pursue", pursue());
   if (r.destination() == DestinationPhase::prepared) {

@@ -64,6 +64,7 @@ class FakeEngine {
     switch (c.body_case()) {
       case engine::Command::kStart: start(c.start(), fds); break;
       case engine::Command::kSurvey: survey(c.survey(), *event.mutable_surveyed()); return true;
+      case engine::Command::kProbe: probe(c.probe(), *event.mutable_probed()); return true;
       case engine::Command::kRound: round(c.round().number(), *event.mutable_round_done()); return true;
       case engine::Command::kFreeze: freeze(c.freeze(), *event.mutable_frozen()); return true;
       case engine::Command::kThaw:
@@ -126,6 +127,14 @@ class FakeEngine {
     refusal.set_pid(request.pid());
     refusal.set_what("fd 7: a unicorn");
     refusal.set_reason("cannot be carried");
+  }
+
+  void probe(const engine::Probe& request, engine::Probed& answer) {
+    misbehave("die-probe");
+    misbehave("fail-probe");
+    engine::DirtyPoint& point = *answer.add_points();
+    point.set_nanoseconds(request.milliseconds() * 1'000'000ull);
+    point.set_bytes(difference);
   }
 
   void emit(pagewire::FrameKind kind, std::uint32_t round, bool with_payload) {

@@ -213,6 +213,12 @@ std::string network_notice(const Context& context, const std::string& why) {
   return fmt::format("node '{}' cannot hold back what the copy sends before it counts: {}", context.options.node, why);
 }
 
+bool writes_shared_files(const Context& context, const api::Prepare& request, const engine::Surveyed& survey) {
+  return std::ranges::any_of(survey.files(), [&](const engine::NeededFile& f) {
+    return f.writable() && S_ISREG(f.mode()) && !is_own_log(context, request.workload().name(), f.path());
+  });
+}
+
 void make_own_log(const Context& context, const api::Prepare& request, const engine::Surveyed& survey) {
   for (const engine::NeededFile& f : survey.files())
     if (is_own_log(context, request.workload().name(), f.path()))

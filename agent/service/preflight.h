@@ -27,6 +27,10 @@ std::uint64_t needed_memory(const Context& context, const api::Prepare& request,
 // That a copy here may be heard of before it counts (docs/commit-protocol.md).
 std::string network_notice(const Context& context, const std::string& why);
 
+// Of a workload that has passed: there are files on storage that both nodes share which it may write. What it wrote
+// there stays when the node that it ran on is lost.
+bool writes_shared_files(const Context& context, const api::Prepare& request, const engine::Surveyed& survey);
+
 // The log that this node's agent gives the workload, if it writes to one: it goes on here in a file of this node.
 void make_own_log(const Context& context, const api::Prepare& request, const engine::Surveyed& survey);
 

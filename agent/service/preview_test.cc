@@ -65,6 +65,43 @@ TEST_F(Preview, says_what_both_sides_would_and_leaves_no_trace) {
   EXPECT_EQ(kill_source().phase(), api::SOURCE_KILLED);
 }
 
+TEST_F(Preview, probes_when_it_is_asked_to_and_leaves_no_trace_either) {
+  const pid_t root = run_workload();
+  const auto files = files_of(a);
+  const auto probe = [&] {
+    return ask(a,
+               [&](api::Envelope& e) {
+                 *e.mutable_survey()->mutable_id() = id;
+                 e.mutable_survey()->set_workload("job");
+                 e.mutable_survey()->set_dry_run(true);
+                 e.mutable_survey()->set_probe_ms(1500);
+               })
+        .surveyed();
+  };
+  identify("preview", 7);
+  EXPECT_EQ(survey_only().dirty_size(), 0);
+  const api::Surveyed surveyed = probe();
+  ASSERT_EQ(surveyed.dirty_size(), 1);
+  EXPECT_EQ(surveyed.dirty(0).seconds(), 1.5);
+  EXPECT_GT(surveyed.dirty(0).bytes(), 0u);
+  identify("under-way", 6);
+  connect_all();
+  identify("preview", 7);
+  EXPECT_THAT(error_of(probe), HasSubstr("busy: the migration under-way is moving it"));
+  identify("under-way", 6);
+  abort();
+  discard();
+  EXPECT_TRUE(pair.turn_until([&] { return a.records().find(key_of(id, Side::source))->settled; }));
+  identify("refuse-survey", 7);
+  EXPECT_EQ(probe().dirty_size(), 0) << "what cannot be moved is not touched";
+  identify("die-probe", 7);
+  EXPECT_THAT(error_of(probe), HasSubstr("engine"));
+  expect_nothing_left_but("run");
+  EXPECT_EQ(files_of(a), files);
+  EXPECT_EQ(state_at(a), "running");
+  EXPECT_EQ(::kill(root, 0), 0);
+}
+
 TEST_F(Preview, lists_everything_that_would_be_refused_at_once) {
   run_workload();
   run_workload(b);

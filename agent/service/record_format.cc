@@ -11,7 +11,7 @@ namespace {
 struct RawCopy {
   std::uint64_t checksum;  // XXH3-64 of everything behind it
   std::uint64_t counter;
-  std::uint8_t side, phase, settled, resolved;
+  std::uint8_t side, phase, settled, flags;
   std::int32_t pid;
   std::uint64_t epoch;
   std::uint64_t start_time;
@@ -24,6 +24,7 @@ struct RawCopy {
   std::uint8_t token[32];
 };
 static_assert(sizeof(RawCopy) == copy_size);
+constexpr std::uint8_t flag_resolved = 1, flag_hold = 2;
 
 struct RawHead {
   std::uint64_t checksum;
@@ -64,7 +65,8 @@ CopyBytes encode_copy(const StoredCopy& copy) {
   raw.side = static_cast<std::uint8_t>(r.key.side);
   raw.phase = r.phase;
   raw.settled = r.settled;
-  raw.resolved = r.resolved;
+  if (r.resolved) raw.flags |= flag_resolved;
+  if (r.hold) raw.flags |= flag_hold;
   raw.pid = r.pid;
   raw.epoch = r.key.epoch;
   raw.start_time = r.start_time;
@@ -97,7 +99,8 @@ std::optional<StoredCopy> decode_copy(std::span<const std::byte, copy_size> byte
   r.key = {.migration = get(raw.migration), .epoch = raw.epoch, .side = side};
   r.phase = raw.phase;
   r.settled = raw.settled != 0;
-  r.resolved = raw.resolved != 0;
+  r.resolved = (raw.flags & flag_resolved) != 0;
+  r.hold = (raw.flags & flag_hold) != 0;
   r.workload = get(raw.workload);
   r.cgroup = get(raw.cgroup);
   r.peer_node = get(raw.peer_node);

@@ -37,7 +37,8 @@ struct Record {
   Key key;
   std::uint8_t phase = 1;  // SourcePhase or DestinationPhase, by key.side
   bool settled = false;    // the other side knows the end: the slot may be used again
-  bool resolved = false;   // source: let go on an operator's word, who said that the destination's node is off
+  bool resolved = false;   // source: let go on an operator's word
+  bool hold = false;       // destination: should the copy be lost, the source's is held; in `lost`: it may have run
   std::string workload;
   std::string cgroup;  // of the copy, relative to the agent's root
   std::string peer_node;

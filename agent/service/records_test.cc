@@ -74,6 +74,25 @@ TEST_F(RecordsTest, come_back_after_reopening) {
   EXPECT_EQ(records.highest_epoch("redis"), 7u);
 }
 
+TEST_F(RecordsTest, tell_what_was_resolved_from_what_is_to_be_held) {
+  Record resolved = source("m1", 1), hold = source("m2", 1);
+  resolved.resolved = true;
+  hold.key.side = Side::destination;
+  hold.hold = true;
+  {
+    Records records = Records::open(path);
+    records.reserve(resolved);
+    records.enter(resolved, SourcePhase::thawed);
+    records.reserve(hold);
+    records.enter(hold, DestinationPhase::refused);
+  }
+  Records records = Records::open(path);
+  EXPECT_TRUE(records.find(resolved.key)->resolved);
+  EXPECT_FALSE(records.find(resolved.key)->hold);
+  EXPECT_FALSE(records.find(hold.key)->resolved);
+  EXPECT_TRUE(records.find(hold.key)->hold);
+}
+
 TEST_F(RecordsTest, a_reservation_is_not_durable) {
   {
     Records records = Records::open(path);

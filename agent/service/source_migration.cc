@@ -12,6 +12,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto explain_limit = 300ms;
+constexpr std::uint32_t most_probe_ms = 10'000;
 constexpr std::uint64_t most_freeze_ms = 3'600'000;  // a number from outside must not overflow a clock
 
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
@@ -53,17 +54,48 @@ net::awaitable<api::Envelope> SourceMigration::do_survey(api::Survey request) {
   const auto job = start_source_job(context_, key_, 0, {});
   std::exception_ptr problem;
   engine::Surveyed surveyed;
+  engine::Probed probed;
   try {
     surveyed = co_await ask_survey(job);
+    if (request.dry_run() && request.probe_ms() > 0 && surveyed.refusals().empty())
+      probed = co_await probe(job, request.probe_ms());
   } catch (...) {
     problem = std::current_exception();
   }
-  co_await job->end(2s);
+  const bool well = co_await job->end(2s);
+  if (!well && touched_) {
+    Record probed_only = record();
+    if (!tree_.managed) probed_only.cgroup.clear();  // it has not come to have one
+    co_await release_copy(context_, std::move(probed_only));
+  }
   if (problem) std::rethrow_exception(problem);
   surveyed.mutable_cpu_flags()->Assign(context_.facts.cpu_flags.begin(), context_.facts.cpu_flags.end());
   api::Envelope answer;
   *answer.mutable_surveyed() = describe(tree_, surveyed);
+  for (const engine::DirtyPoint& point : probed.points()) {
+    api::DirtyPoint& dirty = *answer.mutable_surveyed()->add_dirty();
+    dirty.set_seconds(static_cast<double>(point.nanoseconds()) / 1e9);
+    dirty.set_bytes(point.bytes());
+  }
   co_return answer;
+}
+
+void SourceMigration::check_unmoved() const {
+  for (const Record& r : context_.records.all()) {
+    const bool connected = r.key.side == Side::source && r.source() == SourcePhase::none && r.key != key_;
+    if (connected && r.workload == tree_.workload) fail(Errc::busy, "the migration {} is moving it", r.key.migration);
+  }
+}
+
+net::awaitable<engine::Probed> SourceMigration::probe(std::shared_ptr<jobs::EngineJob> job, std::uint32_t length_ms) {
+  check_unmoved();  // which tracks it
+  engine::Command command;
+  command.mutable_probe()->set_milliseconds(std::min(length_ms, most_probe_ms));
+  touched_ = true;
+  const auto limit = context_.options.limits.survey + std::chrono::milliseconds(command.probe().milliseconds());
+  engine::Event event = co_await job->ask(std::move(command), {}, limit);
+  if (!event.has_probed()) fail(Errc::protocol, "the engine does not answer a probe with one");
+  co_return std::move(*event.mutable_probed());
 }
 
 net::awaitable<engine::Surveyed> SourceMigration::ask_survey(std::shared_ptr<jobs::EngineJob> job) {
@@ -85,10 +117,7 @@ net::awaitable<api::Envelope> SourceMigration::do_connect(api::Connect request) 
   peer_node_ = request.destination_node();
   peer_address_ = request.peer_address();
   secret_ = random_token();
-  for (const Record& r : context_.records.all()) {
-    const bool connected = r.key.side == Side::source && r.source() == SourcePhase::none && r.key != key_;
-    if (connected && r.workload == tree_.workload) fail(Errc::busy, "the migration {} is moving it", r.key.migration);
-  }
+  check_unmoved();
   context_.records.reserve(record());
   net::spawn(context_.executor, "source.pursue", pursue());
   job_ = start_source_job(context_, key_, request.seed(), job_handlers());

@@ -56,6 +56,7 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   net::awaitable<api::Envelope> do_round(api::Round request);
   net::awaitable<api::Envelope> do_freeze(api::Freeze request);
   net::awaitable<engine::Surveyed> ask_survey(std::shared_ptr<jobs::EngineJob> job);
+  net::awaitable<engine::Probed> probe(std::shared_ptr<jobs::EngineJob> job, std::uint32_t length_ms);
   net::awaitable<engine::Frozen> freeze_and_send(api::Freeze request);
   void run_on();
   net::awaitable<void> report_progress(std::weak_ptr<PageFeed> feed, std::uint32_t round);
@@ -66,6 +67,7 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   static net::awaitable<void> peer_notice(std::shared_ptr<SourceMigration> self, api::Envelope notice);
   net::awaitable<void> wait_stored(std::uint64_t sequence, Clock::duration limit);
   net::awaitable<void> feed_failed(Error error);
+  void check_unmoved() const;
   void check_freezable() const;
   void failed(Error error);
   void interrupt(Error error);
@@ -102,6 +104,8 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
 
   // source_resolve.cc
   net::awaitable<api::Envelope> do_resolve(api::Resolve request);
+  void hold_after_loss();
+  net::awaitable<void> check_held();
   net::awaitable<void> check_silent();
   void check_off(const std::string& boot, const std::string& store) const;
   bool is_alarming(const api::DestinationState& there);
@@ -117,7 +121,7 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   std::shared_ptr<jobs::EngineJob> job_;
   std::shared_ptr<PeerLink> peer_;
   std::shared_ptr<PageFeed> feed_;
-  TokenBytes secret_{};  // behind commit token and relay key
+  TokenBytes secret_{};                        // behind commit token and relay key
   std::unique_ptr<workload::CpuLimit> limit_;  // there while the workload is throttled
   double limited_to_ = 0;                      // CPUs
   struct CpuMark {
@@ -136,6 +140,7 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   bool deciding_ = false;
   bool settling_ = false;
   bool resolved_ = false;  // by an operator
+  bool held_ = false;      // armed: the destination has lost what may have run, and an operator decides
   bool stopped_ = false;
   bool over_ = false;
   Clock::time_point heard_ = Clock::now();  // last request

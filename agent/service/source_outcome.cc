@@ -211,7 +211,10 @@ net::awaitable<DestinationPhase> SourceMigration::ask_destination(bool refuse) {
   if (said == DestinationPhase::resumed) co_await kill_copy();
   if (said == DestinationPhase::refused || said == DestinationPhase::lost) {
     const auto hold = co_await turn_.take();
-    if (phase() == SourcePhase::armed) co_await let_go();
+    if (phase() == SourcePhase::armed && there.hold())
+      hold_after_loss();
+    else if (phase() == SourcePhase::armed)
+      co_await let_go();
   }
   co_return said;
 }
@@ -249,7 +252,7 @@ net::awaitable<void> SourceMigration::decide() {
     std::exception_ptr problem;
     try {
       if (living_copy(context_, record())) co_await ask_destination(refuse);
-      pause = limits.ask_interval;
+      pause = held_ ? most_pause : limits.ask_interval;
     } catch (...) {
       problem = std::current_exception();
     }

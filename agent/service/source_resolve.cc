@@ -1,4 +1,5 @@
-// What an operator decides about an armed source whose destination does not come back: `godwit resolve`.
+// What an operator decides about an armed source whose destination does not come back, or has lost a copy that may have
+// run: `godwit resolve`.
 //
 // The rule (docs/commit-protocol.md): only while the destination's node is off. Then whatever it held is gone, and its
 // record ends without a copy when it returns. Nobody here can see that a silent node is off, so somebody has to state
@@ -33,6 +34,14 @@ void check_operator(const std::string& by) {
     fail(Errc::invalid_argument, "a migration is resolved by somebody with a name of 1 to {} letters", longest_name);
 }
 
+void check_statement(const api::Resolve& request) {
+  if (request.destination_is_off() && request.go_on())
+    fail(Errc::invalid_argument, "that the destination's node is off, or that the copy here goes on: one is decided");
+  if (!request.destination_is_off() && !request.go_on())
+    throw Error(Errc::invalid_argument, "nobody states that the destination's node is off",
+                "a copy that it holds may run: only the end of that node is the end of the copy");
+}
+
 }  // namespace
 
 net::awaitable<api::Envelope> SourceMigration::resolve(api::Resolve request) {
@@ -41,23 +50,27 @@ net::awaitable<api::Envelope> SourceMigration::resolve(api::Resolve request) {
 
 net::awaitable<api::Envelope> SourceMigration::do_resolve(api::Resolve request) {
   check_operator(request.by());
-  if (!request.destination_is_off())
-    throw Error(Errc::invalid_argument, "nobody states that the destination's node is off",
-                "a copy that it holds may run: only the end of that node is the end of the copy");
+  check_statement(request);
   if (resolved_ && phase() != SourcePhase::armed) co_return state();
   if (phase() != SourcePhase::armed)
     throw Error(Errc::refused, fmt::format("the source is {}, not armed", name(phase())),
                 "there is nothing to resolve: `godwit ps` tells where the workload is");
-  if (!request.destination_store().empty()) check_off(request.destination_boot(), request.destination_store());
-  co_await check_silent();
+  if (request.go_on()) {
+    co_await check_held();
+  } else {
+    if (!request.destination_store().empty()) check_off(request.destination_boot(), request.destination_store());
+    co_await check_silent();
+  }
   const auto hold = co_await turn_.take();
   if (phase() != SourcePhase::armed || enter_lost()) co_return state();  // decided meanwhile
-  write_down(
-      context_.options.state,
-      fmt::format("{:%FT%TZ} {} of '{}' let go here by {}, who states that node '{}' (boot {}) is off\n",
-                  fmt::gmtime(wall_now()), to_string(key_), tree_.workload, request.by(), peer_node_, peer_boot_));
+  const std::string statement =
+      request.go_on() ? fmt::format("knows that its copy on node '{}' (boot {}) may have run", peer_node_, peer_boot_)
+                      : fmt::format("states that node '{}' (boot {}) is off", peer_node_, peer_boot_);
+  write_down(context_.options.state,
+             fmt::format("{:%FT%TZ} {} of '{}' let go here by {}, who {}\n", fmt::gmtime(wall_now()), to_string(key_),
+                         tree_.workload, request.by(), statement));
   log::warn("source.resolved", {{"migration", key_.migration}, {"by", request.by()}, {"destination", peer_node_}});
-  failure_ = Error(Errc::cancelled, fmt::format("{} states that node '{}' is off", request.by(), peer_node_));
+  failure_ = Error(Errc::cancelled, fmt::format("{} {}", request.by(), statement));
   resolved_ = true;
   std::exception_ptr problem;
   try {
@@ -73,12 +86,31 @@ net::awaitable<api::Envelope> SourceMigration::do_resolve(api::Resolve request) 
   co_return state();
 }
 
+// What the destination's copy has written into files that this node sees as well is there, and the copy here would go
+// on from before it. Nobody here knows what that means for the workload.
+void SourceMigration::hold_after_loss() {
+  if (held_) return;
+  held_ = true;
+  log::error("source.held", {{"migration", key_.migration}, {"workload", tree_.workload}, {"destination", peer_node_}});
+}
+
+// `lost` is final: once it has been told, the destination need not be asked again.
+net::awaitable<void> SourceMigration::check_held() {
+  const auto self = shared_from_this();
+  if (held_) co_return;
+  const DestinationPhase there = co_await ask_destination(false);
+  if (held_ || phase() != SourcePhase::armed) co_return;
+  throw Error(Errc::refused, fmt::format("the copy is not held for a loss: the destination is {}", name(there)),
+              "its record decides as soon as the source hears of it; `godwit watch` tells");
+}
+
 // Fails when the destination is not off by what its agent says of itself, to us or to the coordinator.
 void SourceMigration::check_off(const std::string& boot, const std::string& store) const {
   const bool same_records = peer_store_.empty() || store == peer_store_;
   if (same_records)
     throw Error(Errc::refused, fmt::format("node '{}' is not off: its agent answers", peer_node_),
-                "its record decides as soon as the source hears of it; `godwit watch` tells");
+                held_ ? "it has lost a copy that may have run: `godwit resolve --go-on` lets the one here go on"
+                      : "its record decides as soon as the source hears of it; `godwit watch` tells");
   // Its records were replaced, so its answers prove nothing; but that it was booted anew proves that its copy is gone.
   if (boot == peer_boot_)
     throw Error(

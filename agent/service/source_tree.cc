@@ -203,7 +203,7 @@ net::awaitable<void> put_back(Context& context, Record record, bool release) {
   const auto job = start_source_job(context, record.key, 0, {});
   engine::Command command;
   command.mutable_recover()->set_pid(record.pid);
-  command.mutable_recover()->set_cgroup(context.cgroup(record.cgroup));
+  if (!record.cgroup.empty()) command.mutable_recover()->set_cgroup(context.cgroup(record.cgroup));
   command.mutable_recover()->set_release(release);
   std::exception_ptr problem;
   try {

@@ -40,7 +40,8 @@ class MigrationTest : public testing::Test {
                })
         .surveyed();
   }
-  api::Prepared prepare(const api::Surveyed& surveyed) {
+  api::Prepared prepare(
+      const api::Surveyed& surveyed, const std::function<void(api::Prepare&)>& change = [](api::Prepare&) {}) {
     return ask(b,
                [&](api::Envelope& e) {
                  api::Prepare& p = *e.mutable_prepare();
@@ -49,6 +50,7 @@ class MigrationTest : public testing::Test {
                  p.set_survey(surveyed.engine());
                  *p.mutable_workload() = surveyed.info();
                  p.set_seed(42);
+                 change(p);
                })
         .prepared();
   }

@@ -212,8 +212,8 @@ HttpResponse Api::cancel(const std::string& id, const std::string& body, const s
 }
 
 awaitable<HttpResponse> Api::resolve(std::string id, std::string body, std::string by) {
-  resolve_request(body);
-  co_await driver_.resolve(id, by);
+  const Statement statement = resolve_request(body);
+  co_await driver_.resolve(id, statement, by);
   co_return answer({{"migration", id}});
 }
 

@@ -184,6 +184,7 @@ TEST_F(ApiTest, resolves_a_migration_when_somebody_states_that_its_destination_i
   for (const char* body : {"", "{}", R"({"destination_is_off": false})"})
     expect_error(post(resolve, body), 400, "invalid_argument");
   expect_error(post(resolve, R"({"destination_is_off": true, "force": true})"), 400, "invalid_argument");
+  expect_error(post(resolve, R"({"destination_is_off": true, "go_on": true})"), 400, "invalid_argument");
   expect_error(post("/v1/migrations/none/resolve", R"({"destination_is_off": true})"), 404, "not_found");
   EXPECT_TRUE(c.a.resolutions.empty());
   EXPECT_EQ(post(resolve, R"({"destination_is_off": true})")["migration"], id);

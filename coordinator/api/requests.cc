@@ -42,14 +42,16 @@ KillRequest kill_request(const std::string& body) {
   return request;
 }
 
-void resolve_request(const std::string& body) {
+Statement resolve_request(const std::string& body) {
   const json parsed = body.empty() ? json::object() : parse_body(body);
   JsonReader in(parsed, "resolve");
-  const bool off = in.flag("destination_is_off", false);
+  const bool off = in.flag("destination_is_off", false), go_on = in.flag("go_on", false);
   in.end();
-  if (!off)
+  if (off && go_on) fail(Errc::invalid_argument, "resolve: either 'destination_is_off' or 'go_on'");
+  if (!off && !go_on)
     throw Error(Errc::invalid_argument, "nobody states that the destination's node is off",
                 "say so with \"destination_is_off\": true when it is powered off, or was rebooted");
+  return off ? Statement::destination_is_off : Statement::go_on;
 }
 
 std::uint64_t rate_request(const std::string& body) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/api/control.pb.h"
+#include "coordinator/migration/migration.h"
 
 #include <cstdint>
 #include <string>
@@ -23,7 +24,7 @@ struct KillRequest {
 KillRequest kill_request(const std::string& body);
 
 // That the destination's node is off, which is all that one can say.
-void resolve_request(const std::string& body);
+Statement resolve_request(const std::string& body);
 std::uint64_t rate_request(const std::string& body);  // bytes per second
 
 std::vector<std::string_view> split_path(std::string_view path);  // which begins with a slash

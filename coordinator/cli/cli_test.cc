@@ -165,6 +165,9 @@ TEST(CommandLine, takes_an_id_or_a_workload_to_watch_cancel_and_report) {
   EXPECT_EQ(std::get<ResolveCommand>(resolve->command).which, "redis");
   EXPECT_TRUE(std::get<ResolveCommand>(resolve->command).destination_is_off);
   EXPECT_FALSE(std::get<ResolveCommand>(parsed({"--certs", "/c", "resolve", "m1"})->command).destination_is_off);
+  const auto go_on = parsed({"--certs", "/c", "resolve", "redis", "--go-on"});
+  EXPECT_TRUE(std::get<ResolveCommand>(go_on->command).go_on);
+  EXPECT_FALSE(std::get<ResolveCommand>(go_on->command).destination_is_off);
   // A variable that is not set, or a path, names no migration.
   for (const char* command : {"watch", "cancel", "history", "resolve"})
     for (const char* bad : {"", "a/b", "a?b", "a b"}) {
@@ -178,6 +181,19 @@ TEST(CommandLine, takes_the_steps_of_throttling) {
   const auto options = parsed({"--certs", "/c", "migrate", "redis", "--to", "b", "--throttle-steps", "70,30,5"});
   EXPECT_EQ(migration_request(std::get<MigrateCommand>(options->command))["throttle_steps"], json({70, 30, 5}));
   EXPECT_FALSE(parsed({"--certs", "/c", "migrate", "redis", "--to", "b", "--throttle-steps", "0"}));
+}
+
+TEST(CommandLine, takes_what_happens_after_a_loss) {
+  const auto options = parsed({"--certs", "/c", "migrate", "redis", "--to", "b", "--if-lost", "hold"});
+  EXPECT_EQ(migration_request(std::get<MigrateCommand>(options->command))["if_lost"], "hold");
+  const auto unsaid = parsed({"--certs", "/c", "migrate", "redis", "--to", "b"});
+  EXPECT_FALSE(migration_request(std::get<MigrateCommand>(unsaid->command)).contains("if_lost"));
+}
+
+TEST(CommandLine, takes_a_probe) {
+  const auto options = parsed({"--certs", "/c", "migrate", "redis", "--to", "b", "--dry-run", "--probe", "1500ms"});
+  EXPECT_EQ(migration_request(std::get<MigrateCommand>(options->command))["probe_s"], 1.5);
+  EXPECT_FALSE(parsed({"--certs", "/c", "migrate", "redis", "--to", "b", "--probe", "long"}));
 }
 
 TEST(CommandLine, takes_a_rate_for_a_migration) {
@@ -201,6 +217,8 @@ TEST(CommandLine, ends_with_2_when_it_makes_no_sense) {
       {"--certs", "/c", "run", "--name", "w", "--on", "a"},
       {"--certs", "/c", "cancel"},
       {"--certs", "/c", "resolve", "--destination-is-off"},
+      {"--certs", "/c", "resolve", "redis", "--destination-is-off", "--go-on"},
+      {"--certs", "/c", "migrate", "redis", "--to", "b", "--if-lost", "pray"},
       {"--certs", "/c", "rate", "redis"},
       {"--certs", "/c", "rate", "redis", "fast"},
       {"--certs", "/c", "cordon"},

@@ -10,7 +10,7 @@ namespace {
 using namespace std::chrono_literals;
 using nlohmann::json;
 
-constexpr auto answer_limit = 60s;   // starting a workload waits for its agent
+constexpr auto answer_limit = 75s;   // a dry run with a probe waits for two agents
 constexpr auto silence_limit = 30s;  // the coordinator says something every ten
 
 net::awaitable<void> perform(net::Address address, net::TlsContext tls, net::HttpRequest request, Clock::duration limit,

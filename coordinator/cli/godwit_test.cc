@@ -431,6 +431,22 @@ TEST_F(Godwit, resolves_only_on_the_word_of_an_operator) {
   EXPECT_THAT(godwit({"resolve", "nobody", "--destination-is-off"}).err, HasSubstr("no migration 'nobody'"));
 }
 
+TEST_F(Godwit, lets_a_workload_go_on_that_is_held_after_a_loss) {
+  c.b.always[api::Envelope::kCommit] = Fault::hang_before;
+  c.b.holds_after_loss = true;
+  c.b.on_request = [&](api::Envelope::BodyCase body) {
+    if (body == api::Envelope::kCommit) c.b.destination = api::DESTINATION_LOST;
+  };
+  const Ended moved = godwit({"migrate", "redis", "--to", "b", "--no-progress"});
+  EXPECT_EQ(moved.code, 5) << moved.out;
+  EXPECT_THAT(moved.out + moved.err, HasSubstr("--go-on"));
+  const Ended said = godwit({"resolve", "redis", "--go-on"}, "operator/bob");
+  EXPECT_EQ(said.code, 0) << said.err;
+  EXPECT_THAT(said.out, HasSubstr("'redis' goes on on node 'a', from before what its copy on node 'b' has written"));
+  ASSERT_EQ(c.a.resolutions.size(), 1u);
+  EXPECT_TRUE(c.a.resolutions[0].go_on());
+}
+
 TEST_F(Godwit, reports_one_migration_of_the_history) {
   const std::string id = c.migrate().id;
   const Ended report = godwit({"history", id});

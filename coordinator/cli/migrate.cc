@@ -19,8 +19,10 @@ json policy_request(const PolicyChoice& choice) {
   if (choice.policy) body["policy"] = *choice.policy;
   if (choice.downtime) body["downtime_ms"] = milliseconds(*choice.downtime).count();
   if (choice.max_total_time) body["max_total_s"] = std::chrono::duration<double>(*choice.max_total_time).count();
+  if (choice.probe) body["probe_s"] = std::chrono::duration<double>(*choice.probe).count();
   if (choice.max_rounds) body["max_rounds"] = *choice.max_rounds;
   if (choice.on_no_progress) body["on_no_progress"] = *choice.on_no_progress;
+  if (choice.if_lost) body["if_lost"] = *choice.if_lost;
   if (choice.rate_limit) body["rate_limit"] = *choice.rate_limit;
   if (!choice.throttle_steps.empty()) body["throttle_steps"] = choice.throttle_steps;
   return body;

@@ -38,7 +38,7 @@ std::string check_name(const std::string& text) {
 }
 
 struct Texts {
-  std::string downtime = "300ms", spool = "32M", rate_limit = "0", max_total_time = "0";
+  std::string downtime = "300ms", spool = "32M", rate_limit = "0", max_total_time = "0", probe = "0";
   std::string new_rate;
   std::string size, overhead = "30ms", round_cost = "5ms";
   std::vector<std::string> bandwidths;
@@ -64,6 +64,12 @@ void add_policy(CLI::App& app, PolicyChoice& choice, Texts& t) {
                  "throttle: give the workload less and less CPU time; force: take the longer pause; or abort")
       ->default_str("abort")
       ->check(CLI::IsMember({"throttle", "force", "abort"}));
+  app.add_option(
+         "--probe", t.probe,
+         "refuse when the first rounds, or of a dry run a look at what it writes, say after this long (10s at most) "
+         "that the budget cannot be met, whatever --on-no-progress is; 0: no probe")
+      ->check(checked(parse_duration))
+      ->each([&choice](const std::string& text) { choice.probe = parse_duration(text); });
   app.add_option("--throttle-steps", choice.throttle_steps,
                  "percent of its CPU time, from one step to the next: 80,60,40,20")
       ->delimiter(',')
@@ -91,6 +97,12 @@ void add_moving(CLI::App& app, MigrateCommand& m, Texts& t) {
   app.add_option("--streams", m.streams, "page streams")->capture_default_str()->check(CLI::Range(1, 16));
   app.add_option("--assume-shared", m.assume_shared, "path that both nodes see; may be repeated")
       ->allow_extra_args(false);
+  app.add_option(
+         "--if-lost", m.policy.if_lost,
+         "when the destination's copy is lost after it may have run: thaw the source's, hold it for an operator, "
+         "or auto: hold it if it may write files that both nodes share")
+      ->default_str("auto")
+      ->check(CLI::IsMember({"auto", "thaw", "hold"}));
   app.add_flag("--no-progress", m.no_progress, "print the report only");
 }
 
@@ -98,8 +110,8 @@ void add_migrate(CLI::App& app, MigrateCommand& m, Texts& t) {
   app.add_option("workload", m.workload, "name of a workload, or a PID on the node given by --from")->required();
   app.add_option("--from", m.from, "node it runs on (needed for a PID)");
   app.add_option("--to", m.to, "node to move it to")->required();
-  CLI::Option* dry_run =
-      app.add_flag("--dry-run", m.dry_run, "say what would be refused and what it would cost; touch nothing");
+  CLI::Option* dry_run = app.add_flag(
+      "--dry-run", m.dry_run, "say what would be refused and what it would cost; touch nothing, but for a --probe");
   app.add_flag("--rehearse", m.rehearse, "restore at the destination, verify, discard; the source goes on")
       ->excludes(dry_run);
   add_moving(app, m, t);
@@ -124,9 +136,14 @@ void add_watch(CLI::App& app, WatchCommand& watch) {
 
 void add_resolve(CLI::App& app, ResolveCommand& resolve) {
   app.add_option("migration", resolve.which, "its id, or its workload")->required()->check(check_name);
-  app.add_flag("--destination-is-off", resolve.destination_is_off,
-               "state that the destination's node is powered off, or was rebooted: not merely cut off, or without its "
-               "agent. Of a node that lives two copies would run");
+  CLI::Option* off =
+      app.add_flag("--destination-is-off", resolve.destination_is_off,
+                   "state that the destination's node is powered off, or was rebooted: not merely cut off, or without "
+                   "its agent. Of a node that lives two copies would run");
+  app.add_flag("--go-on", resolve.go_on,
+               "of a workload that is held because its copy at the destination was lost after it may have run: let it "
+               "go on from before what that one has written")
+      ->excludes(off);
 }
 
 void add_history(CLI::App& app, HistoryCommand& history) {

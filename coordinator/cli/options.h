@@ -29,9 +29,9 @@ struct KillCommand {
 // What a migration may spend. What is not given is the coordinator's to choose.
 struct PolicyChoice {
   std::optional<std::string> policy;  // by name
-  std::optional<std::chrono::nanoseconds> downtime, max_total_time;
+  std::optional<std::chrono::nanoseconds> downtime, max_total_time, probe;
   std::optional<unsigned> max_rounds;
-  std::optional<std::string> on_no_progress;
+  std::optional<std::string> on_no_progress, if_lost;
   std::optional<std::uint64_t> rate_limit;
   std::vector<unsigned> throttle_steps;  // empty: not given
 };
@@ -64,6 +64,7 @@ struct CancelCommand {
 struct ResolveCommand {
   std::string which;  // a migration's id or a workload
   bool destination_is_off = false;
+  bool go_on = false;
 };
 struct RateCommand {
   std::string which;  // a migration's id or a workload, or

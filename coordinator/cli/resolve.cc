@@ -27,7 +27,7 @@ json find(Client& client, const std::string& named) {
 int resolve(Client& client, const ResolveCommand& command, bool json_output) {
   const json report = find(client, command.which);
   const std::string id = report.at("migration"), from = report.value("from", ""), to = report.value("to", "");
-  if (!command.destination_is_off)
+  if (!command.destination_is_off && !command.go_on)
     throw Error(
         Errc::invalid_argument,
         fmt::format("this lets '{}' run again on node '{}', and needs your word that node '{}' is off: powered "
@@ -36,10 +36,15 @@ int resolve(Client& client, const ResolveCommand& command, bool json_output) {
                     report.value("workload", ""), from, to),
         fmt::format("see to it that node '{}' is off, then say so: godwit resolve {} --destination-is-off", to,
                     command.which));
-  const json answer = client.post("/v1/migrations/" + id + "/resolve", {{"destination_is_off", true}});
+  const char* statement = command.go_on ? "go_on" : "destination_is_off";
+  const json answer = client.post("/v1/migrations/" + id + "/resolve", {{statement, true}});
+  const std::string workload = printable(report.value("workload", ""));
   const std::string words =
-      fmt::format("'{}' goes on on node '{}'; when node '{}' returns, what it knows of migration {} is void\n",
-                  printable(report.value("workload", "")), from, to, id);
+      command.go_on
+          ? fmt::format("'{}' goes on on node '{}', from before what its copy on node '{}' has written\n", workload,
+                        from, to)
+          : fmt::format("'{}' goes on on node '{}'; when node '{}' returns, what it knows of migration {} is void\n",
+                        workload, from, to, id);
   std::fputs(json_output ? (answer.dump(2) + "\n").c_str() : words.c_str(), stdout);
   return exit_done;
 }

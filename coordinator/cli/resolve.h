@@ -1,4 +1,5 @@
-// `godwit resolve`: an operator states that a node is off, and the frozen copy at the other end goes on.
+// `godwit resolve`: an operator states that a node is off, or lets a copy go on that is held after the loss of the
+// other one; the frozen copy goes on.
 #pragma once
 
 #include "coordinator/cli/client.h"

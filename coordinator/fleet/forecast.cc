@@ -70,6 +70,7 @@ Forecast forecast(const MigrationSpec& spec, std::uint64_t resident_bytes, const
   std::erase_if(paused, [](const Migration* m) { return m->spec.policy.max_rounds == 0; });
   if (all_at_once) bytes = resident;
   f.rate = rate;
+  f.rate_known = !on_path.empty();
   const auto downtime_of = [](const Migration& m) { return static_cast<double>(m.downtime_ns); };
   f.bytes = static_cast<std::uint64_t>(bytes);
   f.total_s = setup + bytes / rate;

@@ -12,7 +12,8 @@ namespace godwit::coordinator {
 struct Forecast {
   std::uint64_t bytes = 0;  // over all rounds
   double total_s = 0;
-  double rate = 0;  // bytes per second on this path
+  double rate = 0;          // bytes per second on this path
+  bool rate_known = false;  // it was measured: else it is an assumption
   std::int64_t downtime_ns = 0;
   std::string basis;  // for people: what it was made from
 };

@@ -104,6 +104,45 @@ TEST_F(PreviewTest, refuses_for_how_it_wrote_the_last_time) {
   EXPECT_EQ(preview(R"({"workload": "redis", "to": "b", "downtime_ms": 2000})")["would_move"], true);
 }
 
+// Of a workload that was never moved, over a path of which something is known.
+TEST_F(PreviewTest, refuses_for_how_it_writes_by_a_probe) {
+  ASSERT_EQ(c.migrate().outcome, Outcome::done);
+  c.b.probes.clear();
+  c.b.writes = {{0.1, 900'000'000}, {1, 1'000'000'000}, {2, 1'000'000'000}};  // over a path of 1 GB/s
+  const std::string body = R"({"workload": "redis", "to": "a", "probe_s": 2})";
+  const json p = preview(body);
+  EXPECT_THAT(c.b.probes, ElementsAre(2000u));
+  EXPECT_THAT(lines(p), ElementsAre(HasSubstr("coordinator refused if it goes on writing as by the probe: ")));
+  EXPECT_THAT(p["obstacles"][0]["hint"].get<std::string>(), HasSubstr("could be met (--downtime)"));
+  ASSERT_EQ(p["dirty"].size(), 3u) << p;
+  EXPECT_EQ(p["dirty"][2], json({{"seconds", 2.0}, {"bytes", 1'000'000'000}}));
+  c.b.writes = {{2, 4096}};
+  EXPECT_EQ(preview(body)["would_move"], true);
+  c.b.writes = {{-1, 4096}};
+  EXPECT_THAT(lines(preview(body)), ElementsAre(HasSubstr("source invalid_argument the seconds of points must grow")));
+}
+
+TEST_F(PreviewTest, probes_only_when_it_is_asked_to) {
+  c.a.writes = {{2, 1'000'000'000}};
+  const json p = preview(R"({"workload": "redis", "to": "b"})");
+  EXPECT_EQ(p["would_move"], true);
+  EXPECT_EQ(p["dirty"], json());
+  c.daemon.registry.cordon("b", "ann");
+  preview(R"({"workload": "redis", "to": "b", "probe_s": 2})");
+  EXPECT_THAT(c.a.probes, ElementsAre(0u, 0u)) << "what does not go anyway is left alone";
+}
+
+TEST_F(PreviewTest, does_not_refuse_over_a_path_that_it_only_assumes) {
+  c.a.writes = {{1, 900'000'000}, {2, 1'000'000'000}};
+  const json p = preview(R"({"workload": "redis", "to": "b", "probe_s": 2})");
+  EXPECT_EQ(p["would_move"], true) << p;
+  ASSERT_EQ(p["notices"].size(), 1u) << p;
+  EXPECT_THAT(p["notices"].at(0).get<std::string>(), HasSubstr("over a gigabit link, which is assumed: "));
+  // With a limit on the rate it is known what the path does not exceed.
+  EXPECT_THAT(lines(preview(R"({"workload": "redis", "to": "b", "probe_s": 2, "rate_limit": 500000000})")),
+              ElementsAre(HasSubstr("coordinator refused if it goes on writing as by the probe: ")));
+}
+
 TEST_F(PreviewTest, lists_everything_that_would_be_refused_at_once) {
   c.a.survey_refusals = {"fd 7: a raw socket", "an established TCP connection"};
   c.b.check_refusals = {"/bin/x is not there", "PID 7 is taken here"};

@@ -71,6 +71,32 @@ TEST(Budget, is_kept_by_giving_up_in_the_end) {
   EXPECT_TRUE(c.a.runs("redis"));
 }
 
+// Nothing but pages was asked of the workload by then.
+TEST(Budget, that_the_probe_says_cannot_be_met_is_a_refusal) {
+  for (const OnNoProgress choice : {OnNoProgress::abort, OnNoProgress::force, OnNoProgress::throttle}) {
+    Cluster c;
+    c.a.dirty_after = {900'000'000};
+    MigrationSpec spec = c.to_b();
+    spec.policy.on_no_progress = choice;
+    spec.policy.probe = std::chrono::milliseconds(500);
+    const Migration m = c.finish(c.daemon.driver.start(spec));
+    EXPECT_EQ(m.outcome, Outcome::refused);
+    EXPECT_EQ(m.reason->code, Errc::refused);
+    EXPECT_THAT(m.reason->hint, HasSubstr("could be met (--downtime)"));
+    EXPECT_EQ(m.rounds.size(), 2u) << "a single one counts by half";
+    EXPECT_TRUE(c.a.most_bytes.empty() && c.a.throttled.empty());
+    EXPECT_TRUE(c.a.runs("redis"));
+  }
+}
+
+TEST(Budget, that_a_workload_stood_still_for_is_no_refusal_any_more) {
+  Cluster c;
+  c.a.last_differences = {too_large};
+  MigrationSpec spec = c.to_b();
+  spec.policy.probe = std::chrono::seconds(10);
+  EXPECT_EQ(c.finish(c.daemon.driver.start(spec)).outcome, Outcome::rolled_back);
+}
+
 TEST(Budget, is_not_kept_when_forced) {
   Cluster c;
   c.a.last_differences = {too_large};

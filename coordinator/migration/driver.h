@@ -31,9 +31,9 @@ class Driver {
   // it is too late.
   void cancel(const std::string& id, const std::string& by);
 
-  // An operator states that the destination's node is off: an armed source lets its copy go (docs/commit-protocol.md).
+  // On an operator's word an armed source lets its copy go (docs/commit-protocol.md).
   // Errors: not_found, busy while the outcome may still be told, peer_lost, and what the source says against it.
-  net::awaitable<void> resolve(std::string id, std::string by);
+  net::awaitable<void> resolve(std::string id, Statement statement, std::string by);
 
   // An agent has found what no program may put right: it becomes the reason that the report gives.
   void alarm(const std::string& node, const api::Alarm& alarm);

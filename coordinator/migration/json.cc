@@ -13,6 +13,7 @@ using std::chrono::duration_cast;
 using std::chrono::nanoseconds;
 
 constexpr double longest_ms = 24 * 3600 * 1000.0;
+constexpr double longest_probe_s = 10;  // a preview waits for it
 constexpr std::size_t most_throttle_steps = 20;
 
 double to_ms(std::int64_t ns) { return static_cast<double>(ns) / 1e6; }
@@ -34,6 +35,21 @@ OnNoProgress on_no_progress(const std::string& what, const std::string& text) {
        text.substr(0, 80));
 }
 
+std::string_view name(IfLost choice) {
+  switch (choice) {
+    case IfLost::automatic: return "auto";
+    case IfLost::thaw: return "thaw";
+    case IfLost::hold: return "hold";
+  }
+  return "auto";
+}
+
+IfLost if_lost(const std::string& what, const std::string& text) {
+  for (const IfLost choice : {IfLost::automatic, IfLost::thaw, IfLost::hold})
+    if (text == name(choice)) return choice;
+  fail(Errc::invalid_argument, "{}: 'if_lost' must be 'auto', 'thaw' or 'hold', not '{}'", what, text.substr(0, 80));
+}
+
 }  // namespace
 
 void check_name(std::string_view what, std::string_view text) {
@@ -51,6 +67,8 @@ json policy_to_json(const PolicyOptions& options, std::uint64_t rate_limit) {
           {"max_total_s", duration<double>(options.max_total_time).count()},
           {"on_no_progress", name(options.on_no_progress)},
           {"throttle_steps", options.throttle_steps},
+          {"if_lost", name(options.if_lost)},
+          {"probe_s", duration<double>(options.probe).count()},
           {"rate_limit", rate_limit}};
 }
 
@@ -77,6 +95,9 @@ void read_policy(JsonReader& in, PolicyOptions& options, std::uint64_t& rate_lim
   if (std::ranges::adjacent_find(steps, std::less_equal()) != steps.end())
     fail(Errc::invalid_argument, "{}: 'throttle_steps' must fall from one to the next", in.what());
   options.throttle_steps.assign(steps.begin(), steps.end());
+  options.if_lost = if_lost(in.what(), in.text("if_lost", std::string(name(options.if_lost))));
+  options.probe = duration_cast<nanoseconds>(
+      duration<double>(in.real("probe_s", duration<double>(options.probe).count(), 0, longest_probe_s)));
   rate_limit = in.number("rate_limit", rate_limit, 0, std::uint64_t{1} << 50);
 }
 

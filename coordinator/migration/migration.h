@@ -16,6 +16,9 @@
 namespace godwit::coordinator {
 
 enum class OnNoProgress { force = 1, abort, throttle };
+// Whether the source's copy goes on when the destination's was lost after it may have run. `automatic`: not when it may
+// write files that both nodes share.
+enum class IfLost { automatic = 1, thaw, hold };
 
 struct PolicyOptions {
   std::chrono::nanoseconds downtime = std::chrono::milliseconds(300);  // the budget
@@ -24,6 +27,10 @@ struct PolicyOptions {
   OnNoProgress on_no_progress = OnNoProgress::abort;
   // Of the CPU time that the workload used before, in percent, falling. With less than the last step it hardly lives.
   std::vector<unsigned> throttle_steps{80, 60, 40, 20};
+  IfLost if_lost = IfLost::automatic;
+  // A budget that measurements of this length say cannot be met refuses the migration, whatever `on_no_progress` is:
+  // its first rounds, or of a preview a probe. 0: none.
+  std::chrono::nanoseconds probe{0};
 };
 
 inline constexpr std::uint64_t most_rate_limit = std::uint64_t{1} << 50;
@@ -62,6 +69,12 @@ struct StepRecord {
 enum class Outcome { done = 1, rolled_back, refused, unknown, rehearsed };
 std::string_view name(Outcome outcome);
 std::optional<Outcome> outcome_from_name(std::string_view text);
+
+// What an operator says of the destination of a source that is armed.
+enum class Statement {
+  destination_is_off = 1,
+  go_on,  // it has lost a copy that may have run, and the source's may go on all the same
+};
 
 struct Reason {
   Errc code = Errc::internal;

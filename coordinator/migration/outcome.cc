@@ -144,6 +144,7 @@ std::optional<Event> Run::verdict(const api::SourceState& source, const Destinat
       if (source_store_.empty() || source.store_uuid() != source_store_) return std::nullopt;
       return Event::source_not_armed;
     case api::SOURCE_ARMED:
+      if (destination && destination->phase() == api::DESTINATION_LOST && destination->hold()) return held_after_loss();
       if (!cancelled_ && destination && destination->phase() == api::DESTINATION_PREPARED &&
           recommits_ < most_recommits) {
         recommits_++;
@@ -163,6 +164,18 @@ std::optional<Event> Run::verdict(const api::SourceState& source, const Destinat
       return Event::both_gone;
     default: return std::nullopt;
   }
+}
+
+// Neither waiting nor asking brings anything more: an operator decides.
+Event Run::held_after_loss() {
+  const Reason held{Errc::target_gone,
+                    fmt::format("the copy on node '{}' was lost after it may have run: what it wrote into shared files "
+                                "is there, and '{}' is held on node '{}'",
+                                m_.spec.destination, m_.spec.workload, m_.spec.source),
+                    fmt::format("see to what both have written, then: godwit resolve {} --go-on", m_.id)};
+  if (!m_.reason || m_.reason->message != held.message) unchanged_ = false;
+  m_.reason = held;
+  return Event::out_of_patience;
 }
 
 awaitable<Run::SourceAnswer> Run::ask_source(api::Envelope request) {

@@ -142,5 +142,62 @@ TEST(Outcome, that_stays_unknown_is_reported_once) {
   EXPECT_EQ(events(c, id, "outcome")[1]["outcome"], "rolled_back");
 }
 
+// Waiting brings nothing: an operator is told at once, and once.
+TEST(Outcome, of_a_loss_that_the_source_is_held_after_is_for_an_operator_to_decide) {
+  Limits limits = short_limits();
+  limits.patience = std::chrono::seconds(60);
+  limits.again = std::chrono::milliseconds(20);
+  Cluster c(limits);
+  const std::string id = left_behind(c, Phase::committing);
+  c.a.source = api::SOURCE_ARMED;
+  c.b.destination = api::DESTINATION_LOST;
+  c.b.holds_after_loss = true;
+  c.daemon.driver.resume();
+  const Migration m = c.finish(id);
+  EXPECT_EQ(m.outcome, Outcome::unknown);
+  EXPECT_EQ(m.reason->code, Errc::target_gone);
+  EXPECT_THAT(m.reason->message, HasSubstr("lost after it may have run"));
+  EXPECT_THAT(m.reason->hint, HasSubstr("godwit resolve " + id + " --go-on"));
+  const auto asked = [&] { return std::ranges::count(c.a.asked, Env::kQuerySource); };
+  const auto before = asked();
+  c.until([&] { return asked() > before + 3; });
+  EXPECT_EQ(events(c, id, "outcome").size(), 1u);
+  net::run_to_end(c.io, c.daemon.driver.resolve(id, Statement::go_on, "ann"));
+  ASSERT_EQ(c.a.resolutions.size(), 1u);
+  EXPECT_TRUE(c.a.resolutions[0].go_on());
+  EXPECT_FALSE(c.a.resolutions[0].destination_is_off());
+  c.until([&] { return c.store.migration(id)->phase == Phase::rolled_back; });
+  ASSERT_EQ(events(c, id, "resolve").size(), 1u);
+  EXPECT_EQ(events(c, id, "resolve")[0]["lost"], "b");
+  EXPECT_TRUE(c.a.runs("redis"));
+}
+
+TEST(Outcome, that_was_unknown_for_another_reason_is_reported_anew_when_it_is_a_loss) {
+  Limits limits = short_limits();
+  limits.again = std::chrono::milliseconds(20);
+  limits.patience = std::chrono::milliseconds(50);
+  Cluster c(limits);
+  const std::string id = cut_off_at_commit(c);
+  c.b.always.clear();
+  c.b.destination = api::DESTINATION_LOST;
+  c.b.holds_after_loss = true;
+  c.b.reconnects = true;
+  c.b.start();
+  c.until([&] { return c.store.migration(id)->reason->code == Errc::target_gone; });
+  EXPECT_EQ(c.store.migration(id)->outcome, Outcome::unknown);
+  EXPECT_EQ(events(c, id, "outcome").size(), 2u);
+}
+
+TEST(Outcome, of_a_loss_is_asked_for_at_the_destination_as_it_was_chosen) {
+  Cluster c;
+  MigrationSpec spec = c.to_b();
+  for (const IfLost choice : {IfLost::automatic, IfLost::thaw, IfLost::hold}) {
+    spec.policy.if_lost = choice;
+    c.b.always[Env::kPrepare] = Fault::hang_after;
+    c.finish(c.daemon.driver.start(spec));
+  }
+  EXPECT_THAT(c.b.if_lost, testing::ElementsAre(api::IF_LOST_UNSAID, api::IF_LOST_THAW, api::IF_LOST_HOLD));
+}
+
 }  // namespace
 }  // namespace godwit::coordinator

@@ -24,7 +24,8 @@ std::string refusal(const std::string& text) {
 
 const Policies two = policies_from_json(json::parse(R"({"policies": {
     "gentle": {"about": "for the day", "downtime_ms": 100, "max_rounds": 50, "max_total_s": 600,
-               "rate_limit": 12500000, "on_no_progress": "abort", "throttle_steps": [70, 30]},
+               "rate_limit": 12500000, "on_no_progress": "abort", "throttle_steps": [70, 30],
+               "if_lost": "hold", "probe_s": 2.5},
     "now": {"on_no_progress": "force"}}})"),
                                         "two.json");
 
@@ -37,6 +38,8 @@ TEST(Policies, are_read_with_every_value) {
   EXPECT_EQ(gentle.options.on_no_progress, OnNoProgress::abort);
   EXPECT_EQ(gentle.rate_limit, 12'500'000u);
   EXPECT_THAT(gentle.options.throttle_steps, testing::ElementsAre(70u, 30u));
+  EXPECT_EQ(gentle.options.if_lost, IfLost::hold);
+  EXPECT_EQ(gentle.options.probe, 2500ms);
   const Policy& now = policy_named(two, "now");
   EXPECT_EQ(now.options.downtime, 300ms) << "what is not named is as without a policy";
   EXPECT_EQ(now.options.on_no_progress, OnNoProgress::force);
@@ -73,6 +76,10 @@ TEST(Policies, are_refused_with_file_policy_and_key) {
   EXPECT_THAT(refusal(R"({"policies": {"x": {"downtime_ms": -7}}})"),
               HasSubstr("policy x: 'downtime_ms' must be a number from 1 to"));
   EXPECT_THAT(refusal(R"({"policies": {"x": {"on_no_progress": "pray"}}})"), HasSubstr("policy x: 'on_no_progress'"));
+  EXPECT_THAT(refusal(R"({"policies": {"x": {"if_lost": "pray"}}})"), HasSubstr("policy x: 'if_lost' must be 'auto'"));
+  for (const char* probe : {"-1", "11", "true"})
+    EXPECT_THAT(refusal(fmt::format(R"({{"policies": {{"x": {{"probe_s": {}}}}}}})", probe)),
+                HasSubstr("policy x: 'probe_s' must be a number from 0 to 10"));
   for (const char* steps : {"[]", "80", "[0]", "[100]", "[50.5]", "[-1]"})
     EXPECT_THAT(refusal(fmt::format(R"({{"policies": {{"x": {{"throttle_steps": {}}}}}}})", steps)),
                 HasSubstr("policy x: 'throttle_steps' must be an array of 1 to 20 whole numbers from 1 to 99"));
@@ -103,6 +110,7 @@ TEST(Policies, are_journaled_with_their_values_so_that_the_name_may_go) {
   EXPECT_EQ(read.policy.max_total_time, 600s);
   EXPECT_THAT(read.policy.throttle_steps, testing::ElementsAre(70u, 30u));
   EXPECT_EQ(read.rate_limit, 12'500'000u);
+  EXPECT_EQ(read.policy.if_lost, IfLost::hold);
   const Policies none;
   EXPECT_THROW(spec_from_json(redis_to_b({{"policy", "gentle"}}), &none), Error);
   EXPECT_THROW(spec_from_json(redis_to_b({{"policy", "../x"}})), Error);

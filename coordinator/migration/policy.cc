@@ -39,6 +39,7 @@ constexpr double telling_time_s = 2;
 // What a round of catching up takes beyond its bytes.
 constexpr double catch_up_cost_s = 0.005;
 
+double seconds_of(nanoseconds t) { return std::chrono::duration<double>(t).count(); }
 double milliseconds(nanoseconds t) { return std::chrono::duration<double, std::milli>(t).count(); }
 
 nanoseconds transfer_time(std::uint64_t bytes, double bytes_per_second) {
@@ -203,7 +204,8 @@ nanoseconds least_downtime(const Measurements& measured, const PolicyOptions& op
   double measured_s = 0;
   for (const RoundRecord& r : rounds) measured_s += r.seconds;
   const double path = best_bandwidth(measured);
-  if (rounds.size() <= measured.rate_since || measured_s < telling_time_s || path <= 0) return measured.overhead;
+  const double telling_s = options.probe.count() > 0 ? seconds_of(options.probe) : telling_time_s;
+  if (rounds.size() <= measured.rate_since || measured_s < telling_s || path <= 0) return measured.overhead;
   const double shrink = calm_dirty_rate(rounds) / path;  // what one round leaves of what the one before did
   const double limit_s = std::chrono::duration<double>(options.max_total_time).count();
   double left = static_cast<double>(rounds.back().dirty_bytes_after), least = left;
@@ -228,7 +230,18 @@ nanoseconds stop_and_copy_downtime(const Measurements& measured) {
   return overhead + transfer_time(measured.resident_bytes, path);
 }
 
-Decision decide(const Measurements& measured, const PolicyOptions& options) {
+namespace {
+
+// Until the rounds have taken so long, and nothing but rounds has been tried. The first three in any case: a single one
+// counts by half, and the first is the longest, in which most pages are written twice.
+bool in_probe(const Measurements& measured, const PolicyOptions& options) {
+  if (measured.over_budget > 0 || measured.owed_bytes > 0 || measured.cpu_percent < 100) return false;
+  double before_s = 0;  // the last round
+  for (std::size_t i = 0; i + 1 < measured.rounds.size(); i++) before_s += measured.rounds[i].seconds;
+  return options.probe.count() > 0 && (measured.rounds.size() <= 3 || before_s < seconds_of(options.probe));
+}
+
+Decision decide_by(const Measurements& measured, const PolicyOptions& options) {
   const auto& rounds = measured.rounds;
   if (options.max_rounds == 0)
     return {Action::freeze, stop_and_copy_downtime(measured), "stopped and copied, as asked"};
@@ -276,6 +289,17 @@ Decision decide(const Measurements& measured, const PolicyOptions& options) {
                                numbers(measured, options, predicted)),
                    predicted);
   return {Action::another_round, predicted, numbers(measured, options, predicted)};
+}
+
+}  // namespace
+
+Decision decide(const Measurements& measured, const PolicyOptions& options) {
+  if (!in_probe(measured, options)) return decide_by(measured, options);
+  PolicyOptions probing = options;
+  probing.on_no_progress = OnNoProgress::abort;
+  Decision decision = decide_by(measured, probing);
+  decision.refuses = decision.action == Action::give_up;
+  return decision;
 }
 
 }  // namespace godwit::coordinator

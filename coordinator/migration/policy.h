@@ -43,6 +43,7 @@ struct Decision {
   std::uint64_t most_bytes = 0;  // freeze: the largest last difference that keeps the budget; 0: whatever it is
   unsigned cpu_percent = 100;    // throttle: to this
   std::chrono::nanoseconds attainable{0};  // of giving up: a budget that can be met, by what is known now
+  bool refuses = false;                    // giving up: within the probe, before anything else was tried
 };
 
 // Gives up as soon as the budget is certain not to be met, by what was measured. Pure.

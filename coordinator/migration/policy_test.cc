@@ -357,6 +357,49 @@ TEST(Policy, refuses_at_once_what_the_pause_alone_is_too_long_for) {
   EXPECT_EQ(decide(measured, {.downtime = 20ms, .max_rounds = 0}).action, Action::freeze);
 }
 
+TEST(Policy, refuses_what_the_probe_says_cannot_be_kept_whatever_was_to_be_done_about_it) {
+  const Model hopeless{.path_bytes_per_s = 100 * mib, .writes_bytes_per_s = 400 * mib};
+  for (const OnNoProgress choice : {OnNoProgress::abort, OnNoProgress::force, OnNoProgress::throttle}) {
+    const Ending end = run(hopeless, {.on_no_progress = choice, .probe = 2s});
+    EXPECT_EQ(end.decision.action, Action::give_up);
+    EXPECT_TRUE(end.decision.refuses);
+    EXPECT_EQ(end.rounds.size(), 2u) << "one counts by half";
+  }
+  EXPECT_FALSE(run(hopeless, {}).decision.refuses) << "without a probe it has begun";
+}
+
+TEST(Policy, refuses_nothing_that_converges_and_nothing_once_the_probe_is_over) {
+  EXPECT_EQ(run({}, {.probe = 2s}).decision.action, Action::freeze);
+  // It converged for longer than that, and then does no more.
+  const RoundRecord first{.bytes = 400u << 20, .seconds = 4, .dirty_bytes_after = 200u << 20};
+  const RoundRecord second{.bytes = 200u << 20, .seconds = 2, .dirty_bytes_after = 190u << 20};
+  const PolicyOptions probing{.max_rounds = 4, .on_no_progress = OnNoProgress::force, .probe = 2s};
+  const Measurements over{.rounds = {first, second, second, second}, .overhead = 30ms};
+  EXPECT_EQ(decide(over, probing).action, Action::freeze) << "as it was asked for";
+  PolicyOptions abort = probing;
+  abort.on_no_progress = OnNoProgress::abort;
+  EXPECT_EQ(decide(over, abort).action, Action::give_up);
+  EXPECT_FALSE(decide(over, abort).refuses);
+  // Nor after a stop that did not end the matter, or with less CPU time.
+  Measurements early{.rounds = {second}, .overhead = 30ms};
+  abort.max_rounds = 1;
+  EXPECT_TRUE(decide(early, abort).refuses);
+  early.over_budget = 1;
+  EXPECT_FALSE(decide(early, abort).refuses);
+  early.over_budget = 0;
+  early.cpu_percent = 80;
+  EXPECT_FALSE(decide(early, abort).refuses);
+}
+
+TEST(Policy, gives_no_verdict_before_the_probe_has_its_length) {
+  const Model slow{.memory_bytes = 300 * mib, .path_bytes_per_s = 100 * mib, .writes_bytes_per_s = 110 * mib};
+  for (const auto& [probe, rounds] : {std::pair(2s, 2u), std::pair(8s, 3u)}) {
+    const Ending end = run(slow, {.probe = probe});
+    EXPECT_TRUE(end.decision.refuses) << end.decision.reason;
+    EXPECT_EQ(end.rounds.size(), rounds) << "of three seconds each";
+  }
+}
+
 TEST(Policy, without_rounds_stops_and_copies) {
   const Ending end = run({.writes_bytes_per_s = 0}, {.max_rounds = 0});
   EXPECT_EQ(end.decision.action, Action::freeze);

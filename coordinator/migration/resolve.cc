@@ -23,7 +23,7 @@ bool may_be_resolved(Phase phase) { return phase == Phase::asking || phase == Ph
 
 }  // namespace
 
-net::awaitable<void> Driver::resolve(std::string id, std::string by) {
+net::awaitable<void> Driver::resolve(std::string id, Statement statement, std::string by) {
   const std::optional<Migration> m = store_.migration(id);
   if (!m) throw Error(Errc::not_found, fmt::format("no migration '{}'", id), "`godwit history` lists them");
   if (terminal(m->phase))
@@ -37,7 +37,8 @@ net::awaitable<void> Driver::resolve(std::string id, std::string by) {
   resolve.mutable_id()->set_migration(m->id);
   resolve.mutable_id()->set_epoch(m->epoch);
   resolve.set_by(by);
-  resolve.set_destination_is_off(true);
+  resolve.set_destination_is_off(statement == Statement::destination_is_off);
+  resolve.set_go_on(statement == Statement::go_on);
   const auto there = registry_.nodes().find(m->spec.destination);
   if (there != registry_.nodes().end() && there->second.up) {
     resolve.set_destination_boot(there->second.info.boot_id());
@@ -48,7 +49,8 @@ net::awaitable<void> Driver::resolve(std::string id, std::string by) {
   const api::SourcePhase phase = reply.source_state().phase();
   const bool let_go = phase == api::SOURCE_ABORTED || phase == api::SOURCE_THAWED;
   log::warn("migration.resolve", {{"migration", id}, {"by", by}, {"source", word_for(phase)}});
-  if (let_go) store_.append(id, "resolve", {{"by", by}, {"off", m->spec.destination}, {"source", word_for(phase)}});
+  const std::string_view what = statement == Statement::go_on ? "lost" : "off";
+  if (let_go) store_.append(id, "resolve", {{"by", by}, {what, m->spec.destination}, {"source", word_for(phase)}});
   const std::optional<Migration> now = store_.migration(id);
   if (now && now->phase == Phase::undecided && !runs_.contains(id)) launch(*now, limits_.again);
   if (!let_go)

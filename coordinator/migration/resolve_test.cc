@@ -15,7 +15,7 @@ using Env = api::Envelope;
 
 Errc code_of_resolve(Cluster& c, const std::string& id) {
   try {
-    net::run_to_end(c.io, c.daemon.driver.resolve(id, "ann"));
+    net::run_to_end(c.io, c.daemon.driver.resolve(id, Statement::destination_is_off, "ann"));
   } catch (const Error& e) {
     return e.errc();
   }

@@ -273,7 +273,7 @@ Outcome Run::outcome() const {
   if (m_.phase == Phase::done) return Outcome::done;
   if (m_.phase != Phase::rolled_back) return Outcome::unknown;
   if (rehearsed_ && !m_.reason) return Outcome::rehearsed;
-  if (!m_.reason || failed_in_ > Phase::preparing) return Outcome::rolled_back;
+  if (!m_.reason || (failed_in_ > Phase::preparing && !refused_)) return Outcome::rolled_back;
   // An agent that says no is a refusal; one that breaks, or cannot be reached, is a failure.
   switch (m_.reason->code) {
     case Errc::unsupported:

@@ -115,6 +115,7 @@ class Run {
   std::optional<Error> why_given_up() const;
   net::awaitable<SourceAnswer> ask_source(api::Envelope request);
   net::awaitable<DestinationAnswer> ask_destination(api::Envelope request);
+  Event held_after_loss();
   std::optional<Event> verdict(const api::SourceState& source, const DestinationAnswer& destination, bool last);
 
   void recover();
@@ -164,6 +165,7 @@ class Run {
   unsigned recommits_ = 0;
   bool asked_destination_ = false;  // it may hold something to discard
   bool froze_ = false;              // the source may be frozen
+  bool refused_ = false;            // by the policy, before anything but pages was asked of the workload
   bool rehearsed_ = false;          // the destination was prepared, as far as a rehearsal goes
   std::int64_t thawed_ns_ = 0;      // when the source had said that it has let its copy go
   PauseTimes times_;

@@ -153,7 +153,7 @@ awaitable<Event> Run::round() {
     record("decision",
            {{"action", name(decision.action)}, {"predicted_downtime_ms", predicted_ms}, {"reason", decision.reason}});
   switch (decision.action) {
-    case Action::give_up: throw refusal(decision);
+    case Action::give_up: refused_ = decision.refuses; throw refusal(decision);
     case Action::throttle: co_await throttle(decision); co_return Event::another_round;
     case Action::freeze:
       most_bytes_ = decision.most_bytes;
@@ -310,6 +310,11 @@ void fill(api::Options* options, const MigrationSpec& spec) {
   options->set_spool_limit(spec.spool_limit);
   options->set_streams(spec.streams);
   options->set_rate_limit(spec.rate_limit);
+  switch (spec.policy.if_lost) {
+    case IfLost::automatic: break;
+    case IfLost::thaw: options->set_if_lost(api::IF_LOST_THAW); break;
+    case IfLost::hold: options->set_if_lost(api::IF_LOST_HOLD); break;
+  }
 }
 
 }  // namespace godwit::coordinator

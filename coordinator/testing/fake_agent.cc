@@ -172,7 +172,8 @@ api::Envelope FakeAgent::act(const api::Envelope& request) {
 api::SourceState FakeAgent::source_state() {
   if (source == api::SOURCE_ARMED && peer) {
     // What the agents do among themselves: an armed source reads the destination's record.
-    if (peer->destination == api::DESTINATION_REFUSED || peer->destination == api::DESTINATION_LOST)
+    if (peer->destination == api::DESTINATION_REFUSED ||
+        (peer->destination == api::DESTINATION_LOST && !peer->holds_after_loss))
       source = api::SOURCE_THAWED;
     if (peer->destination == api::DESTINATION_RESUMED) source = api::SOURCE_KILLED;
   }
@@ -208,6 +209,12 @@ void FakeAgent::source_act(const api::Envelope& request, api::Envelope& reply) {
       if (const api::WorkloadInfo* w = find(workload)) *reply.mutable_surveyed()->mutable_info() = *w;
       reply.mutable_surveyed()->mutable_info()->set_name(workload);
       for (const std::string& r : survey_refusals) reply.mutable_surveyed()->add_refusals(r);
+      probes.push_back(request.survey().probe_ms());
+      if (probes.back() == 0) break;
+      for (const auto& [seconds, bytes] : writes) {
+        reply.mutable_surveyed()->add_dirty()->set_seconds(seconds);
+        reply.mutable_surveyed()->mutable_dirty()->rbegin()->set_bytes(bytes);
+      }
       break;
     }
     case api::Envelope::kRound: {
@@ -261,7 +268,8 @@ void FakeAgent::source_act(const api::Envelope& request, api::Envelope& reply) {
       break;
     case api::Envelope::kResolve:
       resolutions.push_back(request.resolve());
-      if (!request.resolve().destination_store().empty()) fail(Errc::refused, "not off: its agent answers");
+      if (!request.resolve().go_on() && !request.resolve().destination_store().empty())
+        fail(Errc::refused, "not off: its agent answers");
       if (source == api::SOURCE_ARMED) source = api::SOURCE_THAWED;
       *reply.mutable_source_state() = source_state();
       break;
@@ -288,6 +296,7 @@ void FakeAgent::destination_act(const api::Envelope& request, api::Envelope& rep
         break;
       }
       moving_ = request.prepare().workload().name();
+      if_lost.push_back(request.prepare().options().if_lost());
       destination = api::DESTINATION_BUILDING;
       reply.mutable_prepared()->set_peer_address("127.0.0.1:1");
       reply.mutable_prepared()->set_pages_address("127.0.0.1:2");
@@ -328,6 +337,7 @@ void FakeAgent::destination_act(const api::Envelope& request, api::Envelope& rep
       reply.mutable_destination_state()->set_phase(destination);
       reply.mutable_destination_state()->set_boot_id("boot-" + node);
       reply.mutable_destination_state()->set_store_uuid(store_uuid);
+      reply.mutable_destination_state()->set_hold(holds_after_loss && destination == api::DESTINATION_LOST);
       break;
   }
 }

@@ -42,6 +42,8 @@ class FakeAgent {
   std::vector<std::string> survey_refusals;
   std::vector<std::string> check_refusals;
   std::vector<std::string> notices;  // as the destination
+  std::vector<std::uint32_t> probes;                     // milliseconds, of each Survey
+  std::vector<std::pair<double, std::uint64_t>> writes;  // what a probe finds
   std::uint64_t memory_available = 8ull << 30;
   std::uint64_t resident_bytes = 1'000'000'000;  // of each workload
   FakeAgent* peer = nullptr;                     // an armed source asks it
@@ -61,6 +63,8 @@ class FakeAgent {
   std::uint64_t highest_epoch = 0;                    // that it has seen of any workload
   std::vector<std::uint64_t> epochs;                  // of each Survey, Prepare, Connect and Commit
   std::string store_uuid;
+  bool holds_after_loss = false;          // as a destination: what it has lost may have run
+  std::vector<api::IfLost> if_lost;       // of each Prepare
   std::vector<api::Resolve> resolutions;  // as they were asked for
 
   api::Register hello() const;

@@ -69,6 +69,35 @@ class Budget(BedCase):
         self.assertIn("the last difference was too large 3 times", said)
         self.assert_goes_on("large", "h1")
 
+    def test_what_a_probe_says_refuses_a_dry_run_and_a_migration(self):
+        self.start("probed", "private")
+        asked = ("--probe", "2s", "--rate-limit", str(int(self.rate("probed") / 4)), "--on-no-progress", "force")
+        code, said = self.bed.try_migrate("probed", "h2", "--dry-run", *asked)
+        self.assertEqual(code, 3, said)
+        preview = report_of(said)
+        self.assertIn("if it goes on writing as by the probe", preview["obstacles"][0]["message"])
+        self.assertEqual(len(preview["dirty"]), 3)
+        code, said = self.bed.try_migrate("probed", "h2", *asked)
+        self.assertEqual(code, 3, said)
+        self.assertEqual(report_of(said)["outcome"], "refused")
+        self.assert_goes_on("probed", "h1")
+        self.control.touch()
+        time.sleep(0.5)
+        code, said = self.bed.try_migrate("probed", "h2", "--dry-run", *asked)
+        self.control.unlink()
+        self.assertEqual(code, 0, said)
+
+    def test_an_engine_that_dies_in_a_probe_leaves_the_workload_running(self):
+        self.start("unharmed", "private")
+        probe = self.bed.begin_migrate("unharmed", "h2", "--dry-run", "--probe", "10s")
+        engines = lambda: outside.copies(self.bed.lab, "h1", "godwit-engine")
+        self.assertTrue(outside.wait_until(lambda: bool(engines()), 20), "nothing probes it")
+        time.sleep(1)
+        outside.kill(engines())
+        said = probe.communicate(timeout=60)[0]
+        self.assertEqual(probe.returncode, 3, said)
+        self.assert_goes_on("unharmed", "h1")
+
     def test_a_difference_that_is_too_large_at_first_is_sent_by_more_rounds(self):
         self.start("calms", "shared")
         migration = self.begin_with_progress("calms", "--rate-limit", "50M", "--downtime", "150ms")

@@ -58,7 +58,12 @@ end:
       bad_thaws--; DOES_NOT_LIVE(m) }
 #ifndef BREAK_NEVER_LOST
   :: d_step {
-      AT_DESTINATION && destination[m] == COMMITTED && BUILT(m) == DEAD -> DESTINATION_RECORD(m, LOST) }
+      AT_DESTINATION && destination[m] == COMMITTED && BUILT(m) == DEAD -> LOSES(m); DESTINATION_RECORD(m, LOST) }
+#ifdef HOLD_IF_LOST
+  :: d_step { /* restarted: it cannot tell */
+      node[DESTINATION_NODE(m)] == STARTING && destination[m] == COMMITTED && BUILT(m) == DEAD ->
+      may_have_run[m] = true; DESTINATION_RECORD(m, LOST) }
+#endif
 #endif
   :: d_step { /* never, but in the breakages */
       destination[m] == RESUMED && BUILT(m) == HELD && RESUMES_AGAIN(m) -> COPY(m, RUNS); ONE_RUNS }

@@ -11,6 +11,7 @@ ENDING(coordinator_gone && (sent[1] & TOKEN) && destination[1] == REFUSED && cop
 ENDING(coordinator_gone && source[1] == KILLED && copy[1] == RUNS, "moved undriven\n");
 ENDING(source[1] == ARMED && copy[0] == HELD && !CAN_ASK(1), "waits\n");
 ENDING(resolved && source[1] == THAWED && copy[0] == RUNS, "resolved\n");
+ENDING(source[1] == ARMED && copy[0] == HELD && CAN_ASK(1) && HELD_AFTER_LOSS(1), "held after a loss\n");
 /* RETRY */
 ENDING(MOVES == 2 && FROM(MOVES) == 0 && (sent[1] & IMAGES) && source[MOVES] == KILLED, "moved elsewhere\n");
 /* CHAIN */

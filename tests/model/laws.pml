@@ -32,12 +32,12 @@ bool excused;
 #define CAN_ASK(m) (SERVES(SOURCE_NODE(m)) && SERVES(DESTINATION_NODE(m)) && CONNECTED(m) && !replaced)
 #define SOURCE_OVER(m) \
   (source[m] == NONE || source[m] == THAWED || source[m] == KILLED || source[m] == LOST || \
-   (source[m] == ARMED && !CAN_ASK(m)) || !LIVES(SOURCE_NODE(m)))
+   (source[m] == ARMED && (!CAN_ASK(m) || HELD_AFTER_LOSS(m))) || !LIVES(SOURCE_NODE(m)))
 #define DESTINATION_OVER(m) \
   (UNKNOWN(m) || destination[m] == REFUSED || destination[m] == TOMBSTONE || destination[m] == RESUMED || \
    destination[m] == LOST || (destination[m] == PREPARED && !CAN_ASK(m)) || !LIVES(DESTINATION_NODE(m)))
 #define NOT_HELD(m) (MOVED(m) != HELD && BUILT(m) != HELD)
-#define OVER(m) assert(SOURCE_OVER(m)); assert(DESTINATION_OVER(m)); assert(NOT_HELD(m) || !CAN_ASK(m))
+#define OVER(m) assert(SOURCE_OVER(m)); assert(DESTINATION_OVER(m)); assert(NOT_HELD(m) || !CAN_ASK(m) || HELD_AFTER_LOSS(m))
 #define ALL_SERVE(n) assert(node[n] != STARTING)
 
 #define ENDING(condition, name) if :: (condition) -> printf(name) :: else fi

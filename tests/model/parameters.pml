@@ -51,6 +51,8 @@ byte coordinator_crashes = COORDINATOR_CRASHES, backups = BACKUPS, cuts = CUTS;
  *   ARBITRARY         the coordinator sends anything at any time
  *   REPLACED          B's agent may come back with an empty record file
  *   RESOLVE           there is an operator who resolves
+ *   HOLD_IF_LOST      what a copy writes into files is there for the other one, too (if_lost = hold); an operator may say
+ *                     that a source goes on all the same
  *   PRUNES            records are given up when they are settled
  *   ONE_REBOOT        see world.pml
  *   BREAK_...         see rules.pml */

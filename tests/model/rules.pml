@@ -70,7 +70,24 @@
 #define MAY_KILL(m) DESTINATION_SAYS(m, RESUMED)
 #endif
 #define MAY_THAW(m) \
-  (DESTINATION_SAYS(m, REFUSED) || DESTINATION_SAYS(m, TOMBSTONE) || DESTINATION_SAYS(m, LOST) || pretended || FORGED(m))
+  (DESTINATION_SAYS(m, REFUSED) || DESTINATION_SAYS(m, TOMBSTONE) || LOST_UNRUN(m) || pretended || FORGED(m))
+
+/* With files that both nodes share the source is held after the loss of a copy that may have run: that is in the record. A
+ * destination that was restarted at `committed`, and finds its copy gone, cannot tell. */
+#ifdef HOLD_IF_LOST
+bool may_have_run[MOVES + 1]; /* recorded with LOST */
+#define LOSES(m) may_have_run[m] = ran[m]
+#define MAY_GO_ON(m) (DESTINATION_SAYS(m, LOST) && may_have_run[m])
+#define HELD_AFTER_LOSS(m) (destination[m] == LOST && may_have_run[m])
+#else
+#define LOSES(m)
+#define HELD_AFTER_LOSS(m) false
+#endif
+#ifdef BREAK_THAW_AFTER_LOSS
+#define LOST_UNRUN(m) DESTINATION_SAYS(m, LOST)
+#else
+#define LOST_UNRUN(m) (DESTINATION_SAYS(m, LOST) && !HELD_AFTER_LOSS(m))
+#endif
 
 /* Where their link does not work the coordinator passes on what the two sides say, under a MAC that it cannot make. */
 #ifdef BREAK_NO_RELAY
@@ -171,8 +188,8 @@ bool stuck[NODES]; /* the step whose write it was has ended, and no other takes 
 #define MAY_RESOLVE(m) (off[DESTINATION_NODE(m)] || (replaced && rebooted[DESTINATION_NODE(m)]))
 #endif
 
-/* Nothing of a copy is seen outside before it is recorded as resumed: its network is closed until then. */
-#ifdef BREAK_SEEN_BEFORE_RESUMED
+/* Nothing of a copy is seen outside before it is recorded as resumed: its network is closed until then. Files are not. */
+#if defined(BREAK_SEEN_BEFORE_RESUMED) || defined(HOLD_IF_LOST)
 #define SEEN(m) ran[m]
 #else
 #define SEEN(m) HAS_RESUMED(m)

@@ -40,6 +40,11 @@ end:
       SOURCE_SERVES && source[m] == ARMED && !quiet && MAY_RESOLVE(m) ->
       resolved = true; printf("an operator resolves\n"); SOURCE_RECORD(m, ABORTED) }
 #endif
+#ifdef HOLD_IF_LOST
+  :: d_step {
+      SOURCE_SERVES && source[m] == ARMED && !quiet && !GONE(m) && MAY_GO_ON(m) ->
+      resolved = true; printf("an operator lets it go on\n"); SOURCE_RECORD(m, ABORTED) }
+#endif
 
   /* What the record has announced is done, by whichever life of the agent. */
   :: d_step {

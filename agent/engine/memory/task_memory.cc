@@ -212,6 +212,12 @@ HeldPages TaskMemory::held() const {
   return held;
 }
 
+void TaskMemory::begin_count() {
+  read_layout(false);
+  NotedChanges ignored;
+  tracker_.scan(maps_, ignored, sent_, false);
+}
+
 std::uint64_t TaskMemory::dirty_bytes() { return tracker_.dirty_bytes(read_maps(pid_)); }
 
 void TaskMemory::owe_unacknowledged() {

@@ -52,6 +52,8 @@ class TaskMemory {
   std::uint64_t owed_bytes() const { return owed_.size() * page_size; }
   RoundCount send_owed(PageSink& sink);
   void look();
+  // What is written from here on is dirty, and nothing before; for dirty_bytes(), without a round.
+  void begin_count();
   // A round whose scan, but not the copying, needs the task to stand still while what `stop` returns exists.
   using Stop = std::function<std::shared_ptr<void>()>;
   RoundCount round_with_stop(PageSink& sink, const Stop& stop);
