@@ -81,5 +81,59 @@ class Holder(HolderCase):
         self.assert_runs_on(pid)
 
 
+class UsedAgain(HolderCase):
+    """The start time tells whose a file in /run is."""
+
+    def test_a_holder_is_not_that_of_the_next_process(self):
+        self.track(self.start(pid=PID))
+        holder = self.holder(PID)
+        os.kill(holder, signal.SIGSTOP)  # it does not hear that its process has ended
+        self.end(PID)
+        self.start(pid=PID)
+        said = self.must("dump", "-t", PID, "-D", "2", "--prev-images-dir", "../1")
+        self.assertIn("nothing tracks this process", said)
+        self.assert_ended(PID)
+        self.assertEqual(self.holder(PID), holder, "it was asked")
+        os.kill(holder, signal.SIGCONT)
+        wait_until(lambda: not self.holder(PID), "it ends")
+
+    def test_a_holder_does_not_begin_with_the_next_process(self):
+        """Its process has ended while it was started."""
+        first = start_time(self.start(pid=PID))
+        self.end(PID)
+        self.start(pid=PID)
+        self.assertNotEqual(start_time(PID), first)
+        RUN.mkdir(mode=0o700, exist_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            listener.bind(str(RUN / f"{PID}.{first}.holder"))
+            listener.listen()
+            began = time.monotonic()
+            done = self.run_command("holder", "-t", PID, "--control-fd", listener.fileno(), pass_fds=[listener.fileno()])
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertIn(f"process {PID} is another one by now", done.stdout)
+        self.assertLess(time.monotonic() - began, 5)
+
+    def test_a_note_is_not_that_of_the_next_process(self):
+        """Though all that the note says is true of it."""
+        for command in ("kill", "resume"):
+            pid = self.start(pid=PID)
+            self.must("dump", "-t", pid, "-D", "1", "--leave-stopped")
+            note, = RUN.glob(f"{PID}.*stopped")
+            self.end(pid)
+            self.start(pid=PID)
+            os.kill(PID, signal.SIGSTOP)
+            wait_until(lambda: stat_of(PID)[0] == "T", "it stops")
+            generation, _, others_stop = note.read_text().split()
+            note.write_text(f"{generation} {switches(PID)} {others_stop}\n")
+            done = self.run_command(command, "-t", PID)
+            self.assertEqual(done.returncode, REFUSED, done.stdout)
+            self.assertIn(f"process {PID} was not left stopped by a dump", done.stdout)
+            self.assertEqual(stat_of(PID)[0], "T")
+            # The same under its own name is what is believed.
+            shutil.move(note, RUN / f"{PID}.{start_time(PID)}.stopped")
+            self.must(command, "-t", PID)
+            self.end_all()
+
+
 if __name__ == "__main__":
     main()
