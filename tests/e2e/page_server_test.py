@@ -142,6 +142,26 @@ class PageServerTest(unittest.TestCase):
             self.assertEqual(done.returncode, 2, done.stdout)
             self.assertIn(words, done.stdout)
 
+    def test_a_bad_command_line_is_said_before_anybody_is_called(self):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            client = ("dump", "-t", str(1 << 22), "-D", str(self.top), "--page-server", "--port",
+                      str(listener.getsockname()[1]))
+            for options, status, words in ((("--nonsense",), 2, "godwit dump has no option --nonsense"),
+                                           (("--track-men",), 2, "godwit dump has no option --track-men"),
+                                           (("--page-server-header", "25"), 2, "--page-server-header"),
+                                           (("--leave-running", "--leave-stopped"), 2, "exclude each other"),
+                                           (("--tls", "--lazy-pages"), 2, "CRIU has --lazy-pages"),
+                                           (("--port", "70000"), 2, "--port"), (("--help",), 0, "--track-mem")):
+                with self.subTest(options):
+                    done = run(*client, *options)
+                    self.assertEqual(done.returncode, status, done.stdout)
+                    self.assertIn(words, done.stdout)
+                    self.assertRaises(BlockingIOError, listener.accept)
+        done = run("dump", "-t", str(1 << 22), "-D", str(self.top), "--page-server")
+        self.assertEqual(done.returncode, 2, done.stdout)
+        self.assertIn("--page-server needs --port", done.stdout)
+
     def test_logs_as_criu_does(self):
         """As much as -v says, into a file that begins anew."""
         log = self.top / "the.log"
