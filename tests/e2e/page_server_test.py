@@ -137,6 +137,7 @@ class PageServerTest(unittest.TestCase):
 
     def test_options_that_it_has_not_are_refused_with_the_reason(self):
         for option, words in (("--lazy-pages", "CRIU has --lazy-pages, Godwit does not: every page is there"),
+                              ("--leave-running", "--leave-running means nothing to godwit page-server: it is for dump"),
                               ("--nonsense", "godwit page-server has no option --nonsense")):
             done = run("page-server", "-D", str(self.top), option)
             self.assertEqual(done.returncode, 2, done.stdout)
@@ -161,6 +162,24 @@ class PageServerTest(unittest.TestCase):
         done = run("dump", "-t", str(1 << 22), "-D", str(self.top), "--page-server")
         self.assertEqual(done.returncode, 2, done.stdout)
         self.assertIn("--page-server needs --port", done.stdout)
+
+    def test_action_scripts_run_as_with_criu_when_clients_can_connect(self):
+        said = self.top / "said"
+        for name in ("one", "two"):
+            script = self.top / name
+            script.write_text(f"#!/bin/sh\necho {name} $CRTOOLS_SCRIPT_ACTION $CRTOOLS_IMAGE_DIR >> {said}\n"
+                              f"[ ! -e {self.top}/veto ] || exit 1\n")
+            script.chmod(0o755)
+        hooks = ["--action-script", str(self.top / "one"), "--action-script", str(self.top / "two")]
+        with self.server(*hooks) as server:
+            self.assertEqual(said.read_text(), "".join(f"{n} status-ready {self.pages}\n" for n in ("two", "one")))
+            with socket.create_connection((server.address, server.port)):
+                pass
+            server.wait()
+        (self.top / "veto").touch()
+        done = run("page-server", "-D", str(self.pages), "--address", "127.0.0.1", *hooks)
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertIn("one exited with 1 at status-ready", done.stdout)
 
     def test_logs_as_criu_does(self):
         """As much as -v says, into a file that begins anew."""

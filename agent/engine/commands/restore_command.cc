@@ -1,6 +1,5 @@
 #include "agent/engine/commands/restore_command.h"
 
-#include "agent/engine/commands/actions.h"
 #include "agent/engine/commands/command_line.h"
 #include "agent/engine/commands/pid_namespace.h"
 #include "agent/engine/commands/places.h"
@@ -8,6 +7,7 @@
 #include "agent/engine/commands/stats.h"
 #include "agent/engine/restore.h"
 #include "common/base/log.h"
+#include "common/commandline/actions.h"
 
 #include <csignal>
 

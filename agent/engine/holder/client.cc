@@ -78,7 +78,7 @@ Client Client::find_or_start(pid_t pid) {
   fail(Errc::internal, "the holder of the tracker of process {} did not start", pid);
 }
 
-void Client::run(const std::vector<std::string>& words, const commands::RunAction& act, int page_server) {
+void Client::run(const std::vector<std::string>& words, const RunAction& act, int page_server) {
   std::optional<Error> failure;
   try {
     failure = converse(words, act, page_server);
@@ -102,8 +102,7 @@ bool Client::holder_ends() const {
 }
 
 // What the holder says that it failed with; Errc::peer_lost is thrown for the holder's own end only.
-std::optional<Error> Client::converse(const std::vector<std::string>& words, const commands::RunAction& act,
-                                      int page_server) {
+std::optional<Error> Client::converse(const std::vector<std::string>& words, const RunAction& act, int page_server) {
   Request request;
   for (const std::string& w : words) request.add_words(w);
   const UniqueFd here = open_file(".", O_RDONLY | O_DIRECTORY);
