@@ -228,6 +228,38 @@ class PageServerTest(unittest.TestCase):
                 self.assert_counts_on()
                 self.end(pid)
 
+    def test_a_full_disk_at_the_server_fails_the_dump_and_marks_the_set(self):
+        pid = self.start(64)
+        for secured in ([], self.certificates.options()):
+            with self.subTest(tls=bool(secured)):
+                pages = self.top / f"full-{len(secured)}"
+                pages.mkdir()
+                subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8M", "tmpfs", pages], check=True)
+                self.addCleanup(subprocess.run, ["umount", pages], check=True)
+                with self.server(*secured, directory=pages) as server:
+                    dumped = self.dump(pid, server, *secured)
+                    self.assertEqual(dumped.returncode, 1, dumped.stdout)
+                    self.assertIn("page server", dumped.stdout)
+                    self.assertIn("dump.unusable", dumped.stdout)
+                    self.assertEqual(server.wait(), 1, server.said())
+                    self.assertIn("No space left on device", server.said())
+                self.assertFalse((self.images / "inventory.img").exists(), "the images look complete")
+                self.assert_counts_on()
+                self.assertTrue((pages / "unfinished").exists(), "the server's set is not marked")
+                self.assertEqual(list(pages.glob("pagemap-*.img")), [])
+                restored = run("restore", "-D", str(pages), "-d")
+                self.assertEqual(restored.returncode, 1, restored.stdout)
+        # With the rest of a good dump beside it, it is refused for what it is.
+        good = self.top / "good"
+        self.assertEqual(run("dump", "-t", str(pid), "-D", str(good), "-R").returncode, 0)
+        subprocess.run(["mount", "-o", "remount,size=64M", self.top / "full-0"], check=True)
+        for image in good.glob("*.img"):
+            if not image.name.startswith("page"):
+                shutil.copy(image, self.top / "full-0" / image.name)
+        restored = run("restore", "-D", str(self.top / "full-0"), "-d")
+        self.assertEqual(restored.returncode, 1, restored.stdout)
+        self.assertIn("not complete", restored.stdout)
+
     def test_what_is_not_complete_is_not_restored(self):
         pid = self.start()
         with self.server() as server:
