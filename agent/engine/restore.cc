@@ -165,7 +165,8 @@ std::uint64_t Restore::absorb_directory(int directory, image::PagesAccess access
   begin(read_tree(images_));
   const auto absorb = [&](image::Kind kind, std::uint64_t id, pagewire::ObjectId object) {
     image::PageReader reader(directory, kind, id, access);
-    while (const auto source = reader.next())
+    while (const auto source = reader.next()) {
+      const Doing doing("{} at offset {}", image::file_name(kind, id), source->record_at);
       for (std::uint64_t done = 0; done < source->pages;) {
         const std::uint64_t n = std::min(source->pages - done, window_pages);
         const PageWindow window(source->fd, source->offset + static_cast<off_t>(done * page_size), n * page_size);
@@ -179,6 +180,7 @@ std::uint64_t Restore::absorb_directory(int directory, image::PagesAccess access
         done += n;
         total += n;
       }
+    }
   };
   std::vector<std::uint64_t> living;
   for (const ProcessPlan& p : family().plan())
@@ -186,6 +188,7 @@ std::uint64_t Restore::absorb_directory(int directory, image::PagesAccess access
   // Content comes when everybody is there: a fork of a full process copies its page tables.
   for (const std::uint64_t pid : living) {
     const auto mm = images_.get<image::MmEntry>(image::Kind::mm, pid);
+    const Doing doing("{}", image::file_name(image::Kind::mm, pid));
     apply_layout(static_cast<pid_t>(pid), Vmas(mm.vmas().begin(), mm.vmas().end()), images_);
   }
   for (const std::uint64_t pid : living)

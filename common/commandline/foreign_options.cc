@@ -1,5 +1,7 @@
 #include "common/commandline/foreign_options.h"
 
+#include "common/commandline/option_owners.h"
+
 #include <array>
 
 namespace godwit {
@@ -39,7 +41,6 @@ constexpr std::array foreign{
     Foreign{"root is needed", "--unprivileged"},
     Foreign{"no sysctl is changed", "--weak-sysctls"},
     Foreign{"there are no plugins", "--libdir -L"},
-    Foreign{"`&` or a service manager does that", "--daemon"},
     Foreign{"there is no service: godwit-agent is the daemon", "--service"},
     Foreign{"there is no configuration file", "--config --no-default-config"},
     Foreign{"`godwit image show stats-dump` prints them", "--display-stats"},
@@ -50,25 +51,11 @@ constexpr std::array foreign{
     Foreign{"probes of the kernel are not looked at", "--allow-uprobes"},
 };
 
-// A letter's value may stand right behind it.
-bool names(std::string_view option, std::string_view word) {
-  return option.starts_with("--") ? word.substr(0, word.find('=')) == option : word.starts_with(option);
-}
-
-bool has(const Foreign& group, std::string_view word) {
-  for (std::string_view rest = group.options; !rest.empty();) {
-    const std::string_view option = rest.substr(0, rest.find(' '));
-    if (names(option, word)) return true;
-    rest.remove_prefix(std::min(rest.size(), option.size() + 1));
-  }
-  return false;
-}
-
 }  // namespace
 
 std::optional<std::string> reason_against(std::string_view word) {
   for (const Foreign& group : foreign)
-    if (has(group, word)) return std::string(group.reason);
+    if (names_one(group.options, word)) return std::string(group.reason);
   if (word.starts_with("--no-") && reason_against("--" + std::string(word.substr(5))))
     return "options are off unless they are given";
   return std::nullopt;

@@ -2,6 +2,7 @@
 
 #include "common/base/error.h"
 #include "common/commandline/foreign_options.h"
+#include "common/commandline/option_owners.h"
 #include "common/commandline/verbosity.h"
 
 #include <CLI/CLI.hpp>
@@ -22,18 +23,19 @@ void parse_words(CLI::App& app, const std::vector<std::string>& words) {
   app.parse(reversed);
 }
 
-void refuse_word(const std::string& command, const std::string& word, const IsOurs& ours) {
+void refuse_word(const std::string& command, const std::string& word) {
   constexpr std::string_view negation = "--no-";
   if (!word.starts_with('-')) fail(Errc::invalid_argument, "godwit {}: what is '{}'?", command, word);
   if (word.starts_with(negation)) {
     const std::string option = "--" + word.substr(negation.size());
-    if (ours(option) || reason_against(option))
+    if (commands_with(option) || reason_against(option))
       throw Error(Errc::invalid_argument, fmt::format("CRIU has {}, Godwit does not", word),
                   "options are off unless they are given");
   }
   if (const auto reason = reason_against(word))
     throw Error(Errc::invalid_argument, fmt::format("CRIU has {}, Godwit does not: {}", word, *reason));
-  if (ours(word)) fail(Errc::invalid_argument, "{} means nothing to godwit {}", word, command);
+  if (const auto others = commands_with(word))
+    fail(Errc::invalid_argument, "{} means nothing to godwit {}: it is for {}", word, command, *others);
   throw Error(Errc::invalid_argument, fmt::format("godwit {} has no option {}", command, word),
               fmt::format("see godwit {} --help", command));
 }

@@ -35,7 +35,8 @@ std::optional<PageSource> PageReader::next() {
   const std::vector<PageRun>& runs = pagemap().runs;
   if (run_ == runs.size()) return std::nullopt;
   const PageRun& run = runs[run_];
-  const PageSource found = source(0, run.vaddr + done_ * page_size, run.end());
+  PageSource found = source(0, run.vaddr + done_ * page_size, run.end());
+  found.record_at = pagemap().record_at[run_];
   done_ += found.pages;
   if (done_ == run.pages) {
     ++run_;

@@ -20,7 +20,8 @@ struct PageSource {
   std::uint64_t vaddr = 0;
   std::uint64_t pages = 0;
   int fd = -1;
-  off_t offset = 0;  // bytes, in `fd`
+  off_t offset = 0;           // bytes, in `fd`
+  std::size_t record_at = 0;  // of the run, in the pagemap of the nearest directory
 };
 
 class PageReader {

@@ -57,6 +57,15 @@ void set_option(int socket, int level, int option, int value, std::string_view n
   check(::setsockopt(socket, level, option, &value, sizeof value), "set {}", name);
 }
 
+// Of a peer that says nothing because it works, the kernel answers.
+void notice_dead_host(int socket) {
+  constexpr int silent_s = 20, again_s = 10, times = 4;
+  set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1, "SO_KEEPALIVE");
+  set_option(socket, IPPROTO_TCP, TCP_KEEPIDLE, silent_s, "TCP_KEEPIDLE");
+  set_option(socket, IPPROTO_TCP, TCP_KEEPINTVL, again_s, "TCP_KEEPINTVL");
+  set_option(socket, IPPROTO_TCP, TCP_KEEPCNT, times, "TCP_KEEPCNT");
+}
+
 UniqueFd connect_to(const addrinfo& address, const std::string& name, Deadline deadline) {
   UniqueFd socket = make_socket(address);
   const std::string what = fmt::format("connect to {}", name);
@@ -68,6 +77,7 @@ UniqueFd connect_to(const addrinfo& address, const std::string& name, Deadline d
   }
   if (problem != 0) throw syscall_error(problem, what);
   adopt_stream(socket.get());
+  notice_dead_host(socket.get());
   return socket;
 }
 

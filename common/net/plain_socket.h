@@ -21,7 +21,8 @@ inline Deadline in(std::chrono::milliseconds limit) { return Clock::now() + limi
 // Until `events` of poll(2), or a hang-up, are there on `fd`. `what` is for the message: "wait for a client".
 void wait_ready(int fd, short events, Deadline deadline, std::string_view what);
 
-// `host` is a number or a name. Tries each of its addresses.
+// `host` is a number or a name. Tries each of its addresses. However long the other side may be silent, a host that has
+// gone is noticed within a minute (keepalive).
 UniqueFd dial(const std::string& host, std::uint16_t port, std::chrono::milliseconds limit);
 
 // An empty host is any address, IPv6 and IPv4; port 0 takes a free one.

@@ -1,5 +1,6 @@
 #include "coordinator/cli/local.h"
 
+#include "agent/engine/commands/options.h"
 #include "coordinator/cli/beside.h"
 #include "coordinator/cli/page_link.h"
 
@@ -8,6 +9,18 @@
 #include <string_view>
 
 namespace godwit::cli {
+
+namespace {
+
+bool speaks_of_page_server(std::string_view word) { return word.starts_with("--page-server"); }
+
+// The same words, as the engine would parse them with a socket: what is wrong is said before anybody is called.
+std::optional<engine::commands::Options> parse(std::vector<std::string> words) {
+  words.insert(words.end(), {"--page-server-fd", "0"});
+  return engine::commands::parse(words);
+}
+
+}  // namespace
 
 bool is_local(std::span<char* const> words) {
   constexpr std::array commands{"dump",    "pre-dump", "restore", "dedup",      "check",
@@ -24,9 +37,13 @@ void exec_local(std::vector<std::string> words) {
   if (words[0] == "page-server") exec_beside("godwit-pageserver", words);
   UniqueFd pages;  // open until the engine has it
   const bool dumps = words[0] == "dump" || words[0] == "pre-dump";
-  if (const auto link = dumps ? page_link_of(words) : std::nullopt) {
-    pages = open_page_link(*link);
-    words.insert(words.end(), {"--page-server-fd", std::to_string(pages.get())});
+  if (dumps && std::ranges::any_of(words, speaks_of_page_server)) {
+    const auto options = parse(words);
+    if (!options) return;
+    if (options->page_server.use) {
+      pages = open_page_link(options->page_server);
+      words.insert(words.end(), {"--page-server-fd", std::to_string(pages.get())});
+    }
   }
   exec_beside("godwit-engine", words);
 }

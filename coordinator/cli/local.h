@@ -10,7 +10,8 @@ namespace godwit::cli {
 // `words`: the command and what follows it.
 bool is_local(std::span<char* const> words);
 
-// Returns by an Error only: when a page server cannot be reached, or the other program not be executed.
-[[noreturn]] void exec_local(std::vector<std::string> words);
+// Returns by an Error when a page server is asked for in words that are wrong, or cannot be reached, or when the other
+// program cannot be executed; and when there is nothing to do (--help).
+void exec_local(std::vector<std::string> words);
 
 }  // namespace godwit::cli

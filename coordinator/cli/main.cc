@@ -19,6 +19,7 @@ int main(int argc, char** argv) {
     if (cli::is_local(std::span(argv + 1, argv + argc))) {
       ::signal(SIGPIPE, SIG_DFL);  // what is ignored would be inherited
       cli::exec_local({argv + 1, argv + argc});
+      return cli::exit_done;
     }
     int exit_code = cli::exit_done;
     const auto options = cli::parse(argc, argv, exit_code);

@@ -25,8 +25,7 @@ bool parsed(CLI::App& app, int argc, char** argv, int& exit_code) {
   app.allow_extras();
   try {
     parse_words(app, {argv + 1, argv + argc});
-    if (const auto extra = app.remaining(); !extra.empty())
-      refuse_word("page-server", extra.front(), [](const std::string&) { return false; });
+    if (const auto extra = app.remaining(); !extra.empty()) refuse_word("page-server", extra.front());
     return true;
   } catch (const CLI::ParseError& e) {
     exit_code = app.exit(e) == 0 ? 0 : bad_command_line;
@@ -53,6 +52,8 @@ std::optional<PageServerOptions> parse_page_server(int argc, char** argv, int& e
   app.add_flag("-d,--daemon", o.daemon, "go on in the background once clients can connect");
   app.add_option("--status-fd", o.status_fd, "descriptor that gets a zero byte once clients can connect")
       ->check(CLI::Range(0, last_fd));
+  app.add_option("--action-script", o.action_scripts, "program that is run once clients can connect; may be repeated")
+      ->allow_extra_args(false);
   app.add_option("--ps-socket", o.socket, "descriptor of a connected socket, instead of address and port")
       ->check(CLI::Range(0, last_fd));
   app.add_option("-W,--work-dir", o.work, "where --pidfile and --log-file are (the images directory)");

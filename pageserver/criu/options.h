@@ -7,6 +7,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace godwit::pageserver::criu {
 
@@ -21,6 +22,7 @@ struct PageServerOptions {
   int socket = -1;                // a connected socket instead of address and port
   std::string work;               // empty: the images directory
   std::string pidfile, log_file;  // relative to `work`; a log "-" is standard output
+  std::vector<std::string> action_scripts;
   int verbosity = usual_verbosity;
   bool tls = false;
   TlsFiles files;

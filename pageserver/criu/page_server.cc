@@ -1,6 +1,7 @@
 #include "pageserver/criu/page_server.h"
 
 #include "common/base/log.h"
+#include "common/commandline/actions.h"
 #include "common/image/page_reader.h"
 #include "pageserver/criu/options.h"
 #include "pageserver/criu/session.h"
@@ -95,6 +96,7 @@ void run(const PageServerOptions& o) {
   }
   if (o.daemon) become_daemon(!o.log_file.empty());
   if (!o.pidfile.empty()) write_file(in_work_dir(o, o.pidfile), fmt::format("{}\n", ::getpid()), 0644);
+  run_scripts(o.action_scripts, read_link(fmt::format("/proc/self/fd/{}", directory.get())))("status-ready", 0);
   say_ready(o.status_fd);
   check(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "set no_new_privs");
 

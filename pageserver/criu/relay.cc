@@ -13,8 +13,10 @@ using namespace pagewire::criu;
 
 namespace {
 
-// What a server may take to answer or to accept more; the engine has a limit of its own.
+// What a server may take to accept more, and a handshake to be done.
 constexpr std::chrono::seconds patience{30};
+// To answer: it writes to its disk first all that it has. The engine has a limit of its own, which is no longer.
+constexpr std::chrono::hours answer_within{1};
 constexpr std::chrono::hours while_the_engine_thinks{24};
 constexpr std::size_t record_boundary = 64u << 10;
 
@@ -34,7 +36,7 @@ std::size_t answer_bytes(Command command) {
 void pass_answer(Stream& server, Stream& engine, std::size_t count) {
   std::array<std::byte, 4> answer{};
   for (std::size_t got = 0; got < count;) {
-    const std::size_t n = server.receive(std::span(answer).subspan(got, count - got), net::in(patience));
+    const std::size_t n = server.receive(std::span(answer).subspan(got, count - got), net::in(answer_within));
     if (n == 0) fail(Errc::peer_lost, "the page server hung up instead of answering");
     got += n;
   }

@@ -15,7 +15,8 @@ using namespace pagewire::criu;
 // A server that notes how what it is sent was cut, and answers whatever it is asked.
 class Noting : public Stream {
  public:
-  std::size_t receive(std::span<std::byte> into, net::Deadline) override {
+  std::size_t receive(std::span<std::byte> into, net::Deadline deadline) override {
+    answers_within.push_back(deadline - Clock::now());
     std::ranges::fill(into, std::byte{0});
     return into.size();
   }
@@ -23,6 +24,7 @@ class Noting : public Stream {
   void part(net::Deadline) noexcept override {}
 
   std::vector<std::vector<std::byte>> sent;
+  std::vector<Clock::duration> answers_within;  // how long each was waited for
 };
 
 TEST(PageRelay, cuts_records_where_criu_does) {
@@ -70,6 +72,19 @@ TEST(PageRelay, cuts_records_where_criu_does) {
     EXPECT_EQ(left, 0u);
     EXPECT_EQ(headers.size(), 5u);
   }
+}
+
+// It opens the next object, or closes the session, when all that it has is on its disk.
+TEST(PageRelay, a_server_may_take_its_time_to_answer) {
+  auto [engine, relays] = make_socketpair(AF_UNIX, SOCK_STREAM);
+  net::adopt_stream(relays.get());
+  for (const Command command : {Command::open2, Command::close})
+    write_all(engine.get(), encode(HeaderSize::since_4_2, {.command = command, .object = task_12}).span());
+  PlainStream from(std::move(relays));
+  Noting server;
+  relay(from, server, HeaderSize::since_4_2);
+  ASSERT_EQ(server.answers_within.size(), 2u);
+  for (const Clock::duration limit : server.answers_within) EXPECT_GT(limit, std::chrono::minutes(30));
 }
 
 TEST(PageRelay, an_engine_that_goes_away_is_no_close) {

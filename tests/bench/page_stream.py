@@ -1,5 +1,7 @@
-"""One dump to a page server of the same program, timed. The process goes on."""
+"""One dump to a page server of the same program: how long it took, how long the process was frozen, and what was written. The
+process goes on."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -12,10 +14,21 @@ from page_streams import PageServer  # noqa: E402
 
 # Of CRIU's time.
 TARGETS = {"plain": 0.7, "tls": 0.5}
+CRIT = Path(__file__).resolve().parents[1] / "compat" / "crit"
 
 
-def measure(program: list[str], pid: int, top: Path, secured: list[str]) -> float:
-    """Seconds from the start of the dump to its end; the server has everything by then."""
+def frozen_in(images: Path, suite: str) -> float:
+    """Seconds, as both programs' statistics have it."""
+    text = subprocess.run([CRIT, suite, "decode", "-i", images / "stats-dump"], check=True, capture_output=True, text=True).stdout
+    return json.loads(text)["entries"][0]["dump"]["frozen_time"] / 1e6
+
+
+def bytes_in(images: Path) -> int:
+    return sum(file.stat().st_size for file in images.iterdir() if file.suffix == ".img")
+
+
+def measure(program: list[str], pid: int, top: Path, secured: list[str], suite: str = "sid") -> dict[str, float]:
+    """`total`: seconds from the start of the dump to its end; the server has everything by then."""
     images, pages = top / "images", top / "pages"
     images.mkdir()
     try:
@@ -26,7 +39,7 @@ def measure(program: list[str], pid: int, top: Path, secured: list[str]) -> floa
             took = time.monotonic() - began
             if done.returncode or server.wait():
                 raise RuntimeError(f"{' '.join(program)}: {done.stderr}{server.said()}")
-        return took
+        return {"total": took, "frozen": frozen_in(images, suite), "bytes": bytes_in(images) + bytes_in(pages)}
     finally:
         shutil.rmtree(images)
         shutil.rmtree(pages)

@@ -137,10 +137,49 @@ class PageServerTest(unittest.TestCase):
 
     def test_options_that_it_has_not_are_refused_with_the_reason(self):
         for option, words in (("--lazy-pages", "CRIU has --lazy-pages, Godwit does not: every page is there"),
+                              ("--leave-running", "--leave-running means nothing to godwit page-server: it is for dump"),
                               ("--nonsense", "godwit page-server has no option --nonsense")):
             done = run("page-server", "-D", str(self.top), option)
             self.assertEqual(done.returncode, 2, done.stdout)
             self.assertIn(words, done.stdout)
+
+    def test_a_bad_command_line_is_said_before_anybody_is_called(self):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            client = ("dump", "-t", str(1 << 22), "-D", str(self.top), "--page-server", "--port",
+                      str(listener.getsockname()[1]))
+            for options, status, words in ((("--nonsense",), 2, "godwit dump has no option --nonsense"),
+                                           (("--track-men",), 2, "godwit dump has no option --track-men"),
+                                           (("--page-server-header", "25"), 2, "--page-server-header"),
+                                           (("--leave-running", "--leave-stopped"), 2, "exclude each other"),
+                                           (("--tls", "--lazy-pages"), 2, "CRIU has --lazy-pages"),
+                                           (("--port", "70000"), 2, "--port"), (("--help",), 0, "--track-mem")):
+                with self.subTest(options):
+                    done = run(*client, *options)
+                    self.assertEqual(done.returncode, status, done.stdout)
+                    self.assertIn(words, done.stdout)
+                    self.assertRaises(BlockingIOError, listener.accept)
+        done = run("dump", "-t", str(1 << 22), "-D", str(self.top), "--page-server")
+        self.assertEqual(done.returncode, 2, done.stdout)
+        self.assertIn("--page-server needs --port", done.stdout)
+
+    def test_action_scripts_run_as_with_criu_when_clients_can_connect(self):
+        said = self.top / "said"
+        for name in ("one", "two"):
+            script = self.top / name
+            script.write_text(f"#!/bin/sh\necho {name} $CRTOOLS_SCRIPT_ACTION $CRTOOLS_IMAGE_DIR >> {said}\n"
+                              f"[ ! -e {self.top}/veto ] || exit 1\n")
+            script.chmod(0o755)
+        hooks = ["--action-script", str(self.top / "one"), "--action-script", str(self.top / "two")]
+        with self.server(*hooks) as server:
+            self.assertEqual(said.read_text(), "".join(f"{n} status-ready {self.pages}\n" for n in ("two", "one")))
+            with socket.create_connection((server.address, server.port)):
+                pass
+            server.wait()
+        (self.top / "veto").touch()
+        done = run("page-server", "-D", str(self.pages), "--address", "127.0.0.1", *hooks)
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertIn("one exited with 1 at status-ready", done.stdout)
 
     def test_logs_as_criu_does(self):
         """As much as -v says, into a file that begins anew."""
@@ -188,6 +227,38 @@ class PageServerTest(unittest.TestCase):
                 self.assertFalse((self.images / "inventory.img").exists(), "the images look complete")
                 self.assert_counts_on()
                 self.end(pid)
+
+    def test_a_full_disk_at_the_server_fails_the_dump_and_marks_the_set(self):
+        pid = self.start(64)
+        for secured in ([], self.certificates.options()):
+            with self.subTest(tls=bool(secured)):
+                pages = self.top / f"full-{len(secured)}"
+                pages.mkdir()
+                subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8M", "tmpfs", pages], check=True)
+                self.addCleanup(subprocess.run, ["umount", pages], check=True)
+                with self.server(*secured, directory=pages) as server:
+                    dumped = self.dump(pid, server, *secured)
+                    self.assertEqual(dumped.returncode, 1, dumped.stdout)
+                    self.assertIn("page server", dumped.stdout)
+                    self.assertIn("dump.unusable", dumped.stdout)
+                    self.assertEqual(server.wait(), 1, server.said())
+                    self.assertIn("No space left on device", server.said())
+                self.assertFalse((self.images / "inventory.img").exists(), "the images look complete")
+                self.assert_counts_on()
+                self.assertTrue((pages / "unfinished").exists(), "the server's set is not marked")
+                self.assertEqual(list(pages.glob("pagemap-*.img")), [])
+                restored = run("restore", "-D", str(pages), "-d")
+                self.assertEqual(restored.returncode, 1, restored.stdout)
+        # With the rest of a good dump beside it, it is refused for what it is.
+        good = self.top / "good"
+        self.assertEqual(run("dump", "-t", str(pid), "-D", str(good), "-R").returncode, 0)
+        subprocess.run(["mount", "-o", "remount,size=64M", self.top / "full-0"], check=True)
+        for image in good.glob("*.img"):
+            if not image.name.startswith("page"):
+                shutil.copy(image, self.top / "full-0" / image.name)
+        restored = run("restore", "-D", str(self.top / "full-0"), "-d")
+        self.assertEqual(restored.returncode, 1, restored.stdout)
+        self.assertIn("not complete", restored.stdout)
 
     def test_what_is_not_complete_is_not_restored(self):
         pid = self.start()

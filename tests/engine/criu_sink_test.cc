@@ -8,9 +8,11 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstring>
 #include <filesystem>
 #include <future>
+#include <thread>
 
 #include <sys/socket.h>
 
@@ -169,6 +171,39 @@ TEST_P(CriuSinkTest, a_server_that_hangs_up_is_an_error) {
     FAIL();
   } catch (const Error& e) {
     EXPECT_EQ(e.errc(), Errc::peer_lost) << e.message();
+  }
+}
+
+// A server answers a close when all that it has is on its disk, however slow that is; taking more must not take it
+// long.
+TEST_P(CriuSinkTest, a_server_may_take_its_time_to_answer) {
+  EXPECT_GE(ClientLimits{}.answer, std::chrono::hours(1));
+  constexpr ClientLimits limits{.stall = std::chrono::milliseconds(20)};
+  auto [ours, theirs] = make_socketpair(AF_UNIX, SOCK_STREAM);
+  auto server = std::async(std::launch::async, [&] {
+    const auto answer_late = [&](std::size_t length) {
+      std::array<std::byte, 32> header{};
+      read_exact(theirs.get(), std::span(header).first(pagewire::criu::bytes_in(GetParam())));
+      std::this_thread::sleep_for(10 * limits.stall);
+      write_all(theirs.get(), std::string(length, '\0'));
+    };
+    answer_late(1);
+    answer_late(4);
+  });
+  CriuClient client(std::move(ours), GetParam(), limits);
+  EXPECT_FALSE(client.open(task));
+  client.close();
+  server.get();
+}
+
+TEST_P(CriuSinkTest, a_server_that_never_answers_is_given_up) {
+  auto [ours, theirs] = make_socketpair(AF_UNIX, SOCK_STREAM);
+  CriuClient client(std::move(ours), GetParam(), {.answer = std::chrono::milliseconds(20)});
+  try {
+    client.close();
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.errc(), Errc::timed_out) << e.message();
   }
 }
 

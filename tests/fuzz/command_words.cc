@@ -3,7 +3,6 @@
 #include "agent/engine/commands/options.h"
 #include "common/base/error.h"
 #include "common/commandline/foreign_options.h"
-#include "coordinator/cli/page_link.h"
 #include "tests/fuzz/fuzz.h"
 
 #include <algorithm>
@@ -23,7 +22,6 @@ void fuzz(std::string_view input) {
   }
   const std::vector<std::string> spelled = spell_out_verbosity(words);
   require(spelled.size() <= words.size() && spell_out_verbosity(spelled) == spelled);
-  if (const auto link = cli::page_link_of(words)) require(link->for_relay.size() <= 2 * words.size());
   if (const auto options = engine::commands::parse(words))
     require(!options->command.empty() && options->verbosity <= highest_verbosity);
 }

@@ -102,6 +102,22 @@ class Actions(SeedCase):
         self.assertIn("action.failed", said)
         self.assert_runs_on(workload)
 
+    def test_several_run_from_the_last_one_and_every_failure_counts(self):
+        workload = self.begin("python")
+        hooks = ""
+        for name, status in (("one", 1), ("two", 4), ("three", 0)):
+            script = self.here / name
+            script.write_text(f"#!/bin/sh\n[ $CRTOOLS_SCRIPT_ACTION = post-dump ] || exit 0\n"
+                              f"echo {name} >> {self.place}/steps\nexit {status}\n")
+            script.chmod(0o755)
+            hooks += f" --action-script {self.place}/{name}"
+        for options in ("", "--track-mem"):
+            (self.here / "steps").unlink(missing_ok=True)
+            done = self.try_line(f"godwit dump -t $PID -D 1 {options} {hooks}", workload)
+            self.assertEqual(done.returncode, 5, done.stderr)
+            self.assertEqual(self.steps(), ["three", "two", "one"])
+            self.assert_runs_on(workload)
+
     def test_one_that_is_not_there_fails(self):
         workload = self.begin("python")
         self.assert_refused(f"godwit dump -t $PID -D 1 --action-script {self.place}/nothing", "No such file", workload=workload)

@@ -3,6 +3,8 @@
 #include "common/base/log.h"
 #include "common/commandline/verbosity.h"
 
+#include <csignal>
+
 namespace godwit::engine::commands {
 namespace {
 constexpr std::string_view to_standard_output = "-";
@@ -32,11 +34,34 @@ UniqueFd begin_log(const Options& o) {
   return before;
 }
 
+void check_status(const Options& o) {
+  if (o.status_fd < 0) return;
+  const int flags = ::fcntl(o.status_fd, F_GETFL);
+  if (flags < 0 || (flags & O_ACCMODE) == O_RDONLY)
+    fail(Errc::invalid_argument, "--status-fd {}: it is not open for writing", o.status_fd);
+}
+
 void say_ready(const Options& o) {
   if (o.status_fd < 0) return;
+  const Doing doing("--status-fd {}", o.status_fd);
+  const auto before = ::signal(SIGPIPE, SIG_IGN);  // whoever was to hear it may have gone
   UniqueFd fd(o.status_fd);
   const char zero = 0;
-  write_all(fd.get(), std::string_view(&zero, 1));
+  try {
+    write_all(fd.get(), std::string_view(&zero, 1));
+  } catch (...) {
+    ::signal(SIGPIPE, before);
+    throw;
+  }
+  ::signal(SIGPIPE, before);
+}
+
+void afterwards(std::string_view done, const std::function<void()>& act) {
+  try {
+    act();
+  } catch (const Error& e) {
+    log::warn("command.afterwards", {{"error", e.message()}, {"hint", e.hint()}, {"consequence", done}});
+  }
 }
 
 void write_beside(const Places& places, const std::string& path, std::string_view text) {

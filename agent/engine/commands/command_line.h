@@ -3,6 +3,7 @@
 
 #include "agent/engine/commands/places.h"
 
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -15,8 +16,14 @@ UniqueFd begin_log(const Options& options);
 void log_failure(const Error& error, const UniqueFd& before);
 void set_verbosity(const Options& options);  // -v alone
 
-// --status-fd: a zero byte, then closed.
+// --status-fd: a zero byte, then closed. Whether that can be done is found out before anything is touched:
+// Errc::invalid_argument.
+void check_status(const Options& options);
 void say_ready(const Options& options);
+
+// What is left when the work is done and cannot be undone: a failure is a warning, which says that `done` ("the dump is
+// complete").
+void afterwards(std::string_view done, const std::function<void()>& act);
 
 // A file with a path relative to the work directory.
 void write_beside(const Places& places, const std::string& path, std::string_view text);

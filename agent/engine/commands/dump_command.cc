@@ -23,6 +23,9 @@ std::optional<holder::Client> tracker_for(const Options& o) {
 int run_dump(const Options& o) {
   const Places places = open_places(o, Missing::is_made);
   UniqueFd page_server(o.page_server.socket);
+  // Once the process has ended, a dump cannot fail any more: what can be written or tried before, is.
+  check_status(o);
+  if (!o.pidfile.empty()) write_beside(places, o.pidfile, fmt::format("{}\n", o.tree));
   int veto = 0;  // of the post-dump scripts
   const RunAction act = [&veto, scripts = run_scripts(o.action_scripts, places.images_path)](std::string_view action,
                                                                                              pid_t pid) {
@@ -46,9 +49,9 @@ int run_dump(const Options& o) {
     return veto;
   }
   // What the dumps before have of each other; what this one supersedes was freed while it was written.
-  if (o.auto_dedup && !o.page_server.use) dedup_images(places.images.get());
-  if (!o.pidfile.empty()) write_beside(places, o.pidfile, fmt::format("{}\n", o.tree));
-  say_ready(o);
+  constexpr std::string_view done = "the dump is complete";
+  if (o.auto_dedup && !o.page_server.use) afterwards(done, [&] { dedup_images(places.images.get()); });
+  afterwards(done, [&] { say_ready(o); });
   return 0;
 }
 

@@ -91,14 +91,6 @@ void add_stopped(CLI::App& app, Options& o) {
   add_tree(app, o);
 }
 
-// Another command's option is told from one that nobody has.
-bool known_elsewhere(CLI::App& app, const std::string& word) {
-  const std::string name = word.substr(0, word.find('='));
-  for (CLI::App* command : app.get_subcommands(nullptr))
-    if (command->get_option_no_throw(name)) return true;
-  return false;
-}
-
 void check_together(const Options& o) {
   if (o.leave_running && o.leave_stopped)
     fail(Errc::invalid_argument, "--leave-running and --leave-stopped exclude each other");
@@ -163,8 +155,7 @@ std::optional<Options> parse(const std::vector<std::string>& words) {
   for (CLI::App* at = &app; !at->get_subcommands().empty();) {
     at = at->get_subcommands().front();
     o.command += (o.command.empty() ? "" : " ") + at->get_name();
-    if (const auto extra = at->remaining(); !extra.empty())
-      refuse_word(o.command, extra.front(), [&](const std::string& option) { return known_elsewhere(app, option); });
+    if (const auto extra = at->remaining(); !extra.empty()) refuse_word(o.command, extra.front());
   }
   if (o.timeout_s == 0) o.timeout_s = 86400;
   o.words = words;

@@ -71,7 +71,6 @@ constexpr std::string_view foreign[] = {
     "--weak-sysctls",
     "--libdir",
     "-L",
-    "--daemon",
     "--config",
     "--no-default-config",
     "--display-stats",

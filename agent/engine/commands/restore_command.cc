@@ -1,6 +1,5 @@
 #include "agent/engine/commands/restore_command.h"
 
-#include "agent/engine/commands/actions.h"
 #include "agent/engine/commands/command_line.h"
 #include "agent/engine/commands/pid_namespace.h"
 #include "agent/engine/commands/places.h"
@@ -8,6 +7,7 @@
 #include "agent/engine/commands/stats.h"
 #include "agent/engine/restore.h"
 #include "common/base/log.h"
+#include "common/commandline/actions.h"
 
 #include <csignal>
 
@@ -34,6 +34,7 @@ int wait_for(pid_t pid) {
 }  // namespace
 
 int run_restore(const Options& o) {
+  check_status(o);
   const Places places = open_places(o, Missing::fails);
   const RunAction act = run_scripts(o.action_scripts, places.images_path);
   std::optional<PidNamespace> space;  // outlives the processes in it: it ends when they have been waited for
@@ -69,11 +70,12 @@ int run_restore(const Options& o) {
   });
   if (space) space->complete(prepared.tasks(0).guest_pid());
   tell("post-resume");
-  write_stats(places, prepared, pages);
+  constexpr std::string_view done = "the process is restored";
+  afterwards(done, [&] { write_stats(places, prepared, pages); });
   for (const Step& s : prepared.steps())
     log::info("restore.step", {{"name", s.name()}, {"us", s.nanoseconds() / 1000}});
   log::info("restore.done", {{"pid", pid}, {"pages", pages}});
-  say_ready(o);
+  afterwards(done, [&] { say_ready(o); });
   if (o.detached) {
     if (space) space->leave();
     return 0;

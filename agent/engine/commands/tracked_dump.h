@@ -7,10 +7,10 @@
 // One thread. After an exception the process runs as before.
 #pragma once
 
-#include "agent/engine/commands/actions.h"
 #include "agent/engine/commands/places.h"
 #include "agent/engine/commands/sink.h"
 #include "agent/engine/dump.h"
+#include "common/commandline/actions.h"
 
 #include <string>
 

@@ -10,12 +10,18 @@
 #include "common/base/log.h"
 #include "common/proc/reader.h"
 
+#include <poll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 
 namespace godwit::engine::holder {
 namespace {
 
 constexpr int tries = 3;  // a holder may be ending while we connect
+// An agent starts it at once.
+constexpr std::chrono::seconds agent_answers_within{10};
+// Its socket is closed a moment before its end is to be seen.
+constexpr int end_within_ms = 2000;
 
 Error to_error(const Failure& f) { return Error(errc_from_name(f.code()), f.message(), f.hint()); }
 
@@ -28,7 +34,7 @@ bool started_by_agent(pid_t pid, int listener) {
     keep.set_pid(pid);
     send(agent.get(), keep, {listener});
     Reply reply;
-    receive(agent.get(), reply);
+    receive(agent.get(), reply, agent_answers_within);
     if (!reply.has_failure()) return true;
     log::warn("holder.not_by_agent", {{"pid", pid}, {"error", reply.failure().message()}});
   } catch (const Error& e) {
@@ -48,7 +54,9 @@ std::optional<Client> Client::find(pid_t pid) {
     try {
       std::vector<UniqueFd> fds = receive(socket.get(), hello);
       if (hello.pid() != pid || fds.size() != 1) fail(Errc::protocol, "this is no holder of process {}", pid);
-      return Client(std::move(socket), std::move(fds[0]));
+      UniqueFd holder(static_cast<int>(::syscall(SYS_pidfd_open, hello.holder(), 0)));
+      if (!holder) fail(Errc::peer_lost, "the holder of process {} has ended", pid);
+      return Client(std::move(socket), std::move(holder), std::move(fds[0]));
     } catch (const Error& e) {
       if (e.errc() != Errc::peer_lost) throw;
     }
@@ -70,12 +78,16 @@ Client Client::find_or_start(pid_t pid) {
   fail(Errc::internal, "the holder of the tracker of process {} did not start", pid);
 }
 
-void Client::run(const std::vector<std::string>& words, const commands::RunAction& act, int page_server) {
+void Client::run(const std::vector<std::string>& words, const RunAction& act, int page_server) {
   std::optional<Error> failure;
   try {
     failure = converse(words, act, page_server);
   } catch (const Error& e) {
     if (e.errc() != Errc::peer_lost) throw;
+    // While it lives, what stands in the journal is borrowed for somebody else.
+    if (!holder_ends())
+      throw Error(Errc::busy, "the process that keeps the tracker has not waited for this command",
+                  "nothing was done; try again");
     Journal journal(std::move(journal_));
     recover(journal, "", true);
     throw Error(Errc::peer_lost, "the process that keeps the tracker has died; the dump did not finish",
@@ -84,9 +96,13 @@ void Client::run(const std::vector<std::string>& words, const commands::RunActio
   if (failure) throw *failure;
 }
 
+bool Client::holder_ends() const {
+  pollfd ended{.fd = holder_.get(), .events = POLLIN, .revents = 0};
+  return ::poll(&ended, 1, end_within_ms) == 1;
+}
+
 // What the holder says that it failed with; Errc::peer_lost is thrown for the holder's own end only.
-std::optional<Error> Client::converse(const std::vector<std::string>& words, const commands::RunAction& act,
-                                      int page_server) {
+std::optional<Error> Client::converse(const std::vector<std::string>& words, const RunAction& act, int page_server) {
   Request request;
   for (const std::string& w : words) request.add_words(w);
   const UniqueFd here = open_file(".", O_RDONLY | O_DIRECTORY);

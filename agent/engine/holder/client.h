@@ -1,8 +1,8 @@
 // A command's side of a holder: the process that keeps the tracker of another one between commands (keeper.h).
 #pragma once
 
-#include "agent/engine/commands/actions.h"
 #include "common/base/fd.h"
+#include "common/commandline/actions.h"
 
 #include <optional>
 #include <string>
@@ -19,14 +19,18 @@ class Client {
 
   // Has it run this command line here, with our output; the steps are run on our side. Throws what it failed with. When
   // the holder itself dies, whatever it had borrowed from the process is put back, and Errc::peer_lost says so.
+  // Errc::busy: it lives, and has not waited for us.
   // `page_server`: the socket that the command line speaks of, or -1.
-  void run(const std::vector<std::string>& words, const commands::RunAction& act, int page_server = -1);
+  void run(const std::vector<std::string>& words, const RunAction& act, int page_server = -1);
 
  private:
-  Client(UniqueFd socket, UniqueFd journal) : socket_(std::move(socket)), journal_(std::move(journal)) {}
-  std::optional<Error> converse(const std::vector<std::string>& words, const commands::RunAction& act, int page_server);
+  Client(UniqueFd socket, UniqueFd holder, UniqueFd journal)
+      : socket_(std::move(socket)), holder_(std::move(holder)), journal_(std::move(journal)) {}
+  bool holder_ends() const;
+  std::optional<Error> converse(const std::vector<std::string>& words, const RunAction& act, int page_server);
 
   UniqueFd socket_;
+  UniqueFd holder_;  // a pidfd
   UniqueFd journal_;
 };
 

@@ -24,6 +24,8 @@ namespace {
 constexpr int look_every_ms = 1000;  // whether the process runs another program: nothing tells us of an exec
 // For the command that started us to come: it does at once, or it has died.
 constexpr std::chrono::seconds first_request_within{10};
+// For a command that has been greeted: it has its request ready. Others wait behind it.
+constexpr std::chrono::seconds request_within{5};
 
 void put(Failure& failure, const Error& e) {
   failure.set_code(std::string(name(e.errc())));
@@ -97,7 +99,8 @@ class Keeper {
       hello.set_holder(::getpid());
       send(socket.get(), hello, {memory_.get()});
       Request request;
-      std::vector<UniqueFd> fds = receive(socket.get(), request);
+      std::vector<UniqueFd> fds = receive(socket.get(), request, request_within);
+      served_ = true;
       if (request.end())
         over_ = true;
       else
@@ -105,7 +108,6 @@ class Keeper {
     } catch (const Error& e) {
       if (e.errc() != Errc::peer_lost) log::error("holder.failed", {{"message", e.message()}});
     }
-    served_ = true;
   }
 
   void serve(int socket, const Request& request, std::vector<UniqueFd> fds) {
@@ -134,7 +136,7 @@ class Keeper {
           reply.mutable_step()->set_pid(pid);
           send(socket, reply);
           StepDone done;
-          receive(socket, done);
+          receive(socket, done);  // a script may take as long as it likes, and the process waits for it
           if (done.has_failure())
             throw Error(errc_from_name(done.failure().code()), done.failure().message(), done.failure().hint());
         },

@@ -3,6 +3,8 @@
 
 #include "common/base/fd.h"
 
+#include <chrono>
+#include <optional>
 #include <vector>
 
 #include <google/protobuf/message_lite.h>
@@ -11,7 +13,8 @@ namespace godwit::engine::holder {
 
 void send(int socket, const google::protobuf::MessageLite& message, const std::vector<int>& fds = {});
 
-// Waits for the next message, or for the other side to go: then Errc::peer_lost.
-std::vector<UniqueFd> receive(int socket, google::protobuf::MessageLite& message);
+// Waits for the next message, or for the other side to go: then Errc::peer_lost. Errc::timed_out after `limit`.
+std::vector<UniqueFd> receive(int socket, google::protobuf::MessageLite& message,
+                              std::optional<std::chrono::milliseconds> limit = {});
 
 }  // namespace godwit::engine::holder

@@ -13,7 +13,6 @@ using namespace pagewire::criu;
 
 namespace {
 
-constexpr timeval patience{.tv_sec = 30, .tv_usec = 0};
 constexpr std::size_t headers_at_once = 256;
 constexpr std::size_t pieces_at_once = 1000;  // sendmsg(2) takes 1024
 
@@ -21,9 +20,9 @@ constexpr std::size_t zeros_length = 256u << 10;
 const std::array<std::byte, zeros_length> zeros{};
 
 // The server has no words for what is wrong: it hangs up.
-[[noreturn]] void lost(std::string_view what, int error_number) {
+[[noreturn]] void lost(std::string_view what, int error_number, std::chrono::milliseconds limit) {
   if (error_number == EAGAIN)
-    fail(Errc::timed_out, "{} the page server: nothing happened for {} s", what, patience.tv_sec);
+    fail(Errc::timed_out, "{} the page server: nothing happened for {} s", what, limit.count() / 1000);
   Error error(Errc::peer_lost,
               fmt::format("{} the page server: {}", what,
                           error_number == 0 ? "it has hung up" : std::generic_category().message(error_number)),
@@ -33,12 +32,16 @@ const std::array<std::byte, zeros_length> zeros{};
 
 }  // namespace
 
-CriuClient::CriuClient(UniqueFd socket, HeaderSize size) : socket_(std::move(socket)), size_(size) {
+CriuClient::CriuClient(UniqueFd socket, HeaderSize size, ClientLimits limits)
+    : socket_(std::move(socket)), size_(size), limits_(limits) {
   const int flags = check(::fcntl(socket_.get(), F_GETFL), "use the page server's socket {}", socket_.get());
   check(::fcntl(socket_.get(), F_SETFL, flags & ~O_NONBLOCK), "use the page server's socket");
   check(::fcntl(socket_.get(), F_SETFD, FD_CLOEXEC), "use the page server's socket");
-  for (const int option : {SO_SNDTIMEO, SO_RCVTIMEO})
-    check(::setsockopt(socket_.get(), SOL_SOCKET, option, &patience, sizeof patience), "limit waits for a page server");
+  for (const auto& [option, limit] : {std::pair(SO_SNDTIMEO, limits.stall), std::pair(SO_RCVTIMEO, limits.answer)}) {
+    const auto seconds = std::chrono::floor<std::chrono::seconds>(limit);
+    const timeval t{.tv_sec = seconds.count(), .tv_usec = std::chrono::microseconds(limit - seconds).count()};
+    check(::setsockopt(socket_.get(), SOL_SOCKET, option, &t, sizeof t), "limit waits for a page server");
+  }
   headers_.reserve(headers_at_once);
 }
 
@@ -48,7 +51,7 @@ void CriuClient::flush() {
     const msghdr message{.msg_iov = left.data(), .msg_iovlen = left.size()};
     const ssize_t n = ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) lost("send to", errno);
+    if (n < 0) lost("send to", errno, limits_.stall);
     auto sent = static_cast<std::size_t>(n);
     while (sent > 0) {
       iovec& first = left.front();
@@ -95,7 +98,7 @@ void CriuClient::receive(std::span<std::byte> into) {
   while (!into.empty()) {
     const ssize_t n = ::recv(socket_.get(), into.data(), into.size(), 0);
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) lost("wait for", n == 0 ? 0 : errno);
+    if (n <= 0) lost("wait for", n == 0 ? 0 : errno, limits_.answer);
     into = into.subspan(static_cast<std::size_t>(n));
   }
 }

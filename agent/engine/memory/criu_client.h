@@ -1,13 +1,15 @@
 // The client's side of CRIU's page-server protocol, over a connected socket that somebody passed on: the engine itself
 // has no network. With TLS, that socket leads to a relay.
 //
-// Blocking, with limits: a server that stalls must not keep a frozen target waiting for ever. Errors: Errc::peer_lost
-// when the server has gone (it has no other way to say that something is wrong), Errc::timed_out, Errc::protocol.
+// Blocking, with limits: a server that stalls must not keep a frozen target waiting for ever. That its host is alive is
+// for whoever connected to see to (net::dial). Errors: Errc::peer_lost when the server has gone (it has no other way to
+// say that something is wrong), Errc::timed_out, Errc::protocol.
 #pragma once
 
 #include "common/base/fd.h"
 #include "common/pagewire/criu.h"
 
+#include <chrono>
 #include <cstddef>
 #include <span>
 #include <vector>
@@ -16,9 +18,17 @@
 
 namespace godwit::engine {
 
+struct ClientLimits {
+  // For the server to take more.
+  std::chrono::milliseconds stall{30'000};
+  // For an answer: before it opens the next object, and before it closes the session, the server writes to its disk all
+  // that it has (fsync). 1 TB at 300 MB/s.
+  std::chrono::milliseconds answer{3'600'000};
+};
+
 class CriuClient {
  public:
-  CriuClient(UniqueFd socket, pagewire::criu::HeaderSize size);
+  CriuClient(UniqueFd socket, pagewire::criu::HeaderSize size, ClientLimits limits = {});
 
   // Whether the server's parent images have the object. `parent_has` may be asked at any time, `open` begins to send.
   bool parent_has(pagewire::ObjectId object);
@@ -41,6 +51,7 @@ class CriuClient {
 
   UniqueFd socket_;
   pagewire::criu::HeaderSize size_;
+  ClientLimits limits_;
   pagewire::ObjectId object_ = 0;
   std::vector<pagewire::criu::EncodedHeader> headers_;  // never more than it was made for: pieces_ points into it
   std::vector<iovec> pieces_;

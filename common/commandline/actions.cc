@@ -1,4 +1,4 @@
-#include "agent/engine/commands/actions.h"
+#include "common/commandline/actions.h"
 
 #include "common/base/check.h"
 #include "common/base/log.h"
@@ -6,11 +6,12 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <ranges>
 
 #include <sys/wait.h>
 #include <unistd.h>
 
-namespace godwit::engine::commands {
+namespace godwit {
 namespace {
 
 constexpr int not_executed = 127;  // as a shell has it
@@ -32,29 +33,37 @@ std::string how_it_ended(int status) {
   return fmt::format("exited with {}", WEXITSTATUS(status));
 }
 
-void run(const std::string& script, const std::string& action, const std::string& images, pid_t pid) {
+// What went wrong; empty: nothing. `status` as a shell has it.
+std::string run(const std::string& script, const std::string& action, const std::string& images, pid_t pid,
+                int& status) {
   const pid_t child = check(::fork(), "fork for {}", script);
   if (child == 0) become(script, action, images, pid);
-  int status = 0;
+  int ended_with = 0;
   pid_t ended = -1;
   do {
-    ended = ::waitpid(child, &status, 0);
+    ended = ::waitpid(child, &ended_with, 0);
   } while (ended < 0 && errno == EINTR);
   check(ended, "wait for {}", script);
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return;
-  const int exit_status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-  throw ScriptFailed(fmt::format("the action script {} {} at {}", script, how_it_ended(status), action), exit_status);
+  status = WIFSIGNALED(ended_with) ? 128 + WTERMSIG(ended_with) : WEXITSTATUS(ended_with);
+  if (status == 0) return {};
+  return fmt::format("the action script {} {} at {}", script, how_it_ended(ended_with), action);
 }
 
 }  // namespace
 
 RunAction run_scripts(std::vector<std::string> scripts, std::string images_path) {
   return [scripts = std::move(scripts), images = std::move(images_path)](std::string_view action, pid_t pid) {
-    for (const std::string& script : scripts) {
+    std::string problems;
+    int all = 0;
+    for (const std::string& script : scripts | std::views::reverse) {
       log::debug("action.script", {{"action", action}, {"script", script}});
-      run(script, std::string(action), images, pid);
+      int status = 0;
+      const std::string problem = run(script, std::string(action), images, pid, status);
+      if (!problem.empty()) problems += (problems.empty() ? "" : "; ") + problem;
+      all |= status;
     }
+    if (all != 0) throw ScriptFailed(problems, all);
   };
 }
 
-}  // namespace godwit::engine::commands
+}  // namespace godwit

@@ -1,0 +1,93 @@
+#!/usr/bin/python3
+"""What fails when a command's work is done, and the process gone: it is said, and the dump is the success that it is. What can be
+found out before is, with nothing touched."""
+
+import os
+import unittest
+from pathlib import Path
+
+from command_case import CommandCase, main
+
+BAD_COMMAND_LINE = 2
+
+
+class Aftermath(CommandCase):
+    def script(self, *lines: str) -> Path:
+        path = self.place / "script"
+        path.write_text("\n".join(["#!/bin/sh", "[ $CRTOOLS_SCRIPT_ACTION = post-dump ] || exit 0", *lines, ""]))
+        path.chmod(0o755)
+        return path
+
+    def test_a_pidfile_that_cannot_be_written_is_said_before_anything_is_touched(self):
+        pid = self.start()
+        for command in ("dump", "pre-dump"):
+            done = self.run_command(command, "-t", pid, "-D", "1", "--pidfile", "nowhere/the.pid")
+            self.assertEqual(done.returncode, 1, done.stdout)
+            self.assertIn("nowhere/the.pid", done.stdout)
+            self.assertFalse((self.place / "1/inventory.img").exists())
+            self.assert_runs_on(pid)
+
+    def test_the_pidfile_is_there_before_the_process_ends(self):
+        pid = self.start()
+        script = self.script(f"cp 1/the.pid {self.place}/seen")
+        self.must("dump", "-t", pid, "-D", "1", "--pidfile", "the.pid", "--action-script", script)
+        self.assertEqual((self.place / "seen").read_text(), f"{pid}\n")
+
+    def test_a_status_descriptor_that_cannot_be_written_is_a_bad_command_line(self):
+        pid = self.start()
+        reads = os.open("/dev/null", os.O_RDONLY)
+        self.addCleanup(os.close, reads)
+        for descriptor in (77, reads):
+            for command in (("dump", "-t", pid), ("restore",)):
+                done = self.run_command(*command, "-D", "1", "--status-fd", descriptor, pass_fds=[reads])
+                self.assertEqual(done.returncode, BAD_COMMAND_LINE, done.stdout)
+                self.assertIn("--status-fd", done.stdout)
+        self.assert_runs_on(pid)
+
+    def deaf(self) -> int:
+        """The writing end of a pipe that nobody reads any more."""
+        read, write = os.pipe()
+        os.close(read)
+        self.addCleanup(os.close, write)
+        return write
+
+    def test_a_status_that_nobody_reads_any_more_is_no_failed_dump(self):
+        pid = self.start()
+        status = self.deaf()
+        said = self.must("pre-dump", "-t", pid, "-D", "0", "--status-fd", status, pass_fds=[status])
+        self.assertIn("--status-fd", said)
+        self.assert_runs_on(pid)
+        said = self.must("dump", "-t", pid, "-D", "1", "--status-fd", status, pass_fds=[status])
+        self.assertIn("--status-fd", said)
+        self.assertIn("the dump is complete", said)
+        self.assert_ended(pid)
+        self.assert_restores(pid, "1")
+
+    def test_a_restored_process_runs_on_whoever_hears_of_it(self):
+        pid = self.start()
+        self.must("dump", "-t", pid, "-D", "1")
+        self.assert_ended(pid)
+        # Nor can the statistics be written.
+        work = self.place / "work"
+        work.mkdir()
+        (work / "stats-restore").mkdir()
+        status = self.deaf()
+        said = self.must("restore", "-d", "-D", "1", "-W", work, "--status-fd", status, pass_fds=[status])
+        self.assertIn("--status-fd", said)
+        self.assertIn("stats-restore", said)
+        self.assert_runs_on(pid)
+
+    def test_parents_that_cannot_be_deduplicated_are_no_failed_dump(self):
+        pid = self.start()
+        self.must("dump", "-t", pid, "-D", "1", "-R", "--track-mem")
+        self.must("dump", "-t", pid, "-D", "2", "-R", "--track-mem", "--prev-images-dir", "../1")
+        script = self.script(f"truncate -s 3 {self.place}/1/pagemap-{pid}.img")
+        said = self.must("dump", "-t", pid, "-D", "3", "--prev-images-dir", "../2", "--auto-dedup", "--action-script", script)
+        self.assertIn("the dump is complete", said)
+        self.assertIn(f"pagemap-{pid}.img", said)
+        self.assertTrue((self.place / "3/inventory.img").exists())
+        self.assert_ended(pid)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""What the tests of the commands share: namespaces in which this program is PID 1, and programs in them with PIDs of our choice."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import unittest
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+REPOSITORY = Path(__file__).resolve().parents[2]
+BIN = Path(os.environ.get("GODWIT_BIN", REPOSITORY / "build/release/bin")).resolve()
+ENGINE, GODWIT = str(BIN / "godwit-engine"), str(BIN / "godwit")
+INSIDE = "GODWIT_TEST_INSIDE"
+WITHIN = 30  # seconds, for anything that has been asked for
+TOP = Path("/mnt")
+RUN = Path("/run/godwit-engine")  # holders and notes, PID.STARTTIME.WHAT
+
+# Counts aloud.
+COUNTER = """
+n = 0
+import time
+while True:
+    print(n, flush=True)
+    n += 1
+    time.sleep(0.005)
+"""
+
+
+def main() -> None:
+    """Runs the tests of the calling program, inside."""
+    if os.environ.get(INSIDE):
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", TOP], check=True)
+        unittest.main(verbosity=2)
+    os.environ[INSIDE] = "1"
+    os.execvp("unshare", ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "/usr/bin/python3",
+                          *sys.argv])
+
+
+def wait_until(condition, what: str, seconds: float = WITHIN):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > end:
+            raise AssertionError(f"{what}: not within {seconds} s")
+        time.sleep(0.01)
+    return found
+
+
+def stat_of(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat behind the name; none when it is not there."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def start_time(pid: int) -> int:
+    return int(stat_of(pid)[19])
+
+
+def others() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != 1]
+
+
+class CommandCase(unittest.TestCase):
+    def setUp(self):
+        self.place = TOP / self.id().rsplit(".", 1)[1]
+        self.place.mkdir()
+        self.output = self.place / "output"
+        self.addCleanup(self.end_all)
+
+    def end_all(self) -> None:
+        """Whatever runs in here, the holders with it."""
+        while left := others():
+            for pid in left:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            try:
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            except ChildProcessError:
+                pass
+            time.sleep(0.005)
+
+    def start(self, program: str = COUNTER, pid: int = 0) -> int:
+        """A python that runs this program, in a session of its own, and has said something."""
+        if pid:
+            Path("/proc/sys/kernel/ns_last_pid").write_text(str(pid - 1))
+        before = len(self.lines())
+        with open(self.output, "ab") as output:
+            child = subprocess.Popen(["/usr/bin/python3", "-c", program], stdin=subprocess.DEVNULL, stdout=output,
+                                     stderr=output, start_new_session=True, cwd="/")
+        child.returncode = 0  # it is reaped here: what is restored has the same PID
+        if pid:
+            self.assertEqual(child.pid, pid)
+        wait_until(lambda: len(self.lines()) > before, "the program starts")
+        return child.pid
+
+    def lines(self) -> list[str]:
+        return self.output.read_text().split("\n")[:-1] if self.output.exists() else []
+
+    def end(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+    def run_command(self, *words: object, program: str = ENGINE, **more) -> subprocess.CompletedProcess:
+        return subprocess.run([program, *map(str, words)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, timeout=2 * WITHIN, cwd=self.place, **more)
+
+    def must(self, *words: object, **more) -> str:
+        done = self.run_command(*words, **more)
+        self.assertEqual(done.returncode, 0, f"{words}: {done.stdout}")
+        return done.stdout
+
+    def assert_runs_on(self, pid: int) -> None:
+        self.assertNotIn(stat_of(pid)[:1], ([], ["Z"]), "it has ended")
+        before = len(self.lines())
+        wait_until(lambda: len(self.lines()) > before + 5, "it runs on")
+
+    def assert_ended(self, pid: int) -> None:
+        """That the dump has ended it; it is reaped."""
+        self.assertEqual(wait_until(lambda: os.waitpid(pid, os.WNOHANG)[0], "it ends"), pid)
+
+    def assert_restores(self, pid: int, images: str) -> None:
+        count = len(self.lines())
+        self.must("restore", "-d", "-D", images)
+        self.assert_runs_on(pid)
+        self.assertEqual(self.lines()[:count], [str(n) for n in range(count)])

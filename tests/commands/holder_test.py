@@ -1,0 +1,139 @@
+#!/usr/bin/python3
+"""The holder, and the notes that a dump leaves: who may hold them up, and a PID that is used again."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from command_case import ENGINE, RUN, CommandCase, main, others, start_time, stat_of, wait_until
+
+PID = 500
+REFUSED = 3
+RECVMSG = "47"
+
+
+def switches(pid: int) -> int:
+    """As the note has it: how often the threads have been taken off a CPU."""
+    lines = [line for task in Path(f"/proc/{pid}/task").iterdir() for line in (task / "status").read_text().splitlines()]
+    return sum(int(line.split()[1]) for line in lines if "ctxt_switches" in line)
+
+
+class HolderCase(CommandCase):
+    def holder(self, pid: int) -> int:
+        """The process that keeps the tracker; 0: there is none."""
+        for other in others():
+            try:
+                words = Path(f"/proc/{other}/cmdline").read_bytes().split(b"\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if words[1:4] == [b"holder", b"-t", str(pid).encode()]:
+                return other
+        return 0
+
+    def track(self, pid: int) -> int:
+        self.must("dump", "-t", pid, "-D", "1", "-R", "--track-mem")
+        return wait_until(lambda: self.holder(pid), "a holder")
+
+
+class Holder(HolderCase):
+    def test_a_client_that_says_nothing_holds_nobody_up(self):
+        pid = self.start()
+        self.track(pid)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as silent:
+            silent.connect(str(RUN / f"{pid}.{start_time(pid)}.holder"))
+            said = self.must("dump", "-t", pid, "-D", "2", "-R", "--track-mem", "--prev-images-dir", "../1")
+            self.assertNotIn("dump.whole", said)
+            self.assertNotEqual(silent.recv(4096), b"", "it is greeted")
+            self.assertEqual(silent.recv(4096), b"", "and given up")
+        self.assert_runs_on(pid)
+
+    def test_a_command_that_was_given_up_leaves_the_work_of_others_alone(self):
+        """It is stopped between the holder's greeting and its request, and goes on while another one dumps."""
+        pid = self.start()
+        self.track(pid)
+        holder = self.holder(pid)
+        os.kill(holder, signal.SIGSTOP)
+        late = subprocess.Popen([ENGINE, "dump", "-t", str(pid), "-D", "late", "-R", "--track-mem"], cwd=self.place,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        wait_until(lambda: Path(f"/proc/{late.pid}/syscall").read_text().split()[0] == RECVMSG, "it waits for the greeting")
+        os.kill(late.pid, signal.SIGSTOP)
+        os.kill(holder, signal.SIGCONT)
+        script = self.place / "script"
+        script.write_text(f"#!/bin/sh\n[ $CRTOOLS_SCRIPT_ACTION = post-dump ] || exit 0\n"
+                          f"kill -CONT {late.pid}\nwhile [ ! -e {self.place}/go ]; do sleep 0.1; done\n")
+        script.chmod(0o755)
+        other = subprocess.Popen([ENGINE, "dump", "-t", str(pid), "-D", "2", "-R", "--track-mem", "--prev-images-dir", "../1",
+                                  "--action-script", script], cwd=self.place, stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        said = late.communicate(timeout=60)[0]
+        self.assertEqual(late.returncode, 1, said)
+        self.assertIn("has not waited for this command", said)
+        self.assertEqual(stat_of(pid)[0], "t", f"the other dump has it stopped: {said}")
+        (self.place / "go").touch()
+        said = other.communicate(timeout=60)[0]
+        self.assertEqual(other.returncode, 0, said)
+        self.assertNotIn("dump.whole", said)
+        self.assertEqual(self.holder(pid), holder)
+        self.assert_runs_on(pid)
+
+
+class UsedAgain(HolderCase):
+    """The start time tells whose a file in /run is."""
+
+    def test_a_holder_is_not_that_of_the_next_process(self):
+        self.track(self.start(pid=PID))
+        holder = self.holder(PID)
+        os.kill(holder, signal.SIGSTOP)  # it does not hear that its process has ended
+        self.end(PID)
+        self.start(pid=PID)
+        said = self.must("dump", "-t", PID, "-D", "2", "--prev-images-dir", "../1")
+        self.assertIn("nothing tracks this process", said)
+        self.assert_ended(PID)
+        self.assertEqual(self.holder(PID), holder, "it was asked")
+        os.kill(holder, signal.SIGCONT)
+        wait_until(lambda: not self.holder(PID), "it ends")
+
+    def test_a_holder_does_not_begin_with_the_next_process(self):
+        """Its process has ended while it was started."""
+        first = start_time(self.start(pid=PID))
+        self.end(PID)
+        self.start(pid=PID)
+        self.assertNotEqual(start_time(PID), first)
+        RUN.mkdir(mode=0o700, exist_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            listener.bind(str(RUN / f"{PID}.{first}.holder"))
+            listener.listen()
+            began = time.monotonic()
+            done = self.run_command("holder", "-t", PID, "--control-fd", listener.fileno(), pass_fds=[listener.fileno()])
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertIn(f"process {PID} is another one by now", done.stdout)
+        self.assertLess(time.monotonic() - began, 5)
+
+    def test_a_note_is_not_that_of_the_next_process(self):
+        """Though all that the note says is true of it."""
+        for command in ("kill", "resume"):
+            pid = self.start(pid=PID)
+            self.must("dump", "-t", pid, "-D", "1", "--leave-stopped")
+            note, = RUN.glob(f"{PID}.*stopped")
+            self.end(pid)
+            self.start(pid=PID)
+            os.kill(PID, signal.SIGSTOP)
+            wait_until(lambda: stat_of(PID)[0] == "T", "it stops")
+            generation, _, others_stop = note.read_text().split()
+            note.write_text(f"{generation} {switches(PID)} {others_stop}\n")
+            done = self.run_command(command, "-t", PID)
+            self.assertEqual(done.returncode, REFUSED, done.stdout)
+            self.assertIn(f"process {PID} was not left stopped by a dump", done.stdout)
+            self.assertEqual(stat_of(PID)[0], "T")
+            # The same under its own name is what is believed.
+            shutil.move(note, RUN / f"{PID}.{start_time(PID)}.stopped")
+            self.must(command, "-t", PID)
+            self.end_all()
+
+
+if __name__ == "__main__":
+    main()
