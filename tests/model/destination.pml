@@ -50,7 +50,7 @@ end:
       AT_DESTINATION && destination[m] == REFUSED && BUILT(m) == HELD -> COPY(m, DEAD) }
   :: d_step {
       AT_DESTINATION && destination[m] == COMMITTED && BUILT(m) == HELD && GOES_ON(DESTINATION_NODE(m)) ->
-      COPY(m, RUNS); ran[m] = true; ONE_RUNS }
+      COPY(m, RUNS); ran[m] = true; ONE_RUNS; NOT_STALE(m) }
   :: d_step {
       AT_DESTINATION && destination[m] == COMMITTED && BUILT(m) == RUNS -> DESTINATION_RECORD(m, RESUMED) }
   :: d_step {

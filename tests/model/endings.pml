@@ -11,6 +11,8 @@ ENDING(coordinator_gone && (sent[1] & TOKEN) && destination[1] == REFUSED && cop
 ENDING(coordinator_gone && source[1] == KILLED && copy[1] == RUNS, "moved undriven\n");
 ENDING(source[1] == ARMED && copy[0] == HELD && !CAN_ASK(1), "waits\n");
 ENDING(resolved && source[1] == THAWED && copy[0] == RUNS, "resolved\n");
+ENDING(run_ons < RUN_ONS && source[1] == KILLED && copy[1] == RUNS, "moved after it ran on\n");
+ENDING(runs_on[1] && source[1] == THAWED && copy[0] == RUNS, "let go while it runs on\n");
 /* RETRY */
 ENDING(MOVES == 2 && FROM(MOVES) == 0 && (sent[1] & IMAGES) && source[MOVES] == KILLED, "moved elsewhere\n");
 /* CHAIN */

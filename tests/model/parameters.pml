@@ -41,7 +41,10 @@
 #ifndef BAD_THAWS /* a committed copy does not come to life as a whole */
 #define BAD_THAWS 0
 #endif
-byte crashes = CRASHES, reboots = REBOOTS, deaths = DEATHS, bad_thaws = BAD_THAWS;
+#ifndef RUN_ONS /* a freeze finds that the last difference is too large */
+#define RUN_ONS 0
+#endif
+byte crashes = CRASHES, reboots = REBOOTS, deaths = DEATHS, bad_thaws = BAD_THAWS, run_ons = RUN_ONS;
 byte coordinator_crashes = COORDINATOR_CRASHES, backups = BACKUPS, cuts = CUTS;
 
 /* Without a number:
@@ -50,6 +53,7 @@ byte coordinator_crashes = COORDINATOR_CRASHES, backups = BACKUPS, cuts = CUTS;
  *   CUT_FOR_EVER      any set of links does not exist, from the start
  *   ARBITRARY         the coordinator sends anything at any time
  *   REPLACED          B's agent may come back with an empty record file
+ *   REPLACED_SOURCE   so may A's
  *   RESOLVE           there is an operator who resolves
  *   PRUNES            records are given up when they are settled
  *   ONE_REBOOT        see world.pml
