@@ -65,6 +65,8 @@ end:
 #ifdef PRUNES
   :: d_step { /* Settled */
       DESTINATION_SERVES && destination[m] == RESUMED && SETTLED(m) -> DESTINATION_RECORD(m, PRUNED) }
+  :: d_step { /* a refusal: whoever asks for it again gets a tombstone */
+      DESTINATION_SERVES && destination[m] == REFUSED && BUILT(m) != HELD -> DESTINATION_RECORD(m, PRUNED) }
 #endif
   od
 }

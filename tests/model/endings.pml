@@ -3,11 +3,11 @@
 
 ENDING(source[1] == THAWED && !(sent[1] & IMAGES) && copy[0] == RUNS, "never frozen\n");
 ENDING(source[1] == THAWED && (sent[1] & IMAGES) && !(sent[1] & TOKEN) && copy[0] == RUNS, "thawed unarmed\n");
-ENDING(source[1] == THAWED && (sent[1] & TOKEN) && destination[1] == REFUSED && copy[0] == RUNS, "refused\n");
+ENDING(source[1] == THAWED && (sent[1] & TOKEN) && HAS_REFUSED(1) && copy[0] == RUNS, "refused\n");
 ENDING(source[1] == KILLED && copy[1] == RUNS, "moved\n");
 ENDING(source[1] == THAWED && destination[1] == LOST && copy[0] == RUNS, "lost there\n");
 ENDING(source[1] == LOST && copy[1] == RUNS, "lost here\n");
-ENDING(coordinator_gone && (sent[1] & TOKEN) && destination[1] == REFUSED && copy[0] == RUNS, "refused undriven\n");
+ENDING(coordinator_gone && (sent[1] & TOKEN) && HAS_REFUSED(1) && copy[0] == RUNS, "refused undriven\n");
 ENDING(coordinator_gone && source[1] == KILLED && copy[1] == RUNS, "moved undriven\n");
 ENDING(source[1] == ARMED && copy[0] == HELD && !CAN_ASK(1), "waits\n");
 ENDING(resolved && source[1] == THAWED && copy[0] == RUNS, "resolved\n");

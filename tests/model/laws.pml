@@ -8,7 +8,9 @@
 #define COPIES(state) ((copy[0] == state) + (copy[1] == state) + (copy[2] == state))
 #define ANY(what) (what(1) || what(2))
 #endif
-#define HAS_RESUMED(m) (destination[m] == RESUMED || destination[m] == PRUNED)
+#define HAS_RESUMED(m) (destination[m] == RESUMED || (destination[m] == PRUNED && ran[m]))
+#define HAS_REFUSED(m) \
+  (destination[m] == REFUSED || destination[m] == TOMBSTONE || (destination[m] == PRUNED && !ran[m]))
 
 #define ONE_RUNS assert(COPIES(RUNS) <= 1)
 /* The source's copy does not go back behind what was seen of the other. */
