@@ -110,12 +110,16 @@ class Bed(machine.DemoLab):
             if any(process.poll() is not None for process in processes):
                 raise RuntimeError("a relay has died")
         finally:
-            relays = outside.find(self.lab, COORDINATOR, str(RELAY))
             concerned, self._relays = list(self._relays), {}
-            outside.kill(relays)
+            outside.kill(outside.find(self.lab, COORDINATOR, str(RELAY)))
             for process in processes:
                 process.wait(10)
             self._restart(concerned)
+
+    def tell_relay(self, host: str, sig: signal.Signals) -> None:
+        for pid in outside.find(self.lab, COORDINATOR, self._relays[host]):
+            if outside.comm_of(pid) != "nsenter":  # which waits for it, with the same arguments
+                os.kill(pid, sig)
 
     def is_stopped(self, host: str) -> bool:
         return any(outside.state_of(pid) == outside.STOPPED for pid in self.daemon_pids(host))
@@ -144,6 +148,29 @@ class Bed(machine.DemoLab):
     def filler(self, host: str) -> Path:
         """What a full disk is full of."""
         return self.lab.state / host / "disk" / "filler"
+
+    def records(self, host: str) -> Path:
+        return outside.records_of(self.lab, host)
+
+    # The coordinator's journal, as it could be put into a backup and out of one.
+
+    def _journal(self) -> list[Path]:
+        return list((self.lab.state / COORDINATOR / "disk").glob("journal.db*"))
+
+    def backup(self) -> dict[Path, bytes]:
+        stood_still = self.is_stopped(COORDINATOR)
+        self.signal_daemon(COORDINATOR, signal.SIGSTOP)
+        files = {path: path.read_bytes() for path in self._journal()}
+        if not stood_still:
+            self.signal_daemon(COORDINATOR, signal.SIGCONT)
+        return files
+
+    def put_back(self, files: dict[Path, bytes]) -> None:
+        """Of a coordinator that does not run."""
+        for path in self._journal():
+            path.unlink()
+        for path, content in files.items():
+            path.write_bytes(content)
 
     def mend(self) -> None:
         """Undoes whatever a fault may have done, and starts what has died."""

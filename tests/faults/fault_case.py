@@ -21,6 +21,7 @@ class BedCase(unittest.TestCase):
 
 class FaultCase(unittest.TestCase):
     bed: Bed | None = None
+    hosts = 2
 
     @classmethod
     def tearDownClass(cls):
@@ -37,7 +38,7 @@ class FaultCase(unittest.TestCase):
         if self.bed and not self.bed.is_sound():
             self.leave()
         if not self.bed:
-            type(self).bed = Bed().__enter__()
+            type(self).bed = Bed(self.hosts).__enter__()
             self.bed.start_redis()
         self.bed.disarm()
 

@@ -7,12 +7,15 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import records
 from godwit_lab import cgroups
 from godwit_lab.hosts import Lab
 
 STOPPED, TRACED, DEAD = "T", "t", "ZX"
 PF_EXITING = 4
 LISTENING = "0A"  # in /proc/PID/net/tcp
+# What an agent has open only as long as something is going on.
+BORROWED = ("anon_inode:[pidfd]", "anon_inode:[userfaultfd]", "anon_inode:bpf-prog", "anon_inode:bpf-link")
 
 
 def read(path: Path | str) -> str:
@@ -83,6 +86,38 @@ def running(lab: Lab, host: str, comm: str) -> list[int]:
     return [pid for pid in copies(lab, host, comm) if can_run(pid)]
 
 
+def spools(lab: Lab, host: str) -> list[Path]:
+    """File systems that no path leads to, but whoever writes into them has them open: an entry of his for each."""
+    found = []
+    for pid in cgroups.processes(lab.name, host):
+        if not comm_of(pid).startswith("godwit-"):
+            continue
+        reachable = {line.split()[2] for line in read(f"/proc/{pid}/mountinfo").splitlines()}
+        for entry, target in descriptors(pid):
+            try:
+                device = os.stat(entry).st_dev if target == "/" else 0
+            except OSError:
+                continue
+            if device and f"{os.major(device)}:{os.minor(device)}" not in reachable:
+                found.append(entry)
+    return found
+
+
+def records_of(lab: Lab, host: str) -> Path:
+    return lab.state / host / "disk" / "records"
+
+
+def descriptors(pid: int) -> list[tuple[Path, str]]:
+    """What a process has open: the entry, and where it leads."""
+    found = []
+    try:
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            found.append((entry, os.readlink(entry)))
+    except OSError:  # ended or closed meanwhile: the others are seen at the next look
+        pass
+    return found
+
+
 class Watch:
     """Looks all the time whether a workload runs on two hosts at once. A look takes some milliseconds, and 10 ms lie between
     two of them: what is shorter may go unseen."""
@@ -125,13 +160,14 @@ class Watch:
             now = time.monotonic()
             self.longest_gap, last = max(self.longest_gap, now - last), now
             self.looks += 1
-            first, second = self._hosts
-            here = running(self._lab, first, self._comm)
-            there = running(self._lab, second, self._comm) if here else []
+            seen: dict[str, list[int]] = {}
+            for host in self._hosts:
+                is_alone = host == self._hosts[-1] and not seen
+                if not is_alone and (pids := running(self._lab, host, self._comm)):
+                    seen[host] = pids
             # The hosts are looked at one after the other: only what still runs afterwards ran at the same time.
-            both = there and [pid for pid in here if can_run(pid)]
-            if both:
-                self.doubles.append(f"{both} on {first} and {there} on {second}")
+            if any(can_run(pid) for host in list(seen)[:-1] for pid in seen[host]):
+                self.doubles.append(" and ".join(f"{pids} on {host}" for host, pids in seen.items()))
 
 
 class Remains:
@@ -161,6 +197,7 @@ class Remains:
             found.append(f"{now['inits']} inits of workloads, not {inits}")
         for host in self._lab.nodes:
             found += self._tasks(host.name) + self._groups(host.name)
+            found += [f"not settled on {host.name}: {record}" for record in records.unsettled(records_of(self._lab, host.name))]
         return found
 
     def _changed(self, now: dict, what: str) -> list[str]:
@@ -197,15 +234,10 @@ class Remains:
 
     def _descriptors(self, host: str):
         for pid in cgroups.processes(self._lab.name, host):
-            if comm_of(pid) not in ("godwit-agent", "godwit-pageserver"[:15]):
-                continue
-            for entry in Path(f"/proc/{pid}/fd").iterdir():
-                try:
-                    target = os.readlink(entry)
-                except OSError:
-                    continue
-                if target.startswith("/memfd:") or target in ("anon_inode:[pidfd]", "anon_inode:[userfaultfd]"):
-                    yield target.split()[0]
+            if comm_of(pid) in ("godwit-agent", "godwit-pageserver"[:15]):
+                yield from (target.split()[0] for _, target in descriptors(pid)
+                            if target.startswith("/memfd:") or target in BORROWED)
+        yield from ("spools" for _ in spools(self._lab, host))
 
     def _tasks(self, host: str) -> list[str]:
         found = []

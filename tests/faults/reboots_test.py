@@ -1,8 +1,10 @@
 #!/usr/bin/python3
 """A node is rebooted while its agent is in the middle of a step: between a record and the action that it announces, or
 between an action and the next record. What the node held is gone, its records are not. Where the other one has a copy that
-may run, that one runs, with every write; in any other case redis is gone, is listed nowhere, and never comes back."""
+may run, that one runs, with every write; in any other case redis is gone, is listed nowhere, and never comes back. The same when
+the power takes back a record that was written and not yet on the disk."""
 
+import records
 from bed import REDIS, outside
 from cell_run import ENDS_WITHIN, PATIENT, REACHED_WITHIN, await_end
 from fault_case import FaultCase, main
@@ -37,16 +39,30 @@ DESTINATION = {
     "agent.record.destination.refused": "source",
     "agent.destination.refused": "source",
 }
+# Where it is in the end when the record was written and the power failed before it was on the disk.
+LOST_RECORDS = {
+    "agent.record.source.frozen": "gone",
+    "agent.record.source.armed": "destination",  # a frozen copy that died with its node permits the commit
+    "agent.record.source.killing": "destination",
+    "agent.record.source.killed": "destination",
+    "agent.record.source.aborted": "gone",
+    "agent.record.source.thawed": "gone",
+    "agent.record.destination.building": "source",
+    "agent.record.destination.prepared": "source",
+    "agent.record.destination.committed": "source",
+    "agent.record.destination.resumed": "source",  # it ran, unheard, and nobody has been told of it
+    "agent.record.destination.refused": "source",
+}
 QUICK = ("source_at_agent_source_armed", "source_at_agent_source_killing", "source_at_agent_source_frozen",
-         "destination_at_agent_destination_committed", "destination_at_agent_destination_thawed",
+         "destination_at_agent_destination_committed", "destination_at_agent_record_destination_resumed_unsynced",
          "destination_at_agent_destination_resumed")
 
 
 class Reboots(FaultCase):
-    def check(self, side: str, point: str, ends: str, fails: bool):
-        self.check_end(lambda: self.reboot(side, point, ends, fails))
+    def check(self, side: str, point: str, ends: str, fails: bool, loses: bool):
+        self.check_end(lambda: self.reboot(side, point, ends, fails, loses))
 
-    def reboot(self, side: str, point: str, ends: str, fails: bool):
+    def reboot(self, side: str, point: str, ends: str, fails: bool, loses: bool):
         bed = self.bed
         source = bed.where()
         destination = bed.other(source)
@@ -58,7 +74,10 @@ class Reboots(FaultCase):
         migration = bed.begin_migrate(REDIS, destination, *PATIENT)
         reached = outside.wait_until(lambda: bed.is_stopped(host), REACHED_WITHIN, 0.01)
         self.assertTrue(reached, f"it never came to {point}")
-        bed.reboot(host)
+        bed.power_off(host)
+        if loses:
+            records.take_back(bed.records(host), side, point.rpartition(".")[2])
+        bed.power_on(host)
         bed.mend()
         said = migration.communicate(timeout=ENDS_WITHIN)[0]
         end = await_end(bed, may_be_gone=ends == "gone")
@@ -69,8 +88,9 @@ class Reboots(FaultCase):
         return end
 
 
-def add(side: str, point: str, ends: str, fails: bool = False) -> None:
-    setattr(Reboots, f"test_{side}_at_{point.replace('.', '_')}", lambda self: self.check(side, point, ends, fails))
+def add(side: str, point: str, ends: str, fails: bool = False, loses: bool = False) -> None:
+    name = f"test_{side}_at_{point.replace('.', '_')}{'_unsynced' if loses else ''}"
+    setattr(Reboots, name, lambda self: self.check(side, point, ends, fails, loses))
 
 
 for point, ends in SOURCE.items():
@@ -79,6 +99,8 @@ for point, ends in ABORTING.items():
     add("source", point, ends, fails=True)
 for point, ends in DESTINATION.items():
     add("destination", point, ends, fails="refused" in point)
+for point, ends in LOST_RECORDS.items():
+    add(point.split(".")[2], point, ends, fails=point in ABORTING or "refused" in point, loses=True)
 
 if __name__ == "__main__":
     main(QUICK)

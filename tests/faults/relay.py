@@ -8,10 +8,12 @@ bad network, or a coordinator with an old journal, could do. Runs on the coordin
   twice     each command comes twice, the second time up to half a second later
   old       commands of all times, of finished migrations too, come again and again
   mute      every fourth answer in and after the pause is lost
+  keep      from a SIGUSR1 on commits are kept back, until a SIGUSR2 hands them over, and every kill there ever was once more
 """
 
 import asyncio
 import random
+import signal
 import ssl
 import struct
 import sys
@@ -24,6 +26,7 @@ LATE_S = 0.05
 AGAIN_S = 0.5
 OLD_EVERY_S = 0.05
 KEPT = 500  # old commands
+KILL_SOURCE, COMMIT = 40, 54
 IN_THE_PAUSE = {36, 38, 41, 53, 55, 57}  # Frozen, Armed, SourceState, Finished, Resumed, DestinationState
 ONE_IN = 4
 
@@ -86,6 +89,18 @@ class Relay:
         self._random = random.Random(seed)
         self._habits = habits
         self._old: list[bytes] = []
+        self._keeps_commits = False
+        self._kept: list[bytes] = []
+        self._agents: set[asyncio.StreamWriter] = set()
+
+    def keep_commits(self) -> None:
+        self._keeps_commits = True
+
+    def hand_over(self) -> None:
+        self._keeps_commits = False
+        for to_agent in self._agents:
+            for envelope in self._kept:
+                self._send(to_agent, envelope)
 
     async def serve(self, from_agent: asyncio.StreamReader, to_agent: asyncio.StreamWriter) -> None:
         try:
@@ -93,6 +108,7 @@ class Relay:
         except OSError:
             to_agent.close()
             return
+        self._agents.add(to_agent)
         tasks = [asyncio.create_task(self._commands(from_coordinator, to_agent)),
                  asyncio.create_task(self._answers(from_agent, to_coordinator)),
                  *([asyncio.create_task(self._repeat_old(to_agent))] if "old" in self._habits else [])]
@@ -100,6 +116,7 @@ class Relay:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._agents.discard(to_agent)
         for writer in (to_agent, to_coordinator):
             writer.close()
 
@@ -114,6 +131,11 @@ class Relay:
             if not has_body(envelope, MIGRATION_COMMANDS):
                 self._send(to_agent, envelope)
                 continue
+            commit = has_body(envelope, {COMMIT})
+            if "keep" in self._habits and (commit or has_body(envelope, {KILL_SOURCE})):
+                self._kept.append(envelope)
+                if commit and self._keeps_commits:
+                    continue
             self._old = [*self._old[-KEPT:], envelope]
             late = self._random.uniform(0, LATE_S) if "late" in self._habits else 0
             loop.call_later(late, self._send, to_agent, envelope)
@@ -138,6 +160,9 @@ async def main(listen: str, coordinator: str, coordinator_certs: str, node_certs
     relay = Relay(coordinator, coordinator_certs, node_certs, int(seed), set(habits))
     host, _, port = listen.rpartition(":")
     server = await asyncio.start_server(relay.serve, host, int(port), ssl=relay.server_side)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, relay.keep_commits)
+    loop.add_signal_handler(signal.SIGUSR2, relay.hand_over)
     async with server:
         await server.serve_forever()
 

@@ -4,7 +4,8 @@ line of counts and with 1 if a write was lost, redis lived twice or nowhere, or 
 
   soak.py [--minutes N] [--seed S] [--logs DIR]
 
-The seed decides the moves and the faults, not the moment within a phase. --logs keeps the daemons' logs of what went wrong."""
+Every other fault strikes at some moment within the phase, not as it is entered. The seed decides the moves, the faults and the
+moments; what a step has done by then it cannot decide. --logs keeps the daemons' logs of what went wrong."""
 
 import argparse
 import random
@@ -19,10 +20,11 @@ from pathlib import Path
 
 from bed import REDIS, Bed, outside
 from cell_run import GONE, PATIENT, End, await_end, run_cell
-from cells import Fault, cells
+from cells import LASTS_S, Fault, cells
 from godwit_lab import daemons
 
 UNDISTURBED = 0.25  # of the moves
+WITHIN = 0.5  # of the faults
 RELAYED = 0.2  # of the rounds
 MOVES_OF_A_ROUND = 5  # then a new round may begin, with other habits
 HABITS = (("late",), ("twice",), ("late", "twice"), ("old",), ("mute",), ("late", "twice", "old"))
@@ -65,16 +67,19 @@ class Soak:
         # Behind a relay the addresses are others, and what is rebooted forgets its relay: only commands go wrong there.
         disturbed = not habits and self._random.random() >= UNDISTURBED
         phase, fault = self._random.choice(self._cells) if disturbed else ("", None)
+        within = disturbed and self._random.random() < WITHIN
+        after_s = self._random.uniform(0, LASTS_S[phase]) if within else None
         source = bed.where()
         self.counts["moves"] += 1
         self.counts["faults"] += disturbed or bool(habits)
-        what = f"{phase}: {fault.name}" if fault else f"commands are {' and '.join(habits)}" if habits else "undisturbed"
+        when = f"{after_s:.3f} s into {phase}" if within else phase
+        what = f"{when}: {fault.name}" if fault else f"commands are {' and '.join(habits)}" if habits else "undisturbed"
         print(f"{time.strftime('%T')} {self.counts['moves']:4} from {source}, {what}", end="", flush=True)
         with bed.writing() as load:
             watch = outside.Watch(bed.lab, "redis-server")
             try:
                 with watch:
-                    end = self._end_of(bed, phase, fault, habits)
+                    end = self._end_of(bed, phase, fault, after_s, habits)
             finally:
                 self.counts["double_lives"] += len(watch.doubles)
             if not end.at:
@@ -96,9 +101,9 @@ class Soak:
         return problems
 
     @staticmethod
-    def _end_of(bed: Bed, phase: str, fault: Fault | None, habits: tuple[str, ...]) -> End:
+    def _end_of(bed: Bed, phase: str, fault: Fault | None, after_s: float | None, habits: tuple[str, ...]) -> End:
         if fault:
-            return run_cell(bed, phase, fault)
+            return run_cell(bed, phase, fault, after_s)
         code, said = bed.try_migrate(REDIS, bed.other(bed.where()), *PATIENT)
         end = await_end(bed, may_be_gone=False)
         end.said = f"{code}: {said}"

@@ -50,7 +50,7 @@ end:
       AT_DESTINATION && destination[m] == REFUSED && BUILT(m) == HELD -> COPY(m, DEAD) }
   :: d_step {
       AT_DESTINATION && destination[m] == COMMITTED && BUILT(m) == HELD && GOES_ON(DESTINATION_NODE(m)) ->
-      COPY(m, RUNS); ran[m] = true; ONE_RUNS }
+      COPY(m, RUNS); ran[m] = true; ONE_RUNS; NOT_STALE(m) }
   :: d_step {
       AT_DESTINATION && destination[m] == COMMITTED && BUILT(m) == RUNS -> DESTINATION_RECORD(m, RESUMED) }
   :: d_step {
@@ -70,6 +70,8 @@ end:
 #ifdef PRUNES
   :: d_step { /* Settled */
       DESTINATION_SERVES && destination[m] == RESUMED && SETTLED(m) -> DESTINATION_RECORD(m, PRUNED) }
+  :: d_step { /* a refusal: whoever asks for it again gets a tombstone */
+      DESTINATION_SERVES && destination[m] == REFUSED && BUILT(m) != HELD -> DESTINATION_RECORD(m, PRUNED) }
 #endif
   od
 }

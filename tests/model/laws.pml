@@ -8,11 +8,15 @@
 #define COPIES(state) ((copy[0] == state) + (copy[1] == state) + (copy[2] == state))
 #define ANY(what) (what(1) || what(2))
 #endif
-#define HAS_RESUMED(m) (destination[m] == RESUMED || destination[m] == PRUNED)
+#define HAS_RESUMED(m) (destination[m] == RESUMED || (destination[m] == PRUNED && ran[m]))
+#define HAS_REFUSED(m) \
+  (destination[m] == REFUSED || destination[m] == TOMBSTONE || (destination[m] == PRUNED && !ran[m]))
 
 #define ONE_RUNS assert(COPIES(RUNS) <= 1)
 /* The source's copy does not go back behind what was seen of the other. */
 #define NOT_BEHIND(m) assert(!SEEN(m) || resolved)
+/* Nor does what was built of it run when it has itself gone on since. */
+#define NOT_STALE(m) assert(!stale[m])
 /* Nor is it killed before the other has run. */
 #define OTHER_RAN(m) assert(ran[m])
 
@@ -29,7 +33,7 @@ bool excused;
 #define LAST_IS_DEAD excused = excused || !VIABLE
 
 /* In the end only that is undecided which cannot ask: the peer is gone or cut off, or has lost its records. */
-#define CAN_ASK(m) (SERVES(SOURCE_NODE(m)) && SERVES(DESTINATION_NODE(m)) && CONNECTED(m) && !replaced)
+#define CAN_ASK(m) (SERVES(SOURCE_NODE(m)) && SERVES(DESTINATION_NODE(m)) && CONNECTED(m) && !replaced && !source_replaced)
 #define SOURCE_OVER(m) \
   (source[m] == NONE || source[m] == THAWED || source[m] == KILLED || source[m] == LOST || \
    (source[m] == ARMED && (!CAN_ASK(m) || HELD_AFTER_LOSS(m))) || !LIVES(SOURCE_NODE(m)))

@@ -17,6 +17,7 @@ bool quiet;
 
 mtype coordinator[MOVES + 1] = IDLE;
 bool token[MOVES + 1]; /* in its memory */
+bool runs_on[MOVES + 1]; /* in the source's: a Freeze was over its budget, and another one has to hold the copy */
 bool coordinator_lives = true, coordinator_gone;
 
 byte cut; /* links that do not work, a bit each */
@@ -54,7 +55,8 @@ byte cut; /* links that do not work, a bit each */
 /* Answers to Query, Refuse and QuerySource, and Settled: one side tells its record to the other. Only records that
  * never change again have consequences, so an answer that is still on its way is as good as a fresh one. */
 bool replaced;  /* B has another record file than at the beginning */
+bool source_replaced; /* A has, and knows nothing of a migration that had begun, its secret neither */
 bool pretended; /* BREAK_UNRECORDED_REFUSAL */
 #define DESTINATION_SAYS(m, phase) \
   (destination[m] == phase && SAME_RECORDS && (!quiet || (SERVES(DESTINATION_NODE(m)) && PEERS(m))))
-#define SOURCE_SAYS(m, phase) (source[m] == phase && (!quiet || SOURCE_AT(m, phase)))
+#define SOURCE_SAYS(m, phase) (source[m] == phase && !source_replaced && (!quiet || SOURCE_AT(m, phase)))

@@ -41,7 +41,10 @@
 #ifndef BAD_THAWS /* a committed copy does not come to life as a whole */
 #define BAD_THAWS 0
 #endif
-byte crashes = CRASHES, reboots = REBOOTS, deaths = DEATHS, bad_thaws = BAD_THAWS;
+#ifndef RUN_ONS /* a freeze finds that the last difference is too large */
+#define RUN_ONS 0
+#endif
+byte crashes = CRASHES, reboots = REBOOTS, deaths = DEATHS, bad_thaws = BAD_THAWS, run_ons = RUN_ONS;
 byte coordinator_crashes = COORDINATOR_CRASHES, backups = BACKUPS, cuts = CUTS;
 
 /* Without a number:
@@ -50,6 +53,7 @@ byte coordinator_crashes = COORDINATOR_CRASHES, backups = BACKUPS, cuts = CUTS;
  *   CUT_FOR_EVER      any set of links does not exist, from the start
  *   ARBITRARY         the coordinator sends anything at any time
  *   REPLACED          B's agent may come back with an empty record file
+ *   REPLACED_SOURCE   so may A's
  *   RESOLVE           there is an operator who resolves
  *   HOLD_IF_LOST      what a copy writes into files is there for the other one, too (if_lost = hold); an operator may say
  *                     that a source goes on all the same

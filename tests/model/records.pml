@@ -42,6 +42,7 @@ mtype node[NODES] = UP;
 
 /* No state of the protocol, but what laws and operators know. */
 bool ran[MOVES + 1]; /* what migration m built has run, if only for a moment */
+bool stale[MOVES + 1]; /* what was built is of before the source's copy ran on */
 bool off[NODES];     /* the node was rebooted and has not come back */
 bool rebooted[NODES]; /* since it began to build: not the boot id that the source knows. Kept for RESOLVE only */
 bool resolved;       /* an operator has decided */

@@ -24,6 +24,22 @@
 #define GONE(m) (MOVED(m) == DEAD)
 #endif
 
+/* Freeze: a last difference that is too large is known before anything but pages is sent, and is none: the next Freeze holds
+ * the copy, and what runs is not armed. */
+#define HOLDS(m) (runs_on[m] -> COMMANDED(m, FREEZE, MOVING, SOURCE_NODE(m)) : !(sent[m] & IMAGES))
+#if defined(BREAK_STATE_BEFORE_COUNT)
+#define IS_TOO_LARGE(m) SEND(m, IMAGES)
+#elif defined(BREAK_ARM_WHILE_IT_RUNS_ON)
+#define IS_TOO_LARGE(m) SEND(m, IMAGES); runs_on[m] = false
+#else
+#define IS_TOO_LARGE(m)
+#endif
+#ifdef BREAK_ARM_WHILE_IT_RUNS_ON
+#define MAY_ARM(m) ((sent[m] & IMAGES) && (MOVED(m) == HELD || MOVED(m) == RUNS))
+#else
+#define MAY_ARM(m) ((sent[m] & IMAGES) && MOVED(m) == HELD && !runs_on[m])
+#endif
+
 /* The source's own word counts until it is armed. */
 #if defined(BREAK_THAW_WHEN_ARMED)
 #define MAY_ABORT(m) (source[m] == FROZEN || source[m] == ARMED)
@@ -106,6 +122,14 @@ bool may_have_run[MOVES + 1]; /* recorded with LOST */
 #define SAME_RECORDS true
 #else
 #define SAME_RECORDS !replaced
+#endif
+
+/* A source is known by the secret that it made for its hello, and that its record keeps. Without the record it says nothing
+ * that is believed, and begins no second time. */
+#ifdef BREAK_ANOTHER_HELLO
+#define LET_IN true
+#else
+#define LET_IN !source_replaced
 #endif
 
 /* Each side asks by itself, whether or not there is a coordinator. */

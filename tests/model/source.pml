@@ -8,14 +8,18 @@ end:
   do
   :: d_step { /* Freeze: the record */
       SOURCE_SERVES && source[m] == NONE && COMMANDED(m, FREEZE, MOVING, SOURCE_NODE(m)) &&
-      MAY_FREEZE(m) && (MOVED(m) == RUNS || MOVED(m) == HELD) ->
+      MAY_FREEZE(m) && LET_IN && (MOVED(m) == RUNS || MOVED(m) == HELD) ->
       SOURCE_RECORD(m, FROZEN) }
   :: d_step { /* the copy's cgroup is frozen, the last difference sent */
-      SOURCE_SERVES && source[m] == FROZEN && !(sent[m] & IMAGES) && (MOVED(m) == RUNS || MOVED(m) == HELD) ->
-      COPY(FROM(m), HELD); SEND(m, IMAGES) }
+      SOURCE_SERVES && source[m] == FROZEN && HOLDS(m) && (MOVED(m) == RUNS || MOVED(m) == HELD) ->
+      COPY(FROM(m), HELD); SEND(m, IMAGES); stale[m] = BUILT(m) == HELD; runs_on[m] = false }
+#if RUN_ONS > 0
+  :: d_step { /* or that is too large, and it runs on behind the record */
+      SOURCE_SERVES && source[m] == FROZEN && HOLDS(m) && MOVED(m) == RUNS && run_ons > 0 ->
+      run_ons--; runs_on[m] = true; printf("%d: too large, it runs on\n", m); IS_TOO_LARGE(m) }
+#endif
   :: d_step { /* Arm. A source that was frozen when its agent died has aborted before it serves again */
-      SOURCE_SERVES && source[m] == FROZEN && (sent[m] & IMAGES) && MOVED(m) == HELD &&
-      COMMANDED(m, ARM, COMMITTING, SOURCE_NODE(m)) ->
+      SOURCE_SERVES && source[m] == FROZEN && MAY_ARM(m) && COMMANDED(m, ARM, COMMITTING, SOURCE_NODE(m)) ->
       SOURCE_RECORD(m, ARMED); SEND(m, TOKEN) }
 
   :: d_step { /* on its own word: a failure, a time-out, an Abort, a restart */

@@ -91,12 +91,21 @@ end:
       !quiet && !replaced && node[1] == DOWN ->
       replaced = true; destination[1] = NONE; printf("the records of B are gone\n") }
 #endif
+#ifdef REPLACED_SOURCE
+  :: d_step {
+      !quiet && !source_replaced && node[0] == DOWN && source[1] != NONE ->
+      source_replaced = true; source[1] = NONE; printf("the records of A are gone\n") }
+#endif
 #if CUTS > 0
 #define CUT(link) \
   d_step { !quiet && cuts > 0 && !(cut & link) -> cuts--; cut = cut | link; printf("link %d is cut\n", link) }
   :: CUT(A_B)
   :: CUT(COORDINATOR_A)
   :: CUT(COORDINATOR_B)
+#ifdef RETRY
+  :: CUT(A_C)
+  :: CUT(COORDINATOR_C)
+#endif
   :: d_step { cut != 0 -> cut = 0; printf("the links heal\n") }
 #endif
   od

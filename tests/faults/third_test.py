@@ -1,0 +1,79 @@
+#!/usr/bin/python3
+"""A workload that is armed for one node, whose commit is on its way, must not go to a third one before the first attempt is
+over: also when the coordinator has forgotten it. And when the commit comes after all, it is late."""
+
+import signal
+import time
+
+from bed import COORDINATOR, REDIS, outside
+from fault_case import FaultCase, main
+from godwit_lab import daemons, wire
+
+SEED = 3
+SENT_S = 0.5  # until a commit has reached the relay
+UNANSWERED_S = 6  # longer than an armed source waits before it asks for a refusal
+QUICK = ("third_node",)
+
+
+class Third(FaultCase):
+    hosts = 3
+
+    def test_a_third_node_is_not_tried_before_the_second_has_refused(self):
+        bed = self.bed
+        with bed.writing() as load:
+            with bed.relays(SEED, "keep"), self.watching() as watch:
+                for to in ("h2", "h1"):  # whose commits and kills come again in the end
+                    self.assert_moves_to(to)
+                backup = bed.backup()
+                migration = self.lose_commit()
+                try:
+                    time.sleep(UNANSWERED_S)
+                    self.assert_does_not_go("the migration is not over")
+                    bed.kill_daemon(COORDINATOR)
+                    bed.put_back(backup)
+                    bed.start_daemon(COORDINATOR)
+                    self.wait_for("h1", "h3")
+                    self.assert_does_not_go("the coordinator has forgotten that, and the source has not")
+                finally:
+                    wire.connect(bed.lab.switch, "h2", True)
+                migration.communicate(timeout=90)
+                self.assert_settled("h1", watch)
+                bed.wait_until_registered()
+                self.assert_moves_to("h3")
+                for host in ("h1", "h2"):
+                    bed.tell_relay(host, signal.SIGUSR2)
+                time.sleep(1)
+                self.assert_settled("h3", watch)
+                self.assertEqual(bed.listed(), [("h3", "running")])
+            self.assert_moves_to("h2")
+        self.assert_nothing_lost(load, longest_gap_ms=None)
+
+    def lose_commit(self):
+        """On its way from h1 to h2, which is then cut from everybody."""
+        bed = self.bed
+        bed.tell_relay("h2", signal.SIGUSR1)
+        bed.arm(COORDINATOR, "coordinator.committing=stop")
+        migration = bed.begin_migrate(REDIS, "h2")
+        self.assertTrue(outside.wait_until(lambda: bed.is_stopped(COORDINATOR), 60, 0.01), "it is not armed")
+        bed.signal_daemon(COORDINATOR, signal.SIGCONT)
+        time.sleep(SENT_S)
+        wire.connect(bed.lab.switch, "h2", False)
+        return migration
+
+    def assert_does_not_go(self, why: str) -> None:
+        code, said = self.bed.try_migrate(REDIS, "h3")
+        self.assertNotEqual(code, 0, why)
+        self.assertIn("busy", said, why)
+        self.assertEqual(self.bed.where(), "", "it was let go")
+        self.assertEqual(self.bed.hosts_with_copies(), {"h1", "h2"})
+
+    def wait_for(self, *nodes: str) -> None:
+        """These are registered: one that is cut off is not."""
+        def there() -> bool:
+            said = daemons.godwit(self.bed.lab, "ps").returncode == 0 and daemons.godwit(self.bed.lab, "nodes").stdout
+            return bool(said) and all(node in said for node in nodes)
+        self.assertTrue(outside.wait_until(there, 30, 0.2), "they do not come back")
+
+
+if __name__ == "__main__":
+    main(QUICK)
