@@ -1,4 +1,4 @@
-"""The process of the golden images, and namespaces in which its PID and its paths are free on any machine."""
+"""The processes of the golden images, and namespaces in which its PID and its paths are free on any machine."""
 
 import os
 import shutil
@@ -13,6 +13,7 @@ HOME = Path("/mnt/godwit-golden")
 PID = 77
 WITHIN = 20
 INSIDE = "--inside"
+COUNTER, CHAIN = "counter", "chain"
 
 
 def run(*command: object, **more) -> str:
@@ -30,11 +31,12 @@ def in_namespaces(*words: object, timeout: float = 120) -> str:
                timeout=timeout)
 
 
-def make_home() -> None:
+def make_home(program: str = COUNTER) -> None:
     """Inside: the place where the images' files are."""
-    run("mount", "-t", "tmpfs", "tmpfs", "/mnt")
+    for place in ("/mnt", "/run"):
+        run("mount", "-t", "tmpfs", "tmpfs", place)
     HOME.mkdir()
-    shutil.copy(GOLDEN / "counter", HOME)
+    shutil.copy(GOLDEN / program, HOME)
 
 
 def wait_for(what: str, condition) -> None:
@@ -45,8 +47,16 @@ def wait_for(what: str, condition) -> None:
         time.sleep(0.01)
 
 
-def sets() -> list[Path]:
-    return sorted(path.parent for path in GOLDEN.glob("*/inventory.img"))
+def program_of(images: Path) -> str:
+    """The program of a set: WRITER, WRITER+PROGRAM, or WRITER+chain/NUMBER, dumps of the counter one on top of the other."""
+    kind = images.relative_to(GOLDEN).parts[0].partition("+")[2]
+    return COUNTER if kind in ("", CHAIN) else kind
+
+
+def sets(all_of_them: bool = False) -> list[Path]:
+    """Those of the counter, each by itself; or all."""
+    return sorted(path.parent for path in GOLDEN.glob("**/inventory.img" if all_of_them else "*/inventory.img")
+                  if all_of_them or "+" not in path.parent.name)
 
 
 def other_processes() -> list[int]:
