@@ -13,6 +13,11 @@ using testing::HasSubstr;
 
 class IfLostTest : public MigrationTest {
  protected:
+  void SetUp() override {
+    MigrationTest::SetUp();
+    b.options.listen = b.agent->context().peer_address;  // it comes back where it was
+  }
+
   // Armed at the source; the workload may write that file.
   std::string arm_with(api::IfLost choice, const std::string& file = {}) {
     api::Surveyed surveyed = survey();
@@ -142,7 +147,7 @@ TEST_F(IfLostTest, does_not_need_the_destination_again_once_the_loss_was_told) {
 TEST_F(IfLostTest, is_not_decided_by_an_operator_while_nothing_was_lost) {
   run_workload();
   identify("early");
-  a.agent->context().options.limits.refuse_after = 60s;
+  a.agent->context().options.limits.ask_after = a.agent->context().options.limits.refuse_after = 60s;
   b.agent->context().options.limits.refuse_after = 60s;
   const std::string token = arm_with(api::IF_LOST_HOLD);
   EXPECT_THAT(error_of([&] { go_on(); }),

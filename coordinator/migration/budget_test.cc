@@ -75,7 +75,7 @@ TEST(Budget, is_kept_by_giving_up_in_the_end) {
 TEST(Budget, that_the_probe_says_cannot_be_met_is_a_refusal) {
   for (const OnNoProgress choice : {OnNoProgress::abort, OnNoProgress::force, OnNoProgress::throttle}) {
     Cluster c;
-    c.a.dirty_after = {900'000'000};
+    c.a.dirty_after = {950'000'000};
     MigrationSpec spec = c.to_b();
     spec.policy.on_no_progress = choice;
     spec.policy.probe = std::chrono::milliseconds(500);

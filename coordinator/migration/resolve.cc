@@ -49,7 +49,7 @@ net::awaitable<void> Driver::resolve(std::string id, Statement statement, std::s
   const api::SourcePhase phase = reply.source_state().phase();
   const bool let_go = phase == api::SOURCE_ABORTED || phase == api::SOURCE_THAWED;
   log::warn("migration.resolve", {{"migration", id}, {"by", by}, {"source", word_for(phase)}});
-  const std::string_view what = statement == Statement::go_on ? "lost" : "off";
+  const std::string what = statement == Statement::go_on ? "lost" : "off";
   if (let_go) store_.append(id, "resolve", {{"by", by}, {what, m->spec.destination}, {"source", word_for(phase)}});
   const std::optional<Migration> now = store_.migration(id);
   if (now && now->phase == Phase::undecided && !runs_.contains(id)) launch(*now, limits_.again);
