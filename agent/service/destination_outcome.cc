@@ -229,7 +229,9 @@ net::awaitable<void> DestinationMigration::discard_copy() {
   const auto self = shared_from_this();
   const auto one = co_await discarding_.take();
   co_await destroy_copy();
-  if (!commit_hash_) {  // no source ever came: nobody will say that it is settled
+  // A source that asks a node without the record for a refusal is given one, a tombstone: none has to be kept until it
+  // has heard. One that died before it recorded anything would never say so.
+  if (phase() == DestinationPhase::refused || !commit_hash_) {
     context_.records.settle(key_);
     over_ = true;
   }

@@ -176,6 +176,23 @@ TEST_F(RelayTest, believes_nothing_that_was_changed_on_the_way) {
   EXPECT_EQ(destination(), DestinationPhase::prepared);
 }
 
+// It has lost the secret of its hello with them: whatever it says of a migration that it knows nothing of, the copy
+// that was prepared stays.
+TEST_F(RelayTest, believes_nothing_of_a_source_whose_records_are_new) {
+  run_workload();
+  identify("forgotten");
+  prepare_all();
+  a.drop();
+  std::filesystem::remove(a.options.state + "/records");
+  a.renew();
+  pair.start(a);
+  know_each_other();
+  EXPECT_EQ(abort().phase(), api::SOURCE_THAWED) << "a tombstone";
+  EXPECT_TRUE(pair.turn_until([&] { return carrier->relayed > 1; })) << "the destination asks";
+  EXPECT_THAT(error_of([&] { discard(); }), "it succeeded");
+  EXPECT_EQ(destination(), DestinationPhase::prepared);
+}
+
 // A coordinator keeps the answer to one question, and gives it to the next: what was so then says nothing of now.
 TEST_F(RelayTest, believes_no_answer_to_another_question) {
   run_workload();

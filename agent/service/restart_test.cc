@@ -44,6 +44,8 @@ TEST_F(RestartTest, of_a_source_in_pre_copy_costs_the_workload_nothing) {
   EXPECT_EQ(state_at(a), "running");
   EXPECT_EQ(::kill(root, 0), 0);
   EXPECT_EQ(destination(), DestinationPhase::refused);
+  EXPECT_TRUE(pair.turn_until([&] { return b.records().find(destination_key())->settled; }))
+      << "no source has heard it";
 }
 
 TEST_F(RestartTest, of_a_frozen_source_lets_the_workload_go_on) {

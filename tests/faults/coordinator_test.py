@@ -30,14 +30,15 @@ DIES_COMMITTED = "agent.destination.committed=kill"
 # coordinator/migration begin (outcome_test.cc, resolve_test.cc).
 UNREACHED = {"undecided"}
 BELIEVED_S = 4  # until a source is connected again and has been asked for whatever the journal says
-AWAY = 15  # seconds: longer than the agents wait before they go on by themselves
-# Killed there, it comes back with its journal out of a backup: of before the migration, which it then knows nothing of, and of
-# when that had just begun to send pages.
+# Seconds: longer than the agents wait before they go on by themselves, frozen and armed.
+AWAY_FROZEN, AWAY_ARMED = 15, 8
+# Killed there, it comes back with its journal out of a backup: of before the migration, which it then knows nothing of,
+# and of when that had just begun to send pages.
 BACKUP_ENDS = {"committing": "source", "killing": "destination", ASKING: "destination"}
 BACKUPS = ("before", "precopy")
 # Of the tests' names: what CI runs.
-QUICK = ("is_tried", "*killed_at_arming", "*killed_at_committing", "*killed_at_killing", "killed_at_asking_with_a_backup_of_precopy",
-         "after_the_arming", "without_its_journal")
+QUICK = ("is_tried", "*killed_at_arming", "*killed_at_committing", "*killed_at_killing",
+         "killed_at_asking_with_a_backup_of_precopy", "after_the_arming", "without_its_journal")
 
 
 class Coordinator(FaultCase):
@@ -60,13 +61,13 @@ class Coordinator(FaultCase):
                 self.assertTrue(outside.wait_until(lambda: not bed.daemon_pids(COORDINATOR), 60), "it lives on")
                 self.assertEqual(bed.armed(COORDINATOR), "")
                 time.sleep(away)
-                if away >= AWAY:
+                if away >= AWAY_ARMED:
                     self.assertTrue(bed.where(), "redis stands still for want of a coordinator")
                 if backup:
                     bed.put_back(backup)
                 bed.start_daemon(COORDINATOR)
                 if backup and not bed.daemon_pids(destination):
-                    # It has the commit, and nobody to tell: what the coordinator believes must not let the source's copy run.
+                    # Which alone knows of the commit: nothing that the coordinator says must let the source's copy run.
                     time.sleep(BELIEVED_S)
                     self.assertEqual(bed.where(), "")
                 for host in (source, destination):
@@ -99,10 +100,10 @@ class Coordinator(FaultCase):
         self.assert_moves_to(destination)
 
     def test_that_stays_away_after_the_freeze_leaves_redis_running(self):
-        self.check("finishing", "source", away=AWAY)
+        self.check("finishing", "source", away=AWAY_FROZEN)
 
     def test_that_stays_away_after_the_arming_leaves_redis_running(self):
-        self.check("committing", "either", away=AWAY)
+        self.check("committing", "either", away=AWAY_ARMED)
 
 
 def add(phase: str, ends: str, name: str = "", **how) -> None:

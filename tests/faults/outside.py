@@ -197,7 +197,8 @@ class Remains:
             found.append(f"{now['inits']} inits of workloads, not {inits}")
         for host in self._lab.nodes:
             found += self._tasks(host.name) + self._groups(host.name)
-            found += [f"not settled on {host.name}: {record}" for record in records.unsettled(records_of(self._lab, host.name))]
+            kept = records_of(self._lab, host.name)
+            found += [f"not settled on {host.name}: {record}" for record in records.unsettled(kept)]
         return found
 
     def _changed(self, now: dict, what: str) -> list[str]:

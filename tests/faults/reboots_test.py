@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """A node is rebooted while its agent is in the middle of a step: between a record and the action that it announces, or
 between an action and the next record. What the node held is gone, its records are not. Where the other one has a copy that
-may run, that one runs, with every write; in any other case redis is gone, is listed nowhere, and never comes back. The same when
-the power takes back a record that was written and not yet on the disk."""
+may run, that one runs, with every write; in any other case redis is gone, is listed nowhere, and never comes back. The
+same when the power takes back a record that was written and not yet on the disk."""
 
 import records
 from bed import REDIS, outside

@@ -1,5 +1,5 @@
-"""An agent's record file (agent/service/record_format.cc) from outside: whose records are not settled, and what is left of it
-when the power fails before the last write was on the disk."""
+"""An agent's record file (agent/service/record_format.cc) from outside: whose records are not settled, and what is left
+of it when the power fails before the last write was on the disk."""
 
 import struct
 from dataclasses import dataclass

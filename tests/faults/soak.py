@@ -4,8 +4,8 @@ line of counts and with 1 if a write was lost, redis lived twice or nowhere, or 
 
   soak.py [--minutes N] [--seed S] [--logs DIR]
 
-Every other fault strikes at some moment within the phase, not as it is entered. The seed decides the moves, the faults and the
-moments; what a step has done by then it cannot decide. --logs keeps the daemons' logs of what went wrong."""
+Every other fault strikes at some moment within the phase, not as it is entered. The seed decides the moves, the faults
+and the moments; what a step has done by then it cannot decide. --logs keeps the daemons' logs of what went wrong."""
 
 import argparse
 import random
