@@ -36,15 +36,34 @@ int end_of(int fd) {
   return information.exit_code;
 }
 
-bool in_tree(pid_t pid, const std::vector<pid_t>& tree) {
-  const auto has = [&](pid_t one) { return std::ranges::find(tree, one) != tree.end(); };
+// One that has gone since the descriptor was looked at was waited for, by somebody of the tree or not. In a freeze
+// nobody of it can have done that.
+bool in_tree(pid_t pid, const SurveyContext& context) {
+  const auto has = [&](pid_t one) { return std::ranges::find(context.tree, one) != context.tree.end(); };
   if (has(pid)) return true;
   try {
     const proc::Stat stat = proc::Reader(pid).stat();
     return stat.state == 'Z' && has(stat.ppid);
   } catch (const Error& e) {
     if (e.errc() != Errc::target_gone) throw;
-    return true;  // waited for meanwhile
+    if (context.frozen) fail(Errc::busy, "process {}, which a pidfd stands for, has just ended", pid);
+    return true;
+  }
+}
+
+// How a process can have ended: the images are not to be trusted.
+bool is_an_end(int status) {
+  if (WIFEXITED(status)) return true;
+  switch (WTERMSIG(status)) {
+    case SIGSTOP:
+    case SIGTSTP:
+    case SIGTTIN:
+    case SIGTTOU:
+    case SIGCHLD:
+    case SIGURG:
+    case SIGWINCH:
+    case SIGCONT: return false;
+    default: return WIFSIGNALED(status) && WTERMSIG(status) <= SIGRTMAX;
   }
 }
 
@@ -87,10 +106,9 @@ bool matches(const FdView& view) {
 
 std::optional<Refusal> refusal(const FdView& view, SurveyContext& context) {
   const pid_t pid = view.info.pidfd.value().pid;
-  if (pid == reaped) return std::nullopt;
   if ((view.flags() & of_thread) != 0)
     return Refusal{view.describe(), "pidfds of threads cannot be carried yet", "close it, or use the process's"};
-  if (pid != 0 && in_tree(pid, context.tree)) return std::nullopt;
+  if (pid == reaped || (pid != 0 && in_tree(pid, context))) return std::nullopt;
   return Refusal{view.describe(),
                  pid == 0 ? "the process that it stands for is not one of those that move"
                           : fmt::format("it stands for process {}, which is not one of those that move", pid),
@@ -110,7 +128,12 @@ void dump(const FdView& view, image::FileEntry& entry, DumpContext&) {
 
 UniqueFd restore(const image::FileEntry& entry, RestoreContext&) {
   const image::PidfdEntry& file = entry.pidfd();
-  if (file.nspid() == reaped) return open_reaped(file.exit_status());
+  if (file.nspid() == reaped) {
+    if (!is_an_end(file.exit_status()))
+      fail(Errc::image_corrupt, "no process ends with status {:#x}", file.exit_status());
+    return open_reaped(file.exit_status());
+  }
+  if (file.nspid() <= 0) fail(Errc::image_corrupt, "a pidfd of process {}", file.nspid());
   return UniqueFd(check(pidfd_open(file.nspid()), "open process {}", file.nspid()));
 }
 
