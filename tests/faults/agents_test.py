@@ -45,7 +45,7 @@ ELSEWHERE = {"agent.record.source.lost", "agent.record.destination.lost", "agent
 # Of the tests' names: what CI runs.
 QUICK = ("is_tried", "source_killed_at_agent_record_source_armed",
          "source_killed_at_agent_record_source_killing", "destination_killed_at_agent_destination_prepared",
-         "destination_killed_at_agent_destination_thawed", "destination_killed_at_agent_record_destination_committed",
+         "destination_killed_at_agent_destination_thawed",
          "destination_killed_at_agent_record_destination_resumed", "source_killed_at_agent_source_aborted",
          "between_the_commit_and_the_thaw", "nothing_of_a_copy_is_heard", "a_cancel_counts")
 # Asks a redis whether it is there: how many bytes of an answer have come within a second, and how many in the end.

@@ -56,7 +56,7 @@ def run_cell(bed: Bed, phase: str, fault: Fault, after_s: float | None = None) -
         answer = scene.cancel.communicate(timeout=ENDS_WITHIN)[0]
         if scene.cancel.returncode == 0 and phase in PHASES:  # in the others there is a reason already
             reason = "cancelled"
-        elif scene.cancel.returncode and phase in BEFORE_THE_PAUSE:
+        elif scene.cancel.returncode and phase in BEFORE_THE_PAUSE and after_s is None:
             end.problems.append(f"the cancel was not taken: {answer}")
     given = report_of(said).get("reason") or {}
     if reason and (migration.returncode, given.get("code")) != (1, reason):

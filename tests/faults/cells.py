@@ -226,10 +226,7 @@ QUICK = (
     ("rolling_back", "coordinator to source is cut for 1 s"),
     ("asking", "source and destination are rebooted"),
 )
-QUICK_WITHIN = (
-    ("committing", "destination is killed"),
-    ("killing", "source is rebooted"),
-)
+QUICK_WITHIN = (("committing", "destination is killed"),)
 
 # What strikes within a phase: in those that take their time, what ends somebody who has a part in it.
 WITHIN = tuple((phase, name) for phase in ("precopy", "freezing", "finishing", "committing", "killing")

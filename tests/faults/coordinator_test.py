@@ -37,7 +37,7 @@ AWAY_FROZEN, AWAY_ARMED = 15, 8
 BACKUP_ENDS = {"committing": "source", "killing": "destination", ASKING: "destination"}
 BACKUPS = ("before", "precopy")
 # Of the tests' names: what CI runs.
-QUICK = ("is_tried", "*killed_at_arming", "*killed_at_committing", "*killed_at_killing",
+QUICK = ("is_tried", "*killed_at_committing", "*killed_at_killing",
          "killed_at_asking_with_a_backup_of_precopy", "after_the_arming", "without_its_journal")
 
 

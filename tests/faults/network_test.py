@@ -5,17 +5,17 @@ import json
 import re
 import subprocess
 import time
-import unittest
 from pathlib import Path
 
 from bed import REDIS, REPOSITORY, Bed, outside
-from fault_case import FaultCase
+from fault_case import FaultCase, main
 from godwit_lab import cgroups, wire
 
 CERTS = "/etc/godwit/certs"
 HOSTILE = str(Path(__file__).resolve().parent / "hostile.py")
 SLOW = ("--rate-limit", "10M", "--downtime", "2s")  # 64 MiB take six seconds; redis writes about as fast
 CUT_S = 15
+QUICK = ("page_server_dies", "is_cut_in_precopy", "strangers")
 
 
 class Network(FaultCase):
@@ -139,4 +139,4 @@ class Network(FaultCase):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    main(QUICK)

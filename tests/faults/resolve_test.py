@@ -47,16 +47,15 @@ class Resolve(FaultCase):
         self.assert_nothing_lost(load, longest_gap_ms=None)
 
     def lose_destination(self, moment: str, destination: str) -> subprocess.Popen:
-        """Armed by then: the coordinator stands still until the power has failed."""
+        """Armed by then: the coordinator stands still until the power has failed, or the agent has died just before."""
         bed = self.bed
         if moment.endswith("committed"):
-            bed.arm(destination, f"{moment}=stop")
-            at = destination
+            bed.arm(destination, f"{moment}=kill")
         else:
             bed.arm(COORDINATOR, "coordinator.committing=stop")
-            at = COORDINATOR
         migration = bed.begin_migrate(REDIS, destination)
-        self.assertTrue(outside.wait_until(lambda: bed.is_stopped(at), 60, 0.01), "it never came to that")
+        reached = outside.wait_until(lambda: bed.is_stopped(COORDINATOR) or not bed.daemon_pids(destination), 60, 0.01)
+        self.assertTrue(reached, "it never came to that")
         bed.power_off(destination)
         bed.signal_daemon(COORDINATOR, signal.SIGCONT)
         return migration

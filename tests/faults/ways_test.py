@@ -7,7 +7,7 @@ from cell_run import PATIENT, await_end
 from fault_case import FaultCase, main
 from godwit_lab import wire
 
-QUICK = ("there_and_back", "fsync", "come_twice_and_overtake", "old_migrations")
+QUICK = ("there_and_back", "fsync", "all_of_that_at_once")
 SEED = 4
 SLOW_FSYNC = "agent.records.sync=pause:10"
 ANYHOW = (0, 1, 5)
@@ -63,6 +63,11 @@ class Ways(FaultCase):
 
     def test_commands_of_old_migrations_come_again(self):
         with self.bed.relays(SEED, "old"):
+            self.assertGreater(self.go_back_and_forth(6, ANYHOW), 0)
+        self.go_back_and_forth(1)
+
+    def test_commands_do_all_of_that_at_once(self):
+        with self.bed.relays(SEED, "late", "twice", "old"):
             self.assertGreater(self.go_back_and_forth(6, ANYHOW), 0)
         self.go_back_and_forth(1)
 
