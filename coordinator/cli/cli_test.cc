@@ -390,7 +390,7 @@ TEST(ReportText, says_why_not) {
 
 TEST(ReportText, has_what_an_operator_should_know) {
   json report = example_report();
-  report["notices"] = {"it may be\nheard of too early"};
+  report["notices"] = json::array({"it may be\nheard of too early"});
   EXPECT_THAT(migration_report(report), HasSubstr("(migration m1)\nnote: it may be?heard of too early\n"));
   EXPECT_EQ(json_report(report)["notices"].size(), 1u);
 }

@@ -1,5 +1,6 @@
 // Whole migrations between two fake agents over real TLS, undisturbed and with a fault at every step. Whatever happens,
 // exactly one copy may be alive, and the coordinator says which, or that it does not know.
+#include "coordinator/migration/json.h"
 #include "coordinator/testing/cluster.h"
 #include "coordinator/testing/in_doubt.h"
 #include "tests/support/synced_disk.h"
