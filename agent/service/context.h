@@ -8,6 +8,7 @@
 #include "agent/service/homecoming.h"
 #include "agent/service/lifting.h"
 #include "agent/service/node_rate.h"
+#include "agent/service/probed.h"
 #include "agent/service/records.h"
 #include "agent/workload/workloads.h"
 #include "common/api/control.pb.h"
@@ -79,7 +80,8 @@ struct Context {
   std::shared_ptr<Homecoming> homecoming;
   std::unique_ptr<workload::Workloads> workloads;
   std::shared_ptr<jobs::PageServer> pages;
-  std::map<Key, PromisedMemory> promised;               // to each that is `building`
+  std::map<Key, PromisedMemory> promised;  // to each that is `building`
+  Probed probed;
   std::string network_stays_open;                       // why, as found at the start; empty: it can be closed
   std::string peer_address;                             // that others can dial
   std::function<void(api::Envelope)> tell_coordinator;  // a notice; dropped while there is no connection

@@ -83,7 +83,8 @@ class FakeEngine {
       case engine::Command::kLimited: limited_ = c.limited(); return false;
       case engine::Command::kFinish: finish(c.finish().sequence(), *event.mutable_prepared()); return true;
       case engine::Command::kRecover:
-        if (c.recover().release()) workload::Cgroup::open(c.recover().cgroup())->thaw(1s);
+        if (c.recover().release() && !c.recover().cgroup().empty())
+          workload::Cgroup::open(c.recover().cgroup())->thaw(1s);
         break;
       case engine::Command::kEnd: done_ = true; break;
       case engine::Command::kAcknowledged:
@@ -130,6 +131,7 @@ class FakeEngine {
   }
 
   void probe(const engine::Probe& request, engine::Probed& answer) {
+    if (migration_.find("slow-probe") != std::string::npos) ::usleep(request.milliseconds() * 1000);
     misbehave("die-probe");
     misbehave("fail-probe");
     engine::DirtyPoint& point = *answer.add_points();

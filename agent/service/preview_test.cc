@@ -8,6 +8,7 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+using namespace std::chrono_literals;
 
 class Preview : public MigrationTest {
  protected:
@@ -19,6 +20,18 @@ class Preview : public MigrationTest {
                  e.mutable_survey()->set_dry_run(true);
                })
         .surveyed();
+  }
+  void begin_probe(const std::string& workload, std::uint32_t milliseconds, bool& done) {
+    api::Envelope request;
+    *request.mutable_survey()->mutable_id() = id;
+    request.mutable_survey()->set_workload(workload);
+    request.mutable_survey()->set_dry_run(true);
+    request.mutable_survey()->set_probe_ms(milliseconds);
+    net::spawn(a.io->get_executor(), answered(*a.agent, std::move(request)),
+               [&done](std::exception_ptr) { done = true; });
+  }
+  static net::awaitable<void> answered(Agent& agent, api::Envelope request) {
+    co_await answer_coordinator(agent.context(), agent.migrations(), std::move(request));
   }
   std::vector<std::string> refusals(const api::Surveyed& surveyed) {
     const api::Envelope answer = ask(b, [&](api::Envelope& e) {
@@ -100,6 +113,32 @@ TEST_F(Preview, probes_when_it_is_asked_to_and_leaves_no_trace_either) {
   EXPECT_EQ(files_of(a), files);
   EXPECT_EQ(state_at(a), "running");
   EXPECT_EQ(::kill(root, 0), 0);
+}
+
+TEST_F(Preview, keeps_others_from_moving_what_it_probes_and_thaws_nothing) {
+  const pid_t root = run_workload();
+  identify("under-way", 6);
+  const api::Prepared prepared = prepare(survey());
+  identify("slow-probe-die-probe", 7);
+  bool done = false;
+  begin_probe("job", 2000, done);
+  ASSERT_TRUE(pair.turn_until([&] { return a.agent->context().probed.contains(root); }));
+  identify("under-way", 6);
+  EXPECT_THAT(error_of([&] { connect(prepared); }), HasSubstr("busy: 'job' is measured by a dry run"));
+  identify("later", 7);
+  EXPECT_THAT(error_of([&] { survey(); }), HasSubstr("busy: 'job' is measured by a dry run"));
+  auto frozen = workload::Cgroup::open(a.agent->context().cgroup(a.workloads().find("job")->cgroup()));
+  ASSERT_TRUE(frozen);
+  frozen->freeze(5s);
+  EXPECT_FALSE(done);
+  ASSERT_TRUE(pair.turn_until([&] { return done; }));
+  EXPECT_TRUE(frozen->frozen()) << "by somebody else";
+  frozen->thaw(5s);
+  EXPECT_FALSE(a.agent->context().probed.contains(root));
+  identify("under-way", 6);
+  EXPECT_EQ(discard().phase(), api::DESTINATION_REFUSED);
+  identify("after", 8);
+  commit(arm_all());
 }
 
 TEST_F(Preview, lists_everything_that_would_be_refused_at_once) {

@@ -51,21 +51,28 @@ net::awaitable<api::Envelope> SourceMigration::do_survey(api::Survey request) {
     answer.mutable_surveyed()->set_newer_epoch(seen);
     co_return answer;
   }
+  if (!request.dry_run()) check_unprobed();
   const auto job = start_source_job(context_, key_, 0, {});
   std::exception_ptr problem;
   engine::Surveyed surveyed;
   engine::Probed probed;
+  std::optional<Probed::Hold> probing;  // until whatever was borrowed is back
   try {
     surveyed = co_await ask_survey(job);
-    if (request.dry_run() && request.probe_ms() > 0 && surveyed.refusals().empty())
+    if (request.dry_run() && request.probe_ms() > 0 && surveyed.refusals().empty()) {
+      check_unprobed();
+      check_unheld(context_, tree_, key_);
+      check_unmoved();
+      probing.emplace(context_.probed, tree_.root);
       probed = co_await probe(job, request.probe_ms());
+    }
   } catch (...) {
     problem = std::current_exception();
   }
   const bool well = co_await job->end(2s);
   if (!well && touched_) {
     Record probed_only = record();
-    if (!tree_.managed) probed_only.cgroup.clear();  // it has not come to have one
+    probed_only.cgroup.clear();  // a probe freezes nothing, so nothing is thawed: another one's freeze stays
     co_await release_copy(context_, std::move(probed_only));
   }
   if (problem) std::rethrow_exception(problem);
@@ -80,15 +87,19 @@ net::awaitable<api::Envelope> SourceMigration::do_survey(api::Survey request) {
   co_return answer;
 }
 
+void SourceMigration::check_unprobed() const {
+  if (context_.probed.contains(tree_.root)) fail(Errc::busy, "'{}' is measured by a dry run", tree_.workload);
+}
+
 void SourceMigration::check_unmoved() const {
   for (const Record& r : context_.records.all()) {
     const bool connected = r.key.side == Side::source && r.source() == SourcePhase::none && r.key != key_;
-    if (connected && r.workload == tree_.workload) fail(Errc::busy, "the migration {} is moving it", r.key.migration);
+    const bool same = r.workload == tree_.workload || (r.pid == tree_.root && r.start_time == tree_.start_time);
+    if (connected && same) fail(Errc::busy, "the migration {} is moving it", r.key.migration);
   }
 }
 
 net::awaitable<engine::Probed> SourceMigration::probe(std::shared_ptr<jobs::EngineJob> job, std::uint32_t length_ms) {
-  check_unmoved();  // which tracks it
   engine::Command command;
   command.mutable_probe()->set_milliseconds(std::min(length_ms, most_probe_ms));
   touched_ = true;
@@ -117,6 +128,7 @@ net::awaitable<api::Envelope> SourceMigration::do_connect(api::Connect request) 
   peer_node_ = request.destination_node();
   peer_address_ = request.peer_address();
   secret_ = random_token();
+  check_unprobed();
   check_unmoved();
   context_.records.reserve(record());
   net::spawn(context_.executor, "source.pursue", pursue());

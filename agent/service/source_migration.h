@@ -67,6 +67,7 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   static net::awaitable<void> peer_notice(std::shared_ptr<SourceMigration> self, api::Envelope notice);
   net::awaitable<void> wait_stored(std::uint64_t sequence, Clock::duration limit);
   net::awaitable<void> feed_failed(Error error);
+  void check_unprobed() const;
   void check_unmoved() const;
   void check_freezable() const;
   void failed(Error error);
