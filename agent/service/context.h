@@ -82,6 +82,7 @@ struct Context {
   std::shared_ptr<jobs::PageServer> pages;
   std::map<Key, PromisedMemory> promised;  // to each that is `building`
   Probed probed;
+  std::uint64_t previews = 0;                           // so far
   std::string network_stays_open;                       // why, as found at the start; empty: it can be closed
   std::string peer_address;                             // that others can dial
   std::function<void(api::Envelope)> tell_coordinator;  // a notice; dropped while there is no connection

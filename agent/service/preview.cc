@@ -7,8 +7,10 @@ namespace godwit::service {
 
 net::awaitable<api::Envelope> preview_source(Context& context, api::Survey request) {
   check_id(request.id());
-  const Key key = key_of(request.id(), Side::source);
+  Key key = key_of(request.id(), Side::source);
   if (context.records.find(key)) fail(Errc::already_exists, "{} is a migration", to_string(key));
+  // Two workloads may be looked at under the same id; each has a job and a journal of its own.
+  key.migration += fmt::format("-{}", ++context.previews);
   const auto passing = std::make_shared<SourceMigration>(context, key);  // nobody else will find it
   api::Envelope answer;
   std::exception_ptr problem;

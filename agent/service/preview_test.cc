@@ -1,6 +1,8 @@
 #include "agent/service/preflight.h"
 #include "agent/service/test_migration.h"
 
+#include <array>
+
 #include <sys/stat.h>
 
 namespace godwit::service {
@@ -139,6 +141,30 @@ TEST_F(Preview, keeps_others_from_moving_what_it_probes_and_thaws_nothing) {
   EXPECT_EQ(discard().phase(), api::DESTINATION_REFUSED);
   identify("after", 8);
   commit(arm_all());
+}
+
+TEST_F(Preview, of_two_workloads_under_one_id_have_a_job_and_a_journal_each) {
+  const auto jobs = [&] {
+    std::size_t journals = 0, cgroups = 0;
+    for (const std::string& file : files_of(a)) journals += file.ends_with(".journal") ? 1 : 0;
+    std::error_code none_yet;
+    for (const auto& entry : std::filesystem::directory_iterator(a.options.cgroup + "/jobs", none_yet))
+      cgroups += entry.is_directory() ? 1 : 0;
+    return std::pair(journals, cgroups);
+  };
+  for (const std::string name : {"one", "two"}) {
+    ask(a, [&](api::Envelope& e) {
+      e.mutable_run_workload()->set_name(name);
+      for (const char* word : {"sleep", "600"}) e.mutable_run_workload()->add_argv(word);
+    });
+  }
+  identify("slow-probe");
+  std::array<bool, 2> done{};
+  begin_probe("one", 2000, done[0]);
+  begin_probe("two", 2000, done[1]);
+  EXPECT_TRUE(pair.turn_until([&] { return jobs() == std::pair<std::size_t, std::size_t>(2, 2); }));
+  EXPECT_TRUE(pair.turn_until([&] { return done[0] && done[1]; }));
+  EXPECT_TRUE(pair.turn_until([&] { return jobs() == std::pair<std::size_t, std::size_t>(0, 0); }));
 }
 
 TEST_F(Preview, lists_everything_that_would_be_refused_at_once) {
