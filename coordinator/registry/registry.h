@@ -20,7 +20,7 @@
 
 namespace godwit::coordinator {
 
-inline constexpr std::uint32_t control_version = 3;
+inline constexpr std::uint32_t control_version = 4;
 
 struct Node {
   std::string name;
