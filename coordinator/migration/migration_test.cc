@@ -2,6 +2,7 @@
 // exactly one copy may be alive, and the coordinator says which, or that it does not know.
 #include "coordinator/migration/json.h"
 #include "coordinator/testing/cluster.h"
+#include "coordinator/testing/full_journal.h"
 #include "coordinator/testing/in_doubt.h"
 #include "tests/support/synced_disk.h"
 
@@ -534,6 +535,22 @@ TEST(Cancel, is_on_the_disk_when_it_is_answered) {
     c.finish(id);
   }
   std::filesystem::remove_all(directory);
+}
+
+TEST(Cancel, that_cannot_be_kept_is_carried_out_but_not_promised) {
+  FullJournal disk;
+  Cluster c(short_limits(), disk.path());
+  const std::string id = start_and_hang(c, c.b, Env::kFinish, Fault::hang_after);
+  disk.refuse("INSERT ON events");
+  EXPECT_EQ(code_of_cancel(c, id), Errc::internal);
+  EXPECT_EQ(code_of_cancel(c, id), Errc::internal) << "no more than before";
+  disk.make_room();
+  EXPECT_EQ(code_of_cancel(c, id), Errc{});
+  EXPECT_EQ(code_of_cancel(c, id), Errc{});
+  EXPECT_EQ(events(c, id, "cancel").size(), 1u);
+  const Migration m = c.finish(id);
+  EXPECT_EQ(m.outcome, Outcome::rolled_back);
+  EXPECT_EQ(m.reason->code, Errc::cancelled);
 }
 
 // Its record says that it will thaw, so it needs nobody; the destination has not heard of it.

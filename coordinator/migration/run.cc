@@ -91,7 +91,10 @@ void Run::recall() {
   const bool ended = m_.reason.has_value();
   journal([&] {
     for (const StoredEvent& e : store_.events(m_.id, 0)) {
-      if (e.kind == "cancel") cancelled_ = cancelled_by(e.body.value("by", ""));
+      if (e.kind == "cancel") {
+        cancelled_ = cancelled_by(e.body.value("by", ""));
+        cancel_kept_ = true;
+      }
       if (e.kind == "stores") {
         source_store_ = e.body.value("source", "");
         destination_store_ = e.body.value("destination", "");
@@ -160,13 +163,20 @@ void Run::cancel(const std::string& by) {
   if (m_.phase == Phase::killing || (committing && !undoes))
     throw Error(Errc::busy, fmt::format("too late: migration {} is {}", m_.id, name(m_.phase)),
                 "the records of both nodes decide how it ends; `godwit watch` tells");
-  if (cancelled_) return;
-  cancelled_ = cancelled_by(by);
-  pause_.reset();  // whoever asks is promised that also a later life of the coordinator keeps to it
-  journal([&] { store_.append_durably(m_.id, "cancel", {{"by", by}}); });
+  if (cancel_kept_) return;
+  if (!cancelled_) cancelled_ = cancelled_by(by);
+  pause_.reset();
+  // Whoever asks is promised that also a later life of the coordinator keeps to it.
+  journal([&] {
+    store_.append_durably(m_.id, "cancel", {{"by", by}});
+    cancel_kept_ = true;
+  });
   changed_.notify();
   log::info("migration.cancel", {{"migration", m_.id}, {"phase", name(m_.phase)}, {"by", by}});
   if (m_.phase != Phase::rolling_back) giving_up_.notify();
+  if (!cancel_kept_)
+    throw Error(Errc::internal, fmt::format("cancelled, but not kept: {}", journal_failure_->message()),
+                "a coordinator that is restarted now does not know of it: make room, then cancel again");
 }
 
 bool Run::is_of_the_cancel(const Reason& why) const {

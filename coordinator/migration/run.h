@@ -56,8 +56,8 @@ class Run {
 
   // Ends what is waited for and rolls back; when that has begun already, nothing is tried again whatever comes out. A
   // source that is armed lets its copy go when the destination has refused, which it does as long as it was not asked
-  // to commit. Errc::busy from then on: only the records of both sides count. On disk when this returns. `by` is
-  // whoever asks, or empty.
+  // to commit. Errc::busy from then on: only the records of both sides count. On disk when this returns;
+  // Errc::internal when it cannot be, and then it is cancelled all the same. `by` is whoever asks, or empty.
   void cancel(const std::string& by);
 
   // For the pages from now on, 0: no limit. Errc::busy when there are none to be sent or it is too late. `by` as above.
@@ -144,8 +144,9 @@ class Run {
   std::uint64_t number_ = 0;
   bool stopping_ = false;
   std::optional<Error> cancelled_;
-  net::Signal giving_up_;  // wakes whoever waits for an answer
-  bool began_here_;        // not taken over from the journal
+  bool cancel_kept_ = false;  // by the journal
+  net::Signal giving_up_;     // wakes whoever waits for an answer
+  bool began_here_;           // not taken over from the journal
   std::optional<Error> journal_failure_;
   Phase failed_in_ = Phase::queued;
 

@@ -80,7 +80,7 @@ Store::~Store() { checkpoint(); }
 // Commits made in this scope are synced, and with them all that were made before.
 class Store::Durable {
  public:
-  explicit Durable(Store& store) : store_(store), on_(!store.pausing()) {
+  explicit Durable(Store& store, bool in_a_pause_too = false) : store_(store), on_(in_a_pause_too || !store.pausing()) {
     if (on_) doing("sync", [&] { store_.db_->exec("PRAGMA synchronous = FULL"); });
   }
   ~Durable() {
@@ -244,7 +244,7 @@ StoredEvent Store::append(const std::string& migration, const std::string& kind,
 }
 
 StoredEvent Store::append_durably(const std::string& migration, const std::string& kind, nlohmann::json body) {
-  const Durable durable(*this);
+  const Durable durable(*this, true);
   return append(migration, kind, std::move(body));
 }
 

@@ -3,8 +3,8 @@
 //
 // Every write survives a crash of this process. Ids, epochs, outcomes, cordons and what is appended durably are on disk
 // (fsync) when the call returns; the steps between follow with the next of these, so that a workload does not dirty
-// memory while the journal is synced. While a Pause lives a workload stands still, and nothing is synced at all; the
-// end of the last Pause makes up for it.
+// memory while the journal is synced. While a Pause lives a workload stands still, and nothing is synced but what is
+// appended durably; the end of the last Pause makes up for it.
 //
 // One process at a time: two would drive the same migrations side by side.
 //

@@ -72,6 +72,13 @@ TEST_F(StoreOnDisk, a_cordon_is_known_and_that_it_was_lifted) {
   EXPECT_TRUE(found_after_power_loss()->cordons().empty());
 }
 
+TEST_F(StoreOnDisk, what_is_appended_durably_waits_for_nobodys_pause) {
+  store->add(migration("m1"));
+  const Store::Pause pause(*store);
+  store->append_durably("m1", "cancel", {{"by", "ann"}});
+  EXPECT_EQ(found_after_power_loss()->events("m1", 0).size(), 1u);
+}
+
 TEST_F(StoreOnDisk, the_steps_between_and_those_of_a_pause_wait_for_nothing) {
   Migration m = migration("m1");
   store->add(m);
