@@ -133,11 +133,14 @@ std::optional<Event> Run::verdict(const api::SourceState& source, const Destinat
     case api::SOURCE_KILLING: m_.downtime_ns = believable(source.frozen_ns()); return Event::source_killed;
     case api::SOURCE_THAWED:
       if (!source_store_.empty() && source.store_uuid() != source_store_) return std::nullopt;
+      no_longer_held();
       // Not armed yet when it was cancelled, perhaps: then the destination does not know.
       return cancelled_ ? Event::source_not_armed : Event::source_thawed;
     case api::SOURCE_ABORTED:
       if (cancelled_) return Event::source_not_armed;  // as above
-      return last ? std::optional(Event::source_thawed) : std::nullopt;
+      if (!last) return std::nullopt;
+      no_longer_held();
+      return Event::source_thawed;
     case api::SOURCE_FROZEN: return Event::source_not_armed;
     case api::SOURCE_NONE:
       // A store that was replaced knows nothing of what the old one promised.
@@ -166,16 +169,30 @@ std::optional<Event> Run::verdict(const api::SourceState& source, const Destinat
   }
 }
 
+Reason Run::reason_while_held() const {
+  return {Errc::target_gone,
+          fmt::format("the copy on node '{}' was lost after it may have run: what it wrote into shared files is there, "
+                      "and '{}' is held on node '{}'",
+                      m_.spec.destination, m_.spec.workload, m_.spec.source),
+          fmt::format("see to what both have written, then: godwit resolve {} --go-on", m_.id)};
+}
+
+bool Run::was_held() const { return m_.reason && m_.reason->message == reason_while_held().message; }
+
 // Neither waiting nor asking brings anything more: an operator decides.
 Event Run::held_after_loss() {
-  const Reason held{Errc::target_gone,
-                    fmt::format("the copy on node '{}' was lost after it may have run: what it wrote into shared files "
-                                "is there, and '{}' is held on node '{}'",
-                                m_.spec.destination, m_.spec.workload, m_.spec.source),
-                    fmt::format("see to what both have written, then: godwit resolve {} --go-on", m_.id)};
-  if (!m_.reason || m_.reason->message != held.message) unchanged_ = false;
-  m_.reason = held;
+  if (!was_held()) unchanged_ = false;
+  m_.reason = reason_while_held();
   return Event::out_of_patience;
+}
+
+// An operator has decided, if it was held.
+void Run::no_longer_held() {
+  if (!was_held()) return;
+  m_.reason = Reason{Errc::target_gone,
+                     fmt::format("the copy on node '{}' was lost after it may have run; '{}' goes on on node '{}'",
+                                 m_.spec.destination, m_.spec.workload, m_.spec.source),
+                     "what both have written into shared files is there"};
 }
 
 awaitable<Run::SourceAnswer> Run::ask_source(api::Envelope request) {

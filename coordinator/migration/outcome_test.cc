@@ -12,6 +12,7 @@ namespace godwit::coordinator {
 namespace {
 
 using testing::HasSubstr;
+using testing::Not;
 using Env = api::Envelope;
 
 TEST(Outcome, of_a_copy_that_died_at_both_ends_is_that_the_workload_has_gone) {
@@ -169,6 +170,10 @@ TEST(Outcome, of_a_loss_that_the_source_is_held_after_is_for_an_operator_to_deci
   c.until([&] { return c.store.migration(id)->phase == Phase::rolled_back; });
   ASSERT_EQ(events(c, id, "resolve").size(), 1u);
   EXPECT_EQ(events(c, id, "resolve")[0]["lost"], "b");
+  const Reason why = c.store.migration(id)->reason.value();
+  EXPECT_EQ(why.code, Errc::target_gone);
+  EXPECT_THAT(why.message, HasSubstr("lost after it may have run; 'redis' goes on on node 'a'"));
+  EXPECT_THAT(why.hint, Not(HasSubstr("godwit resolve"))) << "that is done";
   EXPECT_TRUE(c.a.runs("redis"));
 }
 

@@ -115,7 +115,10 @@ class Run {
   std::optional<Error> why_given_up() const;
   net::awaitable<SourceAnswer> ask_source(api::Envelope request);
   net::awaitable<DestinationAnswer> ask_destination(api::Envelope request);
+  Reason reason_while_held() const;
+  bool was_held() const;
   Event held_after_loss();
+  void no_longer_held();
   std::optional<Event> verdict(const api::SourceState& source, const DestinationAnswer& destination, bool last);
 
   void recover();
