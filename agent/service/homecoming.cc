@@ -10,9 +10,11 @@ namespace {
 
 constexpr Clock::duration longest_pause = std::chrono::seconds(10);
 
-bool is_brought(const std::string& copy, const std::string& note) {
+constexpr int first_tries = 50;  // at the cgroup; later on nobody on this thread waits for it
+
+bool is_brought(const std::string& copy, const std::string& note, int tries) {
   try {
-    workload::bring_home(copy, note);
+    workload::bring_home(copy, note, tries);
     return true;
   } catch (const std::exception& e) {
     log::error("source.leave_cgroup", {{"cgroup", copy}, {"message", e.what()}});
@@ -23,7 +25,7 @@ bool is_brought(const std::string& copy, const std::string& note) {
 }  // namespace
 
 void Homecoming::bring(const std::string& copy, const std::string& note) {
-  if (is_brought(copy, note) || !under_way_.insert(note).second) return;
+  if (is_brought(copy, note, first_tries) || !under_way_.insert(note).second) return;
   net::spawn(executor_, "source.leave_cgroup", keep_trying(copy, note));
 }
 
@@ -33,7 +35,7 @@ net::awaitable<void> Homecoming::keep_trying(std::string copy, std::string note)
   do {
     co_await net::sleep_for(pause);
     pause = std::min(2 * pause, longest_pause);
-  } while (!is_brought(copy, note));
+  } while (!is_brought(copy, note, 1));
   under_way_.erase(note);
   log::info("source.left_cgroup", {{"cgroup", copy}});
 }

@@ -110,6 +110,24 @@ TEST_F(HomesTest, are_tried_again_when_their_cgroup_stays_in_use_for_a_while) {
   expect_at_home();
 }
 
+TEST_F(HomesTest, are_not_forgotten_for_another_migration_of_who_is_on_the_way) {
+  identify("homeless");
+  connect_by_pid();
+  const std::string waits = copy(), note = a.options.state + "/homes/" + to_string(key_of(id, Side::source));
+  const std::string homes = read_file(note);
+  write_file(note, fmt::format("{} 1 /proc/nowhere\n", parent));
+  abort();
+  EXPECT_TRUE(pair.turn_until([&] { return a.records().find(key_of(id, Side::source))->settled; }));
+  EXPECT_EQ(at(parent), waits);
+  identify("another", 2);
+  EXPECT_THAT(error_of([&] { connect_by_pid(); }), HasSubstr("is on its way home from homeless.1.src"));
+  EXPECT_EQ(at(parent), waits);
+  abort();
+  write_file(note, homes);
+  identify("homeless");
+  expect_at_home();
+}
+
 TEST_F(HomesTest, are_not_noted_by_what_a_crash_left_unfinished) {
   std::vector<std::string> unfinished;
   for (const char* file : {"/homes/m.1.src.new", "/limits/m.1.src.new", "/workloads/job.workload.new", "/records.new"})

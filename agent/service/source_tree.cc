@@ -100,6 +100,9 @@ void check_apart(const Context& context, const SourceTree& tree, const engine::S
     };
     if (workload || std::ranges::any_of(context.records.all(), taken))
       fail(Errc::busy, "process {} belongs to {}, which is moved as a whole", task.pid(), at.substr(root.size()));
+    const std::string copy = at.substr(root.size(), at.find('/', root.size()) - root.size());
+    if (copy.ends_with(".src") && fs::exists(homes_note(context, copy)))
+      fail(Errc::busy, "process {} is on its way home from {}", task.pid(), copy);
   }
 }
 

@@ -27,7 +27,7 @@ struct SourceTree {
 SourceTree find_tree(Context& context, const api::Survey& request, const Key& key);
 // Errc::busy when another migration has frozen it, or has not finished with it.
 void check_unheld(const Context& context, const SourceTree& tree, const Key& key);
-// Errc::busy when a task belongs to another copy, which it would be taken out of.
+// Errc::busy when a task belongs to another copy, which it would be taken out of, or has not come home from one.
 void check_apart(const Context& context, const SourceTree& tree, const engine::Surveyed& survey, const Key& key);
 
 void enter_cgroup(Context& context, const SourceTree& tree, const engine::Surveyed& survey);

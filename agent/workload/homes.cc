@@ -16,7 +16,6 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t largest_note = 64u << 20;
 constexpr int most_passes = 20;  // over the processes of a copy, while new ones are born
-constexpr int most_tries = 50;   // a cgroup is in use for a moment after its last process has gone
 
 // Of a process that may end at any moment. Nothing: it has.
 template <class Act>
@@ -90,13 +89,13 @@ std::vector<Home> parse_homes(const std::string& text) {
 
 void note_homes(const std::string& note, const std::vector<Home>& homes) { replace_file_durably(note, note_of(homes)); }
 
-void bring_home(const std::string& copy, const std::string& note) {
+void bring_home(const std::string& copy, const std::string& note, int tries) {
   if (!fs::exists(note)) return;
   Doing doing("bringing home who is in {}", copy);
   if (const auto cgroup = Cgroup::open(copy)) {
     move_all_home(*cgroup, parse_homes(read_file(note, largest_note)));
-    for (int i = 0; !cgroup->remove(); ++i) {
-      if (i == most_tries) fail(Errc::busy, "{} stays in use", copy);
+    for (int i = 1; !cgroup->remove(); ++i) {
+      if (i == tries) fail(Errc::busy, "{} stays in use", copy);
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
   }

@@ -25,7 +25,8 @@ std::vector<Home> parse_homes(const std::string& text);
 void note_homes(const std::string& note, const std::vector<Home>& homes);  // on disk when this returns
 
 // Everybody in `copy` goes where he came from; who was born meanwhile goes with the one who has born him, or else with
-// the first of the note. Then the cgroup and the note are removed. Nothing is done when there is no note.
-void bring_home(const std::string& copy, const std::string& note);
+// the first of the note. Then the cgroup, which is in use for a moment after its last process has gone, and the note
+// are removed; `tries` are a millisecond apart. Nothing is done when there is no note.
+void bring_home(const std::string& copy, const std::string& note, int tries);
 
 }  // namespace godwit::workload

@@ -41,7 +41,7 @@ TEST(Homes, that_were_removed_are_made_again) {
   note_homes(note, {{child, start_time_of(child), home}});
   Cgroup::create(copy).add(child);
   ASSERT_TRUE(at.remove());
-  bring_home(copy, note);
+  bring_home(copy, note, 50);
   EXPECT_EQ(cgroup_of(child, cgroup2_mount()), home);
   EXPECT_FALSE(std::filesystem::exists(copy));
   EXPECT_FALSE(std::filesystem::exists(note));
