@@ -391,8 +391,14 @@ TEST_F(MigrationTest, is_told_by_the_destination_of_a_newer_epoch_as_well) {
   EXPECT_EQ(prepared.newer_epoch(), 9u);
   EXPECT_EQ(prepared.token(), "");
   EXPECT_FALSE(b.records().find(key_of(id, Side::destination)));
-  identify("next", 10);
-  commit(arm_all());
+  EXPECT_FALSE(a.agent->migrations().source(id)->over());
+  const api::MigrationId passed_over = id;
+  id.set_epoch(10);
+  survey();
+  EXPECT_TRUE(a.agent->migrations().source(passed_over)->over()) << "or it would be kept for ever";
+  connect(prepare(survey()));
+  round(0);
+  commit(arm(finish(freeze().round().last_sequence())));
   EXPECT_EQ(kill_source().phase(), api::SOURCE_KILLED);
 }
 

@@ -43,6 +43,9 @@ std::shared_ptr<Migration> Migrations::get(std::map<Key, std::shared_ptr<Migrati
 
 std::shared_ptr<SourceMigration> Migrations::source(const api::MigrationId& id) {
   check_id(id);
+  // A destination that has seen a newer epoch has it asked for again with a higher one: nobody ends the survey before.
+  const auto first = sources_.lower_bound({.migration = id.migration(), .epoch = 0, .side = Side::source});
+  for (auto it = first; it != sources_.end() && it->first < key_of(id, Side::source); ++it) it->second->pass_over();
   return get(sources_, key_of(id, Side::source));
 }
 

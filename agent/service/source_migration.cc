@@ -91,6 +91,8 @@ void SourceMigration::check_unprobed() const {
   if (context_.probed.contains(tree_.root)) fail(Errc::busy, "'{}' is measured by a dry run", tree_.workload);
 }
 
+void SourceMigration::pass_over() { over_ = over_ || !context_.records.find(key_); }
+
 void SourceMigration::check_unmoved() const {
   for (const Record& r : context_.records.all()) {
     const bool connected = r.key.side == Side::source && r.source() == SourcePhase::none && r.key != key_;
@@ -124,7 +126,8 @@ net::awaitable<engine::Surveyed> SourceMigration::ask_survey(std::shared_ptr<job
 net::awaitable<api::Envelope> SourceMigration::do_connect(api::Connect request) {
   if (failure_) throw *failure_;
   if (tree_.root == 0) fail(Errc::invalid_argument, "there was no survey before");
-  if (key_.epoch < context_.records.highest_epoch(tree_.workload)) fail(Errc::refused, "a newer epoch has been seen");
+  if (over_ || key_.epoch < context_.records.highest_epoch(tree_.workload))
+    fail(Errc::refused, "a newer epoch has been seen");
   peer_node_ = request.destination_node();
   peer_address_ = request.peer_address();
   secret_ = random_token();

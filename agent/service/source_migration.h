@@ -46,7 +46,8 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   net::awaitable<void> recover();
 
   bool over() const { return over_; }
-  void stop();  // the agent ends: nothing is undone, nobody is asked any more
+  void pass_over();  // a higher epoch is asked for: unless there is a record of this one, it is over
+  void stop();       // the agent ends: nothing is undone, nobody is asked any more
   void drop() { steps_.drop(); }
 
  private:
