@@ -13,6 +13,7 @@ using nlohmann::json;
 using namespace std::chrono_literals;
 
 constexpr auto look_every = 100ms;  // at the migrations: they take longer
+constexpr auto start_limit = 15s;   // an agent gives up a start after ten
 
 // These speak of the destination: another one may do.
 bool try_elsewhere(const Migration& m) {
@@ -107,7 +108,7 @@ awaitable<void> Evacuation::move_all() {
       // Those that were on their way to this node when it was cordoned have arrived by now.
       const std::size_t known = moves_.size();
       co_await plan();
-      if (moves_.size() == known) co_return;
+      if (moves_.size() == known && !awaits_start_) co_return;
     }
     co_await assign();
     co_await net::sleep_for(look_every);
@@ -127,6 +128,7 @@ awaitable<void> Evacuation::settle_those_that_ended() {
 
 awaitable<void> Evacuation::plan() {
   co_await look();
+  awaits_start_ = false;
   for (const WorkloadView& w : living()) {
     const std::string workload = w.info.name();
     if (std::ranges::any_of(moves_, [&](const Move& m) { return m.workload == workload; })) continue;
@@ -137,6 +139,9 @@ awaitable<void> Evacuation::plan() {
       move.state = driver_.find(id) ? MoveState::moving : MoveState::unknown;
       move.migration = id;
       move.to = other->spec.destination;
+    } else if (w.state == "starting" && may_wait_for(workload)) {
+      awaits_start_ = true;  // a later look will find it running, or not at all
+      continue;
     } else if (w.state != "running") {
       move.state = MoveState::stays;
       move.reason = Reason{Errc::busy, fmt::format("it is {}", w.state), "`godwit ps` shows when it runs again"};
@@ -148,6 +153,11 @@ awaitable<void> Evacuation::plan() {
     let_stay(cancelled());
   else
     co_await assign();
+}
+
+bool Evacuation::may_wait_for(const std::string& starting) {
+  if (!driven_ || cancelled_by_) return false;
+  return Clock::now() - starting_.try_emplace(starting, Clock::now()).first->second < start_limit;
 }
 
 awaitable<void> Evacuation::look() {

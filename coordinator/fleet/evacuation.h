@@ -73,6 +73,7 @@ class Evacuation {
 
   net::awaitable<void> move_all();
   net::awaitable<void> look();
+  bool may_wait_for(const std::string& starting);
   net::awaitable<void> survey(std::size_t index);
   net::awaitable<void> assign();
   net::awaitable<bool> accepted(std::size_t index);
@@ -102,7 +103,9 @@ class Evacuation {
   EvacuationRequest request_;
   Phase phase_ = Phase::planning;
   bool driven_ = false;
-  std::vector<Move> moves_;  // in the order of their turns
+  std::vector<Move> moves_;                            // in the order of their turns
+  std::map<std::string, Clock::time_point> starting_;  // workloads, and since when that was seen
+  bool awaits_start_ = false;                          // by the last look
   std::optional<std::string> cancelled_by_;
   Clock::time_point began_ = Clock::now();
   double total_s_ = 0;

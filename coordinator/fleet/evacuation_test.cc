@@ -368,6 +368,28 @@ TEST_F(EvacuationTest, does_not_end_while_one_is_on_its_way_to_the_node) {
   EXPECT_EQ(finish()["empty"], true);
 }
 
+TEST_F(EvacuationTest, waits_for_what_is_only_being_started) {
+  c.a.workloads = {workload("one")};
+  c.a.workloads[0].set_state("starting");
+  c.request({.target = "/v1/workloads"});
+  const json plan = post("/v1/nodes/a/evacuate", R"({"to": ["c"], "dry_run": true})");
+  EXPECT_THAT(lines(plan), ElementsAre("one stays it is starting"));
+  post("/v1/nodes/a/evacuate", R"({"to": ["c"]})");
+  const Clock::time_point later = Clock::now() + std::chrono::milliseconds(300);
+  c.until([&] { return Clock::now() > later; });
+  EXPECT_NE(report()["state"], "ended");
+  c.a.workloads[0].set_state("running");
+  EXPECT_THAT(lines(finish()), ElementsAre("one moved c"));
+}
+
+TEST_F(EvacuationTest, keeps_nobody_waiting_for_a_start_after_a_cancel) {
+  c.a.workloads = {workload("one")};
+  c.a.workloads[0].set_state("starting");
+  post("/v1/nodes/a/evacuate", "{}");
+  post("/v1/nodes/a/evacuation/cancel", "{}");
+  EXPECT_THAT(lines(finish()), ElementsAre("one stays it is starting"));
+}
+
 TEST_F(EvacuationTest, survives_the_loss_of_a_destination) {
   third.stop();
   c.until([this] { return !c.daemon.registry.node("c").up; });
