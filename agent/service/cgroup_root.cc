@@ -1,5 +1,7 @@
 #include "agent/service/cgroup_root.h"
 
+#include "common/base/durable_file.h"
+
 #include <charconv>
 #include <filesystem>
 
@@ -11,12 +13,6 @@ constexpr std::size_t largest_note = 8192;
 std::optional<CgroupRoot> read(const std::string& note) {
   if (!std::filesystem::exists(note)) return std::nullopt;
   return parse_cgroup_root(read_file(note, largest_note));
-}
-
-// Renamed into place and not synced: after a reboot it says nothing.
-void write(const std::string& note, const CgroupRoot& root) {
-  write_file(note + ".new", to_text(root));
-  std::filesystem::rename(note + ".new", note);
 }
 
 }  // namespace
@@ -46,7 +42,7 @@ void keep_cgroup_root(const std::string& note, const std::string& boot_id, const
                   fmt::format("what it left runs, or stands still, below {}, not below {}", before->path, now.path),
                   fmt::format("start it with --cgroup {}, or end what is in there", before->path));
   }
-  write(note, now);
+  replace_file(note, to_text(now));
 }
 
 }  // namespace godwit::service

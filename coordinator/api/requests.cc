@@ -49,8 +49,11 @@ Statement resolve_request(const std::string& body) {
   in.end();
   if (off && go_on) fail(Errc::invalid_argument, "resolve: either 'destination_is_off' or 'go_on'");
   if (!off && !go_on)
-    throw Error(Errc::invalid_argument, "nobody states that the destination's node is off",
-                "say so with \"destination_is_off\": true when it is powered off, or was rebooted");
+    throw Error(
+        Errc::invalid_argument,
+        "nobody states that the destination's node is off, or that the copy at the source goes on",
+        "say so with \"destination_is_off\": true when it is powered off, or was rebooted; with \"go_on\": true when "
+        "the source is held after a loss");
   return off ? Statement::destination_is_off : Statement::go_on;
 }
 

@@ -23,7 +23,7 @@ struct KillRequest {
 };
 KillRequest kill_request(const std::string& body);
 
-// That the destination's node is off, which is all that one can say.
+// What the operator states: that the destination's node is off, or that a copy which is held after a loss goes on.
 Statement resolve_request(const std::string& body);
 std::uint64_t rate_request(const std::string& body);  // bytes per second
 
