@@ -8,6 +8,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace godwit::service {
 namespace {
@@ -128,13 +129,18 @@ net::awaitable<api::Envelope> DestinationMigration::do_finish(api::Finish reques
 
 net::awaitable<google::protobuf::RepeatedPtrField<api::Step>> DestinationMigration::build_last(std::uint64_t sequence) {
   const auto self = shared_from_this();
-  const std::uint64_t begin = monotonic_ns();
-  co_await wait_complete(sequence);
-  if (const auto held = check_fifos(survey_); !held.empty()) fail(Errc::busy, "{}", fmt::join(held, "; "));
   google::protobuf::RepeatedPtrField<api::Step> steps;
-  api::Step* arrive = steps.Add();
-  arrive->set_name("arrive");
-  arrive->set_nanoseconds(monotonic_ns() - begin);
+  auto lap = [&steps, since = monotonic_ns()](const char* step) mutable {
+    const std::uint64_t now = monotonic_ns();
+    steps.Add()->set_name(step);
+    steps.rbegin()->set_nanoseconds(now - std::exchange(since, now));
+  };
+  co_await wait_complete(sequence);
+  lap("arrive");
+  if (names_fifos(survey_)) {  // not before everything is there: they are filled next
+    if (const auto held = check_fifos(survey_); !held.empty()) fail(Errc::busy, "{}", fmt::join(held, "; "));
+    lap("look for fifos");
+  }
   engine::Command command;
   command.mutable_finish()->set_sequence(sequence);
   const auto job = job_;

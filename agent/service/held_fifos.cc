@@ -57,6 +57,10 @@ std::vector<std::string> held_by(pid_t pid, const std::map<FileId, std::string>&
 
 }  // namespace
 
+bool names_fifos(const engine::Surveyed& survey) {
+  return std::ranges::any_of(survey.files(), [](const engine::NeededFile& file) { return S_ISFIFO(file.mode()); });
+}
+
 std::vector<std::string> check_fifos(const engine::Surveyed& survey) {
   const std::map<FileId, std::string> fifos = needed_fifos(survey);
   std::map<std::string, std::string> wrong;

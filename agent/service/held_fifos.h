@@ -12,6 +12,8 @@
 
 namespace godwit::service {
 
+bool names_fifos(const engine::Surveyed& survey);
+
 // A sentence for each. Looks at every process, where the survey names a fifo.
 std::vector<std::string> check_fifos(const engine::Surveyed& survey);
 

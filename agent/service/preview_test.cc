@@ -230,6 +230,15 @@ TEST_F(Preview, and_a_migration_refuse_a_fifo_that_somebody_has_open_here) {
   stranger = open_file(path, O_RDWR | O_NONBLOCK);
   EXPECT_THAT(error_of([&] { finish(last); }), HasSubstr("busy: the fifo " + path)) << "it may have come meanwhile";
   EXPECT_EQ(destination(), DestinationPhase::refused);
+  EXPECT_TRUE(pair.turn_until([&] { return a.records().find(key_of(id, Side::source))->settled; }));
+  stranger.reset();
+  id.set_epoch(3);
+  survey();
+  connect(prepare(surveyed));
+  round(0);
+  const api::Finished finished = finish(freeze().round().last_sequence());
+  EXPECT_EQ(finished.steps(0).name(), "arrive");
+  EXPECT_EQ(finished.steps(1).name(), "look for fifos") << "of every process, while the workload stands still";
 }
 
 // Each fits, both do not.
