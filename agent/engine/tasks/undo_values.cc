@@ -14,8 +14,9 @@
 namespace godwit::engine::tasks {
 namespace {
 
-constexpr int highest = 32767;        // of a semaphore and of an undo value: SEMVMX, SEMAEM
-constexpr int lowest = -highest - 1;  // of an undo value
+constexpr int highest = 32767;          // of a semaphore and of an undo value: SEMVMX, SEMAEM
+constexpr int lowest = -highest - 1;    // of an undo value
+constexpr long most_semaphores = 4096;  // of the whole host: 10 ms for each process
 using Operations = std::array<sembuf, 9>;
 
 // Each pair of operations leaves the semaphore as it was, and the undo value, which only one of the two moves, further
@@ -43,6 +44,14 @@ Operations moving_undo_value(unsigned short number, int value, int by) {
   return operations;
 }
 
+// Nobody has ever done an operation on the others. When one was done last says no more than that: the clock may have
+// been set since, and undo values may be older than the process that has them (CLONE_SYSVSEM).
+std::vector<std::vector<long>> used_sets() {
+  auto sets = ipc_table("sem");  // key semid perms nsems uid gid cuid cgid otime ctime
+  std::erase_if(sets, [](const auto& set) { return set.size() > 8 && set[8] == 0; });
+  return sets;
+}
+
 bool in_this_namespace(pid_t pid) {
   return read_link(fmt::format("/proc/{}/ns/ipc", pid)) == read_link("/proc/self/ns/ipc");
 }
@@ -51,10 +60,20 @@ bool in_this_namespace(pid_t pid) {
 
 void ask_undo_values(Inquiry& ask, pid_t pid, pid_t tid, std::vector<Refusal>& found) {
   if (tid != pid && ::syscall(SYS_kcmp, pid, tid, KCMP_SYSVSEM, 0, 0) == 0) return;
-  const auto sets = ipc_table("sem");
+  const auto sets = used_sets();
   if (sets.empty() || !in_this_namespace(pid)) return;  // of one of its own the survey refuses every set
+  long semaphores = 0;
+  for (const auto& set : sets) semaphores += set[3];
+  if (semaphores > most_semaphores) {
+    found.push_back({"sysv semaphores",
+                     fmt::format("too many are in use on this host ({}) to ask a process that stands still whether it "
+                                 "has undo values (SEM_UNDO) of them: {} at most",
+                                 semaphores, most_semaphores),
+                     "remove those that nobody needs (ipcrm -s), or run it in an IPC namespace of its own"});
+    return;
+  }
   Batch& batch = ask.batch();
-  for (const auto& set : sets) {  // key semid perms nsems ...
+  for (const auto& set : sets) {
     const int id = static_cast<int>(set[1]);
     for (int number = 0; number < set[3]; number++) {
       const int value = ::semctl(id, number, GETVAL);
