@@ -1,5 +1,6 @@
 #include "agent/engine/tasks/undo_values.h"
 
+#include "agent/engine/tasks/inquiry.h"
 #include "agent/engine/tasks/ipc_objects.h"
 #include "common/base/fd.h"
 
@@ -56,22 +57,12 @@ bool in_this_namespace(pid_t pid) {
   return read_link(fmt::format("/proc/{}/ns/ipc", pid)) == read_link("/proc/self/ns/ipc");
 }
 
-}  // namespace
+struct UndoValue {
+  pid_t tid;
+  int set, semaphore;
+};
 
-void ask_undo_values(Inquiry& ask, pid_t pid, pid_t tid, std::vector<Refusal>& found) {
-  if (tid != pid && ::syscall(SYS_kcmp, pid, tid, KCMP_SYSVSEM, 0, 0) == 0) return;
-  const auto sets = used_sets();
-  if (sets.empty() || !in_this_namespace(pid)) return;  // of one of its own the survey refuses every set
-  long semaphores = 0;
-  for (const auto& set : sets) semaphores += set[3];
-  if (semaphores > most_semaphores) {
-    found.push_back({"sysv semaphores",
-                     fmt::format("too many are in use on this host ({}) to ask a process that stands still whether it "
-                                 "has undo values (SEM_UNDO) of them: {} at most",
-                                 semaphores, most_semaphores),
-                     "remove those that nobody needs (ipcrm -s), or run it in an IPC namespace of its own"});
-    return;
-  }
+void ask(Inquiry& ask, pid_t tid, const std::vector<std::vector<long>>& sets, std::vector<UndoValue>& found) {
   Batch& batch = ask.batch();
   for (const auto& set : sets) {
     const int id = static_cast<int>(set[1]);
@@ -85,14 +76,44 @@ void ask_undo_values(Inquiry& ask, pid_t pid, pid_t tid, std::vector<Refusal>& f
       };
       const std::size_t up = moved(highest), down = moved(lowest);
       ask.then([=, &found](const Batch& b) {
-        if (b.result(up) == -ERANGE || b.result(down) == -ERANGE)
-          found.push_back(
-              {fmt::format("sysv semaphores {}", id),
-               fmt::format("thread {} has an undo value (SEM_UNDO) of semaphore {}, which is not carried", tid, number),
-               "try again when it has given back what it has taken"});
+        if (b.result(up) == -ERANGE || b.result(down) == -ERANGE) found.push_back({tid, id, number});
       });
     }
   }
+  ask.run();
+}
+
+}  // namespace
+
+void refuse_undo_values(Hold& hold, Errc when_found) {
+  const auto sets = used_sets();
+  if (sets.empty() || !in_this_namespace(hold.pid())) return;  // in one of its own every set is refused
+  long semaphores = 0;
+  for (const auto& set : sets) semaphores += set[3];
+  if (semaphores > most_semaphores)
+    throw Error(Errc::refused,
+                fmt::format("sysv semaphores: too many are in use on this host ({}) to ask a process that stands still "
+                            "whether it has undo values (SEM_UNDO) of them: {} at most",
+                            semaphores, most_semaphores),
+                "remove those that nobody needs (ipcrm -s), or run it in an IPC namespace of its own");
+  std::vector<UndoValue> found;
+  for (const HeldThread& t : hold.threads()) {
+    if (t.tid == hold.pid()) {
+      Inquiry inquiry(hold.leader(), hold.scratch());
+      ask(inquiry, t.tid, sets, found);
+    } else if (::syscall(SYS_kcmp, hold.pid(), t.tid, KCMP_SYSVSEM, 0, 0) != 0) {
+      RemoteSyscalls remote(hold.pid(), t.tid, hold.syscall_instruction());
+      Inquiry inquiry(remote, hold.scratch());
+      ask(inquiry, t.tid, sets, found);
+    }
+  }
+  if (found.empty()) return;
+  const UndoValue& first = found.front();
+  throw Error(when_found,
+              fmt::format("sysv semaphores {}: thread {} has an undo value (SEM_UNDO) of semaphore {}, which is not "
+                          "carried",
+                          first.set, first.tid, first.semaphore),
+              "try again when it has given back what it has taken");
 }
 
 }  // namespace godwit::engine::tasks
