@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cerrno>
+#include <system_error>
 
 #include <linux/kcmp.h>
 #include <sys/sem.h>
@@ -57,6 +58,21 @@ bool in_this_namespace(pid_t pid) {
   return read_link(fmt::format("/proc/{}/ns/ipc", pid)) == read_link("/proc/self/ns/ipc");
 }
 
+// Whether the operations failed because of the range of an undo value. A process that may not use the set gets EACCES,
+// and one that is removed is no set: nobody can tell about the former, the latter has no values.
+bool has_one(long result) {
+  switch (-result) {
+    case ERANGE: return true;
+    case EAGAIN:
+    case EACCES:
+    case EIDRM:
+    case EINVAL: return false;
+    default:  // no memory, say, or kernel.sem does not allow so many operations
+      fail(Errc::refused, "whether there are undo values of semaphores (SEM_UNDO) cannot be seen: {}",
+           std::generic_category().message(static_cast<int>(-result)));
+  }
+}
+
 struct UndoValue {
   pid_t tid;
   int set, semaphore;
@@ -76,7 +92,7 @@ void ask(Inquiry& ask, pid_t tid, const std::vector<std::vector<long>>& sets, st
       };
       const std::size_t up = moved(highest), down = moved(lowest);
       ask.then([=, &found](const Batch& b) {
-        if (b.result(up) == -ERANGE || b.result(down) == -ERANGE) found.push_back({tid, id, number});
+        if (has_one(b.result(up)) || has_one(b.result(down))) found.push_back({tid, id, number});
       });
     }
   }
