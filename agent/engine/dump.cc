@@ -2,6 +2,7 @@
 
 #include "agent/engine/survey.h"
 #include "agent/engine/tasks/hidden.h"
+#include "agent/engine/tasks/ipc_objects.h"
 #include "agent/engine/tasks/undo_values.h"
 #include "common/base/check.h"
 #include "common/base/fault.h"
@@ -376,7 +377,8 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     frozen.steps.lap("stop");
     fault::point("engine.dump.frozen");
     look_at_tree(hold_->members(), sink);
-    for (const auto& refused : {refuse_kinship(tree_), refuse_shared(tree_)}) tasks::throw_refusals(refused);
+    for (const auto& refused : {refuse_kinship(tree_), refuse_shared(tree_), tasks::refuse_ipc_objects(pids())})
+      tasks::throw_refusals(refused);
     for (const auto& [pid, witness] : witnesses)
       if (Hold* const hold = hold_->find(pid)) {
         tasks::refuse_hidden(*hold, witness);
