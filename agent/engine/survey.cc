@@ -173,6 +173,7 @@ void survey_process(pid_t pid, SharedMappings& shared, const resources::Options&
   tasks::Refusals found = tasks::refusals_of(proc, pid);
   for (const tasks::Refusal& r : found.refusals) refuse(out, pid, r.what, r.reason, r.hint, r.option);
   for (const std::string& notice : found.notices) out.add_notices(notice);
+  for (const std::string& notice : tasks::notices_of_ipc(proc, pid)) out.add_notices(notice);
   if (pid == out.tasks(0).pid())
     for (const std::string& name : found.namespaces) out.add_namespaces(name);
   for (const auto& more :

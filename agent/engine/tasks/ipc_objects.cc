@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <initializer_list>
 #include <map>
+#include <set>
 #include <sstream>
 
 #include <dirent.h>
@@ -12,6 +13,7 @@
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/sem.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 namespace godwit::engine::tasks {
@@ -117,6 +119,37 @@ std::vector<Refusal> refuse_ipc_objects(const std::vector<pid_t>& pids) {
   std::vector<Refusal> out;
   for (const auto& [ns, members] : namespaces) look_in(ns, members, out);
   return out;
+}
+
+std::optional<std::string> awaited_ipc_object(const std::string& text) {
+  std::istringstream words(text);
+  long number = -1;
+  std::uint64_t id = 0;                                           // the first argument of all of them
+  if (!(words >> number >> std::hex >> id)) return std::nullopt;  // "running"
+  switch (number) {
+    case SYS_semop:
+    case SYS_semtimedop: return fmt::format("sysv semaphores {}", static_cast<int>(id));
+    case SYS_msgsnd:
+    case SYS_msgrcv: return fmt::format("sysv message queue {}", static_cast<int>(id));
+    default: return std::nullopt;
+  }
+}
+
+std::vector<std::string> notices_of_ipc(const proc::Reader& proc, pid_t pid) {
+  if (proc.link("ns/ipc") != read_link("/proc/self/ns/ipc")) return {};
+  std::set<std::string> awaited;
+  for (const pid_t tid : proc.threads()) {
+    try {
+      if (auto object = awaited_ipc_object(proc::Reader(pid, tid).text("syscall"))) awaited.insert(std::move(*object));
+    } catch (const Error& e) {
+      if (e.errc() != Errc::target_gone) throw;  // a thread may end while we look
+    }
+  }
+  std::vector<std::string> notices;
+  for (const std::string& object : awaited)
+    notices.push_back(
+        fmt::format("process {} waits for {} of this host: after a move, for what has this number there", pid, object));
+  return notices;
 }
 
 }  // namespace godwit::engine::tasks

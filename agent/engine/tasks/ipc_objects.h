@@ -16,4 +16,10 @@ std::vector<std::vector<long>> ipc_table(const char* name);
 // Reads only; visits each of their namespaces for a moment.
 std::vector<Refusal> refuse_ipc_objects(const std::vector<pid_t>& pids);
 
+// Which object of System V the call waits for, from /proc/PID/syscall.
+std::optional<std::string> awaited_ipc_object(const std::string& text);
+
+// What threads of the process wait for, if that is this host's: after a move it is whatever has the same number there.
+std::vector<std::string> notices_of_ipc(const proc::Reader& proc, pid_t pid);
+
 }  // namespace godwit::engine::tasks
