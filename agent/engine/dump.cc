@@ -2,6 +2,8 @@
 
 #include "agent/engine/survey.h"
 #include "agent/engine/tasks/hidden.h"
+#include "agent/engine/tasks/ipc_objects.h"
+#include "agent/engine/tasks/undo_values.h"
 #include "common/base/check.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
@@ -151,6 +153,7 @@ void Dump::track_new() {
     if (!hold) continue;
     try {
       tasks::refuse_hidden(*hold, witnesses.at(task->pid()));
+      tasks::refuse_undo_values(*hold, Errc::refused);
       task->begin(task->make_userfaultfd(hold->leader()), ids_, second_);
     } catch (const Error&) {
       if (task->pid() == pid_ || !task->has_ended()) throw;
@@ -374,12 +377,17 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     frozen.steps.lap("stop");
     fault::point("engine.dump.frozen");
     look_at_tree(hold_->members(), sink);
-    for (const auto& refused : {refuse_kinship(tree_), refuse_shared(tree_)}) tasks::throw_refusals(refused);
+    for (const auto& refused : {refuse_kinship(tree_), refuse_shared(tree_), tasks::refuse_ipc_objects(pids())})
+      tasks::throw_refusals(refused);
     for (const auto& [pid, witness] : witnesses)
       if (Hold* const hold = hold_->find(pid)) {
         tasks::refuse_hidden(*hold, witness);
         hold->drop_scratch();  // no mapping of ours is there when the layout is read
       }
+    for (const pid_t pid : pids()) {
+      tasks::refuse_undo_values(hold_->of(pid), Errc::busy);
+      hold_->of(pid).drop_scratch();
+    }
     std::vector<tasks::FactsReader::Thread> threads;
     for (const auto& task : tasks_)
       for (const pid_t tid : hold_->of(task->pid()).tids()) threads.push_back({task->pid(), tid});

@@ -35,8 +35,9 @@ class Dump {
   RoundDone round(std::uint32_t number, PageSink& sink);
 
   // Instead of rounds: tracks, and tells how many bytes of private memory are dirty after a tenth, a third and all of
-  // `length`: where the kernel cannot track, everything. The tree runs, but for the stop with which tracking begins.
-  // `wait` passes the time. Errc::busy when somebody else tracks it.
+  // `length`: where the kernel cannot track, everything. The tree runs, but for the stop with which tracking begins,
+  // and when this object goes, a process that wants to map or fault in memory waits for the kernel to unregister all of
+  // its own (12 to 79 ms per GiB). `wait` passes the time. Errc::busy when somebody else tracks it.
   using Wait = std::function<void(std::chrono::milliseconds)>;
   std::vector<DirtyPoint> probe(std::chrono::milliseconds length, const Wait& wait);
 

@@ -60,13 +60,14 @@ std::shared_ptr<PageFile::Window> PageFile::map(std::uint64_t index) {
   return window;
 }
 
-// Nothing where it cannot be had.
+// Nothing where it cannot be had, and then it is not tried again: ramfs, say, is never mapped so.
 std::shared_ptr<PageFile::Window> PageFile::window(std::uint64_t index) {
   const std::lock_guard lock(mutex_);
   auto& [first, second] = mapped_;
   if (!first.window || first.index != index) {
     std::swap(first, second);
     if (!first.window || first.index != index) first = {index, map(index)};
+    if (!first.window) unmappable_ = true;
   }
   return first.window;
 }
@@ -87,7 +88,7 @@ std::size_t PageFile::place(std::span<const std::byte> pages, std::uint64_t offs
 }
 
 void PageFile::write(std::span<const std::byte> pages, std::uint64_t offset) {
-  while (userfaultfd_ && !pages.empty()) {
+  while (userfaultfd_ && !unmappable_ && !pages.empty()) {
     const std::size_t placed = place(pages, offset);
     if (placed == 0) break;  // no memory, say: pwrite tells
     pages = pages.subspan(placed);

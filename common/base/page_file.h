@@ -10,6 +10,7 @@
 #include "common/base/fd.h"
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -55,6 +56,7 @@ class PageFile {
 
   UniqueFd file_;
   UniqueFd userfaultfd_;  // none: pwrite
+  std::atomic<bool> unmappable_ = false;
   std::mutex mutex_;
   std::array<Mapped, 2> mapped_;  // the one used last is first
   std::uint64_t length_ = 0;      // that the file was given

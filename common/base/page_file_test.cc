@@ -98,6 +98,20 @@ void fill_small_file_system() {
 }
 TEST(PageFile, says_that_there_is_no_space) { EXPECT_EXIT(fill_small_file_system(), testing::ExitedWithCode(7), ""); }
 
+// Where pages cannot be placed the file is lengthened for the first attempt only.
+void write_to_ramfs() {
+  ::unshare(CLONE_NEWNS);
+  ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr);
+  if (::mount("none", "/mnt", "ramfs", 0, nullptr) != 0) ::_exit(1);
+  PageFile file(open_file("/mnt/pages", O_RDWR | O_CREAT, 0600));
+  constexpr std::uint64_t border = 64u << 20;
+  for (const std::uint64_t window : {0, 1, 2}) file.write(pages_of(4, 3), window * border);
+  EXPECT_EQ(status_of(file.fd()).st_size, static_cast<off_t>(2 * border + 3 * page_size));
+  for (const std::uint64_t window : {0, 1, 2}) expect_pages(file.fd(), 4, 3, window * border);
+  ::_exit(testing::Test::HasFailure() ? 2 : 7);
+}
+TEST(PageFile, does_not_try_again_what_cannot_be_had) { EXPECT_EXIT(write_to_ramfs(), testing::ExitedWithCode(7), ""); }
+
 void write_with_limit() {
   const rlimit limit{1 << 20, 1 << 20};
   ::setrlimit(RLIMIT_FSIZE, &limit);

@@ -110,8 +110,9 @@ void add_migrate(CLI::App& app, MigrateCommand& m, Texts& t) {
   app.add_option("workload", m.workload, "name of a workload, or a PID on the node given by --from")->required();
   app.add_option("--from", m.from, "node it runs on (needed for a PID)");
   app.add_option("--to", m.to, "node to move it to")->required();
-  CLI::Option* dry_run = app.add_flag(
-      "--dry-run", m.dry_run, "say what would be refused and what it would cost; touch nothing, but for a --probe");
+  CLI::Option* dry_run = app.add_flag("--dry-run", m.dry_run,
+                                      "say what would be refused and what it would cost; touch nothing, but for a "
+                                      "--probe, whose end a large workload notices");
   app.add_flag("--rehearse", m.rehearse, "restore at the destination, verify, discard; the source goes on")
       ->excludes(dry_run);
   add_moving(app, m, t);

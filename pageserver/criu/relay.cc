@@ -13,10 +13,10 @@ using namespace pagewire::criu;
 
 namespace {
 
-// What a server may take to accept more, and a handshake to be done.
+// What a server may take to accept more, to answer what it has only to look up, and a handshake to be done.
 constexpr std::chrono::seconds patience{30};
-// To answer: it writes to its disk first all that it has. The engine has a limit of its own, which is no longer.
-constexpr std::chrono::hours answer_within{1};
+// To answer when it has pages: it writes them all to its disk first. The engine's own limits are no longer.
+constexpr std::chrono::hours stored_within{1};
 constexpr std::chrono::hours while_the_engine_thinks{24};
 constexpr std::size_t record_boundary = 64u << 10;
 
@@ -33,10 +33,10 @@ std::size_t answer_bytes(Command command) {
   return 0;
 }
 
-void pass_answer(Stream& server, Stream& engine, std::size_t count) {
+void pass_answer(Stream& server, Stream& engine, std::size_t count, std::chrono::seconds limit) {
   std::array<std::byte, 4> answer{};
   for (std::size_t got = 0; got < count;) {
-    const std::size_t n = server.receive(std::span(answer).subspan(got, count - got), net::in(answer_within));
+    const std::size_t n = server.receive(std::span(answer).subspan(got, count - got), net::in(limit));
     if (n == 0) fail(Errc::peer_lost, "the page server hung up instead of answering");
     got += n;
   }
@@ -61,13 +61,16 @@ void pass_pages(BufferedReader& engine, Stream& server, std::uint64_t bytes) {
 
 void relay(Stream& engine, Stream& server, HeaderSize size) {
   BufferedReader reader(engine);
+  bool has_pages = false;
   for (;;) {
     const std::span<const std::byte> bytes = reader.take(bytes_in(size), net::in(while_the_engine_thinks));
     if (bytes.empty()) fail(Errc::peer_lost, "the engine went away without closing the session");
     const Header header = decode(size, bytes);
     server.send(bytes, net::in(patience));
     pass_pages(reader, server, header.payload_bytes());
-    if (const std::size_t answer = answer_bytes(header.command)) pass_answer(server, engine, answer);
+    has_pages = has_pages || header.payload_bytes() > 0;
+    if (const std::size_t answer = answer_bytes(header.command))
+      pass_answer(server, engine, answer, has_pages && header.command != Command::parent ? stored_within : patience);
     if (header.command == Command::close || header.command == Command::force_close) return;
   }
 }

@@ -8,6 +8,9 @@
 #include <fcntl.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 namespace godwit::engine::test {
@@ -76,6 +79,56 @@ class UnreadEvents : public BusyTest {
 
 TEST_F(UnreadEvents, that_pass_by_themselves_are_waited_for) { expect_waited_for(); }
 TEST_F(UnreadEvents, that_do_not_pass_are_refused_by_name) { expect_refused("inotify"); }
+
+// An undo value of a semaphore, which somebody else was the last to use.
+class TakenSemaphore : public BusyTest {
+ protected:
+  ~TakenSemaphore() override { ::semctl(set_, 0, IPC_RMID); }
+
+  std::function<void()> be_busy() override {
+    sembuf up{.sem_num = 0, .sem_op = 1, .sem_flg = SEM_UNDO};
+    check(::semop(set_, &up, 1), "raise a semaphore");
+    const pid_t other = ::fork();
+    up.sem_flg = 0;
+    if (other == 0) ::_exit(::semop(set_, &up, 1) == 0 ? 0 : 1);
+    ::waitpid(other, nullptr, 0);
+    return [this] { ::semctl(set_, 0, IPC_RMID); };
+  }
+
+ private:
+  const int set_ = check(::semget(IPC_PRIVATE, 1, 0600), "make a semaphore");
+};
+
+TEST_F(TakenSemaphore, that_is_given_back_is_waited_for) { expect_waited_for(); }
+TEST_F(TakenSemaphore, that_is_kept_is_refused_by_name) { expect_refused("SEM_UNDO"); }
+
+// A segment that is made after the survey.
+class LateSegment : public BusyTest {
+ protected:
+  ~LateSegment() override { ::shmctl(::shmget(key_, 0, 0), IPC_RMID, nullptr); }
+
+  std::function<void()> be_busy() override {
+    return [this] {
+      ::shmget(key_, 4096, IPC_CREAT | IPC_EXCL | 0600);
+      write_file(dir_.path("made"), "", 0644);
+    };
+  }
+
+  const key_t key_ = 0x67640000 + ::getpid();
+};
+
+TEST_F(LateSegment, is_refused_at_the_freeze) {
+  UniqueFd journal = make_journal();
+  JobClient source(journal.get(), true);
+  ASSERT_TRUE(survey(source).has_surveyed());
+  write_file(dir_.path("drain"), "", 0644);
+  while (::access(dir_.path("made").c_str(), F_OK) != 0) ::usleep(2000);
+  const Event answer = source.ask(freeze(0, source_cgroup_));
+  ASSERT_TRUE(answer.has_failure());
+  EXPECT_EQ(answer.failure().code(), "refused");
+  EXPECT_NE(answer.failure().message().find("sysv shared memory"), std::string::npos) << answer.failure().message();
+  expect_undisturbed();
+}
 
 // More lines on a terminal than can be taken out and typed again.
 class UnreadLines : public BusyTest {

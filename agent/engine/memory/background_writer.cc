@@ -1,6 +1,9 @@
 #include "agent/engine/memory/background_writer.h"
 
+#include "common/base/check.h"
+
 #include <csignal>
+#include <system_error>
 #include <utility>
 
 #include <pthread.h>
@@ -20,8 +23,14 @@ BackgroundWriter::BackgroundWriter(std::size_t buffer_size, std::size_t threads)
   sigset_t all, before;
   sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  for (std::size_t i = 0; i < threads; i++) threads_.emplace_back([this] { run(); });
+  int error_number = 0;
+  try {
+    for (std::size_t i = 0; i < threads; i++) threads_.emplace_back([this] { run(); });
+  } catch (const std::system_error& e) {
+    error_number = e.code().value();
+  }
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (threads_.empty()) throw syscall_error(error_number, "start a thread that writes");
 }
 
 BackgroundWriter::~BackgroundWriter() {

@@ -22,7 +22,8 @@ namespace godwit::engine {
 
 class BackgroundWriter {
  public:
-  // The threads may run on every CPU that the caller may run on now, also when the caller pins itself later.
+  // The threads may run on every CPU that the caller may run on now, also when the caller pins itself later. Where a
+  // limit allows fewer of them, it does with those; Errc::internal when there is none.
   BackgroundWriter(std::size_t buffer_size, std::size_t threads);
   ~BackgroundWriter();  // what was handed over is written, failures are dropped
   BackgroundWriter(const BackgroundWriter&) = delete;

@@ -8,6 +8,8 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 namespace godwit::engine {
 namespace {
@@ -54,6 +56,29 @@ TEST(BackgroundWriter, says_what_failed) {
   writer.write(read_only, 0, size);
   EXPECT_THROW(writer.finish(), Error);
   EXPECT_THROW(writer.write(read_only, 0, size), Error);
+}
+
+// As a user who may have this many processes and threads.
+int write_with_at_most(rlim_t processes) {
+  PageFile file(memory());
+  constexpr uid_t nobody_else = 4'242'424;
+  const rlimit limit{processes, processes};
+  check(::setresuid(nobody_else, nobody_else, nobody_else), "become somebody else");
+  check(::setrlimit(RLIMIT_NPROC, &limit), "limit processes");
+  try {
+    BackgroundWriter writer(size, 4);
+    writer.write(file, 0, size);
+    writer.finish();
+    return 0;
+  } catch (const Error&) {
+    return 1;
+  }
+}
+
+TEST(BackgroundWriter, does_with_the_threads_that_it_can_have) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+  EXPECT_EXIT(::_exit(write_with_at_most(3)), testing::ExitedWithCode(0), "");
+  EXPECT_EXIT(::_exit(write_with_at_most(1)), testing::ExitedWithCode(1), "");
 }
 
 }  // namespace

@@ -37,12 +37,14 @@ CriuClient::CriuClient(UniqueFd socket, HeaderSize size, ClientLimits limits)
   const int flags = check(::fcntl(socket_.get(), F_GETFL), "use the page server's socket {}", socket_.get());
   check(::fcntl(socket_.get(), F_SETFL, flags & ~O_NONBLOCK), "use the page server's socket");
   check(::fcntl(socket_.get(), F_SETFD, FD_CLOEXEC), "use the page server's socket");
-  for (const auto& [option, limit] : {std::pair(SO_SNDTIMEO, limits.stall), std::pair(SO_RCVTIMEO, limits.answer)}) {
-    const auto seconds = std::chrono::floor<std::chrono::seconds>(limit);
-    const timeval t{.tv_sec = seconds.count(), .tv_usec = std::chrono::microseconds(limit - seconds).count()};
-    check(::setsockopt(socket_.get(), SOL_SOCKET, option, &t, sizeof t), "limit waits for a page server");
-  }
+  limit_waits(SO_SNDTIMEO, limits.stall);
   headers_.reserve(headers_at_once);
+}
+
+void CriuClient::limit_waits(int option, std::chrono::milliseconds limit) {
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(limit);
+  const timeval t{.tv_sec = seconds.count(), .tv_usec = std::chrono::microseconds(limit - seconds).count()};
+  check(::setsockopt(socket_.get(), SOL_SOCKET, option, &t, sizeof t), "limit waits for a page server");
 }
 
 void CriuClient::flush() {
@@ -78,11 +80,13 @@ void CriuClient::header(Command command, std::uint16_t flags, Run run) {
 }
 
 void CriuClient::add_pages(Run run, std::span<const std::byte> data) {
+  has_pages_ = true;
   header(Command::add, run_present, run);
   pieces_.push_back({const_cast<std::byte*>(data.data()), data.size()});
 }
 
 void CriuClient::add_zeros(Run run) {
+  has_pages_ = true;
   header(Command::add, run_present, run);
   for (std::size_t left = run.pages * page_size; left > 0;) {
     const std::size_t part = std::min(left, zeros_length);
@@ -94,11 +98,12 @@ void CriuClient::add_zeros(Run run) {
 
 void CriuClient::add_hole(Run run) { header(Command::add, run_parent, run); }
 
-void CriuClient::receive(std::span<std::byte> into) {
+void CriuClient::receive(std::span<std::byte> into, std::chrono::milliseconds limit) {
+  limit_waits(SO_RCVTIMEO, limit);
   while (!into.empty()) {
     const ssize_t n = ::recv(socket_.get(), into.data(), into.size(), 0);
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) lost("wait for", n == 0 ? 0 : errno, limits_.answer);
+    if (n <= 0) lost("wait for", n == 0 ? 0 : errno, limit);
     into = into.subspan(static_cast<std::size_t>(n));
   }
 }
@@ -107,7 +112,7 @@ void CriuClient::ask(Command command, pagewire::ObjectId object, std::span<std::
   object_ = object;
   header(command, 0, {});
   flush();
-  receive(answer);
+  receive(answer, has_pages_ && command != Command::parent ? limits_.stored : limits_.stall);
 }
 
 bool CriuClient::parent_has(pagewire::ObjectId object) {

@@ -19,11 +19,11 @@
 namespace godwit::engine {
 
 struct ClientLimits {
-  // For the server to take more.
+  // For the server to take more, or to answer what it has only to look up.
   std::chrono::milliseconds stall{30'000};
-  // For an answer: before it opens the next object, and before it closes the session, the server writes to its disk all
-  // that it has (fsync). 1 TB at 300 MB/s.
-  std::chrono::milliseconds answer{3'600'000};
+  // For an answer when it has pages: before it opens the next object, and before it closes the session, the server
+  // writes them all to its disk (fsync). 1 TB at 300 MB/s.
+  std::chrono::milliseconds stored{3'600'000};
 };
 
 class CriuClient {
@@ -47,12 +47,14 @@ class CriuClient {
   void header(pagewire::criu::Command command, std::uint16_t flags, pagewire::Run run);
   void ask(pagewire::criu::Command command, pagewire::ObjectId object, std::span<std::byte> answer);
   void make_room();
-  void receive(std::span<std::byte> into);
+  void receive(std::span<std::byte> into, std::chrono::milliseconds limit);
+  void limit_waits(int option, std::chrono::milliseconds limit);
 
   UniqueFd socket_;
   pagewire::criu::HeaderSize size_;
   ClientLimits limits_;
   pagewire::ObjectId object_ = 0;
+  bool has_pages_ = false;                              // the server, of this session
   std::vector<pagewire::criu::EncodedHeader> headers_;  // never more than it was made for: pieces_ points into it
   std::vector<iovec> pieces_;
 };

@@ -159,6 +159,16 @@ void DirectorySink::write_pagemap(pagewire::ObjectId id, const PageSet& held, st
   images_.put_file(image::file_name(kind_of(id), pagewire::object_number(id)), writer.finish());
 }
 
+// Of a task that has ended since: nothing refers to its pages, and their file is longer than what was written.
+void DirectorySink::remove_unheld(const HeldPages& held) {
+  for (auto& [id, o] : objects_) {
+    if (held.contains(id)) continue;
+    const std::string name = image::file_name(image::Kind::pages, o.pages_id);
+    check(::unlinkat(directory_, name.c_str(), 0), "remove {}", name);
+    o.pages.reset();
+  }
+}
+
 std::uint64_t DirectorySink::freed_bytes() {
   try {
     writer_.finish();
@@ -176,6 +186,7 @@ void DirectorySink::save(const HeldPages& held) {
     const auto end = ends.find(id);
     write_pagemap(id, *pages, end == ends.end() ? 0 : end->second);
   }
+  remove_unheld(held);
   images_.save(directory_);
 }
 

@@ -60,6 +60,7 @@ class DirectorySink : public DumpSink {
   void take_places(Object& object, std::span<const pagewire::Run> runs);
   void sort_pages(Object& object);
   void write_pagemap(pagewire::ObjectId id, const PageSet& held, std::uint64_t cut);
+  void remove_unheld(const HeldPages& held);
 
   int directory_;
   Superseded superseded_;

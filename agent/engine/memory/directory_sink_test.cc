@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 namespace godwit::engine {
 namespace {
@@ -93,6 +94,16 @@ TEST_F(DirectorySinkTest, keeps_the_parents_when_it_is_not_asked_to) {
   EXPECT_THROW(write(after, std::byte{2}), Error);
   EXPECT_EQ(after.freed_bytes(), 0u);
   EXPECT_EQ(blocks(first()), 8u << 20);
+}
+
+TEST_F(DirectorySinkTest, leaves_no_file_of_pages_that_nobody_holds) {
+  const pagewire::ObjectId ended = pagewire::object_id(pagewire::ObjectType::task, 2);
+  DirectorySink sink(first());
+  std::ranges::fill(sink.buffer(), std::byte{1});
+  sink.pages(ended, std::array{pagewire::Run{base, 1}});
+  write(sink, std::byte{2});
+  EXPECT_NE(::faccessat(first(), "pages-1.img", F_OK, 0), 0);
+  EXPECT_EQ(::faccessat(first(), "pages-2.img", F_OK, 0), 0);
 }
 
 }  // namespace

@@ -25,6 +25,13 @@ std::int64_t clock_offset(const std::string& text, std::string_view clock) {
   return 0;
 }
 
+std::int64_t clock_offset_for(std::uint64_t wanted, std::uint64_t now, std::int64_t offset) {
+  std::int64_t ahead = 0, sum = 0;
+  if (__builtin_sub_overflow(wanted, now, &ahead) || __builtin_add_overflow(offset, ahead, &sum))
+    fail(Errc::image_corrupt, "no clock can be at {} ns", wanted);
+  return sum;
+}
+
 std::string clock_offset_line(std::string_view clock, std::int64_t offset_ns) {
   const std::int64_t nanoseconds = (offset_ns % second_ns + second_ns) % second_ns;
   const std::int64_t seconds = offset_ns / second_ns - (offset_ns % second_ns < 0 ? 1 : 0);

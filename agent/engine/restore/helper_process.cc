@@ -99,7 +99,7 @@ std::string make_time_namespace(const helper::MakeTimeNamespace& request) {
   check(::unshare(CLONE_NEWTIME), "make a time namespace");
   // The kernel's offsets are against the host's clocks, ours are already shifted by those of our own time namespace.
   const auto line = [&](const char* name, clockid_t clock, std::uint64_t wanted) {
-    return clock_offset_line(name, clock_offset(now, name) + static_cast<std::int64_t>(wanted - clock_ns(clock)));
+    return clock_offset_line(name, clock_offset_for(wanted, clock_ns(clock), clock_offset(now, name)));
   };
   const std::string text =
       line("monotonic", CLOCK_MONOTONIC, request.monotonic_ns) + line("boottime", CLOCK_BOOTTIME, request.boottime_ns);

@@ -1,7 +1,6 @@
 #include "agent/engine/tasks/hidden.h"
 
 #include "agent/engine/tasks/registers.h"
-#include "agent/engine/tasks/undo_values.h"
 
 #include <algorithm>
 #include <array>
@@ -159,7 +158,6 @@ void ask_hidden(Inquiry& ask, pid_t pid, pid_t tid, std::vector<Refusal>& found)
   look_at_thread_areas(tid, name, found);
   look_at_io_permissions(tid, name, found);
   look_at_tiles(tid, name, found);
-  ask_undo_values(ask, pid, tid, found);
 }
 
 void refuse_hidden(Hold& hold, const Witnesses& witnesses) {

@@ -2,6 +2,10 @@
 
 #include "common/base/check.h"
 
+#include <algorithm>
+#include <initializer_list>
+#include <map>
+#include <set>
 #include <sstream>
 
 #include <dirent.h>
@@ -9,6 +13,7 @@
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/sem.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 namespace godwit::engine::tasks {
@@ -28,10 +33,18 @@ class Visit {
   UniqueFd home_;
 };
 
-bool used_semaphore(int id, long semaphores, pid_t pid) {
+// Who of these processes was the last to use the set, or 0.
+pid_t user_of_semaphores(int id, long semaphores, const std::vector<pid_t>& pids) {
   for (int i = 0; i < semaphores; i++)
-    if (::semctl(id, i, GETPID) == pid) return true;
-  return false;
+    if (const pid_t last = ::semctl(id, i, GETPID); last > 0 && std::ranges::find(pids, last) != pids.end())
+      return last;
+  return 0;
+}
+
+pid_t first_among(const std::vector<pid_t>& pids, std::initializer_list<long> users) {
+  for (const long user : users)
+    if (std::ranges::find(pids, static_cast<pid_t>(user)) != pids.end()) return static_cast<pid_t>(user);
+  return 0;
 }
 
 std::vector<std::string> message_queues() {
@@ -73,29 +86,70 @@ std::vector<std::vector<long>> ipc_table(const char* name) {
   return parse_ipc_table(read_file(path));
 }
 
-std::vector<Refusal> refuse_ipc_objects(const proc::Reader& proc, pid_t pid) {
+namespace {
+
+void look_in(const std::string& ns, const std::vector<pid_t>& pids, std::vector<Refusal>& out) {
   constexpr std::size_t id = 1;
-  std::vector<Refusal> out;
-  const UniqueFd ns = proc.open("ns/ipc", O_RDONLY);
-  const bool own = proc.link("ns/ipc") != read_link("/proc/self/ns/ipc");
-  const Visit visit(ns.get());
-  const auto refuse = [&](std::string_view what, long number, char option) {
+  const bool own = ns != read_link("/proc/self/ns/ipc");
+  const Visit visit(proc::Reader(pids.front()).open("ns/ipc", O_RDONLY).get());
+  const auto refuse = [&](std::string_view what, long number, char option, pid_t user) {
+    if (!own && user == 0) return;
     out.push_back({fmt::format("{} {}", what, number),
                    own ? "System V IPC objects of its namespace are not carried"
-                       : fmt::format("System V IPC is not carried, and process {} has used it", pid),
+                       : fmt::format("System V IPC is not carried, and process {} has used it", user),
                    fmt::format("remove it (ipcrm -{} {}), if nobody needs it", option, number)});
   };
   for (const auto& row : ipc_table("sem"))  // key semid perms nsems ...
-    if (own || used_semaphore(static_cast<int>(row[id]), row[3], pid)) refuse("sysv semaphores", row[id], 's');
+    refuse("sysv semaphores", row[id], 's', own ? 0 : user_of_semaphores(static_cast<int>(row[id]), row[3], pids));
   for (const auto& row : ipc_table("shm"))  // key shmid perms size cpid lpid ...
-    if (own || row[4] == pid || row[5] == pid) refuse("sysv shared memory", row[id], 'm');
+    refuse("sysv shared memory", row[id], 'm', first_among(pids, {row[4], row[5]}));
   for (const auto& row : ipc_table("msg"))  // key msqid perms cbytes qnum lspid lrpid ...
-    if (own || row[5] == pid || row[6] == pid) refuse("sysv message queue", row[id], 'q');
+    refuse("sysv message queue", row[id], 'q', first_among(pids, {row[5], row[6]}));
   if (own)
     for (const std::string& name : message_queues())
       out.push_back({fmt::format("message queue /{}", name), "POSIX message queues (mqueue) are not carried",
                      "remove it (mq_unlink) before the move"});
+}
+
+}  // namespace
+
+std::vector<Refusal> refuse_ipc_objects(const std::vector<pid_t>& pids) {
+  std::map<std::string, std::vector<pid_t>> namespaces;
+  for (const pid_t pid : pids) namespaces[proc::Reader(pid).link("ns/ipc")].push_back(pid);
+  std::vector<Refusal> out;
+  for (const auto& [ns, members] : namespaces) look_in(ns, members, out);
   return out;
+}
+
+std::optional<std::string> awaited_ipc_object(const std::string& text) {
+  std::istringstream words(text);
+  long number = -1;
+  std::uint64_t id = 0;                                           // the first argument of all of them
+  if (!(words >> number >> std::hex >> id)) return std::nullopt;  // "running"
+  switch (number) {
+    case SYS_semop:
+    case SYS_semtimedop: return fmt::format("sysv semaphores {}", static_cast<int>(id));
+    case SYS_msgsnd:
+    case SYS_msgrcv: return fmt::format("sysv message queue {}", static_cast<int>(id));
+    default: return std::nullopt;
+  }
+}
+
+std::vector<std::string> notices_of_ipc(const proc::Reader& proc, pid_t pid) {
+  if (proc.link("ns/ipc") != read_link("/proc/self/ns/ipc")) return {};
+  std::set<std::string> awaited;
+  for (const pid_t tid : proc.threads()) {
+    try {
+      if (auto object = awaited_ipc_object(proc::Reader(pid, tid).text("syscall"))) awaited.insert(std::move(*object));
+    } catch (const Error& e) {
+      if (e.errc() != Errc::target_gone) throw;  // a thread may end while we look
+    }
+  }
+  std::vector<std::string> notices;
+  for (const std::string& object : awaited)
+    notices.push_back(
+        fmt::format("process {} waits for {} of this host: after a move, for what has this number there", pid, object));
+  return notices;
 }
 
 }  // namespace godwit::engine::tasks

@@ -1,3 +1,4 @@
+#include "agent/engine/tasks/ipc_objects.h"
 #include "agent/engine/tasks/refusals.h"
 
 #include <gtest/gtest.h>
@@ -44,6 +45,13 @@ TEST(Refusals, numa_policies_are_read_from_numa_maps) {
   EXPECT_EQ(numa_policy("55933e520000 default\n55933e530000 bind:0"), std::nullopt);
   EXPECT_EQ(numa_policy("55933e520000 bind:0-1 anon=1"), "bind:0-1");
   EXPECT_EQ(numa_policy("55933e520000"), std::nullopt);
+}
+
+TEST(Refusals, a_call_that_waits_for_system_v_objects_is_known) {
+  EXPECT_EQ(awaited_ipc_object("65 0x1a 0x7ffd0 0x1 0x0 0x0 0x0 0x7ffd0 0x7f31"), "sysv semaphores 26");
+  EXPECT_EQ(awaited_ipc_object("70 0x3 0x7ffd0 0x1 0x0 0x0 0x0 0x7ffd0 0x7f31"), "sysv message queue 3");
+  EXPECT_EQ(awaited_ipc_object("0 0x3 0x7ffd0 0x1 0x0 0x0 0x0 0x7ffd0 0x7f31"), std::nullopt);
+  EXPECT_EQ(awaited_ipc_object("running\n"), std::nullopt);
 }
 
 TEST(Refusals, all_are_in_the_error) {

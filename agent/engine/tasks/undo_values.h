@@ -4,12 +4,12 @@
 // of one call are done together or not at all, and the last of them cannot be done.
 #pragma once
 
-#include "agent/engine/tasks/inquiry.h"
-#include "agent/engine/tasks/refusals.h"
+#include "agent/engine/ptrace/hold.h"
 
 namespace godwit::engine::tasks {
 
-// As ask_hidden(). A thread that shares the values of the first one is not asked.
-void ask_undo_values(Inquiry& ask, pid_t pid, pid_t tid, std::vector<Refusal>& found);
+// All threads of a held process are asked; one that shares the values of the first one is not. They come and go with
+// every lock that is taken, so the caller says which code the error has when there is one. Uses the scratch memory.
+void refuse_undo_values(Hold& hold, Errc when_found);
 
 }  // namespace godwit::engine::tasks
