@@ -165,8 +165,9 @@ std::uint64_t Restore::absorb_directory(int directory, image::PagesAccess access
   begin(read_tree(images_));
   const auto absorb = [&](image::Kind kind, std::uint64_t id, pagewire::ObjectId object) {
     image::PageReader reader(directory, kind, id, access);
-    while (const auto source = reader.next()) {
-      const Doing doing("{} at offset {}", image::file_name(kind, id), source->record_at);
+    const std::string name = image::file_name(kind, id);
+    while (const auto source = reader.next()) {  // maybe a million runs
+      const Doing doing("{} at offset {}", name, source->record_at);
       for (std::uint64_t done = 0; done < source->pages;) {
         const std::uint64_t n = std::min(source->pages - done, window_pages);
         const PageWindow window(source->fd, source->offset + static_cast<off_t>(done * page_size), n * page_size);

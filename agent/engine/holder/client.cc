@@ -38,6 +38,12 @@ bool started_by_agent(pid_t pid, int listener) {
     if (!reply.has_failure()) return true;
     log::warn("holder.not_by_agent", {{"pid", pid}, {"error", reply.failure().message()}});
   } catch (const Error& e) {
+    // It has our listener, and may start one yet: another one beside it would be one too many.
+    if (e.errc() == Errc::timed_out)
+      throw Error(
+          Errc::timed_out,
+          fmt::format("the agent has not started a holder of the tracker within {} s", agent_answers_within.count()),
+          "see whether godwit-agent hangs; without one the command starts the holder itself");
     if (e.errc() != Errc::peer_lost) throw;  // it is being restarted
   }
   return false;
