@@ -157,12 +157,11 @@ std::string_view name(Action action) {
 double bandwidth(const std::vector<RoundRecord>& rounds) {
   for (const RoundRecord& r : std::views::reverse(rounds))
     if (r.bytes >= telling_round && r.seconds > 0) return static_cast<double>(r.bytes) / r.seconds;
-  double bytes = 0, seconds = 0;
-  for (const RoundRecord& r : rounds) {
-    bytes += static_cast<double>(r.bytes);
-    seconds += r.seconds;
-  }
-  return seconds > 0 ? bytes / seconds : 0;
+  // The path is no slower than it was in any of them, and one may have been held up.
+  double best = 0;
+  for (const RoundRecord& r : rounds)
+    if (r.seconds > 0) best = std::max(best, static_cast<double>(r.bytes) / r.seconds);
+  return best;
 }
 
 double usable_bandwidth(const Measurements& measured) {
