@@ -12,7 +12,7 @@ Explanation explanation(Errc code) {
     case Errc::refused:
       return {
           "preflight or policy said no, and the workload runs on where it was; or a migration is not to be resolved, "
-          "because its destination is not off or its source is not armed",
+          "because its destination is not off, or its source is not armed or not held for a loss",
           "read the sentence: it names every reason, with the numbers"};
     case Errc::invalid_argument: return {"a bad command line, request or configuration", "correct what is named"};
     case Errc::not_found:
@@ -25,7 +25,11 @@ Explanation explanation(Errc code) {
           "a name or PID is taken, or the destination already has this workload; as the reason of a migration that was "
           "resolved: two copies run",
           "choose another name or node; of two copies, end one at once with `godwit kill --from`"};
-    case Errc::target_gone: return {"the process ended, before or while it was being worked on", "start it again"};
+    case Errc::target_gone:
+      return {
+          "the process ended, before or while it was being worked on; as the reason of a migration that is unknown, or "
+          "rolled back after it was resolved: the copy at the destination was lost after it may have run",
+          "start it again; a copy that is held at the source goes on with `godwit resolve --go-on`"};
     case Errc::image_corrupt:
       return {"a file or a run of pages failed its check; nothing of it was used",
               "repeat; if it stays, look at memory and disks of both nodes"};
@@ -48,8 +52,11 @@ Explanation explanation(Errc code) {
       return {"somebody gave up: the coordinator was stopped, or the operator asked for it", "start again when ready"};
     case Errc::busy:
       return {
-          "something else is under way: another migration, or at the freeze a child process, unread events, "
-          "connections not accepted; or it is too late to cancel a migration or to change its rate",
+          "something else is under way: another migration, a dry run that probes the workload, or at the freeze a "
+          "child "
+          "process, unread events, connections not accepted, or at the destination somebody with one of its fifos "
+          "open; or it "
+          "is too late to cancel a migration or to change its rate",
           "try again later; `godwit watch` tells how the migration ends"};
     case Errc::internal:
       return {"a system call failed for a reason nobody foresaw, or our bug",
