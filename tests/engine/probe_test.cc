@@ -67,7 +67,7 @@ TEST_F(ProbeTest, counts_the_pages_that_are_written_and_leaves_nothing) {
   // And is moved by the same job all the same.
   ASSERT_TRUE(jobs.ask(jobs.source, round(0)).has_round_done());
   jobs.carry();
-  EXPECT_THAT(jobs.ask(jobs.source, probe(1)).failure().message(), ::testing::HasSubstr("before the first round"));
+  EXPECT_THAT(jobs.ask(jobs.source, probe(1)).failure().message(), ::testing::HasSubstr("between a survey and the first round"));
   expect_arrival(jobs, jobs.ask(jobs.source, freeze(1, source_cgroup_)));
   expect_undisturbed();
 }
@@ -101,7 +101,7 @@ TEST_P(ProbeDeath, leaves_the_target_running_and_whole) {
 }
 
 INSTANTIATE_TEST_SUITE_P(AtEveryPoint, ProbeDeath,
-                         ::testing::Values("engine.hold.stopped", "engine.inject.batch", "counting"),
+                         ::testing::Values("engine.hold.stopped", "engine.inject.scratch", "counting"),
                          [](const auto& info) {
                            std::string name = info.param;
                            for (char& c : name) c = c == '.' ? '_' : c;

@@ -160,6 +160,6 @@ def apply(images, change: str) -> str:
         before = message.SerializeToString()
         said = change_field(message, *steps[-1], operator, text)
         if message.SerializeToString() == before:
-            raise ValueError(f"it was so already: {said}")
+            raise NotThere(f"it was so already: {said}")
     image.write()
     return said
