@@ -46,7 +46,7 @@ void fuzz(std::string_view input) {
       break;
     }
     case 'k': require(kill_request(text).signal - 1 < 64); break;
-    case 'o': return resolve_request(text);
+    case 'o': resolve_request(text); break;
     case 't': rate_request(text); break;
     case 'q': return target(text);
     case 'e': return event_lines(text);
