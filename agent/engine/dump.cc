@@ -271,14 +271,7 @@ RoundDone Dump::round(std::uint32_t number, PageSink& sink) {
   sink.set_round(number);
   RoundDone done = describe(number, emit_running(sink));
   sink.end_round();
-  dirty_bytes_ = 0;
-  for (const auto& task : tasks_) {
-    try {
-      if (task->begun() && !task->has_ended()) dirty_bytes_ += task->memory().dirty_bytes();
-    } catch (const Error& e) {
-      if (task->pid() == pid_ || !memory_has_gone(*task, e, sink)) throw;
-    }
-  }
+  dirty_bytes_ = of_the_living(sink, [](SourceTask& task) { return task.memory().dirty_bytes(); });
   done.set_dirty_bytes_after(dirty_bytes_);
   done.set_last_sequence(sink.last_sequence());
   return done;
@@ -379,14 +372,12 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     look_at_tree(hold_->members(), sink);
     for (const auto& refused : {refuse_kinship(tree_), refuse_shared(tree_), tasks::refuse_ipc_objects(pids())})
       tasks::throw_refusals(refused);
-    for (const auto& [pid, witness] : witnesses)
-      if (Hold* const hold = hold_->find(pid)) {
-        tasks::refuse_hidden(*hold, witness);
-        hold->drop_scratch();  // no mapping of ours is there when the layout is read
-      }
     for (const pid_t pid : pids()) {
-      tasks::refuse_undo_values(hold_->of(pid), Errc::busy);
-      hold_->of(pid).drop_scratch();
+      Hold& hold = hold_->of(pid);
+      if (const auto witness = witnesses.find(pid); witness != witnesses.end())
+        tasks::refuse_hidden(hold, witness->second);
+      tasks::refuse_undo_values(hold, Errc::busy);
+      hold.drop_scratch();  // no mapping of ours is there when the layout is read
     }
     std::vector<tasks::FactsReader::Thread> threads;
     for (const auto& task : tasks_)

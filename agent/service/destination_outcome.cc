@@ -5,6 +5,7 @@
 #include "agent/workload/process.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
+#include "common/proc/exit_status.h"
 
 #include <algorithm>
 
@@ -24,7 +25,7 @@ constexpr auto reap_limit = 500ms;  // by its parent, the init of its namespaces
 net::awaitable<bool> has_ended_by_itself(int pidfd) {
   const auto deadline = Clock::now() + reap_limit;
   for (;;) {
-    const std::optional<int> status = pidfd == -1 ? std::nullopt : workload::exit_status(pidfd);
+    const std::optional<int> status = pidfd == -1 ? std::nullopt : proc::exit_status(pidfd);
     if (status) co_return WIFEXITED(*status);
     if (pidfd == -1 || Clock::now() >= deadline) co_return false;
     co_await net::sleep_for(1ms);

@@ -1,14 +1,11 @@
 #include "agent/service/homecoming.h"
 
+#include "agent/service/keep_trying.h"
 #include "agent/workload/homes.h"
 #include "common/base/log.h"
 
-#include <algorithm>
-
 namespace godwit::service {
 namespace {
-
-constexpr Clock::duration longest_pause = std::chrono::seconds(10);
 
 constexpr int first_tries = 50;  // at the cgroup; later on nobody on this thread waits for it
 
@@ -31,11 +28,7 @@ void Homecoming::bring(const std::string& copy, const std::string& note) {
 
 net::awaitable<void> Homecoming::keep_trying(std::string copy, std::string note) {
   const auto self = shared_from_this();
-  Clock::duration pause = first_pause_;
-  do {
-    co_await net::sleep_for(pause);
-    pause = std::min(2 * pause, longest_pause);
-  } while (!is_brought(copy, note, 1));
+  co_await service::keep_trying(first_pause_, [&] { return is_brought(copy, note, 1); });
   under_way_.erase(note);
   log::info("source.left_cgroup", {{"cgroup", copy}});
 }

@@ -1,15 +1,9 @@
 #include "agent/service/lifting.h"
 
+#include "agent/service/keep_trying.h"
 #include "common/base/log.h"
 
-#include <algorithm>
-
 namespace godwit::service {
-namespace {
-
-constexpr Clock::duration longest_pause = std::chrono::seconds(10);
-
-}  // namespace
 
 void Lifting::lift(std::unique_ptr<workload::CpuLimit> limit) {
   limit->lift();
@@ -21,12 +15,12 @@ void Lifting::lift(std::unique_ptr<workload::CpuLimit> limit) {
 net::awaitable<void> Lifting::keep_trying(std::shared_ptr<workload::CpuLimit> limit) {
   const auto self = shared_from_this();
   const std::string copy = limit->copy().path();
-  Clock::duration pause = first_pause_;
-  while (limit->is_set() && limit->has_tasks()) {
-    co_await net::sleep_for(pause);
-    pause = std::min(2 * pause, longest_pause);
-    limit->lift();
-  }
+  const auto over = [&] { return !limit->is_set() || !limit->has_tasks(); };
+  if (!over())
+    co_await service::keep_trying(first_pause_, [&] {
+      limit->lift();
+      return over();
+    });
   copies_.erase(copies_.find(copy));
   log::info("limit.lifted", {{"cgroup", copy}, {"tasks_are_gone", limit->is_set()}});
 }

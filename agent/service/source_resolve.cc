@@ -1,9 +1,10 @@
 // What an operator decides about an armed source whose destination does not come back, or has lost a copy that may have
 // run: `godwit resolve`.
 //
-// The rule (docs/commit-protocol.md): only while the destination's node is off. Then whatever it held is gone, and its
-// record ends without a copy when it returns. Nobody here can see that a silent node is off, so somebody has to state
-// it, and his name is kept. What speaks against it is looked at, though: a node that answers is not off.
+// A copy that is held after a loss goes on when somebody says so. Any other (docs/commit-protocol.md) only while the
+// destination's node is off: then whatever it held is gone, and its record ends without a copy when it returns. Nobody
+// here can see that a silent node is off, so somebody has to state it, and his name is kept. What speaks against it is
+// looked at, though: a node that answers is not off.
 #include "agent/service/relay.h"
 #include "agent/service/source_migration.h"
 #include "common/base/durable_file.h"
@@ -38,7 +39,8 @@ void check_statement(const api::Resolve& request) {
   if (request.destination_is_off() && request.go_on())
     fail(Errc::invalid_argument, "that the destination's node is off, or that the copy here goes on: one is decided");
   if (!request.destination_is_off() && !request.go_on())
-    throw Error(Errc::invalid_argument, "nobody states that the destination's node is off",
+    throw Error(Errc::invalid_argument,
+                "nobody states that the destination's node is off, or that the copy here goes on",
                 "a copy that it holds may run: only the end of that node is the end of the copy");
 }
 

@@ -9,7 +9,6 @@
 #include <cstdlib>
 
 #include <poll.h>
-#include <sys/ioctl.h>
 #include <sys/wait.h>
 
 namespace godwit::workload {
@@ -35,11 +34,7 @@ bool wait_for_exit(int pidfd, std::chrono::milliseconds limit) {
   return n == 1;
 }
 
-namespace {
-
 net::awaitable<void> reap_later(UniqueFd pidfd) { co_await process_ended(std::move(pidfd)); }
-
-}  // namespace
 
 net::awaitable<void> end_process(UniqueFd pidfd, Clock::duration limit) {
   constexpr auto look_again = std::chrono::milliseconds(1);
@@ -52,21 +47,6 @@ net::awaitable<void> end_process(UniqueFd pidfd, Clock::duration limit) {
     }
     co_await net::sleep_for(look_again);
   }
-}
-
-// pidfd_info of linux/pidfd.h, as far as its first version goes.
-std::optional<int> exit_status(int pidfd) {
-  struct Info {
-    std::uint64_t mask, cgroup;
-    std::uint32_t ids[11];
-    std::int32_t exit_code;
-  };
-  static_assert(sizeof(Info) == 64);
-  constexpr std::uint64_t wants_exit = 1u << 3;
-  constexpr unsigned long get_info = _IOWR(0xff, 11, Info);
-  Info info{.mask = wants_exit, .cgroup = 0, .ids = {}, .exit_code = 0};
-  if (::ioctl(pidfd, get_info, &info) == -1 || !(info.mask & wants_exit)) return std::nullopt;
-  return info.exit_code;
 }
 
 std::vector<std::string> own_environment() {

@@ -5,7 +5,6 @@
 #include "common/net/async.h"
 
 #include <chrono>
-#include <optional>
 #include <string>
 
 namespace godwit::workload {
@@ -16,13 +15,12 @@ net::awaitable<std::string> process_ended(UniqueFd pidfd);  // "exited with 3", 
 // The same by blocking, for a process that has just been killed. False: it is still there.
 bool wait_for_exit(int pidfd, std::chrono::milliseconds limit);
 
+// Reaps what has been killed, whenever it ends.
+net::awaitable<void> reap_later(UniqueFd pidfd);
+
 // Kills it; returns when it has ended, or after `limit`: one that is stuck in a system call ends when that does. It is
 // reaped then, too.
 net::awaitable<void> end_process(UniqueFd pidfd, Clock::duration limit);
-
-// How the process behind `pidfd` has ended, as wait(2) would say, though it need not be our child. Nothing while it is
-// there, as a zombie too, and where the kernel does not tell (Linux before 6.15).
-std::optional<int> exit_status(int pidfd);
 
 // The environment of our own programs: nothing of the agent's but what is meant for them.
 std::vector<std::string> own_environment();

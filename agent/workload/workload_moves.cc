@@ -125,7 +125,7 @@ void Workloads::end_init(const Saved& saved) const {
   UniqueFd init = find_process(saved.init_pid(), saved.init_start_time());
   if (!init) return;
   send_signal(init.get(), SIGKILL);
-  net::spawn(executor_, "workload.end_init", end_process(std::move(init), std::chrono::seconds(5)));
+  net::spawn(executor_, "workload.end_init", reap_later(std::move(init)));
 }
 
 }  // namespace godwit::workload

@@ -53,10 +53,8 @@ Explanation explanation(Errc code) {
     case Errc::busy:
       return {
           "something else is under way: another migration, a dry run that probes the workload, or at the freeze a "
-          "child "
-          "process, unread events, connections not accepted, or at the destination somebody with one of its fifos "
-          "open; or it "
-          "is too late to cancel a migration or to change its rate",
+          "child process, unread events, connections not accepted, or at the destination somebody with one of its "
+          "fifos open; or it is too late to cancel a migration or to change its rate",
           "try again later; `godwit watch` tells how the migration ends"};
     case Errc::internal:
       return {"a system call failed for a reason nobody foresaw, or our bug",

@@ -2,12 +2,12 @@
 
 #include "agent/engine/resources/fown.h"
 #include "agent/engine/resources/pidfd.h"
+#include "common/proc/exit_status.h"
 
 #include <algorithm>
 #include <csignal>
 #include <cstdlib>
 
-#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -16,25 +16,6 @@ namespace {
 
 constexpr pid_t reaped = -1;                 // as fdinfo has it, and CRIU's images
 constexpr std::uint32_t of_thread = O_EXCL;  // PIDFD_THREAD (6.9+)
-
-// PIDFD_GET_INFO (6.13+), in its first version; how the process ended: 6.15+.
-struct Information {
-  static constexpr std::uint64_t exit = 1 << 3;
-  std::uint64_t mask = exit;
-  std::uint64_t cgroup = 0;
-  std::uint32_t pid = 0, tgid = 0, ppid = 0;
-  std::uint32_t users[8] = {};
-  std::int32_t exit_code = 0;
-};
-static_assert(sizeof(Information) == 64);
-constexpr unsigned long get_information = _IOWR(0xFF, 11, Information);
-
-// A status of wait(2). Older kernels do not tell it to anybody, the process neither.
-int end_of(int fd) {
-  Information information;
-  if (::ioctl(fd, get_information, &information) != 0 || (information.mask & Information::exit) == 0) return 0;
-  return information.exit_code;
-}
 
 // One that has gone since the descriptor was looked at was waited for, by somebody of the tree or not. In a freeze
 // nobody of it can have done that.
@@ -123,7 +104,7 @@ void dump(const FdView& view, image::FileEntry& entry, DumpContext&) {
   file.set_flags(view.flags());
   file.set_nspid(process.pid == reaped ? reaped : process.ns_pid.empty() ? process.pid : process.ns_pid.back());
   *file.mutable_fown() = dump_fown(view.fd);
-  if (process.pid == reaped) file.set_exit_status(end_of(view.fd));
+  if (process.pid == reaped) file.set_exit_status(proc::exit_status(view.fd).value_or(0));
 }
 
 UniqueFd restore(const image::FileEntry& entry, RestoreContext&) {

@@ -4,11 +4,13 @@
 #include "agent/engine/tasks/ipc_objects.h"
 #include "common/base/fd.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <system_error>
 
 #include <linux/kcmp.h>
+#include <sched.h>
 #include <sys/sem.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -52,6 +54,15 @@ std::vector<std::vector<long>> used_sets() {
   auto sets = ipc_table("sem");  // key semid perms nsems uid gid cuid cgid otime ctime
   std::erase_if(sets, [](const auto& set) { return set.size() > 8 && set[8] == 0; });
   return sets;
+}
+
+// Who has never asked for an undo value, nor made a thread, has no list of them. Neither has this thread then, and what
+// both lack compares equal. Where it cannot be compared, the process is asked.
+bool has_no_list(const Hold& hold) {
+  check(::unshare(CLONE_SYSVSEM), "have no undo values");
+  const pid_t self = ::gettid();
+  return std::ranges::all_of(
+      hold.threads(), [&](const HeldThread& t) { return ::syscall(SYS_kcmp, self, t.tid, KCMP_SYSVSEM, 0, 0) == 0; });
 }
 
 bool in_this_namespace(pid_t pid) {
@@ -102,6 +113,7 @@ void ask(Inquiry& ask, pid_t tid, const std::vector<std::vector<long>>& sets, st
 }  // namespace
 
 void refuse_undo_values(Hold& hold, Errc when_found) {
+  if (has_no_list(hold)) return;
   const auto sets = used_sets();
   if (sets.empty() || !in_this_namespace(hold.pid())) return;  // in one of its own every set is refused
   long semaphores = 0;
