@@ -243,12 +243,15 @@ class Bed(machine.DemoLab):
     def other(self, host: str) -> str:
         return "h2" if host == "h1" else "h1"
 
-    def migrate_command(self, workload: str, to: str, *options: str) -> list[str]:
-        return ["migrate", workload, "--to", to, "--tcp-close", "--json", "--no-progress", *options]
+    def migrate_command(self, workload: str, to: str, *options: str, tcp_close: bool = True) -> list[str]:
+        closing = ["--tcp-close"] if tcp_close else []
+        return ["migrate", workload, "--to", to, *closing, "--json", "--no-progress", *options]
 
-    def try_migrate(self, workload: str, to: str, *options: str, timeout: float = 120) -> tuple[int, str]:
+    def try_migrate(self, workload: str, to: str, *options: str, tcp_close: bool = True,
+                    timeout: float = 120) -> tuple[int, str]:
         """The exit code, and the report with whatever else was said."""
-        done = daemons.godwit(self.lab, *self.migrate_command(workload, to, *options), timeout=timeout)
+        command = self.migrate_command(workload, to, *options, tcp_close=tcp_close)
+        done = daemons.godwit(self.lab, *command, timeout=timeout)
         return done.returncode, done.stdout + done.stderr
 
     def begin_migrate(self, workload: str, to: str, *options: str) -> subprocess.Popen:

@@ -22,7 +22,7 @@ SOURCE = [
 DESTINATION = ["engine.restore.spawned", "engine.restore.cleared", "engine.restore.filled", "engine.restore.fds",
                "engine.restore.threads", "engine.restore.registers", "engine.restore.held"]
 # Of the tests' names: what CI runs.
-QUICK = ("is_tried", "*source_killed_at_engine_hold_seized", "inject_batch_without_precopy",
+QUICK = ("is_tried", "*source_killed_at_engine_hold_seized", "source_killed_at_engine_inject_batch",
          "source_killed_at_engine_dump_held", "source_fails", "destination_killed_at_engine_restore_threads",
          "destination_killed_at_engine_restore_held", "destination_fails_at_engine_restore_registers")
 

@@ -1,5 +1,6 @@
 """What all tests in the lab with a redis have in common: one bed for many faults, and what must hold after each."""
 
+import fnmatch
 import sys
 import unittest
 
@@ -92,10 +93,24 @@ class FaultCase(unittest.TestCase):
             self.assertLess(load.longest_gap_ms, longest_gap_ms)
 
 
+def check_names(quick) -> None:
+    """unittest drops a name that no test has without a word."""
+    every = []
+    suites = [unittest.defaultTestLoader.loadTestsFromModule(sys.modules["__main__"])]
+    while suites:
+        for one in suites.pop():
+            suites.append(one) if isinstance(one, unittest.TestSuite) else every.append(one.id())
+    for name in quick:
+        pattern = name if "*" in name else f"*{name}*"
+        if not any(fnmatch.fnmatchcase(test, pattern) for test in every):
+            sys.exit(f"no test has a name like {name}, which CI is to run")
+
+
 def main(quick=()) -> None:
     """All tests, or those that are named; with --quick these, which CI runs."""
     arguments = [word for word in sys.argv if word != "--quick"]
     if len(arguments) < len(sys.argv):
+        check_names(quick)
         arguments += [word for name in quick for word in ("-k", name)]
     unittest.main("__main__", argv=arguments, verbosity=2)
 

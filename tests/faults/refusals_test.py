@@ -45,11 +45,11 @@ class Refusals(BedCase):
                 return pid
         self.fail(f"there is no process of {name}")
 
-    def assert_refused(self, name: str, workload: str, pid: int, because: str, *options: str):
+    def assert_refused(self, name: str, workload: str, pid: int, because: str, *options: str, tcp_close: bool = True):
         ticks_before, _, _ = self.ticks(name)
         group = outside.read(f"/proc/{pid}/cgroup")
         with Glances(pid) as glances:
-            code, said = self.bed.try_migrate(workload, "h2", *options)
+            code, said = self.bed.try_migrate(workload, "h2", *options, tcp_close=tcp_close)
         self.assertEqual(code, REFUSED, said)
         self.assertRegex(report_of(said)["reason"]["message"], because)
         time.sleep(0.5)
@@ -85,6 +85,15 @@ class Refusals(BedCase):
         code, said = self.bed.try_migrate("written", "h2")
         self.assertEqual(code, REFUSED, said)
         self.assertRegex(said, "shared|share")
+
+    def test_connections_unless_they_may_be_closed(self):
+        connect = ("import runpy, socket; server = socket.create_server(('127.0.0.1', 7777)); "
+                   "client = socket.create_connection(('127.0.0.1', 7777)); accepted = server.accept(); "
+                   f"runpy.run_path('{TICKER}', run_name='__main__')")
+        pid = self.start_command("connected", "python3", "-c", connect, "/srv/shared/connected")
+        self.assert_refused("connected", "connected", pid, r"127\.0\.0\.1:7777", tcp_close=False)
+        code, said = self.bed.try_migrate("connected", "h2")
+        self.assertEqual(code, 0, said)
 
     def test_a_pid_that_is_taken_there(self):
         inside, pid = self.start_outside("taken")
