@@ -47,7 +47,7 @@ QUICK = ("is_tried", "source_killed_at_agent_record_source_armed",
          "source_killed_at_agent_record_source_killing", "destination_killed_at_agent_destination_prepared",
          "destination_killed_at_agent_destination_thawed",
          "destination_killed_at_agent_record_destination_resumed", "source_killed_at_agent_source_aborted",
-         "between_the_commit_and_the_thaw", "nothing_of_a_copy_is_heard", "a_cancel_counts")
+         "between_the_commit_and_the_thaw", "nothing_of_a_copy_is_heard", "a_cancel_counts", "killed_in_precopy")
 # Asks a redis whether it is there: how many bytes of an answer have come within a second, and how many in the end.
 ASK = """
 import socket, sys

@@ -21,10 +21,6 @@ SOURCE = [
 ]
 DESTINATION = ["engine.restore.spawned", "engine.restore.cleared", "engine.restore.filled", "engine.restore.fds",
                "engine.restore.threads", "engine.restore.registers", "engine.restore.held"]
-# Of the tests' names: what CI runs.
-QUICK = ("is_tried", "*source_killed_at_engine_hold_seized", "source_killed_at_engine_inject_batch",
-         "source_killed_at_engine_dump_held", "source_fails", "destination_killed_at_engine_restore_threads",
-         "destination_killed_at_engine_restore_held", "destination_fails_at_engine_restore_registers")
 
 
 class EngineJobs(FaultCase):
@@ -78,4 +74,4 @@ for point in DESTINATION:
     add(f"test_destination_fails_at_{point}", False, f"{point}=fail")
 
 if __name__ == "__main__":
-    main(QUICK)
+    main()
