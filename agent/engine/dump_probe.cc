@@ -24,19 +24,6 @@ class Nowhere : public PageSink {
 
 }  // namespace
 
-// A member that ends meanwhile takes what it has written with it; who is born meanwhile is not counted.
-std::uint64_t Dump::of_the_living(PageSink& sink, const std::function<std::uint64_t(SourceTask&)>& count) {
-  std::uint64_t sum = 0;
-  for (const auto& task : tasks_) {
-    try {
-      if (task->begun() && !task->has_ended()) sum += count(*task);
-    } catch (const Error& e) {
-      if (task->pid() == pid_ || !memory_has_gone(*task, e, sink)) throw;
-    }
-  }
-  return sum;
-}
-
 std::vector<DirtyPoint> Dump::probe(std::chrono::milliseconds length, const Wait& wait) {
   Doing doing("probing process {}", pid_);
   Nowhere nowhere;
