@@ -48,6 +48,7 @@ class Holder(HolderCase):
             said = self.must("dump", "-t", pid, "-D", "2", "-R", "--track-mem", "--prev-images-dir", "../1")
             self.assertNotIn("dump.whole", said)
             self.assertNotEqual(silent.recv(4096), b"", "it is greeted")
+            self.assertIn(b"has not waited", silent.recv(4096), "and told")
             self.assertEqual(silent.recv(4096), b"", "and given up")
         self.assert_runs_on(pid)
 
@@ -69,7 +70,9 @@ class Holder(HolderCase):
         other = subprocess.Popen([ENGINE, "dump", "-t", str(pid), "-D", "2", "-R", "--track-mem", "--prev-images-dir", "../1",
                                   "--action-script", script], cwd=self.place, stdin=subprocess.DEVNULL,
                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        began = time.monotonic()
         said = late.communicate(timeout=60)[0]
+        self.assertLess(time.monotonic() - began, 20, "it does not wait for the holder to end")
         self.assertEqual(late.returncode, 1, said)
         self.assertIn("has not waited for this command", said)
         self.assertEqual(stat_of(pid)[0], "t", f"the other dump has it stopped: {said}")

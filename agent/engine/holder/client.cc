@@ -10,7 +10,6 @@
 #include "common/base/log.h"
 #include "common/proc/reader.h"
 
-#include <poll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
@@ -20,8 +19,6 @@ namespace {
 constexpr int tries = 3;  // a holder may be ending while we connect
 // An agent starts it at once.
 constexpr std::chrono::seconds agent_answers_within{10};
-// Its socket is closed a moment before its end is to be seen.
-constexpr int end_within_ms = 2000;
 
 Error to_error(const Failure& f) { return Error(errc_from_name(f.code()), f.message(), f.hint()); }
 
@@ -90,9 +87,10 @@ void Client::run(const std::vector<std::string>& words, const RunAction& act, in
     failure = converse(words, act, page_server);
   } catch (const Error& e) {
     if (e.errc() != Errc::peer_lost) throw;
-    // While it lives, what stands in the journal is borrowed for somebody else.
-    if (!holder_ends())
-      throw Error(Errc::busy, "the process that keeps the tracker has not waited for this command",
+    // Its socket is closed before its end is to be seen. While it lives, what stands in the journal is borrowed for
+    // somebody else.
+    if (!comes_to_its_end(holder_.get()))
+      throw Error(Errc::busy, "the process that keeps the tracker does not hear this command, nor does it end",
                   "nothing was done; try again");
     Journal journal(std::move(journal_));
     recover(journal, "", true);
@@ -102,11 +100,6 @@ void Client::run(const std::vector<std::string>& words, const RunAction& act, in
   if (failure) throw *failure;
 }
 
-bool Client::holder_ends() const {
-  pollfd ended{.fd = holder_.get(), .events = POLLIN, .revents = 0};
-  return ::poll(&ended, 1, end_within_ms) == 1;
-}
-
 // What the holder says that it failed with; Errc::peer_lost is thrown for the holder's own end only.
 std::optional<Error> Client::converse(const std::vector<std::string>& words, const RunAction& act, int page_server) {
   Request request;
@@ -114,7 +107,11 @@ std::optional<Error> Client::converse(const std::vector<std::string>& words, con
   const UniqueFd here = open_file(".", O_RDONLY | O_DIRECTORY);
   std::vector<int> fds{here.get(), 1, 2};
   if (page_server >= 0) fds.push_back(page_server);
-  send(socket_.get(), request, fds);
+  try {
+    send(socket_.get(), request, fds);
+  } catch (const Error& e) {
+    if (e.errc() != Errc::peer_lost) throw;  // it may have said why
+  }
   for (;;) {
     Reply reply;
     receive(socket_.get(), reply);

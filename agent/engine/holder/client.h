@@ -26,7 +26,6 @@ class Client {
  private:
   Client(UniqueFd socket, UniqueFd holder, UniqueFd journal)
       : socket_(std::move(socket)), holder_(std::move(holder)), journal_(std::move(journal)) {}
-  bool holder_ends() const;
   std::optional<Error> converse(const std::vector<std::string>& words, const RunAction& act, int page_server);
 
   UniqueFd socket_;

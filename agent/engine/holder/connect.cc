@@ -43,6 +43,11 @@ UniqueFd connect_to(pid_t pid, std::uint64_t start_time) {
   return socket;
 }
 
+bool comes_to_its_end(int holder_pidfd) {
+  pollfd ended{.fd = holder_pidfd, .events = POLLIN, .revents = 0};
+  return ::poll(&ended, 1, end_within_ms) == 1;
+}
+
 void dismiss(pid_t pid) {
   const UniqueFd socket = connect_to(pid, proc::Reader(pid).stat().start_time);
   if (!socket) return;
@@ -57,8 +62,7 @@ void dismiss(pid_t pid) {
   } catch (const Error& e) {
     if (e.errc() != Errc::peer_lost && e.errc() != Errc::target_gone) throw;  // it is ending already
   }
-  pollfd ended{.fd = holder.get(), .events = POLLIN, .revents = 0};
-  if (holder && ::poll(&ended, 1, end_within_ms) != 1)
+  if (holder && !comes_to_its_end(holder.get()))
     fail(Errc::busy, "the tracker of an earlier dump of process {} does not end", pid);
   log::info("holder.dismissed", {{"pid", pid}});
 }

@@ -18,6 +18,9 @@ UniqueFd connect_to(const char* path);
 // Connected to the holder of this process; empty when there is none. What a dead one has left is removed.
 UniqueFd connect_to(pid_t pid, std::uint64_t start_time);
 
+// Waits for the end of a holder that is on its way to it. False: it lives on.
+bool comes_to_its_end(int holder_pidfd);
+
 // Tracking by a holder ends, if there is any: two trackers would take each other's pages away. Waits for the end of it.
 void dismiss(pid_t pid);
 

@@ -107,6 +107,19 @@ class Keeper {
         serve(socket.get(), request, std::move(fds));
     } catch (const Error& e) {
       if (e.errc() != Errc::peer_lost) log::error("holder.failed", {{"message", e.message()}});
+      if (e.errc() == Errc::timed_out) give_up(socket.get());
+    }
+  }
+
+  // Of a command that comes with its request after all.
+  static void give_up(int socket) {
+    Reply reply;
+    put(*reply.mutable_failure(),
+        Error(Errc::busy, "the process that keeps the tracker has not waited for this command",
+              "nothing was done; try again"));
+    try {
+      send(socket, reply);
+    } catch (const Error&) {  // it has gone
     }
   }
 
