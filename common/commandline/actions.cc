@@ -2,6 +2,7 @@
 
 #include "common/base/check.h"
 #include "common/base/log.h"
+#include "common/base/waiting.h"
 
 #include <csignal>
 #include <cstdio>
@@ -38,13 +39,8 @@ std::string run(const std::string& script, const std::string& action, const std:
                 int& status) {
   const pid_t child = check(::fork(), "fork for {}", script);
   if (child == 0) become(script, action, images, pid);
-  int ended_with = 0;
-  pid_t ended = -1;
-  do {
-    ended = ::waitpid(child, &ended_with, 0);
-  } while (ended < 0 && errno == EINTR);
-  check(ended, "wait for {}", script);
-  status = WIFSIGNALED(ended_with) ? 128 + WTERMSIG(ended_with) : WEXITSTATUS(ended_with);
+  const int ended_with = wait_for_child(child);
+  status = shell_status(ended_with);
   if (status == 0) return {};
   return fmt::format("the action script {} {} at {}", script, how_it_ended(ended_with), action);
 }

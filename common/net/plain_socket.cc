@@ -1,7 +1,8 @@
 #include "common/net/plain_socket.h"
 
+#include "common/base/waiting.h"
+
 #include <algorithm>
-#include <climits>
 #include <memory>
 #include <vector>
 
@@ -91,18 +92,6 @@ UniqueFd listen_at(const addrinfo& address, const std::string& name, int backlog
 }
 
 }  // namespace
-
-void wait_ready(int fd, short events, Deadline deadline, std::string_view what) {
-  for (;;) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
-    pollfd one{.fd = fd, .events = events, .revents = 0};
-    const int n = ::poll(&one, 1, static_cast<int>(std::clamp<long>(left, 0, INT_MAX)));
-    if (n < 0 && errno == EINTR) continue;
-    check(n, "{}", what);
-    if (n > 0) return;
-    fail(Errc::timed_out, "{}: nothing happened in time", what);
-  }
-}
 
 void adopt_stream(int socket) {
   check(::fcntl(socket, F_SETFL, check(::fcntl(socket, F_GETFL), "use socket {}", socket) | O_NONBLOCK),

@@ -1,4 +1,4 @@
-// Plain TCP sockets and waiting on them, for programs that do one thing at a time.
+// Plain TCP sockets, for programs that do one thing at a time.
 //
 // Sockets are non-blocking, with small packets sent at once. Errors: Errc::peer_lost, Errc::timed_out,
 // Errc::invalid_argument for addresses that are none.
@@ -17,9 +17,6 @@ namespace godwit::net {
 // When something has to have happened.
 using Deadline = Clock::time_point;
 inline Deadline in(std::chrono::milliseconds limit) { return Clock::now() + limit; }
-
-// Until `events` of poll(2), or a hang-up, are there on `fd`. `what` is for the message: "wait for a client".
-void wait_ready(int fd, short events, Deadline deadline, std::string_view what);
 
 // `host` is a number or a name. Tries each of its addresses. However long the other side may be silent, a host that has
 // gone is noticed within a minute (keepalive).

@@ -1,5 +1,6 @@
 #include "coordinator/cli/page_link.h"
 
+#include "common/base/waiting.h"
 #include "common/net/plain_socket.h"
 #include "coordinator/cli/beside.h"
 
@@ -7,7 +8,6 @@
 #include <vector>
 
 #include <sys/socket.h>
-#include <sys/wait.h>
 
 namespace godwit::cli {
 
@@ -49,7 +49,7 @@ void start_relay(const PageServerOptions& server, const UniqueFd& socket) {
     }
     ::_exit(1);
   }
-  check(::waitpid(child, nullptr, 0), "wait for a child");
+  wait_for_child(child);
 }
 
 }  // namespace

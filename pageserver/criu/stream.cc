@@ -1,5 +1,7 @@
 #include "pageserver/criu/stream.h"
 
+#include "common/base/waiting.h"
+
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -23,7 +25,7 @@ std::size_t PlainStream::receive(std::span<std::byte> into, net::Deadline deadli
     if (n >= 0) return static_cast<std::size_t>(n);
     if (errno == EINTR) continue;
     if (errno != EAGAIN) check(n, "receive");
-    net::wait_ready(socket_.get(), POLLIN, deadline, "receive");
+    wait_ready(socket_.get(), POLLIN, deadline, "receive");
   }
 }
 
@@ -32,7 +34,7 @@ void PlainStream::send(std::span<const std::byte> data, net::Deadline deadline) 
     const ssize_t n = ::send(socket_.get(), data.data(), data.size(), MSG_NOSIGNAL);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) {
-      net::wait_ready(socket_.get(), POLLOUT, deadline, "send");
+      wait_ready(socket_.get(), POLLOUT, deadline, "send");
       continue;
     }
     check(n, "send");

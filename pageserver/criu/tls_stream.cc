@@ -1,5 +1,6 @@
 #include "pageserver/criu/tls_stream.h"
 
+#include "common/base/waiting.h"
 #include "common/net/openssl.h"
 
 #include <algorithm>
@@ -105,7 +106,7 @@ int TlsStream::drive(std::string_view what, net::Deadline deadline, Call call) {
     const int why = SSL_get_error(ssl_, result);
     if (why == SSL_ERROR_ZERO_RETURN) return 0;
     if (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE)
-      net::wait_ready(socket_.get(), why == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT, deadline, what);
+      wait_ready(socket_.get(), why == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT, deadline, what);
     else
       throw net::tls_error(ssl_, why, error_number, std::string(what));
   }
@@ -131,7 +132,7 @@ void TlsStream::flush(net::Deadline deadline) {
     errno = 0;
     if (BIO_flush(bio) > 0) return;
     if (!BIO_should_retry(bio)) throw net::tls_error(ssl_, SSL_ERROR_SYSCALL, errno, "send");
-    net::wait_ready(socket_.get(), POLLOUT, deadline, "send");
+    wait_ready(socket_.get(), POLLOUT, deadline, "send");
   }
 }
 

@@ -1,6 +1,7 @@
 #include "agent/engine/commands/pid_namespace.h"
 
 #include "common/base/check.h"
+#include "common/base/waiting.h"
 
 #include <csignal>
 #include <cstring>
@@ -42,7 +43,7 @@ constexpr char ready = 'r';
     int status = 0;
     const pid_t ended = ::waitpid(-1, &status, 0);
     if (ended < 0 && errno != EINTR) ::_exit(126);
-    if (ended == root) ::_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+    if (ended == root) ::_exit(shell_status(status));
   }
 }
 
@@ -84,14 +85,9 @@ UniqueFd PidNamespace::init() const {
 void PidNamespace::complete(pid_t guest_pid) { write_all(tell_.get(), std::as_bytes(std::span(&guest_pid, 1))); }
 
 int PidNamespace::wait() {
-  int status = 0;
-  pid_t ended = -1;
-  do {
-    ended = ::waitpid(pid_, &status, 0);
-  } while (ended < 0 && errno == EINTR);
-  check(ended, "wait for process {}", pid_);
+  const int status = wait_for_child(pid_);
   pid_ = -1;
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return shell_status(status);
 }
 
 }  // namespace godwit::engine::commands

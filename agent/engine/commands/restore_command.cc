@@ -7,6 +7,7 @@
 #include "agent/engine/commands/stats.h"
 #include "agent/engine/restore.h"
 #include "common/base/log.h"
+#include "common/base/waiting.h"
 #include "common/commandline/actions.h"
 
 #include <csignal>
@@ -27,7 +28,7 @@ int wait_for(pid_t pid) {
     if (ended < 0 && errno == EINTR) continue;
     check(ended, "wait for process {}", pid);
     if (ended != pid) continue;  // an orphan of it
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return shell_status(status);
   }
 }
 

@@ -2,13 +2,13 @@
 
 #include "common/base/check.h"
 #include "common/base/fd.h"
+#include "common/base/waiting.h"
 #include "common/proc/mountinfo.h"
 
 #include <csignal>
 #include <cstring>
 
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 namespace godwit::engine::holder {
 namespace {
@@ -59,10 +59,7 @@ void start_detached(const std::vector<std::string>& words, int fd) {
     if (grandchild == 0) become(program, words, fd);
     ::_exit(grandchild > 0 ? 0 : 1);
   }
-  int status = 0;
-  while (::waitpid(child, &status, 0) < 0)
-    if (errno != EINTR) check(-1, "wait for a child");
-  if (status != 0) fail(Errc::internal, "a process of its own cannot be made for the tracker");
+  if (wait_for_child(child) != 0) fail(Errc::internal, "a process of its own cannot be made for the tracker");
 }
 
 }  // namespace godwit::engine::holder

@@ -1,9 +1,8 @@
 #include "agent/engine/holder/packet.h"
 
 #include "common/base/check.h"
-#include "common/base/units.h"
+#include "common/base/waiting.h"
 
-#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -15,18 +14,6 @@ namespace {
 
 constexpr std::size_t largest = 256u << 10;
 constexpr std::size_t most_fds = 4;
-
-void wait_for_message(int socket, std::chrono::milliseconds limit) {
-  const Clock::time_point end = Clock::now() + limit;
-  for (;;) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now());
-    pollfd one{.fd = socket, .events = POLLIN, .revents = 0};
-    const int n = ::poll(&one, 1, static_cast<int>(std::max<long>(left.count(), 0)));
-    if (n > 0) return;
-    if (n == 0) fail(Errc::timed_out, "the other side of the tracker says nothing");
-    if (errno != EINTR) check(n, "wait for the other side of the tracker");
-  }
-}
 
 }  // namespace
 
@@ -53,7 +40,7 @@ void send(int socket, const google::protobuf::MessageLite& message, const std::v
 
 std::vector<UniqueFd> receive(int socket, google::protobuf::MessageLite& message,
                               std::optional<std::chrono::milliseconds> limit) {
-  if (limit) wait_for_message(socket, *limit);
+  if (limit) wait_ready(socket, POLLIN, Clock::now() + *limit, "hear from the other side of the tracker");
   std::string bytes(largest, '\0');
   iovec part{bytes.data(), bytes.size()};
   alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * most_fds)> control{};

@@ -2,6 +2,7 @@
 
 #include "agent/engine/resources/fown.h"
 #include "agent/engine/resources/pidfd.h"
+#include "common/base/waiting.h"
 #include "common/proc/exit_status.h"
 
 #include <algorithm>
@@ -74,7 +75,7 @@ UniqueFd open_reaped(int status) {
   UniqueFd fd(pidfd_open(child));
   const int error_number = errno;
   opening.reset();
-  check(::waitpid(child, nullptr, 0), "wait for a process");
+  wait_for_child(child);
   if (!fd) throw syscall_error(error_number, "open a process");
   return fd;
 }

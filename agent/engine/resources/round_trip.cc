@@ -1,6 +1,7 @@
 #include "agent/engine/resources/round_trip.h"
 
 #include "agent/engine/resources/pidfd.h"
+#include "common/base/waiting.h"
 #include "common/proc/reader.h"
 
 #include <csignal>
@@ -93,9 +94,8 @@ std::string restore_and_verify(const Dumped& dumped, const std::function<std::st
   }
   writer.reset();
   std::string answer = read_all(reader.get());
-  int status = 0;
-  check(::waitpid(pid, &status, 0), "wait for a child");
-  if (status != 0) answer += fmt::format(" (the child ended with status {:x})", status);
+  if (const int status = wait_for_child(pid); status != 0)
+    answer += fmt::format(" (the child ended with status {:x})", status);
   return answer;
 }
 

@@ -1,9 +1,10 @@
 #include "deploy/demo.d/client/locator.h"
 
+#include "common/base/waiting.h"
+
 #include <nlohmann/json.hpp>
 
 #include <spawn.h>
-#include <sys/wait.h>
 
 extern char** environ;
 
@@ -25,9 +26,7 @@ std::optional<std::string> output_of(const std::vector<std::string>& command) {
   if (error != 0) throw syscall_error(error, fmt::format("run {}", command[0]));
   to_us.reset();
   std::string text = read_all(from_child.get(), 16u << 20);
-  int status = 0;
-  check(::waitpid(child, &status, 0), "wait for {}", command[0]);
-  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) return std::nullopt;
+  if (wait_for_child(child) != 0) return std::nullopt;
   return text;
 }
 
