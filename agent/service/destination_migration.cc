@@ -130,7 +130,8 @@ net::awaitable<api::Envelope> DestinationMigration::do_finish(api::Finish reques
 net::awaitable<google::protobuf::RepeatedPtrField<api::Step>> DestinationMigration::build_last(std::uint64_t sequence) {
   const auto self = shared_from_this();
   google::protobuf::RepeatedPtrField<api::Step> steps;
-  auto lap = [&steps, since = monotonic_ns()](const char* step) mutable {
+  std::uint64_t since = monotonic_ns();
+  const auto lap = [&](const char* step) {
     const std::uint64_t now = monotonic_ns();
     steps.Add()->set_name(step);
     steps.rbegin()->set_nanoseconds(now - std::exchange(since, now));
@@ -151,7 +152,7 @@ net::awaitable<google::protobuf::RepeatedPtrField<api::Step>> DestinationMigrati
     step->set_name(s.name());
     step->set_nanoseconds(s.nanoseconds());
   }
-  const std::uint64_t finished = monotonic_ns();
+  since = monotonic_ns();  // until here the engine has told of
   workload::HeldTasks held = check_held(event.prepared());
   // Who they are is on file before the record that says that they are there: a Commit looks for each of them.
   context_.workloads->prepared(request_.workload().name(), root_, start_time_, std::move(held));
@@ -159,9 +160,7 @@ net::awaitable<google::protobuf::RepeatedPtrField<api::Step>> DestinationMigrati
   context_.records.enter(record(), DestinationPhase::prepared);
   context_.promised.erase(key_);
   fault::point("agent.destination.prepared");
-  api::Step* recorded = steps.Add();
-  recorded->set_name("record prepared");
-  recorded->set_nanoseconds(monotonic_ns() - finished);
+  lap("record prepared");
   co_return steps;
 }
 

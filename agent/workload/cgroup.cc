@@ -28,7 +28,7 @@ bool poll_until(milliseconds limit, Condition met) {
   return true;
 }
 
-// A file handle of a cgroup is its id (5.5+).
+// A file handle of a cgroup is its id (5.5+), and that is the inode of its directory.
 class KernfsHandle {
  public:
   explicit KernfsHandle(std::uint64_t id) {
@@ -37,11 +37,6 @@ class KernfsHandle {
     std::memcpy(bytes_.data() + sizeof head, &id, sizeof id);
   }
   file_handle* get() { return reinterpret_cast<file_handle*>(bytes_.data()); }
-  std::uint64_t id() const {
-    std::uint64_t id = 0;
-    std::memcpy(&id, bytes_.data() + sizeof(file_handle), sizeof id);
-    return id;
-  }
 
  private:
   static constexpr int kernfs_id = 0xfe;  // FILEID_KERNFS of <linux/exportfs.h>
@@ -73,10 +68,9 @@ std::optional<Cgroup> Cgroup::open_by_id(std::uint64_t id, const std::string& pa
 }
 
 std::uint64_t Cgroup::id() const {
-  KernfsHandle handle(0);
-  int mount = 0;
-  check(::name_to_handle_at(dir(), "", handle.get(), &mount, AT_EMPTY_PATH), "tell the id of the cgroup {}", path_);
-  return handle.id();
+  struct stat st{};
+  check(::fstat(dir(), &st), "tell the id of the cgroup {}", path_);
+  return st.st_ino;
 }
 
 void Cgroup::write(const char* file, std::string_view text) const {

@@ -28,11 +28,11 @@ constexpr std::array owned{
     Owned{"survey", "--json"},
 };
 
-}  // namespace
-
 bool names(std::string_view option, std::string_view word) {
   return option.starts_with("--") ? word.substr(0, word.find('=')) == option : word.starts_with(option);
 }
+
+}  // namespace
 
 bool names_one(std::string_view options, std::string_view word) {
   for (std::string_view rest = options; !rest.empty();) {

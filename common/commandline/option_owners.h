@@ -12,11 +12,8 @@ namespace godwit {
 // compares this with what the commands say of themselves.
 std::optional<std::string> commands_with(std::string_view word);
 
-// Whether a word of a command line is this option: a letter's value may stand right behind it, that of a name behind
-// '='.
-bool names(std::string_view option, std::string_view word);
-
-// Whether it is one of `options`, which have a blank in between.
+// Whether a word of a command line is one of `options`, which have a blank in between: a letter's value may stand right
+// behind it, that of a name behind '='.
 bool names_one(std::string_view options, std::string_view word);
 
 }  // namespace godwit

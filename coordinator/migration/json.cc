@@ -1,8 +1,11 @@
 #include "coordinator/migration/json.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cctype>
 #include <cmath>
+#include <ranges>
 
 namespace godwit::coordinator {
 namespace {
@@ -27,14 +30,6 @@ std::string_view name(OnNoProgress choice) {
   return "abort";
 }
 
-OnNoProgress on_no_progress(const std::string& what, const std::string& text) {
-  if (text == "force") return OnNoProgress::force;
-  if (text == "abort") return OnNoProgress::abort;
-  if (text == "throttle") return OnNoProgress::throttle;
-  fail(Errc::invalid_argument, "{}: 'on_no_progress' must be 'throttle', 'force' or 'abort', not '{}'", what,
-       text.substr(0, 80));
-}
-
 std::string_view name(IfLost choice) {
   switch (choice) {
     case IfLost::automatic: return "auto";
@@ -44,10 +39,16 @@ std::string_view name(IfLost choice) {
   return "auto";
 }
 
-IfLost if_lost(const std::string& what, const std::string& text) {
-  for (const IfLost choice : {IfLost::automatic, IfLost::thaw, IfLost::hold})
-    if (text == name(choice)) return choice;
-  fail(Errc::invalid_argument, "{}: 'if_lost' must be 'auto', 'thaw' or 'hold', not '{}'", what, text.substr(0, 80));
+template <class Choice>
+void read_choice(JsonReader& in, const std::string& member, Choice& chosen, std::initializer_list<Choice> all) {
+  const std::string text = in.text(member, std::string(name(chosen)));
+  const auto found = std::ranges::find(all, text, [](Choice choice) { return name(choice); });
+  if (found == all.end())
+    fail(
+        Errc::invalid_argument, "{}: '{}' must be {}, not '{}'", in.what(), member,
+        fmt::join(all | std::views::transform([](Choice choice) { return fmt::format("'{}'", name(choice)); }), " or "),
+        text.substr(0, 80));
+  chosen = *found;
 }
 
 }  // namespace
@@ -88,14 +89,14 @@ void read_policy(JsonReader& in, PolicyOptions& options, std::uint64_t& rate_lim
   options.max_rounds = static_cast<unsigned>(in.number("max_rounds", options.max_rounds, 0, 1000));
   options.max_total_time = duration_cast<nanoseconds>(
       duration<double>(in.real("max_total_s", duration<double>(options.max_total_time).count(), 0, 30 * 24 * 3600.0)));
-  options.on_no_progress =
-      on_no_progress(in.what(), in.text("on_no_progress", std::string(name(options.on_no_progress))));
+  read_choice(in, "on_no_progress", options.on_no_progress,
+              {OnNoProgress::throttle, OnNoProgress::force, OnNoProgress::abort});
   const std::vector<std::uint64_t> steps = in.numbers(
       "throttle_steps", {options.throttle_steps.begin(), options.throttle_steps.end()}, 1, 99, most_throttle_steps);
   if (std::ranges::adjacent_find(steps, std::less_equal()) != steps.end())
     fail(Errc::invalid_argument, "{}: 'throttle_steps' must fall from one to the next", in.what());
   options.throttle_steps.assign(steps.begin(), steps.end());
-  options.if_lost = if_lost(in.what(), in.text("if_lost", std::string(name(options.if_lost))));
+  read_choice(in, "if_lost", options.if_lost, {IfLost::automatic, IfLost::thaw, IfLost::hold});
   options.probe = duration_cast<nanoseconds>(
       duration<double>(in.real("probe_s", duration<double>(options.probe).count(), 0, longest_probe_s)));
   rate_limit = in.number("rate_limit", rate_limit, 0, std::uint64_t{1} << 50);
