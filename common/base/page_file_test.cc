@@ -2,6 +2,7 @@
 
 #include "common/base/units.h"
 #include "common/base/worker.h"
+#include "tests/support/forbid.h"
 
 #include <cstring>
 #include <vector>
@@ -10,6 +11,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 namespace godwit {
 namespace {
@@ -52,6 +54,29 @@ TEST_P(PageFileIn, has_what_two_threads_wrote) {
   for (std::size_t i = 0; i < count; i++)
     expect_pages(file.fd(), static_cast<int>(i % 251), at_once, i * at_once * page_size);
   EXPECT_EQ(status_of(file.fd()).st_size, static_cast<off_t>(count * at_once * page_size));
+}
+
+// What is placed goes into a file that is longer for the time being.
+bool places(const char* directory) {
+  PageFile file(temporary_file(directory));
+  file.write(pages_of(7, 3), 0);
+  const bool longer = status_of(file.fd()).st_size > static_cast<off_t>(3 * page_size);
+  file.finish(3 * page_size);
+  expect_pages(file.fd(), 7, 3, 0);
+  return longer;
+}
+
+TEST(PageFile, places_pages_in_memory_only) {
+  EXPECT_TRUE(places("/dev/shm"));
+  if (!in_memory(open_file("/tmp", O_RDONLY).get())) EXPECT_FALSE(places("/tmp"));
+}
+
+TEST(PageFile, is_written_plainly_where_userfaultfd_is_forbidden) {
+  const auto write_without = [] {
+    test::forbid(SYS_userfaultfd);
+    ::_exit(places("/dev/shm") ? 1 : testing::Test::HasFailure() ? 2 : 0);
+  };
+  EXPECT_EXIT(write_without(), testing::ExitedWithCode(0), "");
 }
 
 // Far more than is mapped at a time; a piece lies across the border of what is.

@@ -6,12 +6,18 @@
 #include "pageserver/store/uring_appender.h"
 
 #include "common/pagewire/wire.h"
+#include "tests/support/forbid.h"
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <csignal>
-#include <sys/stat.h>
+#include <cstdlib>
+#include <filesystem>
+
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 
 namespace godwit::pageserver {
 namespace {
@@ -115,6 +121,69 @@ void write_beyond_limit(bool ring) {
 
 TEST(Appender, says_when_a_write_fails) {
   for (const bool ring : {false, true}) EXPECT_EXIT(write_beyond_limit(ring), testing::ExitedWithCode(7), "") << ring;
+}
+
+class Choice : public testing::Test {
+ protected:
+  ~Choice() override {
+    for (const std::string& name : made_) std::filesystem::remove_all(name);
+  }
+  // Whether there is such a place.
+  bool go_to(bool memory) {
+    for (const std::string top : {"/dev/shm", "/tmp", "/var/tmp", "."}) {
+      std::string name = top + "/appender-XXXXXX";
+      if (!::mkdtemp(name.data())) continue;
+      made_.push_back(name);
+      directory_ = open_file(name, O_DIRECTORY | O_RDONLY);
+      if (in_memory(directory_.get()) == memory) return true;
+    }
+    return false;
+  }
+  std::unique_ptr<Appender> chosen(std::uint64_t window = 0) { return create_appender(directory_.get(), "x", window); }
+  bool writes(Appender& appender) {
+    const std::string text = fill(appender);
+    appender.sync();
+    return holds(open_at(directory_.get(), "x", O_RDONLY).get(), text);
+  }
+
+ private:
+  UniqueFd directory_;
+  std::vector<std::string> made_;
+};
+
+template <class Kind>
+bool is(const std::unique_ptr<Appender>& appender) {
+  return dynamic_cast<Kind*>(appender.get()) != nullptr;
+}
+
+TEST_F(Choice, what_grows_in_memory_is_a_page_file) {
+  if (!go_to(true)) GTEST_SKIP() << "nothing is in memory";
+  const auto appender = chosen();
+  EXPECT_TRUE(is<PageAppender>(appender));
+  EXPECT_TRUE(writes(*appender));
+}
+
+TEST_F(Choice, a_ring_is_written_plainly) {
+  if (!go_to(true)) GTEST_SKIP() << "nothing is in memory";
+  EXPECT_TRUE(is<PwriteAppender>(chosen(8192)));
+}
+
+TEST_F(Choice, a_disk_is_written_by_io_uring) {
+  UniqueFd probe = temporary_file("/tmp");
+  if (!go_to(false) || !UringAppender::create(probe)) GTEST_SKIP() << "there is no disk, or no io_uring";
+  const auto appender = chosen();
+  EXPECT_TRUE(is<UringAppender>(appender));
+  EXPECT_TRUE(writes(*appender));
+}
+
+TEST_F(Choice, a_disk_is_written_plainly_where_io_uring_is_forbidden) {
+  if (!go_to(false)) GTEST_SKIP() << "there is no disk";
+  const auto write_without = [this] {
+    test::forbid(SYS_io_uring_setup);
+    const auto appender = chosen();
+    ::_exit(!is<PwriteAppender>(appender) ? 1 : !writes(*appender) ? 2 : 0);
+  };
+  EXPECT_EXIT(write_without(), testing::ExitedWithCode(0), "");
 }
 
 TEST(Appender, does_not_write_to_a_file_that_exists) {
