@@ -1,7 +1,6 @@
-// The programs themselves: `godwit` against a coordinator with two fake agents, exit code by exit code, and
-// `godwit-coordinator` from start to SIGTERM.
-#include "common/base/fd.h"
+// The program itself: `godwit` against a coordinator with two fake agents, exit code by exit code.
 #include "coordinator/migration/json.h"
+#include "coordinator/testing/child.h"
 #include "coordinator/testing/cluster.h"
 
 #include <gmock/gmock.h>
@@ -9,13 +8,6 @@
 
 #include <algorithm>
 #include <fstream>
-#include <regex>
-
-#include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
-
-extern char** environ;
 
 namespace godwit::coordinator {
 namespace {
@@ -23,61 +15,6 @@ namespace {
 using nlohmann::json;
 using testing::HasSubstr;
 using testing::Not;
-
-struct Ended {
-  int code = -1;
-  std::string out, err;
-};
-
-// A child with its output in files; killed when the test ends before it does.
-class Child {
- public:
-  Child(const std::string& program, std::vector<std::string> arguments, const std::vector<std::string>& environment) {
-    arguments.insert(arguments.begin(), program);
-    std::vector<char*> argv, env;
-    for (std::string& a : arguments) argv.push_back(a.data());
-    std::vector<std::string> variables = environment;
-    for (char** e = environ; *e; e++) variables.emplace_back(*e);
-    for (std::string& v : variables) env.push_back(v.data());
-    argv.push_back(nullptr);
-    env.push_back(nullptr);
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, 1, out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    posix_spawn_file_actions_addopen(&actions, 2, err_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    const int rc = ::posix_spawn(&pid_, program.c_str(), &actions, nullptr, argv.data(), env.data());
-    posix_spawn_file_actions_destroy(&actions);
-    if (rc != 0) throw syscall_error(rc, "start " + program);
-  }
-  ~Child() {
-    if (pid_ > 0) {
-      ::kill(pid_, SIGKILL);
-      ::waitpid(pid_, nullptr, 0);
-    }
-    std::filesystem::remove_all(directory_);
-  }
-  Child(const Child&) = delete;
-  Child& operator=(const Child&) = delete;
-
-  bool ended() {
-    if (pid_ > 0 && ::waitpid(pid_, &status_, WNOHANG) == pid_) pid_ = -1;
-    return pid_ < 0;
-  }
-  Ended result() const {
-    return {WIFEXITED(status_) ? WEXITSTATUS(status_) : 128 + WTERMSIG(status_), read_file(out_), read_file(err_)};
-  }
-  std::string err() const { return std::filesystem::exists(err_) ? read_file(err_) : ""; }
-  void signal(int number) { ::kill(pid_, number); }
-
- private:
-  std::string directory_ = [] {
-    char name[] = "/tmp/godwit-cli-XXXXXX";
-    return std::string(::mkdtemp(name));
-  }();
-  std::string out_ = directory_ + "/out", err_ = directory_ + "/err";
-  pid_t pid_ = -1;
-  int status_ = 0;
-};
 
 // A round that hangs does so for longer than it takes to start a program or two.
 Limits patient_limits() {
@@ -466,91 +403,6 @@ TEST_F(Godwit, tells_an_agents_certificate_that_it_may_not) {
   const Ended e = godwit({"ps"}, "agent/a");
   EXPECT_EQ(e.code, 1);
   EXPECT_THAT(e.err, HasSubstr("may not use this API"));
-}
-
-TEST(GodwitCoordinator, serves_and_ends_cleanly_on_sigterm) {
-  char name[] = "/tmp/godwit-coordinator-XXXXXX";
-  const std::string state = ::mkdtemp(name);
-  {
-    Child child(GODWIT_COORDINATOR_BINARY, {"--listen", "127.0.0.1:0", "--api", "127.0.0.1:0", "--state", state},
-                {"GODWIT_CERTS=" + shared_certs().node("spiffe://godwit/coordinator")});
-    const auto wait_for = [&](const std::function<bool()>& what) {
-      const Clock::time_point deadline = Clock::now() + std::chrono::seconds(20);
-      while (!what() && Clock::now() < deadline) ::usleep(10'000);
-      return what();
-    };
-    ASSERT_TRUE(wait_for([&] { return child.err().find("coordinator.ready") != std::string::npos; })) << child.err();
-    child.signal(SIGTERM);
-    ASSERT_TRUE(wait_for([&] { return child.ended(); }));
-    EXPECT_EQ(child.result().code, 0) << child.result().err;
-    EXPECT_TRUE(std::filesystem::exists(state + "/journal.db"));
-  }
-  std::filesystem::remove_all(state);
-}
-
-// In the line that says that it is ready, behind the one for agents.
-std::string api_address_in(const std::string& log) {
-  std::smatch found;
-  const std::regex ready(R"(coordinator\.ready.*127\.0\.0\.1:\d+.*(127\.0\.0\.1:\d+))");
-  return std::regex_search(log, found, ready) ? found[1].str() : "";
-}
-
-TEST(GodwitCoordinator, reads_its_policies_at_the_start_and_again_on_sighup) {
-  char name[] = "/tmp/godwit-coordinator-XXXXXX";
-  const std::string state = ::mkdtemp(name), config = state + "/config.json";
-  const auto write = [&](const char* text) { std::ofstream(config) << text; };
-  const auto start = [&] {
-    return Child(GODWIT_COORDINATOR_BINARY,
-                 {"--listen", "127.0.0.1:0", "--api", "127.0.0.1:0", "--state", state, "--config", config},
-                 {"GODWIT_CERTS=" + shared_certs().node("spiffe://godwit/coordinator")});
-  };
-  const auto says = [&](Child& child, const std::string& what) {
-    const Clock::time_point deadline = Clock::now() + std::chrono::seconds(20);
-    while (child.err().find(what) == std::string::npos && Clock::now() < deadline) ::usleep(10'000);
-    return child.err().find(what) != std::string::npos;
-  };
-  {
-    write(R"({"policies": {"gentle": {"downtime": 5}}})");
-    Child child = start();
-    EXPECT_TRUE(says(child, config + ": policy gentle: unknown member 'downtime'")) << child.err();
-    while (!child.ended()) ::usleep(10'000);
-    EXPECT_EQ(child.result().code, 2);
-  }
-  {
-    write("{}");
-    Child child = start();
-    ASSERT_TRUE(says(child, "coordinator.ready")) << child.err();
-    write(R"({"policies": {"a": {}, "b": {}}})");
-    child.signal(SIGHUP);
-    EXPECT_TRUE(says(child, "coordinator.reloaded")) << child.err();
-    write("{");
-    child.signal(SIGHUP);
-    EXPECT_TRUE(says(child, "coordinator.reload_failed")) << child.err();
-    write(R"({"policies": {"c": {"downtime_ms": 1e999}}})");
-    child.signal(SIGHUP);
-    EXPECT_TRUE(says(child, "1e999")) << child.err();
-    Child list(GODWIT_BINARY, {"policies", "--json"},
-               {"GODWIT_COORDINATOR=" + api_address_in(child.err()),
-                "GODWIT_CERTS=" + shared_certs().node("spiffe://godwit/operator/ann")});
-    while (!list.ended()) ::usleep(10'000);
-    EXPECT_EQ(json::parse(list.result().out)["policies"].size(), 2u) << list.result().err;
-    child.signal(SIGTERM);
-    while (!child.ended()) ::usleep(10'000);
-    EXPECT_EQ(child.result().code, 0) << "it goes on with what it had";
-  }
-  std::filesystem::remove_all(state);
-}
-
-TEST(GodwitCoordinator, refuses_to_run_with_another_role) {
-  char name[] = "/tmp/godwit-coordinator-XXXXXX";
-  const std::string state = ::mkdtemp(name);
-  {
-    Child child(GODWIT_COORDINATOR_BINARY,
-                {"--state", state, "--certs", shared_certs().node("spiffe://godwit/agent/a")}, {});
-    for (int i = 0; i < 1000 && !child.ended(); i++) ::usleep(10'000);
-    EXPECT_EQ(child.result().code, 1);
-  }
-  std::filesystem::remove_all(state);
 }
 
 }  // namespace
