@@ -10,10 +10,13 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY / "tests" / "support"))
+
+from waiting import WITHIN, wait_until  # noqa: E402
+
 BIN = Path(os.environ.get("GODWIT_BIN", REPOSITORY / "build/release/bin")).resolve()
 ENGINE, GODWIT = str(BIN / "godwit-engine"), str(BIN / "godwit")
 INSIDE = "GODWIT_TEST_INSIDE"
-WITHIN = 30  # seconds, for anything that has been asked for
 TOP = Path("/mnt")
 RUN = Path("/run/godwit-engine")  # holders and notes, PID.STARTTIME.WHAT
 
@@ -37,15 +40,6 @@ def main() -> None:
     os.environ[INSIDE] = "1"
     os.execvp("unshare", ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "/usr/bin/python3",
                           *sys.argv])
-
-
-def wait_until(condition, what: str, seconds: float = WITHIN):
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        if time.monotonic() > end:
-            raise AssertionError(f"{what}: not within {seconds} s")
-        time.sleep(0.01)
-    return found
 
 
 def stat_of(pid: int) -> list[str]:
@@ -109,7 +103,7 @@ class CommandCase(unittest.TestCase):
 
     def run_command(self, *words: object, program: str = ENGINE, **more) -> subprocess.CompletedProcess:
         return subprocess.run([program, *map(str, words)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, timeout=2 * WITHIN, cwd=self.place, **more)
+                              stderr=subprocess.STDOUT, text=True, timeout=WITHIN, cwd=self.place, **more)
 
     def must(self, *words: object, **more) -> str:
         done = self.run_command(*words, **more)

@@ -5,11 +5,8 @@ import threading
 import time
 from pathlib import Path
 
-from command_case import GODWIT, REPOSITORY, CommandCase, main, sys, wait_until
-
-sys.path.insert(0, str(REPOSITORY / "tests" / "support"))
-
-from page_streams import PageServer  # noqa: E402
+from command_case import GODWIT, CommandCase, main, wait_until
+from page_streams import PageServer
 
 MIB = 1 << 20
 SIZE = 192 * MIB

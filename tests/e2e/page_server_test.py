@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 from pathlib import Path
 
@@ -18,6 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "tests" / "support"))
 
 from page_streams import Certificates, PageServer  # noqa: E402
+from waiting import wait_until  # noqa: E402
 
 BIN = Path(os.environ.get("GODWIT_BIN", REPOSITORY / "build/release/bin"))
 GODWIT = str(BIN / "godwit")
@@ -47,14 +47,6 @@ def run(*words: str, **options) -> subprocess.CompletedProcess:
                           text=True, timeout=120, **options)
 
 
-def wait_until(what: str, condition, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {seconds} s: {what}")
-        time.sleep(0.01)
-
-
 class PageServerTest(unittest.TestCase):
     def setUp(self):
         self.top = Path(tempfile.mkdtemp(prefix="godwit-pages-", dir=MEMORY))
@@ -69,7 +61,7 @@ class PageServerTest(unittest.TestCase):
                                      stdout=output, stderr=output, start_new_session=True, cwd="/")
         self.addCleanup(self.end, child.pid)
         child.returncode = 0  # it is reaped below: what is restored has the same PID
-        wait_until("the program counts", lambda: self.lines())
+        wait_until(self.lines, "the program counts")
         return child.pid
 
     def end(self, pid: int) -> None:
@@ -84,7 +76,7 @@ class PageServerTest(unittest.TestCase):
 
     def assert_counts_on(self):
         before = len(self.lines())
-        wait_until("it counts on", lambda: len(self.lines()) > before + 5)
+        wait_until(lambda: len(self.lines()) > before + 5, "it counts on")
         self.assertEqual(self.lines(), [str(n) for n in range(len(self.lines()))])
 
     def server(self, *options: str, directory: Path | None = None) -> PageServer:
@@ -219,7 +211,7 @@ class PageServerTest(unittest.TestCase):
                                              *server.client_options(), *secured],
                                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
                     stopped = Path(f"/proc/{pid}/stat")
-                    wait_until("the program is held", lambda: stopped.read_text().rpartition(") ")[2][0] in "tT")
+                    wait_until(lambda: stopped.read_text().rpartition(") ")[2][0] in "tT", "the program is held")
                     server.process.kill()
                     said = dump.communicate(timeout=60)[0]
                     self.assertEqual(dump.returncode, 1, said)
@@ -351,14 +343,14 @@ class PageServerTest(unittest.TestCase):
                       "-o", "log", "-W", str(self.top))
         self.assertEqual(started.returncode, 0, started.stdout)
         log = self.top / "log"
-        wait_until("its pidfile", lambda: (self.top / "pid").exists() and (self.top / "pid").read_text().endswith("\n"))
+        wait_until(lambda: (self.top / "pid").exists() and (self.top / "pid").read_text().endswith("\n"), "its pidfile")
         daemon = int((self.top / "pid").read_text())
         port = log.read_text().partition("address=127.0.0.1:")[2].split()[0].strip('"')
         self.images.mkdir()
         dumped = run("dump", "-t", str(pid), "-D", str(self.images), "--page-server", "--port", port)
         self.assertEqual(dumped.returncode, 0, dumped.stdout + log.read_text())
-        wait_until("the daemon ends", lambda: not Path(f"/proc/{daemon}/exe").is_symlink()
-                   or Path(f"/proc/{daemon}/stat").read_text().rpartition(") ")[2][0] == "Z")
+        wait_until(lambda: not Path(f"/proc/{daemon}/exe").is_symlink()
+                   or Path(f"/proc/{daemon}/stat").read_text().rpartition(") ")[2][0] == "Z", "the daemon ends")
         self.restore_at_the_server(pid)
 
 

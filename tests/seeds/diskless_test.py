@@ -2,15 +2,11 @@
 """Migration to another host without a disk: pages straight into its memory, the rest copied behind."""
 
 import subprocess
-import sys
 import unittest
 
 import page
-from seed_case import DESTINATION, REPOSITORY, SOURCE, WITHIN, WORKLOADS, Line, SeedCase, wait_until
-
-sys.path.insert(0, str(REPOSITORY / "tests" / "support"))
-
-from page_streams import Certificates  # noqa: E402
+from seed_case import DESTINATION, SOURCE, WITHIN, WORKLOADS, Line, SeedCase, wait_until
+from page_streams import Certificates
 
 PORT = 9876
 SERVER = "godwit page-server"

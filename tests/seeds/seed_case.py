@@ -4,24 +4,23 @@ command lines run there as they stand in docs/commands.md."""
 import os
 import subprocess
 import sys
-import time
 import unittest
 from pathlib import Path
 
 sys.dont_write_bytecode = True
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
-sys.path[:0] = [str(REPOSITORY / "deploy" / "demo.d"), str(REPOSITORY / "deploy" / "lab.d")]
+sys.path[:0] = [str(REPOSITORY / place) for place in ("deploy/demo.d", "deploy/lab.d", "tests/support")]
 os.environ.setdefault("GODWIT_LAB", f"godwit-seeds-{os.getpid()}")
 
 import machine  # noqa: E402
 from godwit_lab import cgroups, hosts  # noqa: E402
 from godwit_lab.hosts import Lab  # noqa: E402
 from page import Line  # noqa: E402
+from waiting import WITHIN, wait_until  # noqa: E402
 
 SOURCE, DESTINATION = "h1", "h2"
 PORT = 6390
-WITHIN = 60  # seconds, for anything that has been asked for
 
 
 class Bed(machine.DemoLab):
@@ -43,15 +42,6 @@ class Bed(machine.DemoLab):
     def root(self, host: str) -> Path:
         """The host's file system, as the machine sees it."""
         return Path(f"/proc/{self.lab.hosts[host].pid}/root")
-
-
-def wait_until(condition, what: str, seconds: float = WITHIN):
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        if time.monotonic() > end:
-            raise AssertionError(f"{what}: not within {seconds} s")
-        time.sleep(0.02)
-    return found
 
 
 def read(path: Path) -> str:
