@@ -71,6 +71,11 @@ ResolveAt resolve_at_request(const std::string& body) {
   ResolveAt request{.node = in.text("node")};
   request.statement = statement_in(in);
   check_name("node", request.node);
+  if (request.statement == Statement::source_is_off)
+    throw Error(Errc::invalid_argument,
+                "without a migration in the journal nobody knows whether what a destination has "
+                "prepared is the last of the workload",
+                "only a source can be named so");
   return request;
 }
 

@@ -151,7 +151,8 @@ void add_resolve(CLI::App& app, ResolveCommand& resolve) {
                "go on from before what that one has written")
       ->excludes(destination)
       ->excludes(source);
-  app.add_option("--at", resolve.at, "node that holds the workload: for when the coordinator has lost its journal")
+  app.add_option("--at", resolve.at, "source that holds the workload: for when the coordinator has lost its journal")
+      ->excludes(source)
       ->check(check_name);
 }
 

@@ -66,7 +66,7 @@ struct ResolveCommand {
   bool destination_is_off = false;
   bool source_is_off = false;
   bool go_on = false;
-  std::string at;  // the node that holds it, when the coordinator does not know of the migration
+  std::string at;  // the source that holds it, when the coordinator does not know of the migration
 };
 struct RateCommand {
   std::string which;  // a migration's id or a workload, or

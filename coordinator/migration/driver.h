@@ -34,7 +34,7 @@ class Driver {
   // On an operator's word an armed source lets its copy go (docs/commit-protocol.md).
   // Errors: not_found, busy while the outcome may still be told, peer_lost, and what the source says against it.
   net::awaitable<void> resolve(std::string id, Statement statement, std::string by);
-  // The same of whatever that node has of the workload that is not over: for when the journal does not know of it.
+  // The same, to whatever source that node has of the workload that is not over: for when the journal does not know of it.
   net::awaitable<void> resolve_at(std::string node, std::string workload, Statement statement, std::string by);
 
   // An agent has found what no program may put right: it becomes the reason that the report gives.

@@ -42,6 +42,15 @@ Side side_of(const api::Envelope& reply) {
           .runs = phase == api::SOURCE_ABORTED || phase == api::SOURCE_THAWED};
 }
 
+// A journal that was put back from a backup may not know that the workload has moved on from the source.
+void check_nowhere_else(const Registry& registry, const MigrationSpec& spec) {
+  for (const auto& [name, node] : registry.nodes())
+    for (const auto& [id, w] : node.workloads)
+      if (node.up && name != spec.destination && w.name() == spec.workload && w.state() != "exited")
+        throw Error(Errc::refused, fmt::format("'{}' is on node '{}' as well: {}", spec.workload, name, w.state()),
+                    "what the destination has prepared is not the last of it");
+}
+
 void check_runs(const Side& side) {
   if (!side.runs)
     throw Error(Errc::refused, fmt::format("the {} has decided meanwhile: it is {}", side.name, side.phase),
@@ -78,6 +87,7 @@ net::awaitable<void> Driver::resolve(std::string id, Statement statement, std::s
     throw Error(Errc::busy, fmt::format("migration {} is {}: its outcome is not in doubt", id, name(m->phase)),
                 "`godwit watch` follows it");
   const bool to_destination = statement == Statement::source_is_off;
+  if (to_destination) check_nowhere_else(registry_, m->spec);
   api::Envelope request = statement_of(statement, by);
   request.mutable_resolve()->mutable_id()->set_migration(m->id);
   request.mutable_resolve()->mutable_id()->set_epoch(m->epoch);

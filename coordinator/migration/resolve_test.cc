@@ -88,16 +88,19 @@ TEST(Resolve, lets_a_prepared_copy_run_whose_source_is_off) {
 
 TEST(Resolve, asks_the_node_itself_when_the_journal_knows_nothing) {
   Cluster c;
-  const std::string id = source_gone_before_it_armed(c);
-  net::run_to_end(c.io, c.daemon.driver.resolve_at("b", "redis", Statement::source_is_off, "ann"));
-  ASSERT_EQ(c.b.resolutions.size(), 1u);
-  EXPECT_EQ(c.b.resolutions[0].workload(), "redis");
-  EXPECT_FALSE(c.b.resolutions[0].has_id());
-  EXPECT_EQ(c.b.destination, api::DESTINATION_RESUMED);
-  const auto at_nobody = [&] {
-    net::run_to_end(c.io, c.daemon.driver.resolve_at("a", "redis", Statement::destination_is_off, "ann"));
+  c.b.reconnects = false;
+  c.b.stop();
+  c.until([&] { return !c.b.registered(); });
+  c.a.source = api::SOURCE_ARMED;
+  const auto at = [&](const std::string& node) {
+    net::run_to_end(c.io, c.daemon.driver.resolve_at(node, "redis", Statement::destination_is_off, "ann"));
   };
-  EXPECT_THROW(at_nobody(), Error) << "it is not there";
+  at("a");
+  ASSERT_EQ(c.a.resolutions.size(), 1u);
+  EXPECT_EQ(c.a.resolutions[0].workload(), "redis");
+  EXPECT_FALSE(c.a.resolutions[0].has_id());
+  EXPECT_EQ(c.a.source, api::SOURCE_THAWED);
+  EXPECT_THROW(at("b"), Error) << "it is not there";
 }
 
 TEST(Resolve, needs_a_migration_in_doubt_and_its_source) {
