@@ -449,7 +449,7 @@ TEST_F(Godwit, resolves_a_migration_whose_source_is_off) {
 TEST_F(Godwit, resolves_at_a_node_what_the_journal_does_not_know) {
   c.b.reconnects = false;
   c.b.stop();
-  c.until([&] { return !c.b.registered(); });
+  c.until([&] { return !c.daemon.registry.node("b").up; });
   c.a.source = api::SOURCE_ARMED;
   const Ended unknown = godwit({"resolve", "redis", "--destination-is-off"});
   EXPECT_EQ(unknown.code, 1);

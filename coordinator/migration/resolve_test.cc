@@ -90,7 +90,7 @@ TEST(Resolve, asks_the_node_itself_when_the_journal_knows_nothing) {
   Cluster c;
   c.b.reconnects = false;
   c.b.stop();
-  c.until([&] { return !c.b.registered(); });
+  c.until([&] { return !c.daemon.registry.node("b").up; });
   c.a.source = api::SOURCE_ARMED;
   const auto at = [&](const std::string& node) {
     net::run_to_end(c.io, c.daemon.driver.resolve_at(node, "redis", Statement::destination_is_off, "ann"));
