@@ -48,8 +48,8 @@ TEST_F(BudgetTest, further_rounds_and_another_freeze_move_it_all_the_same) {
   expect_nothing_left_but("over.1.dst");
 }
 
-// What was caught up with is no round when there was too much of it, so the number does not grow: the coordinator, whose
-// time is over, asks for the same freeze without a limit.
+// What was caught up with is no round when there was too much of it, so the number does not grow: the coordinator,
+// whose time is over, asks for the same freeze without a limit.
 TEST_F(BudgetTest, the_same_freeze_with_another_limit_is_another_one) {
   run_on_after_a_freeze("forced-late");
   const api::Frozen frozen = freeze(1, 0);

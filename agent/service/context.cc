@@ -21,6 +21,7 @@ api::SourceState source_state(Context& context, const Key& key, std::uint64_t fr
   state.set_phase(static_cast<api::SourcePhase>(record ? record->phase : api::SOURCE_NONE));
   state.set_frozen_ns(frozen_ns);
   state.set_store_uuid(context.records.store_uuid());
+  state.set_boot_id(context.facts.boot_id);
   return state;
 }
 

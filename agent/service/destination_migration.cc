@@ -196,6 +196,9 @@ Record DestinationMigration::record() const {
   r.pid = root_;
   r.start_time = start_time_;
   r.hold = hold_if_lost_;
+  r.resolved = resolved_;
+  r.peer_boot = source_boot_;
+  r.peer_store = source_store_;
   return r;
 }
 

@@ -3,11 +3,12 @@
 //
 // Once prepared, only the source's word or the destination's own failure makes it give up: it may hold the last copy.
 // On the executor's thread; kept alive by its own coroutines. destination_outcome.cc has everything from Commit
-// on, destination_watch.cc what the destination does unasked.
+// on, destination_resolve.cc what an operator decides, destination_watch.cc what the destination does unasked.
 #pragma once
 
 #include "agent/jobs/engine_job.h"
 #include "agent/service/context.h"
+#include "agent/service/resolution.h"
 #include "agent/service/steps.h"
 #include "agent/service/token.h"
 #include "common/net/channel.h"
@@ -33,6 +34,7 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   net::awaitable<api::Envelope> finish(api::Finish request);
   net::awaitable<api::Envelope> commit(api::Commit request);
   net::awaitable<api::Envelope> discard(api::Discard request);
+  net::awaitable<api::Envelope> resolve(api::Resolve request);
   api::Envelope state();
 
   // From the source's agent, on a channel whose certificate names `source_node()`.
@@ -66,6 +68,10 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   void absorbed(const engine::Absorbed& absorbed);
   void stored(std::uint32_t stream, std::uint64_t upto);
   Record record() const;
+
+  // destination_resolve.cc
+  net::awaitable<api::Envelope> do_resolve(api::Resolve request);
+  net::awaitable<void> check_silent(KnownPeer source);
 
   // destination_outcome.cc, destination_watch.cc
   net::awaitable<api::Envelope> do_commit(api::Commit request);
@@ -113,6 +119,8 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   std::weak_ptr<net::Channel> channel_;
   std::optional<TokenBytes> commit_hash_;
   TokenBytes relay_key_{};
+  std::string source_boot_, source_store_;  // as its first hello said
+  bool resolved_ = false;                   // committed on an operator's word
   std::map<std::uint32_t, Stream> streams_;
   std::uint64_t manifest_sequence_ = 0;
   TokenBytes session_token_{};

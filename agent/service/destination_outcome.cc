@@ -75,6 +75,8 @@ api::Envelope DestinationMigration::hello(const api::PeerHello& hello, std::weak
     fail(Errc::denied, "this is another attempt's source");
   commit_hash_ = hash;
   relay_key_ = key;
+  if (source_boot_.empty()) source_boot_ = hello.boot_id();
+  if (source_store_.empty()) source_store_ = hello.store_uuid();
   channel_ = channel;
   heard_ = Clock::now();
   return state();

@@ -104,14 +104,11 @@ net::awaitable<api::Envelope> DestinationMigration::settled(api::Settled settled
   // Nobody goes on with this one once it is over. If this fails, on a full disk say, the source asks again.
   if (phase() == DestinationPhase::resumed) co_await after_resumed();
   api::Envelope answer = state();
-  if (runs_beside(said)) {
-    answer.mutable_destination_state()->set_copy_runs(true);
-    co_return answer;
-  }
+  if (runs_beside(said)) answer.mutable_destination_state()->set_copy_runs(true);
   if (const Record* r = context_.records.find(key_); r && r->is_final()) {
     context_.records.settle(key_);
     over_ = true;
-  } else if (r) {
+  } else if (r && !answer.destination_state().copy_runs()) {
     fail(Errc::busy, "the destination is {}", name(phase()));
   }
   co_return answer;
@@ -211,6 +208,9 @@ net::awaitable<void> DestinationMigration::recover() {
   start_time_ = r.start_time;
   if (r.token != TokenBytes{}) commit_hash_ = r.token;
   relay_key_ = r.relay_key;
+  source_boot_ = r.peer_boot;
+  source_store_ = r.peer_store;
+  resolved_ = r.resolved;
   if (!r.is_final())
     log::info("destination.recover", {{"migration", key_.migration}, {"phase", name(r.destination())}});
   over_ = r.destination() == DestinationPhase::none;

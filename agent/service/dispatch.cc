@@ -98,6 +98,30 @@ awaitable<api::Envelope> relayed(Migrations& m, const api::Relay& relay) {
   return relay.to_source() ? m.source(relay.id())->relayed(relay) : m.destination(relay.id())->relayed(relay);
 }
 
+// Who has no migration's id, for its journal is lost, names the workload: a node has one of it that is not over.
+api::MigrationId unfinished(Context& context, const std::string& workload, Side side) {
+  for (const Record& r : context.records.all()) {
+    if (r.key.side != side || r.workload != workload || r.is_final()) continue;
+    api::MigrationId id;
+    id.set_migration(r.key.migration);
+    id.set_epoch(r.key.epoch);
+    return id;
+  }
+  throw Error(Errc::not_found,
+              fmt::format("no migration of '{}' {} is unfinished on node '{}'", workload,
+                          side == Side::source ? "from here" : "to here", context.options.node),
+              "`godwit ps` tells where the workload is, and in what state");
+}
+
+awaitable<api::Envelope> resolve(Context& context, Migrations& m, api::Resolve request) {
+  const Side side = request.source_is_off() ? Side::destination : Side::source;
+  if (request.id().migration().empty()) *request.mutable_id() = unfinished(context, request.workload(), side);
+  if (side == Side::source) return m.source(request.id())->resolve(request);
+  if (!m.is_known(request.id(), side))
+    fail(Errc::not_found, "node '{}' knows no migration {} to here", context.options.node, request.id().migration());
+  return m.destination(request.id())->resolve(request);
+}
+
 }  // namespace
 
 // Not a coroutine: the work starts at once and holds what it needs.
@@ -120,7 +144,7 @@ awaitable<api::Envelope> answer_coordinator(Context& context, Migrations& m, api
     case api::Envelope::kArm: return m.source(request.arm().id())->arm(request.arm());
     case api::Envelope::kAbort: return m.source(request.abort().id())->abort(request.abort());
     case api::Envelope::kKillSource: return m.source(request.kill_source().id())->kill();
-    case api::Envelope::kResolve: return m.source(request.resolve().id())->resolve(request.resolve());
+    case api::Envelope::kResolve: return resolve(context, m, request.resolve());
     case api::Envelope::kQuerySource: return value(m.source_state(request.query_source().id()));
 
     case api::Envelope::kCheck: return value(preview_destination(context, request.check()));

@@ -19,6 +19,8 @@ net::awaitable<api::DestinationState> PeerLink::connect() {
   fill(hello.mutable_peer_hello()->mutable_id(), plan_.key);
   hello.mutable_peer_hello()->set_commit_hash(plan_.commit_hash.data(), plan_.commit_hash.size());
   hello.mutable_peer_hello()->set_relay_key(plan_.relay_key.data(), plan_.relay_key.size());
+  hello.mutable_peer_hello()->set_boot_id(context_.facts.boot_id);
+  hello.mutable_peer_hello()->set_store_uuid(context_.records.store_uuid());
   const api::Envelope answer = co_await channel->ask(std::move(hello), context_.options.limits.question);
   if (!answer.has_destination_state()) fail(Errc::protocol, "{} does not answer a hello with its state", plan_.node);
   co_return answer.destination_state();

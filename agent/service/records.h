@@ -37,7 +37,7 @@ struct Record {
   Key key;
   std::uint8_t phase = 1;  // SourcePhase or DestinationPhase, by key.side
   bool settled = false;    // the other side knows the end: the slot may be used again
-  bool resolved = false;   // source: let go on an operator's word
+  bool resolved = false;   // let go, or committed, on an operator's word
   bool hold = false;       // destination: should the copy be lost, the source's is held; in `lost`: it may have run
   std::string workload;
   std::string cgroup;  // of the copy, relative to the agent's root
@@ -46,11 +46,11 @@ struct Record {
   std::string boot_id;       // of this node, when the record was made
   std::string peer_boot;
   std::string peer_store;                // uuid of the peer's record file: another one's answers prove nothing
-  std::array<std::uint8_t, 32> token{};  // source: the secret behind commit token and relay key; destination: SHA-256 of
-                                         // the commit token
+  std::array<std::uint8_t, 32> token{};  // source: the secret behind commit token and relay key; destination: SHA-256
+                                         // of the commit token
   std::array<std::uint8_t, 32> relay_key{};  // destination
-  std::int32_t pid = 0;                  // root task, host PID
-  std::uint64_t start_time = 0;          // of the root task, clock ticks since boot
+  std::int32_t pid = 0;                      // root task, host PID
+  std::uint64_t start_time = 0;              // of the root task, clock ticks since boot
 
   SourcePhase source() const { return static_cast<SourcePhase>(phase); }
   DestinationPhase destination() const { return static_cast<DestinationPhase>(phase); }

@@ -276,8 +276,10 @@ TEST_F(ResolveTest, is_refused_while_the_coordinator_hears_the_destination) {
   power_off(b);
   const auto registered = [&](const std::string& with_store, const std::string& with_boot) {
     return why_not([&](api::Resolve& r) {
-      r.set_destination_store(with_store);
-      r.set_destination_boot(with_boot);
+      api::Registration& there = *r.add_registered();
+      there.set_node("b");
+      there.set_store_uuid(with_store);
+      there.set_boot_id(with_boot);
     });
   };
   EXPECT_THAT(registered(store, at), HasSubstr("its agent answers"));
@@ -323,6 +325,129 @@ TEST_F(ResolveTest, of_a_copy_that_has_died_says_that_it_is_lost) {
   power_off(b);
   kill_frozen(root);
   EXPECT_EQ(resolve().phase(), api::SOURCE_LOST);
+}
+
+// Where a coordinator has lost its journal, nobody knows the migration's id.
+TEST_F(ResolveTest, finds_by_the_workload_what_is_unfinished) {
+  run_workload();
+  identify("nameless");
+  arm_all();
+  const auto of = [](const std::string& workload) {
+    return [workload](api::Resolve& r) {
+      r.clear_id();
+      r.set_workload(workload);
+    };
+  };
+  EXPECT_THAT(why_not(of("job")), HasSubstr("not off: its agent answers"));
+  power_off(b);
+  EXPECT_THAT(why_not(of("another")), HasSubstr("not_found: no migration of 'another' from here is unfinished"));
+  EXPECT_EQ(resolve(of("job")).phase(), api::SOURCE_THAWED);
+  EXPECT_EQ(state_at(a), "running");
+  EXPECT_THAT(why_not(of("job")), HasSubstr("not_found")) << "it is over";
+}
+
+// The other way round: what the destination has prepared is the last copy.
+class SourceOffTest : public ResolveTest {
+ protected:
+  api::DestinationState take_over(const std::function<void(api::Resolve&)>& change = [](api::Resolve&) {}) {
+    return ask(b,
+               [&](api::Envelope& e) {
+                 api::Resolve& r = *e.mutable_resolve();
+                 *r.mutable_id() = id;
+                 r.set_by("ann");
+                 r.set_source_is_off(true);
+                 change(r);
+               })
+        .destination_state();
+  }
+  std::string why_no_take_over(const std::function<void(api::Resolve&)>& change = [](api::Resolve&) {}) {
+    return error_of([&] { take_over(change); });
+  }
+  void source_goes_off() {
+    if (auto copy =
+            workload::Cgroup::open(a.options.cgroup + "/" + a.agent->context().workloads->find("job")->cgroup())) {
+      copy->kill();
+      copy->wait_empty(5s);
+    }
+    a.drop();
+  }
+};
+
+TEST_F(SourceOffTest, lets_what_is_prepared_run_and_keeps_who_said_so) {
+  run_workload();
+  identify("off");
+  arm_all();
+  source_goes_off();
+  EXPECT_EQ(take_over().phase(), api::DESTINATION_RESUMED);
+  EXPECT_EQ(take_over().phase(), api::DESTINATION_RESUMED) << "said again, it is answered alike";
+  EXPECT_EQ(state_at(b), "running");
+  EXPECT_TRUE(b.records().find(destination_key())->resolved);
+  EXPECT_THAT(read_file(b.options.state + "/resolutions"),
+              HasSubstr("off.1.dst of 'job' let go here by ann, who states that node 'a'"));
+  boot(a);
+  EXPECT_EQ(a.records().find(source_key())->source(), SourcePhase::lost);
+  EXPECT_TRUE(both_settle());
+  EXPECT_TRUE(alarms.empty());
+  pair.restart(b);
+  EXPECT_EQ(state_at(b), "running");
+}
+
+TEST_F(SourceOffTest, holds_after_a_restart_of_the_destination) {
+  run_workload();
+  identify("restarted");
+  arm_all();
+  source_goes_off();
+  pair.restart(b);
+  EXPECT_EQ(take_over().phase(), api::DESTINATION_RESUMED);
+  EXPECT_EQ(state_at(b), "running");
+}
+
+TEST_F(SourceOffTest, is_refused_while_the_source_answers_or_is_registered) {
+  run_workload();
+  identify("on");
+  arm_all();
+  EXPECT_THAT(why_no_take_over(), HasSubstr("refused: node 'a' is not off: its agent answers"));
+  EXPECT_EQ(destination(), DestinationPhase::prepared);
+  EXPECT_NE(::access((b.options.state + "/resolutions").c_str(), F_OK), 0);
+  const std::string store = a.records().store_uuid(), at = a.agent->context().facts.boot_id;
+  source_goes_off();
+  const auto registered = [&](const std::string& with_store, const std::string& with_boot) {
+    return why_no_take_over([&](api::Resolve& r) {
+      api::Registration& there = *r.add_registered();
+      there.set_node("a");
+      there.set_store_uuid(with_store);
+      there.set_boot_id(with_boot);
+    });
+  };
+  EXPECT_THAT(registered(store, "of another boot"), HasSubstr("its agent answers")) << "its record decides";
+  EXPECT_THAT(registered("another", at), HasSubstr("has not been rebooted"));
+  EXPECT_EQ(destination(), DestinationPhase::prepared);
+  EXPECT_EQ(registered("another", "of another boot"), "it succeeded");
+}
+
+TEST_F(SourceOffTest, needs_a_copy_that_is_prepared_and_a_word) {
+  run_workload();
+  identify("early");
+  EXPECT_THAT(why_no_take_over(), HasSubstr("not_found"));
+  const std::string token = arm_all();
+  EXPECT_THAT(why_no_take_over([](api::Resolve& r) { r.set_go_on(true); }), HasSubstr("one is decided"));
+  EXPECT_THAT(why_no_take_over([](api::Resolve& r) { r.clear_by(); }), HasSubstr("invalid_argument"));
+  commit(token);
+  EXPECT_THAT(why_no_take_over(), HasSubstr("refused: the destination is resumed, not prepared"));
+}
+
+// Only an unarmed source goes on by itself. An armed one finds that the other copy has resumed.
+TEST_F(SourceOffTest, does_no_harm_when_the_source_was_armed_and_lives) {
+  const pid_t root = run_workload();
+  identify("wrong");
+  arm_all();
+  a.drop();  // its agent only
+  EXPECT_EQ(take_over().phase(), api::DESTINATION_RESUMED);
+  a.renew();
+  pair.start(a);
+  EXPECT_EQ(kill_source().phase(), api::SOURCE_KILLED);
+  EXPECT_NE(::kill(root, 0), 0);
+  EXPECT_TRUE(alarms.empty());
 }
 
 }  // namespace

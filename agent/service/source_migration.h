@@ -10,6 +10,7 @@
 #pragma once
 
 #include "agent/service/page_feed.h"
+#include "agent/service/resolution.h"
 #include "agent/service/source_tree.h"
 #include "agent/service/steps.h"
 #include "agent/service/token.h"
@@ -109,7 +110,8 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   void hold_after_loss();
   net::awaitable<void> check_held();
   net::awaitable<void> check_silent();
-  void check_off(const std::string& boot, const std::string& store) const;
+  KnownPeer destination_known() const;
+  std::string its_record() const;
   bool is_alarming(const api::DestinationState& there);
 
   Context& context_;

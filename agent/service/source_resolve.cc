@@ -6,53 +6,22 @@
 // here can see that a silent node is off, so somebody has to state it, and his name is kept. What speaks against it is
 // looked at, though: a node that answers is not off.
 #include "agent/service/relay.h"
+#include "agent/service/resolution.h"
 #include "agent/service/source_migration.h"
-#include "common/base/durable_file.h"
 #include "common/base/log.h"
-#include "common/base/wall_clock.h"
-
-#include <fmt/chrono.h>
-
-#include <algorithm>
-#include <filesystem>
 
 namespace godwit::service {
-namespace {
-
-constexpr std::size_t longest_name = 64;
-
-// Who has decided what is kept for as long as the records are, in text: `<state>/resolutions`.
-void write_down(const std::string& directory, const std::string& line) {
-  const std::string path = directory + "/resolutions";
-  Doing doing("writing {}", path);
-  const std::string before = std::filesystem::exists(path) ? read_file(path) : "";
-  replace_file_durably(path, before + line);
-}
-
-void check_operator(const std::string& by) {
-  const auto fine = [](char c) { return c > ' ' && c < 0x7f; };
-  if (by.empty() || by.size() > longest_name || !std::ranges::all_of(by, fine))
-    fail(Errc::invalid_argument, "a migration is resolved by somebody with a name of 1 to {} letters", longest_name);
-}
-
-void check_statement(const api::Resolve& request) {
-  if (request.destination_is_off() && request.go_on())
-    fail(Errc::invalid_argument, "that the destination's node is off, or that the copy here goes on: one is decided");
-  if (!request.destination_is_off() && !request.go_on())
-    throw Error(Errc::invalid_argument,
-                "nobody states that the destination's node is off, or that the copy here goes on",
-                "a copy that it holds may run: only the end of that node is the end of the copy");
-}
-
-}  // namespace
 
 net::awaitable<api::Envelope> SourceMigration::resolve(api::Resolve request) {
   return steps_.joined("resolve", [self = shared_from_this(), request] { return self->do_resolve(request); });
 }
 
 net::awaitable<api::Envelope> SourceMigration::do_resolve(api::Resolve request) {
-  check_operator(request.by());
-  check_statement(request);
+  check_operator(request);
+  if (!request.destination_is_off() && !request.go_on())
+    throw Error(Errc::invalid_argument,
+                "nobody states that the destination's node is off, or that the copy here goes on",
+                "a copy that it holds may run: only the end of that node is the end of the copy");
   if (resolved_ && phase() != SourcePhase::armed) co_return state();
   if (phase() != SourcePhase::armed)
     throw Error(Errc::refused, fmt::format("the source is {}, not armed", name(phase())),
@@ -60,17 +29,14 @@ net::awaitable<api::Envelope> SourceMigration::do_resolve(api::Resolve request) 
   if (request.go_on()) {
     co_await check_held();
   } else {
-    if (!request.destination_store().empty()) check_off(request.destination_boot(), request.destination_store());
-    co_await check_silent();
+    if (!check_unregistered(destination_known(), request, its_record())) co_await check_silent();
   }
   const auto hold = co_await turn_.take();
   if (phase() != SourcePhase::armed || enter_lost()) co_return state();  // decided meanwhile
   const std::string statement =
       request.go_on() ? fmt::format("knows that its copy on node '{}' (boot {}) may have run", peer_node_, peer_boot_)
                       : fmt::format("states that node '{}' (boot {}) is off", peer_node_, peer_boot_);
-  write_down(context_.options.state,
-             fmt::format("{:%FT%TZ} {} of '{}' let go here by {}, who {}\n", fmt::gmtime(wall_now()), to_string(key_),
-                         tree_.workload, request.by(), statement));
+  write_down(context_.options.state, key_, tree_.workload, request.by(), statement);
   log::warn("source.resolved", {{"migration", key_.migration}, {"by", request.by()}, {"destination", peer_node_}});
   failure_ = Error(Errc::cancelled, fmt::format("{} {}", request.by(), statement));
   resolved_ = true;
@@ -106,21 +72,11 @@ net::awaitable<void> SourceMigration::check_held() {
               "its record decides as soon as the source hears of it; `godwit watch` tells");
 }
 
-// Fails when the destination is not off by what its agent says of itself, to us or to the coordinator.
-void SourceMigration::check_off(const std::string& boot, const std::string& store) const {
-  const bool same_records = peer_store_.empty() || store == peer_store_;
-  if (same_records)
-    throw Error(Errc::refused, fmt::format("node '{}' is not off: its agent answers", peer_node_),
-                held_ ? "it has lost a copy that may have run: `godwit resolve --go-on` lets the one here go on"
-                      : "its record decides as soon as the source hears of it; `godwit watch` tells");
-  // Its records were replaced, so its answers prove nothing; but that it was booted anew proves that its copy is gone.
-  if (boot == peer_boot_)
-    throw Error(
-        Errc::refused,
-        fmt::format("the records of node '{}' were replaced, and it has not been rebooted: the workload may run "
-                    "there",
-                    peer_node_),
-        "reboot that node, then resolve");
+KnownPeer SourceMigration::destination_known() const { return {peer_node_, peer_boot_, peer_store_}; }
+
+std::string SourceMigration::its_record() const {
+  return held_ ? "it has lost a copy that may have run: `godwit resolve --go-on` lets the one here go on"
+               : "its record decides as soon as the source hears of it; `godwit watch` tells";
 }
 
 net::awaitable<void> SourceMigration::check_silent() {
@@ -136,17 +92,17 @@ net::awaitable<void> SourceMigration::check_silent() {
     if (!is_silence(e) || (peer()->connected() && e.errc() != Errc::timed_out)) throw;
     log::info("source.resolve", {{"migration", key_.migration}, {"message", e.message()}});
   }
-  if (there) check_off(there->boot_id(), there->store_uuid());
+  if (there) check_off(destination_known(), there->boot_id(), there->store_uuid(), its_record());
 }
 
-// The answer to Settled. What was let go on an operator's word runs, and so does the other: that node was not off.
+// The answer to Settled. One of the two was let run on an operator's word, and the other runs as well: that node was
+// not off.
 bool SourceMigration::is_alarming(const api::DestinationState& there) {
   if (phase() != SourcePhase::thawed || !there.copy_runs()) return false;
   if (!workload::find_process(tree_.root, tree_.start_time)) return false;  // the one here has been ended
   const Error two(
       Errc::already_exists,
-      fmt::format("two copies of '{}' run: here on node '{}', where it was resolved, and on node '{}', which "
-                  "was not off",
+      fmt::format("two copies of '{}' run: here on node '{}' and on node '{}': the one that was said to be off was not",
                   tree_.workload, context_.options.node, peer_node_),
       "end one of them at once, with `godwit kill --from NODE`; whatever both have written has to be sorted "
       "out by hand");

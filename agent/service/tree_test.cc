@@ -19,7 +19,8 @@ class TreeTest : public MigrationTest {
   void kill_another() {
     for (const pid_t pid : copy().pids())
       if (pid != b.workloads().info("job").pid()) ::kill(pid, SIGKILL);
-    for (int i = 0; i < 5000 && copy().pids().size() > 1; i++) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    for (int i = 0; i < 5000 && copy().pids().size() > 1; i++)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
     EXPECT_EQ(copy().pids().size(), 1u);
   }
   void expect_source_goes_on(pid_t root) {

@@ -8,7 +8,7 @@
 
 namespace godwit::service {
 
-inline constexpr std::uint32_t control_version = 4;
+inline constexpr std::uint32_t control_version = 5;
 
 // Errc::protocol. `who` is a noun: "the coordinator".
 inline void check_version(std::uint32_t version, std::string_view who) {

@@ -70,6 +70,8 @@ awaitable<HttpResponse> Api::handle(net::HttpRequest request) {
     if (parts[1] == "workloads" && parts.size() == 2 && post) co_return co_await run_workload(std::move(request.body));
     if (parts[1] == "workloads" && parts.size() == 4 && parts[3] == "kill" && post)
       co_return co_await kill_workload(std::string(parts[2]), std::move(request.body));
+    if (parts[1] == "workloads" && parts.size() == 4 && parts[3] == "resolve" && post)
+      co_return co_await resolve_at(std::string(parts[2]), std::move(request.body), request.peer.name);
     if (parts[1] == "migrations" && parts.size() == 2 && get) co_return history(query);
     if (parts[1] == "migrations" && parts.size() == 2 && post) co_return co_await migrate(std::move(request.body));
     if (parts[1] == "migrations" && parts.size() == 3 && parts[2] == "preview" && post)
@@ -215,6 +217,12 @@ awaitable<HttpResponse> Api::resolve(std::string id, std::string body, std::stri
   const Statement statement = resolve_request(body);
   co_await driver_.resolve(id, statement, by);
   co_return answer({{"migration", id}});
+}
+
+awaitable<HttpResponse> Api::resolve_at(std::string workload, std::string body, std::string by) {
+  const ResolveAt request = resolve_at_request(body);
+  co_await driver_.resolve_at(request.node, workload, request.statement, by);
+  co_return answer({{"workload", workload}, {"node", request.node}});
 }
 
 awaitable<HttpResponse> Api::set_rate(std::string id, std::string body, std::string by) {

@@ -49,6 +49,7 @@ class Api {
   net::HttpResponse under_way(const std::string& workload) const;
   net::HttpResponse cancel(const std::string& id, const std::string& body, const std::string& by);
   net::awaitable<net::HttpResponse> resolve(std::string id, std::string body, std::string by);
+  net::awaitable<net::HttpResponse> resolve_at(std::string workload, std::string body, std::string by);
   net::awaitable<net::HttpResponse> set_rate(std::string id, std::string body, std::string by);
   net::HttpResponse migration(const std::string& id) const;
   net::HttpResponse events(const std::string& id, const std::string& query);

@@ -42,19 +42,41 @@ KillRequest kill_request(const std::string& body) {
   return request;
 }
 
+namespace {
+
+Statement statement_in(JsonReader& in) {
+  const bool destination = in.flag("destination_is_off", false), source = in.flag("source_is_off", false);
+  const bool go_on = in.flag("go_on", false);
+  in.end();
+  if (destination + source + go_on > 1)
+    fail(Errc::invalid_argument, "resolve: one of 'destination_is_off', 'source_is_off' and 'go_on'");
+  if (!destination && !source && !go_on)
+    throw Error(Errc::invalid_argument, "nobody states that a node is off, or that the copy at the source goes on",
+                "say so with \"destination_is_off\": true or \"source_is_off\": true when that node is powered off, or "
+                "was rebooted; with \"go_on\": true when the source is held after a loss");
+  return destination ? Statement::destination_is_off : source ? Statement::source_is_off : Statement::go_on;
+}
+
+}  // namespace
+
 Statement resolve_request(const std::string& body) {
   const json parsed = body.empty() ? json::object() : parse_body(body);
   JsonReader in(parsed, "resolve");
-  const bool off = in.flag("destination_is_off", false), go_on = in.flag("go_on", false);
-  in.end();
-  if (off && go_on) fail(Errc::invalid_argument, "resolve: either 'destination_is_off' or 'go_on'");
-  if (!off && !go_on)
-    throw Error(
-        Errc::invalid_argument,
-        "nobody states that the destination's node is off, or that the copy at the source goes on",
-        "say so with \"destination_is_off\": true when it is powered off, or was rebooted; with \"go_on\": true when "
-        "the source is held after a loss");
-  return off ? Statement::destination_is_off : Statement::go_on;
+  return statement_in(in);
+}
+
+ResolveAt resolve_at_request(const std::string& body) {
+  const json parsed = body.empty() ? json::object() : parse_body(body);
+  JsonReader in(parsed, "resolve");
+  ResolveAt request{.node = in.text("node")};
+  request.statement = statement_in(in);
+  check_name("node", request.node);
+  if (request.statement == Statement::source_is_off)
+    throw Error(Errc::invalid_argument,
+                "without a migration in the journal nobody knows whether what a destination has "
+                "prepared is the last of the workload",
+                "only a source can be named so");
+  return request;
 }
 
 std::uint64_t rate_request(const std::string& body) {

@@ -25,6 +25,11 @@ KillRequest kill_request(const std::string& body);
 
 // What the operator states: that the destination's node is off, or that a copy which is held after a loss goes on.
 Statement resolve_request(const std::string& body);
+struct ResolveAt {
+  std::string node;
+  Statement statement = Statement::go_on;
+};
+ResolveAt resolve_at_request(const std::string& body);
 std::uint64_t rate_request(const std::string& body);  // bytes per second
 
 std::vector<std::string_view> split_path(std::string_view path);  // which begins with a slash

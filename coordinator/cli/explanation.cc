@@ -12,7 +12,8 @@ Explanation explanation(Errc code) {
     case Errc::refused:
       return {
           "preflight or policy said no, and the workload runs on where it was; or a migration is not to be resolved, "
-          "because its destination is not off, or its source is not armed or not held for a loss",
+          "because a node is not off, or its source is not armed or not held for a loss, or its destination not "
+          "prepared",
           "read the sentence: it names every reason, with the numbers"};
     case Errc::invalid_argument: return {"a bad command line, request or configuration", "correct what is named"};
     case Errc::not_found:

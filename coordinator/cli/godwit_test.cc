@@ -368,6 +368,37 @@ TEST_F(Godwit, resolves_only_on_the_word_of_an_operator) {
   EXPECT_THAT(godwit({"resolve", "nobody", "--destination-is-off"}).err, HasSubstr("no migration 'nobody'"));
 }
 
+TEST_F(Godwit, resolves_a_migration_whose_source_is_off) {
+  c.a.always[api::Envelope::kArm] = Fault::break_before;
+  c.a.reconnects = false;
+  const std::string id = c.migrate().id;
+  ASSERT_EQ(c.b.destination, api::DESTINATION_PREPARED);
+  c.until([&] { return !c.a.registered(); });
+  EXPECT_EQ(godwit({"resolve", id, "--source-is-off", "--destination-is-off"}).code, 2) << "one of them goes on";
+  const Ended said = godwit({"resolve", "redis", "--source-is-off"}, "operator/bob");
+  EXPECT_EQ(said.code, 0) << said.err;
+  EXPECT_THAT(said.out, HasSubstr("'redis' goes on on node 'b'; when node 'a' returns"));
+  ASSERT_EQ(c.b.resolutions.size(), 1u);
+  EXPECT_EQ(c.b.resolutions[0].by(), "bob");
+  c.until([&] { return c.store.migration(id)->phase == Phase::done; });
+}
+
+TEST_F(Godwit, resolves_at_a_node_what_the_journal_does_not_know) {
+  c.b.reconnects = false;
+  c.b.stop();
+  c.until([&] { return !c.daemon.registry.node("b").up; });
+  c.a.source = api::SOURCE_ARMED;
+  const Ended unknown = godwit({"resolve", "redis", "--destination-is-off"});
+  EXPECT_EQ(unknown.code, 1);
+  EXPECT_THAT(unknown.err, HasSubstr("--at NODE"));
+  EXPECT_EQ(godwit({"resolve", "redis", "--at", "a"}).code, 2) << "without a word";
+  const Ended said = godwit({"resolve", "redis", "--destination-is-off", "--at", "a"}, "operator/bob");
+  EXPECT_EQ(said.code, 0) << said.err;
+  EXPECT_THAT(said.out, HasSubstr("'redis' goes on on node 'a'; when the other node returns"));
+  ASSERT_EQ(c.a.resolutions.size(), 1u);
+  EXPECT_EQ(c.a.resolutions[0].workload(), "redis");
+}
+
 TEST_F(Godwit, lets_a_workload_go_on_that_is_held_after_a_loss) {
   c.b.always[api::Envelope::kCommit] = Fault::hang_before;
   c.b.holds_after_loss = true;

@@ -137,14 +137,23 @@ void add_watch(CLI::App& app, WatchCommand& watch) {
 
 void add_resolve(CLI::App& app, ResolveCommand& resolve) {
   app.add_option("migration", resolve.which, "its id, or its workload")->required()->check(check_name);
-  CLI::Option* off =
+  CLI::Option* destination =
       app.add_flag("--destination-is-off", resolve.destination_is_off,
                    "state that the destination's node is powered off, or was rebooted: not merely cut off, or without "
                    "its agent. Of a node that lives two copies would run");
+  CLI::Option* source =
+      app.add_flag("--source-is-off", resolve.source_is_off,
+                   "state the same of the source's node: the copy that is prepared at the destination runs then, from "
+                   "where the source's was stopped")
+          ->excludes(destination);
   app.add_flag("--go-on", resolve.go_on,
                "of a workload that is held because its copy at the destination was lost after it may have run: let it "
                "go on from before what that one has written")
-      ->excludes(off);
+      ->excludes(destination)
+      ->excludes(source);
+  app.add_option("--at", resolve.at, "source that holds the workload: for when the coordinator has lost its journal")
+      ->excludes(source)
+      ->check(check_name);
 }
 
 void add_history(CLI::App& app, HistoryCommand& history) {

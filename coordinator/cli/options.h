@@ -64,7 +64,9 @@ struct CancelCommand {
 struct ResolveCommand {
   std::string which;  // a migration's id or a workload
   bool destination_is_off = false;
+  bool source_is_off = false;
   bool go_on = false;
+  std::string at;  // the source that holds it, when the coordinator does not know of the migration
 };
 struct RateCommand {
   std::string which;  // a migration's id or a workload, or

@@ -5,6 +5,7 @@
 #include "coordinator/cli/watch.h"
 
 #include <cstdio>
+#include <string_view>
 
 namespace godwit::cli {
 namespace {
@@ -18,33 +19,62 @@ json find(Client& client, const std::string& named) {
   for (const json& w : reply.at("workloads"))
     if (w.value("name", "") == named && !w.value("migration", "").empty()) id = w.at("migration");
   if (const auto report = report_of(client, id)) return *report;
-  throw Error(Errc::not_found, fmt::format("no migration '{}', and no workload of that name is being moved", named),
-              "`godwit history` lists migrations, `godwit ps` workloads");
+  throw Error(
+      Errc::not_found, fmt::format("no migration '{}', and no workload of that name is being moved", named),
+      "`godwit history` lists migrations, `godwit ps` workloads; when the coordinator has lost its journal, name the "
+      "node that holds the workload: --at NODE");
+}
+
+std::string_view statement_of(const ResolveCommand& command) {
+  if (command.go_on) return "go_on";
+  if (command.source_is_off) return "source_is_off";
+  return command.destination_is_off ? "destination_is_off" : "";
+}
+
+[[noreturn]] void ask_for_a_word(const std::string& workload, const std::string& runs, const std::string& off,
+                                 const ResolveCommand& command) {
+  throw Error(
+      Errc::invalid_argument,
+      fmt::format("this lets '{}' run again on {}, and needs your word that {} is off: powered off, or rebooted. "
+                  "That its network is cut, or its agent does not answer, is not enough: it may run the "
+                  "workload, and two copies corrupt its data",
+                  workload, runs, off),
+      fmt::format("see to it that {} is off, then say so: godwit resolve {} --destination-is-off, or "
+                  "--source-is-off where that is the one",
+                  off, command.which));
+}
+
+// Of what the node itself has: nobody else knows of it.
+int resolve_at(Client& client, const ResolveCommand& command, bool json_output) {
+  const std::string_view statement = statement_of(command);
+  if (statement.empty()) ask_for_a_word(command.which, "node '" + command.at + "'", "the other node", command);
+  const json answer = client.post("/v1/workloads/" + command.which + "/resolve",
+                                  {{"node", command.at}, {std::string(statement), true}});
+  const std::string words =
+      fmt::format("'{}' goes on on node '{}'; when the other node returns, what it knows of it is void\n",
+                  printable(command.which), command.at);
+  std::fputs(json_output ? (answer.dump(2) + "\n").c_str() : words.c_str(), stdout);
+  return exit_done;
 }
 
 }  // namespace
 
 int resolve(Client& client, const ResolveCommand& command, bool json_output) {
+  if (!command.at.empty()) return resolve_at(client, command, json_output);
   const json report = find(client, command.which);
   const std::string id = report.at("migration"), from = report.value("from", ""), to = report.value("to", "");
-  if (!command.destination_is_off && !command.go_on)
-    throw Error(
-        Errc::invalid_argument,
-        fmt::format("this lets '{}' run again on node '{}', and needs your word that node '{}' is off: powered "
-                    "off, or rebooted. That its network is cut, or its agent does not answer, is not enough: it "
-                    "may run the workload, and two copies corrupt its data",
-                    report.value("workload", ""), from, to),
-        fmt::format("see to it that node '{}' is off, then say so: godwit resolve {} --destination-is-off", to,
-                    command.which));
-  const char* statement = command.go_on ? "go_on" : "destination_is_off";
-  const json answer = client.post("/v1/migrations/" + id + "/resolve", {{statement, true}});
+  const std::string_view statement = statement_of(command);
+  if (statement.empty())
+    ask_for_a_word(report.value("workload", ""), "node '" + from + "'", "node '" + to + "'", command);
+  const json answer = client.post("/v1/migrations/" + id + "/resolve", {{std::string(statement), true}});
   const std::string workload = printable(report.value("workload", ""));
+  const std::string &here = command.source_is_off ? to : from, &there = command.source_is_off ? from : to;
   const std::string words =
       command.go_on
           ? fmt::format("'{}' goes on on node '{}', from before what its copy on node '{}' has written\n", workload,
                         from, to)
           : fmt::format("'{}' goes on on node '{}'; when node '{}' returns, what it knows of migration {} is void\n",
-                        workload, from, to, id);
+                        workload, here, there, id);
   std::fputs(json_output ? (answer.dump(2) + "\n").c_str() : words.c_str(), stdout);
   return exit_done;
 }

@@ -34,6 +34,8 @@ class Driver {
   // On an operator's word an armed source lets its copy go (docs/commit-protocol.md).
   // Errors: not_found, busy while the outcome may still be told, peer_lost, and what the source says against it.
   net::awaitable<void> resolve(std::string id, Statement statement, std::string by);
+  // The same, to whatever source that node has of the workload that is not over: for when the journal does not know of it.
+  net::awaitable<void> resolve_at(std::string node, std::string workload, Statement statement, std::string by);
 
   // An agent has found what no program may put right: it becomes the reason that the report gives.
   void alarm(const std::string& node, const api::Alarm& alarm);
@@ -62,6 +64,7 @@ class Driver {
   [[noreturn]] void fail_not_under_way(const std::string& id, std::string_view unknown) const;
   void launch(Migration migration, Clock::duration again);
   net::awaitable<void> ask_again(std::string id, Clock::duration pause);
+  api::Envelope statement_of(Statement statement, const std::string& by) const;
   void name_by_pid(MigrationSpec& spec) const;
   std::uint64_t epoch_of_copy(const MigrationSpec& spec) const;
   Overhead expected_overhead(const std::string& workload) const;

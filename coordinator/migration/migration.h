@@ -70,10 +70,11 @@ enum class Outcome { done = 1, rolled_back, refused, unknown, rehearsed };
 std::string_view name(Outcome outcome);
 std::optional<Outcome> outcome_from_name(std::string_view text);
 
-// What an operator says of the destination of a source that is armed.
+// What an operator says when the outcome is in doubt.
 enum class Statement {
-  destination_is_off = 1,
-  go_on,  // it has lost a copy that may have run, and the source's may go on all the same
+  destination_is_off = 1,  // to a source that is armed
+  go_on,                   // the destination has lost a copy that may have run, and the source's may go on all the same
+  source_is_off,           // to a destination that is prepared
 };
 
 struct Reason {

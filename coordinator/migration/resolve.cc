@@ -1,61 +1,115 @@
-// What an operator decides, and what an operator has to be told. The source judges what speaks against it: it has the
-// record, and the coordinator only adds what it knows of the destination.
+// What an operator decides, and what an operator has to be told. The node that is to go on judges what speaks against
+// it: it has the record, and the coordinator only adds who is registered.
 #include "common/base/log.h"
 #include "coordinator/migration/driver.h"
 
 #include <cctype>
+#include <string>
+#include <string_view>
 
 namespace godwit::coordinator {
 namespace {
 
-// The source dials a node that is off until it gives up.
+// Whoever is asked dials a node that is off until he gives up.
 constexpr Clock::duration resolve_limit = std::chrono::seconds(30);
 constexpr std::size_t longest_sentence = 1000;
 
-std::string word_for(api::SourcePhase phase) {
-  std::string word = api::SourcePhase_Name(phase);
-  word.erase(0, word.find('_') + 1);
+std::string word_for(const std::string& name) {
+  std::string word = name.substr(name.find('_') + 1);
   for (char& c : word) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   return word;
 }
 
 bool may_be_resolved(Phase phase) { return phase == Phase::asking || phase == Phase::undecided; }
 
+// Whom the statement is made to, and what that side answers.
+struct Side {
+  std::string_view name;
+  std::string phase;
+  bool runs = false;  // its copy may run now
+};
+
+Side side_of(const api::Envelope& reply) {
+  if (reply.has_destination_state()) {
+    const api::DestinationPhase phase = reply.destination_state().phase();
+    return {.name = "destination",
+            .phase = word_for(api::DestinationPhase_Name(phase)),
+            .runs = phase == api::DESTINATION_RESUMED || phase == api::DESTINATION_COMMITTED};
+  }
+  const api::SourcePhase phase = reply.source_state().phase();
+  return {.name = "source",
+          .phase = word_for(api::SourcePhase_Name(phase)),
+          .runs = phase == api::SOURCE_ABORTED || phase == api::SOURCE_THAWED};
+}
+
+// A journal that was put back from a backup may not know that the workload has moved on from the source.
+void check_nowhere_else(const Registry& registry, const MigrationSpec& spec) {
+  for (const auto& [name, node] : registry.nodes())
+    for (const auto& [id, w] : node.workloads)
+      if (node.up && name != spec.destination && w.name() == spec.workload && w.state() != "exited")
+        throw Error(Errc::refused, fmt::format("'{}' is on node '{}' as well: {}", spec.workload, name, w.state()),
+                    "what the destination has prepared is not the last of it");
+}
+
+void check_runs(const Side& side) {
+  if (!side.runs)
+    throw Error(Errc::refused, fmt::format("the {} has decided meanwhile: it is {}", side.name, side.phase),
+                "`godwit history` tells how it ended, `godwit ps` where the workload is");
+}
+
 }  // namespace
+
+api::Envelope Driver::statement_of(Statement statement, const std::string& by) const {
+  api::Envelope request;
+  api::Resolve& resolve = *request.mutable_resolve();
+  resolve.set_by(by);
+  resolve.set_destination_is_off(statement == Statement::destination_is_off);
+  resolve.set_go_on(statement == Statement::go_on);
+  resolve.set_source_is_off(statement == Statement::source_is_off);
+  for (const auto& [name, node] : registry_.nodes()) {
+    if (!node.up) continue;
+    api::Registration& r = *resolve.add_registered();
+    r.set_node(name);
+    r.set_boot_id(node.info.boot_id());
+    r.set_store_uuid(node.info.store_uuid());
+  }
+  return request;
+}
 
 net::awaitable<void> Driver::resolve(std::string id, Statement statement, std::string by) {
   const std::optional<Migration> m = store_.migration(id);
   if (!m) throw Error(Errc::not_found, fmt::format("no migration '{}'", id), "`godwit history` lists them");
   if (terminal(m->phase))
-    throw Error(Errc::not_found, fmt::format("migration {} is not under way: it is {}", id, name(m->phase)),
-                fmt::format("`godwit history {}` tells how it ended", id));
+    throw Error(
+        Errc::not_found, fmt::format("migration {} is not under way: it is {}", id, name(m->phase)),
+        fmt::format("`godwit history {}` tells how it ended; where a node knows better, name it: --at NODE", id));
   if (!may_be_resolved(m->phase))
     throw Error(Errc::busy, fmt::format("migration {} is {}: its outcome is not in doubt", id, name(m->phase)),
                 "`godwit watch` follows it");
-  api::Envelope request;
-  api::Resolve& resolve = *request.mutable_resolve();
-  resolve.mutable_id()->set_migration(m->id);
-  resolve.mutable_id()->set_epoch(m->epoch);
-  resolve.set_by(by);
-  resolve.set_destination_is_off(statement == Statement::destination_is_off);
-  resolve.set_go_on(statement == Statement::go_on);
-  const auto there = registry_.nodes().find(m->spec.destination);
-  if (there != registry_.nodes().end() && there->second.up) {
-    resolve.set_destination_boot(there->second.info.boot_id());
-    resolve.set_destination_store(there->second.info.store_uuid());
-  }
-  const std::shared_ptr<net::Channel> source = registry_.channel(m->spec.source);
-  const api::Envelope reply = co_await source->ask(std::move(request), resolve_limit);
-  const api::SourcePhase phase = reply.source_state().phase();
-  const bool let_go = phase == api::SOURCE_ABORTED || phase == api::SOURCE_THAWED;
-  log::warn("migration.resolve", {{"migration", id}, {"by", by}, {"source", word_for(phase)}});
+  const bool to_destination = statement == Statement::source_is_off;
+  if (to_destination) check_nowhere_else(registry_, m->spec);
+  api::Envelope request = statement_of(statement, by);
+  request.mutable_resolve()->mutable_id()->set_migration(m->id);
+  request.mutable_resolve()->mutable_id()->set_epoch(m->epoch);
+  const std::shared_ptr<net::Channel> asked = registry_.channel(to_destination ? m->spec.destination : m->spec.source);
+  const Side side = side_of(co_await asked->ask(std::move(request), resolve_limit));
+  log::warn("migration.resolve", {{"migration", id}, {"by", by}, {"side", side.name}, {"phase", side.phase}});
+  const std::string other = to_destination ? m->spec.source : m->spec.destination;
   const std::string what = statement == Statement::go_on ? "lost" : "off";
-  if (let_go) store_.append(id, "resolve", {{"by", by}, {what, m->spec.destination}, {"source", word_for(phase)}});
+  if (side.runs) store_.append(id, "resolve", {{"by", by}, {what, other}, {std::string(side.name), side.phase}});
   const std::optional<Migration> now = store_.migration(id);
   if (now && now->phase == Phase::undecided && !runs_.contains(id)) launch(*now, limits_.again);
-  if (!let_go)
-    throw Error(Errc::refused, fmt::format("the source has decided meanwhile: it is {}", word_for(phase)),
-                fmt::format("`godwit history {}` tells how it ended", id));
+  check_runs(side);
+}
+
+net::awaitable<void> Driver::resolve_at(std::string node, std::string workload, Statement statement, std::string by) {
+  api::Envelope request = statement_of(statement, by);
+  request.mutable_resolve()->set_workload(workload);
+  const std::shared_ptr<net::Channel> asked = registry_.channel(node);
+  const Side side = side_of(co_await asked->ask(std::move(request), resolve_limit));
+  log::warn("workload.resolve",
+            {{"workload", workload}, {"node", node}, {"by", by}, {"side", side.name}, {"phase", side.phase}});
+  check_runs(side);
 }
 
 void Driver::alarm(const std::string& node, const api::Alarm& alarm) {

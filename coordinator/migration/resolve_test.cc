@@ -13,9 +13,9 @@ namespace {
 using testing::IsEmpty;
 using Env = api::Envelope;
 
-Errc code_of_resolve(Cluster& c, const std::string& id) {
+Errc code_of_resolve(Cluster& c, const std::string& id, Statement statement = Statement::destination_is_off) {
   try {
-    net::run_to_end(c.io, c.daemon.driver.resolve(id, Statement::destination_is_off, "ann"));
+    net::run_to_end(c.io, c.daemon.driver.resolve(id, statement, "ann"));
   } catch (const Error& e) {
     return e.errc();
   }
@@ -31,7 +31,8 @@ TEST(Resolve, lets_an_armed_source_go_and_says_who_did) {
   EXPECT_EQ(c.a.resolutions[0].by(), "ann");
   EXPECT_TRUE(c.a.resolutions[0].destination_is_off());
   EXPECT_EQ(c.a.resolutions[0].id().migration(), id);
-  EXPECT_EQ(c.a.resolutions[0].destination_store(), "");
+  ASSERT_EQ(c.a.resolutions[0].registered_size(), 1);
+  EXPECT_EQ(c.a.resolutions[0].registered(0).node(), "a");
   c.until([&] { return c.store.migration(id)->phase == Phase::rolled_back; });
   ASSERT_EQ(events(c, id, "resolve").size(), 1u);
   EXPECT_EQ(events(c, id, "resolve")[0]["by"], "ann");
@@ -52,10 +53,54 @@ TEST(Resolve, tells_the_source_what_the_destination_has_registered_with) {
   c.until([&] { return c.b.registered(); });
   EXPECT_EQ(code_of_resolve(c, id), Errc::refused);
   ASSERT_EQ(c.a.resolutions.size(), 1u);
-  EXPECT_EQ(c.a.resolutions[0].destination_store(), "store-b");
-  EXPECT_EQ(c.a.resolutions[0].destination_boot(), "boot-b");
+  ASSERT_EQ(c.a.resolutions[0].registered_size(), 2);
+  const api::Registration& b = c.a.resolutions[0].registered(1);
+  EXPECT_EQ(b.node(), "b");
+  EXPECT_EQ(b.store_uuid(), "store-b");
+  EXPECT_EQ(b.boot_id(), "boot-b");
   EXPECT_EQ(c.a.source, api::SOURCE_ARMED);
   EXPECT_THAT(events(c, id, "resolve"), IsEmpty());
+}
+
+// The source dies with its node before it is armed: nobody knows whether its copy runs, or has run on.
+std::string source_gone_before_it_armed(Cluster& c) {
+  c.a.always[Env::kArm] = Fault::break_before;
+  c.a.reconnects = false;
+  const std::string id = c.daemon.driver.start(c.to_b());
+  EXPECT_EQ(c.finish(id).phase, Phase::undecided);
+  EXPECT_EQ(c.b.destination, api::DESTINATION_PREPARED);
+  c.until([&] { return !c.a.registered(); });
+  return id;
+}
+
+TEST(Resolve, lets_a_prepared_copy_run_whose_source_is_off) {
+  Cluster c;
+  const std::string id = source_gone_before_it_armed(c);
+  EXPECT_EQ(code_of_resolve(c, id, Statement::source_is_off), Errc{});
+  ASSERT_EQ(c.b.resolutions.size(), 1u);
+  EXPECT_TRUE(c.b.resolutions[0].source_is_off());
+  EXPECT_EQ(c.b.resolutions[0].id().migration(), id);
+  c.until([&] { return c.store.migration(id)->phase == Phase::done; });
+  ASSERT_EQ(events(c, id, "resolve").size(), 1u);
+  EXPECT_EQ(events(c, id, "resolve")[0]["off"], "a");
+  EXPECT_EQ(events(c, id, "resolve")[0]["destination"], "resumed");
+}
+
+TEST(Resolve, asks_the_node_itself_when_the_journal_knows_nothing) {
+  Cluster c;
+  c.b.reconnects = false;
+  c.b.stop();
+  c.until([&] { return !c.daemon.registry.node("b").up; });
+  c.a.source = api::SOURCE_ARMED;
+  const auto at = [&](const std::string& node) {
+    net::run_to_end(c.io, c.daemon.driver.resolve_at(node, "redis", Statement::destination_is_off, "ann"));
+  };
+  at("a");
+  ASSERT_EQ(c.a.resolutions.size(), 1u);
+  EXPECT_EQ(c.a.resolutions[0].workload(), "redis");
+  EXPECT_FALSE(c.a.resolutions[0].has_id());
+  EXPECT_EQ(c.a.source, api::SOURCE_THAWED);
+  EXPECT_THROW(at("b"), Error) << "it is not there";
 }
 
 TEST(Resolve, needs_a_migration_in_doubt_and_its_source) {

@@ -20,7 +20,7 @@
 
 namespace godwit::coordinator {
 
-inline constexpr std::uint32_t control_version = 4;
+inline constexpr std::uint32_t control_version = 5;
 
 struct Node {
   std::string name;

@@ -268,8 +268,14 @@ void FakeAgent::source_act(const api::Envelope& request, api::Envelope& reply) {
       break;
     case api::Envelope::kResolve:
       resolutions.push_back(request.resolve());
-      if (!request.resolve().go_on() && !request.resolve().destination_store().empty())
+      // Of the nodes that are registered, besides this one.
+      if (!request.resolve().go_on() && request.resolve().registered_size() > 1)
         fail(Errc::refused, "not off: its agent answers");
+      if (request.resolve().source_is_off()) {
+        if (destination == api::DESTINATION_PREPARED) destination = api::DESTINATION_RESUMED;
+        reply.mutable_destination_state()->set_phase(destination);
+        break;
+      }
       if (source == api::SOURCE_ARMED) source = api::SOURCE_THAWED;
       *reply.mutable_source_state() = source_state();
       break;

@@ -5,8 +5,8 @@ proctype Coordinator(byte m) {
 end:
   do
   :: d_step {
-      coordinator_lives && coordinator[m] == IDLE ->
-      coordinator[m] = MOVING; SEND(m, PREPARE | FREEZE); printf("%d: coordinator prepares and freezes\n", m) }
+      coordinator_lives && coordinator[m] == IDLE && MAY_BEGIN(m) ->
+      coordinator[m] = MOVING; BEGINS(m); SEND(m, PREPARE | FREEZE); printf("%d: coordinator prepares and freezes\n", m) }
   :: d_step {
       coordinator_lives && coordinator[m] == MOVING &&
       ARRIVES(m, FINISHED,

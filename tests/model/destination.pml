@@ -27,6 +27,12 @@ end:
 #endif
       DESTINATION_RECORD(m, COMMITTED) }
 
+#ifdef TAKE_OVER
+  :: d_step {
+      DESTINATION_SERVES && destination[m] == PREPARED && BUILT(m) == HELD && !quiet && MAY_TAKE_OVER(m) ->
+      taken_over = true; printf("an operator has it take over\n"); DESTINATION_RECORD(m, COMMITTED) }
+#endif
+
   :: d_step { /* Refuse, from an armed source */
       DESTINATION_SERVES && (UNKNOWN(m) || destination[m] == BUILDING || destination[m] == PREPARED) &&
       ARRIVES(m, REFUSE, SOURCE_AT(m, ARMED) && !GONE(m) && HEARS(m)) ->

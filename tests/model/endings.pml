@@ -11,6 +11,8 @@ ENDING(coordinator_gone && (sent[1] & TOKEN) && HAS_REFUSED(1) && copy[0] == RUN
 ENDING(coordinator_gone && source[1] == KILLED && copy[1] == RUNS, "moved undriven\n");
 ENDING(source[1] == ARMED && copy[0] == HELD && !CAN_ASK(1), "waits\n");
 ENDING(resolved && source[1] == THAWED && copy[0] == RUNS, "resolved\n");
+ENDING(taken_over && !(sent[1] & TOKEN) && copy[1] == RUNS, "taken over unarmed\n");
+ENDING(taken_over && source[1] == LOST && copy[1] == RUNS, "taken over\n");
 ENDING(source[1] == ARMED && copy[0] == HELD && CAN_ASK(1) && HELD_AFTER_LOSS(1), "held after a loss\n");
 ENDING(run_ons < RUN_ONS && source[1] == KILLED && copy[1] == RUNS, "moved after it ran on\n");
 ENDING(runs_on[1] && source[1] == THAWED && copy[0] == RUNS, "let go while it runs on\n");

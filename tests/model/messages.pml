@@ -42,6 +42,17 @@ byte cut; /* links that do not work, a bit each */
 #define COORDINATOR_AT(m, phase, n) (coordinator[m] == phase && REACHES(n))
 #define SOURCE_AT(m, phase) (source[m] == phase && SERVES(SOURCE_NODE(m)) && PEERS(m))
 
+/* What no rule depends on but the one for operators: the next migration of a workload waits for the last one's end. */
+#ifdef TAKE_OVER
+byte last_begun;
+#define BEGINS(m) last_begun = m
+#define MAY_BEGIN(m) \
+  (last_begun == 0 || source[last_begun] == THAWED || source[last_begun] == KILLED || source[last_begun] == LOST)
+#else
+#define BEGINS(m)
+#define MAY_BEGIN(m) true
+#endif
+
 #ifdef ARBITRARY /* but it cannot know a token that no source has told */
 #define COMMANDED(m, message, phase, n) (!quiet || COORDINATOR_AT(m, phase, n))
 #define COMMIT_ARRIVES(m) \

@@ -55,6 +55,7 @@ byte coordinator_crashes = COORDINATOR_CRASHES, backups = BACKUPS, cuts = CUTS;
  *   REPLACED          B's agent may come back with an empty record file
  *   REPLACED_SOURCE   so may A's
  *   RESOLVE           there is an operator who resolves
+ *   TAKE_OVER         there is one who has a destination take over whose source is off
  *   HOLD_IF_LOST      what a copy writes into files is there for the other one, too (if_lost = hold); an operator may say
  *                     that a source goes on all the same
  *   PRUNES            records are given up when they are settled

@@ -212,6 +212,19 @@ bool stuck[NODES]; /* the step whose write it was has ended, and no other takes 
 #define MAY_RESOLVE(m) (off[DESTINATION_NODE(m)] || (replaced && rebooted[DESTINATION_NODE(m)]))
 #endif
 
+/* And the other way round, for what is prepared: of the last migration that was begun, for the source may have let an
+ * earlier one go and given its copy to somebody else. */
+#ifdef BREAK_TAKE_OVER_OF_OLD
+#define LAST_BEGUN(m) true
+#else
+#define LAST_BEGUN(m) (last_begun == m)
+#endif
+#if defined(BREAK_TAKE_OVER_WHILE_ON)
+#define MAY_TAKE_OVER(m) true
+#else
+#define MAY_TAKE_OVER(m) (off[SOURCE_NODE(m)] && LAST_BEGUN(m))
+#endif
+
 /* Nothing of a copy is seen outside before it is recorded as resumed: its network is closed until then. Files are not. */
 #if defined(BREAK_SEEN_BEFORE_RESUMED) || defined(HOLD_IF_LOST)
 #define SEEN(m) ran[m]
