@@ -7,6 +7,7 @@
 #include "common/image/core.pb.h"
 #include "common/image/files.pb.h"
 #include "common/image/fs.pb.h"
+#include "common/image/generation.h"
 #include "common/image/inventory.pb.h"
 #include "common/image/mm.pb.h"
 #include "common/image/pstree.pb.h"
@@ -143,6 +144,7 @@ void check_pids(const image::ImageSet& images) {
 void check_before_restore(const image::ImageSet& images, int directory, const Options& o) {
   image::Unfinished::refuse(directory);
   check_inventory(images, o);
+  image::refuse_other_pages(directory);
   check_records(images);
   check_process(images);
   check_shared_memory(images);

@@ -6,7 +6,8 @@
 
 namespace godwit::engine::commands {
 
-// Errc::image_corrupt when the set is none to restore from; Errc::refused with every file that is missing or differs;
+// Errc::image_corrupt when the set is none to restore from; Errc::refused when its parents are of other dumps, and with
+// every file that is missing or differs;
 // Errc::already_exists with every PID that is taken and by whom (not with --namespaces).
 void check_before_restore(const image::ImageSet& images, int directory, const Options& options);
 

@@ -5,6 +5,7 @@
 #include "agent/engine/commands/stopped.h"
 #include "agent/engine/survey.h"
 #include "common/base/log.h"
+#include "common/image/generation.h"
 #include "common/image/inventory.pb.h"
 #include "common/image/page_reader.h"
 
@@ -52,6 +53,16 @@ void forget_stops(const std::map<pid_t, pid_t>& stopped, image::ImageSet& images
   }
 }
 
+// Of a dump; empty: nothing.
+std::string wrong_with_parents_of(int directory) {
+  try {
+    image::refuse_other_pages(directory);
+    return {};
+  } catch (const Error& e) {
+    return e.message();
+  }
+}
+
 // What the post-dump scripts say against the end of the process. The dump is good.
 std::optional<Error> veto_of(const RunAction& act, pid_t pid) {
   try {
@@ -71,17 +82,20 @@ TrackedDump::TrackedDump(pid_t pid, Journal& journal) : pid_(pid), dump_(pid, Or
 // so.
 std::string TrackedDump::parent_for(const Options& o, const Places& places, std::optional<CriuClient>& server) {
   if (!places.previous) return {};
-  const std::string named = generation_of(places.previous.get());
-  const char* reason = nullptr;
+  const auto before = image::generation_of(places.previous.get());
+  const std::string named = before ? before->own : "";
+  std::string reason;
   if (!dump_.tracking())
     reason = "what was written since is not known: nothing tracks this process, or it ran another program";
   else if (named.empty())
     reason = "the dump before did not finish, or Godwit did not write it";
   else if (named != generation_)
     reason = "it is not the last dump of this process that succeeded";
+  else if (std::string stale = wrong_with_parents_of(places.previous.get()); !stale.empty())
+    reason = std::move(stale);
   else if (server && !parents_have_all(*server))
     reason = "the page server does not have it as its --prev-images-dir";
-  if (!reason) return named;
+  if (reason.empty()) return named;
   log::warn("dump.whole", {{"pid", pid_},
                            {"previous", o.previous},
                            {"reason", reason},
@@ -89,8 +103,9 @@ std::string TrackedDump::parent_for(const Options& o, const Places& places, std:
   return {};
 }
 
-// Whether what the last dump left with the page server's parent is all there.
+// Whether the page server's parent is the last dump, and all of that is there.
 bool TrackedDump::parents_have_all(CriuClient& server) {
+  if (!server.parent_has(tag_object(generation_))) return false;
   const HeldPages held = dump_.held();
   return std::ranges::all_of(held, [&](const auto& object) { return server.parent_has(object.first); });
 }
@@ -134,12 +149,13 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
     generation_.clear();
     round_ = 0;
   }
-  clear_images(places, !o.page_server.use);
+  clear_images(places, o.page_server.use ? PagesGo::to_a_server : PagesGo::here);
+  const std::string generation = fresh_generation();
   bool held = false;
   std::optional<Error> veto;
   std::map<pid_t, pid_t> stopped_by_us;
   const std::unique_ptr<DumpSink> sink =
-      make_sink(std::move(server), places, parent.empty() ? Extent::whole : Extent::difference,
+      make_sink(std::move(server), places, generation, parent.empty() ? Extent::whole : Extent::difference,
                 o.auto_dedup ? Superseded::freed : Superseded::kept);
   try {
     if (!parent.empty()) image::set_parent(places.images.get(), o.previous);
@@ -156,7 +172,6 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
       forget_stops(stopped_by_us, sink->images());
       round = frozen.round;
     }
-    const std::string generation = fresh_generation();
     const HeldPages pages = dump_.held();
     label(sink->images(), o, generation, parent);
     sink->save(pages);
