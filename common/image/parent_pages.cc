@@ -52,8 +52,16 @@ std::uint64_t ParentPages::punch(std::uint64_t vaddr, std::uint64_t pages) {
                         static_cast<off_t>(until - from)),
             "free what {} has of {:#x}-{:#x}", level->name(), from, until);
       covered += until - from;
+      freed_.insert(depth);
     }
   }
+}
+
+std::set<std::string> ParentPages::freed_in() {
+  std::set<std::string> directories;
+  for (const std::size_t depth : freed_)
+    directories.insert(read_link(fmt::format("/proc/self/fd/{}", levels_.at(depth).directory())));
+  return directories;
 }
 
 }  // namespace godwit::image

@@ -72,11 +72,23 @@ TEST_F(ParentPagesTest, frees_what_is_superseded_and_nothing_else) {
   const UniqueFd c = make("c", "b", {});
   auto pages = parent_of(c);
   EXPECT_EQ(pages->punch(0x17000, 2), 3 * page_size) << "0x18000 is in both";
+  EXPECT_EQ(pages->freed_in(), (std::set{top_.path() + "/a", top_.path() + "/b"}));
   EXPECT_EQ(blocks("a"), 14 * page_size);
   EXPECT_EQ(blocks("b"), 7 * page_size);
   EXPECT_EQ(pages->punch(0x40000, 100), 0u);
   pages->punch(0, 1000);
   EXPECT_EQ(blocks("a") + blocks("b"), 0u);
+}
+
+TEST_F(ParentPagesTest, knows_where_it_has_freed_something) {
+  make("a", "", {{0x10000, 16, present}});
+  make("b", "a", {{0x10000, 8, parent}, {0x18000, 8, present}});
+  const UniqueFd c = make("c", "b", {});
+  auto pages = parent_of(c);
+  pages->punch(0x40000, 1);
+  EXPECT_TRUE(pages->freed_in().empty());
+  pages->punch(0x10000, 1);
+  EXPECT_EQ(pages->freed_in(), std::set{top_.path() + "/a"});
 }
 
 TEST_F(ParentPagesTest, a_loop_of_parents_is_an_error) {

@@ -126,13 +126,13 @@ void TrackedDump::label(image::ImageSet& images, const Options& o, const std::st
 }
 
 // What --auto-dedup has taken out of them is nowhere else now: no dump may refer to them any more.
-void TrackedDump::give_up_parents(const Options& o) {
+void TrackedDump::give_up_parents(const std::set<std::string>& directories) {
   dump_.begin_again();
   generation_.clear();
   log::error("dump.parents_unusable",
-             {{"directory", o.previous},
+             {{"directories", fmt::format("{}", fmt::join(directories, ", "))},
               {"reason", "the dump did not finish, and --auto-dedup had begun to free there what it superseded"},
-              {"consequence", "nothing can be restored from it; the next dump writes everything"}});
+              {"consequence", "nothing can be restored from them; the next dump writes everything"}});
 }
 
 void TrackedDump::run(const Options& o, const Places& places, const RunAction& act, UniqueFd page_server) {
@@ -190,7 +190,7 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
   } catch (...) {
     dump_.owe_unacknowledged();
     mark_unusable(places);
-    if (sink->freed_bytes() > 0) give_up_parents(o);
+    if (const std::set<std::string> robbed = sink->freed_in(); !robbed.empty()) give_up_parents(robbed);
     if (held) dump_.release();
     throw;
   }
