@@ -2,7 +2,10 @@
 """What fails when a command's work is done, and the process gone: it is said, and the dump is the success that it is. What can be
 found out before is, with nothing touched."""
 
+import json
 import os
+import subprocess
+import time
 import unittest
 from pathlib import Path
 
@@ -43,6 +46,35 @@ class Aftermath(CommandCase):
                 self.assertEqual(done.returncode, BAD_COMMAND_LINE, done.stdout)
                 self.assertIn("--status-fd", done.stdout)
         self.assert_runs_on(pid)
+
+    def frozen_seconds(self, images: str) -> float:
+        (shown,) = json.loads(self.must("image", "show", f"{images}/stats-dump"))
+        return int(shown["entries"][0]["dump"]["frozen_time"]) / 1e6
+
+    def test_it_is_frozen_until_it_runs_again(self):
+        """Nothing is left out that happens while it stands still: what is written then, the scripts, its end."""
+        pid = self.start()
+        script = self.script("sleep 0.7")
+        for number, options in enumerate((["-R"], ["--leave-stopped"], [])):
+            began = time.monotonic()
+            self.must("dump", "-t", pid, "-D", number, "--action-script", script, *options)
+            took = time.monotonic() - began
+            self.assertGreaterEqual(self.frozen_seconds(str(number)), 0.7, options)
+            self.assertLess(self.frozen_seconds(str(number)), took, options)
+
+    def test_statistics_that_cannot_be_written_are_no_failed_dump(self):
+        work = self.place / "work"
+        work.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", work], check=True)
+        (work / "full").write_bytes(bytes(4096))
+        pid = self.start()
+        for options in ([], ["-R"]):
+            said = self.must("pre-dump" if not options else "dump", "-t", pid, "-D", "1", "-W", work, *options)
+            self.assertIn("stats-dump", said)
+            self.assert_runs_on(pid)
+        self.must("dump", "-t", pid, "-D", "1", "-W", work)
+        self.assert_ended(pid)
+        self.assert_restores(pid, "1")
 
     def deaf(self) -> int:
         """The writing end of a pipe that nobody reads any more."""

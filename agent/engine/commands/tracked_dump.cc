@@ -1,10 +1,12 @@
 #include "agent/engine/commands/tracked_dump.h"
 
+#include "agent/engine/commands/command_line.h"
 #include "agent/engine/commands/refusals.h"
 #include "agent/engine/commands/stats.h"
 #include "agent/engine/commands/stopped.h"
 #include "agent/engine/survey.h"
 #include "common/base/log.h"
+#include "common/base/units.h"
 #include "common/image/generation.h"
 #include "common/image/inventory.pb.h"
 #include "common/image/page_reader.h"
@@ -154,6 +156,8 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
   bool held = false;
   std::optional<Error> veto;
   std::map<pid_t, pid_t> stopped_by_us;
+  image::DumpStatsEntry stats;
+  std::uint64_t frozen_at = 0;
   const std::unique_ptr<DumpSink> sink =
       make_sink(std::move(server), places, generation, parent.empty() ? Extent::whole : Extent::difference,
                 o.auto_dedup ? Superseded::freed : Superseded::kept);
@@ -169,13 +173,14 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
       const auto tracking = o.track_memory ? Dump::Tracking::begin : Dump::Tracking::as_it_is;
       frozen = dump_.freeze(round_, *sink, std::chrono::seconds(o.timeout_s), tracking);
       held = true;
+      frozen_at = frozen.at_ns;
       forget_stops(stopped_by_us, sink->images());
       round = frozen.round;
     }
     const HeldPages pages = dump_.held();
     label(sink->images(), o, generation, parent);
     sink->save(pages);
-    write_stats(places, round, frozen, pages);
+    stats = dump_stats(round, frozen, pages);
     if (!pre) veto = veto_of(act, pid_);
     dump_.acknowledged(sink->last_sequence());
     generation_ = generation;
@@ -194,16 +199,22 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
     if (held) dump_.release();
     throw;
   }
-  if (pre) return;
-  if (o.leave_running || veto) dump_.release();
-  if (veto) throw *veto;
-  if (o.leave_running) return;
-  if (!o.leave_stopped) return dump_.kill();
   std::map<pid_t, StoppedBy> stopped;
-  for (const pid_t pid : dump_.pids())
-    stopped[pid] = dump_.was_stopped(pid) && !stopped_by_us.contains(pid) ? StoppedBy::others : StoppedBy::dump;
-  dump_.leave_stopped();
+  if (!pre) {
+    if (o.leave_running || veto) {
+      dump_.release();
+    } else if (!o.leave_stopped) {
+      dump_.kill();
+    } else {
+      for (const pid_t pid : dump_.pids())
+        stopped[pid] = dump_.was_stopped(pid) && !stopped_by_us.contains(pid) ? StoppedBy::others : StoppedBy::dump;
+      dump_.leave_stopped();
+    }
+  }
+  const std::uint64_t frozen_ns = pre ? 0 : monotonic_ns() - frozen_at;
   for (const auto& [pid, by] : stopped) note_stopped(pid, generation_, by);
+  afterwards("the dump is complete", [&] { write_stats(places, std::move(stats), frozen_ns); });
+  if (veto) throw *veto;
 }
 
 }  // namespace godwit::engine::commands
