@@ -1,5 +1,6 @@
 #include "common/image/dedup.h"
 
+#include "common/image/generation.h"
 #include "common/image/image_set.h"
 #include "common/image/parent_pages.h"
 
@@ -19,6 +20,8 @@ std::uint64_t punch_parents(PageLevel& level, Kind kind, std::uint64_t id) {
 }  // namespace
 
 std::uint64_t dedup(int dirfd) {
+  refuse_unfinished(dirfd);
+  refuse_other_pages(dirfd);
   const ImageSet images = ImageSet::load(dirfd);
   std::uint64_t freed = 0;
   for (const Kind kind : {Kind::pagemap, Kind::pagemap_shmem})

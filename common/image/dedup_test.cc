@@ -2,6 +2,7 @@
 
 #include "common/base/units.h"
 #include "common/image/image_set.h"
+#include "common/image/inventory.pb.h"
 #include "common/image/page_reader.h"
 #include "common/image/test_dir.h"
 
@@ -14,8 +15,17 @@ namespace {
 
 constexpr std::uint64_t pid = 7;
 
+InventoryEntry inventory(const std::string& own = {}, const std::string& parent = {}) {
+  InventoryEntry entry;
+  entry.set_img_version(image_version);
+  if (!own.empty()) entry.set_generation(own);
+  if (!parent.empty()) entry.set_parent_generation(parent);
+  return entry;
+}
+
 // A set whose PRESENT pages are all filled with one letter.
-void write_set(int dir, const std::vector<PageRun>& runs, char letter, const std::string& parent = {}) {
+void write_set(int dir, const std::vector<PageRun>& runs, char letter, const std::string& parent = {},
+               const InventoryEntry& said = inventory()) {
   PagemapWriter writer(1);
   std::string pages;
   for (const PageRun& run : runs) {
@@ -24,6 +34,7 @@ void write_set(int dir, const std::vector<PageRun>& runs, char letter, const std
   }
   ImageSet set;
   set.put_file(file_name(Kind::pagemap, pid), writer.finish());
+  set.put(Kind::inventory, 0, said);
   set.save(dir);
   UniqueFd fd = open_at(dir, "pages-1.img", O_WRONLY | O_CREAT | O_TRUNC, 0600);
   write_all(fd.get(), std::string_view(pages));
@@ -72,6 +83,38 @@ TEST(Dedup, leaves_alone_a_set_without_parent) {
   write_set(one.fd(), {{0x10000, 8, present}}, '1');
   EXPECT_EQ(dedup(one.fd()), 0u);
   EXPECT_EQ(blocks(one.fd()), 8 * page_size);
+}
+
+// What is freed in a good parent is lost when the set is none.
+TEST(Dedup, frees_nothing_for_a_set_that_was_not_finished) {
+  TestDir one, two;
+  write_set(one.fd(), {{0x10000, 8, present}}, '1');
+  write_set(two.fd(), {{0x10000, 8, present}}, '2', one.path());
+  std::filesystem::remove(two.path() + "/inventory.img");
+  try {
+    dedup(two.fd());
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.errc(), Errc::image_corrupt);
+    EXPECT_NE(e.message().find(two.path()), std::string::npos) << e.message();
+  }
+  EXPECT_EQ(blocks(one.fd()), 8 * page_size);
+}
+
+TEST(Dedup, frees_nothing_in_a_parent_that_is_another_dump_by_now) {
+  TestDir one, two, three;
+  write_set(one.fd(), {{0x10000, 8, present}}, '1', {}, inventory("x"));
+  write_set(two.fd(), {{0x10000, 8, present}}, '2', one.path(), inventory("b", "a"));
+  write_set(three.fd(), {{0x10000, 8, present}}, '3', two.path(), inventory("c", "b"));
+  try {
+    dedup(three.fd());
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.errc(), Errc::refused);
+    EXPECT_NE(e.message().find(one.path()), std::string::npos) << e.message();
+    EXPECT_NE(e.message().find(two.path()), std::string::npos) << e.message();
+  }
+  EXPECT_EQ(blocks(one.fd()) + blocks(two.fd()), 16 * page_size);
 }
 
 TEST(Dedup, names_a_parent_that_leads_in_a_circle) {

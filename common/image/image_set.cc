@@ -1,11 +1,10 @@
 #include "common/image/image_set.h"
 
+#include "common/base/directory.h"
 #include "common/base/fd.h"
 
 #include <algorithm>
-#include <memory>
 
-#include <dirent.h>
 #include <sys/stat.h>
 
 namespace godwit::image {
@@ -22,24 +21,6 @@ bool is_plain_name(std::string_view name) {
 bool is_loaded(std::string_view name) {
   if (const auto image = parse_file_name(name)) return image->kind != Kind::pages;
   return name.ends_with(".img");
-}
-
-std::vector<std::string> names_in(int dirfd) {
-  UniqueFd fd = open_at(dirfd, ".", O_RDONLY | O_DIRECTORY);
-  DIR* raw_dir = ::fdopendir(fd.get());
-  if (raw_dir == nullptr) throw syscall_error(errno, "list image directory");
-  fd.release();
-  const std::unique_ptr<DIR, int (*)(DIR*)> dir(raw_dir, ::closedir);
-  std::vector<std::string> names;
-  for (;;) {
-    errno = 0;
-    const dirent* entry = ::readdir(dir.get());
-    if (entry == nullptr) {
-      if (errno != 0) throw syscall_error(errno, "list image directory");
-      return names;
-    }
-    if (is_loaded(entry->d_name)) names.emplace_back(entry->d_name);
-  }
 }
 
 void save_file(int dirfd, const std::string& name, const std::string& bytes) {
@@ -103,6 +84,7 @@ ImageSet ImageSet::load(int dirfd) {
   ImageSet set;
   std::size_t left = max_set;
   for (const std::string& name : names_in(dirfd)) {
+    if (!is_loaded(name)) continue;
     // A fifo must not block the open, and nothing but a file is an image.
     const UniqueFd fd = open_beneath(dirfd, name, O_RDONLY | O_NONBLOCK);
     Doing doing("read {}", name);

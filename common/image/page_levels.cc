@@ -74,15 +74,20 @@ int PageLevel::pages_fd(PagesAccess access) {
   return pages_.get();
 }
 
-void PageLevel::refuse_freed(off_t offset, std::uint64_t length) {
+off_t PageLevel::solid_until(off_t offset, std::uint64_t length) {
   const off_t end = offset + static_cast<off_t>(length);
-  if (offset >= solid_from_ && end <= solid_until_) return;
-  const off_t hole = check(::lseek(pages_.get(), offset, SEEK_HOLE), "find a hole in the pages of {}", name_);
-  if (hole < end)
+  if (offset < solid_from_ || end > solid_until_) {
+    solid_from_ = offset;
+    solid_until_ = check(::lseek(pages_.get(), offset, SEEK_HOLE), "find a hole in the pages of {}", name_);
+  }
+  return std::min(end, solid_until_);
+}
+
+void PageLevel::refuse_freed(off_t offset, std::uint64_t length) {
+  const off_t hole = solid_until(offset, length);
+  if (hole < offset + static_cast<off_t>(length))
     fail(Errc::image_corrupt, "{}{} at offset {}: pages that are needed have been freed by a dedup", prefix_,
          file_name(Kind::pages, map_.pages_id), hole);
-  solid_from_ = offset;
-  solid_until_ = hole;
 }
 
 std::size_t PageLevel::run_from(std::uint64_t vaddr) const {

@@ -36,7 +36,10 @@ class PageLevel {
     return static_cast<off_t>(offsets_[run] + (vaddr - map_.runs[run].vaddr));
   }
 
-  // Refuses when a piece of this range of the pages file is a hole: a dedup has freed it, and reading gives zeroes.
+  // Where in this range of the pages file the first hole begins, or the end of the range: a dedup has freed what is in
+  // it, and reading gives zeroes. The pages file has been opened.
+  off_t solid_until(off_t offset, std::uint64_t length);
+  // Refuses when there is one.
   void refuse_freed(off_t offset, std::uint64_t length);
 
   int directory() const { return directory_.get(); }

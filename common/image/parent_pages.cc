@@ -23,7 +23,12 @@ std::uint64_t ParentPages::there_until(std::uint64_t vaddr, std::uint64_t end) {
     if (!index) return vaddr;
     const PageRun& run = level->map().runs[*index];
     end = std::min(end, run.end());
-    if (run.is(PageFlag::present)) return end;
+    if (run.is(PageFlag::present)) {
+      level->pages_fd(access_);
+      const off_t offset = level->offset(*index, vaddr);
+      const auto solid = static_cast<std::uint64_t>(level->solid_until(offset, end - vaddr) - offset);
+      return vaddr + solid / page_size * page_size;  // blocks may be smaller than pages
+    }
     if (!run.is(PageFlag::parent)) return vaddr;  // left to be fetched later
   }
 }
@@ -52,8 +57,16 @@ std::uint64_t ParentPages::punch(std::uint64_t vaddr, std::uint64_t pages) {
                         static_cast<off_t>(until - from)),
             "free what {} has of {:#x}-{:#x}", level->name(), from, until);
       covered += until - from;
+      freed_.insert(depth);
     }
   }
+}
+
+std::set<std::string> ParentPages::freed_in() {
+  std::set<std::string> directories;
+  for (const std::size_t depth : freed_)
+    directories.insert(read_link(fmt::format("/proc/self/fd/{}", levels_.at(depth).directory())));
+  return directories;
 }
 
 }  // namespace godwit::image

@@ -11,6 +11,8 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
+#include <string>
 
 namespace godwit::image {
 
@@ -25,6 +27,8 @@ class ParentPages {
   // Frees what the parents have of this range; their files keep their sizes. Returns the bytes that were covered.
   // Needs PagesAccess::punch. A parent is of no use by itself afterwards.
   std::uint64_t punch(std::uint64_t vaddr, std::uint64_t pages);
+  // The directories in which it has freed something.
+  std::set<std::string> freed_in();
 
  private:
   ParentPages(PageLevels levels, PagesAccess access) : levels_(std::move(levels)), access_(access) {}
@@ -33,6 +37,7 @@ class ParentPages {
 
   PageLevels levels_;
   PagesAccess access_;
+  std::set<std::size_t> freed_;  // levels
 };
 
 }  // namespace godwit::image

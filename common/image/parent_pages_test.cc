@@ -58,6 +58,21 @@ TEST_F(ParentPagesTest, says_what_is_there_at_any_level) {
   EXPECT_EQ(pages->first_missing(0xf000, 2), 0xf000);
 }
 
+TEST_F(ParentPagesTest, what_has_been_freed_is_not_there) {
+  make("a", "", {{0x10000, 16, present}});
+  make("b", "a", {{0x10000, 8, parent}, {0x18000, 8, present}});
+  const UniqueFd c = make("c", "b", {});
+  EXPECT_EQ(parent_of(c)->first_missing(0x10000, 16), std::nullopt);
+  parent_of(c)->punch(0x14000, 2);
+  parent_of(c)->punch(0x1a000, 1);
+  auto pages = parent_of(c);
+  EXPECT_EQ(pages->first_missing(0x10000, 16), 0x14000);
+  EXPECT_EQ(pages->first_missing(0x15000, 1), 0x15000);
+  EXPECT_EQ(pages->first_missing(0x16000, 4), std::nullopt);
+  EXPECT_EQ(pages->first_missing(0x16000, 16), 0x1a000);
+  EXPECT_EQ(pages->first_missing(0x10000, 4), std::nullopt) << "asked again";
+}
+
 TEST_F(ParentPagesTest, is_nothing_without_a_parent_or_the_object) {
   const UniqueFd a = make("a", "", {{0x10000, 1, present}});
   EXPECT_FALSE(parent_of(a));
@@ -72,11 +87,23 @@ TEST_F(ParentPagesTest, frees_what_is_superseded_and_nothing_else) {
   const UniqueFd c = make("c", "b", {});
   auto pages = parent_of(c);
   EXPECT_EQ(pages->punch(0x17000, 2), 3 * page_size) << "0x18000 is in both";
+  EXPECT_EQ(pages->freed_in(), (std::set{top_.path() + "/a", top_.path() + "/b"}));
   EXPECT_EQ(blocks("a"), 14 * page_size);
   EXPECT_EQ(blocks("b"), 7 * page_size);
   EXPECT_EQ(pages->punch(0x40000, 100), 0u);
   pages->punch(0, 1000);
   EXPECT_EQ(blocks("a") + blocks("b"), 0u);
+}
+
+TEST_F(ParentPagesTest, knows_where_it_has_freed_something) {
+  make("a", "", {{0x10000, 16, present}});
+  make("b", "a", {{0x10000, 8, parent}, {0x18000, 8, present}});
+  const UniqueFd c = make("c", "b", {});
+  auto pages = parent_of(c);
+  pages->punch(0x40000, 1);
+  EXPECT_TRUE(pages->freed_in().empty());
+  pages->punch(0x10000, 1);
+  EXPECT_EQ(pages->freed_in(), std::set{top_.path() + "/a"});
 }
 
 TEST_F(ParentPagesTest, a_loop_of_parents_is_an_error) {

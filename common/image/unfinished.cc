@@ -31,6 +31,8 @@ void remove_what_it_names(int directory, std::string_view mark) {
   }
 }
 
+bool is_marked(int directory) { return ::faccessat(directory, mark_name, F_OK, AT_SYMLINK_NOFOLLOW) == 0; }
+
 }  // namespace
 
 Unfinished::Unfinished(int directory) : directory_(directory) {
@@ -47,8 +49,17 @@ void Unfinished::add(const std::string& name) { write_all(mark_.get(), name + "\
 
 void Unfinished::finish() { check(::unlinkat(directory_, mark_name, 0), "remove the mark of an unfinished set"); }
 
+void Unfinished::remove_left(int directory) {
+  if (!is_marked(directory)) return;
+  try {
+    Unfinished(directory).finish();
+  } catch (const Error& e) {
+    if (e.errc() != Errc::busy) throw;
+  }
+}
+
 void Unfinished::refuse(int directory) {
-  if (::faccessat(directory, mark_name, F_OK, AT_SYMLINK_NOFOLLOW) != 0) return;
+  if (!is_marked(directory)) return;
   throw Error(Errc::image_corrupt, "what was written here is not complete: the connection ended before its end",
               "dump again; the next session into this directory removes what is left");
 }

@@ -20,6 +20,8 @@ class Unfinished {
   void finish();                      // the set is complete
 
   static std::string part_name(const std::string& name) { return name + ".part"; }
+  // Removes what a writer has left there that is no more; one that is at work is left alone.
+  static void remove_left(int directory);
   // Refuses a directory that is marked.
   static void refuse(int directory);
 

@@ -113,7 +113,14 @@ void ImageWriter::close() {
   write_pagemap(open_->writer.finish());
   open_->pages->sync();
   check(::fsync(open_->pagemap.get()), "sync the pagemap");
+  freed_in_ = freed_in();
   open_.reset();
+}
+
+std::set<std::string> ImageWriter::freed_in() {
+  std::set<std::string> directories = freed_in_;
+  if (open_ && open_->parent) directories.merge(open_->parent->freed_in());
+  return directories;
 }
 
 void ImageWriter::finish() {

@@ -24,6 +24,7 @@
 #include <optional>
 #include <set>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace godwit::pageserver::criu {
@@ -52,6 +53,8 @@ class ImageWriter {
   void finish();
 
   const Written& written() const { return written_; }
+  // The directories of parents that have lost pages to this session.
+  std::set<std::string> freed_in();
 
  private:
   struct Open {
@@ -74,6 +77,7 @@ class ImageWriter {
   image::Unfinished unfinished_;
   std::optional<Open> open_;
   std::set<pagewire::ObjectId> known_;
+  std::set<std::string> freed_in_;  // of the objects before the open one
   std::uint32_t next_pages_id_;
   Written written_;
 };

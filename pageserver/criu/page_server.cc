@@ -66,7 +66,16 @@ void serve(Stream& stream, int directory, const PageServerOptions& o) {
   ImageWriter images(directory, {.auto_dedup = o.auto_dedup});
   Session session(stream, images);
   const Clock::time_point begun = Clock::now();
-  session.run();
+  try {
+    session.run();
+  } catch (...) {
+    if (const std::set<std::string> robbed = images.freed_in(); !robbed.empty())
+      log::error("page-server.parents_unusable",
+                 {{"directories", fmt::format("{}", fmt::join(robbed, ", "))},
+                  {"reason", "the session did not finish, and --auto-dedup had begun to free there what it superseded"},
+                  {"consequence", "nothing can be restored from them: dump everything again"}});
+    throw;
+  }
   const Written& w = images.written();
   const std::chrono::duration<double> took = Clock::now() - begun;
   log::info("page-server.done", {{"objects", w.objects},

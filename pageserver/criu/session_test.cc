@@ -122,6 +122,24 @@ TEST_F(PageSession, knows_its_parent_and_checks_holes) {
   EXPECT_EQ(session.failure(), Errc::protocol) << "the last page is not there";
 }
 
+TEST_F(PageSession, a_hole_over_what_a_dedup_has_freed_is_refused) {
+  const TestDir parent, child;
+  store_parent(parent);
+  image::set_parent(child.fd(), parent.path());
+  {
+    TestSession session(child.fd(), {.auto_dedup = true});
+    session.open();
+    session.run(0x14000, 1, 'n');
+    ASSERT_EQ(session.close(), 0);
+  }
+  image::set_parent(dir_.fd(), parent.path());  // and not the child, which has that page
+  TestSession session(dir_.fd());
+  session.open();
+  session.hole(0x10000, 16);
+  session.hang_up();
+  EXPECT_EQ(session.failure(), Errc::protocol);
+}
+
 TEST_F(PageSession, a_hole_needs_a_parent) {
   EXPECT_EQ(after_open({.command = Command::add, .flags = run_parent, .pages = 1, .address = 4096, .object = task_12}),
             Errc::protocol);

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Deduplication while a dump is written: at no moment do the images take much more than one copy of the memory."""
 
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -117,6 +118,24 @@ class Dedup(CommandCase):
             self.assertEqual(server.wait(), 0, server.said())
         self.assertNotIn("dump.whole", said)
         self.assert_near_one_copy(blocks, whole)
+
+    def test_a_page_server_that_fails_names_what_it_has_freed_from(self):
+        pid = self.begin()
+        pages = [self.place / "pages" / name for name in ("1", "2")]
+        pages[1].mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16M", "tmpfs", pages[1]], check=True)
+        self.addCleanup(subprocess.run, ["umount", pages[1]], check=True)
+        with PageServer([GODWIT], pages[0], []) as server:
+            self.must("pre-dump", "-t", pid, "-D", "1", *server.client_options(), program=GODWIT)
+            self.assertEqual(server.wait(), 0, server.said())
+        self.write_all()
+        with PageServer([GODWIT], pages[1], ["--prev-images-dir", "../1", "--auto-dedup"]) as server:
+            done = self.run_command("dump", "-t", pid, "-D", "2", "-R", "--prev-images-dir", "../1",
+                                    *server.client_options(), program=GODWIT)
+            self.assertEqual(done.returncode, 1, done.stdout)
+            self.assertEqual(server.wait(), 1)
+        self.assertIn(f"page-server.parents_unusable directories={pages[0]} ", server.said())
+        self.assert_runs_on(pid)
 
 
 if __name__ == "__main__":

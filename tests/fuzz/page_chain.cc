@@ -5,6 +5,8 @@
 #include "common/base/error.h"
 #include "common/base/units.h"
 #include "common/image/dedup.h"
+#include "common/image/image_set.h"
+#include "common/image/inventory.pb.h"
 #include "common/image/page_reader.h"
 #include "common/image/parent_pages.h"
 #include "common/image/record.h"
@@ -31,6 +33,11 @@ void make(const std::filesystem::path& path, unsigned parent, std::size_t pages,
   const UniqueFd owned(dir);
   if (parent < directories) set_parent(dir, "../" + std::to_string(parent));
   write_file(path / file_name(Kind::pagemap, id), header(Kind::pagemap).append(pagemap));
+  InventoryEntry inventory;
+  inventory.set_img_version(image_version);
+  ImageSet rest;
+  rest.put(Kind::inventory, 0, inventory);
+  rest.save(dir);
   write_file(path / file_name(Kind::pages, 1), std::string(pages * page_size, static_cast<char>('a' + pages)));
 }
 

@@ -2,6 +2,7 @@
 
 #include "common/base/fd.h"
 #include "common/image/any_image.h"
+#include "common/image/generation.h"
 #include "common/image/image_set.h"
 
 #include <algorithm>
@@ -60,6 +61,9 @@ int run_image_show(const Options& o) {
   std::printf("[");
   for (std::size_t i = 0; i < files.size(); i++) show_file(files[i], i > 0);
   std::printf("]\n");
+  std::fflush(stdout);
+  for (const std::string& name : o.names)
+    if (std::filesystem::is_directory(name)) image::refuse_other_pages(open_file(name, O_RDONLY | O_DIRECTORY).get());
   return 0;
 }
 

@@ -1,22 +1,19 @@
 #include "agent/engine/commands/places.h"
 
+#include "common/base/directory.h"
 #include "common/base/log.h"
 #include "common/image/image_set.h"
-#include "common/image/inventory.pb.h"
 #include "common/image/unfinished.h"
 
 #include <array>
 #include <filesystem>
-#include <memory>
 
-#include <dirent.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 
 namespace godwit::engine::commands {
 namespace {
 
-constexpr std::size_t largest_inventory = 1u << 20;
 constexpr int most_parents = 4096;
 constexpr const char* parent_link = "parent";
 
@@ -40,15 +37,6 @@ void refuse_own_ancestor(const Places& places) {
     at.reset(next);
   }
   fail(Errc::image_corrupt, "--prev-images-dir: its parents lead in a circle");
-}
-
-std::vector<std::string> names_in(int directory) {
-  UniqueFd fd = open_at(directory, ".", O_RDONLY | O_DIRECTORY);
-  const std::unique_ptr<DIR, int (*)(DIR*)> list(::fdopendir(fd.release()), ::closedir);
-  if (!list) check(-1, "list the images directory");
-  std::vector<std::string> names;
-  while (const dirent* entry = ::readdir(list.get())) names.emplace_back(entry->d_name);
-  return names;
 }
 
 void remove(const Places& places, const std::string& name) {
@@ -80,17 +68,16 @@ Places open_places(const Options& o, Missing missing) {
   return places;
 }
 
-void clear_images(const Places& places, bool pages_too) {
-  if (pages_too) image::Unfinished(places.images.get()).finish();  // busy, when a page server is writing here
+void clear_images(const Places& places, PagesGo to) {
+  if (to == PagesGo::here)
+    image::Unfinished(places.images.get()).finish();  // busy, when a page server is writing here
+  else
+    image::Unfinished::remove_left(places.images.get());  // it may be this dump's own server that is at work here
   remove(places, image::file_name(image::Kind::inventory));
   remove(places, parent_link);
   for (const std::string& name : names_in(places.images.get())) {
     const auto known = image::parse_file_name(name);
-    if (!known) continue;
-    const bool pages = known->kind == image::Kind::pages || known->kind == image::Kind::pagemap ||
-                       known->kind == image::Kind::pagemap_shmem;
-    if ((pages && !pages_too) || known->kind == image::Kind::cpuinfo) continue;
-    remove(places, name);
+    if (known && known->kind != image::Kind::cpuinfo) remove(places, name);
   }
 }
 
@@ -99,17 +86,6 @@ void mark_unusable(const Places& places) noexcept {
   log::error("dump.unusable",
              {{"directory", places.images_path},
               {"reason", "the dump did not finish: without inventory.img nothing is restored from it"}});
-}
-
-std::string generation_of(int directory) {
-  const std::string name = image::file_name(image::Kind::inventory);
-  const int raw = ::openat(directory, name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-  if (raw < 0 && errno == ENOENT) return {};
-  const UniqueFd fd(check(raw, "open {}", name));
-  const std::string bytes = read_all(fd.get(), largest_inventory);
-  image::RecordReader reader(image::Kind::inventory, name, bytes);
-  image::InventoryEntry inventory;
-  return reader.next(inventory) ? inventory.generation() : "";
 }
 
 std::string fresh_generation() {

@@ -23,15 +23,14 @@ Places open_places(const Options& options, Missing missing);
 // With its parents. Images are as secret as the memory of the process: nobody else may look into it.
 void make_images_directory(const std::string& path);
 
-// Makes the images directory ready for a new set: what an older one has left goes, inventory.img first. Pages stay when
-// a page server may be writing them right now. Errc::invalid_argument when the dump before depends on this directory.
-void clear_images(const Places& places, bool pages_too);
+// Makes the images directory ready for a new set: what an older one has left goes, inventory.img first, and its pages
+// also when the new ones go to a page server: there they would be taken for the new set's. (A server that shares this
+// directory makes its files later, when the dump sends it the first page.)
+enum class PagesGo { here = 1, to_a_server };
+void clear_images(const Places& places, PagesGo to);
 
 // After a dump that failed: without inventory.img a restore refuses the directory.
 void mark_unusable(const Places& places) noexcept;
-
-// What inventory.img of a directory says about which dump it is; empty when CRIU wrote it, or nobody.
-std::string generation_of(int directory);
 
 std::string fresh_generation();
 

@@ -7,6 +7,7 @@
 #include "common/image/core.pb.h"
 #include "common/image/files.pb.h"
 #include "common/image/fs.pb.h"
+#include "common/image/generation.h"
 #include "common/image/inventory.pb.h"
 #include "common/image/mm.pb.h"
 #include "common/image/pstree.pb.h"
@@ -111,7 +112,7 @@ std::map<std::uint32_t, NeededFile> files_by_id(const image::ImageSet& images) {
   return files;
 }
 
-void check_files(const image::ImageSet& images) {
+std::vector<std::string> wrong_files(const image::ImageSet& images) {
   std::map<std::string, NeededFile> by_path;
   for (auto& [id, file] : files_by_id(images)) {
     const auto [at, fresh] = by_path.try_emplace(file.path, file);
@@ -121,21 +122,31 @@ void check_files(const image::ImageSet& images) {
   }
   std::vector<NeededFile> needed;
   for (auto& [path, file] : by_path) needed.push_back(file);
-  const std::vector<std::string> wrong = resources::check_files(needed);
-  if (wrong.empty()) return;
-  throw Error(Errc::refused, fmt::format("this host lacks what the process needs: {}", join(wrong)),
-              "install the same packages, or copy the files, and restore again");
+  return resources::check_files(needed);
 }
 
-void check_pids(const image::ImageSet& images) {
+std::vector<std::string> taken_pids(const image::ImageSet& images) {
   std::vector<std::string> taken;
   for (const auto& p : images.records<image::PstreeEntry>(image::Kind::pstree))
     for (const std::uint32_t tid : p.threads())
       if (::kill(static_cast<pid_t>(tid), 0) == 0 || errno == EPERM)
         taken.push_back(fmt::format("{} {} is taken by {}", tid == p.pid() ? "PID" : "TID", tid,
                                     pid_holder(static_cast<pid_t>(tid), ::getpid())));
-  if (taken.empty()) return;
-  throw Error(Errc::already_exists, join(taken), "end what has it, or restore with --namespaces");
+  return taken;
+}
+
+// All that is in the way at once: who puts the one right does not want to hear of the other only then.
+void check_host(const image::ImageSet& images, const Options& o) {
+  const std::vector<std::string> wrong = wrong_files(images);
+  std::vector<std::string> sentences = o.namespaces ? std::vector<std::string>() : taken_pids(images);
+  std::vector<std::string> hints;
+  if (!sentences.empty()) hints.emplace_back("end what has the PID, or restore with --namespaces");
+  if (!wrong.empty()) {
+    sentences.insert(sentences.begin(), "this host lacks what the process needs: " + join(wrong));
+    hints.insert(hints.begin(), "install the same packages, or copy the files, and restore again");
+  }
+  if (!sentences.empty())
+    throw Error(wrong.empty() ? Errc::already_exists : Errc::refused, join(sentences), join(hints));
 }
 
 }  // namespace
@@ -143,11 +154,11 @@ void check_pids(const image::ImageSet& images) {
 void check_before_restore(const image::ImageSet& images, int directory, const Options& o) {
   image::Unfinished::refuse(directory);
   check_inventory(images, o);
+  image::refuse_other_pages(directory);
   check_records(images);
   check_process(images);
   check_shared_memory(images);
-  check_files(images);
-  if (!o.namespaces) check_pids(images);
+  check_host(images, o);
 }
 
 }  // namespace godwit::engine::commands

@@ -6,8 +6,9 @@
 
 namespace godwit::engine::commands {
 
-// Errc::image_corrupt when the set is none to restore from; Errc::refused with every file that is missing or differs;
-// Errc::already_exists with every PID that is taken and by whom (not with --namespaces).
+// Errc::image_corrupt when the set is none to restore from; Errc::refused when its parents are of other dumps, and with
+// every file that is missing or differs and every PID that is taken, and by whom (not with --namespaces);
+// Errc::already_exists when it is PIDs only.
 void check_before_restore(const image::ImageSet& images, int directory, const Options& options);
 
 }  // namespace godwit::engine::commands

@@ -1,6 +1,7 @@
 #include "agent/engine/commands/sink.h"
 
 #include "agent/engine/memory/criu_sink.h"
+#include "common/image/generation.h"
 
 namespace godwit::engine::commands {
 
@@ -11,12 +12,17 @@ std::optional<CriuClient> reach_page_server(const Options& options, UniqueFd soc
                     pagewire::criu::HeaderSize{static_cast<std::uint8_t>(options.page_server.header)});
 }
 
-std::unique_ptr<DumpSink> make_sink(std::optional<CriuClient> server, const Places& places, Extent extent,
-                                    Superseded superseded) {
+pagewire::ObjectId tag_object(std::string_view generation) {
+  return pagewire::object_id(pagewire::ObjectType::task, image::tag_of(generation));
+}
+
+std::unique_ptr<DumpSink> make_sink(std::optional<CriuClient> server, const Places& places, std::string_view generation,
+                                    Extent extent, Superseded superseded) {
   const int images = places.images.get();
   if (!server) return std::make_unique<DirectorySink>(images, superseded);
-  if (extent == Extent::difference) return std::make_unique<CriuDifference>(std::move(*server), images);
-  return std::make_unique<CriuStream>(std::move(*server), images);
+  const pagewire::ObjectId tag = tag_object(generation);
+  if (extent == Extent::difference) return std::make_unique<CriuDifference>(std::move(*server), images, tag);
+  return std::make_unique<CriuStream>(std::move(*server), images, tag);
 }
 
 }  // namespace godwit::engine::commands

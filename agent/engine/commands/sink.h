@@ -7,15 +7,19 @@
 
 #include <memory>
 #include <optional>
+#include <string_view>
 
 namespace godwit::engine::commands {
 
 // The page server at the other end of this socket; nothing when the pages go into the images directory.
 std::optional<CriuClient> reach_page_server(const Options& options, UniqueFd socket);
 
+// By which a page server's images say which dump they are of.
+pagewire::ObjectId tag_object(std::string_view generation);
+
 // State images go into the images directory in any case. `places` outlives the sink.
 enum class Extent { whole = 1, difference };
-std::unique_ptr<DumpSink> make_sink(std::optional<CriuClient> server, const Places& places, Extent extent,
-                                    Superseded superseded);
+std::unique_ptr<DumpSink> make_sink(std::optional<CriuClient> server, const Places& places, std::string_view generation,
+                                    Extent extent, Superseded superseded);
 
 }  // namespace godwit::engine::commands

@@ -1,7 +1,6 @@
 #include "agent/engine/commands/stats.h"
 
 #include "common/image/image_set.h"
-#include "common/image/stats.pb.h"
 
 #include <algorithm>
 
@@ -29,20 +28,25 @@ void save(const Places& places, image::Kind kind, const image::StatsEntry& stats
 
 }  // namespace
 
-void write_stats(const Places& places, const RoundDone& round, const Dump::Frozen& frozen, const HeldPages& held) {
+image::DumpStatsEntry dump_stats(const RoundDone& round, const Dump::Frozen& frozen, const HeldPages& held) {
   std::uint64_t own = 0, shared = 0;
   for (const auto& [id, pages] : held)
     (pagewire::object_type(id) == pagewire::ObjectType::task ? own : shared) += pages->size();
-  image::StatsEntry stats;
-  image::DumpStatsEntry& d = *stats.mutable_dump();
+  image::DumpStatsEntry d;
   d.set_freezing_time(microseconds(of(frozen.steps.list(), "stop")));
-  d.set_frozen_time(microseconds(of(frozen.steps.list(), "")));
   d.set_memdump_time(microseconds(round.nanoseconds()));
   d.set_memwrite_time(0);  // pages are written as they are read
   d.set_pages_scanned(own + shared);
   d.set_pages_written(round.pages());
   d.set_pages_skipped_parent(own + shared - std::min(own + shared, round.pages()));
   d.set_pages_lazy(0);
+  return d;
+}
+
+void write_stats(const Places& places, image::DumpStatsEntry dump, std::uint64_t frozen_ns) {
+  dump.set_frozen_time(microseconds(frozen_ns));
+  image::StatsEntry stats;
+  *stats.mutable_dump() = std::move(dump);
   save(places, image::Kind::stats_dump, stats);
 }
 

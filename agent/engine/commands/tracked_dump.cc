@@ -1,10 +1,13 @@
 #include "agent/engine/commands/tracked_dump.h"
 
+#include "agent/engine/commands/command_line.h"
 #include "agent/engine/commands/refusals.h"
 #include "agent/engine/commands/stats.h"
 #include "agent/engine/commands/stopped.h"
 #include "agent/engine/survey.h"
 #include "common/base/log.h"
+#include "common/base/units.h"
+#include "common/image/generation.h"
 #include "common/image/inventory.pb.h"
 #include "common/image/page_reader.h"
 
@@ -52,6 +55,16 @@ void forget_stops(const std::map<pid_t, pid_t>& stopped, image::ImageSet& images
   }
 }
 
+// Of a dump; empty: nothing.
+std::string wrong_with_parents_of(int directory) {
+  try {
+    image::refuse_other_pages(directory);
+    return {};
+  } catch (const Error& e) {
+    return e.message();
+  }
+}
+
 // What the post-dump scripts say against the end of the process. The dump is good.
 std::optional<Error> veto_of(const RunAction& act, pid_t pid) {
   try {
@@ -71,17 +84,20 @@ TrackedDump::TrackedDump(pid_t pid, Journal& journal) : pid_(pid), dump_(pid, Or
 // so.
 std::string TrackedDump::parent_for(const Options& o, const Places& places, std::optional<CriuClient>& server) {
   if (!places.previous) return {};
-  const std::string named = generation_of(places.previous.get());
-  const char* reason = nullptr;
+  const auto before = image::generation_of(places.previous.get());
+  const std::string named = before ? before->own : "";
+  std::string reason;
   if (!dump_.tracking())
     reason = "what was written since is not known: nothing tracks this process, or it ran another program";
   else if (named.empty())
     reason = "the dump before did not finish, or Godwit did not write it";
   else if (named != generation_)
     reason = "it is not the last dump of this process that succeeded";
+  else if (std::string stale = wrong_with_parents_of(places.previous.get()); !stale.empty())
+    reason = std::move(stale);
   else if (server && !parents_have_all(*server))
     reason = "the page server does not have it as its --prev-images-dir";
-  if (!reason) return named;
+  if (reason.empty()) return named;
   log::warn("dump.whole", {{"pid", pid_},
                            {"previous", o.previous},
                            {"reason", reason},
@@ -89,8 +105,9 @@ std::string TrackedDump::parent_for(const Options& o, const Places& places, std:
   return {};
 }
 
-// Whether what the last dump left with the page server's parent is all there.
+// Whether the page server's parent is the last dump, and all of that is there.
 bool TrackedDump::parents_have_all(CriuClient& server) {
+  if (!server.parent_has(tag_object(generation_))) return false;
   const HeldPages held = dump_.held();
   return std::ranges::all_of(held, [&](const auto& object) { return server.parent_has(object.first); });
 }
@@ -111,13 +128,13 @@ void TrackedDump::label(image::ImageSet& images, const Options& o, const std::st
 }
 
 // What --auto-dedup has taken out of them is nowhere else now: no dump may refer to them any more.
-void TrackedDump::give_up_parents(const Options& o) {
+void TrackedDump::give_up_parents(const std::set<std::string>& directories) {
   dump_.begin_again();
   generation_.clear();
   log::error("dump.parents_unusable",
-             {{"directory", o.previous},
+             {{"directories", fmt::format("{}", fmt::join(directories, ", "))},
               {"reason", "the dump did not finish, and --auto-dedup had begun to free there what it superseded"},
-              {"consequence", "nothing can be restored from it; the next dump writes everything"}});
+              {"consequence", "nothing can be restored from them; the next dump writes everything"}});
 }
 
 void TrackedDump::run(const Options& o, const Places& places, const RunAction& act, UniqueFd page_server) {
@@ -134,12 +151,15 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
     generation_.clear();
     round_ = 0;
   }
-  clear_images(places, !o.page_server.use);
+  clear_images(places, o.page_server.use ? PagesGo::to_a_server : PagesGo::here);
+  const std::string generation = fresh_generation();
   bool held = false;
   std::optional<Error> veto;
   std::map<pid_t, pid_t> stopped_by_us;
+  image::DumpStatsEntry stats;
+  std::uint64_t frozen_at = 0;
   const std::unique_ptr<DumpSink> sink =
-      make_sink(std::move(server), places, parent.empty() ? Extent::whole : Extent::difference,
+      make_sink(std::move(server), places, generation, parent.empty() ? Extent::whole : Extent::difference,
                 o.auto_dedup ? Superseded::freed : Superseded::kept);
   try {
     if (!parent.empty()) image::set_parent(places.images.get(), o.previous);
@@ -153,14 +173,14 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
       const auto tracking = o.track_memory ? Dump::Tracking::begin : Dump::Tracking::as_it_is;
       frozen = dump_.freeze(round_, *sink, std::chrono::seconds(o.timeout_s), tracking);
       held = true;
+      frozen_at = frozen.at_ns;
       forget_stops(stopped_by_us, sink->images());
       round = frozen.round;
     }
-    const std::string generation = fresh_generation();
     const HeldPages pages = dump_.held();
     label(sink->images(), o, generation, parent);
     sink->save(pages);
-    write_stats(places, round, frozen, pages);
+    stats = dump_stats(round, frozen, pages);
     if (!pre) veto = veto_of(act, pid_);
     dump_.acknowledged(sink->last_sequence());
     generation_ = generation;
@@ -175,20 +195,26 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
   } catch (...) {
     dump_.owe_unacknowledged();
     mark_unusable(places);
-    if (sink->freed_bytes() > 0) give_up_parents(o);
+    if (const std::set<std::string> robbed = sink->freed_in(); !robbed.empty()) give_up_parents(robbed);
     if (held) dump_.release();
     throw;
   }
-  if (pre) return;
-  if (o.leave_running || veto) dump_.release();
-  if (veto) throw *veto;
-  if (o.leave_running) return;
-  if (!o.leave_stopped) return dump_.kill();
   std::map<pid_t, StoppedBy> stopped;
-  for (const pid_t pid : dump_.pids())
-    stopped[pid] = dump_.was_stopped(pid) && !stopped_by_us.contains(pid) ? StoppedBy::others : StoppedBy::dump;
-  dump_.leave_stopped();
+  if (!pre) {
+    if (o.leave_running || veto) {
+      dump_.release();
+    } else if (!o.leave_stopped) {
+      dump_.kill();
+    } else {
+      for (const pid_t pid : dump_.pids())
+        stopped[pid] = dump_.was_stopped(pid) && !stopped_by_us.contains(pid) ? StoppedBy::others : StoppedBy::dump;
+      dump_.leave_stopped();
+    }
+  }
+  const std::uint64_t frozen_ns = pre ? 0 : monotonic_ns() - frozen_at;
   for (const auto& [pid, by] : stopped) note_stopped(pid, generation_, by);
+  afterwards("the dump is complete", [&] { write_stats(places, std::move(stats), frozen_ns); });
+  if (veto) throw *veto;
 }
 
 }  // namespace godwit::engine::commands

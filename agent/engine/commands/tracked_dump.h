@@ -12,6 +12,7 @@
 #include "agent/engine/dump.h"
 #include "common/commandline/actions.h"
 
+#include <set>
 #include <string>
 
 namespace godwit::engine::commands {
@@ -31,7 +32,7 @@ class TrackedDump {
  private:
   std::string parent_for(const Options& options, const Places& places, std::optional<CriuClient>& server);
   bool parents_have_all(CriuClient& server);
-  void give_up_parents(const Options& o);
+  void give_up_parents(const std::set<std::string>& directories);
   void label(image::ImageSet& images, const Options& options, const std::string& generation, const std::string& parent);
 
   pid_t pid_;

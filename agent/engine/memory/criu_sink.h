@@ -18,13 +18,17 @@
 
 #include <array>
 #include <map>
+#include <optional>
 #include <vector>
 
 namespace godwit::engine {
 
 class CriuSink : public DumpSink {
  public:
-  CriuSink(CriuClient server, int directory) : server_(std::move(server)), directory_(directory) {}  // borrowed
+  // `directory` is borrowed. `tag`: an object without pages, by which the server's images say which dump they are of
+  // (common/image/generation.h).
+  CriuSink(CriuClient server, int directory, std::optional<pagewire::ObjectId> tag)
+      : server_(std::move(server)), directory_(directory), tag_(tag) {}
 
   std::uint64_t drop(pagewire::ObjectId, std::span<const pagewire::Run>) override { return next(); }
   std::uint64_t file(std::string_view name, std::string_view content) override;
@@ -44,13 +48,14 @@ class CriuSink : public DumpSink {
 
  private:
   int directory_;
+  std::optional<pagewire::ObjectId> tag_;
   std::uint64_t sequence_ = 0;
   image::ImageSet images_;
 };
 
 class CriuStream : public CriuSink {
  public:
-  CriuStream(CriuClient server, int directory);
+  CriuStream(CriuClient server, int directory, std::optional<pagewire::ObjectId> tag = {});
   std::span<std::byte> buffer() override { return frames_[1 - last_frame_]; }
   std::uint64_t pages(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
   std::uint64_t zero(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
@@ -74,7 +79,7 @@ class CriuStream : public CriuSink {
 
 class CriuDifference : public CriuSink {
  public:
-  CriuDifference(CriuClient server, int directory);
+  CriuDifference(CriuClient server, int directory, std::optional<pagewire::ObjectId> tag = {});
   std::span<std::byte> buffer() override { return frame_; }
   std::uint64_t pages(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
   std::uint64_t zero(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;

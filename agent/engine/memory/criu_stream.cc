@@ -17,7 +17,8 @@ constexpr bool same_run(const Run& a, const Run& b) { return a.address == b.addr
 
 }  // namespace
 
-CriuStream::CriuStream(CriuClient server, int directory) : CriuSink(std::move(server), directory) {
+CriuStream::CriuStream(CriuClient server, int directory, std::optional<pagewire::ObjectId> tag)
+    : CriuSink(std::move(server), directory, tag) {
   for (auto& frame : frames_) frame.resize(pagewire::max_payload);
 }
 

@@ -70,7 +70,7 @@ void DirectorySink::write(Object& o, std::span<const pagewire::Run> runs) {
   if (o.parents)
     then = [this, &o, written = std::vector(runs.begin(), runs.end())] {
       const std::lock_guard lock(punching_);
-      for (const pagewire::Run& r : written) freed_ += o.parents->punch(r.address, r.pages);
+      for (const pagewire::Run& r : written) o.parents->punch(r.address, r.pages);
     };
   writer_.write(*o.pages, o.length, pagewire::pages_in(runs) * page_size, std::move(then));
   take_places(o, runs);
@@ -169,13 +169,16 @@ void DirectorySink::remove_unheld(const HeldPages& held) {
   }
 }
 
-std::uint64_t DirectorySink::freed_bytes() {
+std::set<std::string> DirectorySink::freed_in() {
   try {
     writer_.finish();
   } catch (...) {
     if (!failure_) failure_ = std::current_exception();
   }
-  return freed_;
+  std::set<std::string> directories;
+  for (auto& [id, o] : objects_)
+    if (o.parents) directories.merge(o.parents->freed_in());
+  return directories;
 }
 
 void DirectorySink::save(const HeldPages& held) {

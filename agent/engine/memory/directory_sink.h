@@ -41,7 +41,7 @@ class DirectorySink : public DumpSink {
 
   image::ImageSet& images() override { return images_; }
   void save(const HeldPages& held) override;
-  std::uint64_t freed_bytes() override;
+  std::set<std::string> freed_in() override;
 
  private:
   struct Object {
@@ -65,7 +65,6 @@ class DirectorySink : public DumpSink {
   int directory_;
   Superseded superseded_;
   std::mutex punching_;
-  std::uint64_t freed_ = 0;  // under punching_, or when everything is written
   std::uint64_t sequence_ = 0;
   std::exception_ptr failure_;
   std::map<pagewire::ObjectId, Object> objects_;

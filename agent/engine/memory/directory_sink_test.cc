@@ -65,8 +65,9 @@ class DirectorySinkTest : public testing::Test {
     return static_cast<std::uint64_t>(st.st_blocks) * 512;
   }
 
- private:
   std::string place_ = "/tmp/godwit-sink-XXXXXX";
+
+ private:
   std::vector<UniqueFd> directories_;
 };
 
@@ -75,7 +76,7 @@ TEST_F(DirectorySinkTest, frees_what_is_superseded_while_it_writes) {
   write(before, std::byte{1});
   DirectorySink after(second(), Superseded::freed);
   write(after, std::byte{2});  // two copies have no room
-  EXPECT_EQ(after.freed_bytes(), 8u << 20);
+  EXPECT_EQ(after.freed_in(), std::set{place_ + "/1"});
   EXPECT_EQ(blocks(first()), 0u);
   EXPECT_EQ(blocks(second()), 8u << 20);
   image::PageReader reader(second(), image::Kind::pagemap, 1);
@@ -92,7 +93,7 @@ TEST_F(DirectorySinkTest, keeps_the_parents_when_it_is_not_asked_to) {
   write(before, std::byte{1});
   DirectorySink after(second());
   EXPECT_THROW(write(after, std::byte{2}), Error);
-  EXPECT_EQ(after.freed_bytes(), 0u);
+  EXPECT_TRUE(after.freed_in().empty());
   EXPECT_EQ(blocks(first()), 8u << 20);
 }
 

@@ -6,6 +6,8 @@
 #include "common/image/image_set.h"
 
 #include <map>
+#include <set>
+#include <string>
 
 namespace godwit::engine {
 
@@ -24,8 +26,8 @@ class DumpSink : public PageSink {
   // comes to its end, and what it found can be owed.
   virtual void save(const HeldPages& held) = 0;
 
-  // What the sets before this one have lost to it, and will not lose more of.
-  virtual std::uint64_t freed_bytes() { return 0; }
+  // The directories of sets before this one that have lost pages to it, and will not lose more.
+  virtual std::set<std::string> freed_in() { return {}; }
 };
 
 }  // namespace godwit::engine
