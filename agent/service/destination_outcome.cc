@@ -249,11 +249,12 @@ net::awaitable<void> DestinationMigration::lose(std::string why) {
   tell_source(*failure_);
 }
 
-void DestinationMigration::tell_source(const Error& why) {
+// That it proceeds, or why it does not.
+void DestinationMigration::tell_source(const std::optional<Error>& failure) {
   const auto channel = channel_.lock();
   if (!channel || !channel->is_open()) return;
   api::Envelope notice = state();
-  *notice.mutable_failure() = net::to_failure(why);
+  if (failure) *notice.mutable_failure() = net::to_failure(*failure);
   net::spawn(context_.executor, "destination.tell", channel->post(std::move(notice)));
 }
 

@@ -164,14 +164,15 @@ net::awaitable<api::Envelope> SourceMigration::do_connect(api::Connect request) 
 
 net::awaitable<engine::Event> SourceMigration::ask_engine(engine::Command command, Clock::duration limit) {
   if (failure_) throw *failure_;
-  if (!job_) fail(Errc::invalid_argument, "the migration is not connected");
+  if (!job_ || !feed_) fail(Errc::invalid_argument, "the migration is not connected");
   const auto job = job_;
   touched_ = true;
   asking_engine_++;
+  jobs::EngineJob::Moved moved = [feed = feed_] { return feed->moved(); };
   std::exception_ptr problem;
   engine::Event event;
   try {
-    event = co_await job->ask(std::move(command), {}, limit);
+    event = co_await job->ask(std::move(command), {}, limit, std::move(moved));
   } catch (...) {
     problem = std::current_exception();
   }

@@ -77,6 +77,7 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   net::awaitable<void> pursue();
   net::awaitable<void> go_on();
   void check_driven();
+  Clock::time_point moved() const;  // the migration, as far as can be seen here
   void finish_at_home();
   Record record() const;
 
@@ -146,6 +147,7 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   bool stopped_ = false;
   bool over_ = false;
   Clock::time_point heard_ = Clock::now();  // last request
+  Clock::time_point told_{};                // by the destination, that it proceeds
   Clock::time_point frozen_since_{};
   std::uint64_t frozen_at_ns_ = 0;
   std::uint64_t frozen_ns_ = 0;
