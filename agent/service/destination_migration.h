@@ -87,6 +87,7 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   net::awaitable<void> pursue();
   net::awaitable<bool> go_on();
   net::awaitable<void> after_resumed();
+  net::awaitable<bool> refuse_if_gone();
   net::awaitable<void> ask_silent_source();
   void failed(Error why);
   void tell_source(const std::optional<Error>& failure = {});

@@ -123,7 +123,10 @@ net::awaitable<api::Envelope> DestinationMigration::do_commit(api::Commit reques
     recorded->set_nanoseconds(monotonic_ns() - begin);
     fault::point("agent.destination.committed");
   }
-  if (phase() != DestinationPhase::committed) fail(Errc::refused, "the destination is {}, not prepared", name(phase()));
+  if (phase() != DestinationPhase::committed) {
+    if (failure_ && failure_->errc() == Errc::target_gone) throw *failure_;
+    fail(Errc::refused, "the destination is {}, not prepared", name(phase()));
+  }
   co_await resume();
   *answer.mutable_resumed() = resumed_;
   co_return answer;
