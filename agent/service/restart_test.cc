@@ -91,6 +91,30 @@ TEST_F(RestartTest, of_a_source_that_had_aborted_thaws) {
   expect_running_at_the_source_only(root);
 }
 
+// The destination may not come back for long, or ever.
+TEST_F(RestartTest, of_a_destination_is_not_waited_for_with_what_the_source_needs_no_more) {
+  b.options.listen = b.agent->context().peer_address;
+  run_workload();
+  identify("alone");
+  commit(arm_all());
+  enter(a, source_key(), SourcePhase::killing);
+  b.drop();
+  EXPECT_TRUE(becomes(SourcePhase::killed));
+  const auto left = [&] {
+    std::string names;
+    for (const std::string& path :
+         {a.agent->context().journal(source_key()), a.options.cgroup + "/jobs/" + to_string(source_key()),
+          a.options.cgroup + "/" + a.records().find(source_key())->cgroup})
+      if (std::filesystem::exists(path)) names += path + " ";
+    return names;
+  };
+  EXPECT_TRUE(pair.turn_until([&] { return left().empty(); }, 8s)) << left();
+  EXPECT_FALSE(a.records().find(source_key())->settled);
+  b.renew();
+  pair.start(b);
+  EXPECT_TRUE(pair.turn_until([&] { return a.records().find(source_key())->settled; }));
+}
+
 TEST_F(RestartTest, of_an_armed_source_stays_frozen_and_asks) {
   const pid_t root = run_workload();
   identify("armed");

@@ -185,6 +185,7 @@ net::awaitable<engine::Event> SourceMigration::ask_engine(engine::Command comman
 
 net::awaitable<api::Envelope> SourceMigration::do_round(api::Round request) {
   const auto begin = Clock::now();
+  if (failure_) throw *failure_;
   if (!feed_) fail(Errc::invalid_argument, "the migration is not connected");
   if (phase() == SourcePhase::frozen && !runs_on_) fail(Errc::refused, "a frozen copy writes nothing more");
   check_unheld(context_, tree_, key_);

@@ -98,7 +98,7 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   net::awaitable<DestinationPhase> ask_destination(bool refuse);
   net::awaitable<void> decide();  // asks until it is known
   net::awaitable<void> settle();  // tells the destination until it has heard
-  net::awaitable<void> close();
+  net::awaitable<void> release();
   SourcePhase phase() const;
   std::shared_ptr<PeerLink> peer();
   net::awaitable<api::Envelope> ask_peer(api::Envelope request);  // over its channel, else by way of the coordinator
@@ -142,6 +142,7 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   bool runs_on_ = false;  // `frozen` is recorded, but the last difference was too large and is still to come
   bool deciding_ = false;
   bool settling_ = false;
+  bool releasing_ = false;
   bool resolved_ = false;  // by an operator
   bool held_ = false;      // armed: the destination has lost what may have run, and an operator decides
   bool stopped_ = false;

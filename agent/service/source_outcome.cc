@@ -266,6 +266,8 @@ net::awaitable<void> SourceMigration::settle() {
   const auto self = shared_from_this();
   if (settling_) co_return;
   const WhileHere settling(settling_);
+  releasing_ = true;
+  net::spawn(context_.executor, "source.release", release());  // the destination may be silent for ever
   Clock::duration pause = context_.options.limits.ask_interval;
   while (!stopped_ && !peer_address_.empty()) {
     api::Envelope request;
@@ -285,24 +287,26 @@ net::awaitable<void> SourceMigration::settle() {
   }
   if (stopped_) co_return;
   context_.records.settle(key_);
-  co_await close();
+  if (peer_) peer_->close();
+  while (releasing_ && !stopped_) co_await net::sleep_for(10ms);
+  over_ = true;
 }
 
-net::awaitable<void> SourceMigration::close() {
+// What nobody needs any more who has only to be told how it ended.
+net::awaitable<void> SourceMigration::release() {
   const auto self = shared_from_this();
+  const WhileHere releasing(releasing_);
   lift_throttle();
   if (feed_) co_await feed_->finish();
   if (job_) co_await job_->end(2s);
   job_.reset();
   feed_.reset();
-  if (peer_) peer_->close();
   ::unlink(context_.journal(key_).c_str());
   // Of a copy that was let go, in case it could not leave before; of one that has gone there is the note only.
   if (phase() == SourcePhase::thawed || !living_copy(context_, record())) leave_cgroup(context_, tree_);
   if (const auto cgroup = workload::Cgroup::open(context_.cgroup(tree_.cgroup)); cgroup && !tree_.cgroup.empty()) {
     cgroup->remove();  // of a copy that was killed; one that is in use stays
   }
-  over_ = true;
 }
 
 }  // namespace godwit::service
