@@ -111,10 +111,16 @@ void SourceMigration::interrupt(Error error) {
 // Before it is armed, whatever fails ends the attempt, and the copy runs on. Afterwards it changes nothing.
 void SourceMigration::failed(Error error) {
   if (stopped_ || over_ || failure_ || settling_) return;
-  const SourcePhase now = phase();
-  if (now != SourcePhase::none && now != SourcePhase::frozen) return;
+  // While its record cannot be read the failure is kept: pursue() comes back to it.
+  std::optional<SourcePhase> now;
+  try {
+    now = phase();
+  } catch (const Error& e) {
+    log::warn("source.record", {{"migration", key_.migration}, {"message", e.message()}});
+  }
+  if (now && now != SourcePhase::none && now != SourcePhase::frozen) return;
   log::warn("source.failed", {{"migration", key_.migration},
-                              {"phase", name(now)},
+                              {"phase", now ? name(*now) : "unknown"},
                               {"code", godwit::name(error.errc())},
                               {"message", error.message()}});
   const std::string reason = error.message();
