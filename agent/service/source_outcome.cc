@@ -142,12 +142,13 @@ net::awaitable<void> SourceMigration::let_go() {
   }
   if (phase() != SourcePhase::aborted) context_.records.enter(record(), SourcePhase::aborted);
   fault::point("agent.source.aborted");
+  const Limits& limits = context_.options.limits;
   bool thawed = false;
   if (job_ && job_->alive()) {
     engine::Command command;
     command.mutable_thaw();
     try {
-      co_await job_->ask(std::move(command), {}, context_.options.limits.undo);
+      co_await job_->ask(std::move(command), {}, limits.undo);
       thawed = true;
     } catch (const Error& e) {
       log::warn("source.thaw", {{"migration", key_.migration}, {"message", e.message()}});
@@ -160,8 +161,9 @@ net::awaitable<void> SourceMigration::let_go() {
     job_.reset();
     co_await release_copy(context_, record());
   }
-  // The engine has thawed what it froze; the word of the cgroup counts.
-  if (auto copy = living_copy(context_, record())) copy->request_thaw();
+  // The engine has thawed what it froze; the word of the cgroup counts. The destination gives up its copy on `thawed`.
+  if (auto copy = living_copy(context_, record()); copy && !co_await workload::thaws(*copy, limits.undo))
+    fail(Errc::timed_out, "the copy in {} does not thaw", copy->path());
   context_.records.enter(record(), SourcePhase::thawed);
   context_.workloads->stay(tree_.workload);
   leave_cgroup(context_, tree_);
