@@ -3,6 +3,7 @@
 #include "agent/workload/process.h"
 #include "common/base/log.h"
 
+#include <algorithm>
 #include <csignal>
 
 #include <sys/socket.h>
@@ -73,8 +74,8 @@ EngineJob::~EngineJob() {
   if (link_) link_->close();
 }
 
-net::awaitable<engine::Event> EngineJob::ask(engine::Command command, std::vector<UniqueFd> fds,
-                                             Clock::duration limit) {
+net::awaitable<engine::Event> EngineJob::ask(engine::Command command, std::vector<UniqueFd> fds, Clock::duration limit,
+                                             Moved moved) {
   const auto self = shared_from_this();
   if (dead_) fail(Errc::internal, "the engine job has ended");
   const auto pending = std::make_shared<Pending>();
@@ -83,13 +84,14 @@ net::awaitable<engine::Event> EngineJob::ask(engine::Command command, std::vecto
   command.set_id(id);
   const int what = command.body_case();
   link_->post(command.SerializeAsString(), std::move(fds));
-  const auto deadline = Clock::now() + limit;
+  const auto asked = Clock::now();
+  const auto deadline = [&] { return (moved ? std::max(asked, moved()) : asked) + limit; };
   while (!pending->answer && !pending->problem) {
-    if (co_await changed_.wait_until(deadline) || Clock::now() < deadline) continue;
+    if (co_await changed_.wait_until(deadline()) || Clock::now() < deadline()) continue;
     pending_.erase(id);
     const auto* field = engine::Command::descriptor()->FindFieldByNumber(what);
-    fail(Errc::timed_out, "the engine did not {} within {:.3g} s", field ? field->name() : "answer",
-         std::chrono::duration<double>(limit).count());
+    fail(Errc::timed_out, "the engine did not {} within {:.3g} s{}", field ? field->name() : "answer",
+         std::chrono::duration<double>(limit).count(), moved ? " of the last progress" : "");
   }
   pending_.erase(id);
   if (pending->problem) throw *pending->problem;

@@ -43,8 +43,13 @@ class EngineJob : public std::enable_shared_from_this<EngineJob> {
   static std::shared_ptr<EngineJob> start(net::Executor executor, EngineJobPlan plan, Handlers handlers);
   ~EngineJob();
 
-  // The answer's body is never a Failure: that is thrown. The descriptors are closed here once sent.
-  net::awaitable<engine::Event> ask(engine::Command command, std::vector<UniqueFd> fds, Clock::duration limit);
+  // When something has moved that tells that an answer is still to be hoped for.
+  using Moved = std::function<Clock::time_point()>;
+
+  // The answer's body is never a Failure: that is thrown. The descriptors are closed here once sent. The limit begins
+  // anew whenever something has moved.
+  net::awaitable<engine::Event> ask(engine::Command command, std::vector<UniqueFd> fds, Clock::duration limit,
+                                    Moved moved = {});
 
   // Messages that are not answered. `room` is the back-pressure: it waits while many are queued.
   void post(const engine::Command& command);

@@ -24,20 +24,21 @@ namespace godwit::service {
 
 inline constexpr unsigned default_streams = 2;  // TLS on two saturates what one core cannot
 
-// How long things may take. Tests shorten them.
+// How long things may take. Tests shorten them. What depends on how much there is to send has no such end: it is given
+// up when nothing has moved for so long.
 struct Limits {
   using Duration = Clock::duration;
   Duration survey = std::chrono::seconds(60);
-  Duration round = std::chrono::minutes(30);   // a full round of a large workload over a slow link
-  Duration freeze = std::chrono::seconds(30);  // beyond the patience with children
-  Duration stored = std::chrono::seconds(60);  // until the destination has the last difference
-  Duration finish = std::chrono::seconds(60);
-  Duration undo = std::chrono::seconds(20);  // thaw, recover, end of a job
+  Duration round = std::chrono::minutes(2);    // without any progress
+  Duration freeze = std::chrono::seconds(30);  // without any, beyond the patience with children
+  Duration stored = std::chrono::seconds(60);  // of the last difference, without any
+  Duration finish = std::chrono::seconds(60);  // without any
+  Duration undo = std::chrono::seconds(20);    // thaw, recover, end of a job
   Duration dial = std::chrono::seconds(10);
   Duration question = std::chrono::seconds(5);
   // A frozen copy that is not armed thaws when nobody drives its migration for so long.
   Duration undriven = std::chrono::seconds(10);
-  Duration unarmed = std::chrono::seconds(60);  // or when it has been frozen for so long
+  Duration unarmed = std::chrono::seconds(60);  // or when nothing has moved and nobody asked for anything for so long
   // An armed one asks from then on, and asks for a refusal from then on.
   Duration ask_after = std::chrono::seconds(1);
   Duration refuse_after = std::chrono::seconds(3);

@@ -152,6 +152,7 @@ void DestinationMigration::stored(std::uint32_t stream, std::uint64_t upto) {
 }
 
 void DestinationMigration::absorbed(const engine::Absorbed& a) {
+  absorbed_ = Clock::now();
   for (const engine::Released& r : a.released()) context_.pages->released(key_.migration, r.stream(), r.upto());
   if (Clock::now() - told_ < progress_interval || phase() != DestinationPhase::building) return;
   told_ = Clock::now();
@@ -159,6 +160,7 @@ void DestinationMigration::absorbed(const engine::Absorbed& a) {
   fill(notice.mutable_progress()->mutable_id(), key_);
   notice.mutable_progress()->set_phase("absorbing");
   context_.tell_coordinator(std::move(notice));
+  tell_source();
 }
 
 }  // namespace godwit::service

@@ -90,8 +90,9 @@ net::awaitable<void> DestinationMigration::wait_complete(std::uint64_t sequence)
     if (manifest_sequence_ < sequence) return false;
     return std::ranges::all_of(streams_, [](const auto& s) { return s.second.stored >= s.second.needed; });
   };
-  const auto deadline = Clock::now() + context_.options.limits.stored;
+  const auto begin = Clock::now();
   while (!complete() && !failure_) {
+    const auto deadline = std::max(begin, heard_) + context_.options.limits.stored;
     if (Clock::now() >= deadline) {
       fail(Errc::timed_out, "frames up to {} were announced, {} are needed", manifest_sequence_, sequence);
     }
@@ -145,7 +146,9 @@ net::awaitable<google::protobuf::RepeatedPtrField<api::Step>> DestinationMigrati
   engine::Command command;
   command.mutable_finish()->set_sequence(sequence);
   const auto job = job_;
-  const engine::Event event = co_await job->ask(std::move(command), {}, context_.options.limits.finish);
+  jobs::EngineJob::Moved moved = [this] { return absorbed_; };
+  const engine::Event event =
+      co_await job->ask(std::move(command), {}, context_.options.limits.finish, std::move(moved));
   if (!event.has_prepared()) fail(Errc::protocol, "the engine does not answer a finish with what it prepared");
   for (const engine::Step& s : event.prepared().steps()) {
     api::Step* step = steps.Add();

@@ -93,9 +93,10 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   net::awaitable<void> pursue();
   net::awaitable<bool> go_on();
   net::awaitable<void> after_resumed();
+  net::awaitable<bool> refuse_if_gone();
   net::awaitable<void> ask_silent_source();
   void failed(Error why);
-  void tell_source(const Error& why);
+  void tell_source(const std::optional<Error>& failure = {});
   bool copy_intact();
   bool copy_held();
   DestinationPhase phase();
@@ -135,7 +136,8 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   bool stopped_ = false;
   bool over_ = false;
   Clock::time_point heard_ = Clock::now();
-  Clock::time_point told_{};  // the coordinator, of progress
+  Clock::time_point absorbed_{};
+  Clock::time_point told_{};  // the coordinator and the source, of progress
 };
 
 }  // namespace godwit::service

@@ -125,7 +125,10 @@ net::awaitable<api::Envelope> DestinationMigration::do_commit(api::Commit reques
     recorded->set_nanoseconds(monotonic_ns() - begin);
     fault::point("agent.destination.committed");
   }
-  if (phase() != DestinationPhase::committed) fail(Errc::refused, "the destination is {}, not prepared", name(phase()));
+  if (phase() != DestinationPhase::committed) {
+    if (failure_ && failure_->errc() == Errc::target_gone) throw *failure_;
+    fail(Errc::refused, "the destination is {}, not prepared", name(phase()));
+  }
   co_await resume();
   *answer.mutable_resumed() = resumed_;
   co_return answer;
@@ -251,11 +254,12 @@ net::awaitable<void> DestinationMigration::lose(std::string why) {
   tell_source(*failure_);
 }
 
-void DestinationMigration::tell_source(const Error& why) {
+// That it proceeds, or why it does not.
+void DestinationMigration::tell_source(const std::optional<Error>& failure) {
   const auto channel = channel_.lock();
   if (!channel || !channel->is_open()) return;
   api::Envelope notice = state();
-  *notice.mutable_failure() = net::to_failure(why);
+  if (failure) *notice.mutable_failure() = net::to_failure(*failure);
   net::spawn(context_.executor, "destination.tell", channel->post(std::move(notice)));
 }
 

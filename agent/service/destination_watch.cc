@@ -164,7 +164,9 @@ net::awaitable<bool> DestinationMigration::go_on() {
         co_await own_failure(*failure_);
       break;
     }
-    case DestinationPhase::prepared: co_await ask_silent_source(); break;
+    case DestinationPhase::prepared:
+      if (!co_await refuse_if_gone()) co_await ask_silent_source();
+      break;
     case DestinationPhase::committed: {
       const auto hold = co_await turn_.take();
       if (phase() == DestinationPhase::committed) co_await resume();
@@ -189,6 +191,16 @@ net::awaitable<void> DestinationMigration::after_resumed() {
   const workload::Saved* saved = context_.workloads->find(r.workload);
   if (saved && saved->cgroup() == r.cgroup && saved->info().state() != "exited")
     context_.workloads->running(r.workload);
+}
+
+// A prepared copy that is not there any more, killed for want of memory say, or not whole: the source need not stand
+// still until somebody commits it.
+net::awaitable<bool> DestinationMigration::refuse_if_gone() {
+  const auto self = shared_from_this();
+  const auto hold = co_await turn_.take();
+  if (phase() != DestinationPhase::prepared || copy_intact()) co_return false;
+  co_await give_up(Error(Errc::target_gone, "the restored copy is not there any more"));
+  co_return true;
 }
 
 net::awaitable<void> DestinationMigration::ask_silent_source() {

@@ -29,8 +29,8 @@ namespace {
 
 constexpr int control = 3;
 constexpr std::size_t payload_size = 64 * 1024;
-constexpr int frames = 20;  // in each round
-constexpr std::uint64_t difference = frames * payload_size;
+constexpr std::uint64_t usual_frames = 20;  // in each round
+constexpr std::uint64_t many_frames = 100;  // more than the ring holds
 
 class FakeEngine {
  public:
@@ -103,6 +103,7 @@ class FakeEngine {
 
   void start(const engine::Start& start, std::vector<UniqueFd>& fds) {
     migration_ = start.migration();
+    frames_ = migration_.find("large") == std::string::npos ? usual_frames : many_frames;
     seed_ = start.seed();
     if (fds.size() == 4) ring_.emplace(pagewire::RingFds{std::move(fds[1]), std::move(fds[2]), std::move(fds[3])});
   }
@@ -136,7 +137,7 @@ class FakeEngine {
     misbehave("fail-probe");
     engine::DirtyPoint& point = *answer.add_points();
     point.set_nanoseconds(request.milliseconds() * 1'000'000ull);
-    point.set_bytes(difference);
+    point.set_bytes(difference());
   }
 
   void emit(pagewire::FrameKind kind, std::uint32_t round, bool with_payload) {
@@ -153,7 +154,7 @@ class FakeEngine {
     header.checksum =
         pagewire::checksum(seed_, header, std::as_bytes(std::span(trailer)), std::as_bytes(std::span(payload)));
     const std::size_t length = pagewire::frame_length(header);
-    const auto room = ring_->reserve(length, 10s);
+    const auto room = ring_->reserve(length, 60s);
     std::memcpy(room.data(), &header, sizeof header);
     std::memcpy(room.data() + sizeof header, trailer.data(), trailer.size());
     std::memcpy(room.data() + sizeof header + trailer.size(), payload.data(), payload.size());
@@ -164,19 +165,19 @@ class FakeEngine {
     misbehave("die-round");
     misbehave("fail-round");
     misbehave("hang-round");
-    for (int i = 0; i < frames; ++i) emit(pagewire::FrameKind::pages, number, true);
+    for (std::uint64_t i = 0; i < frames_; ++i) emit(pagewire::FrameKind::pages, number, true);
     emit(pagewire::FrameKind::round, number, false);
     done.set_number(number);
-    done.set_pages(frames * payload_size / page_size);
-    done.set_bytes(difference);
+    done.set_pages(difference() / page_size);
+    done.set_bytes(difference());
     done.set_last_sequence(sequence_);
   }
 
   void freeze(const engine::Freeze& request, engine::Frozen& answer) {
     misbehave("fail-freeze");
     lift();
-    if (request.most_bytes() > 0 && difference > request.most_bytes()) {
-      answer.set_over_bytes(difference);
+    if (request.most_bytes() > 0 && difference() > request.most_bytes()) {
+      answer.set_over_bytes(difference());
       answer.set_stopped_ns(1);
       return;
     }
@@ -240,6 +241,12 @@ class FakeEngine {
     misbehave("die-finish");
     misbehave("fail-finish");
     misbehave("hang-finish");
+    for (int i = 0; migration_.find("slow-finish") != std::string::npos && i < 30; ++i) {
+      ::usleep(100'000);
+      engine::Event event;
+      event.mutable_absorbed()->set_sequence(absorbed_);
+      send(event);
+    }
     if (absorbed_ < sequence) fail(Errc::internal, "absorbed {} of {} when told to finish", absorbed_, sequence);
     copy_->freeze(1s);
     add_sleep(2, answer);
@@ -326,7 +333,10 @@ class FakeEngine {
     ::send(control, bytes.data(), bytes.size(), MSG_NOSIGNAL);
   }
 
+  std::uint64_t difference() const { return frames_ * payload_size; }
+
   std::string migration_;
+  std::uint64_t frames_ = usual_frames;
   std::uint64_t seed_ = 0, sequence_ = 0, absorbed_ = 0;
   std::optional<pagewire::Ring> ring_;
   std::optional<workload::Cgroup> frozen_, copy_;

@@ -2,6 +2,8 @@
 
 #include "common/base/log.h"
 
+#include <algorithm>
+
 namespace godwit::service {
 namespace {
 
@@ -50,6 +52,7 @@ net::awaitable<void> PageFeed::send_manifest(std::string entries) {
 
 void PageFeed::acknowledged(std::uint64_t sequence) {
   stored_ = sequence;
+  stored_at_ = Clock::now();
   engine::Command command;
   command.mutable_acknowledged()->set_sequence(sequence);
   if (job_->alive()) job_->post(command);
@@ -66,14 +69,19 @@ void PageFeed::failed(Error error) {
 
 net::awaitable<void> PageFeed::wait_stored(std::uint64_t sequence, Clock::duration limit) {
   const auto self = shared_from_this();
-  const auto deadline = Clock::now() + limit;
+  const auto begin = Clock::now();
   while (stored_ < sequence && !problem_) {
-    if (Clock::now() >= deadline) {
-      fail(Errc::timed_out, "the destination has stored frame {} of {}", stored_, sequence);
-    }
+    const auto deadline = std::max(begin, moved()) + limit;
+    if (Clock::now() >= deadline)
+      fail(Errc::timed_out, "the destination has stored frame {} of {}, and nothing for {:.3g} s", stored_, sequence,
+           std::chrono::duration<double>(limit).count());
     co_await changed_.wait_until(deadline);
   }
   if (stored_ < sequence) throw *problem_;
+}
+
+Clock::time_point PageFeed::moved() const {
+  return client_ ? std::max(stored_at_, client_->held_back_until()) : stored_at_;
 }
 
 void PageFeed::cancel(const Error& why) {

@@ -24,8 +24,10 @@ class PageFeed : public std::enable_shared_from_this<PageFeed> {
 
   net::awaitable<void> connect(Context& context, api::Connect request, api::Options options);
 
-  // Throws what the page path failed with, or timed_out.
+  // Throws what the page path failed with, or timed_out when nothing has moved for so long.
   net::awaitable<void> wait_stored(std::uint64_t sequence, Clock::duration limit);
+  // When something was stored last, or when what a rate limit holds back may go.
+  Clock::time_point moved() const;
   std::uint64_t stored() const { return stored_; }
   std::uint64_t sent_bytes() const { return client_ ? client_->counters().payload_bytes : 0; }
 
@@ -48,6 +50,7 @@ class PageFeed : public std::enable_shared_from_this<PageFeed> {
   std::unique_ptr<transfer::PageClient> client_;
   std::unique_ptr<NodeRate::Share> rate_;
   std::uint64_t stored_ = 0;
+  Clock::time_point stored_at_{};
   std::optional<Error> problem_;
 };
 

@@ -91,6 +91,54 @@ TEST_F(RestartTest, of_a_source_that_had_aborted_thaws) {
   expect_running_at_the_source_only(root);
 }
 
+// The destination gives up what may be the only copy on the word `thawed`: it is told when it is true.
+TEST_F(RestartTest, of_a_source_that_cannot_thaw_has_not_thawed) {
+  a.options.limits.undo = 100ms;
+  run_workload();
+  identify("stuck");
+  prepare_all();
+  // Below a cgroup that is frozen, and not with the agent's own programs.
+  workload::Cgroup above = workload::Cgroup::create(a.options.cgroup + "/above");
+  workload::Cgroup copy = workload::Cgroup::create(above.path() + "/copy");
+  above.request_freeze();
+  copy.request_freeze();
+  Record aborted = *a.records().find(source_key());
+  for (const pid_t pid : living_copy(a.agent->context(), aborted)->pids()) copy.add(pid);
+  aborted.cgroup = "above/copy";
+  a.records().enter(aborted, SourcePhase::aborted);
+  pair.restart(a);
+  EXPECT_FALSE(pair.turn_until([&] { return source() != SourcePhase::aborted; }, 2s)) << name(source());
+  EXPECT_EQ(destination(), DestinationPhase::prepared);
+  above.request_thaw();
+  EXPECT_TRUE(becomes(SourcePhase::thawed));
+  EXPECT_FALSE(copy.frozen());
+  EXPECT_TRUE(becomes(DestinationPhase::refused));
+}
+
+// The destination may not come back for long, or ever.
+TEST_F(RestartTest, of_a_destination_is_not_waited_for_with_what_the_source_needs_no_more) {
+  b.options.listen = b.agent->context().peer_address;
+  run_workload();
+  identify("alone");
+  commit(arm_all());
+  enter(a, source_key(), SourcePhase::killing);
+  b.drop();
+  EXPECT_TRUE(becomes(SourcePhase::killed));
+  const auto left = [&] {
+    std::string names;
+    for (const std::string& path :
+         {a.agent->context().journal(source_key()), a.options.cgroup + "/jobs/" + to_string(source_key()),
+          a.options.cgroup + "/" + a.records().find(source_key())->cgroup})
+      if (std::filesystem::exists(path)) names += path + " ";
+    return names;
+  };
+  EXPECT_TRUE(pair.turn_until([&] { return left().empty(); }, 8s)) << left();
+  EXPECT_FALSE(a.records().find(source_key())->settled);
+  b.renew();
+  pair.start(b);
+  EXPECT_TRUE(pair.turn_until([&] { return a.records().find(source_key())->settled; }));
+}
+
 TEST_F(RestartTest, of_an_armed_source_stays_frozen_and_asks) {
   const pid_t root = run_workload();
   identify("armed");

@@ -164,14 +164,15 @@ net::awaitable<api::Envelope> SourceMigration::do_connect(api::Connect request) 
 
 net::awaitable<engine::Event> SourceMigration::ask_engine(engine::Command command, Clock::duration limit) {
   if (failure_) throw *failure_;
-  if (!job_) fail(Errc::invalid_argument, "the migration is not connected");
+  if (!job_ || !feed_) fail(Errc::invalid_argument, "the migration is not connected");
   const auto job = job_;
   touched_ = true;
   asking_engine_++;
+  jobs::EngineJob::Moved moved = [feed = feed_] { return feed->moved(); };
   std::exception_ptr problem;
   engine::Event event;
   try {
-    event = co_await job->ask(std::move(command), {}, limit);
+    event = co_await job->ask(std::move(command), {}, limit, std::move(moved));
   } catch (...) {
     problem = std::current_exception();
   }
@@ -184,6 +185,7 @@ net::awaitable<engine::Event> SourceMigration::ask_engine(engine::Command comman
 
 net::awaitable<api::Envelope> SourceMigration::do_round(api::Round request) {
   const auto begin = Clock::now();
+  if (failure_) throw *failure_;
   if (!feed_) fail(Errc::invalid_argument, "the migration is not connected");
   if (phase() == SourcePhase::frozen && !runs_on_) fail(Errc::refused, "a frozen copy writes nothing more");
   check_unheld(context_, tree_, key_);

@@ -78,6 +78,7 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   net::awaitable<void> pursue();
   net::awaitable<void> go_on();
   void check_driven();
+  Clock::time_point moved() const;  // the migration, as far as can be seen here
   void finish_at_home();
   Record record() const;
 
@@ -98,7 +99,7 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   net::awaitable<DestinationPhase> ask_destination(bool refuse);
   net::awaitable<void> decide();  // asks until it is known
   net::awaitable<void> settle();  // tells the destination until it has heard
-  net::awaitable<void> close();
+  net::awaitable<void> release();
   SourcePhase phase() const;
   std::shared_ptr<PeerLink> peer();
   net::awaitable<api::Envelope> ask_peer(api::Envelope request);  // over its channel, else by way of the coordinator
@@ -143,11 +144,13 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   bool runs_on_ = false;  // `frozen` is recorded, but the last difference was too large and is still to come
   bool deciding_ = false;
   bool settling_ = false;
+  bool releasing_ = false;
   bool resolved_ = false;  // by an operator
   bool held_ = false;      // armed: the destination has lost what may have run, and an operator decides
   bool stopped_ = false;
   bool over_ = false;
   Clock::time_point heard_ = Clock::now();  // last request
+  Clock::time_point told_{};                // by the destination, that it proceeds
   Clock::time_point frozen_since_{};
   std::uint64_t frozen_at_ns_ = 0;
   std::uint64_t frozen_ns_ = 0;

@@ -142,12 +142,13 @@ net::awaitable<void> SourceMigration::let_go() {
   }
   if (phase() != SourcePhase::aborted) context_.records.enter(record(), SourcePhase::aborted);
   fault::point("agent.source.aborted");
+  const Limits& limits = context_.options.limits;
   bool thawed = false;
   if (job_ && job_->alive()) {
     engine::Command command;
     command.mutable_thaw();
     try {
-      co_await job_->ask(std::move(command), {}, context_.options.limits.undo);
+      co_await job_->ask(std::move(command), {}, limits.undo);
       thawed = true;
     } catch (const Error& e) {
       log::warn("source.thaw", {{"migration", key_.migration}, {"message", e.message()}});
@@ -160,8 +161,9 @@ net::awaitable<void> SourceMigration::let_go() {
     job_.reset();
     co_await release_copy(context_, record());
   }
-  // The engine has thawed what it froze; the word of the cgroup counts.
-  if (auto copy = living_copy(context_, record())) copy->request_thaw();
+  // The engine has thawed what it froze; the word of the cgroup counts. The destination gives up its copy on `thawed`.
+  if (auto copy = living_copy(context_, record()); copy && !co_await workload::thaws(*copy, limits.undo))
+    fail(Errc::timed_out, "the copy in {} does not thaw", copy->path());
   context_.records.enter(record(), SourcePhase::thawed);
   context_.workloads->stay(tree_.workload);
   leave_cgroup(context_, tree_);
@@ -266,6 +268,8 @@ net::awaitable<void> SourceMigration::settle() {
   const auto self = shared_from_this();
   if (settling_) co_return;
   const WhileHere settling(settling_);
+  releasing_ = true;
+  net::spawn(context_.executor, "source.release", release());  // the destination may be silent for ever
   Clock::duration pause = context_.options.limits.ask_interval;
   while (!stopped_ && !peer_address_.empty()) {
     api::Envelope request;
@@ -285,24 +289,26 @@ net::awaitable<void> SourceMigration::settle() {
   }
   if (stopped_) co_return;
   context_.records.settle(key_);
-  co_await close();
+  if (peer_) peer_->close();
+  while (releasing_ && !stopped_) co_await net::sleep_for(10ms);
+  over_ = true;
 }
 
-net::awaitable<void> SourceMigration::close() {
+// What nobody needs any more who has only to be told how it ended.
+net::awaitable<void> SourceMigration::release() {
   const auto self = shared_from_this();
+  const WhileHere releasing(releasing_);
   lift_throttle();
   if (feed_) co_await feed_->finish();
   if (job_) co_await job_->end(2s);
   job_.reset();
   feed_.reset();
-  if (peer_) peer_->close();
   ::unlink(context_.journal(key_).c_str());
   // Of a copy that was let go, in case it could not leave before; of one that has gone there is the note only.
   if (phase() == SourcePhase::thawed || !living_copy(context_, record())) leave_cgroup(context_, tree_);
   if (const auto cgroup = workload::Cgroup::open(context_.cgroup(tree_.cgroup)); cgroup && !tree_.cgroup.empty()) {
     cgroup->remove();  // of a copy that was killed; one that is in use stays
   }
-  over_ = true;
 }
 
 }  // namespace godwit::service

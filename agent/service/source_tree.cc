@@ -238,7 +238,7 @@ net::awaitable<void> release_copy(Context& context, Record record) {
   }
   auto copy = living_copy(context, record);
   if (!copy) co_return;
-  co_await workload::thaws(*copy, 5s);
+  co_await workload::thaws(*copy, context.options.limits.undo);
 }
 
 }  // namespace godwit::service

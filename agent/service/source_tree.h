@@ -45,7 +45,7 @@ api::RoundDone describe(const engine::RoundDone& round, double seconds);
 // Has a fresh job put back whatever a dead one had borrowed from the copy; with `release` the copy then runs.
 net::awaitable<void> put_back(Context& context, Record record, bool release);
 
-// Puts back and thaws, come what may: the copy runs when this returns.
+// Puts back and asks for the thaw, come what may; whether it runs then is for the caller to see.
 net::awaitable<void> release_copy(Context& context, Record record);
 
 }  // namespace godwit::service

@@ -3,6 +3,8 @@
 #include "agent/service/relay.h"
 #include "common/base/log.h"
 
+#include <algorithm>
+
 namespace godwit::service {
 namespace {
 
@@ -89,8 +91,9 @@ net::awaitable<api::Envelope> SourceMigration::peer_request(std::shared_ptr<Sour
   co_return self->state();
 }
 
-// The destination says how far it is, or that it has given up and why.
+// The destination says that it proceeds, or that it has given up and why.
 net::awaitable<void> SourceMigration::peer_notice(std::shared_ptr<SourceMigration> self, api::Envelope notice) {
+  if (notice.has_destination_state() && !notice.has_failure()) self->told_ = Clock::now();
   if (notice.has_destination_state() && notice.has_failure()) {
     const Error why = net::from_failure(notice.failure());
     self->failed(Error(why.errc(), fmt::format("node '{}': {}", self->peer_node_, why.message()), why.hint()));
@@ -108,10 +111,16 @@ void SourceMigration::interrupt(Error error) {
 // Before it is armed, whatever fails ends the attempt, and the copy runs on. Afterwards it changes nothing.
 void SourceMigration::failed(Error error) {
   if (stopped_ || over_ || failure_ || settling_) return;
-  const SourcePhase now = phase();
-  if (now != SourcePhase::none && now != SourcePhase::frozen) return;
+  // While its record cannot be read the failure is kept: pursue() comes back to it.
+  std::optional<SourcePhase> now;
+  try {
+    now = phase();
+  } catch (const Error& e) {
+    log::warn("source.record", {{"migration", key_.migration}, {"message", e.message()}});
+  }
+  if (now && now != SourcePhase::none && now != SourcePhase::frozen) return;
   log::warn("source.failed", {{"migration", key_.migration},
-                              {"phase", name(now)},
+                              {"phase", now ? name(*now) : "unknown"},
                               {"code", godwit::name(error.errc())},
                               {"message", error.message()}});
   const std::string reason = error.message();
@@ -178,16 +187,21 @@ void SourceMigration::finish_at_home() {
   if (phase() == SourcePhase::thawed) leave_cgroup(context_, tree_);
 }
 
-// Not armed, and nobody asks for anything: the coordinator is gone.
+Clock::time_point SourceMigration::moved() const {
+  return std::max({heard_, frozen_since_, told_, feed_ ? feed_->moved() : heard_});
+}
+
+// Not armed, and nobody asks for anything: the coordinator is gone, or knows of this migration no more. How long the
+// pages take is no sign of that.
 void SourceMigration::check_driven() {
   const Limits& limits = context_.options.limits;
   const auto now = Clock::now();
   const SourcePhase at = phase();  // none or frozen
   const bool held = at == SourcePhase::frozen && !runs_on_;
-  const bool idle = !held && asking_engine_ == 0 && now - heard_ > limits.idle;
+  const bool idle = !held && asking_engine_ == 0 && now - moved() > limits.idle;
   const bool undriven =
       held && now - context_.coordinator_seen > limits.undriven && now - frozen_since_ > limits.undriven;
-  const bool forgotten = held && now - frozen_since_ > limits.unarmed;
+  const bool forgotten = held && now - moved() > limits.unarmed;
   if (limit_ && now - context_.coordinator_seen > limits.undriven) lift_throttle();
   if (idle || undriven || forgotten) failed(Error(Errc::timed_out, "nobody drives this migration any more"));
 }

@@ -71,6 +71,19 @@ TEST_P(FailingSync, ends_with_one_running_copy) {
   }
 }
 
+// The disk takes nothing for longer: what the failure is about can be looked up no more when it is to be dealt with.
+TEST_F(MigrationTest, a_freeze_whose_record_fails_twice_is_undone_all_the_same) {
+  const pid_t root = run_workload();
+  identify("twice");
+  connect_all();
+  round(0);
+  const ArmedFault fault("agent.records.sync=fail,agent.record.source.frozen=fail");
+  EXPECT_THAT(error_of([&] { freeze(); }), testing::HasSubstr("recording twice.1.src failed"));
+  EXPECT_TRUE(fault.has_struck());
+  EXPECT_TRUE(pair.turn_until([&] { return source() == SourcePhase::thawed; }, 10s));
+  expect_running_at_the_source_only(root);
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Records, FailingSync,
     testing::Values(Case{"source.frozen", Then::commit}, Case{"source.armed", Then::commit},

@@ -8,6 +8,7 @@
 namespace godwit::service {
 namespace {
 
+using namespace std::chrono_literals;
 using testing::HasSubstr;
 
 class TreeTest : public MigrationTest {
@@ -50,6 +51,35 @@ TEST_F(TreeTest, that_lacks_a_process_is_not_committed) {
   const std::string token = arm_all();
   kill_another();
   EXPECT_THAT(error_of([&] { commit(token); }), HasSubstr("target_gone: the restored copy is not there any more"));
+  expect_source_goes_on(root);
+}
+
+// Nobody commits, and nobody else looks.
+TEST_F(TreeTest, that_loses_a_process_while_it_is_held_is_refused) {
+  a.agent->context().options.limits.ask_after = 60s;
+  const pid_t root = run_workload();
+  identify("tree");
+  prepare_all();
+  kill_another();
+  EXPECT_TRUE(becomes(DestinationPhase::refused));
+  expect_source_goes_on(root);
+}
+
+TEST_F(TreeTest, that_loses_a_process_while_the_source_is_armed_is_refused) {
+  a.agent->context().options.limits.refuse_after = 60s;
+  const pid_t root = run_workload();
+  identify("tree");
+  arm_all();
+  kill_another();
+  expect_source_goes_on(root);
+}
+
+TEST_F(TreeTest, that_dies_while_it_is_held_is_refused) {
+  const pid_t root = run_workload();
+  identify("gone");
+  prepare_all();
+  copy().kill();
+  EXPECT_TRUE(becomes(DestinationPhase::refused));
   expect_source_goes_on(root);
 }
 

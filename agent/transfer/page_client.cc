@@ -245,6 +245,8 @@ void PageClient::set_rate_limit(std::uint64_t bytes_per_second) {
   state_->changed.notify();
 }
 
+Clock::time_point PageClient::held_back_until() const { return state_->free_at; }
+
 PageClient::Counters PageClient::counters() const { return state_->counters; }
 
 namespace {

@@ -52,6 +52,7 @@ class PageClient {
   PageClient& operator=(const PageClient&) = delete;
 
   void set_rate_limit(std::uint64_t bytes_per_second);
+  Clock::time_point held_back_until() const;  // by the rate limit
   Counters counters() const;
 
   // Says goodbye to the page server after everything that is in the ring now. No callback follows.

@@ -42,11 +42,6 @@ awaitable<api::Envelope> Run::ask_while(std::string node, api::Envelope request,
   return answer_or(ask(std::move(node), std::move(request), reply, without_end), stalled_or_given_up(stall));
 }
 
-awaitable<api::Envelope> Run::ask_in_pause(std::string node, api::Envelope request, Reply reply,
-                                           Clock::duration limit) {
-  return answer_or(ask(std::move(node), std::move(request), reply, limit), given_up());
-}
-
 awaitable<api::Envelope> Run::answer_or(awaitable<api::Envelope> asking, awaitable<std::exception_ptr> end) {
   using namespace boost::asio::experimental::awaitable_operators;
   auto first = co_await (answer_of(std::move(asking)) || std::move(end));
@@ -65,11 +60,6 @@ awaitable<std::exception_ptr> Run::stalled_or_given_up(Clock::duration stall) {
       Errc::timed_out,
       fmt::format("no progress for {:.3g} s while {}", std::chrono::duration<double>(stall).count(), name(m_.phase)),
       "is the path between the nodes up?"));
-}
-
-awaitable<std::exception_ptr> Run::given_up() {
-  while (!why_given_up()) co_await giving_up_.wait_until(Clock::time_point::max());
-  co_return std::make_exception_ptr(*why_given_up());
 }
 
 // Of a migration that is asking: its questions are put anew then, to undo instead of to learn.

@@ -41,6 +41,28 @@ TEST(Migration, walks_through_all_steps_in_order_and_reports_what_was_measured) 
   expect_one_copy_as_told(c, m);
 }
 
+net::awaitable<void> proceed(const FakeAgent& agent, std::string id, Clock::duration time) {
+  for (const auto end = Clock::now() + time; Clock::now() < end;) {
+    api::Envelope notice;
+    notice.mutable_progress()->mutable_id()->set_migration(id);
+    notice.mutable_progress()->set_phase("absorbing");
+    co_await agent.channel()->post(std::move(notice));
+    co_await net::sleep_for(std::chrono::milliseconds(100));
+  }
+}
+
+// More to send, or less to send it with, than was foretold.
+TEST(Migration, takes_a_pause_that_takes_what_it_takes) {
+  Cluster c;
+  c.a.once[Env::kFreeze] = Fault::late;
+  c.a.late_by = std::chrono::seconds(4);
+  const std::string id = c.daemon.driver.start(c.to_b());
+  c.until([&] { return std::ranges::count(c.a.asked, Env::kFreeze) > 0; });
+  net::spawn(c.io.get_executor(), "test.proceed", proceed(c.b, id, c.a.late_by));
+  const Migration m = c.finish(id);
+  EXPECT_EQ(m.outcome, Outcome::done) << (m.reason ? m.reason->message : "");
+}
+
 TEST(Migration, is_under_way_until_its_end_is_in_the_journal) {
   char directory[] = "/tmp/godwit-journal-XXXXXX";
   ASSERT_NE(::mkdtemp(directory), nullptr);

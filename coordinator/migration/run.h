@@ -20,11 +20,12 @@ namespace godwit::coordinator {
 
 // How long each answer may take. Time-outs decide when to ask again or give up, never an outcome.
 struct Limits {
-  Clock::duration survey = std::chrono::seconds(60);          // reads a whole process tree
-  Clock::duration prepare = std::chrono::seconds(60);         // checks files by build-id, reserves memory
-  Clock::duration connect = std::chrono::seconds(20);         // two TLS handshakes, possibly over a slow path
-  Clock::duration stall = std::chrono::seconds(120);          // a round without any sign of progress
-  Clock::duration pause = std::chrono::seconds(10);           // a step of the pause, beyond twice what was predicted
+  Clock::duration survey = std::chrono::seconds(60);   // reads a whole process tree
+  Clock::duration prepare = std::chrono::seconds(60);  // checks files by build-id, reserves memory
+  Clock::duration connect = std::chrono::seconds(20);  // two TLS handshakes, possibly over a slow path
+  Clock::duration stall = std::chrono::seconds(120);   // a round without any sign of progress
+  // A step of the pause without any sign of progress, beyond twice what was predicted.
+  Clock::duration pause = std::chrono::seconds(10);
   Clock::duration arm = std::chrono::seconds(10);             // two fsyncs
   Clock::duration commit = std::chrono::seconds(20);          // two fsyncs and a thaw
   Clock::duration question = std::chrono::seconds(5);         // reading a record
@@ -102,15 +103,12 @@ class Run {
   net::awaitable<std::string> difference_from_before();
   net::awaitable<std::optional<api::WorkloadInfo>> listed(std::string node);
 
-  // ask.cc. `reply` is what must come back. ask_while() waits for as long as the agent shows progress, ask_in_pause()
-  // for `limit`; both end when the migration is given up.
+  // ask.cc. `reply` is what must come back. ask_while() waits for as long as the agents show progress, and ends when
+  // the migration is given up.
   net::awaitable<api::Envelope> ask(std::string node, api::Envelope request, Reply reply, Clock::duration limit);
   net::awaitable<api::Envelope> ask_while(std::string node, api::Envelope request, Reply reply, Clock::duration stall);
-  net::awaitable<api::Envelope> ask_in_pause(std::string node, api::Envelope request, Reply reply,
-                                             Clock::duration limit);
   net::awaitable<api::Envelope> answer_or(net::awaitable<api::Envelope> asking, net::awaitable<std::exception_ptr> end);
   net::awaitable<std::exception_ptr> stalled_or_given_up(Clock::duration stall);
-  net::awaitable<std::exception_ptr> given_up();
   net::awaitable<std::exception_ptr> cancelled_meanwhile();
   std::optional<Error> why_given_up() const;
   net::awaitable<SourceAnswer> ask_source(api::Envelope request);

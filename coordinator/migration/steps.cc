@@ -237,7 +237,7 @@ awaitable<Event> Run::freeze() {
       static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(pause_limit()).count()));
   const Clock::duration limit = pause_limit() + std::chrono::milliseconds(limits_.child_patience_ms);
   times_.freeze.asked_ns = now_ns();
-  const api::Envelope reply = co_await ask_in_pause(m_.spec.source, std::move(request), api::Envelope::kFrozen, limit);
+  const api::Envelope reply = co_await ask_while(m_.spec.source, std::move(request), api::Envelope::kFrozen, limit);
   times_.freeze.answered_ns = now_ns();
   times_.freeze.took_ns = believable(reply.took_ns());
   times_.freeze.steps = to_records(reply.frozen().steps());
@@ -254,7 +254,7 @@ awaitable<Event> Run::finish() {
   request.mutable_finish()->set_sequence(last_sequence_);
   times_.finish.asked_ns = now_ns();
   const api::Envelope reply =
-      co_await ask_in_pause(m_.spec.destination, std::move(request), api::Envelope::kFinished, pause_limit());
+      co_await ask_while(m_.spec.destination, std::move(request), api::Envelope::kFinished, pause_limit());
   times_.finish.answered_ns = now_ns();
   times_.finish.took_ns = believable(reply.took_ns());
   times_.finish.steps = to_records(reply.finished().steps());
@@ -271,7 +271,7 @@ awaitable<Event> Run::arm() {
   request.mutable_arm()->set_destination_boot(destination_boot_);
   times_.arm.asked_ns = now_ns();
   const api::Envelope reply =
-      co_await ask_in_pause(m_.spec.source, std::move(request), api::Envelope::kArmed, limits_.arm);
+      co_await ask_while(m_.spec.source, std::move(request), api::Envelope::kArmed, limits_.arm);
   times_.arm.answered_ns = now_ns();
   times_.arm.took_ns = believable(reply.took_ns());
   times_.arm.steps = to_records(reply.armed().steps());

@@ -120,6 +120,13 @@ class Budget(BedCase):
         self.assertGreater(report_of(said)["downtime_ms"], 100)
         self.assert_goes_on("forced", "h2")
 
+    def test_a_stop_and_copy_takes_what_it_takes(self):
+        self.start("stopped", "private")
+        code, said = self.bed.try_migrate("stopped", "h2", "--max-rounds", "0", "--rate-limit", "250K", timeout=300)
+        self.assertEqual(code, 0, said)
+        self.assertGreater(report_of(said)["downtime_ms"], 60_000)
+        self.assert_goes_on("stopped", "h2")
+
     def test_less_cpu_time_lets_it_move(self):
         self.start("throttled", "private")
         before = self.rate("throttled")

@@ -3,19 +3,22 @@
 
 import json
 import re
+import signal
 import subprocess
 import time
 from pathlib import Path
 
-from bed import REDIS, REPOSITORY, Bed, outside
+from bed import COORDINATOR, REDIS, REPOSITORY, Bed, outside
 from fault_case import FaultCase, main
 from godwit_lab import cgroups, wire
 
 CERTS = "/etc/godwit/certs"
 HOSTILE = str(Path(__file__).resolve().parent / "hostile.py")
+PATIENT = ("--on-no-progress", "force")
+HEARD_WITHIN_S = 40  # two questions of five seconds that nobody answers, before the other way is tried
 SLOW = ("--rate-limit", "10M", "--downtime", "2s")  # 64 MiB take six seconds; redis writes about as fast
 CUT_S = 15
-QUICK = ("page_server_dies", "is_cut_in_precopy", "strangers")
+QUICK = ("page_server_dies", "is_cut_in_precopy", "by_way_of_the_coordinator", "strangers")
 
 
 class Network(FaultCase):
@@ -93,6 +96,28 @@ class Network(FaultCase):
                     self.assertIn('"message"', said, "an error without words")
             self.assert_moves_to(bed.other(at))
         self.assert_nothing_lost(load)
+
+    def test_source_hears_by_way_of_the_coordinator_while_the_two_are_cut_off(self):
+        bed = self.bed
+        source = bed.where()
+        destination = bed.other(source)
+        with bed.writing() as load:
+            with self.watching() as watch:
+                bed.arm(COORDINATOR, "coordinator.committing=stop")
+                migration = bed.begin_migrate(REDIS, destination, *PATIENT)
+                self.assertTrue(outside.wait_until(lambda: bed.is_stopped(COORDINATOR), 60, 0.01))
+                for one, other in ((source, destination), (destination, source)):
+                    wire.lose(bed.lab.hosts[one].pid, bed.lab.hosts[other].address)
+                try:
+                    bed.signal_daemon(COORDINATOR, signal.SIGCONT)
+                    heard = outside.wait_until(lambda: bed.hosts_with_copies() == {destination}, HEARD_WITHIN_S)
+                    self.assertTrue(heard, "the source's copy waits until it hears of the other one")
+                    self.end(migration, 0)
+                finally:
+                    bed.mend()
+                self.assert_settled(destination, watch)
+            self.assert_moves_to(source)
+        self.assert_nothing_lost(load, longest_gap_ms=None)
 
     def test_strangers_and_liars_are_turned_away_while_a_migration_goes_on(self):
         bed = self.bed
