@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from godwit_lab.hosts import Lab
 
 LAB_TOOL = hosts.REPOSITORY / "deploy" / "lab"
 NAME = os.environ.get("GODWIT_LAB", "godwit-demo")
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # ways of being told to end
 WORKLOADS = "/var/lib/godwit/workloads"  # of an agent: what its workloads print
 EXIT_CODES = {1: "failed and was rolled back", 2: "was asked for wrongly", 3: "was refused by preflight",
               4: "could not be asked for", 5: "has an unknown outcome"}
@@ -31,20 +33,39 @@ class DemoLab:
             sys.exit(f"deploy/demo: source, destination and reference need {self._needed >> 20:,} MiB of memory, "
                      f"{available >> 20:,} MiB are available: choose a smaller --size")
         self._tool("down")  # what an earlier run may have left
-        self._tool("up", "2", *(["--rate", str(self._link)] if self._link else []))
-        self.lab = Lab.load(NAME)
+        try:
+            self._tool("up", "2", *(["--rate", str(self._link)] if self._link else []))
+            self.lab = Lab.load(NAME)
+        except BaseException:
+            self._down()
+            raise
         self.name = NAME
         return self
 
     def __exit__(self, *_) -> None:
         if not self._keep:
-            self._tool("down")
+            self._down()
 
     @staticmethod
     def _tool(*arguments: str) -> None:
-        done = subprocess.run([LAB_TOOL, *arguments], env={**os.environ, "GODWIT_LAB": NAME}, stdin=subprocess.DEVNULL)
-        if done.returncode:
-            sys.exit(done.returncode)
+        tool = subprocess.Popen([LAB_TOOL, *arguments], env={**os.environ, "GODWIT_LAB": NAME}, stdin=subprocess.DEVNULL)
+        try:
+            code = tool.wait()
+        except BaseException:
+            tool.terminate()  # not killed: what it has started would go on
+            tool.wait()
+            raise
+        if code:
+            sys.exit(code)
+
+    def _down(self) -> None:
+        # To its end, however often somebody presses Ctrl-C: that is what they want.
+        before = {end: signal.signal(end, signal.SIG_IGN) for end in ENDS}
+        try:
+            self._tool("down")
+        finally:
+            for end, handler in before.items():
+                signal.signal(end, handler)
 
     def on(self, host: str, *command: str, timeout: float = 600) -> str:
         """Runs a command on a host; its output."""
