@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from godwit_lab import cgroups, daemons, hosts
@@ -106,43 +107,50 @@ def meminfo(field: str) -> int:
     raise RuntimeError(f"/proc/meminfo has no {field}")
 
 
+ALLOWANCE = 8 << 20  # logs and journals of the lab are on a tmpfs too
+
+
+def released(before: dict, after: dict) -> bool:
+    # The machine's count is what an operator sees; others work on it too, so the lab's own decides.
+    return after["lab"] <= before["lab"] + ALLOWANCE
+
+
 class Spool:
     """Shared memory in use: the spool is a tmpfs that no path leads to, so it only shows in the kernel's counts."""
 
-    allowance = 8 << 20  # logs and journals of the lab are on a tmpfs too
-
     def __init__(self, lab: DemoLab):
-        self._lab = lab
+        self.lab = lab
         self._before = self._read()
 
     def _read(self) -> dict:
-        return {"machine": meminfo("Shmem"), "lab": sum(cgroups.shmem(self._lab.name, h) for h in self._lab.lab.hosts)}
+        return {"machine": meminfo("Shmem"), "lab": sum(cgroups.shmem(self.lab.name, h) for h in self.lab.lab.hosts)}
 
     def after(self, patience_s: float = 5) -> dict:
         deadline = time.monotonic() + patience_s
         while True:
             now = self._read()
-            # The machine's count is what an operator sees; others work on it too, so the lab's own decides.
-            released = now["lab"] <= self._before["lab"] + self.allowance
-            if released or time.monotonic() > deadline:
-                return {"before": self._before, "after": now, "released": released}
+            if released(self._before, now) or time.monotonic() > deadline:
+                return {"before": self._before, "after": now, "released": released(self._before, now)}
             time.sleep(0.1)
 
 
-def _redis_on(lab: DemoLab, host: str) -> list[int]:
-    found = []
-    for pid in cgroups.processes(lab.name, host):
+def _comms(pids: Iterable[int]) -> dict[int, str]:
+    found = {}
+    for pid in pids:
         try:
-            if Path(f"/proc/{pid}/comm").read_text().strip() == "redis-server":
-                found.append(pid)
+            found[pid] = Path(f"/proc/{pid}/comm").read_text().strip()
         except OSError:
             pass  # ended meanwhile
     return found
 
 
+def redis_on(lab: DemoLab, host: str) -> list[int]:
+    return [pid for pid, comm in _comms(cgroups.processes(lab.name, host)).items() if comm == "redis-server"]
+
+
 def threads_of(lab: DemoLab, host: str) -> list[int]:
     """The PID of redis and its TIDs, as it sees them itself."""
-    found = _redis_on(lab, host)
+    found = redis_on(lab, host)
     if len(found) != 1:
         raise RuntimeError(f"{host} runs {len(found)} redis, not one")
     tids = []
@@ -153,20 +161,19 @@ def threads_of(lab: DemoLab, host: str) -> list[int]:
     return sorted(tids)
 
 
+PAGE_SERVER = "godwit-pageserver"[:15]  # as the kernel keeps it
+
+
+def left_over(comms: dict[int, str]) -> list[str]:
+    """Of these processes, by PID, whatever should have gone. The page server is the agent's, and stays."""
+    return sorted(f"{comm} ({pid})" for pid, comm in comms.items() if comm != PAGE_SERVER)
+
+
 def remains(lab: DemoLab, host: str, patience_s: float = 3) -> list[str]:
-    """What is left of workloads and engine jobs on a host: command names. Empty is good. The page server is the agent's."""
+    """What is left of workloads and engine jobs on a host: command names. Empty is good."""
     deadline = time.monotonic() + patience_s
     while True:
-        pids = set(_redis_on(lab, host)) | set(cgroups.processes(lab.name, f"{host}/godwit"))
-        if not pids or time.monotonic() > deadline:
-            break
+        left = left_over(_comms({*redis_on(lab, host), *cgroups.processes(lab.name, f"{host}/godwit")}))
+        if not left or time.monotonic() > deadline:
+            return left
         time.sleep(0.05)
-    names = []
-    for pid in pids:
-        try:
-            comm = Path(f"/proc/{pid}/comm").read_text().strip()
-            if not "godwit-pageserver".startswith(comm):
-                names.append(f"{comm} ({pid})")
-        except OSError:
-            pass
-    return sorted(names)
