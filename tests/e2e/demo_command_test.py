@@ -111,10 +111,11 @@ class Demo:
 
 class DemoCommandTest(unittest.TestCase):
     def setUp(self):
+        # What one run leaves is not held against the next one.
+        subprocess.run([REPOSITORY / "deploy" / "lab", "down"], check=True)
+        bury()
         self.before = traces()
         self.assertEqual(self.before["processes"], [])
-        # So that what one run leaves is not held against the next one.
-        self.addCleanup(subprocess.run, [REPOSITORY / "deploy" / "lab", "down"])
 
     def assert_nothing_is_left(self, demo: Demo):
         # The last of what was killed is gone a moment after those who killed it.
