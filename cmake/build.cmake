@@ -75,6 +75,13 @@ function(godwit_test name)
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
 endfunction()
 
+# godwit_define_path(NAME path FILES file...): these files of this folder's targets, and no others, know the path as NAME.
+# Whoever is compiled with a path of the build is compiled anew in every clone.
+function(godwit_define_path name path)
+  cmake_parse_arguments(ARG "" "" "FILES" ${ARGN})
+  set_property(SOURCE ${ARG_FILES} APPEND PROPERTY COMPILE_DEFINITIONS ${name}="${path}")
+endfunction()
+
 # godwit_proto(NAME file.proto...): generates into build/generated/<path> and makes `godwit_NAME`.
 # Include as "common/image/core.pb.h".
 function(godwit_proto name)

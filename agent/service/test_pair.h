@@ -4,6 +4,7 @@
 
 #include "agent/service/agent.h"
 #include "agent/service/dispatch.h"
+#include "agent/service/test_programs.h"
 #include "agent/workload/test_cgroup.h"
 #include "tests/support/test_certs.h"
 
@@ -33,10 +34,10 @@ class TestNode {
     fs::create_directories(options.programs);
     // By hand: the same moves with the real engine.
     const char* engine = std::getenv("GODWIT_TEST_ENGINE");
-    fs::create_symlink(engine ? engine : GODWIT_FAKE_ENGINE, options.programs + "/godwit-engine");
+    fs::create_symlink(engine ? engine : test_programs::fake_engine, options.programs + "/godwit-engine");
     options.shared = {directory};
-    fs::create_symlink(GODWIT_INIT, options.programs + "/godwit-init");
-    fs::create_symlink(GODWIT_PAGE_SERVER, options.programs + "/godwit-pageserver");
+    fs::create_symlink(test_programs::init, options.programs + "/godwit-init");
+    fs::create_symlink(test_programs::page_server, options.programs + "/godwit-pageserver");
     io = std::make_unique<boost::asio::io_context>(1);
     agent = std::make_unique<Agent>(io->get_executor(), options);
   }

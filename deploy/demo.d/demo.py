@@ -11,7 +11,7 @@ sys.dont_write_bytecode = True
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1] / "lab.d")]
 
 import report  # noqa: E402
-from machine import DemoLab, Spool, remains, threads_of  # noqa: E402
+from machine import ENDS, DemoLab, Spool, remains, threads_of  # noqa: E402
 from redis import Client, Dataset, Reference, start_redis  # noqa: E402
 
 from godwit_lab.cgroups import PeakMeter  # noqa: E402
@@ -86,7 +86,7 @@ def run(lab: DemoLab, options: argparse.Namespace) -> dict:
 def main() -> int:
     options = parse_options()
     # Being told to end must take the same way out as an error does.
-    for end in (signal.SIGTERM, signal.SIGHUP):
+    for end in ENDS:
         signal.signal(end, lambda number, _: sys.exit(128 + number))
     started = time.monotonic()
     with DemoLab(keep=options.keep, link=options.link, needed_bytes=int(3.5 * options.size) + GIB) as lab:

@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from godwit_lab import cgroups, daemons, hosts
@@ -12,6 +14,7 @@ from godwit_lab.hosts import Lab
 
 LAB_TOOL = hosts.REPOSITORY / "deploy" / "lab"
 NAME = os.environ.get("GODWIT_LAB", "godwit-demo")
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # ways of being told to end
 WORKLOADS = "/var/lib/godwit/workloads"  # of an agent: what its workloads print
 EXIT_CODES = {1: "failed and was rolled back", 2: "was asked for wrongly", 3: "was refused by preflight",
               4: "could not be asked for", 5: "has an unknown outcome"}
@@ -31,20 +34,39 @@ class DemoLab:
             sys.exit(f"deploy/demo: source, destination and reference need {self._needed >> 20:,} MiB of memory, "
                      f"{available >> 20:,} MiB are available: choose a smaller --size")
         self._tool("down")  # what an earlier run may have left
-        self._tool("up", "2", *(["--rate", str(self._link)] if self._link else []))
-        self.lab = Lab.load(NAME)
+        try:
+            self._tool("up", "2", *(["--rate", str(self._link)] if self._link else []))
+            self.lab = Lab.load(NAME)
+        except BaseException:
+            self._down()
+            raise
         self.name = NAME
         return self
 
     def __exit__(self, *_) -> None:
         if not self._keep:
-            self._tool("down")
+            self._down()
 
     @staticmethod
     def _tool(*arguments: str) -> None:
-        done = subprocess.run([LAB_TOOL, *arguments], env={**os.environ, "GODWIT_LAB": NAME}, stdin=subprocess.DEVNULL)
-        if done.returncode:
-            sys.exit(done.returncode)
+        tool = subprocess.Popen([LAB_TOOL, *arguments], env={**os.environ, "GODWIT_LAB": NAME}, stdin=subprocess.DEVNULL)
+        try:
+            code = tool.wait()
+        except BaseException:
+            tool.terminate()  # not killed: what it has started would go on
+            tool.wait()
+            raise
+        if code:
+            sys.exit(code)
+
+    def _down(self) -> None:
+        # To its end, however often somebody presses Ctrl-C: that is what they want.
+        before = {end: signal.signal(end, signal.SIG_IGN) for end in ENDS}
+        try:
+            self._tool("down")
+        finally:
+            for end, handler in before.items():
+                signal.signal(end, handler)
 
     def on(self, host: str, *command: str, timeout: float = 600) -> str:
         """Runs a command on a host; its output."""
@@ -85,43 +107,50 @@ def meminfo(field: str) -> int:
     raise RuntimeError(f"/proc/meminfo has no {field}")
 
 
+ALLOWANCE = 8 << 20  # logs and journals of the lab are on a tmpfs too
+
+
+def released(before: dict, after: dict) -> bool:
+    # The machine's count is what an operator sees; others work on it too, so the lab's own decides.
+    return after["lab"] <= before["lab"] + ALLOWANCE
+
+
 class Spool:
     """Shared memory in use: the spool is a tmpfs that no path leads to, so it only shows in the kernel's counts."""
 
-    allowance = 8 << 20  # logs and journals of the lab are on a tmpfs too
-
     def __init__(self, lab: DemoLab):
-        self._lab = lab
+        self.lab = lab
         self._before = self._read()
 
     def _read(self) -> dict:
-        return {"machine": meminfo("Shmem"), "lab": sum(cgroups.shmem(self._lab.name, h) for h in self._lab.lab.hosts)}
+        return {"machine": meminfo("Shmem"), "lab": sum(cgroups.shmem(self.lab.name, h) for h in self.lab.lab.hosts)}
 
     def after(self, patience_s: float = 5) -> dict:
         deadline = time.monotonic() + patience_s
         while True:
             now = self._read()
-            # The machine's count is what an operator sees; others work on it too, so the lab's own decides.
-            released = now["lab"] <= self._before["lab"] + self.allowance
-            if released or time.monotonic() > deadline:
-                return {"before": self._before, "after": now, "released": released}
+            if released(self._before, now) or time.monotonic() > deadline:
+                return {"before": self._before, "after": now, "released": released(self._before, now)}
             time.sleep(0.1)
 
 
-def _redis_on(lab: DemoLab, host: str) -> list[int]:
-    found = []
-    for pid in cgroups.processes(lab.name, host):
+def _comms(pids: Iterable[int]) -> dict[int, str]:
+    found = {}
+    for pid in pids:
         try:
-            if Path(f"/proc/{pid}/comm").read_text().strip() == "redis-server":
-                found.append(pid)
+            found[pid] = Path(f"/proc/{pid}/comm").read_text().strip()
         except OSError:
             pass  # ended meanwhile
     return found
 
 
+def redis_on(lab: DemoLab, host: str) -> list[int]:
+    return [pid for pid, comm in _comms(cgroups.processes(lab.name, host)).items() if comm == "redis-server"]
+
+
 def threads_of(lab: DemoLab, host: str) -> list[int]:
     """The PID of redis and its TIDs, as it sees them itself."""
-    found = _redis_on(lab, host)
+    found = redis_on(lab, host)
     if len(found) != 1:
         raise RuntimeError(f"{host} runs {len(found)} redis, not one")
     tids = []
@@ -132,20 +161,19 @@ def threads_of(lab: DemoLab, host: str) -> list[int]:
     return sorted(tids)
 
 
+PAGE_SERVER = "godwit-pageserver"[:15]  # as the kernel keeps it
+
+
+def left_over(comms: dict[int, str]) -> list[str]:
+    """Of these processes, by PID, whatever should have gone. The page server is the agent's, and stays."""
+    return sorted(f"{comm} ({pid})" for pid, comm in comms.items() if comm != PAGE_SERVER)
+
+
 def remains(lab: DemoLab, host: str, patience_s: float = 3) -> list[str]:
-    """What is left of workloads and engine jobs on a host: command names. Empty is good. The page server is the agent's."""
+    """What is left of workloads and engine jobs on a host: command names. Empty is good."""
     deadline = time.monotonic() + patience_s
     while True:
-        pids = set(_redis_on(lab, host)) | set(cgroups.processes(lab.name, f"{host}/godwit"))
-        if not pids or time.monotonic() > deadline:
-            break
+        left = left_over(_comms({*redis_on(lab, host), *cgroups.processes(lab.name, f"{host}/godwit")}))
+        if not left or time.monotonic() > deadline:
+            return left
         time.sleep(0.05)
-    names = []
-    for pid in pids:
-        try:
-            comm = Path(f"/proc/{pid}/comm").read_text().strip()
-            if not "godwit-pageserver".startswith(comm):
-                names.append(f"{comm} ({pid})")
-        except OSError:
-            pass
-    return sorted(names)

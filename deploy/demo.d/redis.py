@@ -18,7 +18,7 @@ SERVER = ["redis-server", "--save", "", "--appendonly", "no", "--enable-debug-co
           "--protected-mode", "no", "--port"]
 
 
-def _wait_until_up(lab: DemoLab, on: str, address: str, patience_s: float = 20) -> None:
+def wait_until_up(lab: DemoLab, on: str, address: str, patience_s: float = 20) -> None:
     host, port = address.split(":")
     deadline = time.monotonic() + patience_s
     while True:
@@ -34,7 +34,7 @@ def _wait_until_up(lab: DemoLab, on: str, address: str, patience_s: float = 20) 
 
 def start_redis(lab: DemoLab, name: str, host: str) -> None:
     lab.on(COORDINATOR, "godwit", "run", "--name", name, "--on", host, "--", *SERVER, str(PORT))
-    _wait_until_up(lab, COORDINATOR, f"{host}:{PORT}")
+    wait_until_up(lab, COORDINATOR, f"{host}:{PORT}")
 
 
 class Client:
@@ -84,7 +84,7 @@ class Reference:
 
     def __enter__(self) -> "Reference":
         self._process = self._lab.start(COORDINATOR, *SERVER, str(REFERENCE_PORT), stdout=subprocess.DEVNULL)
-        _wait_until_up(self._lab, COORDINATOR, f"127.0.0.1:{REFERENCE_PORT}")
+        wait_until_up(self._lab, COORDINATOR, f"127.0.0.1:{REFERENCE_PORT}")
         return self
 
     def __exit__(self, *_) -> None:

@@ -15,8 +15,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # What has sockets and several threads; the engine's helper threads only write buffers or read /proc.
 THREADED = ("common/api", "common/net", "coordinator", "pageserver", "agent/service", "agent/jobs", "agent/transfer",
             "agent/workload")
-# These drive the real programs in a lab, where sanitizers would only distort the times; the model has no program at all.
-ON_RELEASE = {"docs", "e2e", "faults", "faults-all", "seeds", "compat", "model"}
+# These drive the real programs in a lab, where sanitizers would only distort the times, or none of them at all.
+ON_RELEASE = {"deploy", "docs", "e2e", "faults", "faults-all", "seeds", "compat", "model"}
 # Properties that name other tests, or things that tests of one build directory share.
 NAMING = ("DEPENDS", "FIXTURES_SETUP", "FIXTURES_REQUIRED", "FIXTURES_CLEANUP")
 FUZZ_SECONDS = os.environ.get("GODWIT_FUZZ_SECONDS", "5")
