@@ -135,6 +135,8 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
     round_ = 0;
   }
   clear_images(places, !o.page_server.use);
+  const std::string generation = fresh_generation();
+  StopNotes notes(generation);
   bool held = false;
   std::optional<Error> veto;
   std::map<pid_t, pid_t> stopped_by_us;
@@ -156,7 +158,8 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
       forget_stops(stopped_by_us, sink->images());
       round = frozen.round;
     }
-    const std::string generation = fresh_generation();
+    if (o.leave_stopped)
+      for (const pid_t pid : dump_.pids()) notes.make_room(pid);
     const HeldPages pages = dump_.held();
     label(sink->images(), o, generation, parent);
     sink->save(pages);
@@ -188,7 +191,8 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
   for (const pid_t pid : dump_.pids())
     stopped[pid] = dump_.was_stopped(pid) && !stopped_by_us.contains(pid) ? StoppedBy::others : StoppedBy::dump;
   dump_.leave_stopped();
-  for (const auto& [pid, by] : stopped) note_stopped(pid, generation_, by);
+  const Doing doing("the dump is complete and its processes are stopped: noting that, for kill and resume");
+  for (const auto& [pid, by] : stopped) notes.write(pid, by);
 }
 
 }  // namespace godwit::engine::commands
