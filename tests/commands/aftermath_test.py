@@ -11,7 +11,7 @@ import time
 import unittest
 from pathlib import Path
 
-from command_case import COUNTER, CommandCase, main, stat_of, wait_until
+from command_case import COUNTER, RUN, CommandCase, main, start_time, stat_of, wait_until
 
 BAD_COMMAND_LINE = 2
 
@@ -37,6 +37,26 @@ class Aftermath(CommandCase):
         script = self.script(f"cp 1/the.pid {self.place}/seen")
         self.must("dump", "-t", pid, "-D", "1", "--pidfile", "the.pid", "--action-script", script)
         self.assertEqual((self.place / "seen").read_text(), f"{pid}\n")
+
+    def test_a_stop_that_cannot_be_noted_is_a_failed_dump(self):
+        """There is no room in /run: nobody could say later that this is the process which was dumped."""
+        pid = self.start()
+        RUN.mkdir(mode=0o700, exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k,mode=700", "tmpfs", RUN], check=True)
+        self.addCleanup(subprocess.run, ["umount", RUN], check=True)
+        (RUN / "full").write_bytes(bytes(4096))
+        done = self.run_command("dump", "-t", pid, "-D", "1", "--leave-stopped")
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertIn(f"write {RUN}/{pid}.{start_time(pid)}.stopped", done.stdout)
+        self.assertIn("No space left", done.stdout)
+        self.assertFalse((self.place / "1/inventory.img").exists())
+        self.assert_runs_on(pid)
+        self.assertEqual(os.listdir(RUN), ["full"])
+        (RUN / "full").unlink()
+        self.must("dump", "-t", pid, "-D", "1", "--leave-stopped")
+        self.must("kill", "-t", pid)
+        self.assert_ended(pid)
+        self.assert_restores(pid, "1")
 
     def test_a_status_descriptor_that_cannot_be_written_is_a_bad_command_line(self):
         pid = self.start()

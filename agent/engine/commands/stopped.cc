@@ -47,6 +47,24 @@ Stopped read_note(const std::filesystem::path& path, pid_t pid) {
   return parse_stopped_note(read_file(path, 4096));
 }
 
+// Always as long, and in the place of the one before: where there is one, there is room for another.
+void write_note(const std::filesystem::path& path, const Stopped& note) {
+  const UniqueFd file = open_file(path, O_WRONLY | O_CREAT, 0600);
+  const Doing doing("write {}", path.string());
+  write_all(file.get(), fmt::format("{} {:>20} {}\n", note.generation, note.switches, note.by_others ? 1 : 0));
+}
+
+// Waits until all threads are in the stop.
+void note_stopped(pid_t pid, const std::string& generation, StoppedBy by) {
+  const proc::Reader proc(pid);
+  for (int waited = 0; !all_stopped(proc, pid); waited++) {
+    if (waited == patience_ms) fail(Errc::timed_out, "process {} does not stop", pid);
+    ::usleep(1000);
+  }
+  write_note(note_of(pid, proc.stat().start_time),
+             {.generation = generation, .switches = switches_of(proc, pid), .by_others = by == StoppedBy::others});
+}
+
 // The process of the note, checked. The pidfd pins it: what is checked is what is ended.
 UniqueFd require_stopped(pid_t pid, const proc::Reader& proc) {
   UniqueFd pidfd(static_cast<int>(check(::syscall(SYS_pidfd_open, pid, 0), "open process {}", pid)));
@@ -67,14 +85,19 @@ Stopped parse_stopped_note(const std::string& text) {
   return note;
 }
 
-void note_stopped(pid_t pid, const std::string& generation, StoppedBy by) {
-  const proc::Reader proc(pid);
-  for (int waited = 0; !all_stopped(proc, pid); waited++) {
-    if (waited == patience_ms) fail(Errc::timed_out, "process {} does not stop", pid);
-    ::usleep(1000);
-  }
-  write_file(note_of(pid, proc.stat().start_time),
-             fmt::format("{} {} {}\n", generation, switches_of(proc, pid), by == StoppedBy::others ? 1 : 0));
+StopNotes::~StopNotes() {
+  for (const auto& [pid, note] : unwritten_) ::unlink(note.c_str());
+}
+
+void StopNotes::make_room(pid_t pid) {
+  constexpr std::uint64_t of_none = ~0ull;
+  const auto note = unwritten_.emplace(pid, note_of(pid, proc::Reader(pid).stat().start_time)).first;
+  write_note(note->second, {.generation = generation_, .switches = of_none});
+}
+
+void StopNotes::write(pid_t pid, StoppedBy by) {
+  note_stopped(pid, generation_, by);
+  unwritten_.erase(pid);
 }
 
 bool left_stopped(pid_t pid) {

@@ -6,6 +6,8 @@
 #include "agent/engine/commands/options.h"
 
 #include <cstdint>
+#include <filesystem>
+#include <map>
 #include <string>
 
 #include <sys/types.h>
@@ -23,8 +25,23 @@ struct Stopped {
 };
 Stopped parse_stopped_note(const std::string& text);  // Errc::image_corrupt
 
-// Waits until all threads are in the stop, then writes it down.
-void note_stopped(pid_t pid, const std::string& generation, StoppedBy by);
+// The notes of processes that a dump is to leave stopped. Room for them is made while the dump can still fail for the
+// lack of it; until it is written, a note fits no process, and what is not written goes with this.
+class StopNotes {
+ public:
+  explicit StopNotes(std::string generation) : generation_(std::move(generation)) {}
+  ~StopNotes();
+  StopNotes(const StopNotes&) = delete;
+  StopNotes& operator=(const StopNotes&) = delete;
+
+  void make_room(pid_t pid);
+  // Waits until all threads are in the stop, then writes it down.
+  void write(pid_t pid, StoppedBy by);
+
+ private:
+  std::string generation_;
+  std::map<pid_t, std::filesystem::path> unwritten_;
+};
 
 // Whether it is in a dump's stop: a further dump then takes it for a process that runs.
 bool left_stopped(pid_t pid);

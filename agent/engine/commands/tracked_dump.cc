@@ -153,6 +153,7 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
   }
   clear_images(places, o.page_server.use ? PagesGo::to_a_server : PagesGo::here);
   const std::string generation = fresh_generation();
+  StopNotes notes(generation);
   bool held = false;
   std::optional<Error> veto;
   std::map<pid_t, pid_t> stopped_by_us;
@@ -177,6 +178,8 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
       forget_stops(stopped_by_us, sink->images());
       round = frozen.round;
     }
+    if (o.leave_stopped)
+      for (const pid_t pid : dump_.pids()) notes.make_room(pid);
     const HeldPages pages = dump_.held();
     label(sink->images(), o, generation, parent);
     sink->save(pages);
@@ -212,7 +215,10 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
     }
   }
   const std::uint64_t frozen_ns = pre ? 0 : monotonic_ns() - frozen_at;
-  for (const auto& [pid, by] : stopped) note_stopped(pid, generation_, by);
+  {
+    const Doing doing("the dump is complete and its processes are stopped: noting that, for kill and resume");
+    for (const auto& [pid, by] : stopped) notes.write(pid, by);
+  }
   afterwards("the dump is complete", [&] { write_stats(places, std::move(stats), frozen_ns); });
   if (veto) throw *veto;
 }
