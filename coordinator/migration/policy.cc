@@ -36,6 +36,11 @@ constexpr std::uint64_t telling_round = 4u << 20;
 // Rounds that took less than this in all may have met one and the same burst. More of them are cheap.
 constexpr double telling_time_s = 2;
 
+// Rounds whose lengths differ by no more than this factor see the same rate of writes: shorter ones see a higher one,
+// for pages that are written twice count once. So many of them are looked at.
+constexpr double alike = 2.5;
+constexpr unsigned most_alike = 4;
+
 // What a round of catching up takes beyond its bytes.
 constexpr double catch_up_cost_s = 0.005;
 
@@ -126,13 +131,38 @@ double calm_dirty_rate(const std::vector<RoundRecord>& rounds) {
 }
 
 // Bytes per second that the workload dirties. A round sends all that was written while the one before was sent, which
-// is more than was dirty when that one had been emitted.
+// is more than was dirty when that one had been emitted. What a freeze that came to nothing has sent ahead counts as
+// one round, though it was several, and what it owed is sent once more: over some rounds of about the same length it
+// evens out.
 double write_rate(const std::vector<RoundRecord>& rounds) {
   const RoundRecord& last = rounds.back();
+  double bytes = 0, seconds = 0;
+  for (std::size_t i = rounds.size() - 1; i > 0 && rounds.size() - i <= most_alike; i--) {
+    const double before_s = rounds[i - 1].seconds;
+    if (seconds > 0 && std::max(before_s, last.seconds) > alike * std::min(before_s, last.seconds)) break;
+    bytes += static_cast<double>(rounds[i].bytes);
+    seconds += before_s;
+  }
   const double told = last.seconds > 0 ? static_cast<double>(last.dirty_bytes_after) / last.seconds : 0;
-  if (rounds.size() < 2) return told;
-  const double before_s = rounds[rounds.size() - 2].seconds;
-  return before_s > 0 ? std::max(told, static_cast<double>(last.bytes) / before_s) : told;
+  return seconds > 0 ? std::max(told, bytes / seconds) : told;
+}
+
+// No more than there is can be written.
+double most_dirty(const Measurements& measured) {
+  std::uint64_t most = measured.resident_bytes;
+  for (const RoundRecord& r : measured.rounds) most = std::max(most, std::max(r.bytes, r.dirty_bytes_after));
+  return static_cast<double>(most);
+}
+
+// Of the last three telling rounds the middle one: one may have been held up, and the pause will hardly be.
+double usual_bandwidth(const Measurements& measured) {
+  std::vector<double> rates;
+  for (const RoundRecord& r : std::views::reverse(measured.rounds))
+    if (rates.size() < 3 && r.bytes >= telling_round && r.seconds > 0)
+      rates.push_back(static_cast<double>(r.bytes) / r.seconds);
+  if (rates.size() < 3) return usable_bandwidth(measured);
+  std::ranges::sort(rates);
+  return measured.rate_limit > 0 ? std::min(rates[1], static_cast<double>(measured.rate_limit)) : rates[1];
 }
 
 double best_bandwidth(const Measurements& measured) {
@@ -182,17 +212,17 @@ nanoseconds predict_downtime(const Measurements& measured) {
 nanoseconds expect_downtime(const Measurements& measured) {
   const auto& rounds = measured.rounds;
   if (rounds.empty()) return predict_downtime(measured);
-  const double path = usable_bandwidth(measured);
-  const double written = write_rate(rounds);
+  const double path = usual_bandwidth(measured);
+  const double written = write_rate(rounds), most = most_dirty(measured);
   const nanoseconds overhead = measured.usual_overhead.count() > 0 ? measured.usual_overhead : measured.overhead;
   if (path <= 0) return overhead + transfer_time(rounds.back().dirty_bytes_after, path);
   // What is dirty was counted when the round had been emitted; until it was stored more was written.
   double left = std::max(static_cast<double>(rounds.back().dirty_bytes_after),
-                         rounds.size() > 1 ? written * rounds.back().seconds : 0);
+                         rounds.size() > 1 ? std::min(written * rounds.back().seconds, most) : 0);
   CatchingUp catching_up;
   for (bool more = CatchingUp::begins(left); more;) {
     const double seconds = catch_up_cost_s + left / path;
-    more = catching_up.goes_on(std::exchange(left, written * seconds), seconds);
+    more = catching_up.goes_on(std::exchange(left, std::min(written * seconds, most)), seconds);
   }
   return overhead + transfer_time(static_cast<std::uint64_t>(left), path);
 }

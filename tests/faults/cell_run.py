@@ -51,6 +51,8 @@ def run_cell(bed: Bed, phase: str, fault: Fault, after_s: float | None = None) -
     claimed = {0: scene.destination, 1: source}.get(migration.returncode, end.at)
     if end.at not in ("", claimed):
         end.problems.append(f"godwit migrate says that redis is on {claimed}")
+    if fault.harmless and phase in PHASES and migration.returncode:
+        end.problems.append("it did not come to its end")
     reason = REASONS.get((phase, fault.name)) if after_s is None else None
     if scene.cancel:
         answer = scene.cancel.communicate(timeout=ENDS_WITHIN)[0]

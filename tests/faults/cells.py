@@ -58,6 +58,7 @@ class Fault:
     phases: tuple[str, ...] = ALL_PHASES
     holds_coordinator: bool = False  # it stays stopped until that is over
     reboots: tuple[str, ...] = ()  # "source", "destination": a copy there is gone
+    harmless: bool = False  # it keeps no migration from coming to its end
 
 
 class Missed(RuntimeError):
@@ -103,7 +104,8 @@ def kill_page_server(scene: Scene) -> None:
 def lose(sender: str, receiver: str, seconds: float) -> Fault:
     def strike(scene: Scene) -> None:
         wire.lose(scene.pid(of(scene, sender)), scene.bed.lab.hosts[of(scene, receiver)].address)
-    return Fault(f"{sender} to {receiver} is cut for {seconds:g} s", strike, seconds, phases_with(sender, receiver))
+    return Fault(f"{sender} to {receiver} is cut for {seconds:g} s", strike, seconds, phases_with(sender, receiver),
+                 harmless=seconds <= 1)
 
 
 def unplug(who: str, seconds: float) -> Fault:
@@ -141,7 +143,7 @@ def fill_spool(scene: Scene) -> None:
 def jump(who: str, seconds: int) -> Fault:
     """Its time of day; mended, it jumps back."""
     return Fault(f"clock of the {who} jumps by {seconds // HOUR_S:+} h",
-                 lambda scene: scene.bed.set_clock(of(scene, who), seconds), 1, phases_with(who))
+                 lambda scene: scene.bed.set_clock(of(scene, who), seconds), 1, phases_with(who), harmless=True)
 
 
 def stray_continues(scene: Scene) -> None:
@@ -190,11 +192,11 @@ FAULTS = (
     freeze_daemon("coordinator", 15),
     *(lose(*way, seconds) for way in WAYS for seconds in (1, 10)),
     *(unplug(who, 10) for who in ("source", "destination")),
-    Fault("link is slow", slow, 4, DESTINATION_LIVES),
+    Fault("link is slow", slow, 4, DESTINATION_LIVES, harmless=True),
     *(fill_disk(who) for who in ("coordinator", "source", "destination")),
     Fault("spool is full", fill_spool, 1, ARRIVING),
     *(jump(who, seconds) for who in ("coordinator", "source", "destination") for seconds in (HOUR_S, -HOUR_S)),
-    Fault("stray SIGCONTs", stray_continues, STRAY_S, (*WITH_A_PAUSE, *BROUGHT_ABOUT)),
+    Fault("stray SIGCONTs", stray_continues, STRAY_S, (*WITH_A_PAUSE, *BROUGHT_ABOUT), harmless=True),
     Fault("SIGCONTs come to what a killed engine held", kill_engine_and_continue, STRAY_S,
           (*WITH_A_PAUSE, ASKING), holds_coordinator=True),
     Fault("it is cancelled", cancel, 1),
