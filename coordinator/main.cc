@@ -74,7 +74,8 @@ void serve(const Options& options) {
   Registry registry(store);
   Driver driver(io.get_executor(), store, registry);
   AgentService agents(io.get_executor(), registry, driver);
-  Api api(io.get_executor(), store, registry, driver, agents, policies);
+  Evacuations evacuations(io.get_executor(), registry, driver, store, agents);
+  Api api(store, registry, driver, agents, evacuations, policies);
 
   net::Listener listener(io.get_executor(), "agents", net::parse_address(options.listen), tls);
   listener.start([&agents](net::Connection c) { return agents.serve(std::move(c)); });
@@ -83,6 +84,7 @@ void serve(const Options& options) {
   log::info("coordinator.ready",
             {{"agents", net::to_string(listener.endpoint())}, {"api", net::to_string(server.endpoint())}});
   driver.resume();
+  evacuations.resume();
   net::spawn(io.get_executor(), "coordinator",
              run_until_signal(io, signals, driver, listener, server, options.config, policies));
   io.run();

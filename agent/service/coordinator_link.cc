@@ -32,9 +32,11 @@ net::awaitable<void> CoordinatorLink::run() {
     if (std::exchange(registered_, false)) pause = least_pause;
     channel_.reset();
     if (stopped_) co_return;
-    const std::string why = problem ? net::to_error(problem).message() : "the connection ended";
-    if (why != last) log::warn("coordinator.lost", {{"address", context_.options.coordinator}, {"message", why}});
-    last = why;
+    const Error why = problem ? net::to_error(problem) : Error(Errc::peer_lost, "the connection ended");
+    if (why.message() != last)
+      log::warn("coordinator.lost",
+                {{"address", context_.options.coordinator}, {"code", name(why.errc())}, {"message", why.message()}});
+    last = why.message();
     co_await net::sleep_for(pause);
     pause = std::min(2 * pause, most_pause);
   }
@@ -45,10 +47,15 @@ net::awaitable<void> CoordinatorLink::serve_once() {
   const net::Address address = net::parse_address(context_.options.coordinator);
   net::Connection connection = co_await net::connect(address, context_.tls, context_.options.limits.dial);
   net::require(connection.peer(), "coordinator");
-  net::Channel::Handlers handlers{.request = [self](api::Envelope request) {
-    self->context_.coordinator_seen = Clock::now();
-    return answer_coordinator(self->context_, self->migrations_, std::move(request));
-  }};
+  const auto why = std::make_shared<std::optional<Error>>();
+  net::Channel::Handlers handlers{.request =
+                                      [self](api::Envelope request) {
+                                        self->context_.coordinator_seen = Clock::now();
+                                        return answer_coordinator(self->context_, self->migrations_,
+                                                                  std::move(request));
+                                      },
+                                  .notice = {},
+                                  .closed = [why](Error e) { *why = std::move(e); }};
   channel_ = net::Channel::start(std::move(connection), std::move(handlers));
   const auto channel = channel_;
   const api::Envelope answer = co_await channel->ask(registration(), register_limit);
@@ -59,6 +66,7 @@ net::awaitable<void> CoordinatorLink::serve_once() {
   while (channel->is_open() && !stopped_) {
     co_await net::sleep_for(200ms);
   }
+  if (*why) throw Error(**why);
 }
 
 api::Envelope CoordinatorLink::registration() const {

@@ -169,7 +169,7 @@ awaitable<void> serve_peer(Context& context, Migrations& migrations, net::Connec
       .closed =
           [open, ended](Error why) {
             if (why.errc() != Errc::cancelled && why.errc() != Errc::peer_lost)
-              log::warn("peer.cut_off", {{"message", why.message()}});
+              log::warn("peer.cut_off", {{"code", name(why.errc())}, {"message", why.message()}});
             *open = false;
             ended->notify();
           }};

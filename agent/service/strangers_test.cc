@@ -208,11 +208,23 @@ class FalseCoordinator : public Strangers {
  protected:
   // Whether the agent stays with it.
   bool is_stayed_with(const std::string& who, std::uint32_t version) {
+    version_ = version;
+    meet(who, [this](net::Connection c) { return serve(this, std::move(c)); });
+    return stayed_;
+  }
+  // Whether it hangs up on one that says this.
+  bool is_left_for(const std::string& bytes) {
+    meet("coordinator", [this, bytes](net::Connection c) { return speak(this, std::move(c), bytes); });
+    return ended_;
+  }
+  int registrations() const { return asked_; }
+
+ private:
+  void meet(const std::string& who, std::function<awaitable<void>(net::Connection)> serve) {
     asked_ = 0;
     stayed_ = ended_ = false;
-    version_ = version;
     net::Listener listener(a.io->get_executor(), "coordinator", {"127.0.0.1", "0"}, tls_of(who));
-    listener.start([this](net::Connection c) { return serve(this, std::move(c)); });
+    listener.start(std::move(serve));
     a.agent->context().options.coordinator = net::to_string(listener.endpoint());
     const auto link = std::make_shared<CoordinatorLink>(a.agent->context(), a.agent->migrations());
     net::spawn(a.io->get_executor(), "link", run(link));
@@ -220,11 +232,17 @@ class FalseCoordinator : public Strangers {
     listener.close();
     link->stop();
     pair.turn_until([&] { return link.use_count() == 1; }, 2s);
-    return stayed_;
   }
-  int registrations() const { return asked_; }
-
- private:
+  static awaitable<void> speak(FalseCoordinator* self, net::Connection connection, std::string bytes) {
+    co_await connection.write({std::as_bytes(std::span(bytes))});
+    std::vector<std::byte> said(4096);
+    try {
+      while (co_await connection.read_some(said) > 0) {
+      }
+    } catch (const Error&) {
+    }
+    self->ended_ = true;
+  }
   static awaitable<void> run(std::shared_ptr<CoordinatorLink> link) { co_await link->run(); }
   static awaitable<void> serve(FalseCoordinator* self, net::Connection connection) {
     net::Channel::Handlers handlers;
@@ -257,6 +275,12 @@ TEST_F(FalseCoordinator, is_left_at_once) {
     EXPECT_FALSE(is_stayed_with(who, control_version));
     EXPECT_EQ(registrations(), 0) << who << " was told what this node has";
   }
+}
+
+TEST_F(FalseCoordinator, that_sends_what_is_no_message_is_left) {
+  const std::string huge("\xff\xff\xff\x7f", 4), nothing("\0\0\0\0", 4), nonsense("\x04\0\0\0\xff\xff\xff\xff", 8);
+  for (const std::string& bytes : {huge, nothing, nonsense}) EXPECT_TRUE(is_left_for(bytes));
+  EXPECT_TRUE(is_stayed_with("coordinator", control_version)) << "and the agent goes on";
 }
 
 TEST_F(Strangers, cannot_announce_frames_for_streams_or_places_that_are_none) {

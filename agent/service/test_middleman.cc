@@ -21,13 +21,13 @@ awaitable<api::Envelope> read_one(net::Connection& from) {
 
 }  // namespace
 
-Middleman::Middleman(TestPair& pair, Habits habits)
+Middleman::Middleman(TestPair& pair, TestNode& destination, Habits habits)
     : listener_(pair.a.io->get_executor(), "middleman", {"127.0.0.1", "0"},
-                net::TlsContext::load(pair.certs().node("spiffe://godwit/agent/b"))) {
+                net::TlsContext::load(destination.options.certs)) {
   state_->habits = habits;
   state_->random.seed(habits.seed);
-  listener_.start([state = state_, tls = net::TlsContext::load(pair.certs().node("spiffe://godwit/agent/a")),
-                   to = pair.b.agent->context().peer_address](net::Connection source) {
+  listener_.start([state = state_, tls = net::TlsContext::load(pair.a.options.certs),
+                   to = destination.agent->context().peer_address](net::Connection source) {
     return serve(state, tls, to, std::move(source));
   });
 }

@@ -21,7 +21,9 @@ class Middleman {
     bool manifests = false;  // of these, too: what announces pages has an order
   };
 
-  Middleman(TestPair& pair, Habits habits);
+  Middleman(TestPair& pair, TestNode& destination, Habits habits);
+  // What another one has passed on comes here, too.
+  void repeat_also(const Middleman& other) { state_->old = other.state_->old; }
   std::string address() const { return net::to_string(listener_.endpoint()); }
   std::size_t repeated() const { return state_->repeated; }
 

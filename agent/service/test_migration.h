@@ -1,4 +1,4 @@
-// For tests: a workload on node a, and the coordinator's part of moving it to b, step by step.
+// For tests: a workload on node a, and the coordinator's part of moving it to b, or another one, step by step.
 #pragma once
 
 #include "agent/service/test_pair.h"
@@ -42,7 +42,7 @@ class MigrationTest : public testing::Test {
   }
   api::Prepared prepare(
       const api::Surveyed& surveyed, const std::function<void(api::Prepare&)>& change = [](api::Prepare&) {}) {
-    return ask(b,
+    return ask(*to,
                [&](api::Envelope& e) {
                  api::Prepare& p = *e.mutable_prepare();
                  *p.mutable_id() = id;
@@ -58,7 +58,7 @@ class MigrationTest : public testing::Test {
     ask(a, [&](api::Envelope& e) {
       api::Connect& c = *e.mutable_connect();
       *c.mutable_id() = id;
-      c.set_destination_node("b");
+      c.set_destination_node(to->options.node);
       c.set_peer_address(prepared.peer_address());
       c.set_pages_address(prepared.pages_address());
       c.set_token(prepared.token());
@@ -84,7 +84,7 @@ class MigrationTest : public testing::Test {
         .frozen();
   }
   api::Finished finish(std::uint64_t sequence) {
-    return ask(b,
+    return ask(*to,
                [&](api::Envelope& e) {
                  *e.mutable_finish()->mutable_id() = id;
                  e.mutable_finish()->set_sequence(sequence);
@@ -95,14 +95,14 @@ class MigrationTest : public testing::Test {
     return ask(a,
                [&](api::Envelope& e) {
                  *e.mutable_arm()->mutable_id() = id;
-                 e.mutable_arm()->set_destination_node("b");
+                 e.mutable_arm()->set_destination_node(to->options.node);
                  e.mutable_arm()->set_destination_boot(finished.boot_id());
                })
         .armed()
         .commit_token();
   }
   api::Resumed commit(const std::string& token) {
-    return ask(b,
+    return ask(*to,
                [&](api::Envelope& e) {
                  *e.mutable_commit()->mutable_id() = id;
                  e.mutable_commit()->set_commit_token(token);
@@ -116,7 +116,7 @@ class MigrationTest : public testing::Test {
     return ask(a, [&](api::Envelope& e) { *e.mutable_abort()->mutable_id() = id; }).source_state();
   }
   api::DestinationState discard() {
-    return ask(b, [&](api::Envelope& e) { *e.mutable_discard()->mutable_id() = id; }).destination_state();
+    return ask(*to, [&](api::Envelope& e) { *e.mutable_discard()->mutable_id() = id; }).destination_state();
   }
   // By somebody else.
   void kill_frozen(pid_t root) {
@@ -134,7 +134,7 @@ class MigrationTest : public testing::Test {
     return static_cast<SourcePhase>(a.agent->migrations().source_state(id).source_state().phase());
   }
   DestinationPhase destination() {
-    return static_cast<DestinationPhase>(b.agent->migrations().destination_state(id).destination_state().phase());
+    return static_cast<DestinationPhase>(to->agent->migrations().destination_state(id).destination_state().phase());
   }
   bool becomes(SourcePhase phase) {
     return pair.turn_until([&] { return source() == phase; });
@@ -167,7 +167,7 @@ class MigrationTest : public testing::Test {
   void expect_nothing_left_but(const std::string& kept) {
     const auto leftovers = [&] {
       std::string names;
-      for (TestNode* node : {&a, &b}) {
+      for (TestNode* node : pair.nodes()) {
         for (const std::string& at : {node->options.cgroup, node->options.cgroup + "/jobs"}) {
           for (const auto& entry : std::filesystem::directory_iterator(at)) {
             const std::string name = entry.path().filename();
@@ -183,6 +183,7 @@ class MigrationTest : public testing::Test {
 
   TestPair pair;
   TestNode &a = pair.a, &b = pair.b;
+  TestNode* to = &b;  // where `id` goes
   api::MigrationId id;
 };
 

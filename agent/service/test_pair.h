@@ -1,5 +1,5 @@
-// For tests: two agents in this process, each on a loop of its own, with a fake engine, real cgroups, inits and page
-// servers. The test plays the coordinator. A crash drops an agent with everything that it was about to do.
+// For tests: two agents in this process, or three, each on a loop of its own, with a fake engine, real cgroups, inits
+// and page servers. The test plays the coordinator. A crash drops an agent with everything that it was about to do.
 #pragma once
 
 #include "agent/service/agent.h"
@@ -12,6 +12,8 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <memory>
+#include <vector>
 
 namespace godwit::service {
 
@@ -70,11 +72,22 @@ class TestPair {
     start(b);
   }
   ~TestPair() {
-    for (TestNode* node : {&a, &b}) {
+    for (TestNode* node : nodes()) {
       if (node->agent) run(*node, node->agent->stop());
       node->drop();
     }
     std::filesystem::remove_all(directory_);
+  }
+
+  TestNode& add_third() {
+    third_ = std::make_unique<TestNode>(certs_, "c", directory_);
+    start(*third_);
+    return *third_;
+  }
+  std::vector<TestNode*> nodes() {
+    std::vector<TestNode*> all{&a, &b};
+    if (third_) all.push_back(third_.get());
+    return all;
   }
 
   void start(TestNode& node) { run(node, node.agent->start()); }
@@ -100,7 +113,7 @@ class TestPair {
     while (!met()) {
       if (Clock::now() > deadline) return false;
       std::size_t work = 0;
-      for (TestNode* node : {&a, &b}) {
+      for (TestNode* node : nodes()) {
         if (!node->io) continue;
         node->io->restart();
         work += node->io->poll();
@@ -134,6 +147,9 @@ class TestPair {
 
  public:
   TestNode a, b;
+
+ private:
+  std::unique_ptr<TestNode> third_;
 };
 
 }  // namespace godwit::service

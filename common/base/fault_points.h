@@ -64,6 +64,10 @@ inline constexpr auto names = std::to_array<std::string_view>({
     "coordinator.done",
     "coordinator.rolled_back",
     "coordinator.undecided",
+    "evacuation.begun",   // journaled, with the cordon
+    "evacuation.moving",  // a migration is journaled, with its move
+    "evacuation.cancelled",
+    "evacuation.ended",  // journaled, with the report
 });
 
 }  // namespace godwit::fault

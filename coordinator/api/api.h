@@ -4,7 +4,7 @@
 #pragma once
 
 #include "common/net/http.h"
-#include "coordinator/fleet/evacuation.h"
+#include "coordinator/fleet/evacuations.h"
 #include "coordinator/fleet/preview.h"
 #include "coordinator/migration/driver.h"
 #include "coordinator/migration/policies.h"
@@ -16,7 +16,7 @@ namespace godwit::coordinator {
 
 class Api {
  public:
-  Api(net::Executor executor, Store& store, Registry& registry, Driver& driver, AgentService& agents,
+  Api(Store& store, Registry& registry, Driver& driver, AgentService& agents, Evacuations& evacuations,
       const Policies& policies)
       : store_(store),
         registry_(registry),
@@ -24,7 +24,7 @@ class Api {
         agents_(agents),
         policies_(policies),
         previewer_(store, registry, driver),
-        evacuations_(std::move(executor), registry, driver, store, agents) {}
+        evacuations_(evacuations) {}
 
   net::awaitable<net::HttpResponse> handle(net::HttpRequest request);
 
@@ -61,7 +61,7 @@ class Api {
   AgentService& agents_;
   const Policies& policies_;  // may be replaced by newer ones
   Previewer previewer_;
-  Evacuations evacuations_;
+  Evacuations& evacuations_;
 };
 
 }  // namespace godwit::coordinator

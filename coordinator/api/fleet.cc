@@ -3,7 +3,6 @@
 #include "coordinator/api/api.h"
 #include "coordinator/api/body.h"
 #include "coordinator/api/requests.h"
-#include "coordinator/json_reader.h"
 #include "coordinator/migration/json.h"
 
 namespace godwit::coordinator {
@@ -13,21 +12,7 @@ using net::awaitable;
 using net::HttpResponse;
 using nlohmann::json;
 
-constexpr unsigned most_parallel = 16;
-constexpr std::size_t most_nodes = 1000;
 constexpr auto question = std::chrono::seconds(5);
-
-// What is the same for all migrations of an evacuation: a request without what differs.
-MigrationSpec common_spec(json options, const std::string& node, const Policies& policies) {
-  for (const char* own : {"workload", "pid", "from", "to", "rehearse"})
-    if (options.contains(own))
-      fail(Errc::invalid_argument, "evacuation: '{}' is not the same for all of its migrations", own);
-  options["workload"] = options["to"] = node;  // placeholders with the shape of names
-  MigrationSpec spec = spec_from_json(options, &policies);
-  spec.workload.clear();
-  spec.destination.clear();
-  return spec;
-}
 
 }  // namespace
 
@@ -39,25 +24,18 @@ awaitable<HttpResponse> Api::preview(std::string body) {
 }
 
 awaitable<HttpResponse> Api::evacuate(std::string node, std::string body, std::string by) {
-  const json parsed = body.empty() ? json::object() : parse_body(body);
-  JsonReader in(parsed, "evacuation");
-  EvacuationRequest request{.node = node,
-                            .to = in.texts("to", most_nodes),
-                            .parallel = static_cast<unsigned>(in.number("parallel", 1, 1, most_parallel)),
-                            .options = {},
-                            .by = std::move(by)};
-  const bool dry_run = in.flag("dry_run", false);
-  json options = in.object("options");
-  in.end();
   registry_.node(node);
-  request.options = common_spec(std::move(options), node, policies_);
-  if (!dry_run) co_return answer(evacuations_.start(std::move(request))->report(), 202);
+  EvacuationRequest request = evacuation_request(node, body.empty() ? json::object() : parse_body(body), by, policies_);
+  if (!request.dry_run) {
+    evacuations_.start(std::move(request));
+    co_return answer(evacuations_.report(node), 202);
+  }
   const std::shared_ptr<Evacuation> plan = evacuations_.prepare(std::move(request));
   co_await plan->plan();
   co_return answer(plan->report());
 }
 
-HttpResponse Api::evacuation(const std::string& node) const { return answer(evacuations_.find(node)->report()); }
+HttpResponse Api::evacuation(const std::string& node) const { return answer(evacuations_.report(node)); }
 
 // A SetRate for no migration is for all of the node, those to come as well.
 awaitable<HttpResponse> Api::set_node_rate(std::string node, std::string body, std::string by) {
@@ -74,7 +52,7 @@ awaitable<HttpResponse> Api::set_node_rate(std::string node, std::string body, s
 HttpResponse Api::cancel_evacuation(const std::string& node, const std::string& body, const std::string& by) {
   no_members(body, "cancel");
   evacuations_.cancel(node, by);
-  return answer(evacuations_.find(node)->report(), 202);
+  return answer(evacuations_.report(node), 202);
 }
 
 }  // namespace godwit::coordinator

@@ -41,7 +41,7 @@ bool any(const json& report, const char* state) {
 
 std::string path_of(const std::string& node) { return "/v1/nodes/" + node + "/evacuation"; }
 
-// Unreachable when the coordinator stays away, not_found when it has forgotten.
+// Over the coordinator's restarts. Unreachable when it stays away, not_found when it has another journal.
 json follow(Client& client, const std::string& node, bool with_progress) {
   EvacuationProgress progress;
   auto last_heard = Clock::now();
@@ -75,9 +75,9 @@ int follow_to_its_end(Client& client, const std::string& node, bool with_progres
   } catch (const Error& e) {
     if (!dynamic_cast<const Unreachable*>(&e) && e.errc() != Errc::not_found) throw;
     std::fprintf(stderr,
-                 "godwit: lost sight of the evacuation: %s\nMigrations that had begun go on, and %s stays cordoned; "
-                 "`godwit evacuate %s` does the rest.\n",
-                 printable(e.message()).c_str(), node.c_str(), node.c_str());
+                 "godwit: lost sight of the evacuation: %s\nIt goes on when its coordinator is back: `godwit watch %s` "
+                 "follows it then.\n",
+                 printable(e.message()).c_str(), node.c_str());
     return exit_unknown;
   }
   print(report, evacuation_summary, as_json);

@@ -1,6 +1,9 @@
 #include "coordinator/fleet/evacuation.h"
 
+#include "common/base/fault.h"
 #include "common/base/log.h"
+#include "common/base/wall_clock.h"
+#include "coordinator/fleet/evacuations.h"
 #include "coordinator/migration/json.h"
 
 #include <algorithm>
@@ -12,8 +15,9 @@ using net::awaitable;
 using nlohmann::json;
 using namespace std::chrono_literals;
 
-constexpr auto look_every = 100ms;  // at the migrations: they take longer
-constexpr auto start_limit = 15s;   // an agent gives up a start after ten
+constexpr auto look_every = 100ms;           // at the migrations: they take longer
+constexpr auto start_limit = 15s;            // an agent gives up a start after ten
+constexpr Clock::duration most_pause = 10s;  // between two attempts to journal the end
 
 // These speak of the destination: another one may do.
 bool try_elsewhere(const Migration& m) {
@@ -23,6 +27,13 @@ bool try_elsewhere(const Migration& m) {
 }
 
 Reason reason_of(const Error& e) { return {e.errc(), e.message(), e.hint()}; }
+
+Reason not_now(const WorkloadView& w) {
+  if (w.state == "unknown")
+    return {Errc::peer_lost, fmt::format("node '{}' is not connected", w.node),
+            "see `godwit nodes`; is its agent running?"};
+  return {Errc::busy, fmt::format("it is {}", w.state), "`godwit ps` shows when it runs again"};
+}
 
 json to_json(const Move& m) {
   const bool moved = m.state == MoveState::moved;
@@ -54,30 +65,84 @@ std::string_view name(MoveState state) {
 }
 
 Evacuation::Evacuation(Registry& registry, Driver& driver, Store& store, AgentService& agents, const Evacuations& all,
-                       EvacuationRequest request)
+                       EvacuationRequest request, std::int64_t number)
     : registry_(registry),
       driver_(driver),
       store_(store),
       agents_(agents),
       all_(all),
       previewer_(store, registry, driver),
-      request_(std::move(request)) {}
+      request_(std::move(request)),
+      number_(number) {}
+
+// Of several moves of a workload the last one tells how it went, those before it where it is not to go.
+void Evacuation::take_over(const StoredEvacuation& stored) {
+  began_unix_ms_ = stored.created_unix_ms;
+  cancelled_by_ = stored.cancelled_by;
+  cancel_kept_ = cancelled_by_.has_value();
+  for (const StoredMove& s : store_.moves(number_)) {
+    const std::optional<Migration> m = store_.migration(s.migration);
+    if (!m) continue;
+    std::erase_if(moves_, [&](const Move& before) { return before.workload == m->spec.workload; });
+    Move move{.workload = m->spec.workload,
+              .state = MoveState::moving,
+              .to = m->spec.destination,
+              .migration = s.migration,
+              .own = s.own,
+              .taken_over = true};
+    if (driver_.find(s.migration) || !settle(move)) moves_.push_back(std::move(move));
+  }
+}
 
 awaitable<void> Evacuation::drive() {
-  driven_ = true;
   std::exception_ptr problem;
   try {
+    fault::point("evacuation.begun");
+    if (began_unix_ms_) co_await await_those_present();
     co_await move_all();
   } catch (...) {
     problem = std::current_exception();
   }
+  if (driver_.stopping()) co_return;  // the next life of the coordinator goes on with it
   if (problem) {
     const Error e = net::to_error(problem);
     log::error("evacuation.broke_off", {{"node", request_.node}, {"message", e.message()}});
     let_stay(reason_of(e));
   }
-  total_s_ = std::chrono::duration<double>(Clock::now() - began_).count();
-  phase_ = Phase::ended;
+  co_await end();
+}
+
+// Agents that have not come back yet would be taken for nodes that are lost.
+awaitable<void> Evacuation::await_those_present() {
+  const Clock::time_point deadline = Clock::now() + driver_.limits().patience;
+  const auto back = [this](const std::string& node) {
+    const auto found = registry_.nodes().find(node);
+    return found != registry_.nodes().end() && found->second.up;
+  };
+  while (!std::ranges::all_of(request_.present, back) && Clock::now() < deadline && !driver_.stopping())
+    co_await net::sleep_for(look_every);
+}
+
+// Whoever asks how it went is told from the journal: until the report is there, after a full disk say, it is under way.
+awaitable<void> Evacuation::end() {
+  total_s_ = so_far_s();
+  Clock::duration pause = look_every;
+  for (;;) {
+    phase_ = Phase::ended;
+    std::string why;
+    try {
+      store_.finish_evacuation(number_, report());
+      break;
+    } catch (const Error& e) {
+      why = e.message();
+    }
+    phase_ = Phase::moving;
+    log::error("evacuation.journal_failed", {{"node", request_.node}, {"message", why}});
+    co_await net::sleep_for(pause);
+    pause = std::min(2 * pause, most_pause);
+    if (driver_.stopping()) co_return;
+  }
+  fault::point("evacuation.ended");
   log::info(
       "evacuation.ended",
       {{"node", request_.node}, {"moved", count(MoveState::moved)}, {"left", living().size()}, {"total_s", total_s_}});
@@ -86,7 +151,7 @@ awaitable<void> Evacuation::drive() {
 awaitable<void> Evacuation::move_all() {
   co_await plan();
   phase_ = Phase::moving;
-  for (;;) {
+  while (!driver_.stopping()) {
     while (may_begin()) {
       Move* move = next_placed();
       if (!move) break;
@@ -97,13 +162,7 @@ awaitable<void> Evacuation::move_all() {
       }
       begin(*move);
     }
-    co_await settle_those_that_ended();
-    // A rehearsal that was under way before has left the workload where it was: it is looked at anew.
-    std::erase_if(moves_, [this](const Move& m) {
-      if (m.state != MoveState::failed || m.migration.empty()) return false;
-      const std::optional<Migration> ended = store_.migration(m.migration);
-      return ended && ended->outcome == Outcome::rehearsed;
-    });
+    if (co_await settle_those_that_ended()) co_await plan();
     if (may_end()) {
       // Those that were on their way to this node when it was cordoned have arrived by now.
       const std::size_t known = moves_.size();
@@ -116,14 +175,21 @@ awaitable<void> Evacuation::move_all() {
 }
 
 // What has arrived somewhere is no promise any more, but not before the node has said what it has left: another
-// evacuation may be looking for room meanwhile.
-awaitable<void> Evacuation::settle_those_that_ended() {
-  for (std::size_t i = 0; i < moves_.size(); i++) {
-    if (moves_[i].state != MoveState::moving || driver_.find(moves_[i].migration)) continue;
+// evacuation may be looking for room meanwhile. True when some are to be looked at anew.
+awaitable<bool> Evacuation::settle_those_that_ended() {
+  bool anew = false;
+  for (std::size_t i = 0; i < moves_.size();) {
+    if (moves_[i].state != MoveState::moving || driver_.find(moves_[i].migration)) {
+      i++;
+      continue;
+    }
     const std::optional<Migration> ended = store_.migration(moves_[i].migration);
     if (ended && ended->outcome == Outcome::done) co_await agents_.refresh(ended->spec.destination);
-    settle(moves_[i]);
+    if (!settle(moves_[i])) continue;  // which is not moving any more
+    moves_.erase(moves_.begin() + static_cast<std::ptrdiff_t>(i));
+    anew = true;
   }
+  co_return anew;
 }
 
 awaitable<void> Evacuation::plan() {
@@ -138,13 +204,15 @@ awaitable<void> Evacuation::plan() {
       if (!other || other->spec.source != request_.node) continue;  // it arrives; a later look will find it
       move.state = driver_.find(id) ? MoveState::moving : MoveState::unknown;
       move.migration = id;
+      move.own = false;
       move.to = other->spec.destination;
+      adopt(id);
     } else if (w.state == "starting" && may_wait_for(workload)) {
       awaits_start_ = true;  // a later look will find it running, or not at all
       continue;
     } else if (w.state != "running") {
       move.state = MoveState::stays;
-      move.reason = Reason{Errc::busy, fmt::format("it is {}", w.state), "`godwit ps` shows when it runs again"};
+      move.reason = not_now(w);
     }
     moves_.push_back(std::move(move));
     if (moves_.back().state == MoveState::waiting && !cancelled_by_) co_await survey(moves_.size() - 1);
@@ -156,7 +224,7 @@ awaitable<void> Evacuation::plan() {
 }
 
 bool Evacuation::may_wait_for(const std::string& starting) {
-  if (!driven_ || cancelled_by_) return false;
+  if (number_ == 0 || cancelled_by_) return false;
   return Clock::now() - starting_.try_emplace(starting, Clock::now()).first->second < start_limit;
 }
 
@@ -198,7 +266,7 @@ awaitable<void> Evacuation::assign() {
         pieces.push_back({.workload = m.workload,
                           .needed_bytes = needed(m),
                           .xfeatures = m.surveyed.xfeatures(),
-                          .refused_by = m.refused_by});
+                          .refused_by = refused_by_[m.workload]});
     if (pieces.empty()) co_return;
     std::vector<Seat> seats;
     for (const auto& [name, node] : registry_.nodes())
@@ -241,7 +309,7 @@ awaitable<bool> Evacuation::accepted(std::size_t index) {
     move.forecast = previewer_.forecast(spec_of(move), move.surveyed.resident_bytes());
     co_return true;
   }
-  move.refused_by[move.to] = why;
+  refused_by_[move.workload][move.to] = why;
   move.to.clear();
   co_return false;
 }
@@ -270,7 +338,7 @@ bool Evacuation::may_fit_later() const {
   const auto may_take = [this](const std::string& node) {
     return node != request_.node && (request_.to.empty() || std::ranges::find(request_.to, node) != request_.to.end());
   };
-  if (!driven_) return false;
+  if (number_ == 0) return false;
   for (const std::string& id : driver_.under_way())
     if (const auto run = driver_.find(id); run && may_take(run->migration().spec.destination)) return true;
   return false;
@@ -283,47 +351,71 @@ bool Evacuation::usable(const std::string& node) const {
 
 void Evacuation::begin(Move& move) {
   try {
-    move.migration = driver_.start(spec_of(move));
+    move.migration = driver_.start(spec_of(move), number_);
     move.state = MoveState::moving;
+    fault::point("evacuation.moving");
   } catch (const Error& e) {
     if (e.errc() == Errc::already_exists) {  // there, since it was placed: another one may do
-      move.refused_by[move.to] = e.message();
+      refused_by_[move.workload][move.to] = e.message();
       move.to.clear();
       return;
     }
     move.state = MoveState::failed;
     move.reason = reason_of(e);
-    if (driver_.stopping()) cancel("the coordinator, which is shutting down");
   }
 }
 
-void Evacuation::settle(Move& move) {
+// One that could not be kept would be moved by a later life of the coordinator, had it failed for good in this one.
+void Evacuation::adopt(const std::string& migration) {
+  if (number_ == 0) return;
+  try {
+    store_.adopt(number_, migration);
+  } catch (const Error& e) {
+    log::error("evacuation.journal_failed", {{"node", request_.node}, {"message", e.message()}});
+  }
+}
+
+bool Evacuation::settle(Move& move) {
   const std::optional<Migration> m = store_.migration(move.migration);
   if (!m || !m->outcome || *m->outcome == Outcome::unknown) {
     move.state = MoveState::unknown;
     move.reason = m ? m->reason : std::nullopt;
-    return;
+    return false;
   }
   move.total_s = m->total_s;
   move.downtime_ns = m->downtime_ns;
   move.bytes = total_bytes(*m);
   if (*m->outcome == Outcome::done) {
     move.state = MoveState::moved;
-    return;
+    return false;
   }
   move.state = MoveState::failed;
   move.reason = m->reason;
-  // One that somebody else had begun was never surveyed here.
-  if (cancelled_by_ || !try_elsewhere(*m) || move.surveyed.engine().empty()) return;
-  move.refused_by[move.to] = m->reason ? m->reason->message : "it went wrong there";
-  move.to.clear();
-  move.reason.reset();
-  move.state = MoveState::waiting;
+  if (cancelled_by_) return false;
+  if (*m->outcome == Outcome::rehearsed || was_interrupted(move, *m)) return true;
+  if (!move.own || !try_elsewhere(*m)) return false;
+  refused_by_[move.workload][move.to] = m->reason ? m->reason->message : "it went wrong there";
+  return true;
+}
+
+// By no operator, but by the end of the coordinator.
+bool Evacuation::was_interrupted(const Move& move, const Migration& ended) const {
+  if (!move.taken_over || !ended.reason || ended.reason->code != Errc::cancelled) return false;
+  return std::ranges::none_of(store_.events(ended.id, 0), [](const StoredEvent& e) { return e.kind == "cancel"; });
 }
 
 void Evacuation::cancel(const std::string& by) {
-  if (ended() || cancelled_by_) return;
-  cancelled_by_ = by;
+  if (ended() || cancel_kept_) return;
+  if (!cancelled_by_) cancelled_by_ = by;
+  std::string why;
+  // Whoever asks is promised that also a later life of the coordinator keeps to it.
+  try {
+    store_.cancel_evacuation(number_, *cancelled_by_);
+    cancel_kept_ = true;
+    fault::point("evacuation.cancelled");
+  } catch (const Error& e) {
+    why = e.message();
+  }
   log::info("evacuation.cancel", {{"node", request_.node}, {"by", by}});
   let_stay(cancelled());
   for (Move& move : moves_) {
@@ -334,6 +426,9 @@ void Evacuation::cancel(const std::string& by) {
       log::info("evacuation.goes_on", {{"migration", move.migration}, {"message", e.message()}});
     }
   }
+  if (!cancel_kept_)
+    throw Error(Errc::internal, fmt::format("cancelled, but not kept: {}", why),
+                "a coordinator that is restarted now does not know of it: make room, then cancel again");
 }
 
 void Evacuation::let_stay(const Reason& why) {
@@ -411,10 +506,15 @@ double Evacuation::predicted_total_s() const {
   return std::ranges::max(lanes);
 }
 
+// Of one that was taken over, the time of day is all there is to measure by, and it may have been put back.
+double Evacuation::so_far_s() const {
+  if (!began_unix_ms_) return std::chrono::duration<double>(Clock::now() - began_).count();
+  return static_cast<double>(std::max<std::int64_t>(0, unix_ms() - *began_unix_ms_)) / 1e3;
+}
+
 json Evacuation::report() const {
   json workloads = json::array();
   for (const Move& m : moves_) workloads.push_back(to_json(m));
-  const double so_far = std::chrono::duration<double>(Clock::now() - began_).count();
   const auto node = registry_.nodes().find(request_.node);
   return {{"node", request_.node},
           {"state", phase_ == Phase::planning ? "planning"
@@ -425,59 +525,8 @@ json Evacuation::report() const {
           {"parallel", request_.parallel},
           {"empty", ended() ? json(living().empty()) : json()},
           {"predicted_total_s", predicted_total_s()},
-          {"total_s", ended() ? total_s_ : so_far},
+          {"total_s", ended() ? total_s_ : so_far_s()},
           {"workloads", workloads}};
-}
-
-std::shared_ptr<Evacuation> Evacuations::prepare(EvacuationRequest request) {
-  registry_.channel(request.node);
-  for (const std::string& node : request.to) {
-    registry_.node(node);
-    if (node == request.node)
-      throw Error(Errc::invalid_argument, fmt::format("node '{}' cannot be evacuated to itself", node),
-                  "`godwit nodes` lists the others");
-  }
-  return std::make_shared<Evacuation>(registry_, driver_, store_, agents_, *this, std::move(request));
-}
-
-std::shared_ptr<Evacuation> Evacuations::start(EvacuationRequest request) {
-  const std::string node = request.node;
-  if (const auto it = evacuations_.find(node); it != evacuations_.end() && !it->second->ended())
-    throw Error(Errc::busy, fmt::format("node '{}' is being evacuated already", node),
-                fmt::format("`godwit cancel {}` ends that", node));
-  const std::string by = request.by;
-  const std::shared_ptr<Evacuation> made = prepare(std::move(request));
-  registry_.cordon(node, by);
-  evacuations_[node] = made;
-  net::spawn(executor_, made->drive(), [made](std::exception_ptr) {});
-  return made;
-}
-
-std::shared_ptr<Evacuation> Evacuations::find(const std::string& node) const {
-  const auto it = evacuations_.find(node);
-  if (it == evacuations_.end())
-    throw Error(Errc::not_found, fmt::format("node '{}' is not being evacuated", node),
-                "a coordinator that was restarted has forgotten its evacuations; begin it again");
-  return it->second;
-}
-
-Promised Evacuations::promised_to(const std::string& node) const {
-  Promised promised;
-  for (const std::string& id : driver_.under_way())
-    if (const auto run = driver_.find(id); run && run->migration().spec.destination == node)
-      promised[run->migration().spec.workload] = run->needed_bytes();
-  for (const auto& [from, evacuation] : evacuations_)
-    for (const auto& [workload, bytes] : evacuation->promised_to(node))
-      promised[workload] = std::max(promised[workload], bytes);
-  return promised;
-}
-
-void Evacuations::cancel(const std::string& node, const std::string& by) {
-  const std::shared_ptr<Evacuation> evacuation = find(node);
-  if (evacuation->ended())
-    throw Error(Errc::not_found, fmt::format("the evacuation of node '{}' has ended", node),
-                "`godwit ps` shows what is where");
-  evacuation->cancel(by);
 }
 
 }  // namespace godwit::coordinator

@@ -1,9 +1,12 @@
 // Emptying one node: every workload that lives there moves to where it fits, a few at a time.
 //
-// The plan lives in memory. A coordinator that dies leaves the migrations under way to the commit protocol, and the
-// node cordoned; a second evacuation does the rest. Nothing here is about safety.
+// The plan lives in memory; what it can be made from again is journaled: what was asked for together with the cordon,
+// each move together with its migration, a cancel, and the report at the end. A coordinator that starts drives on, by
+// the same steps, what has no report. It waits for the nodes that were there, reads off the migrations how their moves
+// went, and plans anew for whatever else lives on the node. Nothing here is about safety.
 #pragma once
 
+#include "coordinator/fleet/evacuation_request.h"
 #include "coordinator/fleet/placement.h"
 #include "coordinator/fleet/preview.h"
 #include "coordinator/service/agents.h"
@@ -15,14 +18,6 @@
 #include <vector>
 
 namespace godwit::coordinator {
-
-struct EvacuationRequest {
-  std::string node;
-  std::vector<std::string> to;  // empty: any
-  unsigned parallel = 1;        // migrations at once: each has the path to itself
-  MigrationSpec options;        // of every migration; source, destination and workload are filled in
-  std::string by;               // the operator's name
-};
 
 enum class MoveState {
   waiting = 1,
@@ -38,11 +33,12 @@ struct Move {
   std::string workload;
   MoveState state = MoveState::waiting;
   std::string to;
-  std::string migration;  // id, once there is one
+  std::string migration;    // id, once there is one
+  bool own = true;          // begun by the evacuation; else it was under way already, and is waited for
+  bool taken_over = false;  // from the journal
   api::Surveyed surveyed;
   Forecast forecast;
-  std::map<std::string, std::string> refused_by;  // destinations that are out of the question, and why
-  std::optional<Reason> reason;                   // why it has not moved, or not yet
+  std::optional<Reason> reason;  // why it has not moved, or not yet
   std::int64_t downtime_ns = 0;
   double total_s = 0;
   std::uint64_t bytes = 0;
@@ -55,13 +51,19 @@ class Evacuations;
 
 class Evacuation {
  public:
+  // `number`: in the journal; 0 of a dry run.
   Evacuation(Registry& registry, Driver& driver, Store& store, AgentService& agents, const Evacuations& all,
-             EvacuationRequest request);
+             EvacuationRequest request, std::int64_t number);
 
-  net::awaitable<void> plan();   // looks at every workload that is not planned yet, and places it
-  net::awaitable<void> drive();  // of a cordoned node: plans, moves; returns when it has ended. Once.
+  // Of one that an earlier life of the coordinator has begun. The driver drives its migrations on already.
+  void take_over(const StoredEvacuation& stored);
 
-  // None begins any more, and those that can still be rolled back are.
+  net::awaitable<void> plan();  // looks at every workload that is not planned yet, and places it
+  // Of a cordoned node: plans, moves; returns when it has ended, or the coordinator is to end. Once.
+  net::awaitable<void> drive();
+
+  // None begins any more, and those that can still be rolled back are. Errc::internal when it is so, but a later life
+  // of the coordinator would not know.
   void cancel(const std::string& by);
 
   bool ended() const { return phase_ == Phase::ended; }
@@ -72,6 +74,8 @@ class Evacuation {
   enum class Phase { planning = 1, moving, ended };
 
   net::awaitable<void> move_all();
+  net::awaitable<void> await_those_present();
+  net::awaitable<void> end();
   net::awaitable<void> look();
   bool may_wait_for(const std::string& starting);
   net::awaitable<void> survey(std::size_t index);
@@ -83,8 +87,10 @@ class Evacuation {
   bool may_begin() const;
   bool may_end() const;
   void begin(Move& move);
-  void settle(Move& move);
-  net::awaitable<void> settle_those_that_ended();
+  void adopt(const std::string& migration);
+  bool settle(Move& move);  // true: it is to be looked at anew
+  net::awaitable<bool> settle_those_that_ended();
+  bool was_interrupted(const Move& move, const Migration& ended) const;
   void let_stay(const Reason& why);  // whatever waits
   Reason cancelled() const;
   Seat seat_of(const Node& node) const;
@@ -93,6 +99,7 @@ class Evacuation {
   std::vector<WorkloadView> living() const;
   std::size_t count(MoveState state) const;
   double predicted_total_s() const;
+  double so_far_s() const;
 
   Registry& registry_;
   Driver& driver_;
@@ -101,38 +108,18 @@ class Evacuation {
   const Evacuations& all_;
   Previewer previewer_;
   EvacuationRequest request_;
+  std::int64_t number_;
   Phase phase_ = Phase::planning;
-  bool driven_ = false;
-  std::vector<Move> moves_;                            // in the order of their turns
+  std::vector<Move> moves_;  // in the order of their turns
+  std::map<std::string, std::map<std::string, std::string>>
+      refused_by_;                                     // workload: nodes that are out of the question
   std::map<std::string, Clock::time_point> starting_;  // workloads, and since when that was seen
   bool awaits_start_ = false;                          // by the last look
   std::optional<std::string> cancelled_by_;
+  bool cancel_kept_ = false;
   Clock::time_point began_ = Clock::now();
+  std::optional<std::int64_t> began_unix_ms_;  // of one that was taken over
   double total_s_ = 0;
-};
-
-// One per node at a time; the last one of each node can still be asked for.
-class Evacuations {
- public:
-  Evacuations(net::Executor executor, Registry& registry, Driver& driver, Store& store, AgentService& agents)
-      : executor_(std::move(executor)), registry_(registry), driver_(driver), store_(store), agents_(agents) {}
-
-  // Errors: not_found, invalid_argument, peer_lost, busy.
-  std::shared_ptr<Evacuation> prepare(EvacuationRequest request);   // for a dry run: plan() and report()
-  std::shared_ptr<Evacuation> start(EvacuationRequest request);     // cordons the node, or throws why it cannot be
-  std::shared_ptr<Evacuation> find(const std::string& node) const;  // Errc::not_found
-  void cancel(const std::string& node, const std::string& by);      // Errc::not_found when none is under way
-
-  // By all evacuations, and by the migrations that were asked for one by one.
-  Promised promised_to(const std::string& node) const;
-
- private:
-  net::Executor executor_;
-  Registry& registry_;
-  Driver& driver_;
-  Store& store_;
-  AgentService& agents_;
-  std::map<std::string, std::shared_ptr<Evacuation>> evacuations_;
 };
 
 }  // namespace godwit::coordinator

@@ -128,13 +128,13 @@ std::uint64_t Driver::coming_epoch(const MigrationSpec& spec) const {
   return std::max(store_.highest_epoch(subject_of(spec)), epoch_of_copy(spec)) + 1;
 }
 
-std::string Driver::start(MigrationSpec spec) {
+std::string Driver::start(MigrationSpec spec, std::int64_t evacuation) {
   if (const std::vector<Error> found = obstacles(spec); !found.empty()) throw found.front();
   const auto now = wall_now();
   Migration m{.id = new_id(now), .spec = spec};
   m.epoch = store_.next_epoch(subject_of(spec), epoch_of_copy(spec));
   m.created_unix_ms = std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch()).count();
-  store_.add(m);
+  store_.add(m, evacuation);
   try {
     store_.append(m.id, "phase", {{"phase", name(m.phase)}, {"migration", m.id}, {"request", to_json(spec)}});
   } catch (const Error& e) {  // it has begun: what it cannot journal it rolls back

@@ -16,8 +16,9 @@ class Driver {
   Driver(net::Executor executor, Store& store, Registry& registry, Limits limits = {});
 
   // Checks what can be known here, journals the migration and sets off. Returns its id. Errors: not_found, target_gone,
-  // invalid_argument, already_exists, busy, refused, peer_lost, cancelled.
-  std::string start(MigrationSpec spec);
+  // invalid_argument, already_exists, busy, refused, peer_lost, cancelled. With an evacuation's number it is one of its
+  // moves.
+  std::string start(MigrationSpec spec, std::int64_t evacuation = 0);
 
   // Everything that stands in the way of start() as far as it is known here; empty when nothing does. Fills in what
   // the request left out: the source, and the name of a workload that was given by PID.
@@ -26,6 +27,7 @@ class Driver {
   std::optional<Error> hopeless(const MigrationSpec& spec) const;
   std::uint64_t coming_epoch(const MigrationSpec& spec) const;  // that start() would give; gives none
   bool stopping() const { return stopping_; }
+  const Limits& limits() const { return limits_; }
 
   // Rolls a migration back that is not armed yet; `by` as in Run. Errors: not_found when it is not under way, busy when
   // it is too late.

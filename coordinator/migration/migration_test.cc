@@ -328,6 +328,17 @@ struct Disturbance {
 
 class Disturbed : public testing::TestWithParam<Disturbance> {};
 
+// By what the agent did, whatever came of it later.
+Errc code_of(Fault fault) {
+  switch (fault) {
+    case Fault::refuse: return Errc::internal;  // which the fake agent says
+    case Fault::break_before:
+    case Fault::break_after: return Errc::peer_lost;
+    case Fault::wrong_answer: return Errc::protocol;
+    default: return Errc::timed_out;
+  }
+}
+
 TEST_P(Disturbed, leaves_exactly_one_copy_and_says_where) {
   Cluster c;
   (GetParam().at_source ? c.a : c.b).once[GetParam().step] = GetParam().fault;
@@ -335,7 +346,8 @@ TEST_P(Disturbed, leaves_exactly_one_copy_and_says_where) {
   expect_one_copy_as_told(c, m);
   EXPECT_TRUE(terminal(m.phase)) << name(m.phase);
   if (m.outcome != Outcome::done) {
-    EXPECT_TRUE(m.reason);
+    ASSERT_TRUE(m.reason);
+    EXPECT_EQ(m.reason->code, code_of(GetParam().fault)) << m.reason->message;
     EXPECT_FALSE(m.reason->message.empty());
   }
   EXPECT_FALSE(c.store.pausing());

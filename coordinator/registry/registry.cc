@@ -25,6 +25,10 @@ Registry::Registry(Store& store) : store_(store) {
     info.set_state(p.state);
     node.workloads[p.workload] = info;
   }
+  read_cordons();
+}
+
+void Registry::read_cordons() {
   for (const Cordon& c : store_.cordons()) {
     nodes_[c.node].name = c.node;
     nodes_[c.node].cordon = c;
@@ -35,8 +39,7 @@ void Registry::cordon(const std::string& name, const std::string& by) {
   node(name);
   if (nodes_[name].cordon) return;
   store_.cordon(name, by);
-  for (const Cordon& c : store_.cordons())
-    if (c.node == name) nodes_[name].cordon = c;
+  read_cordons();
   log::info("node.cordoned", {{"node", name}, {"by", by}});
 }
 

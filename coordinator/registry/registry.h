@@ -56,6 +56,7 @@ class Registry {
   // A cordoned node takes no new workloads, started or moved; what is on its way goes on. Errc::not_found.
   void cordon(const std::string& node, const std::string& by);
   void uncordon(const std::string& node);
+  void read_cordons();  // anew: somebody has journaled one together with something else
   void check_not_cordoned(const std::string& node) const;  // Errc::refused
 
   const std::map<std::string, Node>& nodes() const { return nodes_; }

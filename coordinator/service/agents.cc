@@ -19,9 +19,9 @@ constexpr auto notice_replaced = 1s;  // close() of a replaced channel tells nob
 struct AgentService::Session {
   explicit Session(net::Executor executor) : changed(std::move(executor)) {}
   net::Signal changed;
-  std::weak_ptr<net::Channel> channel;  // its handlers own this session
-  std::string node;                     // empty until registered
-  std::string reason;
+  std::weak_ptr<net::Channel> channel;               // its handlers own this session
+  std::string node;                                  // empty until registered
+  Error why{Errc::timed_out, "it does not answer"};  // that it has ended
   bool closed = false;
 };
 
@@ -34,7 +34,7 @@ awaitable<void> AgentService::serve(net::Connection connection) {
   handlers.notice = [this, session](api::Envelope e) { return notice(session, std::move(e)); };
   handlers.closed = [session](Error why) {
     session->closed = true;
-    session->reason = why.message();
+    session->why = std::move(why);
     session->changed.notify();
   };
   const std::shared_ptr<net::Channel> channel = net::Channel::start(std::move(connection), std::move(handlers));
@@ -45,7 +45,8 @@ awaitable<void> AgentService::serve(net::Connection connection) {
   while (session->node.empty() && channel->is_open() && Clock::now() < patience)
     co_await session->changed.wait_until(patience);
   if (session->node.empty()) {
-    log::warn("agent.did_not_register", {{"peer", address}, {"reason", session->reason}});
+    log::warn("agent.did_not_register",
+              {{"peer", address}, {"code", name(session->why.errc())}, {"reason", session->why.message()}});
     channel->close();
     co_return;
   }
@@ -56,13 +57,15 @@ awaitable<void> AgentService::serve(net::Connection connection) {
       look = Clock::now() + look_every;
       if (heard) continue;
       // The node is gone without a goodbye.
-      session->reason = "it does not answer";
       channel->close();
     }
     if (channel->is_open()) co_await session->changed.wait_until(std::min(look, Clock::now() + notice_replaced));
   }
   if (registry_.lost(session->node, channel.get()))
-    log::warn("node.lost", {{"node", session->node}, {"peer", address}, {"reason", session->reason}});
+    log::warn("node.lost", {{"node", session->node},
+                            {"peer", address},
+                            {"code", name(session->why.errc())},
+                            {"reason", session->why.message()}});
 }
 
 awaitable<api::Envelope> AgentService::answer(std::shared_ptr<Session> session, api::Envelope request) {

@@ -80,6 +80,25 @@ CREATE TABLE cordons (
   at_unix_ms INTEGER NOT NULL
 ) STRICT;
 )sql",
+    R"sql(
+CREATE TABLE evacuations (
+  number INTEGER PRIMARY KEY AUTOINCREMENT,
+  node TEXT NOT NULL,
+  by TEXT NOT NULL,                      -- the operator's name
+  request TEXT NOT NULL,                 -- JSON
+  created_unix_ms INTEGER NOT NULL,
+  cancelled_by TEXT,
+  report TEXT                            -- JSON, of one that has ended
+) STRICT;
+CREATE INDEX evacuations_by_node ON evacuations (node, number);
+
+CREATE TABLE moves (
+  evacuation INTEGER NOT NULL REFERENCES evacuations (number),
+  migration TEXT NOT NULL REFERENCES migrations (id),
+  own INTEGER NOT NULL,                  -- 0: it was under way already, and is waited for
+  PRIMARY KEY (evacuation, migration)
+) STRICT;
+)sql",
 };
 inline constexpr int schema_version = static_cast<int>(schema_changes.size());
 

@@ -52,6 +52,11 @@ UniqueFd lock_of(const std::string& path) {
 std::int64_t signed_of(std::uint64_t value) { return static_cast<std::int64_t>(value); }
 std::uint64_t unsigned_of(const SQLite::Column& column) { return static_cast<std::uint64_t>(column.getInt64()); }
 
+// Text from agents may hold any bytes (paths do); the journal must take it all the same.
+std::string text_of(const nlohmann::json& body) {
+  return body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
 }  // namespace
 
 Store::Store(const std::string& path) : lock_(lock_of(path)) {
@@ -94,18 +99,23 @@ class Store::Durable {
   bool on_;
 };
 
-void Store::add(const Migration& m) {
+void Store::add(const Migration& m, std::int64_t evacuation) {
   const Durable durable(*this);
   doing("add migration", [&] {
     SQLite::Statement exists(*db_, "SELECT 1 FROM migrations WHERE id = ?");
     exists.bind(1, m.id);
     if (exists.executeStep()) fail(Errc::already_exists, "migration {} exists", m.id);
   });
-  run(*db_, "add migration",
-      "INSERT INTO migrations (id, epoch, workload, source, destination, spec, phase, created_unix_ms)"
-      " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-      m.id, signed_of(m.epoch), m.spec.workload, m.spec.source, m.spec.destination, to_json(m.spec).dump(),
-      std::string(name(m.phase)), m.created_unix_ms);
+  doing("add migration", [&] {
+    SQLite::Transaction change(*db_);
+    run(*db_, "add migration",
+        "INSERT INTO migrations (id, epoch, workload, source, destination, spec, phase, created_unix_ms)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        m.id, signed_of(m.epoch), m.spec.workload, m.spec.source, m.spec.destination, to_json(m.spec).dump(),
+        std::string(name(m.phase)), m.created_unix_ms);
+    if (evacuation > 0) run(*db_, "add migration", "INSERT INTO moves VALUES (?, ?, 1)", evacuation, m.id);
+    change.commit();
+  });
 }
 
 void Store::enter(const std::string& id, Phase phase) {
@@ -235,10 +245,8 @@ std::vector<std::string> Store::unfinished() const {
 
 StoredEvent Store::append(const std::string& migration, const std::string& kind, nlohmann::json body) {
   StoredEvent event{.migration = migration, .at_unix_ms = unix_ms(), .kind = kind, .body = std::move(body)};
-  // Text from agents may hold any bytes (paths do); the journal must take it all the same.
-  const std::string text = event.body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   run(*db_, "append event", "INSERT INTO events (migration, at_unix_ms, kind, body) VALUES (?, ?, ?, ?)", migration,
-      event.at_unix_ms, kind, text);
+      event.at_unix_ms, kind, text_of(event.body));
   event.sequence = db_->getLastInsertRowid();
   return event;
 }
@@ -301,6 +309,67 @@ std::vector<Cordon> Store::cordons() const {
     std::vector<Cordon> found;
     while (rows.executeStep())
       found.push_back({rows.getColumn(0).getString(), rows.getColumn(1).getString(), rows.getColumn(2).getInt64()});
+    return found;
+  });
+}
+
+std::int64_t Store::add_evacuation(const std::string& node, const std::string& by, const nlohmann::json& request) {
+  const Durable durable(*this);
+  return doing("add evacuation", [&] {
+    SQLite::Transaction change(*db_);
+    run(*db_, "add evacuation", "INSERT OR IGNORE INTO cordons VALUES (?, ?, ?)", node, by, unix_ms());
+    run(*db_, "add evacuation", "INSERT INTO evacuations (node, by, request, created_unix_ms) VALUES (?, ?, ?, ?)",
+        node, by, request.dump(), unix_ms());
+    const std::int64_t number = db_->getLastInsertRowid();
+    change.commit();
+    return number;
+  });
+}
+
+void Store::cancel_evacuation(std::int64_t number, const std::string& by) {
+  const Durable durable(*this, true);
+  run(*db_, "cancel evacuation", "UPDATE evacuations SET cancelled_by = coalesce(cancelled_by, ?) WHERE number = ?", by,
+      number);
+}
+
+void Store::finish_evacuation(std::int64_t number, const nlohmann::json& report) {
+  const Durable durable(*this);
+  run(*db_, "finish evacuation", "UPDATE evacuations SET report = ? WHERE number = ?", text_of(report), number);
+}
+
+std::vector<StoredEvacuation> Store::evacuations() const {
+  return doing("read evacuations", [&] {
+    SQLite::Statement rows(*db_,
+                           "SELECT number, node, by, request, created_unix_ms, cancelled_by, report FROM evacuations"
+                           " WHERE number IN (SELECT max(number) FROM evacuations GROUP BY node) ORDER BY number");
+    std::vector<StoredEvacuation> found;
+    while (rows.executeStep()) {
+      StoredEvacuation e{.number = rows.getColumn(0).getInt64(),
+                         .node = rows.getColumn(1).getString(),
+                         .by = rows.getColumn(2).getString(),
+                         .request = nlohmann::json::parse(rows.getColumn(3).getString()),
+                         .created_unix_ms = rows.getColumn(4).getInt64(),
+                         .cancelled_by = {},
+                         .report = {}};
+      if (!rows.getColumn(5).isNull()) e.cancelled_by = rows.getColumn(5).getString();
+      if (!rows.getColumn(6).isNull()) e.report = nlohmann::json::parse(rows.getColumn(6).getString());
+      found.push_back(std::move(e));
+    }
+    return found;
+  });
+}
+
+void Store::adopt(std::int64_t evacuation, const std::string& migration) {
+  run(*db_, "adopt migration", "INSERT OR IGNORE INTO moves VALUES (?, ?, 0)", evacuation, migration);
+}
+
+std::vector<StoredMove> Store::moves(std::int64_t evacuation) const {
+  return doing("read moves", [&] {
+    SQLite::Statement rows(*db_, "SELECT migration, own FROM moves WHERE evacuation = ? ORDER BY rowid");
+    rows.bind(1, evacuation);
+    std::vector<StoredMove> found;
+    while (rows.executeStep())
+      found.push_back({.migration = rows.getColumn(0).getString(), .own = rows.getColumn(1).getInt() != 0});
     return found;
   });
 }

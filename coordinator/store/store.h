@@ -1,10 +1,10 @@
 // The coordinator's journal: SQLite, in WAL mode, one connection, one thread. Every step is written here before it is
 // acted on. It matters for progress and for people, never for safety: losing it loses no workload.
 //
-// Every write survives a crash of this process. Ids, epochs, outcomes, cordons and what is appended durably are on disk
-// (fsync) when the call returns; the steps between follow with the next of these, so that a workload does not dirty
-// memory while the journal is synced. While a Pause lives a workload stands still, and nothing is synced but what is
-// appended durably; the end of the last Pause makes up for it.
+// Every write survives a crash of this process. Ids, epochs, outcomes, cordons, evacuations and what is appended
+// durably are on disk (fsync) when the call returns; the steps between follow with the next of these, so that a
+// workload does not dirty memory while the journal is synced. While a Pause lives a workload stands still, and nothing
+// is synced but what is appended durably; the end of the last Pause makes up for it.
 //
 // One process at a time: two would drive the same migrations side by side.
 //
@@ -53,6 +53,23 @@ struct Cordon {
   std::int64_t at_unix_ms = 0;
 };
 
+// A node that is being emptied, or has been.
+struct StoredEvacuation {
+  std::int64_t number = 0;
+  std::string node;
+  std::string by;
+  nlohmann::json request;
+  std::int64_t created_unix_ms = 0;
+  std::optional<std::string> cancelled_by;
+  std::optional<nlohmann::json> report;  // of one that has ended
+};
+
+// A migration that takes a workload off that node.
+struct StoredMove {
+  std::string migration;
+  bool own = true;  // begun by the evacuation; else it was under way already
+};
+
 class Store {
  public:
   explicit Store(const std::string& path);  // ":memory:" for tests
@@ -60,7 +77,8 @@ class Store {
   Store(const Store&) = delete;
   Store& operator=(const Store&) = delete;
 
-  void add(const Migration& migration);
+  // With an evacuation's number it becomes one of its moves at the same moment.
+  void add(const Migration& migration, std::int64_t evacuation = 0);
   void enter(const std::string& id, Phase phase);
   void name_workload(const std::string& id, const std::string& workload);  // known only after a survey by PID
   void set_epoch(const std::string& id, std::uint64_t epoch);
@@ -85,6 +103,14 @@ class Store {
   void cordon(const std::string& node, const std::string& by);  // the first one counts
   void uncordon(const std::string& node);
   std::vector<Cordon> cordons() const;
+
+  // Cordons the node at the same moment. Returns the number.
+  std::int64_t add_evacuation(const std::string& node, const std::string& by, const nlohmann::json& request);
+  void cancel_evacuation(std::int64_t number, const std::string& by);  // the first one counts; also in a Pause
+  void finish_evacuation(std::int64_t number, const nlohmann::json& report);
+  std::vector<StoredEvacuation> evacuations() const;  // the last one of each node
+  void adopt(std::int64_t evacuation, const std::string& migration);
+  std::vector<StoredMove> moves(std::int64_t evacuation) const;  // in the order in which they were added
 
   void place(const Placement& placement);
   void forget(const std::string& workload, const std::string& node);

@@ -72,6 +72,21 @@ TEST_F(StoreOnDisk, a_cordon_is_known_and_that_it_was_lifted) {
   EXPECT_TRUE(found_after_power_loss()->cordons().empty());
 }
 
+TEST_F(StoreOnDisk, an_evacuation_is_known_with_its_cordon_its_moves_and_its_end) {
+  const std::int64_t number = store->add_evacuation("a", "ann", {{"parallel", 1}});
+  EXPECT_EQ(found_after_power_loss()->evacuations().size(), 1u);
+  EXPECT_EQ(found_after_power_loss()->cordons().size(), 1u);
+  store->add(migration("m1"), number);
+  EXPECT_EQ(found_after_power_loss()->moves(number).size(), 1u);
+  {
+    const Store::Pause pause(*store);
+    store->cancel_evacuation(number, "bob");
+    EXPECT_EQ(found_after_power_loss()->evacuations()[0].cancelled_by, "bob") << "it waits for nobody's pause";
+  }
+  store->finish_evacuation(number, {{"state", "ended"}});
+  EXPECT_TRUE(found_after_power_loss()->evacuations()[0].report);
+}
+
 TEST_F(StoreOnDisk, what_is_appended_durably_waits_for_nobodys_pause) {
   store->add(migration("m1"));
   const Store::Pause pause(*store);

@@ -83,6 +83,45 @@ TEST_F(StoreTest, brings_a_journal_of_every_earlier_schema_up_to_date) {
   }
 }
 
+TEST_F(StoreTest, keeps_the_last_evacuation_of_each_node_with_its_moves) {
+  EXPECT_TRUE(store->evacuations().empty());
+  const std::int64_t before = store->add_evacuation("a", "ann", {{"parallel", 1}});
+  store->add(migration("m1"), before);
+  store->finish_evacuation(before, {{"workloads", {"\xff"}}});
+  const std::int64_t number = store->add_evacuation("a", "bob", {{"parallel", 2}});
+  store->add_evacuation("b", "ann", {{"parallel", 3}});
+  store->add(migration("m2"));
+  store->adopt(number, "m2");
+  store->adopt(number, "m2");
+  store->add(migration("m3"), number);
+  EXPECT_THROW(store->adopt(number, "m9"), Error) << "there is no such migration";
+  store->cancel_evacuation(number, "ann");
+  store->cancel_evacuation(number, "cid");
+  reopen();
+  const std::vector<StoredEvacuation> found = store->evacuations();
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_EQ(found[0].number, number);
+  EXPECT_EQ(found[0].node, "a");
+  EXPECT_EQ(found[0].by, "bob");
+  EXPECT_EQ(found[0].request["parallel"], 2);
+  EXPECT_GT(found[0].created_unix_ms, 0);
+  EXPECT_EQ(found[0].cancelled_by, "ann");
+  EXPECT_FALSE(found[0].report);
+  const std::vector<StoredMove> moves = store->moves(number);
+  ASSERT_EQ(moves.size(), 2u);
+  EXPECT_EQ(moves[0].migration, "m2");
+  EXPECT_FALSE(moves[0].own);
+  EXPECT_EQ(moves[1].migration, "m3");
+  EXPECT_TRUE(moves[1].own);
+  EXPECT_EQ(store->moves(before).size(), 1u);
+  EXPECT_EQ(store->cordons().size(), 2u);
+}
+
+TEST_F(StoreTest, a_migration_that_is_no_move_of_its_evacuation_is_none) {
+  EXPECT_THROW(store->add(migration("m1"), 7), Error) << "there is no such evacuation";
+  EXPECT_FALSE(store->migration("m1"));
+}
+
 TEST_F(StoreTest, tells_the_highest_epoch_without_giving_one) {
   EXPECT_EQ(store->highest_epoch("redis"), 0u);
   EXPECT_EQ(store->next_epoch("redis", 4), 5u);

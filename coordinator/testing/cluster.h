@@ -46,6 +46,7 @@ struct Daemon {
   Registry registry;
   Driver driver;
   AgentService agents;
+  Evacuations evacuations;
   Api api;
   net::Listener listener;
   net::HttpServer http;
@@ -54,7 +55,8 @@ struct Daemon {
       : registry(store),
         driver(io.get_executor(), store, registry, limits),
         agents(io.get_executor(), registry, driver),
-        api(io.get_executor(), store, registry, driver, agents, policies),
+        evacuations(io.get_executor(), registry, driver, store, agents),
+        api(store, registry, driver, agents, evacuations, policies),
         listener(io.get_executor(), "agents", {"127.0.0.1", port}, tls_of("coordinator")),
         http(io.get_executor(), {"127.0.0.1", "0"}, tls_of("coordinator"),
              [this](net::HttpRequest r) { return api.handle(std::move(r)); }) {

@@ -78,6 +78,16 @@ bool FakeAgent::runs(const std::string& workload) const {
   return std::ranges::any_of(workloads, [&](const auto& w) { return w.name() == workload && w.state() == "running"; });
 }
 
+void FakeAgent::take_over(const Left& left) {
+  workloads = left.workloads;
+  source = left.source;
+  destination = left.destination;
+  moving_ = left.moving;
+  migration_ = left.migration;
+}
+
+bool FakeAgent::knows(const api::MigrationId& id) const { return migration_.empty() || id.migration() == migration_; }
+
 api::WorkloadInfo* FakeAgent::find(const std::string& workload) {
   const auto it = std::ranges::find_if(workloads, [&](const auto& w) { return w.name() == workload; });
   return it == workloads.end() ? nullptr : &*it;
@@ -199,6 +209,7 @@ void FakeAgent::source_act(const api::Envelope& request, api::Envelope& reply) {
       }
       if (!request.survey().dry_run()) {
         moving_ = workload;
+        migration_ = request.survey().id().migration();
         if (source == api::SOURCE_KILLED || source == api::SOURCE_THAWED)
           source = api::SOURCE_NONE;  // of the one before
       }
@@ -257,6 +268,10 @@ void FakeAgent::source_act(const api::Envelope& request, api::Envelope& reply) {
       reply.mutable_armed()->set_commit_token("token");
       break;
     case api::Envelope::kAbort:
+      if (!knows(request.abort().id())) {  // a tombstone
+        reply.mutable_source_state()->set_phase(api::SOURCE_THAWED);
+        break;
+      }
       if (source == api::SOURCE_FROZEN) source = api::SOURCE_THAWED;
       if (source == api::SOURCE_ARMED && peer && peer->destination != api::DESTINATION_RESUMED)
         peer->destination = api::DESTINATION_REFUSED;
@@ -302,6 +317,7 @@ void FakeAgent::destination_act(const api::Envelope& request, api::Envelope& rep
         break;
       }
       moving_ = request.prepare().workload().name();
+      migration_ = request.prepare().id().migration();
       if_lost.push_back(request.prepare().options().if_lost());
       destination = api::DESTINATION_BUILDING;
       reply.mutable_prepared()->set_peer_address("127.0.0.1:1");
@@ -335,6 +351,10 @@ void FakeAgent::destination_act(const api::Envelope& request, api::Envelope& rep
       break;
     }
     case api::Envelope::kDiscard:
+      if (!knows(request.discard().id())) {
+        reply.mutable_destination_state()->set_phase(api::DESTINATION_REFUSED);
+        break;
+      }
       if (destination == api::DESTINATION_BUILDING || destination == api::DESTINATION_PREPARED ||
           destination == api::DESTINATION_NONE)
         destination = api::DESTINATION_REFUSED;

@@ -41,7 +41,7 @@ class FakeAgent {
   Clock::duration late_by = std::chrono::milliseconds(300);
   std::vector<std::string> survey_refusals;
   std::vector<std::string> check_refusals;
-  std::vector<std::string> notices;  // as the destination
+  std::vector<std::string> notices;                      // as the destination
   std::vector<std::uint32_t> probes;                     // milliseconds, of each Survey
   std::vector<std::pair<double, std::uint64_t>> writes;  // what a probe finds
   std::uint64_t memory_available = 8ull << 30;
@@ -71,6 +71,16 @@ class FakeAgent {
   std::shared_ptr<net::Channel> channel() const { return channel_; }
   bool runs(const std::string& workload) const;
 
+  // What is on the node whatever becomes of the coordinator.
+  struct Left {
+    std::vector<api::WorkloadInfo> workloads;
+    api::SourcePhase source = api::SOURCE_NONE;
+    api::DestinationPhase destination = api::DESTINATION_NONE;
+    std::string moving, migration;
+  };
+  Left left() const { return {workloads, source, destination, moving_, migration_}; }
+  void take_over(const Left& left);
+
  private:
   net::awaitable<void> live();
   net::awaitable<void> connect_once();
@@ -81,6 +91,7 @@ class FakeAgent {
   void source_act(const api::Envelope& request, api::Envelope& reply);
   void destination_act(const api::Envelope& request, api::Envelope& reply);
   api::WorkloadInfo* find(const std::string& workload);
+  bool knows(const api::MigrationId& id) const;
 
   net::Executor executor_;
   net::Address coordinator_;
@@ -89,7 +100,8 @@ class FakeAgent {
   net::Signal closed_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   bool registered_ = false;
-  std::string moving_;
+  std::string moving_;     // the workload, and
+  std::string migration_;  // which the records are of; empty: of whichever is asked for
 };
 
 }  // namespace godwit::coordinator

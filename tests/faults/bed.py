@@ -62,9 +62,9 @@ class Bed(machine.DemoLab):
 
     # Daemons and faults.
 
-    def start_daemon(self, host: str) -> None:
+    def start_daemon(self, host: str, *more: str) -> None:
         env = {"GODWIT_FAULT_FILE": FAULT_FILE, "GODWIT_CLOCK_FILE": CLOCK_FILE, **self._settings.get(host, {})}
-        daemons.start(self.lab, self.lab.hosts[host], env, self._relays.get(host, ""))
+        daemons.start(self.lab, self.lab.hosts[host], env, self._relays.get(host, ""), more)
 
     def daemon_pids(self, host: str) -> list[int]:
         return daemons.pids(self.lab, self.lab.hosts[host])

@@ -10,10 +10,11 @@ from bed import BUDGET_MS, REDIS, REPOSITORY, Bed, outside
 class BedCase(unittest.TestCase):
     """One bed for a class, whose tests bring their own processes."""
     bed: Bed
+    hosts = 2
 
     @classmethod
     def setUpClass(cls):
-        cls.bed = Bed().__enter__()
+        cls.bed = Bed(cls.hosts).__enter__()
         cls.addClassCleanup(cls.bed.__exit__, None, None, None)
 
     def setUp(self):

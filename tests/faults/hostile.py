@@ -5,6 +5,7 @@
   hostile.py frame ADDRESS CERTS LENGTH           a control message that announces LENGTH bytes
   hostile.py pages ADDRESS CERTS MIGRATION        a page stream with a wrong token, for a migration that is under way
   hostile.py garbage ADDRESS CERTS                bytes that begin no page stream
+  hostile.py http ADDRESS CERTS REQUEST           a request of this first line and no others
 """
 
 import json
@@ -55,6 +56,8 @@ def attack(mode: str, address: str, certs: str, *more: str) -> dict:
                 stream.sendall(struct.pack("<I", int(more[0])) + b"\x08\x01")
             elif mode == "pages":
                 stream.sendall(page_hello(more[0], b"not the token"))
+            elif mode == "http":
+                stream.sendall(f"{more[0]}\r\n\r\n".encode())
             elif mode == "garbage":
                 stream.sendall(b"\xff" * 4096)
             return answer_of(stream)

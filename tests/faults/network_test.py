@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bed import COORDINATOR, REDIS, REPOSITORY, Bed, outside
 from fault_case import FaultCase, main
-from godwit_lab import cgroups, wire
+from godwit_lab import cgroups, daemons, wire
 
 CERTS = "/etc/godwit/certs"
 HOSTILE = str(Path(__file__).resolve().parent / "hostile.py")
@@ -137,12 +137,26 @@ class Network(FaultCase):
                 for server in (f"{address}:7442", f"{coordinator}:7440"):
                     for length in (0xFFFFFFFF, (1 << 20) + 1):
                         self.assert_turned_away(self.attack(source, "frame", server, CERTS, str(length)))
+                for host, event in ((destination, "peer.cut_off"), (COORDINATOR, "agent.did_not_register")):
+                    self.assertRegex(self.log(host), f"{event}.*code=protocol")
+                for server in (f"{address}:7442", f"{coordinator}:7440"):
+                    met = self.attack(COORDINATOR, "handshake", server, daemons.OPERATOR_CERTS)
+                    self.assertEqual((met["end"], met["said"]), ("closed", ""), f"{server} hears an operator: {met}")
+                self.assertIn(b'"code":"denied"', self.ask_api(source, CERTS))
                 for server in (f"{address}:7442", f"{address}:7443", f"{coordinator}:7440", f"{coordinator}:7441"):
                     met = self.attack(source, "handshake", server, foreign)
                     self.assertEqual((met["end"], met["said"]), ("refused", ""), f"{server}: {met}")
                 self.end(migration, 0)
                 self.assert_settled(destination, watch)
         self.assert_nothing_lost(load)
+
+    def log(self, host: str) -> str:
+        return outside.read(daemons.log_of(self.bed.lab, self.bed.lab.hosts[host]))
+
+    def ask_api(self, host: str, certs: str) -> bytes:
+        """What the API tells who comes with these certificates."""
+        met = self.attack(host, "http", f"{self.bed.lab.coordinator.address}:7441", certs, "GET /v1/nodes HTTP/1.0")
+        return bytes.fromhex(met["said"])
 
     def assert_turned_away(self, met: dict):
         self.assertIn(met["end"], ("closed", "refused"), met)

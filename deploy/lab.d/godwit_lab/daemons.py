@@ -49,15 +49,15 @@ def log_of(lab: Lab, host: Host) -> Path:
     return lab.state / host.name / f"{name_of(host)}.log"
 
 
-def start(lab: Lab, host: Host, env: dict[str, str] | None = None, coordinator: str = "") -> None:
-    """`coordinator`: where an agent finds it, if not where it is."""
+def start(lab: Lab, host: Host, env: dict[str, str] | None = None, coordinator: str = "", more: tuple[str, ...] = ()) -> None:
+    """`coordinator`: where an agent finds it, if not where it is; `more`: options beside the usual ones."""
     if pids(lab, host):
         raise RuntimeError(f"{name_of(host)} runs on {host.name} already")
     # Leaks are no finding in a program that forks, traces and is killed; everything else stops it.
     settings = {"ASAN_OPTIONS": "detect_leaks=0", **(env or {})}
     with open(log_of(lab, host), "ab") as log:
         # setsid -f leaves it an orphan, so that the host's init becomes its parent.
-        command = ["setsid", "-f", "sh", "-c", 'mkdir -p /var/lib/godwit && exec "$@"', "sh", *command_of(lab, host, coordinator)]
+        command = ["setsid", "-f", "sh", "-c", 'mkdir -p /var/lib/godwit && exec "$@"', "sh", *command_of(lab, host, coordinator), *more]
         done = hosts.run(lab, host.name, command, settings, timeout=30, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     # setsid is back before what it has forked runs the daemon.
     deadline = time.monotonic() + 10
