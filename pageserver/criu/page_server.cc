@@ -30,20 +30,48 @@ void log_to(const std::string& path) {
   check(::dup2(file.get(), STDERR_FILENO), "log into {}", path);
 }
 
-// The caller's command is over when the server can be reached; the server goes on by itself.
-void become_daemon(bool keep_errors) {
-  const pid_t child = check(::fork(), "fork");
-  if (child != 0) ::_exit(0);
-  check(::setsid(), "start a session");
-  const UniqueFd null = open_file("/dev/null", O_RDWR);
-  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
-    if (fd != STDERR_FILENO || !keep_errors) check(::dup2(null.get(), fd), "let go of descriptor {}", fd);
-}
+// The server goes on by itself, and the caller's command waits for what begins it: its status says whether the server
+// can be reached.
+class Daemon {
+ public:
+  Daemon() {
+    int ends[2];
+    check(::pipe2(ends, O_CLOEXEC), "make a pipe");
+    UniqueFd ready(ends[0]);
+    begun_.reset(ends[1]);
+    const pid_t child = check(::fork(), "fork");
+    if (child == 0) {
+      check(::setsid(), "start a session");
+      return;
+    }
+    begun_.reset();
+    char byte = 1;
+    ::_exit(::read(ready.get(), &byte, 1) == 1 ? 0 : 1);
+  }
 
+  void has_begun(bool keep_errors) {
+    const UniqueFd null = open_file("/dev/null", O_RDWR);
+    for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+      if (fd != STDERR_FILENO || !keep_errors) check(::dup2(null.get(), fd), "let go of descriptor {}", fd);
+    write_all(begun_.get(), std::string_view("\0", 1));
+    begun_.reset();
+  }
+
+ private:
+  UniqueFd begun_;
+};
+
+// Who does not read it any more can be reached all the same.
 void say_ready(int status_fd) {
   if (status_fd < 0) return;
   const UniqueFd fd(status_fd);
-  write_all(fd.get(), std::string_view("\0", 1));
+  const auto before = ::signal(SIGPIPE, SIG_IGN);
+  try {
+    write_all(fd.get(), std::string_view("\0", 1));
+  } catch (const Error& e) {
+    log::warn("page-server.status", {{"message", e.message()}});
+  }
+  ::signal(SIGPIPE, before);
 }
 
 // Somebody who cannot show a certificate does not use up the session.
@@ -85,7 +113,8 @@ void serve(Stream& stream, int directory, const PageServerOptions& o) {
                                  {"seconds", took.count()}});
 }
 
-void run(const PageServerOptions& o) {
+// `terminal`: where errors are said before there is a log file, for as long as somebody waits there.
+void run(const PageServerOptions& o, UniqueFd& terminal) {
   const UniqueFd directory = open_file(o.images, O_RDONLY | O_DIRECTORY);
   if (!o.previous.empty()) image::set_parent(directory.get(), o.previous);
   std::optional<TlsSettings> tls;
@@ -103,10 +132,13 @@ void run(const PageServerOptions& o) {
     listener = net::listen_on(o.address, static_cast<std::uint16_t>(o.port), 1);
     log::info("page-server.listening", {{"address", net::local_address(listener.get())}});
   }
-  if (o.daemon) become_daemon(!o.log_file.empty());
+  std::optional<Daemon> daemon;
+  if (o.daemon) daemon.emplace();
   if (!o.pidfile.empty()) write_file(in_work_dir(o, o.pidfile), fmt::format("{}\n", ::getpid()), 0644);
   run_scripts(o.action_scripts, read_link(fmt::format("/proc/self/fd/{}", directory.get())))("status-ready", 0);
   say_ready(o.status_fd);
+  if (daemon) daemon->has_begun(!o.log_file.empty());
+  if (daemon) terminal.reset();
   check(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "set no_new_privs");
 
   std::unique_ptr<Stream> stream;
@@ -127,11 +159,15 @@ int page_server_main(int argc, char** argv) {
   const auto options = parse_page_server(argc, argv, exit_code);
   if (!options) return exit_code;
   log::init("godwit page-server", level_of(options->verbosity));
+  UniqueFd terminal;
   try {
-    run(*options);
+    if (!options->log_file.empty()) terminal.reset(check(::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3), "keep stderr"));
+    run(*options, terminal);
     return 0;
   } catch (const Error& e) {
     log::error("page-server.failed", {{"code", name(e.errc())}, {"message", e.message()}, {"hint", e.hint()}});
+    if (terminal)
+      ::dprintf(terminal.get(), "godwit page-server: %s\nhint: %s\n", e.message().c_str(), e.hint().c_str());
   } catch (const std::exception& e) {
     log::error("page-server.failed", {{"code", "internal"}, {"message", e.what()}});
   }

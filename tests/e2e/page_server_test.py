@@ -343,7 +343,6 @@ class PageServerTest(unittest.TestCase):
                       "-o", "log", "-W", str(self.top))
         self.assertEqual(started.returncode, 0, started.stdout)
         log = self.top / "log"
-        wait_until(lambda: (self.top / "pid").exists() and (self.top / "pid").read_text().endswith("\n"), "its pidfile")
         daemon = int((self.top / "pid").read_text())
         port = log.read_text().partition("address=127.0.0.1:")[2].split()[0].strip('"')
         self.images.mkdir()
@@ -352,6 +351,30 @@ class PageServerTest(unittest.TestCase):
         wait_until(lambda: not Path(f"/proc/{daemon}/exe").is_symlink()
                    or Path(f"/proc/{daemon}/stat").read_text().rpartition(") ")[2][0] == "Z", "the daemon ends")
         self.restore_at_the_server(pid)
+
+    def test_a_daemon_that_cannot_begin_says_so(self):
+        self.pages.mkdir()
+        words = ["page-server", "-D", str(self.pages), "--address", "127.0.0.1", "--daemon", "-o", str(self.top / "log")]
+        for more, why in ((["--pidfile", str(self.top / "nowhere" / "pid")], "nowhere"),
+                          (["--action-script", "exit 7"], "status-ready")):
+            failed = run(*words, *more)
+            self.assertEqual(failed.returncode, 1, failed.stdout)
+            self.assertIn(why, failed.stdout)
+            self.assertIn(why, (self.top / "log").read_text())
+
+    def test_a_reader_of_the_status_that_has_gone_keeps_no_server_from_its_work(self):
+        pid = self.start()
+        self.pages.mkdir()
+        read, write = os.pipe()
+        os.close(read)
+        started = run("page-server", "-D", str(self.pages), "--address", "127.0.0.1", "--daemon", "-v", "--pidfile",
+                      str(self.top / "pid"), "-o", str(self.top / "log"), "--status-fd", str(write), pass_fds=(write,))
+        os.close(write)
+        self.assertEqual(started.returncode, 0, started.stdout)
+        port = (self.top / "log").read_text().partition("address=127.0.0.1:")[2].split()[0].strip('"')
+        self.images.mkdir()
+        dumped = run("dump", "-t", str(pid), "-D", str(self.images), "--page-server", "--port", port)
+        self.assertEqual(dumped.returncode, 0, dumped.stdout)
 
 
 if __name__ == "__main__":
