@@ -22,11 +22,25 @@ std::optional<engine::commands::Options> parse(std::vector<std::string> words) {
 
 }  // namespace
 
+// Of CRIU's commands those that have no meaning here. Errc::unsupported.
+void refuse_criu_command(std::string_view command) {
+  if (command == "lazy-pages")
+    throw Error(Errc::unsupported, "'lazy-pages' is not there: pages come before a process is stopped, not after",
+                "`godwit pre-dump` makes what is left to be copied small; `godwit migrate` does it by itself");
+  if (command == "service" || command == "swrk")
+    throw Error(Errc::unsupported, fmt::format("'{}' is not there: nothing here speaks CRIU's RPC", command),
+                "run the commands; between nodes, `godwit-agent` and `godwit-coordinator` (docs/api.md)");
+  if (command == "exec")
+    throw Error(Errc::unsupported, "'exec' is not there: no system call is made in other processes on demand",
+                "a debugger can do that");
+}
+
 bool is_local(std::span<char* const> words) {
   constexpr std::array commands{"dump",    "pre-dump", "restore", "dedup",      "check",
                                 "cpuinfo", "image",    "resume",  "page-server"};
   if (words.empty()) return false;
   const std::string_view command = words[0];
+  refuse_criu_command(command);
   if (std::ranges::find(commands, command) != commands.end()) return true;
   // `godwit kill NAME` signals a workload of the cluster; `godwit kill -t PID` ends what a dump has left stopped.
   const auto names_process = [](std::string_view w) { return w.starts_with("-t") || w.starts_with("--tree"); };
