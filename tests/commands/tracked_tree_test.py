@@ -96,6 +96,7 @@ class TrackedTree(CommandCase):
         at = len(self.lines())
         self.must("restore", "-d", "-D", images)
         time.sleep(PAUSE_S)
+        self.last()
         first: dict[str, int] = {}
         for line in self.lines()[at:]:
             name, _, n = line.partition(" ")
@@ -105,7 +106,6 @@ class TrackedTree(CommandCase):
             self.assertLessEqual(n, before[name] + 1, f"{name} has left something out")
             self.assertGreater(n, 0, f"{name} has begun anew")
         self.assertFalse(set(first) & gone)
-        self.last()
         os.kill(root, signal.SIGKILL)
         self.end_all()
 
