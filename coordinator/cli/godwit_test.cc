@@ -345,6 +345,15 @@ TEST_F(Godwit, watches_to_a_good_end_and_reports_one_that_has_ended) {
   EXPECT_EQ(godwit({"watch", id, "--no-progress"}).err, "");
 }
 
+TEST_F(Godwit, refuses_by_name_what_only_criu_has) {
+  for (const char* command : {"exec", "lazy-pages", "service", "swrk"}) {
+    const Ended refused = godwit({command, "-t", "1"});
+    EXPECT_NE(refused.code, 0);
+    EXPECT_THAT(refused.err, HasSubstr("'" + std::string(command) + "' is not there"));
+    EXPECT_THAT(refused.err, HasSubstr("hint: "));
+  }
+}
+
 TEST_F(Godwit, resolves_only_on_the_word_of_an_operator) {
   c.b.always[api::Envelope::kCommit] = Fault::break_before;
   c.b.reconnects = false;
