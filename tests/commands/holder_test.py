@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from command_case import ENGINE, RUN, CommandCase, main, others, start_time, stat_of, wait_until
@@ -25,14 +26,17 @@ def switches(pid: int) -> int:
 class HolderCase(CommandCase):
     def holder(self, pid: int) -> int:
         """The process that keeps the tracker; 0: there is none."""
+        return next(self.holders(pid), 0)
+
+    @staticmethod
+    def holders(pid: int) -> Iterator[int]:
         for other in others():
             try:
                 words = Path(f"/proc/{other}/cmdline").read_bytes().split(b"\0")
             except (FileNotFoundError, ProcessLookupError):
                 continue
             if words[1:4] == [b"holder", b"-t", str(pid).encode()]:
-                return other
-        return 0
+                yield other
 
     def track(self, pid: int) -> int:
         self.must("dump", "-t", pid, "-D", "1", "-R", "--track-mem")
@@ -136,6 +140,24 @@ class UsedAgain(HolderCase):
             shutil.move(note, RUN / f"{PID}.{start_time(PID)}.stopped")
             self.must(command, "-t", PID)
             self.end_all()
+
+    def test_commands_that_come_at_once_share_one_holder(self):
+        """Each that comes too late for a tracker of its own is served by the other's, or says that it is busy."""
+        pid = self.start()
+        for attempt in range(8):
+            words = [[ENGINE, "dump", "-t", str(pid), "-D", f"{attempt}.{n}", "-R", "--track-mem"] for n in range(3)]
+            at_once = [subprocess.Popen(line, cwd=self.place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                       for line in words]
+            for command in at_once:
+                said = command.communicate(timeout=60)[0]
+                self.assertIn(command.returncode, (0, 1), said)
+                if command.returncode:
+                    self.assertIn("busy", said)
+            self.assertEqual(len(list(self.holders(pid))), 1, "one tracker")
+            if attempt % 2:
+                os.kill(self.holder(pid), signal.SIGKILL)
+                wait_until(lambda: not self.holder(pid), "the holder is gone")
+        self.assert_runs_on(pid)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@
 #include "agent/engine/holder/place.h"
 #include "agent/engine/ptrace/recover.h"
 #include "common/base/check.h"
+#include "common/base/lock_file.h"
 #include "common/base/log.h"
 #include "common/proc/reader.h"
 
@@ -16,6 +17,7 @@
 namespace godwit::engine::holder {
 namespace {
 
+constexpr std::chrono::seconds start_within{30};
 constexpr int tries = 3;  // a holder may be ending while we connect
 // An agent starts it at once.
 constexpr std::chrono::seconds agent_answers_within{10};
@@ -69,7 +71,14 @@ std::optional<Client> Client::find(pid_t pid) {
 
 Client Client::find_or_start(pid_t pid) {
   if (auto client = find(pid)) return std::move(*client);
+  // One command after the other: a socket that nobody listens on yet looks like one that nobody listens on any more.
+  const UniqueFd lock = take_lock(run_directory() / "starting.lock", start_within);
+  if (!lock)
+    throw Error(Errc::busy, fmt::format("another command has been starting a tracker for {} s", start_within.count()),
+                "see whether it hangs, then try again");
+  if (auto client = find(pid)) return std::move(*client);
   const sockaddr_un address = address_of(pid, proc::Reader(pid).stat().start_time);
+  ::unlink(address.sun_path);  // of one that was killed
   UniqueFd listener(check(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), "make a socket"));
   check(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), "bind {}",
         address.sun_path);

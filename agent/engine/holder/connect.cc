@@ -36,12 +36,7 @@ UniqueFd connect_to(const char* path) {
   return {};
 }
 
-UniqueFd connect_to(pid_t pid, std::uint64_t start_time) {
-  const sockaddr_un address = address_of(pid, start_time);
-  UniqueFd socket = connect_to(address.sun_path);
-  if (!socket) ::unlink(address.sun_path);
-  return socket;
-}
+UniqueFd connect_to(pid_t pid, std::uint64_t start_time) { return connect_to(address_of(pid, start_time).sun_path); }
 
 bool comes_to_its_end(int holder_pidfd) {
   pollfd ended{.fd = holder_pidfd, .events = POLLIN, .revents = 0};

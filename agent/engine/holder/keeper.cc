@@ -16,6 +16,7 @@
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 namespace godwit::engine::holder {
@@ -67,8 +68,9 @@ class Keeper {
     check(::getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&bound), &size), "ask for the socket's name");
     if (std::strcmp(bound.sun_path, address_.sun_path) != 0)
       fail(Errc::target_gone, "process {} is another one by now", pid);
+    if (::stat(address_.sun_path, &socket_) != 0) socket_ = {};
   }
-  ~Keeper() { ::unlink(address_.sun_path); }
+  ~Keeper() { unlink_own(); }
   Keeper(const Keeper&) = delete;
   Keeper& operator=(const Keeper&) = delete;
 
@@ -87,6 +89,13 @@ class Keeper {
   }
 
  private:
+  // Once it has gone the next holder's has the name.
+  void unlink_own() {
+    struct stat there{};
+    if (::stat(address_.sun_path, &there) == 0 && there.st_ino == socket_.st_ino && there.st_dev == socket_.st_dev)
+      ::unlink(address_.sun_path);
+  }
+
   void serve_next() {
     const UniqueFd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (!socket) return;
@@ -132,7 +141,7 @@ class Keeper {
     } catch (const Error& e) {
       put(*reply.mutable_failure(), e);
     }
-    if (over_) ::unlink(address_.sun_path);  // before the command goes on: it may start another one
+    if (over_) unlink_own();  // before the command goes on: it may start another one
     send(socket, reply);
   }
 
@@ -160,6 +169,7 @@ class Keeper {
   pid_t pid_;
   UniqueFd pidfd_;
   sockaddr_un address_;
+  struct stat socket_{};
   UniqueFd listener_;
   UniqueFd memory_;
   Journal journal_;

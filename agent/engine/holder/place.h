@@ -14,6 +14,7 @@ namespace godwit::engine::holder {
 inline constexpr const char* agent_socket = "/run/godwit-agent/trackers";
 
 // The directory is made when it is missing.
+std::filesystem::path run_directory();
 std::filesystem::path run_file(pid_t pid, std::uint64_t start_time, std::string_view what);
 
 }  // namespace godwit::engine::holder
