@@ -18,7 +18,7 @@ TEST_F(MigrationTest, moves_a_workload_and_leaves_nothing_at_the_source) {
   const api::SourceState state = kill_source();
   EXPECT_EQ(state.phase(), api::SOURCE_KILLED);
   EXPECT_GT(state.frozen_ns(), 0u);
-  EXPECT_NE(::kill(root, 0), 0);
+  EXPECT_TRUE(ends(root));
   EXPECT_EQ(state_at(a), "none");
   const api::WorkloadInfo there = b.workloads().info("job");
   EXPECT_EQ(there.guest_pid(), 2);
@@ -150,7 +150,7 @@ TEST_F(MigrationTest, an_armed_source_learns_of_the_commit_by_itself) {
   identify("silent");
   commit(arm_all());
   EXPECT_TRUE(becomes(SourcePhase::killed));
-  EXPECT_NE(::kill(root, 0), 0);
+  EXPECT_TRUE(ends(root));
   EXPECT_EQ(state_at(b), "running");
 }
 
@@ -170,7 +170,7 @@ TEST_F(MigrationTest, a_late_connect_does_not_touch_a_copy_that_another_migratio
   identify("armed", 1);
   commit(token);
   EXPECT_EQ(kill_source().phase(), api::SOURCE_KILLED);
-  EXPECT_NE(::kill(root, 0), 0);
+  EXPECT_TRUE(ends(root));
 }
 
 // The only copy is then the destination's: it must not be thrown away for one that is dead.
@@ -241,7 +241,7 @@ TEST_F(MigrationTest, a_workload_that_exits_as_it_is_thawed_has_moved_and_ends_o
   const ArmedFault slow("agent.destination.thawed=pause:300");
   commit(token);
   EXPECT_TRUE(becomes(SourcePhase::killed));
-  EXPECT_NE(::kill(root, 0), 0);
+  EXPECT_TRUE(ends(root));
   EXPECT_TRUE(pair.turn_until([&] { return state_at(b) == "exited"; }));
   EXPECT_EQ(b.workloads().info("job").exit_code(), 3);
 }
@@ -258,7 +258,7 @@ TEST_F(MigrationTest, a_workload_that_exits_before_its_thaw_is_recorded_has_move
   EXPECT_EQ(destination(), DestinationPhase::committed);
   EXPECT_TRUE(becomes(DestinationPhase::resumed)) << name(destination());
   EXPECT_TRUE(becomes(SourcePhase::killed));
-  EXPECT_NE(::kill(root, 0), 0);
+  EXPECT_TRUE(ends(root));
   EXPECT_TRUE(pair.turn_until([&] { return state_at(b) == "exited"; }));
 }
 

@@ -121,7 +121,7 @@ class MigrationTest : public testing::Test {
   // By somebody else.
   void kill_frozen(pid_t root) {
     ::kill(root, SIGKILL);
-    EXPECT_TRUE(pair.turn_until([&] { return ::kill(root, 0) != 0; }));
+    EXPECT_TRUE(ends(root));
   }
   api::Finished prepare_all() {
     connect_all();
@@ -135,6 +135,10 @@ class MigrationTest : public testing::Test {
   }
   DestinationPhase destination() {
     return static_cast<DestinationPhase>(to->agent->migrations().destination_state(id).destination_state().phase());
+  }
+  // Killed before, it may have to be reaped still.
+  bool ends(pid_t root) {
+    return pair.turn_until([&] { return ::kill(root, 0) != 0; });
   }
   bool becomes(SourcePhase phase) {
     return pair.turn_until([&] { return source() == phase; });
