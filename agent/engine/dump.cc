@@ -1,5 +1,6 @@
 #include "agent/engine/dump.h"
 
+#include "agent/engine/ptrace/killed.h"
 #include "agent/engine/survey.h"
 #include "agent/engine/tasks/hidden.h"
 #include "agent/engine/tasks/ipc_objects.h"
@@ -45,14 +46,18 @@ RoundDone describe(std::uint32_t number, const RoundCount& count) {
 
 // A traced thread that has ended waits for its tracer to take notice; the leader, in addition, for all the others.
 void wait_for_end(const SourceTask& task, const std::vector<pid_t>& tids) {
-  const std::uint64_t deadline = monotonic_ns() + 5'000'000'000;
+  const auto limit = static_cast<std::uint64_t>(std::chrono::nanoseconds(killed_ends_within).count());
+  const std::uint64_t deadline = monotonic_ns() + limit;
   const auto take_notice = [&] {
     for (const pid_t tid : tids) ::waitpid(tid, nullptr, __WALL | WNOHANG);
   };
   for (;; std::this_thread::sleep_for(100us)) {
     take_notice();
     if (task.has_ended()) return take_notice();
-    if (monotonic_ns() > deadline) fail(Errc::timed_out, "process {} did not end", task.pid());
+    if (monotonic_ns() > deadline)
+      throw Error(Errc::timed_out,
+                  fmt::format("the dump is complete, but process {}, which has been killed, did not end", task.pid()),
+                  "what it waits for in the kernel is in /proc/PID/wchan");
   }
 }
 

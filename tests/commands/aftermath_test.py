@@ -4,12 +4,14 @@ found out before is, with nothing touched."""
 
 import json
 import os
+import signal
 import subprocess
+import threading
 import time
 import unittest
 from pathlib import Path
 
-from command_case import CommandCase, main
+from command_case import COUNTER, CommandCase, main, stat_of, wait_until
 
 BAD_COMMAND_LINE = 2
 
@@ -75,6 +77,36 @@ class Aftermath(CommandCase):
         self.must("dump", "-t", pid, "-D", "1", "-W", work)
         self.assert_ended(pid)
         self.assert_restores(pid, "1")
+
+    def start_slow_to_end(self) -> tuple[int, int]:
+        """A counter that, killed, ends only when the other process that is returned has been continued: it is the first of its
+        PID namespace, and has to outlive all in it until their parents have taken notice of their ends."""
+        with open(self.output, "ab") as output:
+            unshare = subprocess.Popen(["unshare", "--pid", "--fork", "setsid", "/usr/bin/python3", "-c", COUNTER],
+                                       stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/")
+        wait_until(self.lines, "the program starts")
+        pid = int(Path(f"/proc/{unshare.pid}/task/{unshare.pid}/children").read_text())
+        parent = subprocess.Popen(["nsenter", "-t", str(pid), "-p", "sleep", "1000"])
+        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+        wait_until(children.read_text, "it has a child in there")
+        os.kill(parent.pid, signal.SIGSTOP)
+        unshare.returncode = parent.returncode = 0  # they are reaped with the others
+        return pid, parent.pid
+
+    def test_an_end_that_takes_long_is_waited_for(self):
+        """As that of a process with much memory: longer than a look at it takes."""
+        for command, options in (("dump", []), ("kill", ["--leave-stopped"])):
+            pid, late = self.start_slow_to_end()
+            if options:
+                self.must("dump", "-t", pid, "-D", "1", *options)
+            timer = threading.Timer(7, os.kill, (late, signal.SIGCONT))
+            self.addCleanup(timer.cancel)
+            timer.start()
+            began = time.monotonic()
+            self.must(command, "-t", pid, *(["-D", "1"] if not options else []))
+            self.assertGreater(time.monotonic() - began, 6, command)
+            self.assertEqual(stat_of(pid), [])
+            self.output.unlink()
 
     def deaf(self) -> int:
         """The writing end of a pipe that nobody reads any more."""

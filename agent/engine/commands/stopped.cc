@@ -3,6 +3,7 @@
 #include "agent/engine/commands/guardian.h"
 #include "agent/engine/holder/place.h"
 #include "agent/engine/ptrace/held_tree.h"
+#include "agent/engine/ptrace/killed.h"
 #include "common/base/check.h"
 #include "common/base/log.h"
 #include "common/proc/reader.h"
@@ -20,7 +21,7 @@
 namespace godwit::engine::commands {
 namespace {
 
-constexpr int patience_ms = 5000;  // for a stop or an end that has been asked for
+constexpr int patience_ms = 5000;  // for a stop that has been asked for
 
 std::filesystem::path note_of(pid_t pid, std::uint64_t start_time) {
   return holder::run_file(pid, start_time, "stopped");
@@ -120,7 +121,9 @@ int run_kill(const Options& o) {
     check(::syscall(SYS_pidfd_send_signal, m.pidfd.get(), SIGKILL, nullptr, 0), "kill process {}", m.pid);
   for (const auto& m : tree.members) {
     pollfd ended{.fd = m.pidfd.get(), .events = POLLIN, .revents = 0};
-    if (::poll(&ended, 1, patience_ms) != 1) fail(Errc::timed_out, "process {} did not end", m.pid);
+    if (::poll(&ended, 1, static_cast<int>(std::chrono::milliseconds(killed_ends_within).count())) != 1)
+      throw Error(Errc::timed_out, fmt::format("process {}, which has been killed, did not end", m.pid),
+                  "what it waits for in the kernel is in /proc/PID/wchan");
   }
   tree.forget();
   log::info("kill.done", {{"pid", o.tree}});
