@@ -29,7 +29,7 @@ net::awaitable<api::Envelope> DestinationMigration::do_resolve(api::Resolve requ
                 "there is nothing to resolve: `godwit ps` tells where the workload is");
   const KnownPeer source{.node = source_node(), .boot = source_boot_, .store = source_store_};
   if (undecided()) {
-    if (!check_unregistered(source, request, std::string(its_record))) co_await check_silent(source);
+    if (!known_to_be_gone(source, request, std::string(its_record))) co_await check_silent(source);
   }
   const auto hold = co_await turn_.take();
   if (undecided()) {
@@ -40,10 +40,10 @@ net::awaitable<api::Envelope> DestinationMigration::do_resolve(api::Resolve requ
     write_down(context_.options.state, key_, record().workload, request.by(),
                fmt::format("states that node '{}' (boot {}) is off", source.node, source.boot));
     log::warn("destination.resolved", {{"migration", key_.migration}, {"by", request.by()}, {"source", source.node}});
-    resolved_ = true;
     Record r = record();
-    r.resolved = true;  // of one that was taken over from the disk
+    r.resolved = true;
     context_.records.enter(std::move(r), DestinationPhase::committed);
+    resolved_ = true;
   }
   if (phase() == DestinationPhase::committed) co_await resume();
   co_return state();
@@ -54,16 +54,16 @@ net::awaitable<void> DestinationMigration::check_silent(KnownPeer source) {
   const auto self = shared_from_this();
   api::Envelope question;
   fill(question.mutable_query_source()->mutable_id(), key_);
-  std::optional<api::SourceState> there;
+  std::optional<api::Envelope> answer;
   try {
-    const api::Envelope answer = co_await ask_peer(std::move(question));
-    there = answer.source_state();
+    answer = co_await ask_peer(std::move(question));
   } catch (const Error& e) {
-    const auto channel = channel_.lock();
-    if (!is_silence(e) || (channel && channel->is_open() && e.errc() != Errc::timed_out)) throw;
+    if (!is_silence(e)) throw;
     log::info("destination.resolve", {{"migration", key_.migration}, {"message", e.message()}});
   }
-  if (there) check_off(source, there->boot_id(), there->store_uuid(), std::string(its_record));
+  if (!answer) co_return;
+  if (!answer->has_source_state()) fail(Errc::protocol, "the source does not answer with its state");
+  check_off(source, answer->source_state().boot_id(), answer->source_state().store_uuid(), std::string(its_record));
 }
 
 }  // namespace godwit::service

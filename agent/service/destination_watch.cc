@@ -45,7 +45,8 @@ net::awaitable<api::Envelope> DestinationMigration::ask_peer(api::Envelope reque
     try {
       co_return co_await channel->ask(request, context_.options.limits.question);
     } catch (const Error& e) {
-      if (channel->is_open() && e.errc() != Errc::timed_out) throw;  // it has answered
+      if (channel->is_open() && e.errc() != Errc::timed_out)  // it has answered, whatever that is
+        throw Error(is_silence(e) ? Errc::refused : e.errc(), e.message(), e.hint());
       log::debug("destination.ask", {{"migration", key_.migration}, {"message", e.message()}});
     }
   }
@@ -114,8 +115,8 @@ net::awaitable<api::Envelope> DestinationMigration::settled(api::Settled settled
   co_return answer;
 }
 
-// Two copies: an operator has let the source's go because this node was said to be off, and it was not. Neither may be
-// killed by a program; whoever looks is told.
+// Two copies, if the source's is there: an operator has let one of them run because the other one's node was said to be
+// off, and it was not. Neither may be killed by a program; whoever looks is told.
 bool DestinationMigration::runs_beside(SourcePhase source) {
   if (source != SourcePhase::thawed) return false;
   if (phase() != DestinationPhase::committed && phase() != DestinationPhase::resumed) return false;

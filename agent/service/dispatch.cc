@@ -98,26 +98,28 @@ awaitable<api::Envelope> relayed(Migrations& m, const api::Relay& relay) {
   return relay.to_source() ? m.source(relay.id())->relayed(relay) : m.destination(relay.id())->relayed(relay);
 }
 
-// Who has no migration's id, for its journal is lost, names the workload: a node has one of it that is not over.
-api::MigrationId unfinished(Context& context, const std::string& workload, Side side) {
+// Who has no migration's id, for its journal is lost, names the workload: a node has one of it that is armed.
+api::MigrationId armed(Context& context, const std::string& workload) {
   for (const Record& r : context.records.all()) {
-    if (r.key.side != side || r.workload != workload || r.is_final()) continue;
+    if (r.key.side != Side::source || r.workload != workload || r.source() != SourcePhase::armed) continue;
     api::MigrationId id;
     id.set_migration(r.key.migration);
     id.set_epoch(r.key.epoch);
     return id;
   }
   throw Error(Errc::not_found,
-              fmt::format("no migration of '{}' {} is unfinished on node '{}'", workload,
-                          side == Side::source ? "from here" : "to here", context.options.node),
+              fmt::format("no migration of '{}' from node '{}' is undecided", workload, context.options.node),
               "`godwit ps` tells where the workload is, and in what state");
 }
 
 awaitable<api::Envelope> resolve(Context& context, Migrations& m, api::Resolve request) {
-  const Side side = request.source_is_off() ? Side::destination : Side::source;
-  if (request.id().migration().empty()) *request.mutable_id() = unfinished(context, request.workload(), side);
-  if (side == Side::source) return m.source(request.id())->resolve(request);
-  if (!m.is_known(request.id(), side))
+  if (!request.source_is_off()) {
+    if (request.id().migration().empty()) *request.mutable_id() = armed(context, request.workload());
+    return m.source(request.id())->resolve(request);
+  }
+  if (request.id().migration().empty())  // what is prepared here need not be the last of it
+    fail(Errc::invalid_argument, "a destination is asked by the id of its migration");
+  if (!m.is_known(request.id(), Side::destination))
     fail(Errc::not_found, "node '{}' knows no migration {} to here", context.options.node, request.id().migration());
   return m.destination(request.id())->resolve(request);
 }

@@ -28,7 +28,7 @@ void check_operator(const api::Resolve& request) {
 void check_off(const KnownPeer& peer, const std::string& boot, const std::string& store, const std::string& hint) {
   const bool same_records = peer.store.empty() || store == peer.store;
   if (same_records) throw Error(Errc::refused, fmt::format("node '{}' is not off: its agent answers", peer.node), hint);
-  if (boot == peer.boot)
+  if (boot.empty() || boot == peer.boot)
     throw Error(
         Errc::refused,
         fmt::format("the records of node '{}' were replaced, and it has not been rebooted: the workload may run "
@@ -37,7 +37,7 @@ void check_off(const KnownPeer& peer, const std::string& boot, const std::string
         "reboot that node, then resolve");
 }
 
-bool check_unregistered(const KnownPeer& peer, const api::Resolve& request, const std::string& hint) {
+bool known_to_be_gone(const KnownPeer& peer, const api::Resolve& request, const std::string& hint) {
   bool registered = false;
   for (const api::Registration& r : request.registered()) {
     if (r.node() != peer.node) continue;

@@ -24,8 +24,8 @@ void check_operator(const api::Resolve& request);
 // Errc::refused when the peer is not off by what its agent has said of itself. Its records were replaced and it was
 // booted anew: then its answers prove nothing, but its copy is gone.
 void check_off(const KnownPeer& peer, const std::string& boot, const std::string& store, const std::string& hint);
-// The same, by what the coordinator knows. True: that proves that the peer's copy is gone, so it need not be asked.
-bool check_unregistered(const KnownPeer& peer, const api::Resolve& request, const std::string& hint);
+// The same, by what the coordinator knows. True: it is registered, as one whose copy is gone, and need not be asked.
+bool known_to_be_gone(const KnownPeer& peer, const api::Resolve& request, const std::string& hint);
 
 // In `<state>/resolutions`, in text, for as long as the records are: before anything is done about it.
 void write_down(const std::string& state, const Key& key, const std::string& workload, const std::string& by,

@@ -1,4 +1,5 @@
 // An armed source whose destination never comes back: an operator decides, and is held to what can be seen.
+#include "agent/service/test_middleman.h"
 #include "agent/service/test_migration.h"
 #include "tests/support/synced_disk.h"
 
@@ -340,7 +341,7 @@ TEST_F(ResolveTest, finds_by_the_workload_what_is_unfinished) {
   };
   EXPECT_THAT(why_not(of("job")), HasSubstr("not off: its agent answers"));
   power_off(b);
-  EXPECT_THAT(why_not(of("another")), HasSubstr("not_found: no migration of 'another' from here is unfinished"));
+  EXPECT_THAT(why_not(of("another")), HasSubstr("not_found: no migration of 'another' from node 'a' is undecided"));
   EXPECT_EQ(resolve(of("job")).phase(), api::SOURCE_THAWED);
   EXPECT_EQ(state_at(a), "running");
   EXPECT_THAT(why_not(of("job")), HasSubstr("not_found")) << "it is over";
@@ -389,6 +390,54 @@ TEST_F(SourceOffTest, lets_what_is_prepared_run_and_keeps_who_said_so) {
   EXPECT_TRUE(both_settle());
   EXPECT_TRUE(alarms.empty());
   pair.restart(b);
+  EXPECT_EQ(state_at(b), "running");
+}
+
+// Nothing tells the destination that the connection is as dead as the node.
+TEST_F(SourceOffTest, needs_no_end_of_the_connection) {
+  run_workload();
+  identify("silent");
+  Middleman between(pair, b, {});
+  api::Prepared prepared = prepare(survey());
+  prepared.set_peer_address(between.address());
+  connect(prepared);
+  round(0);
+  arm(finish(freeze().round().last_sequence()));
+  b.agent->context().options.limits.question = 200ms;
+  between.fall_silent();
+  source_goes_off();
+  EXPECT_EQ(take_over().phase(), api::DESTINATION_RESUMED);
+}
+
+TEST_F(SourceOffTest, has_on_the_disk_who_stated_it_before_the_copy_runs) {
+  run_workload();
+  identify("disk");
+  arm_all();
+  source_goes_off();
+  const test::SyncedDisk disk(b.options.state);
+  take_over();
+  ASSERT_GE(disk.synced().size(), 4u);
+  EXPECT_THAT(std::vector(disk.synced().begin(), disk.synced().begin() + 4),
+              testing::ElementsAre("resolutions.new", ".", "records", "records"))
+      << "the statement and its file's name, committed, resumed";
+}
+
+// It was not off, and had not been armed: it lets its copy go when its agent is back, and both run.
+TEST_F(SourceOffTest, of_a_source_that_lives_and_was_not_armed_raises_an_alarm) {
+  const pid_t root = run_workload();
+  identify("wrong");
+  prepare_all();
+  a.drop();  // its agent only
+  EXPECT_EQ(take_over().phase(), api::DESTINATION_RESUMED);
+  a.renew();
+  a.agent->context().tell_coordinator = [this](api::Envelope e) {
+    if (e.has_alarm()) alarms.push_back(e.alarm().failure().code() + ": " + e.alarm().failure().message());
+  };
+  pair.start(a);
+  EXPECT_TRUE(pair.turn_until([&] { return !alarms.empty(); }));
+  ASSERT_FALSE(alarms.empty());
+  EXPECT_THAT(alarms.front(), HasSubstr("already_exists: two copies of 'job' run: here on node 'a' and on node 'b'"));
+  EXPECT_EQ(::kill(root, 0), 0) << "no program chooses";
   EXPECT_EQ(state_at(b), "running");
 }
 

@@ -98,6 +98,7 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   net::awaitable<void> kill_copy();  // killing, killed
   net::awaitable<DestinationPhase> ask_destination(bool refuse);
   net::awaitable<void> decide();  // asks until it is known
+  bool record_settled();
   net::awaitable<void> settle();  // tells the destination until it has heard
   net::awaitable<void> release();
   SourcePhase phase() const;
@@ -144,7 +145,7 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   bool runs_on_ = false;  // `frozen` is recorded, but the last difference was too large and is still to come
   bool deciding_ = false;
   bool settling_ = false;
-  bool releasing_ = false;
+  bool releasing_ = false, released_ = false;
   bool resolved_ = false;  // by an operator
   bool held_ = false;      // armed: the destination has lost what may have run, and an operator decides
   bool stopped_ = false;

@@ -161,7 +161,7 @@ net::awaitable<void> SourceMigration::let_go() {
     job_.reset();
     co_await release_copy(context_, record());
   }
-  // The engine has thawed what it froze; the word of the cgroup counts. The destination gives up its copy on `thawed`.
+  // The engine has thawed what it froze; the word of the cgroup counts. `thawed` says so.
   if (auto copy = living_copy(context_, record()); copy && !co_await workload::thaws(*copy, limits.undo))
     fail(Errc::timed_out, "the copy in {} does not thaw", copy->path());
   context_.records.enter(record(), SourcePhase::thawed);
@@ -264,14 +264,21 @@ net::awaitable<void> SourceMigration::decide() {
   }
 }
 
+bool SourceMigration::record_settled() {
+  const Record* r = context_.records.find(key_);
+  return r && r->settled;
+}
+
 net::awaitable<void> SourceMigration::settle() {
   const auto self = shared_from_this();
   if (settling_) co_return;
   const WhileHere settling(settling_);
-  releasing_ = true;
-  net::spawn(context_.executor, "source.release", release());  // the destination may be silent for ever
+  if (!releasing_ && !released_) {
+    releasing_ = true;
+    net::spawn(context_.executor, "source.release", release());  // the destination may be silent for ever
+  }
   Clock::duration pause = context_.options.limits.ask_interval;
-  while (!stopped_ && !peer_address_.empty()) {
+  while (!stopped_ && !peer_address_.empty() && !record_settled()) {
     api::Envelope request;
     fill(request.mutable_settled()->mutable_id(), key_);
     request.mutable_settled()->set_phase(static_cast<api::SourcePhase>(phase()));
@@ -291,7 +298,7 @@ net::awaitable<void> SourceMigration::settle() {
   context_.records.settle(key_);
   if (peer_) peer_->close();
   while (releasing_ && !stopped_) co_await net::sleep_for(10ms);
-  over_ = true;
+  over_ = released_;  // else it is released again
 }
 
 // What nobody needs any more who has only to be told how it ended.
@@ -309,6 +316,7 @@ net::awaitable<void> SourceMigration::release() {
   if (const auto cgroup = workload::Cgroup::open(context_.cgroup(tree_.cgroup)); cgroup && !tree_.cgroup.empty()) {
     cgroup->remove();  // of a copy that was killed; one that is in use stays
   }
+  released_ = true;
 }
 
 }  // namespace godwit::service

@@ -29,7 +29,7 @@ net::awaitable<api::Envelope> SourceMigration::do_resolve(api::Resolve request) 
   if (request.go_on()) {
     co_await check_held();
   } else {
-    if (!check_unregistered(destination_known(), request, its_record())) co_await check_silent();
+    if (!known_to_be_gone(destination_known(), request, its_record())) co_await check_silent();
   }
   const auto hold = co_await turn_.take();
   if (phase() != SourcePhase::armed || enter_lost()) co_return state();  // decided meanwhile
@@ -86,6 +86,7 @@ net::awaitable<void> SourceMigration::check_silent() {
   std::optional<api::DestinationState> there;
   try {
     const api::Envelope answer = co_await ask_peer(std::move(question));
+    if (!answer.has_destination_state()) fail(Errc::protocol, "node '{}' does not answer with its state", peer_node_);
     there = answer.destination_state();
   } catch (const Error& e) {
     // An agent that refuses to talk, or whose words cannot be believed, is there all the same.

@@ -236,9 +236,7 @@ net::awaitable<void> release_copy(Context& context, Record record) {
     if (i == put_back_tries) break;
     co_await net::sleep_for(100ms);
   }
-  auto copy = living_copy(context, record);
-  if (!copy) co_return;
-  co_await workload::thaws(*copy, context.options.limits.undo);
+  if (auto copy = living_copy(context, record)) copy->request_thaw();
 }
 
 }  // namespace godwit::service

@@ -39,16 +39,17 @@ awaitable<void> Middleman::serve(Shared state, net::TlsContext as_source, std::s
   net::spawn(executor, "middleman", until_it_ends(link, write_all(link, true)));
   net::spawn(executor, "middleman", until_it_ends(link, write_all(link, false)));
   net::spawn(executor, "middleman", until_it_ends(link, repeat_old_ones(state, link)));
-  net::spawn(executor, "middleman", until_it_ends(link, pass_on(state, link, false)));
-  co_await until_it_ends(link, pass_on(state, link, true));
+  net::spawn(executor, "middleman", until_it_ends(state, link, pass_on(state, link, false)));
+  co_await until_it_ends(state, link, pass_on(state, link, true));
 }
 
 // Of one way or the other: whoever is cut off at one end is cut off at the other.
-awaitable<void> Middleman::until_it_ends(std::shared_ptr<Link> link, awaitable<void> work) {
+awaitable<void> Middleman::until_it_ends(Shared state, std::shared_ptr<Link> link, awaitable<void> work) {
   try {
     co_await std::move(work);
   } catch (const Error&) {
   }
+  while (state->silent) co_await net::sleep_for(std::chrono::milliseconds(10));
   link->ended = true;
   link->source.close();
   link->destination.close();
@@ -82,6 +83,7 @@ awaitable<void> Middleman::pass_on(Shared state, std::shared_ptr<Link> link, boo
   net::Connection& from = from_source ? link->source : link->destination;
   while (!link->ended) {
     const api::Envelope envelope = co_await read_one(from);
+    if (state->silent) continue;
     if (envelope.reply() && envelope.id() >= std::uint64_t{1} << 40) continue;
     const bool in_order = envelope.has_manifest() && !state->habits.manifests;
     if (in_order) {

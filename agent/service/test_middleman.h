@@ -25,6 +25,8 @@ class Middleman {
   // What another one has passed on comes here, too.
   void repeat_also(const Middleman& other) { state_->old = other.state_->old; }
   std::string address() const { return net::to_string(listener_.endpoint()); }
+  // As a node that has gone off: connections stay open, and nothing comes any more, not even their end.
+  void fall_silent() { state_->silent = true; }
   std::size_t repeated() const { return state_->repeated; }
 
  private:
@@ -49,6 +51,7 @@ class Middleman {
     std::vector<api::Envelope> old;                  // requests of the source
     std::uint64_t next_id = std::uint64_t{1} << 40;  // of those that come again: nobody waits for the answer
     std::size_t repeated = 0;
+    bool silent = false;
   };
   using Shared = std::shared_ptr<State>;
 
@@ -58,7 +61,7 @@ class Middleman {
   static net::awaitable<void> deliver(std::shared_ptr<Link> link, bool to_source, std::string frame,
                                       Clock::duration late);
   static net::awaitable<void> repeat_old_ones(Shared state, std::shared_ptr<Link> link);
-  static net::awaitable<void> until_it_ends(std::shared_ptr<Link> link, net::awaitable<void> work);
+  static net::awaitable<void> until_it_ends(Shared state, std::shared_ptr<Link> link, net::awaitable<void> work);
 
   Shared state_ = std::make_shared<State>();
   net::Listener listener_;

@@ -362,8 +362,10 @@ TEST_F(Godwit, resolves_only_on_the_word_of_an_operator) {
   ASSERT_EQ(c.a.source, api::SOURCE_ARMED);
   const Ended asked = godwit({"resolve", "redis"});
   EXPECT_EQ(asked.code, 2);
-  EXPECT_THAT(asked.err, HasSubstr("needs your word that node 'b' is off: powered off, or rebooted"));
-  EXPECT_THAT(asked.err, HasSubstr("godwit resolve redis --destination-is-off"));
+  EXPECT_THAT(asked.err, HasSubstr("needs your word that the other one is off: powered off, or rebooted"));
+  EXPECT_THAT(asked.err,
+              HasSubstr("when node 'b' is off: godwit resolve redis --destination-is-off, and it runs on 'a'"));
+  EXPECT_THAT(asked.err, HasSubstr("when node 'a' is off: godwit resolve redis --source-is-off, and it runs on 'b'"));
   EXPECT_TRUE(c.a.resolutions.empty());
   const Ended said = godwit({"resolve", "redis", "--destination-is-off"}, "operator/bob");
   EXPECT_EQ(said.code, 0) << said.err;
@@ -400,7 +402,9 @@ TEST_F(Godwit, resolves_at_a_node_what_the_journal_does_not_know) {
   const Ended unknown = godwit({"resolve", "redis", "--destination-is-off"});
   EXPECT_EQ(unknown.code, 1);
   EXPECT_THAT(unknown.err, HasSubstr("--at NODE"));
-  EXPECT_EQ(godwit({"resolve", "redis", "--at", "a"}).code, 2) << "without a word";
+  const Ended asked = godwit({"resolve", "redis", "--at", "a"});
+  EXPECT_EQ(asked.code, 2) << "without a word";
+  EXPECT_THAT(asked.err, HasSubstr("godwit resolve redis --destination-is-off --at a"));
   const Ended said = godwit({"resolve", "redis", "--destination-is-off", "--at", "a"}, "operator/bob");
   EXPECT_EQ(said.code, 0) << said.err;
   EXPECT_THAT(said.out, HasSubstr("'redis' goes on on node 'a'; when the other node returns"));

@@ -22,8 +22,8 @@ std::optional<engine::commands::Options> parse(std::vector<std::string> words) {
 
 }  // namespace
 
-// Of CRIU's commands those that have no meaning here. Errc::unsupported.
-void refuse_criu_command(std::string_view command) {
+void refuse_criu_command(std::span<char* const> words) {
+  const std::string_view command = words.empty() ? "" : words[0];
   if (command == "lazy-pages")
     throw Error(Errc::unsupported, "'lazy-pages' is not there: pages come before a process is stopped, not after",
                 "`godwit pre-dump` makes what is left to be copied small; `godwit migrate` does it by itself");
@@ -40,7 +40,6 @@ bool is_local(std::span<char* const> words) {
                                 "cpuinfo", "image",    "resume",  "page-server"};
   if (words.empty()) return false;
   const std::string_view command = words[0];
-  refuse_criu_command(command);
   if (std::ranges::find(commands, command) != commands.end()) return true;
   // `godwit kill NAME` signals a workload of the cluster; `godwit kill -t PID` ends what a dump has left stopped.
   const auto names_process = [](std::string_view w) { return w.starts_with("-t") || w.starts_with("--tree"); };

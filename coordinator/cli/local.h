@@ -7,6 +7,10 @@
 
 namespace godwit::cli {
 
+// `words`: the command and what follows it, here as well. Of CRIU's commands those that have no meaning here:
+// Errc::unsupported.
+void refuse_criu_command(std::span<char* const> words);
+
 // `words`: the command and what follows it.
 bool is_local(std::span<char* const> words);
 

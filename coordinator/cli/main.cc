@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);
   log::init("godwit", log::Level::warn);
   try {
+    cli::refuse_criu_command(std::span(argv + 1, argv + argc));
     if (cli::is_local(std::span(argv + 1, argv + argc))) {
       ::signal(SIGPIPE, SIG_DFL);  // what is ignored would be inherited
       cli::exec_local({argv + 1, argv + argc});

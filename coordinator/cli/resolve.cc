@@ -31,28 +31,31 @@ std::string_view statement_of(const ResolveCommand& command) {
   return command.destination_is_off ? "destination_is_off" : "";
 }
 
-[[noreturn]] void ask_for_a_word(const std::string& workload, const std::string& runs, const std::string& off,
-                                 const ResolveCommand& command) {
+// Each of the two statements is of one node, and lets the workload run on the other.
+[[noreturn]] void ask_for_a_word(const std::string& workload, const std::string& hint) {
   throw Error(
       Errc::invalid_argument,
-      fmt::format("this lets '{}' run again on {}, and needs your word that {} is off: powered off, or rebooted. "
-                  "That its network is cut, or its agent does not answer, is not enough: it may run the "
-                  "workload, and two copies corrupt its data",
-                  workload, runs, off),
-      fmt::format("see to it that {} is off, then say so: godwit resolve {} --destination-is-off, or "
-                  "--source-is-off where that is the one",
-                  off, command.which));
+      fmt::format("this lets '{}' run again on one node, and needs your word that the other one is off: powered "
+                  "off, or rebooted. That its network is cut, or its agent does not answer, is not enough: it may "
+                  "run the workload, and two copies corrupt its data",
+                  workload),
+      hint);
 }
 
 // Of what the node itself has: nobody else knows of it.
 int resolve_at(Client& client, const ResolveCommand& command, bool json_output) {
   const std::string_view statement = statement_of(command);
-  if (statement.empty()) ask_for_a_word(command.which, "node '" + command.at + "'", "the other node", command);
+  if (statement.empty())
+    ask_for_a_word(command.which,
+                   fmt::format("see to it that the node to which '{}' was on its way is off, then say so: "
+                               "godwit resolve {} --destination-is-off --at {}",
+                               command.which, command.which, command.at));
   const json answer = client.post("/v1/workloads/" + command.which + "/resolve",
                                   {{"node", command.at}, {std::string(statement), true}});
-  const std::string words =
-      fmt::format("'{}' goes on on node '{}'; when the other node returns, what it knows of it is void\n",
-                  printable(command.which), command.at);
+  const std::string words = fmt::format(
+      command.go_on ? "'{}' goes on on node '{}', from before what its lost copy has written\n"
+                    : "'{}' goes on on node '{}'; when the other node returns, what it knows of it is void\n",
+      printable(command.which), command.at);
   std::fputs(json_output ? (answer.dump(2) + "\n").c_str() : words.c_str(), stdout);
   return exit_done;
 }
@@ -65,7 +68,11 @@ int resolve(Client& client, const ResolveCommand& command, bool json_output) {
   const std::string id = report.at("migration"), from = report.value("from", ""), to = report.value("to", "");
   const std::string_view statement = statement_of(command);
   if (statement.empty())
-    ask_for_a_word(report.value("workload", ""), "node '" + from + "'", "node '" + to + "'", command);
+    ask_for_a_word(
+        report.value("workload", ""),
+        fmt::format("when node '{1}' is off: godwit resolve {2} --destination-is-off, and it runs on '{0}'; when "
+                    "node '{0}' is off: godwit resolve {2} --source-is-off, and it runs on '{1}'",
+                    from, to, command.which));
   const json answer = client.post("/v1/migrations/" + id + "/resolve", {{std::string(statement), true}});
   const std::string workload = printable(report.value("workload", ""));
   const std::string &here = command.source_is_off ? to : from, &there = command.source_is_off ? from : to;

@@ -33,10 +33,12 @@ class Driver {
   // it is too late.
   void cancel(const std::string& id, const std::string& by);
 
-  // On an operator's word an armed source lets its copy go (docs/commit-protocol.md).
-  // Errors: not_found, busy while the outcome may still be told, peer_lost, and what the source says against it.
+  // On an operator's word an armed source lets its copy go, or a prepared destination commits
+  // (docs/commit-protocol.md). Errors: not_found, busy while the outcome may still be told, refused where the workload
+  // is on a third node, peer_lost, and what the one who is to go on says against it.
   net::awaitable<void> resolve(std::string id, Statement statement, std::string by);
-  // The same, to whatever source that node has of the workload that is not over: for when the journal does not know of it.
+  // The same, to whatever source that node has of the workload that is armed: for when the journal does not know of it,
+  // else busy.
   net::awaitable<void> resolve_at(std::string node, std::string workload, Statement statement, std::string by);
 
   // An agent has found what no program may put right: it becomes the reason that the report gives.

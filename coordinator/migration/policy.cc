@@ -139,7 +139,8 @@ double write_rate(const std::vector<RoundRecord>& rounds) {
   double bytes = 0, seconds = 0;
   for (std::size_t i = rounds.size() - 1; i > 0 && rounds.size() - i <= most_alike; i--) {
     const double before_s = rounds[i - 1].seconds;
-    if (seconds > 0 && std::max(before_s, last.seconds) > alike * std::min(before_s, last.seconds)) break;
+    const double newest_s = rounds[rounds.size() - 2].seconds;
+    if (std::max(before_s, newest_s) > alike * std::min(before_s, newest_s)) break;
     bytes += static_cast<double>(rounds[i].bytes);
     seconds += before_s;
   }

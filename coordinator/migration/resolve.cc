@@ -11,7 +11,8 @@ namespace godwit::coordinator {
 namespace {
 
 // Whoever is asked dials a node that is off until he gives up.
-constexpr Clock::duration resolve_limit = std::chrono::seconds(30);
+// And then lets a copy go whose engine may have died.
+constexpr Clock::duration resolve_limit = std::chrono::seconds(70);
 constexpr std::size_t longest_sentence = 1000;
 
 std::string word_for(const std::string& name) {
@@ -42,11 +43,12 @@ Side side_of(const api::Envelope& reply) {
           .runs = phase == api::SOURCE_ABORTED || phase == api::SOURCE_THAWED};
 }
 
-// A journal that was put back from a backup may not know that the workload has moved on from the source.
+// A journal that was put back from a backup may not know that the workload has moved on from the source. A node that
+// is down for now counts as it was.
 void check_nowhere_else(const Registry& registry, const MigrationSpec& spec) {
   for (const auto& [name, node] : registry.nodes())
     for (const auto& [id, w] : node.workloads)
-      if (node.up && name != spec.destination && w.name() == spec.workload && w.state() != "exited")
+      if (name != spec.source && name != spec.destination && w.name() == spec.workload && w.state() != "exited")
         throw Error(Errc::refused, fmt::format("'{}' is on node '{}' as well: {}", spec.workload, name, w.state()),
                     "what the destination has prepared is not the last of it");
 }
@@ -80,9 +82,10 @@ net::awaitable<void> Driver::resolve(std::string id, Statement statement, std::s
   const std::optional<Migration> m = store_.migration(id);
   if (!m) throw Error(Errc::not_found, fmt::format("no migration '{}'", id), "`godwit history` lists them");
   if (terminal(m->phase))
-    throw Error(
-        Errc::not_found, fmt::format("migration {} is not under way: it is {}", id, name(m->phase)),
-        fmt::format("`godwit history {}` tells how it ended; where a node knows better, name it: --at NODE", id));
+    throw Error(Errc::not_found, fmt::format("migration {} is not under way: it is {}", id, name(m->phase)),
+                fmt::format("`godwit history {}` tells how it ended; where a node still holds '{}', name both: godwit "
+                            "resolve {} --at NODE",
+                            id, m->spec.workload, m->spec.workload));
   if (!may_be_resolved(m->phase))
     throw Error(Errc::busy, fmt::format("migration {} is {}: its outcome is not in doubt", id, name(m->phase)),
                 "`godwit watch` follows it");
@@ -103,6 +106,9 @@ net::awaitable<void> Driver::resolve(std::string id, Statement statement, std::s
 }
 
 net::awaitable<void> Driver::resolve_at(std::string node, std::string workload, Statement statement, std::string by) {
+  if (const std::string id = active_for(workload); !id.empty())
+    throw Error(Errc::busy, fmt::format("the journal knows of migration {} of '{}'", id, workload),
+                fmt::format("resolve that one: godwit resolve {}", id));
   api::Envelope request = statement_of(statement, by);
   request.mutable_resolve()->set_workload(workload);
   const std::shared_ptr<net::Channel> asked = registry_.channel(node);

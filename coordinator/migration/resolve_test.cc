@@ -86,6 +86,23 @@ TEST(Resolve, lets_a_prepared_copy_run_whose_source_is_off) {
   EXPECT_EQ(events(c, id, "resolve")[0]["destination"], "resumed");
 }
 
+// As after a journal that was put back from a backup.
+TEST(Resolve, lets_nothing_prepared_run_beside_a_third_node_that_has_the_workload) {
+  Cluster c;
+  const std::string id = source_gone_before_it_armed(c);
+  FakeAgent third(c.io.get_executor(), "c", c.daemon.agents_address(), tls_of("agent/c"));
+  third.workloads.push_back(c.a.workloads.front());
+  third.start();
+  c.until([&] { return c.daemon.registry.nodes().contains("c"); });
+  EXPECT_EQ(code_of_resolve(c, id, Statement::source_is_off), Errc::refused);
+  third.reconnects = false;
+  third.stop();
+  c.until([&] { return !c.daemon.registry.node("c").up; });
+  EXPECT_EQ(code_of_resolve(c, id, Statement::source_is_off), Errc::refused) << "it is down for a moment only";
+  EXPECT_EQ(c.b.destination, api::DESTINATION_PREPARED);
+  EXPECT_TRUE(c.b.resolutions.empty());
+}
+
 TEST(Resolve, asks_the_node_itself_when_the_journal_knows_nothing) {
   Cluster c;
   c.b.reconnects = false;

@@ -30,7 +30,7 @@ end:
 #ifdef TAKE_OVER
   :: d_step {
       DESTINATION_SERVES && destination[m] == PREPARED && BUILT(m) == HELD && !quiet && MAY_TAKE_OVER(m) ->
-      taken_over = true; printf("an operator has it take over\n"); DESTINATION_RECORD(m, COMMITTED) }
+      taken_over = m; printf("an operator has it take over\n"); DESTINATION_RECORD(m, COMMITTED) }
 #endif
 
   :: d_step { /* Refuse, from an armed source */

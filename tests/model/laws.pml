@@ -16,7 +16,7 @@
 /* The source's copy does not go back behind what was seen of the other. */
 #define NOT_BEHIND(m) assert(!SEEN(m) || resolved)
 /* Nor does what was built of it run when it has itself gone on since. */
-#define NOT_STALE(m) assert(!stale[m] || taken_over)
+#define NOT_STALE(m) assert(!stale[m] || taken_over == m)
 /* Nor is it killed before the other has run. */
 #define OTHER_RAN(m) assert(ran[m])
 

@@ -46,4 +46,4 @@ bool stale[MOVES + 1]; /* what was built is of before the source's copy ran on *
 bool off[NODES];     /* the node was rebooted and has not come back */
 bool rebooted[NODES]; /* since it began to build: not the boot id that the source knows. Kept for RESOLVE only */
 bool resolved;       /* an operator has decided: the source goes on */
-bool taken_over;     /* or that the destination does */
+byte taken_over;     /* or that the destination does, of this migration */
