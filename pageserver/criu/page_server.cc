@@ -30,6 +30,17 @@ void log_to(const std::string& path) {
   check(::dup2(file.get(), STDERR_FILENO), "log into {}", path);
 }
 
+// To somebody who may not read it any more.
+void say_zero(int fd) {
+  const auto before = ::signal(SIGPIPE, SIG_IGN);
+  try {
+    write_all(fd, std::string_view("\0", 1));
+  } catch (const Error& e) {
+    log::warn("page-server.status", {{"message", e.message()}});
+  }
+  ::signal(SIGPIPE, before);
+}
+
 // The server goes on by itself, and the caller's command waits for what begins it: its status says whether the server
 // can be reached.
 class Daemon {
@@ -53,7 +64,7 @@ class Daemon {
     const UniqueFd null = open_file("/dev/null", O_RDWR);
     for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
       if (fd != STDERR_FILENO || !keep_errors) check(::dup2(null.get(), fd), "let go of descriptor {}", fd);
-    write_all(begun_.get(), std::string_view("\0", 1));
+    say_zero(begun_.get());
     begun_.reset();
   }
 
@@ -61,17 +72,10 @@ class Daemon {
   UniqueFd begun_;
 };
 
-// Who does not read it any more can be reached all the same.
 void say_ready(int status_fd) {
   if (status_fd < 0) return;
   const UniqueFd fd(status_fd);
-  const auto before = ::signal(SIGPIPE, SIG_IGN);
-  try {
-    write_all(fd.get(), std::string_view("\0", 1));
-  } catch (const Error& e) {
-    log::warn("page-server.status", {{"message", e.message()}});
-  }
-  ::signal(SIGPIPE, before);
+  say_zero(fd.get());
 }
 
 // Somebody who cannot show a certificate does not use up the session.
@@ -152,6 +156,10 @@ void run(const PageServerOptions& o, UniqueFd& terminal) {
   serve(*stream, directory.get(), o);
 }
 
+void say(const UniqueFd& terminal, const std::string& what) {
+  if (terminal) ::dprintf(terminal.get(), "godwit page-server: %s\n", what.c_str());
+}
+
 }  // namespace
 
 int page_server_main(int argc, char** argv) {
@@ -166,10 +174,10 @@ int page_server_main(int argc, char** argv) {
     return 0;
   } catch (const Error& e) {
     log::error("page-server.failed", {{"code", name(e.errc())}, {"message", e.message()}, {"hint", e.hint()}});
-    if (terminal)
-      ::dprintf(terminal.get(), "godwit page-server: %s\nhint: %s\n", e.message().c_str(), e.hint().c_str());
+    say(terminal, e.hint().empty() ? e.message() : e.message() + "\nhint: " + e.hint());
   } catch (const std::exception& e) {
     log::error("page-server.failed", {{"code", "internal"}, {"message", e.what()}});
+    say(terminal, e.what());
   }
   return 1;
 }

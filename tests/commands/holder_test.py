@@ -148,8 +148,9 @@ class UsedAgain(HolderCase):
             words = [[ENGINE, "dump", "-t", str(pid), "-D", f"{attempt}.{n}", "-R", "--track-mem"] for n in range(3)]
             at_once = [subprocess.Popen(line, cwd=self.place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
                        for line in words]
-            for command in at_once:
-                said = command.communicate(timeout=60)[0]
+            said_by = [command.communicate(timeout=60)[0] for command in at_once]
+            self.assertIn(0, [command.returncode for command in at_once], said_by)
+            for command, said in zip(at_once, said_by):
                 self.assertIn(command.returncode, (0, 1), said)
                 if command.returncode:
                     self.assertIn("busy", said)

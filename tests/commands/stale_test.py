@@ -4,10 +4,7 @@ is freed in it."""
 
 import json
 
-from command_case import GODWIT, REPOSITORY, CommandCase, main, sys, wait_until
-
-sys.path.insert(0, str(REPOSITORY / "tests" / "support"))
-
+from command_case import GODWIT, CommandCase, main, wait_until
 from page_streams import PageServer  # noqa: E402
 
 REFUSED = 3
@@ -210,6 +207,17 @@ class ByServer(StaleCase):
             self.stream("pre-dump", pid, "D", server)
         self.end(pid)
         self.assert_refused("restore", "-d", "-D", "pages/C", names=("pages/B", "pages/C"))
+
+    def test_a_parent_further_up_that_another_session_has_filled(self):
+        pid, _ = self.rounds("B")
+        self.copy_the_rest("C")
+        for file in (self.place / "pages/A").iterdir():
+            file.unlink()
+        self.fill(5)
+        with self.serve("A") as server:
+            self.stream("pre-dump", pid, "D", server)
+        self.end(pid)
+        self.assert_refused("restore", "-d", "-D", "pages/C", names=("pages/A", "pages/B"))
 
     def test_the_rest_of_a_dump_is_not_restored_with_the_pages_of_another(self):
         pid, _ = self.rounds("B")

@@ -17,12 +17,13 @@ pagewire::ObjectId tag_object(std::string_view generation) {
 }
 
 std::unique_ptr<DumpSink> make_sink(std::optional<CriuClient> server, const Places& places, std::string_view generation,
-                                    Extent extent, Superseded superseded) {
+                                    std::string_view parent, Superseded superseded) {
   const int images = places.images.get();
   if (!server) return std::make_unique<DirectorySink>(images, superseded);
-  const pagewire::ObjectId tag = tag_object(generation);
-  if (extent == Extent::difference) return std::make_unique<CriuDifference>(std::move(*server), images, tag);
-  return std::make_unique<CriuStream>(std::move(*server), images, tag);
+  std::vector<pagewire::ObjectId> tags{tag_object(generation)};
+  if (parent.empty()) return std::make_unique<CriuStream>(std::move(*server), images, std::move(tags));
+  tags.push_back(pagewire::object_id(pagewire::ObjectType::task, image::parent_tag_of(parent)));
+  return std::make_unique<CriuDifference>(std::move(*server), images, std::move(tags));
 }
 
 }  // namespace godwit::engine::commands

@@ -17,9 +17,9 @@ std::optional<CriuClient> reach_page_server(const Options& options, UniqueFd soc
 // By which a page server's images say which dump they are of.
 pagewire::ObjectId tag_object(std::string_view generation);
 
-// State images go into the images directory in any case. `places` outlives the sink.
-enum class Extent { whole = 1, difference };
+// State images go into the images directory in any case. `parent`: the generation that a difference is measured
+// against; empty: it is whole. `places` outlives the sink.
 std::unique_ptr<DumpSink> make_sink(std::optional<CriuClient> server, const Places& places, std::string_view generation,
-                                    Extent extent, Superseded superseded);
+                                    std::string_view parent, Superseded superseded);
 
 }  // namespace godwit::engine::commands

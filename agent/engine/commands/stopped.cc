@@ -6,6 +6,7 @@
 #include "agent/engine/ptrace/killed.h"
 #include "common/base/check.h"
 #include "common/base/log.h"
+#include "common/base/waiting.h"
 #include "common/proc/reader.h"
 
 #include <csignal>
@@ -91,13 +92,21 @@ StopNotes::~StopNotes() {
 
 void StopNotes::make_room(pid_t pid) {
   constexpr std::uint64_t of_none = ~0ull;
-  const auto note = unwritten_.emplace(pid, note_of(pid, proc::Reader(pid).stat().start_time)).first;
-  write_note(note->second, {.generation = generation_, .switches = of_none});
+  const std::filesystem::path note = note_of(pid, proc::Reader(pid).stat().start_time);
+  if (std::filesystem::exists(note)) return;  // an earlier dump's, which counts until this one has succeeded
+  unwritten_.emplace(pid, note);
+  write_note(note, {.generation = generation_, .switches = of_none});
 }
 
 void StopNotes::write(pid_t pid, StoppedBy by) {
   note_stopped(pid, generation_, by);
   unwritten_.erase(pid);
+}
+
+void note_again(pid_t pid) {
+  const proc::Reader proc(pid);
+  const Stopped note = read_note(note_of(pid, proc.stat().start_time), pid);
+  note_stopped(pid, note.generation, note.by_others ? StoppedBy::others : StoppedBy::dump);
 }
 
 bool left_stopped(pid_t pid) {
@@ -143,10 +152,13 @@ int run_kill(const Options& o) {
   for (const auto& m : tree.members)
     check(::syscall(SYS_pidfd_send_signal, m.pidfd.get(), SIGKILL, nullptr, 0), "kill process {}", m.pid);
   for (const auto& m : tree.members) {
-    pollfd ended{.fd = m.pidfd.get(), .events = POLLIN, .revents = 0};
-    if (::poll(&ended, 1, static_cast<int>(std::chrono::milliseconds(killed_ends_within).count())) != 1)
+    try {
+      wait_ready(m.pidfd.get(), POLLIN, Clock::now() + killed_ends_within, "wait for its end");
+    } catch (const Error& e) {
+      if (e.errc() != Errc::timed_out) throw;
       throw Error(Errc::timed_out, fmt::format("process {}, which has been killed, did not end", m.pid),
                   "what it waits for in the kernel is in /proc/PID/wchan");
+    }
   }
   tree.forget();
   log::info("kill.done", {{"pid", o.tree}});

@@ -43,6 +43,9 @@ class StopNotes {
   std::map<pid_t, std::filesystem::path> unwritten_;
 };
 
+// Of a process that is in the stop of an earlier dump again, when a later one has let go of it. Waits for the stop.
+void note_again(pid_t pid);
+
 // Whether it is in a dump's stop: a further dump then takes it for a process that runs.
 bool left_stopped(pid_t pid);
 

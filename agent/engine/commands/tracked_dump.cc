@@ -55,6 +55,32 @@ void forget_stops(const std::map<pid_t, pid_t>& stopped, image::ImageSet& images
   }
 }
 
+// What an earlier dump had left stopped stops again, and its note fits it no more.
+void release(Dump& dump, const std::map<pid_t, pid_t>& stopped) {
+  dump.release();
+  for (const auto& [pid, inner] : stopped) {
+    try {
+      note_again(pid);
+    } catch (const Error& e) {  // `godwit kill` and `resume` refuse it then
+      log::warn("dump.note", {{"pid", pid}, {"message", e.message()}});
+    }
+  }
+}
+
+// Each that can be; what keeps one of them from it keeps no other. Members may end meanwhile.
+std::optional<Error> note_all(StopNotes& notes, const std::map<pid_t, StoppedBy>& stopped, pid_t root) {
+  std::optional<Error> problem;
+  for (const auto& [pid, by] : stopped) {
+    try {
+      const Doing doing("the dump is complete and its processes are stopped: noting that, for kill and resume");
+      notes.write(pid, by);
+    } catch (const Error& e) {
+      if (!problem && (e.errc() != Errc::target_gone || pid == root)) problem = e;
+    }
+  }
+  return problem;
+}
+
 // Of a dump; empty: nothing.
 std::string wrong_with_parents_of(int directory) {
   try {
@@ -151,6 +177,7 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
     generation_.clear();
     round_ = 0;
   }
+  if (server) server->parent_has(tag_object(""));  // it is there, and has begun its session, before anything is removed
   clear_images(places, o.page_server.use ? PagesGo::to_a_server : PagesGo::here);
   const std::string generation = fresh_generation();
   StopNotes notes(generation);
@@ -160,8 +187,7 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
   image::DumpStatsEntry stats;
   std::uint64_t frozen_at = 0;
   const std::unique_ptr<DumpSink> sink =
-      make_sink(std::move(server), places, generation, parent.empty() ? Extent::whole : Extent::difference,
-                o.auto_dedup ? Superseded::freed : Superseded::kept);
+      make_sink(std::move(server), places, generation, parent, o.auto_dedup ? Superseded::freed : Superseded::kept);
   try {
     if (!parent.empty()) image::set_parent(places.images.get(), o.previous);
     RoundDone round;
@@ -198,14 +224,14 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
   } catch (...) {
     dump_.owe_unacknowledged();
     mark_unusable(places);
+    if (held) release(dump_, stopped_by_us);
     if (const std::set<std::string> robbed = sink->freed_in(); !robbed.empty()) give_up_parents(robbed);
-    if (held) dump_.release();
     throw;
   }
   std::map<pid_t, StoppedBy> stopped;
   if (!pre) {
     if (o.leave_running || veto) {
-      dump_.release();
+      release(dump_, stopped_by_us);
     } else if (!o.leave_stopped) {
       dump_.kill();
     } else {
@@ -215,12 +241,10 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
     }
   }
   const std::uint64_t frozen_ns = pre ? 0 : monotonic_ns() - frozen_at;
-  {
-    const Doing doing("the dump is complete and its processes are stopped: noting that, for kill and resume");
-    for (const auto& [pid, by] : stopped) notes.write(pid, by);
-  }
+  const std::optional<Error> unnoted = note_all(notes, stopped, pid_);
   afterwards("the dump is complete", [&] { write_stats(places, std::move(stats), frozen_ns); });
   if (veto) throw *veto;
+  if (unnoted) throw *unnoted;
 }
 
 }  // namespace godwit::engine::commands

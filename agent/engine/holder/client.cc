@@ -72,7 +72,7 @@ std::optional<Client> Client::find(pid_t pid) {
 Client Client::find_or_start(pid_t pid) {
   if (auto client = find(pid)) return std::move(*client);
   // One command after the other: a socket that nobody listens on yet looks like one that nobody listens on any more.
-  const UniqueFd lock = take_lock(run_directory() / "starting.lock", start_within);
+  UniqueFd lock = take_lock(run_directory() / "starting.lock", start_within);
   if (!lock)
     throw Error(Errc::busy, fmt::format("another command has been starting a tracker for {} s", start_within.count()),
                 "see whether it hangs, then try again");
@@ -86,6 +86,7 @@ Client Client::find_or_start(pid_t pid) {
   if (!started_by_agent(pid, listener.get()))
     start_detached({"holder", "-t", std::to_string(pid), "--control-fd", "3"}, listener.get());
   listener.reset();
+  lock.reset();
   if (auto client = find(pid)) return std::move(*client);
   fail(Errc::internal, "the holder of the tracker of process {} did not start", pid);
 }

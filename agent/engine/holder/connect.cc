@@ -5,6 +5,7 @@
 #include "agent/engine/holder/place.h"
 #include "common/base/check.h"
 #include "common/base/log.h"
+#include "common/base/waiting.h"
 #include "common/proc/reader.h"
 
 #include <string_view>
@@ -15,7 +16,7 @@
 
 namespace godwit::engine::holder {
 namespace {
-constexpr int end_within_ms = 30'000;  // it unregisters the memory of the process: 12 to 79 ms per GiB
+constexpr std::chrono::seconds end_within{30};  // it unregisters the memory of the process: 12 to 79 ms per GiB
 }  // namespace
 
 sockaddr_un address_of(pid_t pid, std::uint64_t start_time) {
@@ -39,8 +40,13 @@ UniqueFd connect_to(const char* path) {
 UniqueFd connect_to(pid_t pid, std::uint64_t start_time) { return connect_to(address_of(pid, start_time).sun_path); }
 
 bool comes_to_its_end(int holder_pidfd) {
-  pollfd ended{.fd = holder_pidfd, .events = POLLIN, .revents = 0};
-  return ::poll(&ended, 1, end_within_ms) == 1;
+  try {
+    wait_ready(holder_pidfd, POLLIN, Clock::now() + end_within, "wait for the end of a holder");
+    return true;
+  } catch (const Error& e) {
+    if (e.errc() != Errc::timed_out) throw;
+    return false;
+  }
 }
 
 void dismiss(pid_t pid) {

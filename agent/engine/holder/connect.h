@@ -15,7 +15,7 @@ sockaddr_un address_of(pid_t pid, std::uint64_t start_time);
 // Connected to the socket at this path; empty when nobody listens there.
 UniqueFd connect_to(const char* path);
 
-// Connected to the holder of this process; empty when there is none. What a dead one has left is removed.
+// Connected to the holder of this process; empty when there is none.
 UniqueFd connect_to(pid_t pid, std::uint64_t start_time);
 
 // Waits for the end of a holder that is on its way to it. False: it lives on.

@@ -11,8 +11,8 @@ namespace godwit::engine {
 using pagewire::ObjectId;
 using pagewire::Run;
 
-CriuDifference::CriuDifference(CriuClient server, int directory, std::optional<pagewire::ObjectId> tag)
-    : CriuSink(std::move(server), directory, tag),
+CriuDifference::CriuDifference(CriuClient server, int directory, std::vector<pagewire::ObjectId> tags)
+    : CriuSink(std::move(server), directory, std::move(tags)),
       frame_(pagewire::max_payload),
       spool_(check(::memfd_create("godwit-difference", MFD_CLOEXEC), "make memory for a difference")) {}
 

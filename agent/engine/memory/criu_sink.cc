@@ -11,7 +11,7 @@ std::uint64_t CriuSink::file(std::string_view name, std::string_view content) {
 
 void CriuSink::save(const HeldPages& held) {
   finish_pages(held);
-  if (tag_) server_.open(*tag_);
+  for (const pagewire::ObjectId tag : tags_) server_.open(tag);
   server_.close();
   images_.save(directory_);
 }

@@ -25,10 +25,10 @@ namespace godwit::engine {
 
 class CriuSink : public DumpSink {
  public:
-  // `directory` is borrowed. `tag`: an object without pages, by which the server's images say which dump they are of
-  // (common/image/generation.h).
-  CriuSink(CriuClient server, int directory, std::optional<pagewire::ObjectId> tag)
-      : server_(std::move(server)), directory_(directory), tag_(tag) {}
+  // `directory` is borrowed. `tags`: objects without pages, by which the server's images say which dump they are of,
+  // and on top of which (common/image/generation.h).
+  CriuSink(CriuClient server, int directory, std::vector<pagewire::ObjectId> tags)
+      : server_(std::move(server)), directory_(directory), tags_(std::move(tags)) {}
 
   std::uint64_t drop(pagewire::ObjectId, std::span<const pagewire::Run>) override { return next(); }
   std::uint64_t file(std::string_view name, std::string_view content) override;
@@ -48,14 +48,14 @@ class CriuSink : public DumpSink {
 
  private:
   int directory_;
-  std::optional<pagewire::ObjectId> tag_;
+  std::vector<pagewire::ObjectId> tags_;
   std::uint64_t sequence_ = 0;
   image::ImageSet images_;
 };
 
 class CriuStream : public CriuSink {
  public:
-  CriuStream(CriuClient server, int directory, std::optional<pagewire::ObjectId> tag = {});
+  CriuStream(CriuClient server, int directory, std::vector<pagewire::ObjectId> tags = {});
   std::span<std::byte> buffer() override { return frames_[1 - last_frame_]; }
   std::uint64_t pages(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
   std::uint64_t zero(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
@@ -79,7 +79,7 @@ class CriuStream : public CriuSink {
 
 class CriuDifference : public CriuSink {
  public:
-  CriuDifference(CriuClient server, int directory, std::optional<pagewire::ObjectId> tag = {});
+  CriuDifference(CriuClient server, int directory, std::vector<pagewire::ObjectId> tags = {});
   std::span<std::byte> buffer() override { return frame_; }
   std::uint64_t pages(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
   std::uint64_t zero(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;

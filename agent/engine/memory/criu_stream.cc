@@ -17,8 +17,8 @@ constexpr bool same_run(const Run& a, const Run& b) { return a.address == b.addr
 
 }  // namespace
 
-CriuStream::CriuStream(CriuClient server, int directory, std::optional<pagewire::ObjectId> tag)
-    : CriuSink(std::move(server), directory, tag) {
+CriuStream::CriuStream(CriuClient server, int directory, std::vector<pagewire::ObjectId> tags)
+    : CriuSink(std::move(server), directory, std::move(tags)) {
   for (auto& frame : frames_) frame.resize(pagewire::max_payload);
 }
 

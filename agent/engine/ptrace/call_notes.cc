@@ -23,7 +23,8 @@ void prune() {
   for (const auto& entry : std::filesystem::directory_iterator(directory)) {
     const std::string name = entry.path().filename().string();  // PID.STARTTIME, perhaps with a suffix
     const std::string pid = name.substr(0, name.find('.'));
-    if (!std::filesystem::exists("/proc/" + pid)) std::filesystem::remove(entry.path());
+    const bool is_pid = !pid.empty() && pid.find_first_not_of("0123456789") == std::string::npos;
+    if (is_pid && !std::filesystem::exists("/proc/" + pid)) std::filesystem::remove(entry.path());
   }
 }
 
