@@ -241,7 +241,7 @@ class FakeEngine {
     misbehave("die-finish");
     misbehave("fail-finish");
     misbehave("hang-finish");
-    for (int i = 0; migration_.find("slow-finish") != std::string::npos && i < 30; ++i) {
+    for (int i = 0; migration_.find("slow-finish") != std::string::npos && i < 50; ++i) {
       ::usleep(100'000);
       engine::Event event;
       event.mutable_absorbed()->set_sequence(absorbed_);

@@ -7,7 +7,7 @@ namespace {
 using namespace std::chrono_literals;
 using testing::HasSubstr;
 
-constexpr auto stall = 1s;
+constexpr auto stall = 1500ms;
 
 class PaceTest : public MigrationTest {
  protected:
@@ -17,12 +17,15 @@ class PaceTest : public MigrationTest {
 
   void SetUp() override {
     MigrationTest::SetUp();
+    limits().refuse_after = 60s;
+    root = run_workload();
+  }
+  // From now on: programs may start as slowly as they like.
+  void be_impatient() {
     for (TestNode* node : {&a, &b}) {
       Limits& limits = node->agent->context().options.limits;
       limits.undo = limits.round = limits.freeze = limits.stored = limits.finish = limits.unarmed = stall;
     }
-    limits().refuse_after = 60s;
-    root = run_workload();
   }
   Limits& limits() { return a.agent->context().options.limits; }
   void send_at(std::uint64_t bytes_per_second) {
@@ -47,10 +50,11 @@ class PaceTest : public MigrationTest {
 };
 
 TEST_F(PaceTest, a_round_takes_as_long_as_its_pages_take) {
-  limits().idle = stall;
   identify("large");
   connect_all();
-  send_at(a_round / 4);
+  be_impatient();
+  limits().idle = stall;
+  send_at(a_round / 6);
   EXPECT_GT(time_of([&] { round(0); }), 3 * stall);
   EXPECT_EQ(source(), SourcePhase::none);
 }
@@ -58,8 +62,9 @@ TEST_F(PaceTest, a_round_takes_as_long_as_its_pages_take) {
 TEST_F(PaceTest, a_pause_takes_as_long_as_its_pages_take) {
   identify("large");
   connect_all();
+  be_impatient();
   round(0);
-  send_at(a_round / 4);
+  send_at(a_round / 6);
   api::Frozen frozen;
   EXPECT_GT(time_of([&] { frozen = freeze(); }), 3 * stall);
   commit(arm(finish(frozen.round().last_sequence())));
@@ -70,13 +75,14 @@ TEST_F(PaceTest, a_pause_takes_as_long_as_its_pages_take) {
 TEST_F(PaceTest, what_a_rate_limit_holds_back_is_under_way) {
   identify("small");
   connect_all();
+  be_impatient();
   round(0);
-  send_at(64 * 1024 / 2);
+  send_at(64 * 1024 / 3);
   api::Envelope request;
   *request.mutable_freeze()->mutable_id() = id;
   request.mutable_freeze()->set_number(1);
   net::spawn(a.io->get_executor(), "test.freeze", answered(*a.agent, std::move(request)));
-  EXPECT_FALSE(pair.turn_until([&] { return source() == SourcePhase::thawed; }, 5 * stall));
+  EXPECT_FALSE(pair.turn_until([&] { return source() == SourcePhase::thawed; }, 4 * stall));
   send_at(0);
   commit(arm(finish(freeze().round().last_sequence())));
 }
@@ -84,8 +90,9 @@ TEST_F(PaceTest, what_a_rate_limit_holds_back_is_under_way) {
 TEST_F(PaceTest, a_destination_waits_for_pages_as_long_as_they_come) {
   identify("large");
   connect_all();
+  be_impatient();
   round(0);
-  send_at(a_round / 4);
+  send_at(a_round / 6);
   api::Envelope request;
   *request.mutable_freeze()->mutable_id() = id;
   request.mutable_freeze()->set_number(1);
@@ -98,6 +105,7 @@ TEST_F(PaceTest, a_destination_waits_for_pages_as_long_as_they_come) {
 TEST_F(PaceTest, a_restore_takes_as_long_as_it_proceeds) {
   identify("slow-finish");
   connect_all();
+  be_impatient();
   round(0);
   const auto frozen = freeze();
   api::Finished finished;
@@ -109,6 +117,7 @@ TEST_F(PaceTest, a_restore_takes_as_long_as_it_proceeds) {
 TEST_F(PaceTest, a_round_of_which_nothing_is_stored_is_given_up) {
   identify("small");
   connect_all();
+  be_impatient();
   stop_page_server();
   EXPECT_THAT(error_of([&] { round(0); }), HasSubstr("timed_out: the destination has stored frame 0 of 21"));
   continue_page_server();
@@ -116,9 +125,10 @@ TEST_F(PaceTest, a_round_of_which_nothing_is_stored_is_given_up) {
 }
 
 TEST_F(PaceTest, a_pause_in_which_nothing_is_stored_is_given_up) {
-  limits().unarmed = 60s;
   identify("small");
   connect_all();
+  be_impatient();
+  limits().unarmed = 60s;
   round(0);
   stop_page_server();
   EXPECT_THAT(error_of([&] { freeze(); }), HasSubstr("timed_out: the destination has stored frame"));
@@ -129,13 +139,15 @@ TEST_F(PaceTest, a_pause_in_which_nothing_is_stored_is_given_up) {
 TEST_F(PaceTest, an_engine_that_sends_nothing_is_given_up) {
   identify("hang-round");
   connect_all();
-  EXPECT_THAT(error_of([&] { round(0); }), HasSubstr("timed_out: the engine did not round within 1 s"));
+  be_impatient();
+  EXPECT_THAT(error_of([&] { round(0); }), HasSubstr("timed_out: the engine did not round within 1.5 s"));
 }
 
 // The coordinator is there, and asks for lists of workloads: that is not this migration.
 TEST_F(PaceTest, a_frozen_copy_that_nobody_asks_for_anything_goes_on) {
   identify("forgotten");
   prepare_all();
+  be_impatient();
   EXPECT_EQ(state_at(a), "frozen");
   EXPECT_TRUE(becomes(SourcePhase::thawed));
   expect_running_at_the_source_only(root);

@@ -52,10 +52,9 @@ int resolve_at(Client& client, const ResolveCommand& command, bool json_output) 
                                command.which, command.which, command.at));
   const json answer = client.post("/v1/workloads/" + command.which + "/resolve",
                                   {{"node", command.at}, {std::string(statement), true}});
-  const std::string words = fmt::format(
-      command.go_on ? "'{}' goes on on node '{}', from before what its lost copy has written\n"
-                    : "'{}' goes on on node '{}'; when the other node returns, what it knows of it is void\n",
-      printable(command.which), command.at);
+  const std::string words = fmt::format("'{}' goes on on node '{}'{}\n", printable(command.which), command.at,
+                                        command.go_on ? ", from before what its lost copy has written"
+                                                      : "; when the other node returns, what it knows of it is void");
   std::fputs(json_output ? (answer.dump(2) + "\n").c_str() : words.c_str(), stdout);
   return exit_done;
 }

@@ -71,6 +71,10 @@ class Life {
     for (const char* part : {"", "-wal"}) std::filesystem::copy_file(journal->path() + part, m.journal->path() + part);
     return m;
   }
+  void wait(Clock::duration time) {
+    const Clock::time_point later = Clock::now() + time;
+    c.until([&] { return Clock::now() > later; });
+  }
   void resume() {
     c.daemon.driver.resume();
     c.daemon.evacuations.resume();
@@ -179,6 +183,7 @@ TEST(Resumed, keeps_to_what_it_was_asked_for) {
   EXPECT_EQ(next.c.store.evacuations().at(0).by, "ann");
   next.resume();
   EXPECT_EQ(next.post("/v1/nodes/a/evacuate", "{}")["code"], "busy");
+  next.wait(std::chrono::seconds(1));  // c is late
   next.return_third();
   const json r = next.finish();
   EXPECT_THAT(places(next), UnorderedElementsAre("one c", "two c"));
@@ -218,8 +223,7 @@ TEST(Resumed, goes_on_after_an_orderly_end_of_its_coordinator) {
   Life first({"one", "two"});
   first.evacuate_until_round_of(1);
   net::run_to_end(first.c.io, first.c.daemon.driver.stop(std::chrono::seconds(5)));
-  const Clock::time_point later = Clock::now() + std::chrono::milliseconds(300);
-  first.c.until([&] { return Clock::now() > later; });
+  first.wait(std::chrono::milliseconds(300));
   EXPECT_EQ(first.c.store.migrations(10).size(), 1u) << "none begins any more";
   Life next(first.left());
   EXPECT_EQ(next.run_to_its_end()["empty"], true);
@@ -329,8 +333,7 @@ TEST(EvacuationOnAFullDisk, has_not_ended_before_its_report_is_kept) {
   life.journal->refuse("UPDATE OF report ON evacuations");
   life.post("/v1/nodes/a/evacuate", "{}");
   life.c.until([&] { return life.c.b.runs("one") || life.third.runs("one"); });
-  const Clock::time_point later = Clock::now() + std::chrono::milliseconds(500);
-  life.c.until([&] { return Clock::now() > later; });
+  life.wait(std::chrono::milliseconds(500));
   EXPECT_EQ(life.report()["state"], "moving");
   life.journal->make_room();
   EXPECT_EQ(life.finish()["empty"], true);

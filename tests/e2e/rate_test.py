@@ -13,7 +13,7 @@ sys.dont_write_bytecode = True
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "tests" / "faults"))
 
-from bed import VALUE, Bed, outside, redis  # noqa: E402
+from bed import VALUE, outside, redis  # noqa: E402
 from fault_case import BedCase  # noqa: E402
 from godwit_lab import daemons, wire  # noqa: E402
 from godwit_lab.hosts import COORDINATOR  # noqa: E402
@@ -57,8 +57,8 @@ class Rate(BedCase):
         raise RuntimeError("there is no network card")
 
     def begin(self, name: str, to: str) -> subprocess.Popen:
-        begun = self.bed.start(COORDINATOR, "godwit", *self.bed.migrate_command(name, to), stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE)
+        begun = self.bed.start(COORDINATOR, "godwit", *self.bed.migrate_command(name, to, "--downtime", "5s"),
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.addCleanup(begun.kill)
         return begun
 
