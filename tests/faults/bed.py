@@ -216,8 +216,8 @@ class Bed(machine.DemoLab):
 
     # The workload.
 
-    def run_redis(self) -> None:
-        self.data = redis.Dataset(keys=SIZE // VALUE, value_size=VALUE)
+    def run_redis(self, size: int = SIZE) -> None:
+        self.data = redis.Dataset(keys=size // VALUE, value_size=VALUE)
         redis.start_redis(self, REDIS, "h1")
         self.data.load(self, "h1")
         self._log_begun = False
