@@ -138,6 +138,7 @@ awaitable<Event> Run::step() {
 void Run::progress(const std::string& node, const api::Progress& p) {
   if (node != m_.spec.source && node != m_.spec.destination) return;
   heard_ = Clock::now();
+  if (node != m_.spec.source) return;  // the destination says no more than that it is at work
   // Agents count over the whole migration; people look at one round.
   const std::uint64_t before = total_bytes(m_);
   const std::uint64_t expected = m_.rounds.empty() ? surveyed_.resident_bytes() : m_.rounds.back().dirty_bytes_after;

@@ -110,6 +110,9 @@ TEST_F(DialIn, cannot_claim_the_progress_of_a_migration_between_others) {
   EXPECT_EQ(run->progress_version(), 0u);
   c.daemon.driver.progress("a", progress);
   EXPECT_EQ(run->progress_version(), 1u);
+  progress.clear_bytes();
+  c.daemon.driver.progress("b", progress);  // a sign of life
+  EXPECT_EQ(run->latest_progress().value("bytes", 0), 1);
   c.daemon.driver.cancel(id, "ann");
   c.finish(id);
 }

@@ -98,6 +98,28 @@ class LabTest(unittest.TestCase):
         self.assertEqual(seen, "")
         self.assertFalse(Path("/etc/mine").exists())
 
+    def test_hosts_have_an_ipc_namespace_of_their_own(self):
+        lab("up", "2", "--no-daemons")
+        running = Lab.load(NAME)
+        spaces = {os.readlink(f"/proc/{pid}/ns/ipc") for pid in ("self", *(host.pid for host in running.hosts.values()))}
+        self.assertEqual(len(spaces), 1 + 3, "each host's, the coordinator's and the machine's")
+        on("h1", "ipcmk --shmem 4096 && ipcmk --semaphore 1 && ipcmk --queue")
+        listed = "cat /proc/sysvipc/shm /proc/sysvipc/sem /proc/sysvipc/msg | grep -vc key || true"
+        self.assertEqual(on("h1", listed), "3")
+        self.assertEqual(on("h2", listed), "0")
+
+    def test_hosts_have_a_cgroup_of_their_own_which_their_memory_counts_to(self):
+        lab("up", "2", "--no-daemons")
+        for host in ("h1", "h2"):
+            self.assertIn(f"0::/{NAME}/{host}/system", on(host, "cat /proc/self/cgroup").splitlines())
+            self.assertIn(f"0::/{NAME}/{host}/system", on(host, "cat /proc/1/cgroup").splitlines())
+            self.assertTrue(Lab.load(NAME).cgroup(host).is_dir(), "the agent has none")
+        before = [cgroups.shmem(NAME, host) for host in ("h1", "h2")]
+        on("h1", "head -c 16M /dev/zero > /tmp/large")
+        grown = [cgroups.shmem(NAME, host) - was for host, was in zip(("h1", "h2"), before)]
+        self.assertGreaterEqual(grown[0], 16 << 20)
+        self.assertLess(grown[1], 1 << 20)
+
     def test_hosts_share_one_directory_that_is_the_same_file_system(self):
         lab("up", "2", "--no-daemons")
         on("h1", "echo hello > /srv/shared/note")

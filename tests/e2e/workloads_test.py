@@ -6,7 +6,9 @@ path, clocks and networks of their own.
 """
 
 import json
+import re
 import shutil
+import subprocess
 import sys
 import unittest
 from pathlib import Path
@@ -15,8 +17,9 @@ sys.dont_write_bytecode = True
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "tests" / "faults"))
 
-from bed import Bed, outside  # noqa: E402
+from bed import CLIENT, Bed, outside  # noqa: E402
 from godwit_lab import daemons  # noqa: E402
+from shown import Terminal  # noqa: E402
 
 SOURCES = REPOSITORY / "tests" / "workloads"
 # A sparse giant, one with sanitizers, one of another user, established connections, an interpreter.
@@ -44,14 +47,15 @@ class Moved(unittest.TestCase):
     def setUp(self):
         self.addCleanup(lambda: self._outcome.success or self.bed.print_logs())
 
-    def start(self, name: str) -> Path:
+    def start(self, name: str, *command: str) -> Path:
+        """The program of that name, or another one."""
         home = self.shared / name
         for place in (home, home / "local"):
             place.mkdir()
             place.chmod(0o777)
         interpreter = ["python3"] if (SOURCES / f"{name}.py").exists() else []
-        command = [*interpreter, f"/srv/shared/bin/{name}", f"/srv/shared/{name}"]
-        done = daemons.godwit(self.bed.lab, "run", "--name", name, "--on", "h1", "--", *command)
+        command = command or (*interpreter, f"/srv/shared/bin/{name}")
+        done = daemons.godwit(self.bed.lab, "run", "--name", name, "--on", "h1", "--", *command, f"/srv/shared/{name}")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertTrue(outside.wait_until(lambda: (home / "ready").exists(), READY_WITHIN), "it is not ready")
         return home
@@ -68,8 +72,14 @@ class Moved(unittest.TestCase):
             code, said = self.bed.try_migrate(name, to)
             self.assertEqual(code, 0, said)
             if turn == 0 and name == "exec_midway":
-                (home / "exec").touch()  # it moves again as another program
-                self.assertTrue(outside.wait_until(lambda: (home / "exec.done").exists(), READY_WITHIN), "no exec")
+                self.exec(home)  # it moves again as another program
+        self.verify(name, home)
+
+    def exec(self, home: Path):
+        (home / "exec").touch()
+        self.assertTrue(outside.wait_until(lambda: (home / "exec.done").exists(), READY_WITHIN), "no exec")
+
+    def verify(self, name: str, home: Path):
         (home / "verify").write_text("live\n")
         result = home / "result"
         self.assertTrue(outside.wait_until(result.exists, RESULT_WITHIN), "it does not verify itself")
@@ -78,7 +88,33 @@ class Moved(unittest.TestCase):
 
 
 class Workloads(Moved):
-    """Each of them."""
+    """Each of them, and what depends on the round in which it happens."""
+
+    def assert_moves_though_it_execs_in_the_first_round(self, program: str):
+        name = f"{program}_in_a_round"
+        home = self.start(name, "env", f"WORKLOAD={program}", "/srv/shared/bin/exec_midway")
+        with Terminal() as terminal:
+            migration = self.bed.start(CLIENT, "godwit", "migrate", name, "--to", "h2", "--rate-limit", "4M", "--json",
+                                       stdout=subprocess.PIPE, stderr=terminal.end)
+            sent = re.compile(r"round 0: [2-9]\.\d MiB of")
+            self.assertTrue(outside.wait_until(lambda: sent.search(terminal.text()), 30), terminal.text())
+            self.exec(home)
+            self.assertNotIn("dirty again", terminal.text(), "the round was over too soon")
+            said, _ = migration.communicate(timeout=120)
+        self.assertEqual(migration.returncode, 0, said + terminal.text())
+        self.assertEqual(outside.copies(self.bed.lab, "h1", "exe"), [])
+        first, second, *_ = json.loads(said)["rounds"]
+        self.assertLess(first["bytes"], 15 << 20, "it was sent to its end")
+        self.assertGreater(second["bytes"], 8 << 20, "what the second image has filled was not sent")
+        code, said = self.bed.try_migrate(name, "h1")
+        self.assertEqual(code, 0, said)
+        self.verify(name, home)
+
+    def test_exec_in_a_round(self):
+        self.assert_moves_though_it_execs_in_the_first_round("exec_midway")
+
+    def test_exec_in_a_round_to_the_same_addresses(self):
+        self.assert_moves_though_it_execs_in_the_first_round("exec_same_place")
 
 
 class SamePids(Moved):

@@ -92,6 +92,12 @@ class Bed(machine.DemoLab):
             self.start_daemon(host)
         self.wait_until_registered()
 
+    def stolen_certs(self, host: str) -> str:
+        """Those of its agent, where every host can read them."""
+        certs = self.lab.state / "shared" / f"certs-{host}"
+        shutil.copytree(self.lab.state / host / "upper/etc/godwit/certs", certs, dirs_exist_ok=True)
+        return f"/srv/shared/{certs.name}"
+
     @contextmanager
     def relays(self, seed: int, *habits: str):
         """Both agents reach the coordinator through somebody with these habits (relay.py)."""
@@ -99,11 +105,9 @@ class Bed(machine.DemoLab):
         processes = []
         try:
             for host in self.lab.nodes:
-                certs = self.lab.state / "shared" / f"certs-{host.name}"
-                shutil.copytree(self.lab.state / host.name / "upper/etc/godwit/certs", certs, dirs_exist_ok=True)
                 at = f"{address}:{RELAY_PORT + host.number}"
                 processes.append(self.start(COORDINATOR, "python3", str(RELAY), at, f"{address}:7440", "/etc/godwit/certs",
-                                            f"/srv/shared/{certs.name}", str(seed + host.number), *habits))
+                                            self.stolen_certs(host.name), str(seed + host.number), *habits))
                 self._relays[host.name] = at
             self._restart(list(self._relays))
             yield
@@ -216,8 +220,8 @@ class Bed(machine.DemoLab):
 
     # The workload.
 
-    def run_redis(self) -> None:
-        self.data = redis.Dataset(keys=SIZE // VALUE, value_size=VALUE)
+    def run_redis(self, size: int = SIZE) -> None:
+        self.data = redis.Dataset(keys=size // VALUE, value_size=VALUE)
         redis.start_redis(self, REDIS, "h1")
         self.data.load(self, "h1")
         self._log_begun = False

@@ -6,22 +6,26 @@ import re
 import signal
 import subprocess
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
-from bed import COORDINATOR, REDIS, REPOSITORY, Bed, outside
+from bed import COORDINATOR, REDIS, REPOSITORY, Bed, outside, report_of
 from fault_case import FaultCase, main
 from godwit_lab import cgroups, daemons, wire
 
 CERTS = "/etc/godwit/certs"
-HOSTILE = str(Path(__file__).resolve().parent / "hostile.py")
+HERE = Path(__file__).resolve().parent
+HOSTILE, LIAR, WRITER = (str(HERE / name) for name in ("hostile.py", "liar.py", "writer.py"))
 PATIENT = ("--on-no-progress", "force")
 HEARD_WITHIN_S = 40  # two questions of five seconds that nobody answers, before the other way is tried
 SLOW = ("--rate-limit", "10M", "--downtime", "2s")  # 64 MiB take six seconds; redis writes about as fast
 CUT_S = 15
-QUICK = ("page_server_dies", "is_cut_in_precopy", "by_way_of_the_coordinator", "strangers")
+QUICK = ("page_server_dies", "is_cut_in_precopy", "by_way_of_the_coordinator", "strangers", "lies_about_its_length")
 
 
 class Network(FaultCase):
+    others: set[str] = set()  # migrations of other workloads
+
     def begin_slow(self, to: str) -> subprocess.Popen:
         migration = self.bed.begin_migrate(REDIS, to, *SLOW)
         arriving = outside.wait_until(lambda: self.arriving(to), 20)
@@ -31,14 +35,14 @@ class Network(FaultCase):
         return migration
 
     def arriving(self, host: str) -> str:
-        """The id of the migration that is building a copy on a host: its cgroup tells."""
-        source = self.bed.other(host)
-        if not outside.running(self.bed.lab, source, "redis-server"):
+        """The id of the migration that is building a copy of redis on a host: its cgroup tells."""
+        if not outside.running(self.bed.lab, self.bed.other(host), "redis-server"):
             return ""
-        for group in self.bed.lab.cgroup(host).iterdir():
-            if found := re.fullmatch(r"(.+)\.\d+\.dst", group.name):
-                return found[1]
-        return ""
+        return next(iter(self.all_arriving(host) - self.others), "")
+
+    def all_arriving(self, host: str) -> set[str]:
+        return {found[1] for group in self.bed.lab.cgroup(host).iterdir()
+                if (found := re.fullmatch(r"(.+)\.\d+\.dst", group.name))}
 
     def end(self, migration: subprocess.Popen, *codes: int) -> str:
         said = migration.communicate(timeout=150)[0]
@@ -157,6 +161,77 @@ class Network(FaultCase):
         """What the API tells who comes with these certificates."""
         met = self.attack(host, "http", f"{self.bed.lab.coordinator.address}:7441", certs, "GET /v1/nodes HTTP/1.0")
         return bytes.fromhex(met["said"])
+
+    @contextmanager
+    def liar_between(self, source: str, destination: str):
+        """Yields the file in which a lie is asked for."""
+        lab = self.bed.lab
+        here, address = lab.hosts[source], lab.hosts[destination].address
+        liar = self.bed.start(source, "python3", LIAR, f"{address}:7443", self.bed.stolen_certs(destination),
+                              self.bed.stolen_certs(source), "/srv/shared/lies", stdout=subprocess.PIPE)
+        try:
+            self.assertEqual(liar.stdout.readline(), "listening\n")
+            wire.divert(here.pid, here.address, address, 7443)
+            try:
+                yield lab.state / "shared" / "lies"
+            finally:
+                wire.divert_no_more(here.pid)
+        finally:
+            outside.kill(outside.find(lab, source, LIAR))
+            liar.communicate(timeout=10)
+
+    @contextmanager
+    def another_migration(self, source: str, destination: str):
+        """Of a process that knows what it has in its memory; yields the `godwit migrate`."""
+        report = self.bed.lab.state / "shared" / "another"
+        rest = report.with_suffix(".rest")
+
+        def looked_at() -> list[int]:
+            return [int(word) for word in outside.read(report).split()]
+
+        command = ["python3", WRITER, "private", "8", "0", "/srv/shared/another.rest", "/srv/shared/another"]
+        done = daemons.godwit(self.bed.lab, "run", "--name", "another", "--on", source, "--", *command)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        try:
+            self.assertTrue(outside.wait_until(lambda: looked_at() and looked_at()[0] > 2048, 30), "it does not write")
+            rest.touch()  # what it writes meanwhile would have to be sent again
+            migration = self.bed.begin_migrate("another", destination, "--rate-limit", "1500K")
+            self.others = outside.wait_until(lambda: self.all_arriving(destination), 20)
+            yield migration
+            everything = looked_at()[0] + 2048
+            rest.unlink()
+            self.assertTrue(outside.wait_until(lambda: looked_at()[0] > everything, 30), "it has not looked at each page again")
+            self.assertEqual(looked_at()[1], 0, "pages are wrong")
+        finally:
+            daemons.godwit(self.bed.lab, "kill", "another", "--signal", "9")
+            for file in (report, rest):
+                file.unlink(missing_ok=True)
+
+    def test_a_frame_that_lies_about_its_length_ends_its_own_migration_only(self):
+        for bytes_said, because in (("4294967295", "payload of 4294967295 bytes"), ("-4096", "frame: magic .*, expected")):
+            with self.subTest(bytes_said):
+                self.assert_lie_is_found_out(bytes_said, because)
+
+    def assert_lie_is_found_out(self, bytes_said: str, because: str):
+        bed = self.bed
+        source = bed.where()
+        destination = bed.other(source)
+        server = cgroups.processes(bed.name, f"{destination}/godwit/jobs/pageserver")
+        with bed.writing() as load:
+            with self.watching() as watch:
+                with self.liar_between(source, destination) as lies, self.another_migration(source, destination) as another:
+                    migration = self.begin_slow(destination)
+                    lies.write_text(f"{self.arriving(destination)} {bytes_said}")
+                    reason = report_of(self.end(migration, 1))["reason"]
+                    self.assertFalse(lies.exists(), "nobody has lied")
+                    self.assertEqual(reason["code"], "protocol", reason)
+                    self.assertRegex(reason["message"], because)
+                    self.assertIsNone(another.poll(), "it was over too soon")
+                    self.end(another, 0)
+                self.assert_settled(source, watch)
+            self.assertEqual(cgroups.processes(bed.name, f"{destination}/godwit/jobs/pageserver"), server, "it died of it")
+            self.assert_moves_to(destination)
+        self.assert_nothing_lost(load)
 
     def assert_turned_away(self, met: dict):
         self.assertIn(met["end"], ("closed", "refused"), met)

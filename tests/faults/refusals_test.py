@@ -1,12 +1,14 @@
 #!/usr/bin/python3
 """The destination refuses. The source never notices: its process is not stopped, not even for an instant, and goes on."""
 
+import re
 import threading
 import time
 import unittest
+from contextlib import contextmanager
 from pathlib import Path
 
-from bed import outside, report_of
+from bed import REDIS, outside, report_of
 from fault_case import BedCase
 from godwit_lab import daemons
 
@@ -119,6 +121,40 @@ class Refusals(BedCase):
     def test_less_memory_available_than_the_workload_and_its_spool_need(self):
         pid = self.start_workload("large")
         self.assert_refused("large", "large", pid, "memory", "--spool", "1000G")
+
+    @contextmanager
+    def older_cpu(self, host: str, without: str, xfeatures: str):
+        """As if the CPU of a host had not this flag, and no more register state than this."""
+        flags = re.sub(rf"(?m)^(flags\s.*) {without}( |$)", r"\1\2", Path("/proc/cpuinfo").read_text())
+        (self.bed.lab.state / "shared" / "cpuinfo").write_text(flags)
+        self.bed.on(host, "mount", "--bind", "/srv/shared/cpuinfo", "/proc/cpuinfo")
+        with self.bed.daemons_with({host: {"GODWIT_XFEATURES": xfeatures}}):
+            try:
+                yield
+            finally:
+                self.bed.on(host, "umount", "/proc/cpuinfo")  # before its agent looks again
+
+    def test_a_cpu_that_lacks_what_the_workload_may_use(self):
+        bed = self.bed
+        bed.run_redis()
+        self.addCleanup(daemons.godwit, bed.lab, "kill", REDIS, "--signal", "9")
+        pid = outside.copies(bed.lab, "h1", "redis-server")[0]
+        with self.older_cpu("h2", without="ssse3", xfeatures="0x3"), bed.writing() as load:  # x87 and SSE
+            with Glances(pid) as glances:
+                done = daemons.godwit(bed.lab, "migrate", REDIS, "--to", "h2", "--tcp-close")
+                time.sleep(0.5)
+            self.assertEqual(done.returncode, REFUSED, done)
+            self.assertRegex(done.stdout, r"(?m)^reason: .*register state is in use that this CPU does not have: xfeatures 0x\w+ "
+                             r"of 0x\w+; a program may have found more on the source's CPU: its CPU lacks ssse3 "
+                             r"\[refused\]\nhint: read the sentence")
+            self.assertEqual(glances.stops, 0, "it was seen stopped")
+            self.assertEqual(outside.copies(bed.lab, "h1", "redis-server"), [pid])
+            self.assertTrue(outside.wait_until(lambda: not self.left(), 10, 0.1), self.left())
+        self.assertEqual(load.verdict["lost"], 0, load.verdict)
+        self.assertGreater(load.report["acknowledged"], 0)
+        self.assertLess(load.longest_gap_ms, LONGEST_GAP_MS)
+        code, said = bed.try_migrate(REDIS, "h2")
+        self.assertEqual(code, 0, said)
 
     def test_and_what_was_not_refused_moves(self):
         self.start_workload("moves")

@@ -8,6 +8,7 @@ import subprocess
 BRIDGE = "br0"
 PORT = "eth0"  # of every host
 NOBODY = "02:00:00:00:00:00"  # an Ethernet address that is not in the lab
+NOT_DIVERTED, DIVERSION = "1", "100"  # a mark on packets, a routing table
 
 
 def _run(*command: str) -> None:
@@ -67,3 +68,19 @@ def lose(pid: int, address: str) -> None:
 def find_again(pid: int) -> None:
     """Ends all that."""
     _in(pid, "ip", "neigh", "flush", "nud", "permanent", "dev", PORT)
+
+
+def divert(pid: int, own: str, address: str, port: int) -> None:
+    """What this host sends to a port of another one comes to whoever listens for that here, unless it is marked."""
+    # What comes from that port is looked up by the same rules, and seems to be from here.
+    _in(pid, "sysctl", "-qw", f"net.ipv4.conf.{PORT}.accept_local=1")
+    _in(pid, "ip", "route", "add", "local", address, "dev", "lo", "src", own, "table", DIVERSION)
+    _in(pid, "ip", "rule", "add", "priority", "1", "fwmark", NOT_DIVERTED, "lookup", "main")
+    _in(pid, "ip", "rule", "add", "priority", "2", "to", address, "ipproto", "tcp", "dport", str(port), "lookup", DIVERSION)
+
+
+def divert_no_more(pid: int) -> None:
+    for priority in ("1", "2"):
+        _in(pid, "ip", "rule", "delete", "priority", priority)
+    _in(pid, "ip", "route", "flush", "table", DIVERSION)
+    _in(pid, "sysctl", "-qw", f"net.ipv4.conf.{PORT}.accept_local=0")
