@@ -98,7 +98,9 @@ bool Dump::all_acknowledged() const {
 
 std::shared_ptr<HeldTree> Dump::hold(std::set<pid_t> only) {
   const auto calls = [this](pid_t pid) -> InterruptedCalls& { return calls_[pid]; };
-  return std::make_shared<HeldTree>(pid_, orphans_, journal_, calls, hold_options_, std::move(only));
+  HoldOptions options = hold_options_;
+  if (options_.shell_job) options.still = parent_on_terminal(pid_);
+  return std::make_shared<HeldTree>(pid_, orphans_, journal_, calls, options, std::move(only));
 }
 
 RoundCount Dump::emit_running(PageSink& sink) {

@@ -117,7 +117,7 @@ void Restore::begin(TreePlan plan) {
                                        cgroup_directory_ ? cgroup_directory_.get() : -1, ids_of(plan));
     segments_ = std::make_unique<RestoredSegments>(
         helper_->guest_pid(), [this](const SegmentSpec& spec) { return helper_->make_segment(spec); });
-    family_ = std::make_unique<Family>(*helper_, *segments_, surroundings_.sibling);
+    family_ = std::make_unique<Family>(*helper_, *segments_, surroundings_.sibling, job_);
   }
   family_->set_plan(std::move(plan));
 }
@@ -152,6 +152,25 @@ void Restore::apply_layout(pid_t pid, const Vmas& vmas, const image::ImageSet& f
   });
 }
 
+void Restore::make_shell_job(ShellJob job, CallersTerminal* terminal) {
+  job_ = job;
+  terminal_ = terminal;
+}
+
+Restore::JobGroups Restore::job_groups() const {
+  const auto here = [&](pid_t group) {
+    const pid_t found = family_->group_of(group);
+    return found == Family::callers ? ::getpgrp() : found;
+  };
+  const TreePlan& plan = family_->plan();
+  const auto info = describe_terminal(job_, images_);
+  const auto front = static_cast<pid_t>(info ? info->pgrp() : 0);
+  const bool of_tree =
+      std::ranges::any_of(plan, [&](const ProcessPlan& p) { return p.pgid == front && !is_dead(images_, p.pid); });
+  const pid_t of_root = plan.front().pgid;
+  return {.root = here(of_root), .front = here(of_tree ? front : of_root)};
+}
+
 const image::ImageSet& Restore::load(int directory) {
   image::Unfinished::refuse(directory);
   images_ = image::ImageSet::load(directory);
@@ -160,7 +179,7 @@ const image::ImageSet& Restore::load(int directory) {
 
 std::uint64_t Restore::absorb_directory(int directory, image::PagesAccess access) {
   std::uint64_t total = 0;
-  for (const std::string& notice : refuse_foreign_state(images_, connections_))
+  for (const std::string& notice : refuse_foreign_state(images_, connections_, job_.terminal))
     log::warn("restore.notice", {{"what", notice}});
   begin(read_tree(images_));
   const auto absorb = [&](image::Kind kind, std::uint64_t id, pagewire::ObjectId object) {
@@ -246,7 +265,9 @@ void Restore::restore_all(std::vector<TaskRestore>& tasks, Steps& steps) {
   steps.lap("address space");
 
   adopt_current_terminals();
+  if (terminal_) helper_->replace_terminal(job_.terminal, terminal_->fd());
   helper_->open_files(images_, segments_->numbers());
+  if (const auto info = describe_terminal(job_, images_); info && terminal_) terminal_->set(*info);
   family().drop_window_signals();
   all(&TaskRestore::places);
   for (TaskRestore& task : tasks) task.descriptors(*helper_, &task == &tasks.back());

@@ -7,6 +7,7 @@
 
 #include "agent/engine/memory/absorber.h"
 #include "agent/engine/ptrace/cgroup.h"
+#include "agent/engine/restore/callers_terminal.h"
 #include "agent/engine/restore/family.h"
 #include "agent/engine/restore/foreign_state.h"
 #include "agent/engine/restore/task_restore.h"
@@ -41,6 +42,7 @@ class Restore : public FrameTarget {
   // A directory in the place of frames. load() reads the state images, with nothing made yet; absorb_directory() makes
   // the skeleton and fills it.
   const image::ImageSet& load(int directory);
+  const image::ImageSet& images() const { return images_; }
   // `access`: whether pages are freed in their files as they are read. Returns how many pages.
   std::uint64_t absorb_directory(int directory, image::PagesAccess access = image::PagesAccess::read);
 
@@ -51,6 +53,13 @@ class Restore : public FrameTarget {
   // Where the tree is made, before the first layout comes: the pidfd of the init of its namespaces.
   void set_init(UniqueFd init) { surroundings_.init = std::move(init); }
   void make_sibling() { surroundings_.sibling = true; }
+  // Those of our own session and terminal take part. The terminal outlives this; null: the images have none.
+  void make_shell_job(ShellJob job, CallersTerminal* terminal);
+  // Of a shell job that is whole: the root's process group, and the one that was in the foreground, or else the root's.
+  struct JobGroups {
+    pid_t root = 0, front = 0;
+  };
+  JobGroups job_groups() const;
   void leave_stopped() { leave_stopped_ = true; }                   // none runs before a SIGCONT
   void close_connections() { connections_ = Connections::closed; }  // those of CRIU's images
 
@@ -67,6 +76,8 @@ class Restore : public FrameTarget {
   AddressSpace& memory_of(pagewire::ObjectId object);
 
   Surroundings surroundings_;
+  ShellJob job_;
+  CallersTerminal* terminal_ = nullptr;
   bool leave_stopped_ = false;
   Connections connections_ = Connections::refused;
   UniqueFd cgroup_directory_;

@@ -204,6 +204,18 @@ void for_each_living(const std::vector<Relative>& tree, Look look) {
   }
 }
 
+bool has_outer_terminal(const Relative& r, const resources::TreeFiles& files) {
+  return r.kin.terminal >= 0 && files.outer_terminals.contains(static_cast<unsigned>(r.kin.terminal));
+}
+
+// `gets_another`: that of whoever restores the tree.
+void notice_session(const Relative& root, bool gets_another, Surveyed& out) {
+  const bool leads = root.kin.session == root.pid;
+  if (leads != gets_another) return;
+  out.add_notices(fmt::format("process {} ({}): it will {}", root.host, out.tasks(0).comm(),
+                              leads ? "not lead its session any more" : "be the leader of a session of its own"));
+}
+
 Surveyed look_once(pid_t root, Orphans orphans, const resources::Options& options) {
   Surveyed out;
   const std::vector<Relative> tree = relatives_of(tree_of(root, orphans));
@@ -212,11 +224,9 @@ Surveyed look_once(pid_t root, Orphans orphans, const resources::Options& option
     describe_task(proc::Reader(pid), pid, out);
     living.push_back(pid);
   });
-  if (const Relative& r = tree.front(); r.kin.session != r.pid)
-    out.add_notices(
-        fmt::format("process {} ({}): it will be the leader of a session of its own", root, out.tasks(0).comm()));
   for (const tasks::Refusal& r : refuse_kinship(tree)) refuse(out, root, r.what, r.reason, r.hint, r.option);
   const resources::TreeFiles files = resources::look_at_files(living);
+  notice_session(tree.front(), options.shell_job && has_outer_terminal(tree.front(), files), out);
   SharedMappings shared;
   for_each_living(tree, [&](pid_t pid) { survey_process(pid, shared, options, files, out); });
   refuse_mapped_outside(std::move(shared), living, out);

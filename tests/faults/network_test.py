@@ -9,7 +9,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from bed import COORDINATOR, REDIS, REPOSITORY, Bed, outside, report_of
+from bed import COORDINATOR, REDIS, REPOSITORY, outside, report_of
 from fault_case import FaultCase, main
 from godwit_lab import cgroups, daemons, wire
 

@@ -6,6 +6,7 @@
 #include "agent/engine/resources/unix_pair.h"
 #include "agent/engine/restore/foreign_state.h"
 #include "agent/engine/restore/process_plan.h"
+#include "agent/engine/restore/shell_job.h"
 #include "common/base/error.h"
 #include "common/image/image_set.h"
 #include "tests/fuzz/fuzz.h"
@@ -69,6 +70,7 @@ void fuzz(std::string_view input) {
   ask([&] { resources::read_unix_queues(set); });
   ask([&] { terminals(set); });
   ask([&] { refuse_foreign_state(set); });
+  ask([&] { shell_job_of(set); });
 }
 
 }  // namespace godwit

@@ -8,7 +8,7 @@ import subprocess
 import unittest
 
 import page
-from seed_case import DESTINATION, SOURCE, WORKLOADS, SeedCase, wait_until
+from seed_case import DESTINATION, SOURCE, WORKLOADS, SeedCase, read, wait_until
 
 
 class SaveRestore(SeedCase):
@@ -83,14 +83,25 @@ class SaveRestore(SeedCase):
             self.assertIn(f"{path}: missing here", done.stderr)
         self.assertFalse(workload.alive(DESTINATION))
 
-    def test_a_process_on_a_terminal_is_refused_with_the_reason(self):
-        terminal = self.bed.start(SOURCE, "script", "-qfc", "sh -c 'echo $$ > /srv/shared/on-terminal; exec sleep 300'", "/dev/null",
-                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        pid = wait_until(lambda: self.bed.shell(SOURCE, "cat /srv/shared/on-terminal").stdout.strip(), "it starts")
-        self.addCleanup(lambda: [self.bed.shell(SOURCE, f"kill -KILL {pid}"), terminal.wait(30)])
-        self.assert_refused(f"godwit dump -t {pid} -D 1", "terminal")
-        self.assert_refused(f"godwit dump -t {pid} -D 1 --shell-job", "terminal", "--shell-job cannot carry it yet")
+    def on_terminal(self, command: str, screen: str) -> subprocess.Popen:
+        """Runs it on a terminal of its own, which is shown in a file."""
+        return self.bed.start(SOURCE, "script", "-qefc", command, screen, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def test_a_process_on_a_terminal_moves_to_another_one(self):
+        shared = self.bed.lab.state / "shared"
+        first = self.on_terminal("sh -c 'echo $$ > /srv/shared/on-terminal; while sleep 0.05; do echo line $((n += 1)); done'", "/dev/null")
+        pid = wait_until(lambda: read(shared / "on-terminal").strip(), "it starts")
+        self.addCleanup(lambda: self.bed.shell(SOURCE, f"kill -KILL {pid}"))
+        self.assert_refused(f"godwit dump -t {pid} -D 1", "terminal", "--shell-job")
         self.assertEqual(self.bed.shell(SOURCE, f"kill -0 {pid}").returncode, 0)
+        self.run_line(f"godwit dump -t {pid} -D 1 --shell-job")
+        first.wait(30)
+        self.assert_refused("godwit restore -D 1", "/dev/pts/", "--shell-job")
+        self.assert_refused("godwit restore -D 1 --shell-job", "standard input is no terminal")
+        second = self.on_terminal(f"godwit restore -D {self.place}/1 --shell-job", "/srv/shared/screen")
+        wait_until(lambda: read(shared / "screen").count("line ") > 20, "it writes to the other terminal")
+        self.bed.shell(SOURCE, f"kill -TERM {pid}")
+        self.assertEqual(second.wait(30), 128 + 15)
 
 
 for kind in WORKLOADS:

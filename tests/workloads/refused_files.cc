@@ -153,6 +153,8 @@ long terminal(Workload&) {
   return slave < 0 ? -1 : waitpid(middle, nullptr, 0) == middle ? 0 : -1;
 }
 
+long several_terminals(Workload& w) { return terminal(w) < 0 ? -1 : terminal(w); }
+
 long hung_terminal(Workload&) {
   const int master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
   if (master < 0 || unlockpt(master) != 0) return -1;
@@ -341,7 +343,7 @@ constexpr Kind kinds[] = {{"io_uring", uring},
                           {"lease", lease},
                           {"terminal", terminal},
                           {"hung_terminal", hung_terminal},
-                          {"terminal_option", terminal},
+                          {"several_terminals", several_terminals},
                           {"netlink", netlink},
                           {"packet", packet},
                           {"raw_socket", raw},

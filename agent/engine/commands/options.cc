@@ -37,7 +37,7 @@ void add_events(CLI::App& app, Options& o) {
 
 void add_carried(CLI::App& app, Options& o) {
   app.add_flag("--tcp-close", o.tcp_close, "let established TCP connections be reset");
-  app.add_flag("-j,--shell-job", o.shell_job, "a terminal whose other end stays (not carried yet)");
+  app.add_flag("-j,--shell-job", o.shell_job, "exchange a terminal from outside for that of the restore");
   app.add_flag("-l,--file-locks", o.file_locks, "carry locks and leases of files");
   app.add_flag("--link-remap", o.link_remap, "deleted files that have other names (not carried yet)");
   app.add_flag("--tcp-established", o.tcp_established, "established TCP connections (not carried yet)");
@@ -99,6 +99,12 @@ void check_together(const Options& o) {
     throw Error(Errc::invalid_argument, "--page-server: the engine has no network, and got no socket",
                 "run `godwit dump`, which connects");
   if (o.sibling && !o.detached) fail(Errc::invalid_argument, "--restore-sibling needs --restore-detached");
+  if (o.shell_job && o.namespaces)
+    fail(Errc::invalid_argument,
+         "--shell-job and --namespaces exclude each other: the session of this command is not in the new one");
+  if (o.shell_job && o.detached && o.leave_stopped && !o.sibling)
+    throw Error(Errc::invalid_argument, "--shell-job: a stopped job that nobody waits for is told to hang up",
+                "wait for it, or give --restore-sibling");
   if (o.sibling && o.namespaces)
     fail(Errc::invalid_argument,
          "--restore-sibling and --namespaces exclude each other: PID 1 of the new one is the parent");
@@ -140,6 +146,7 @@ std::optional<Options> parse(const std::vector<std::string>& words) {
   survey->add_flag("--json", o.json, "print JSON");
   survey->add_flag("--tcp-close", o.tcp_close, "let established TCP connections be reset");
   survey->add_flag("-l,--file-locks", o.file_locks, "carry locks and leases of files");
+  survey->add_flag("-j,--shell-job", o.shell_job, "exchange a terminal from outside");
   for (const auto& [name, of] :
        {std::pair<const char*, void (*)(CLI::App&, Options&)>("job", nullptr), {"holder", add_tree}})
     add(app, name, "", of, o)->group("")->add_option("--control-fd", o.control)->required();

@@ -52,8 +52,10 @@ struct Options {
   bool sibling = false;     // --restore-sibling
   bool namespaces = false;  // restore into a new PID namespace
 
+  bool file_locks = false;
+  bool shell_job = false;  // a terminal from outside is exchanged for that of the restore
   // Kinds that are not carried yet: the options are there, and what they are about is refused by name.
-  bool shell_job = false, file_locks = false, link_remap = false, tcp_established = false, unix_sockets = false;
+  bool link_remap = false, tcp_established = false, unix_sockets = false;
 
   bool json = false;               // survey
   int control = -1;                // job, holder

@@ -134,6 +134,19 @@ std::string refusal(const Surveyed& s, const Words& words) {
   return "not refused";
 }
 
+TEST(Options, of_a_shell_job_that_cannot_be_together) {
+  const Words job{"restore", "-j"};
+  const auto with = [&](const Words& more) {
+    Words all = job;
+    all.insert(all.end(), more.begin(), more.end());
+    return refusal(all);
+  };
+  EXPECT_THAT(with({"-n"}), HasSubstr("--shell-job and --namespaces"));
+  EXPECT_THAT(with({"-d", "-s"}), HasSubstr("told to hang up"));
+  EXPECT_EQ(with({"-s"}), "not refused");
+  EXPECT_EQ(with({"-d", "-s", "-S"}), "not refused");
+}
+
 TEST(Refusals, name_the_option_that_is_about_them) {
   for (const std::string option : {"--shell-job", "--file-locks", "--link-remap", "--tcp-established", "--ext-unix-sk"})
     EXPECT_EQ(refusal(surveyed({option}), {option}),

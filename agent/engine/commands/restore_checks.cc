@@ -1,8 +1,10 @@
 #include "agent/engine/commands/restore_checks.h"
 
 #include "agent/engine/resources/needed_files.h"
+#include "agent/engine/restore/callers_terminal.h"
 #include "agent/engine/restore/pid_holder.h"
 #include "agent/engine/restore/process_plan.h"
+#include "agent/engine/restore/shell_job.h"
 #include "common/image/any_image.h"
 #include "common/image/core.pb.h"
 #include "common/image/files.pb.h"
@@ -94,11 +96,13 @@ void check_shared_memory(const image::ImageSet& images) {
     if (memfd.size() > 0) require(images, image::Kind::pagemap_shmem, memfd.shmid());
 }
 
-// Files that are opened by their path: not ghosts, which the images bring along.
+// Files that are opened by their path: not ghosts, which the images bring along, nor what CRIU notes of terminals.
 std::map<std::uint32_t, NeededFile> files_by_id(const image::ImageSet& images) {
   std::set<std::uint32_t> remapped;
   for (const auto& r : images.records<image::RemapFilePathEntry>(image::Kind::remap_fpath))
     remapped.insert(r.orig_id());
+  for (const auto& f : images.records<image::FileEntry>(image::Kind::files))
+    if (f.has_tty()) remapped.insert(f.id());
   std::map<std::uint32_t, NeededFile> files;
   for (const auto& f : images.records<image::FileEntry>(image::Kind::files)) {
     if (!f.has_reg() || !f.reg().has_mode() || remapped.contains(f.id())) continue;
@@ -123,6 +127,35 @@ std::vector<std::string> wrong_files(const image::ImageSet& images) {
   std::vector<NeededFile> needed;
   for (auto& [path, file] : by_path) needed.push_back(file);
   return resources::check_files(needed);
+}
+
+bool is_stopped(const image::ImageSet& images, std::uint32_t pid) {
+  constexpr std::uint32_t stopped = 3;  // TaskCoreEntry.task_state
+  return images.get<image::CoreEntry>(image::Kind::core, pid).tc().task_state() == stopped;
+}
+
+void check_terminal(const image::ImageSet& images, const Options& o) {
+  const ShellJob job = shell_job_of(images);
+  if (job.terminal >= 0 && !o.shell_job)
+    throw Error(Errc::refused, fmt::format("/dev/pts/{} is a terminal of somebody else's", job.terminal),
+                "restore with --shell-job: standard input takes its place");
+  if (!o.shell_job) return;
+  if (job.terminal >= 0 && !CallersTerminal::is_terminal(STDIN_FILENO))
+    throw Error(Errc::refused,
+                fmt::format("--shell-job: standard input is no terminal that could take the place of /dev/pts/{}",
+                            job.terminal),
+                "restore from a terminal");
+  if (job.controlled && !CallersTerminal::controls_us(STDIN_FILENO))
+    throw Error(Errc::refused, "--shell-job: standard input is not the controlling terminal of this session",
+                "restore from a shell on that terminal");
+  if (!job.in_session || !o.detached || o.sibling) return;
+  for (const auto& p : images.records<image::PstreeEntry>(image::Kind::pstree))
+    if (is_stopped(images, p.pid()))
+      throw Error(Errc::refused,
+                  fmt::format("--shell-job: process {} is stopped, and without anybody that waits for the job it is "
+                              "told to hang up",
+                              p.pid()),
+                  "restore without --restore-detached, or with --restore-sibling, too");
 }
 
 std::vector<std::string> taken_pids(const image::ImageSet& images) {
@@ -158,6 +191,7 @@ void check_before_restore(const image::ImageSet& images, int directory, const Op
   check_records(images);
   check_process(images);
   check_shared_memory(images);
+  check_terminal(images, o);
   check_host(images, o);
 }
 

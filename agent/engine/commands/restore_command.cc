@@ -1,6 +1,7 @@
 #include "agent/engine/commands/restore_command.h"
 
 #include "agent/engine/commands/command_line.h"
+#include "agent/engine/commands/job_control.h"
 #include "agent/engine/commands/pid_namespace.h"
 #include "agent/engine/commands/places.h"
 #include "agent/engine/commands/restore_checks.h"
@@ -14,6 +15,7 @@
 
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 namespace godwit::engine::commands {
 namespace {
@@ -38,7 +40,8 @@ int run_restore(const Options& o) {
   check_status(o);
   const Places places = open_places(o, Missing::fails);
   const RunAction act = run_scripts(o.action_scripts, places.images_path);
-  std::optional<PidNamespace> space;  // outlives the processes in it: it ends when they have been waited for
+  std::optional<PidNamespace> space;        // outlives the processes in it: it ends when they have been waited for
+  std::optional<CallersTerminal> terminal;  // as it was, unless all goes well
   Restore restore({});
   check_before_restore(restore.load(places.images.get()), places.images.get(), o);
   act("pre-restore", 0);
@@ -47,6 +50,12 @@ int run_restore(const Options& o) {
     restore.set_init(space->init());
     act("setup-namespaces", space->host_pid());
     act("post-setup-namespaces", space->host_pid());
+  }
+  ShellJob job;
+  if (o.shell_job) {
+    job = shell_job_of(restore.images());
+    if (job.terminal >= 0) terminal.emplace(STDIN_FILENO);
+    restore.make_shell_job(job, terminal ? &*terminal : nullptr);
   }
   if (o.sibling) restore.make_sibling();
   if (o.leave_stopped) restore.leave_stopped();
@@ -63,12 +72,16 @@ int run_restore(const Options& o) {
       log::warn("action.failed", {{"action", action}, {"error", e.message()}});
     }
   };
+  Restore::JobGroups groups;
   const Prepared prepared = restore.finish([&](pid_t restored) {
     pid = restored;
     if (!o.pidfile.empty()) write_beside(places, o.pidfile, fmt::format("{}\n", pid));
     act("post-restore", pid);
     tell("pre-resume");
+    groups = restore.job_groups();
+    if (job.controlled) terminal->hand_over(groups.front);
   });
+  if (terminal) terminal->keep();
   if (space) space->complete(prepared.tasks(0).guest_pid());
   tell("post-resume");
   constexpr std::string_view done = "the process is restored";
@@ -81,6 +94,7 @@ int run_restore(const Options& o) {
     if (space) space->leave();
     return 0;
   }
+  if (job.controlled) return wait_as_job(pid, groups.root, groups.front, *terminal);
   return space ? space->wait() : wait_for(pid);
 }
 

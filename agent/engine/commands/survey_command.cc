@@ -35,6 +35,7 @@ int run_survey(const Options& o) {
   resources::Options options;
   options.tcp_close = o.tcp_close;
   options.file_locks = o.file_locks;
+  options.shell_job = o.shell_job;
   Surveyed s = survey(o.tree, Orphans::left_out, options);
   refuse_namespaces(s, o.tree);
   if (o.json)

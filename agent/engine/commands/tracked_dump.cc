@@ -21,6 +21,7 @@ resources::Options carried(const Options& o) {
   resources::Options options;
   options.tcp_close = o.tcp_close;
   options.file_locks = o.file_locks;
+  options.shell_job = o.shell_job;
   return options;
 }
 

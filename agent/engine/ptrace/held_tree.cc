@@ -26,7 +26,7 @@ void refuse_borrowed_memory(pid_t pid) {
 
 HeldTree::HeldTree(pid_t root, Orphans orphans, Journal& journal, const CallsOf& calls, const HoldOptions& options,
                    std::set<pid_t> only)
-    : root_(root), orphans_(orphans), only_(std::move(only)) {
+    : parent_(options.still, options.limit), root_(root), orphans_(orphans), only_(std::move(only)) {
   for (const TreeMember& m : tree_of(root_, orphans_))
     if (m.dead) zombies_.insert(m.pid);
   try {

@@ -8,6 +8,7 @@
 
 #include "agent/engine/ptrace/hold.h"
 #include "agent/engine/ptrace/process_tree.h"
+#include "agent/engine/ptrace/still_parent.h"
 
 #include <functional>
 #include <memory>
@@ -48,6 +49,7 @@ class HeldTree {
   template <class Act>
   void children_first(Act act);
 
+  StillParent parent_;  // the last one to run on
   pid_t root_;
   Orphans orphans_;
   std::set<pid_t> only_;

@@ -38,6 +38,7 @@ struct HeldThread {
 
 struct HoldOptions {
   std::chrono::milliseconds limit = std::chrono::seconds(2);  // for everything to stop
+  pid_t still = 0;                                            // of a tree: who stands still meanwhile (still_parent.h)
   bool pin = true;  // the engine and the target to one CPU: a ptrace stop across CPUs costs ten times as much
 };
 

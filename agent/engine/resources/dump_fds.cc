@@ -51,10 +51,16 @@ std::vector<std::string> dump_fds(std::span<const StoppedTask> tasks, FileIds& i
     walks.push_back(walk_fds(proc::Reader(task.pid), task.pid, task.pidfd));
     add_held(walks.back(), held);
   }
+  const std::set<unsigned> outer_terminals = terminal::outer_of(tree, held);
   std::vector<Refusal> refusals;
   std::vector<std::string> notices;
   for (std::size_t i = 0; i < walks.size(); ++i) {
-    SurveyContext survey{.options = options, .pid = tasks[i].pid, .tree = tree, .held = held, .frozen = true};
+    SurveyContext survey{.options = options,
+                         .pid = tasks[i].pid,
+                         .tree = tree,
+                         .held = held,
+                         .outer_terminals = outer_terminals,
+                         .frozen = true};
     for (Refusal& refusal : refusals_of(walks[i], survey)) refusals.push_back(std::move(refusal));
     for (std::string& notice : survey.notices) notices.push_back(std::move(notice));
   }

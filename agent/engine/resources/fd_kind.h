@@ -13,6 +13,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,6 +30,7 @@ struct SurveyContext {
   std::vector<pid_t> tree = {};               // the task and its relatives, who are carried with it
   std::map<std::string, unsigned> held = {};  // pipes, fifos and sockets of the tree by link: held_for_*
   std::map<std::string, pid_t> outside = {};  // who else holds such a link; not looked for in a freeze
+  std::set<unsigned> outer_terminals = {};    // by number: their masters are held by others
   std::uint64_t network = 0;                  // inode of the task's network namespace, once somebody asked
   std::vector<std::string> notices = {};
   std::vector<std::string> listening = {};

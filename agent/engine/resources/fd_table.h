@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
@@ -25,6 +26,7 @@ namespace godwit::engine::resources {
 struct Options {
   bool tcp_close = false;               // established TCP connections end at the destination instead of being refused
   bool file_locks = false;              // locks and leases are carried instead of being refused
+  bool shell_job = false;               // a terminal from outside is exchanged for another one instead of being refused
   std::uint64_t ghost_limit = 1 << 20;  // bytes of a deleted file that are carried
 };
 
@@ -45,11 +47,13 @@ struct FdSurvey {
   std::vector<BoundName> locked;  // files with exclusive locks or leases
 };
 
-// Pipes, fifos and sockets of a tree of tasks, by link, its memfds and eventfds by what they are: which ends it holds, and who else holds one.
+// Pipes, fifos and sockets of a tree of tasks, by link, its memfds and eventfds by what they are: which ends it holds,
+// and who else holds one.
 struct TreeFiles {
   std::vector<pid_t> tree;
   std::map<std::string, unsigned> held;
   std::map<std::string, pid_t> outside;
+  std::set<unsigned> outer_terminals;  // by number: their masters are held by others
 };
 // Looks at every process of the host: not in a freeze. Tasks that have ended are left out.
 TreeFiles look_at_files(std::span<const pid_t> tree);

@@ -117,6 +117,7 @@ TreeFiles look_at_files(std::span<const pid_t> tree) {
       if (e.errc() != Errc::target_gone && e.sys_errno() != ESRCH) throw;
     }
   }
+  files.outer_terminals = terminal::outer_of(tree, files.held);
   if (files.held.empty()) return files;
   for (const pid_t other : proc::all_pids()) {
     if (other == ::getpid() || std::ranges::find(tree, other) != tree.end()) continue;  // we hold copies ourselves

@@ -3,6 +3,8 @@
 #include "common/base/check.h"
 
 #include <algorithm>
+#include <array>
+#include <charconv>
 #include <iterator>
 
 #include <fcntl.h>
@@ -15,6 +17,14 @@ namespace {
 
 constexpr unsigned slaves = 136;  // major number
 const dev_t current = makedev(5, 0), master = makedev(5, 2);
+
+// The control characters are four to a word in CRIU's images, of which it writes and expects as many words as there are
+// characters. The words that are left say nothing; with this in them nobody takes the others for one character each, as
+// Godwit wrote them once.
+constexpr std::size_t criu_words = 19;
+constexpr std::uint32_t beyond = ~0u;
+
+constexpr std::string_view key_prefix = "terminal ";
 
 }  // namespace
 
@@ -39,7 +49,15 @@ std::optional<Name> name_of(int fd, const struct stat& st) {
 }
 
 std::string path_of(unsigned index) { return fmt::format("/dev/pts/{}", index); }
-std::string key_of(unsigned index) { return fmt::format("terminal {}", index); }
+std::string key_of(unsigned index) { return fmt::format("{}{}", key_prefix, index); }
+
+std::optional<unsigned> index_in(std::string_view key) {
+  if (!key.starts_with(key_prefix)) return std::nullopt;
+  key.remove_prefix(key_prefix.size());
+  unsigned index = 0;
+  const auto [end, problem] = std::from_chars(key.data(), key.data() + key.size(), index);
+  return problem == std::errc() && end == key.data() + key.size() ? std::optional(index) : std::nullopt;
+}
 
 std::optional<unsigned> index_of(int device) {
   const dev_t slave = static_cast<std::uint32_t>(device);
@@ -65,7 +83,14 @@ image::TermiosEntry to_image(const termios2& t) {
   entry.set_c_line(t.c_line);
   entry.set_c_ispeed(t.c_ispeed);
   entry.set_c_ospeed(t.c_ospeed);
-  for (const unsigned char c : t.c_cc) entry.add_c_cc(c);
+  std::array<std::uint32_t, criu_words> words;
+  words.fill(beyond);
+  for (std::size_t i = 0; i < std::size(t.c_cc); i++) {
+    std::uint32_t& word = words[i / 4];
+    if (i % 4 == 0) word = 0;
+    word |= std::uint32_t{t.c_cc[i]} << i % 4 * 8;
+  }
+  for (const std::uint32_t word : words) entry.add_c_cc(word);
   return entry;
 }
 
@@ -78,8 +103,12 @@ termios2 from_image(const image::TermiosEntry& entry) {
   t.c_line = static_cast<unsigned char>(entry.c_line());
   t.c_ispeed = entry.c_ispeed();
   t.c_ospeed = entry.c_ospeed();
-  const auto most = std::min<std::size_t>(std::size(t.c_cc), static_cast<std::size_t>(entry.c_cc_size()));
-  for (std::size_t i = 0; i < most; i++) t.c_cc[i] = static_cast<unsigned char>(entry.c_cc(static_cast<int>(i)));
+  const bool packed = std::ranges::any_of(entry.c_cc(), [](std::uint32_t word) { return word > 0xff; });
+  for (std::size_t i = 0; i < std::size(t.c_cc); i++) {
+    const auto at = static_cast<int>(packed ? i / 4 : i);
+    const std::uint32_t word = at < entry.c_cc_size() ? entry.c_cc(at) : 0;
+    t.c_cc[i] = static_cast<unsigned char>(packed ? word >> i % 4 * 8 : word);
+  }
   return t;
 }
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include <asm/termbits.h>
 #include <sys/types.h>
@@ -31,6 +32,7 @@ std::optional<Name> name_of(int fd, const struct stat& st);
 
 std::string path_of(unsigned index);  // "/dev/pts/3"
 std::string key_of(unsigned index);   // how a survey notes who holds which end
+std::optional<unsigned> index_in(std::string_view key);
 
 // Of /proc/PID/stat: the terminal of a session; nothing when it is no pseudo terminal.
 std::optional<unsigned> index_of(int device);

@@ -39,7 +39,12 @@ FdSurvey survey_fds(pid_t pid, const Options& options, const TreeFiles& tree) {
   const proc::Reader proc(pid);
   const UniqueFd pidfd(check(pidfd_open(pid), "open task {}", pid));
   const FdWalk walk = walk_fds(proc, pid, pidfd.get());
-  SurveyContext context{.options = options, .pid = pid, .tree = tree.tree, .held = tree.held, .outside = tree.outside};
+  SurveyContext context{.options = options,
+                        .pid = pid,
+                        .tree = tree.tree,
+                        .held = tree.held,
+                        .outside = tree.outside,
+                        .outer_terminals = tree.outer_terminals};
 
   FdSurvey survey;
   survey.refusals = refusals_of(walk, context);

@@ -23,6 +23,9 @@ constexpr std::uint32_t current = 1 << 30;  // ids of what was opened as /dev/tt
 std::uint32_t id_of(unsigned index, pty::End end) { return index * 2 + (end == pty::End::master ? 1 : 0); }
 
 const char* outside_hint() { return "move the process that has the terminal, too, or start it with setsid"; }
+const char* shell_job_hint() {
+  return "dump it with --shell-job, move the process that has the terminal, too, or start it with setsid";
+}
 
 // Whether /dev/pts/N of the task is this terminal: nothing else leads to it there.
 bool leads_to(const FdView& view, const pty::Name& name) {
@@ -38,9 +41,19 @@ pid_t session_leader(int master) {
 
 bool contains(const std::vector<pid_t>& tree, pid_t pid) { return std::ranges::find(tree, pid) != tree.end(); }
 
-bool has_master(const SurveyContext& context, unsigned index) {
-  const auto held = context.held.find(pty::key_of(index));
-  return held != context.held.end() && (held->second & held_for_writing) != 0;
+bool has_master(const std::map<std::string, unsigned>& all, unsigned index) {
+  const auto held = all.find(pty::key_of(index));
+  return held != all.end() && (held->second & held_for_writing) != 0;
+}
+
+// With --shell-job.
+std::optional<Refusal> outer_refusal(const std::string& what, const SurveyContext& context) {
+  if (context.outer_terminals.size() < 2) return std::nullopt;
+  std::string all;
+  for (const unsigned index : context.outer_terminals) all += (all.empty() ? "" : ", ") + pty::path_of(index);
+  return Refusal{what,
+                 fmt::format("there are several terminals whose other ends are held by other processes ({})", all),
+                 "only one can be exchanged: redirect what uses the others", "--shell-job"};
 }
 
 // PIDs as the tree knows them.
@@ -85,6 +98,14 @@ void set_session(unsigned index, const std::vector<pid_t>& tree, image::TtyInfoE
   }
 }
 
+void read_settings(int fd, image::TtyInfoEntry& info) {
+  *info.mutable_termios() = pty::to_image(pty::settings_of(fd));
+  termios locked{};
+  check(::ioctl(fd, TIOCGLCKTRMIOS, &locked), "read the locks of a terminal");
+  *info.mutable_termios_locked() = pty::to_image(pty::without_speeds<termios2>(locked));
+  *info.mutable_winsize() = size_of(fd);
+}
+
 image::TtyInfoEntry describe(unsigned index, int fd, const std::vector<pid_t>& tree) {
   image::TtyInfoEntry info;
   info.set_type(image::TTY_PTY);
@@ -92,11 +113,7 @@ image::TtyInfoEntry describe(unsigned index, int fd, const std::vector<pid_t>& t
   info.set_exclusive(false);
   info.set_packet_mode(false);
   set_session(index, tree, info);
-  *info.mutable_termios() = pty::to_image(pty::settings_of(fd));
-  termios locked{};
-  check(::ioctl(fd, TIOCGLCKTRMIOS, &locked), "read the locks of a terminal");
-  *info.mutable_termios_locked() = pty::to_image(pty::without_speeds<termios2>(locked));
-  *info.mutable_winsize() = size_of(fd);
+  read_settings(fd, info);
   info.mutable_pty()->set_index(index);
   return info;
 }
@@ -204,6 +221,17 @@ void dump_pair(unsigned index, const TerminalEnds& ends, const std::vector<pid_t
   out.append(image::Kind::tty_info, 0, info);
 }
 
+// Seen from the slave, which is all that there is.
+void dump_outer(unsigned index, const TerminalEnds& ends, const std::vector<pid_t>& tree, image::ImageSet& out) {
+  const Doing doing("{}", pty::path_of(index));
+  const int fd = ends.slave >= 0 ? ends.slave : ends.current;
+  image::TtyInfoEntry info = describe(index, fd, tree);
+  info.set_exclusive(flag(fd, TIOCGEXCL));
+  info.set_id(id_of(index, pty::End::slave));
+  info.set_rdev(static_cast<std::uint32_t>(makedev(136, index)));
+  out.append(image::Kind::tty_info, 0, info);
+}
+
 }  // namespace
 
 bool matches(const FdView& view) {
@@ -213,6 +241,21 @@ bool matches(const FdView& view) {
 void add_held(const FdView& view, std::map<std::string, unsigned>& held) {
   if (const auto name = pty::name_of(view.fd, view.st))
     held[pty::key_of(name->index)] |= pty::is_master(view.st) ? held_for_writing : held_for_reading;
+}
+
+std::set<unsigned> outer_of(std::span<const pid_t> tree, const std::map<std::string, unsigned>& held) {
+  std::set<unsigned> outer;
+  for (const auto& [key, ends] : held)
+    if (const auto index = pty::index_in(key); index && !has_master(held, *index)) outer.insert(*index);
+  for (const pid_t pid : tree) {
+    try {
+      const auto index = pty::index_of(proc::Reader(pid).stat().tty);
+      if (index && !has_master(held, *index)) outer.insert(*index);
+    } catch (const Error& e) {
+      if (e.errc() != Errc::target_gone) throw;
+    }
+  }
+  return outer;
 }
 
 std::optional<Refusal> refusal(const FdView& view, SurveyContext& context) {
@@ -228,13 +271,14 @@ std::optional<Refusal> refusal(const FdView& view, SurveyContext& context) {
     return Refusal{view.describe(),
                    fmt::format("the terminal has line discipline {}, which is not carried", discipline),
                    "end what uses the line"};
-  if (!has_master(context, name->index)) {
-    return Refusal{view.describe(), "the other end of the terminal is held by another process", outside_hint(),
+  const bool outer = !has_master(context.held, name->index);
+  if (outer && !context.options.shell_job)
+    return Refusal{view.describe(), "the other end of the terminal is held by another process", shell_job_hint(),
                    "--shell-job"};
-  }
   if (!leads_to(view, *name))
     return Refusal{view.describe(), fmt::format("{} is another terminal there", pty::path_of(name->index)),
                    "mount one devpts per mount namespace, at /dev/pts"};
+  if (outer) return outer_refusal(view.describe(), context);
   if (const auto holder = context.outside.find(pty::key_of(name->index)); holder != context.outside.end())
     return Refusal{view.describe(), fmt::format("the terminal is also open in process {}", holder->second),
                    outside_hint()};
@@ -253,11 +297,21 @@ std::optional<Refusal> controlling_refusal(const proc::Stat& stat, const SurveyC
     return Refusal{what,
                    fmt::format("its controlling terminal is a console or a line of this host (tty {:#x})", stat.tty),
                    "start it on a pseudo terminal, or with setsid"};
-  if (has_master(context, *index) && contains(context.tree, stat.sid)) return std::nullopt;
+  const bool outer = !has_master(context.held, *index);
+  if (!outer && contains(context.tree, stat.sid)) return std::nullopt;
+  if (outer && context.options.shell_job) {
+    if (stat.sid == proc::Reader(context.tree.front()).stat().sid) return outer_refusal(what, context);
+    return Refusal{what,
+                   fmt::format("{}, whose other end is held by another process, controls session {}, which is not that "
+                               "of process {}",
+                               pty::path_of(*index), stat.sid, context.tree.front()),
+                   "dump that session by itself", "--shell-job"};
+  }
   return Refusal{what,
                  fmt::format("its session has a controlling terminal, {}, whose other end is held by another process",
                              pty::path_of(*index)),
-                 "start it with setsid, its output in files", "--shell-job"};
+                 outer ? "dump it with --shell-job, or start it with setsid, its output in files" : outside_hint(),
+                 "--shell-job"};
 }
 
 void dump(const FdView& view, image::FileEntry& entry, DumpContext& context) {
@@ -272,9 +326,16 @@ void dump(const FdView& view, image::FileEntry& entry, DumpContext& context) {
   *file.mutable_fown() = dump_fown(view.fd);
 }
 
+image::TtyInfoEntry state_of(int fd) {
+  image::TtyInfoEntry info;
+  read_settings(fd, info);
+  info.set_exclusive(flag(fd, TIOCGEXCL));
+  return info;
+}
+
 void dump_terminals(const TerminalsMet& met, const std::vector<pid_t>& tree, image::ImageSet& out) {
   for (const auto& [index, ends] : met) {
-    dump_pair(index, ends, tree, out);
+    (ends.master >= 0 ? dump_pair : dump_outer)(index, ends, tree, out);
     if (ends.current < 0) continue;
     image::TtyInfoEntry info = describe(index, ends.current, tree);
     info.set_id(id_of(index, pty::End::slave) | current);

@@ -75,6 +75,16 @@ int Terminals::master(unsigned index) {
   return masters_.at(index).get();
 }
 
+void Terminals::replace(unsigned index, UniqueFd fd) { replaced_[index] = std::move(fd); }
+
+// A file of its own, whose flags are not those of whoever has given us the other terminal.
+UniqueFd Terminals::open(unsigned index, int flags) {
+  if (const auto other = replaced_.find(index); other != replaced_.end())
+    return open_file(fmt::format("/proc/self/fd/{}", other->second.get()), flags | O_NOCTTY | O_CLOEXEC);
+  make(index);
+  return open_slave(index, flags);
+}
+
 UniqueFd Terminals::take_adopted(std::uint32_t id) {
   const auto at = adopted_.find(id);
   return at == adopted_.end() ? UniqueFd() : std::move(at->second);
@@ -103,11 +113,21 @@ void Terminals::finish(const image::ImageSet& images) {
 }
 
 void Terminals::release() {
-  for (auto& [index, fd] : masters_) (void)fd.release();
+  for (auto* all : {&masters_, &replaced_})
+    for (auto& [index, fd] : *all) (void)fd.release();
   for (auto& [id, fd] : adopted_) (void)fd.release();
 }
 
 namespace terminal {
+
+void set_state(int fd, const image::TtyInfoEntry& info) {
+  // What is locked cannot be set.
+  if (info.has_termios_locked()) set_locks(fd, {});
+  if (info.has_termios()) pty::set_settings(fd, pty::from_image(info.termios()));
+  if (info.has_winsize()) set_size(fd, info.winsize());
+  if (info.has_termios_locked()) set_locks(fd, info.termios_locked());
+  check(::ioctl(fd, info.exclusive() ? TIOCEXCL : TIOCNXCL), "make a terminal exclusive, or not");
+}
 
 UniqueFd restore(const image::FileEntry& entry, RestoreContext& context) {
   const auto all = context.images.records<image::TtyInfoEntry>(image::Kind::tty_info);
@@ -118,9 +138,10 @@ UniqueFd restore(const image::FileEntry& entry, RestoreContext& context) {
     return fd;
   }
   const unsigned index = info.pty().index();
+  if (!is_master(info))
+    return context.terminals->open(index, (static_cast<int>(entry.tty().flags()) & O_ACCMODE) | O_NONBLOCK);
   const int master = context.terminals->master(index);
-  if (is_master(info)) return UniqueFd(check(::fcntl(master, F_DUPFD_CLOEXEC, 0), "copy the master of a terminal"));
-  return open_slave(index, (static_cast<int>(entry.tty().flags()) & O_ACCMODE) | O_NONBLOCK);
+  return UniqueFd(check(::fcntl(master, F_DUPFD_CLOEXEC, 0), "copy the master of a terminal"));
 }
 
 void link(const image::FileEntry&, int, RestoreContext&) {}

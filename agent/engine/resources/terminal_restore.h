@@ -18,6 +18,9 @@ class Terminals {
   // Makes /dev/pts/INDEX, unless it has. Errc::already_exists when somebody else has that one.
   void make(unsigned index);
   int master(unsigned index);
+  // What was open of /dev/pts/INDEX, whose master the tree does not have, becomes open files of this terminal.
+  void replace(unsigned index, UniqueFd fd);
+  UniqueFd open(unsigned index, int flags);  // an open file of the slave
   // What was opened as /dev/tty, by a process that this is the terminal of: file `id` of files.img.
   void adopt(std::uint32_t id, UniqueFd fd) { adopted_[id] = std::move(fd); }
   UniqueFd take_adopted(std::uint32_t id);
@@ -27,6 +30,7 @@ class Terminals {
 
  private:
   std::map<unsigned, UniqueFd> masters_;
+  std::map<unsigned, UniqueFd> replaced_;
   std::map<std::uint32_t, UniqueFd> adopted_;
 };
 

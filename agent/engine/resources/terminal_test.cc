@@ -173,6 +173,31 @@ TEST_F(TerminalTest, that_is_full_of_lines_is_busy_and_keeps_them) {
   EXPECT_EQ(lines_of(ends), std::vector<std::string>(21, line));
 }
 
+TEST_F(TerminalTest, from_outside_is_described_only_for_a_shell_job) {
+  UniqueFd outside(::open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC));
+  const int off = 0;
+  check(::ioctl(outside.get(), TIOCSPTLCK, &off), "unlock the slave");
+  const winsize size{33, 70, 0, 0};
+  check(::ioctl(outside.get(), TIOCSWINSZ, &size), "set the size");
+  const StoppedChild child([&] {
+    place(::ioctl(outside.get(), TIOCGPTPEER, O_RDWR | O_NOCTTY), slave);
+    ::close(outside.get());
+    type("typed\n");
+  });
+  EXPECT_THROW(dump_table(child), Error);
+  const Dumped dumped = dump_table(child, {.shell_job = true});
+  const auto infos = dumped.images.records<image::TtyInfoEntry>(image::Kind::tty_info);
+  ASSERT_EQ(infos.size(), 1u);
+  EXPECT_EQ(infos[0].type(), image::TTY_PTY);
+  EXPECT_EQ(infos[0].id(), infos[0].pty().index() * 2);
+  EXPECT_EQ(infos[0].rdev(), makedev(136, infos[0].pty().index()));
+  EXPECT_EQ(infos[0].winsize().ws_row(), 33u);
+  EXPECT_FALSE(infos[0].has_mode());
+  EXPECT_FALSE(dumped.images.has(image::Kind::tty_data)) << "what is queued stays where it is";
+  pollfd poll{outside.get(), POLLIN, 0};
+  EXPECT_EQ(::poll(&poll, 1, 0), 1) << "and so it does: the echo";
+}
+
 TEST_F(TerminalTest, takes_2048_bytes_of_lines_along) {
   const std::string line = std::string(127, 'l') + "\n";
   EXPECT_EQ("", round_trip(

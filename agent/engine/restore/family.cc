@@ -35,9 +35,9 @@ void drop_child_signal(Skeleton& parent) { drop_signal(parent, SIGCHLD); }
 
 // One request to a terminal, with a value or (RemoteAddr) without. All signals are blocked, so that none stops it.
 template <class Value>
-void at_terminal(Skeleton& process, int terminal, std::string_view what, unsigned long request, Value value) {
+void at_terminal(Skeleton& process, const std::string& path, std::string_view what, unsigned long request,
+                 Value value) {
   Batch batch(process.scratch());
-  const std::string path = resources::pseudo_terminal::path_of(static_cast<unsigned>(terminal));
   const std::size_t open = batch.add(fmt::format("open {}", path), SYS_openat, AT_FDCWD,
                                      batch.put(std::string_view(path)), O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC, 0);
   process.leader().run(batch);
@@ -77,8 +77,23 @@ const ProcessPlan& Family::planned(pid_t pid) const {
 bool Family::in_plan(pid_t pid) const { return std::ranges::find(plan_, pid, &ProcessPlan::pid) != plan_.end(); }
 
 // A session or group that the root has come from, and whose leader stays behind, is the root's own here.
-pid_t Family::session_of(const ProcessPlan& p) const { return p.sid == plan_.front().sid ? plan_.front().pid : p.sid; }
-pid_t Family::group_of(const ProcessPlan& p) const { return p.pgid == plan_.front().pgid ? plan_.front().pid : p.pgid; }
+pid_t Family::session_of(const ProcessPlan& p) const {
+  const ProcessPlan& root = plan_.front();
+  if (p.sid != root.sid) return p.sid;
+  return job_.in_session ? callers : root.pid;
+}
+
+pid_t Family::group_of(pid_t group) const {
+  const ProcessPlan& root = plan_.front();
+  if (group == root.pid) return group;
+  if (job_.in_session && (group == root.pgid || group == root.sid)) return callers;
+  return group == root.pgid ? root.pid : group;
+}
+
+// Of a terminal that some process is controlled by, for that process.
+std::string Family::path_of(int terminal) const {
+  return terminal == job_.terminal ? "/dev/tty" : resources::pseudo_terminal::path_of(static_cast<unsigned>(terminal));
+}
 
 Skeleton* Family::find(pid_t pid) const {
   const auto it = members_.find(pid);
@@ -100,12 +115,18 @@ Skeleton& Family::add(pid_t pid, std::unique_ptr<Skeleton> skeleton, pid_t maker
 
 std::unique_ptr<Skeleton> Family::spawn(pid_t pid, const Vmas& layout) {
   const bool root = pid == plan_.front().pid;
-  return std::make_unique<Skeleton>(helper_, SpawnRequest{.pid = pid, .scratch = 0, .sibling = root && sibling_},
-                                    layout, segments_);
+  return std::make_unique<Skeleton>(
+      helper_,
+      SpawnRequest{.pid = pid, .scratch = 0, .sibling = root && sibling_, .own_session = !root || !job_.in_session},
+      layout, segments_);
 }
 
 Skeleton& Family::make(pid_t pid, const Vmas& layout) {
   const ProcessPlan& p = planned(pid);
+  if (&p == &plan_.front() && job_.in_session) {
+    Skeleton& made = add(pid, spawn(pid, layout), 0, callers);
+    return job_.controlled ? inherited(pid, job_.terminal) : made;
+  }
   if (p.ppid == 0) {
     if (&p == &plan_.front() || session_of(p) == pid) {
       Skeleton& made = add(pid, spawn(pid, layout), 0, pid);
@@ -212,7 +233,7 @@ void Family::take_terminal(pid_t pid) {
   if (terminal < 0 || m.session != pid) return;
   Doing doing("the controlling terminal of process {}", pid);
   helper_.make_terminal(terminal);
-  at_terminal(*m.skeleton, terminal, "take a terminal", TIOCSCTTY, RemoteAddr{0});
+  at_terminal(*m.skeleton, path_of(terminal), "take a terminal", TIOCSCTTY, RemoteAddr{0});
   m.terminal = terminal;
 }
 
@@ -225,7 +246,7 @@ Skeleton& Family::inherited(pid_t pid, int terminal) {
   if (wanted == terminal) return *m.skeleton;
   if (wanted >= 0)
     fail(Errc::image_corrupt, "process {} has a controlling terminal that it cannot have from anybody", pid);
-  at_terminal(*m.skeleton, terminal, "give up a terminal", TIOCNOTTY, RemoteAddr{0});
+  at_terminal(*m.skeleton, path_of(terminal), "give up a terminal", TIOCNOTTY, RemoteAddr{0});
   m.terminal = -1;
   return *m.skeleton;
 }
@@ -235,6 +256,7 @@ void Family::set_foreground(const image::ImageSet& images) {
     if (info.type() != image::TTY_PTY || info.sid() == 0 || info.pgrp() == 0) continue;
     Skeleton* const leader = find(static_cast<pid_t>(info.sid()));
     const int terminal = static_cast<int>(info.pty().index());
+    if (terminal == job_.terminal) continue;  // whoever asked for this has it
     if (!leader || members_.at(leader->guest_pid()).terminal != terminal) continue;
     const auto group = static_cast<pid_t>(info.pgrp());
     if (!std::ranges::any_of(plan_, [&](const ProcessPlan& p) { return p.pgid == group && !is_dead(images, p.pid); })) {
@@ -243,7 +265,7 @@ void Family::set_foreground(const image::ImageSet& images) {
           {{"what", fmt::format("process group {}, in the foreground of /dev/pts/{}, has ended", group, terminal)}});
       continue;
     }
-    at_terminal(*leader, terminal, "bring a process group to the foreground", TIOCSPGRP, group);
+    at_terminal(*leader, path_of(terminal), "bring a process group to the foreground", TIOCSPGRP, group);
   }
 }
 
@@ -260,8 +282,8 @@ void Family::join(Skeleton& member, pid_t group) {
 // Groups whose leader went on to another one.
 void Family::join_left_groups() {
   for (const ProcessPlan& p : plan_) {
-    const pid_t group = group_of(p);
-    if (!in_plan(group) || group_of(planned(group)) == group) continue;
+    const pid_t group = group_of(p.pgid);
+    if (!in_plan(group) || group_of(planned(group).pgid) == group) continue;
     join(of(group), group);
     join(of(p.pid), group);
   }
@@ -270,8 +292,9 @@ void Family::join_left_groups() {
 void Family::join_groups() {
   join_left_groups();
   std::map<pid_t, std::vector<pid_t>> groups;
-  for (const ProcessPlan& p : plan_) groups[group_of(p)].push_back(p.pid);
+  for (const ProcessPlan& p : plan_) groups[group_of(p.pgid)].push_back(p.pid);
   for (const auto& [group, members] : groups) {
+    if (group == callers) continue;  // born there
     Doing doing("process group {}", group);
     std::unique_ptr<Skeleton> leader;
     Skeleton& first = of(members.front());

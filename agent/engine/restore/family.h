@@ -4,10 +4,14 @@
 // leader of its session when the first child that belongs there is made, at the latest in the end. A session or group
 // whose leader has ended is made by a stand-in with its PID, which ends when all members are there.
 //
+// A shell job's root is born in the session of whoever asks for the restore, with its terminal, and stays there; so do
+// its children of the same session.
+//
 // Who comes late (processes are born and die while the source still runs) is made when its layout comes. One thread.
 #pragma once
 
 #include "agent/engine/restore/process_plan.h"
+#include "agent/engine/restore/shell_job.h"
 #include "agent/engine/restore/skeleton.h"
 
 #include <map>
@@ -18,8 +22,8 @@ namespace godwit::engine {
 class Family {
  public:
   // `sibling`: the root becomes a child of our parent.
-  Family(Helper& helper, RestoredSegments& segments, bool sibling)
-      : helper_(helper), segments_(segments), sibling_(sibling) {}
+  Family(Helper& helper, RestoredSegments& segments, bool sibling, ShellJob job)
+      : helper_(helper), segments_(segments), sibling_(sibling), job_(job) {}
   ~Family();  // children first
 
   void set_plan(TreePlan plan);
@@ -36,6 +40,9 @@ class Family {
   // Last steps, with everybody there: sessions and groups, who is in the foreground of his terminal, and zombies from
   // their last words (core-PID.img).
   void settle(const image::ImageSet& images);
+  // Which it is here. `callers`: the one that we are in.
+  pid_t group_of(pid_t group) const;
+  static constexpr pid_t callers = -1;
   // Somebody whose controlling terminal this is; null: nobody.
   Skeleton* anybody_at(int terminal) const;
   // What setting the size of a terminal tells those at it is not the program's.
@@ -51,7 +58,7 @@ class Family {
   const ProcessPlan& planned(pid_t pid) const;
   bool in_plan(pid_t pid) const;
   pid_t session_of(const ProcessPlan& p) const;
-  pid_t group_of(const ProcessPlan& p) const;
+  std::string path_of(int terminal) const;
   Skeleton& add(pid_t pid, std::unique_ptr<Skeleton> skeleton, pid_t maker, pid_t session);
   std::unique_ptr<Skeleton> spawn(pid_t pid, const Vmas& layout);
   Skeleton* anybody_in(pid_t session, int terminal) const;
@@ -70,6 +77,7 @@ class Family {
   Helper& helper_;
   RestoredSegments& segments_;
   bool sibling_;
+  ShellJob job_;
   TreePlan plan_;
   std::map<pid_t, Member> members_;
   std::vector<pid_t> order_;  // of birth

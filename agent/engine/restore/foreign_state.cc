@@ -136,9 +136,10 @@ void look_at_connection(const image::FileEntry& file, Connections connections, F
     found.refuse(what + ", which cannot be restored (--tcp-close restores it closed)");
 }
 
-void look_at_terminals(const image::ImageSet& images, Findings& found) {
+void look_at_terminals(const image::ImageSet& images, int replaced, Findings& found) {
   constexpr std::uint32_t master = 5 << 8 | 2;  // device number
   std::set<std::uint32_t> masters;
+  if (replaced >= 0) masters.insert(static_cast<std::uint32_t>(replaced));
   const auto all = images.records<image::TtyInfoEntry>(image::Kind::tty_info);
   for (const image::TtyInfoEntry& info : all)
     if (info.rdev() == master) masters.insert(info.pty().index());
@@ -176,7 +177,7 @@ void look_at_files(const image::ImageSet& images, Connections connections, Findi
 
 }  // namespace
 
-std::vector<std::string> refuse_foreign_state(const image::ImageSet& images, Connections connections) {
+std::vector<std::string> refuse_foreign_state(const image::ImageSet& images, Connections connections, int replaced) {
   Findings found;
   look_at_names(images, found);
   std::set<std::uint32_t> tables;
@@ -202,7 +203,7 @@ std::vector<std::string> refuse_foreign_state(const image::ImageSet& images, Con
       found.refuse(fmt::format("{}: a descriptor table that is shared by processes cannot be restored",
                                image::file_name(image::Kind::ids, pid)));
   }
-  look_at_terminals(images, found);
+  look_at_terminals(images, replaced, found);
   look_at_files(images, agreed(images, connections), found);
   for (const std::string& field : image::unknown_fields(images))
     found.notice(fmt::format("{}: a field of another version, which is not restored", field));

@@ -15,7 +15,8 @@ namespace godwit::engine {
 enum class Connections { refused, closed };
 
 // Throws Errc::refused with every reason at once. Returns notices: what is left out and does no harm.
+// `replaced`: number of the terminal that is exchanged for another one, -1: none.
 std::vector<std::string> refuse_foreign_state(const image::ImageSet& images,
-                                              Connections connections = Connections::refused);
+                                              Connections connections = Connections::refused, int replaced = -1);
 
 }  // namespace godwit::engine

@@ -8,6 +8,7 @@
 #include "common/image/mm.pb.h"
 #include "common/image/pstree.pb.h"
 #include "common/image/remap.pb.h"
+#include "common/image/tty.pb.h"
 #include "common/image/vma_status.h"
 
 #include <gmock/gmock.h>
@@ -68,6 +69,17 @@ std::string refusal(const image::ImageSet& set, Errc code = Errc::refused) {
 }
 
 TEST(ForeignState, lets_pass_what_can_be_restored) { EXPECT_THAT(refuse_foreign_state(good_set()), IsEmpty()); }
+
+TEST(ForeignState, lets_a_terminal_pass_that_is_exchanged) {
+  image::ImageSet set = good_set();
+  auto info = image::full<image::TtyInfoEntry>();
+  info.set_type(image::TTY_PTY);
+  info.set_rdev(136 << 8 | 3);
+  info.mutable_pty()->set_index(3);
+  set.put(Kind::tty_info, 0, info);
+  EXPECT_THAT(refusal(set), HasSubstr("the other end of /dev/pts/3 is not in the images"));
+  EXPECT_THAT(refuse_foreign_state(set, Connections::refused, 3), IsEmpty());
+}
 
 TEST(ForeignState, names_images_of_other_kinds) {
   image::ImageSet set = good_set();

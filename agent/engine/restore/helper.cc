@@ -61,7 +61,7 @@ void Helper::start(int init, int cgroup, const std::vector<pid_t>& avoid) {
 UniqueFd Helper::spawn(const SpawnRequest& request) {
   if (request.sibling) return spawn_sibling(request);
   UniqueFd skeleton;
-  const std::string text = ask(helper::Spawn{request.pid, request.scratch}, -1, &skeleton);
+  const std::string text = ask(helper::Spawn{request.pid, request.scratch, request.own_session}, -1, &skeleton);
   if (text == "taken") refuse_taken(request.pid, init_ ? pid_of_pidfd(init_.get()) : ::getpid());
   if (!skeleton) fail(Errc::internal, "the helper sent no skeleton");
   return skeleton;
@@ -77,7 +77,7 @@ UniqueFd Helper::spawn_sibling(const SpawnRequest& request) {
   arguments.set_tid = reinterpret_cast<std::uint64_t>(&wanted);
   arguments.set_tid_size = 1;
   const long child = ::syscall(SYS_clone3, &arguments, sizeof arguments);
-  if (child == 0) run_sibling(request.scratch);
+  if (child == 0) run_sibling(request.scratch, request.own_session);
   if (child < 0 && errno == EEXIST) refuse_taken(request.pid, ::getpid());
   check(child, "make a child of our parent");
   return UniqueFd(pidfd);
@@ -93,6 +93,8 @@ RestoredSegments::Made Helper::make_segment(const SegmentSpec& spec) {
 }
 
 void Helper::make_terminal(int terminal) { ask(helper::MakeTerminal{terminal}); }
+
+void Helper::replace_terminal(int terminal, int fd) { ask(helper::ReplaceTerminal{terminal}, fd); }
 
 void Helper::adopt(std::uint32_t id, pid_t pid, int number) { ask(helper::Adopt{id, pid, number}); }
 

@@ -24,6 +24,7 @@ struct SpawnRequest {
   pid_t pid = 0;              // of the skeleton, in the target PID namespace
   std::uint64_t scratch = 0;  // where its scratch memory is mapped
   bool sibling = false;       // a child of our parent, not of the helper; needs our own namespaces
+  bool own_session = true;    // else it is born, and stays, in our session and process group
 };
 
 class Helper {
@@ -46,6 +47,8 @@ class Helper {
 
   // Makes /dev/pts/TERMINAL, unless it has. Errc::already_exists when somebody else has that one.
   void make_terminal(int terminal);
+  // What was open of /dev/pts/TERMINAL becomes open files of `fd`.
+  void replace_terminal(int terminal, int fd);
   // Takes over descriptor `number` of process `pid`, as the tasks know it, for file `id` of files.img.
   void adopt(std::uint32_t id, pid_t pid, int number);
 

@@ -57,9 +57,9 @@ long clone_high(std::uint64_t flags, std::uint64_t exit_signal, int cgroup, cons
 
 // The skeleton until the engine seizes it: nothing of the engine's memory is used after that. Its rseq area would lie
 // in memory that will be gone, a SIGSEGV at the first instruction in user mode: the helper has unregistered it.
-[[noreturn]] void be_skeleton(std::uint64_t scratch) {
+[[noreturn]] void be_skeleton(std::uint64_t scratch, bool own_session) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // until it is traced, and dies with its tracer
-  ::setsid();
+  if (own_session) ::setsid();
   ::close_range(0, ~0u, 0);
   void* at = ::mmap(reinterpret_cast<void*>(scratch), ScratchLayout::size, PROT_READ | PROT_WRITE | PROT_EXEC,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
@@ -147,7 +147,7 @@ class Server {
     arguments.set_tid = reinterpret_cast<std::uint64_t>(&pid);
     arguments.set_tid_size = 1;
     const long child = clone_process(arguments);
-    if (child == 0) be_skeleton(request.scratch);
+    if (child == 0) be_skeleton(request.scratch, request.own_session);
     if (child < 0 && errno == EEXIST) return tell("taken");
     check(child, "fork process {}", pid);
     const UniqueFd made(pidfd);
@@ -180,6 +180,12 @@ class Server {
 
   void serve(const helper::MakeTerminal& request) {
     terminals_.make(static_cast<unsigned>(request.terminal));
+    tell("");
+  }
+
+  void serve(const helper::ReplaceTerminal& request) {
+    if (!given_) fail(Errc::protocol, "no terminal is given for another one");
+    terminals_.replace(static_cast<unsigned>(request.terminal), std::move(given_));
     tell("");
   }
 
@@ -242,11 +248,11 @@ class Server {
 
 }  // namespace
 
-void run_sibling(std::uint64_t scratch) {
+void run_sibling(std::uint64_t scratch, bool own_session) {
   try {
     unregister_rseq();
     resources::raise_descriptor_limit();
-    be_skeleton(scratch);
+    be_skeleton(scratch, own_session);
   } catch (const std::exception&) {  // the engine sees that it has ended
   }
   ::_exit(1);

@@ -13,6 +13,6 @@ pid_t fork_helper(const std::vector<pid_t>& avoid, std::uint64_t flags, int cgro
 [[noreturn]] void run_helper(UniqueFd socket, int init, const std::vector<pid_t>& avoid);
 
 // In a clone that is to be a skeleton itself.
-[[noreturn]] void run_sibling(std::uint64_t scratch);
+[[noreturn]] void run_sibling(std::uint64_t scratch, bool own_session);
 
 }  // namespace godwit::engine

@@ -67,7 +67,7 @@ std::map<std::uint32_t, int> segments_in(Words& words) {
 // Braces: the words are read in their order.
 Request request_of(char kind, Words& words) {
   switch (kind) {
-    case 'S': return Spawn{words.pid(), words.number<std::uint64_t>()};
+    case 'S': return Spawn{words.pid(), words.number<std::uint64_t>(), words.flag()};
     case 'W': return Reap{words.pid()};
     case 'M': {
       SegmentSpec spec{.memfd = words.flag(), .memfd_name = {}, .size = words.number<std::uint64_t>()};
@@ -76,6 +76,7 @@ Request request_of(char kind, Words& words) {
       return MakeSegment{std::move(spec)};
     }
     case 'Y': return MakeTerminal{words.index()};
+    case 'R': return ReplaceTerminal{words.index()};
     case 'A': return Adopt{words.number<std::uint32_t>(), words.pid(), words.index()};
     case 'T': return MakeTimeNamespace{words.number<std::uint64_t>(), words.number<std::uint64_t>()};
     case 'F': return OpenFiles{segments_in(words)};
@@ -85,12 +86,13 @@ Request request_of(char kind, Words& words) {
   }
 }
 
-std::string words(const Spawn& r) { return fmt::format("S{} {}", r.pid, r.scratch); }
+std::string words(const Spawn& r) { return fmt::format("S{} {} {}", r.pid, r.scratch, r.own_session ? 1 : 0); }
 std::string words(const Reap& r) { return fmt::format("W{}", r.pid); }
 std::string words(const MakeSegment& r) {
   return fmt::format("M{} {} {} {}", r.spec.memfd ? 1 : 0, r.spec.size, r.spec.create_flags, r.spec.memfd_name);
 }
 std::string words(const MakeTerminal& r) { return fmt::format("Y{}", r.terminal); }
+std::string words(const ReplaceTerminal& r) { return fmt::format("R{}", r.terminal); }
 std::string words(const Adopt& r) { return fmt::format("A{} {} {}", r.id, r.pid, r.number); }
 std::string words(const MakeTimeNamespace& r) { return fmt::format("T{} {}", r.monotonic_ns, r.boottime_ns); }
 std::string words(const OpenFiles& r) {

@@ -21,6 +21,7 @@ namespace godwit::engine::helper {
 struct Spawn {
   pid_t pid = 0;
   std::uint64_t scratch = 0;
+  bool own_session = true;
   bool operator==(const Spawn&) const = default;
 };
 struct Reap {
@@ -34,6 +35,10 @@ struct MakeSegment {
 struct MakeTerminal {
   int terminal = 0;  // its number in /dev/pts
   bool operator==(const MakeTerminal&) const = default;
+};
+struct ReplaceTerminal {  // by the one that comes as a descriptor
+  int terminal = 0;       // of the images
+  bool operator==(const ReplaceTerminal&) const = default;
 };
 struct Adopt {
   std::uint32_t id = 0;  // in files.img
@@ -58,8 +63,8 @@ struct Place {
 struct Placed {
   bool operator==(const Placed&) const = default;
 };
-using Request =
-    std::variant<Spawn, Reap, MakeSegment, MakeTerminal, Adopt, MakeTimeNamespace, OpenFiles, Place, Placed>;
+using Request = std::variant<Spawn, Reap, MakeSegment, MakeTerminal, ReplaceTerminal, Adopt, MakeTimeNamespace,
+                             OpenFiles, Place, Placed>;
 
 std::string words_of(const Request& request);
 Request parse_request(std::string_view words);
