@@ -244,6 +244,22 @@ TEST(Resumed, does_not_go_where_it_was_turned_away_before) {
   EXPECT_EQ(std::ranges::count(next.c.b.asked, Env::kPrepare), 0);
 }
 
+// The source was armed, nobody committed, and the two agents have undone it by themselves: nothing says why.
+TEST(Resumed, tries_again_what_the_agents_have_undone_meanwhile) {
+  Life first({"one"});
+  first.c.b.once[Env::kCommit] = Fault::hang_before;
+  first.post("/v1/nodes/a/evacuate", R"({"to": ["b"]})");
+  first.c.until([&] { return std::ranges::count(first.c.b.asked, Env::kCommit) == 1; });
+  Moment moment = first.left();
+  moment.a.source = api::SOURCE_THAWED;
+  moment.a.workloads[0].set_state("running");
+  moment.b.destination = api::DESTINATION_REFUSED;
+  Life next(std::move(moment));
+  EXPECT_EQ(next.run_to_its_end()["empty"], true);
+  EXPECT_THAT(places(next), ElementsAre("one b"));
+  EXPECT_FALSE(next.migrations_of("one").back().reason);
+}
+
 // Somebody else had begun to move it, and has thought better of it.
 TEST(Resumed, leaves_what_an_operator_wanted_to_stay) {
   Life first({"one"});
