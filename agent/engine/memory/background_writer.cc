@@ -14,10 +14,15 @@ namespace {
 constexpr std::size_t buffers = 16;  // more would only fall out of the cache
 // Whoever waits for a free one sleeps until half of them are: waking somebody for each costs as much as writing it.
 constexpr std::size_t half = buffers / 2;
+// Who writes is decided block by block: near each other, two would meet at the lock of a page table.
+constexpr std::uint64_t block_size = 2u << 20;
+// With so many buffers to write, the threads are busy for as long as the caller fills and writes a block.
+constexpr std::size_t enough = 10;
 
 }  // namespace
 
-BackgroundWriter::BackgroundWriter(std::size_t buffer_size, std::size_t threads) : jobs_(buffers) {
+BackgroundWriter::BackgroundWriter(std::size_t buffer_size, std::size_t threads, Caller caller)
+    : caller_(caller), jobs_(buffers) {
   for (Job& job : jobs_) job.bytes.resize(buffer_size);
   // Signals are the engine's.
   sigset_t all, before;
@@ -48,11 +53,28 @@ std::span<std::byte> BackgroundWriter::buffer() {
   return job(handed_over_).bytes;
 }
 
+bool BackgroundWriter::callers_turn(const PageFile& file, std::uint64_t offset) {
+  if (caller_ == Caller::only_fills) return false;
+  if (&file != file_ || offset / block_size != block_) {
+    file_ = &file;
+    block_ = offset / block_size;
+    callers_turn_ = handed_over_ - taken_ >= enough;
+  }
+  return callers_turn_;
+}
+
 void BackgroundWriter::write(PageFile& file, std::uint64_t offset, std::size_t size, Then then) {
   if (size == 0) return;
   buffer();
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   if (failure_) std::rethrow_exception(failure_);
+  if (callers_turn(file, offset)) {
+    const Buffer& filled = job(handed_over_).bytes;
+    lock.unlock();
+    file.write(std::span(filled).first(size), offset);
+    if (then) then();
+    return;
+  }
   Job& next = job(handed_over_++);
   next.file = &file;
   next.offset = offset;

@@ -4,6 +4,9 @@
 #include "common/base/fd.h"
 
 #include <cstring>
+#include <future>
+#include <thread>
+#include <tuple>
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -18,14 +21,16 @@ constexpr std::size_t size = 4096;
 
 UniqueFd memory() { return UniqueFd(check(::memfd_create("written", MFD_CLOEXEC), "create a memfd")); }
 
-class BackgroundWriters : public testing::TestWithParam<std::size_t> {};
-INSTANTIATE_TEST_SUITE_P(threads, BackgroundWriters, testing::Values(1, 2, 5));
+class BackgroundWriters : public testing::TestWithParam<std::tuple<std::size_t, Caller>> {};
+INSTANTIATE_TEST_SUITE_P(threads, BackgroundWriters,
+                         testing::Combine(testing::Values(1, 2, 5),
+                                          testing::Values(Caller::only_fills, Caller::writes_too)));
 
 TEST_P(BackgroundWriters, write_everything_where_it_belongs) {
   PageFile file(memory());
   constexpr int count = 100;  // far more than there are buffers
   {
-    BackgroundWriter writer(size, GetParam());
+    BackgroundWriter writer(size, std::get<0>(GetParam()), std::get<1>(GetParam()));
     for (int i = count - 1; i >= 0; i--) {
       std::memset(writer.buffer().data(), i, size);
       writer.write(file, static_cast<std::uint64_t>(i) * size, size);
@@ -56,6 +61,33 @@ TEST(BackgroundWriter, says_what_failed) {
   writer.write(read_only, 0, size);
   EXPECT_THROW(writer.finish(), Error);
   EXPECT_THROW(writer.write(read_only, 0, size), Error);
+}
+
+TEST(BackgroundWriter, lets_the_caller_write_while_its_threads_have_enough_to_do) {
+  constexpr std::uint64_t apart = 2u << 20;
+  constexpr int count = 40;
+  PageFile file(memory());
+  std::promise<void> go_on;
+  int by_the_caller = 0;
+  {
+    BackgroundWriter writer(size, 1, Caller::writes_too);
+    writer.write(file, 0, size, [held = go_on.get_future().share()] { held.wait(); });
+    for (int i = 1; i < count; i++) {
+      std::memset(writer.buffer().data(), i, size);
+      writer.write(file, static_cast<std::uint64_t>(i) * apart, size, [&, caller = std::this_thread::get_id()] {
+        if (std::this_thread::get_id() == caller) by_the_caller++;
+      });
+    }
+    go_on.set_value();
+    writer.finish();
+  }
+  EXPECT_GT(by_the_caller, count / 2);
+  file.finish(count * apart);
+  for (int i = 1; i < count; i++) {
+    std::vector<std::byte> read(size);
+    pread_exact(file.fd(), read, i * static_cast<off_t>(apart));
+    EXPECT_EQ(read, std::vector<std::byte>(size, static_cast<std::byte>(i))) << i;
+  }
 }
 
 // As a user who may have this many processes and threads.

@@ -8,14 +8,23 @@
 #include <algorithm>
 
 #include <fcntl.h>
+#include <sched.h>
 #include <unistd.h>
 
 namespace godwit::engine {
 
 namespace {
 
-// On a disk they would only be in each other's way.
-std::size_t writers_for(int directory) { return in_memory(directory) ? 2 : 1; }
+// In memory every CPU can write, the one that reads too: two threads beside it, where there is a CPU for each. On a
+// disk two would only be in each other's way.
+std::size_t writers_for(int directory) {
+  cpu_set_t cpus;
+  CPU_ZERO(&cpus);
+  const bool many = ::sched_getaffinity(0, sizeof cpus, &cpus) != 0 || CPU_COUNT(&cpus) > 2;
+  return in_memory(directory) && many ? 2 : 1;
+}
+
+Caller caller_for(int directory) { return in_memory(directory) ? Caller::writes_too : Caller::only_fills; }
 
 image::Kind kind_of(pagewire::ObjectId id) {
   return pagewire::object_type(id) == pagewire::ObjectType::task ? image::Kind::pagemap : image::Kind::pagemap_shmem;
@@ -41,7 +50,9 @@ std::map<pagewire::ObjectId, std::uint64_t> mapped_ends(const image::ImageSet& i
 }  // namespace
 
 DirectorySink::DirectorySink(int directory, Superseded superseded)
-    : directory_(directory), superseded_(superseded), writer_(pagewire::max_payload, writers_for(directory)) {}
+    : directory_(directory),
+      superseded_(superseded),
+      writer_(pagewire::max_payload, writers_for(directory), caller_for(directory)) {}
 
 DirectorySink::Object& DirectorySink::object(pagewire::ObjectId id) {
   Object& o = objects_[id];
