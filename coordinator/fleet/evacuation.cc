@@ -398,9 +398,9 @@ bool Evacuation::settle(Move& move) {
   return true;
 }
 
-// By no operator, but by the end of the coordinator.
+// By no operator, but by the end of the coordinator. There is no reason when the agents have undone it by themselves.
 bool Evacuation::was_interrupted(const Move& move, const Migration& ended) const {
-  if (!move.taken_over || !ended.reason || ended.reason->code != Errc::cancelled) return false;
+  if (!move.taken_over || (ended.reason && ended.reason->code != Errc::cancelled)) return false;
   return std::ranges::none_of(store_.events(ended.id, 0), [](const StoredEvent& e) { return e.kind == "cancel"; });
 }
 
