@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from command_case import ENGINE, REPOSITORY, WITHIN, CommandCase, main, stat_of, wait_until
+from command_case import ENGINE, REPOSITORY, WITHIN, CommandCase, main, others, stat_of, wait_until
 
 sys.path.insert(0, str(REPOSITORY / "tests/support"))
 from shell import JOB, Shell  # noqa: E402
@@ -32,7 +32,7 @@ class ShellJob(CommandCase):
 
     def reap_orphans(self) -> None:
         """Of what has been ended, whose PIDs are wanted again; this program is PID 1."""
-        for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
+        for pid in others():
             if stat_of(pid)[:2] == ["Z", "1"]:
                 os.waitpid(pid, 0)
 
@@ -193,7 +193,7 @@ class ShellJob(CommandCase):
         pid = first.begin(f"exec {self.job}")
         self.assertEqual(pid, first.pid)
         self.dump(pid)
-        self.assert_ended(pid)
+        self.assertEqual(stat_of(pid), [], "the dump has ended it")
         shell = Shell(44)
         self.restored(shell)
         self.assertEqual(shell.ask("where()"), f"{shell.pid} {pid} {pid} {shell.name} 33")
@@ -223,9 +223,8 @@ class ShellJob(CommandCase):
         line = int(shell.expect(r"line (\d+)\r")[1])
         shell.expect(f"line {line + 20}\r")
         self.assertEqual(stat_of(pid)[3:6], [str(shell.pid), stat_of(shell.pid)[4], str(shell.pid)])
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        self.reap_orphans()
+        os.killpg(pid, signal.SIGKILL)
+        wait_until(lambda: self.reap_orphans() or all(stat_of(p)[2:3] != [str(pid)] for p in others()), "its group is gone")
         shell.run(f"sh -c '{ENGINE} restore -j -d -D {self.images}; exec sleep 300'")
         shell.expect(rf"line {line}\r")
         wait_until(lambda: stat_of(pid)[5:6] == [str(pid)], "it is in the foreground")

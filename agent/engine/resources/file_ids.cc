@@ -136,11 +136,23 @@ std::uint32_t FileIds::memfd_object(int fd, const struct stat& st) {
 void FileIds::write(image::ImageSet& out) const { put(out, true); }
 void FileIds::write_mapped(image::ImageSet& out) const { put(out, false); }
 
+// CRIU wants the path of a terminal in a record of its own with the same id, in front. To us the last one counts.
+void FileIds::put_open_file(const image::FileEntry& entry, image::ImageSet& out) {
+  if (!entry.has_tty()) return out.append(image::Kind::files, 0, entry);
+  image::FileEntry path, terminal = entry;
+  path.set_type(image::FD_REG);
+  path.set_id(entry.id());
+  *path.mutable_reg() = entry.reg();
+  out.append(image::Kind::files, 0, path);
+  terminal.clear_reg();
+  out.append(image::Kind::files, 0, terminal);
+}
+
 void FileIds::put(image::ImageSet& out, bool descriptors) const {
   image::ImageSet fresh;
   for (const auto& [id, entry] : mapping_entries_) fresh.append(image::Kind::files, 0, entry);
   if (descriptors)
-    for (const auto& [id, entry] : descriptor_entries_) fresh.append(image::Kind::files, 0, entry);
+    for (const auto& [id, entry] : descriptor_entries_) put_open_file(entry, fresh);
   for (const auto& [id, entry] : memfds_) fresh.append(image::Kind::memfd, 0, entry);
   for (const auto& [name, bytes] : fresh.files()) out.put_file(name, bytes);
 }

@@ -87,6 +87,7 @@ class FileIds {
 
  private:
   void put(image::ImageSet& out, bool descriptors) const;
+  static void put_open_file(const image::FileEntry& entry, image::ImageSet& out);
 
   struct Representative {
     std::uint32_t id;

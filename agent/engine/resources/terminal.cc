@@ -324,6 +324,12 @@ void dump(const FdView& view, image::FileEntry& entry, DumpContext& context) {
   file.set_tty_info_id(id_of(name->index, pty::end_of(view.st)) | (pty::is_current(view.st) ? current : 0));
   file.set_flags(view.flags());
   *file.mutable_fown() = dump_fown(view.fd);
+  image::RegFileEntry& path = *entry.mutable_reg();  // file_ids.cc
+  path.set_id(entry.id());
+  path.set_flags(view.flags());
+  path.set_pos(0);
+  *path.mutable_fown() = file.fown();
+  path.set_name(view.link);
 }
 
 image::TtyInfoEntry state_of(int fd) {

@@ -179,9 +179,10 @@ TEST_F(TerminalTest, from_outside_is_described_only_for_a_shell_job) {
   check(::ioctl(outside.get(), TIOCSPTLCK, &off), "unlock the slave");
   const winsize size{33, 70, 0, 0};
   check(::ioctl(outside.get(), TIOCSWINSZ, &size), "set the size");
+  unsigned number = 0;
+  check(::ioctl(outside.get(), TIOCGPTN, &number), "ask for the number");
   const StoppedChild child([&] {
-    place(::ioctl(outside.get(), TIOCGPTPEER, O_RDWR | O_NOCTTY), slave);
-    ::close(outside.get());
+    place(::open(pty::path_of(number).c_str(), O_RDWR | O_NOCTTY), slave);
     type("typed\n");
   });
   EXPECT_THROW(dump_table(child), Error);
