@@ -36,9 +36,9 @@ awaitable<void> Middleman::serve(Shared state, net::TlsContext as_source, std::s
   net::Connection destination = co_await net::connect(net::parse_address(to), std::move(as_source), 5s);
   const auto link = std::make_shared<Link>(std::move(source), std::move(destination));
   const net::Executor executor = link->source.executor();
-  net::spawn(executor, "middleman", until_it_ends(link, write_all(link, true)));
-  net::spawn(executor, "middleman", until_it_ends(link, write_all(link, false)));
-  net::spawn(executor, "middleman", until_it_ends(link, repeat_old_ones(state, link)));
+  net::spawn(executor, "middleman", until_it_ends(state, link, write_all(link, true)));
+  net::spawn(executor, "middleman", until_it_ends(state, link, write_all(link, false)));
+  net::spawn(executor, "middleman", until_it_ends(state, link, repeat_old_ones(state, link)));
   net::spawn(executor, "middleman", until_it_ends(state, link, pass_on(state, link, false)));
   co_await until_it_ends(state, link, pass_on(state, link, true));
 }
