@@ -20,6 +20,8 @@
 
 namespace godwit::transfer {
 
+extern const char* const page_server_program;
+
 using namespace std::chrono_literals;
 using namespace pagewire;
 using net::awaitable;
@@ -69,7 +71,7 @@ class TransferTest : public testing::Test {
   test::TestCerts certs;
   net::asio::io_context io{1};
   net::TlsContext source_tls = net::TlsContext::load(certs.node("spiffe://godwit/agent/source"));
-  TestPageServer server{io.get_executor(), PAGESERVER, certs.node("spiffe://godwit/agent/destination")};
+  TestPageServer server{io.get_executor(), page_server_program, certs.node("spiffe://godwit/agent/destination")};
   RingFds ring_fds = make_ring(4 << 20);
   Ring engine{duplicate(ring_fds)};
   UniqueFd spool;

@@ -202,13 +202,14 @@ class PageServerTest(unittest.TestCase):
             with self.subTest(tls=bool(secured)):
                 pid = self.start(200)
                 with self.server(*secured, directory=self.top / f"killed-{len(secured)}") as server:
-                    # It takes in no more than buffers hold: the dump is in the middle of its pages for sure.
-                    os.kill(server.process.pid, signal.SIGSTOP)
-                    if secured:  # its handshake is the server's to answer
-                        os.kill(server.process.pid, signal.SIGCONT)
+                    # Stopped once it has answered that it is there: it takes in no more than buffers hold, so the dump is in
+                    # the middle of its pages for sure.
+                    script = self.top / "stop-the-server"
+                    script.write_text(f"#!/bin/sh\n[ $CRTOOLS_SCRIPT_ACTION != pre-dump ] || kill -STOP {server.process.pid}\n")
+                    script.chmod(0o755)
                     self.images.mkdir(exist_ok=True)
-                    dump = subprocess.Popen([GODWIT, "dump", "-t", str(pid), "-D", str(self.images),
-                                             *server.client_options(), *secured],
+                    dump = subprocess.Popen([GODWIT, "dump", "-t", str(pid), "-D", str(self.images), "--action-script",
+                                             str(script), *server.client_options(), *secured],
                                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
                     stopped = Path(f"/proc/{pid}/stat")
                     wait_until(lambda: stopped.read_text().rpartition(") ")[2][0] in "tT", "the program is held")
