@@ -188,7 +188,8 @@ TEST_F(ApiTest, resolves_a_migration_when_somebody_states_that_its_destination_i
   expect_error(post("/v1/migrations/none/resolve", R"({"destination_is_off": true})"), 404, "not_found");
   expect_error(post("/v1/workloads/redis/resolve", R"({"destination_is_off": true})"), 400, "invalid_argument");
   expect_error(post("/v1/workloads/redis/resolve", R"({"node": "a"})"), 400, "invalid_argument");
-  expect_error(post("/v1/workloads/redis/resolve", R"({"node": "none", "go_on": true})"), 404, "not_found");
+  expect_error(post("/v1/workloads/redis/resolve", R"({"node": "a", "go_on": true})"), 409, "busy");
+  expect_error(post("/v1/workloads/other/resolve", R"({"node": "none", "go_on": true})"), 404, "not_found");
   expect_error(post("/v1/workloads/redis/resolve", R"({"node": "b", "source_is_off": true})"), 400, "invalid_argument");
   EXPECT_TRUE(c.a.resolutions.empty());
   EXPECT_EQ(post(resolve, R"({"destination_is_off": true})")["migration"], id);
