@@ -365,12 +365,15 @@ class SourceOffTest : public ResolveTest {
     return error_of([&] { take_over(change); });
   }
   void source_goes_off() {
+    kill_copy_at_source();
+    a.drop();
+  }
+  void kill_copy_at_source() {
     if (auto copy =
             workload::Cgroup::open(a.options.cgroup + "/" + a.agent->context().workloads->find("job")->cgroup())) {
       copy->kill();
       copy->wait_empty(5s);
     }
-    a.drop();
   }
 };
 
@@ -405,8 +408,10 @@ TEST_F(SourceOffTest, needs_no_end_of_the_connection) {
   arm(finish(freeze().round().last_sequence()));
   b.agent->context().options.limits.question = 200ms;
   between.fall_silent();
-  source_goes_off();
+  kill_copy_at_source();
   EXPECT_EQ(take_over().phase(), api::DESTINATION_RESUMED);
+  between.fall_silent(false);  // and ends, while there is somebody who runs it
+  pair.turn_until([] { return false; }, 200ms);
 }
 
 TEST_F(SourceOffTest, has_on_the_disk_who_stated_it_before_the_copy_runs) {

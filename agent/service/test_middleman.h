@@ -26,7 +26,7 @@ class Middleman {
   void repeat_also(const Middleman& other) { state_->old = other.state_->old; }
   std::string address() const { return net::to_string(listener_.endpoint()); }
   // As a node that has gone off: connections stay open, and nothing comes any more, not even their end.
-  void fall_silent() { state_->silent = true; }
+  void fall_silent(bool silent = true) { state_->silent = silent; }
   std::size_t repeated() const { return state_->repeated; }
 
  private:
