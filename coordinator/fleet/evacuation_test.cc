@@ -1,5 +1,5 @@
 // A node is emptied, with three fake agents: a is left, b and c take what it had.
-#include "coordinator/testing/cluster.h"
+#include "coordinator/testing/node_to_empty.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -15,36 +15,19 @@ using testing::HasSubstr;
 using testing::UnorderedElementsAre;
 using Env = api::Envelope;
 
-// What hangs does so for longer than it takes to make a plan.
-Limits patient_limits() {
-  Limits limits = short_limits();
-  limits.stall = std::chrono::seconds(60);
-  limits.connect = limits.prepare = limits.pause = limits.commit = std::chrono::seconds(4);
-  limits.arm = std::chrono::seconds(1);
-  limits.patience = std::chrono::seconds(10);
-  return limits;
-}
-
 net::awaitable<void> look_at(AgentService& agents, std::string node) { co_await agents.refresh(node); }
 
 class EvacuationTest : public testing::Test {
  protected:
-  Cluster c{patient_limits()};
+  Cluster c{limits_of_plans(std::chrono::seconds(10))};
   FakeAgent third{c.io.get_executor(), "c", c.daemon.agents_address(), tls_of("agent/c")};
 
   void SetUp() override {
     c.a.workloads.clear();
-    for (const char* name : {"one", "two", "three", "four"}) c.a.workloads.push_back(workload(name));
+    for (const char* name : {"one", "two", "three", "four"}) c.a.workloads.push_back(running_workload(name));
     third.start();
     c.until([this] { return third.registered(); });
     c.request({.target = "/v1/workloads"});
-  }
-  static api::WorkloadInfo workload(const std::string& name) {
-    api::WorkloadInfo w;
-    w.set_name(name);
-    w.set_id(name + ".0");
-    w.set_state("running");
-    return w;
   }
   json post(const std::string& target, const std::string& body) {
     const net::HttpResponse r = c.request({.method = "POST", .target = target, .body = body});
@@ -149,8 +132,8 @@ TEST_F(EvacuationTest, names_what_fits_nowhere_and_moves_the_rest) {
 // The node itself says that there is room until the first of them uses it.
 TEST_F(EvacuationTest, counts_what_another_one_or_a_single_migration_takes_to_the_same_node) {
   third.memory_available = 1'500'000'000;
-  c.a.workloads = {workload("one")};
-  c.b.workloads = {workload("other")};
+  c.a.workloads = {running_workload("one")};
+  c.b.workloads = {running_workload("other")};
   c.request({.target = "/v1/workloads"});
   hang_in_the_first_rounds();
   const auto plan_for_b = [this] {
@@ -179,7 +162,7 @@ TEST_F(EvacuationTest, counts_what_another_one_or_a_single_migration_takes_to_th
 // Two are placed on nodes that have room for one each; the second is turned away by its own, where the first has gone
 // there is none left.
 TEST_F(EvacuationTest, counts_what_has_arrived_since_it_looked) {
-  c.a.workloads = {workload("one"), workload("two")};
+  c.a.workloads = {running_workload("one"), running_workload("two")};
   c.b.memory_available = 1'500'000'000;
   third.memory_available = 1'400'000'000;
   c.b.on_request = [this](Env::BodyCase body) {
@@ -197,8 +180,8 @@ TEST_F(EvacuationTest, counts_what_has_arrived_since_it_looked) {
 // What of another one has arrived shows in what the node says of itself, and is promised as well: there is no room
 // until all of it has.
 TEST_F(EvacuationTest, waits_for_room_that_only_seems_to_be_taken) {
-  c.a.workloads = {workload("one")};
-  third.workloads = {workload("other")};
+  c.a.workloads = {running_workload("one")};
+  third.workloads = {running_workload("other")};
   c.request({.target = "/v1/workloads"});
   c.b.on_request = [this](Env::BodyCase body) {
     if (body == Env::kPrepare) c.b.memory_available = 1'900'000'000;
@@ -222,9 +205,9 @@ TEST_F(EvacuationTest, waits_for_room_that_only_seems_to_be_taken) {
 TEST_F(EvacuationTest, goes_elsewhere_when_a_destination_has_vanished_or_changed_since_it_was_chosen) {
   enum class Change { lost, cordoned, twin };
   for (const Change change : {Change::lost, Change::cordoned, Change::twin}) {
-    Cluster other(patient_limits());
+    Cluster other(limits_of_plans(std::chrono::seconds(10)));
     FakeAgent away(other.io.get_executor(), "c", other.daemon.agents_address(), tls_of("agent/c"));
-    other.a.workloads = {workload("one"), workload("two")};
+    other.a.workloads = {running_workload("one"), running_workload("two")};
     away.start();
     other.until([&] { return away.registered(); });
     other.request({.target = "/v1/workloads"});
@@ -234,7 +217,7 @@ TEST_F(EvacuationTest, goes_elsewhere_when_a_destination_has_vanished_or_changed
     other.until([&] { return std::ranges::count(other.a.asked, Env::kRound) == 1; });
     if (change == Change::lost) away.stop();
     if (change == Change::cordoned) other.daemon.registry.cordon("c", "bob");
-    if (change == Change::twin) away.workloads.push_back(workload("two"));
+    if (change == Change::twin) away.workloads.push_back(running_workload("two"));
     if (change == Change::twin) net::run_to_end(other.io, look_at(other.daemon.agents, "c"));
     json r;
     other.until([&] {
@@ -351,8 +334,8 @@ TEST_F(EvacuationTest, moves_what_was_being_rehearsed_when_it_began) {
 }
 
 TEST_F(EvacuationTest, does_not_end_while_one_is_on_its_way_to_the_node) {
-  c.b.workloads.push_back(workload("late"));
-  c.a.workloads = {workload("one")};
+  c.b.workloads.push_back(running_workload("late"));
+  c.a.workloads = {running_workload("one")};
   c.request({.target = "/v1/workloads"});
   MigrationSpec spec;
   spec.workload = "late";
@@ -369,7 +352,7 @@ TEST_F(EvacuationTest, does_not_end_while_one_is_on_its_way_to_the_node) {
 }
 
 TEST_F(EvacuationTest, waits_for_what_is_only_being_started) {
-  c.a.workloads = {workload("one")};
+  c.a.workloads = {running_workload("one")};
   c.a.workloads[0].set_state("starting");
   c.request({.target = "/v1/workloads"});
   const json plan = post("/v1/nodes/a/evacuate", R"({"to": ["c"], "dry_run": true})");
@@ -383,7 +366,7 @@ TEST_F(EvacuationTest, waits_for_what_is_only_being_started) {
 }
 
 TEST_F(EvacuationTest, keeps_nobody_waiting_for_a_start_after_a_cancel) {
-  c.a.workloads = {workload("one")};
+  c.a.workloads = {running_workload("one")};
   c.a.workloads[0].set_state("starting");
   post("/v1/nodes/a/evacuate", "{}");
   post("/v1/nodes/a/evacuation/cancel", "{}");

@@ -1,7 +1,7 @@
 // An evacuation whose coordinator ends in the midst: the next life of it, with the journal as it was then and the nodes
 // as they were, brings it to its end.
-#include "coordinator/testing/cluster.h"
 #include "coordinator/testing/full_journal.h"
+#include "coordinator/testing/node_to_empty.h"
 
 #include <SQLiteCpp/SQLiteCpp.h>
 #include <gmock/gmock.h>
@@ -19,23 +19,6 @@ using testing::IsEmpty;
 using testing::UnorderedElementsAre;
 using Env = api::Envelope;
 
-Limits limits() {
-  Limits limits = short_limits();
-  limits.stall = std::chrono::seconds(60);
-  limits.connect = limits.prepare = limits.pause = limits.commit = std::chrono::seconds(4);
-  limits.arm = std::chrono::seconds(1);
-  limits.patience = std::chrono::seconds(3);
-  return limits;
-}
-
-api::WorkloadInfo workload(const std::string& name) {
-  api::WorkloadInfo w;
-  w.set_name(name);
-  w.set_id(name + ".0");
-  w.set_state("running");
-  return w;
-}
-
 // What there is when a coordinator has ended.
 struct Moment {
   std::unique_ptr<FullJournal> journal = std::make_unique<FullJournal>();
@@ -46,13 +29,13 @@ struct Moment {
 class Life {
  public:
   explicit Life(std::vector<std::string> workloads) : Life(Moment{}) {
-    for (const std::string& name : workloads) c.a.workloads.push_back(workload(name));
+    for (const std::string& name : workloads) c.a.workloads.push_back(running_workload(name));
     return_third();
   }
   // After another one. Its third agent is still away.
   explicit Life(Moment m)
       : journal(std::move(m.journal)),
-        c(limits(), journal->path()),
+        c(limits_of_plans(std::chrono::seconds(3)), journal->path()),
         third(c.io.get_executor(), "c", c.daemon.agents_address(), tls_of("agent/c")) {
     c.a.take_over(m.a);
     c.b.take_over(m.b);
