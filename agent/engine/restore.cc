@@ -267,7 +267,8 @@ void Restore::restore_all(std::vector<TaskRestore>& tasks, Steps& steps) {
   adopt_current_terminals();
   if (terminal_) helper_->replace_terminal(job_.terminal, terminal_->fd());
   helper_->open_files(images_, segments_->numbers());
-  if (const auto info = describe_terminal(job_, images_); info && terminal_) terminal_->set(*info);
+  if (terminal_)
+    if (const auto info = describe_terminal(job_, images_)) terminal_->set(*info);
   family().drop_window_signals();
   all(&TaskRestore::places);
   for (TaskRestore& task : tasks) task.descriptors(*helper_, &task == &tasks.back());

@@ -28,9 +28,7 @@ net::awaitable<api::Envelope> DestinationMigration::do_resolve(api::Resolve requ
     throw Error(Errc::refused, fmt::format("the destination is {}, not prepared", name(phase())),
                 "there is nothing to resolve: `godwit ps` tells where the workload is");
   const KnownPeer source{.node = source_node(), .boot = source_boot_, .store = source_store_};
-  if (undecided()) {
-    if (!known_to_be_gone(source, request, std::string(its_record))) co_await check_silent(source);
-  }
+  if (undecided() && !known_to_be_gone(source, request, std::string(its_record))) co_await check_silent(source);
   const auto hold = co_await turn_.take();
   if (undecided()) {
     if (!copy_held()) {

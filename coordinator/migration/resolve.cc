@@ -10,8 +10,7 @@
 namespace godwit::coordinator {
 namespace {
 
-// Whoever is asked dials a node that is off until he gives up.
-// And then lets a copy go whose engine may have died.
+// Whoever is asked dials a node that is off until he gives up, and then lets a copy go whose engine may have died.
 constexpr Clock::duration resolve_limit = std::chrono::seconds(70);
 constexpr std::size_t longest_sentence = 1000;
 

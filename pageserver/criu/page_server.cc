@@ -141,8 +141,10 @@ void run(const PageServerOptions& o, UniqueFd& terminal) {
   if (!o.pidfile.empty()) write_file(in_work_dir(o, o.pidfile), fmt::format("{}\n", ::getpid()), 0644);
   run_scripts(o.action_scripts, read_link(fmt::format("/proc/self/fd/{}", directory.get())))("status-ready", 0);
   say_ready(o.status_fd);
-  if (daemon) daemon->has_begun(!o.log_file.empty());
-  if (daemon) terminal.reset();
+  if (daemon) {
+    daemon->has_begun(!o.log_file.empty());
+    terminal.reset();
+  }
   check(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "set no_new_privs");
 
   std::unique_ptr<Stream> stream;

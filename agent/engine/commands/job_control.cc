@@ -1,6 +1,7 @@
 #include "agent/engine/commands/job_control.h"
 
 #include "common/base/check.h"
+#include "common/base/waiting.h"
 
 #include <csignal>
 #include <ctime>
@@ -30,7 +31,7 @@ class Job {
         if (pid != root_) continue;  // an orphan of it
         if (!WIFSTOPPED(status)) {
           terminal_.take_back();
-          return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+          return shell_status(status);
         }
         stopped = WSTOPSIG(status);
       }

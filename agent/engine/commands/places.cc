@@ -1,5 +1,6 @@
 #include "agent/engine/commands/places.h"
 
+#include "common/image/page_levels.h"
 #include "common/base/directory.h"
 #include "common/base/log.h"
 #include "common/image/image_set.h"
@@ -15,7 +16,6 @@ namespace godwit::engine::commands {
 namespace {
 
 constexpr int most_parents = 4096;
-constexpr const char* parent_link = "parent";
 
 struct stat status_of(int fd) {
   struct stat st{};
@@ -32,7 +32,7 @@ void refuse_own_ancestor(const Places& places) {
   for (int depth = 0; depth < most_parents; depth++) {
     if (same(status_of(at.get()), own))
       fail(Errc::invalid_argument, "{} is a parent of the dump that --prev-images-dir names", places.images_path);
-    const int next = ::openat(at.get(), parent_link, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int next = ::openat(at.get(), image::parent_link, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (next < 0) return;
     at.reset(next);
   }
@@ -74,7 +74,7 @@ void clear_images(const Places& places, PagesGo to) {
   else
     image::Unfinished::remove_left(places.images.get());  // it may be this dump's own server that is at work here
   remove(places, image::file_name(image::Kind::inventory));
-  remove(places, parent_link);
+  remove(places, image::parent_link);
   for (const std::string& name : names_in(places.images.get())) {
     const auto known = image::parse_file_name(name);
     if (known && known->kind != image::Kind::cpuinfo) remove(places, name);

@@ -78,8 +78,9 @@ int run_restore(const Options& o) {
     if (!o.pidfile.empty()) write_beside(places, o.pidfile, fmt::format("{}\n", pid));
     act("post-restore", pid);
     tell("pre-resume");
+    if (!job.controlled) return;
     groups = restore.job_groups();
-    if (job.controlled) terminal->hand_over(groups.front);
+    terminal->hand_over(groups.front);
   });
   if (terminal) terminal->keep();
   if (space) space->complete(prepared.tasks(0).guest_pid());

@@ -56,12 +56,11 @@ void forget_stops(const std::map<pid_t, pid_t>& stopped, image::ImageSet& images
   }
 }
 
-// What an earlier dump had left stopped stops again, and its note fits it no more.
-void release(Dump& dump, const std::map<pid_t, pid_t>& stopped) {
-  dump.release();
+// What an earlier dump had left stopped has stopped again when this one has let go of it, and its note fits it no more.
+void note_again(const std::map<pid_t, pid_t>& stopped) {
   for (const auto& [pid, inner] : stopped) {
     try {
-      note_again(pid);
+      commands::note_again(pid);
     } catch (const Error& e) {  // `godwit kill` and `resume` refuse it then
       log::warn("dump.note", {{"pid", pid}, {"message", e.message()}});
     }
@@ -185,14 +184,13 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
   bool held = false;
   std::optional<Error> veto;
   std::map<pid_t, pid_t> stopped_by_us;
+  RoundDone round;
+  Dump::Frozen frozen;
   image::DumpStatsEntry stats;
-  std::uint64_t frozen_at = 0;
   const std::unique_ptr<DumpSink> sink =
       make_sink(std::move(server), places, generation, parent, o.auto_dedup ? Superseded::freed : Superseded::kept);
   try {
     if (!parent.empty()) image::set_parent(places.images.get(), o.previous);
-    RoundDone round;
-    Dump::Frozen frozen;
     if (pre) {
       round = dump_.round(round_, *sink);
     } else {
@@ -201,7 +199,6 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
       const auto tracking = o.track_memory ? Dump::Tracking::begin : Dump::Tracking::as_it_is;
       frozen = dump_.freeze(round_, *sink, std::chrono::seconds(o.timeout_s), tracking);
       held = true;
-      frozen_at = frozen.at_ns;
       forget_stops(stopped_by_us, sink->images());
       round = frozen.round;
     }
@@ -215,24 +212,20 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
     dump_.acknowledged(sink->last_sequence());
     generation_ = generation;
     round_++;
-    for (const Step& s : frozen.steps.list())
-      log::info("dump.step", {{"name", s.name()}, {"us", s.nanoseconds() / 1000}});
-    log::info("dump.done", {{"pid", pid_},
-                            {"pages", round.pages()},
-                            {"bytes", round.bytes()},
-                            {"whole", parent.empty()},
-                            {"generation", generation}});
   } catch (...) {
     dump_.owe_unacknowledged();
     mark_unusable(places);
-    if (held) release(dump_, stopped_by_us);
+    if (held) {
+      dump_.release();
+      note_again(stopped_by_us);
+    }
     if (const std::set<std::string> robbed = sink->freed_in(); !robbed.empty()) give_up_parents(robbed);
     throw;
   }
   std::map<pid_t, StoppedBy> stopped;
   if (!pre) {
     if (o.leave_running || veto) {
-      release(dump_, stopped_by_us);
+      dump_.release();
     } else if (!o.leave_stopped) {
       dump_.kill();
     } else {
@@ -241,7 +234,15 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
       dump_.leave_stopped();
     }
   }
-  const std::uint64_t frozen_ns = pre ? 0 : monotonic_ns() - frozen_at;
+  const std::uint64_t frozen_ns = pre ? 0 : monotonic_ns() - frozen.at_ns;
+  if (o.leave_running || veto) note_again(stopped_by_us);
+  for (const Step& s : frozen.steps.list())
+    log::info("dump.step", {{"name", s.name()}, {"us", s.nanoseconds() / 1000}});
+  log::info("dump.done", {{"pid", pid_},
+                          {"pages", round.pages()},
+                          {"bytes", round.bytes()},
+                          {"whole", parent.empty()},
+                          {"generation", generation}});
   const std::optional<Error> unnoted = note_all(notes, stopped, pid_);
   afterwards("the dump is complete", [&] { write_stats(places, std::move(stats), frozen_ns); });
   if (veto) throw *veto;
