@@ -1,6 +1,7 @@
 #include "agent/engine/dump.h"
 
 #include "agent/engine/ptrace/killed.h"
+#include "agent/engine/ptrace/pin.h"
 #include "agent/engine/survey.h"
 #include "agent/engine/tasks/hidden.h"
 #include "agent/engine/tasks/ipc_objects.h"
@@ -41,6 +42,12 @@ RoundDone describe(std::uint32_t number, const RoundCount& count) {
   done.set_nanoseconds(count.nanoseconds);
   done.set_regions(count.scanned.regions);
   return done;
+}
+
+// Flags of mappings that were seen longer ago may be others by now.
+MemoriesSeen seen_just_now(MemoriesSeen seen) {
+  constexpr std::uint64_t just_now_ns = 100'000'000;
+  return monotonic_ns() - seen.at_ns < just_now_ns ? std::move(seen) : MemoriesSeen{};
 }
 
 // A traced thread that has ended waits for its tracer to take notice; the leader, in addition, for all the others.
@@ -264,9 +271,10 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     begin_again();
     begin_untracked(sink);
   }
+  const MemoriesSeen seen = seen_just_now(std::exchange(seen_, {}));
   for (const auto& task : tasks_) {
     try {
-      if (task->begun()) task->memory().look();
+      if (task->begun()) task->look(seen);
     } catch (const Error& e) {
       if (task->pid() == pid_ || !task->has_ended()) throw;
     }
@@ -427,9 +435,13 @@ void Dump::thaw() {
   owe_unacknowledged();
 }
 
+// Held threads are on this CPU, and end there. Meanwhile another one frees their memory, too (5.15+), if it comes before
+// the last of them has let go of it.
 void Dump::kill() {
+  const Aside aside;
   for (const auto& task : tasks_)
     check(::syscall(SYS_pidfd_send_signal, task->pidfd(), SIGKILL, nullptr, 0), "kill process {}", task->pid());
+  for (const auto& task : tasks_) ::syscall(SYS_process_mrelease, task->pidfd(), 0);
   for (const auto& task : tasks_) wait_for_end(*task, hold_->of(task->pid()).tids());
   hold_->gone();
   hold_.reset();

@@ -45,6 +45,8 @@ class Dump {
   void set_options(resources::Options options) { options_ = std::move(options); }
   void set_hold_limit(std::chrono::milliseconds limit) { hold_options_.limit = limit; }
   void set_most_bytes(std::uint64_t most) { most_bytes_ = most; }  // of the last difference, see Frozen; 0: no limit
+  // Just now: the next freeze need not look at that again.
+  void set_seen(MemoriesSeen seen) { seen_ = std::move(seen); }
   // Done just before each stop of a freeze, after the catching up.
   void set_before_stop(std::function<void()> action) { before_stop_ = std::move(action); }
 
@@ -124,6 +126,7 @@ class Dump {
   std::uint64_t dirty_bytes_ = 0;  // after the last round
   std::uint64_t most_bytes_ = 0;
   std::function<void()> before_stop_;
+  MemoriesSeen seen_;
   std::optional<RoundDone> caught_up_;
   std::map<pid_t, InterruptedCalls> calls_;  // from one stop of a process to the next
   std::shared_ptr<HeldTree> hold_;

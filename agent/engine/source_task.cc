@@ -1,26 +1,14 @@
 #include "agent/engine/source_task.h"
 
+#include "agent/engine/program.h"
 #include "agent/engine/resources/direct_io.h"
 #include "common/base/check.h"
 #include "common/base/log.h"
-#include "common/proc/reader.h"
 
 #include <poll.h>
 #include <sys/syscall.h>
 
 namespace godwit::engine {
-namespace {
-
-// What a program is, as far as an exec changes it.
-std::string program_of(pid_t pid) {
-  const proc::Reader proc(pid);
-  const proc::Stat s = proc.stat();
-  std::string text = fmt::format("{} {:x} {:x} {:x}", proc.link("exe"), s.start_code, s.start_stack, s.env_start);
-  for (const std::uint64_t word : proc.auxv()) text += fmt::format(" {:x}", word);
-  return text;
-}
-
-}  // namespace
 
 SourceTask::SourceTask(const Relative& relative)
     : pid_(relative.host),
@@ -50,6 +38,14 @@ void SourceTask::begin(UniqueFd userfaultfd, resources::FileIds& ids, Worker& se
   memory_ = std::make_unique<TaskMemory>(pid_, guest_pid_, std::move(userfaultfd), ids, &second);
   program_ = program_of(pid_);
   known_ = true;
+}
+
+void SourceTask::look(const MemoriesSeen& seen) {
+  const auto it = seen.of.find(pid_);
+  if (it != seen.of.end() && it->second.program == program_)
+    memory_->know(it->second.smaps);
+  else
+    memory_->look();
 }
 
 // What a read with O_DIRECT brings is written by a device, past the page tables: of one that is under way while its

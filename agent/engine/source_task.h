@@ -2,6 +2,7 @@
 #pragma once
 
 #include "agent/engine/kinship.h"
+#include "agent/engine/memories_seen.h"
 #include "agent/engine/memory/task_memory.h"
 #include "agent/engine/ptrace/remote_syscalls.h"
 #include "agent/engine/resources/file_ids.h"
@@ -36,6 +37,9 @@ class SourceTask {
   bool has_ended() const;
   // False after an exec, and for another process of that PID.
   bool same_program() const;
+
+  // TaskMemory::look(), where that was not seen just now.
+  void look(const MemoriesSeen& seen);
 
   // In the stopped task. Empty where the kernel cannot track it, with a warning.
   UniqueFd make_userfaultfd(RemoteSyscalls& leader) const;

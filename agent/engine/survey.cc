@@ -2,10 +2,12 @@
 
 #include "agent/engine/kinship.h"
 #include "agent/engine/memory/vma_image.h"
+#include "agent/engine/program.h"
 #include "agent/engine/tasks/ipc_objects.h"
 #include "agent/engine/tasks/refusals.h"
 #include "agent/engine/tasks/ties.h"
 #include "common/base/check.h"
+#include "common/base/units.h"
 #include "common/proc/locks.h"
 #include "common/proc/reader.h"
 
@@ -68,6 +70,9 @@ void refuse_mapped_outside(SharedMappings shared, const std::vector<pid_t>& tree
 }
 
 // Files, as proc::locked_file() says them, that somebody has a lease for writing on: to open one breaks it.
+// For /proc/locks the kernel waits until every CPU has noticed (an RCU grace period, 10 to 20 ms), so it is read once,
+// while everything else is looked at.
+using Leased = std::shared_future<std::set<std::string>>;
 std::set<std::string> leased_for_writing() {
   std::set<std::string> files;
   for (const proc::Lock& lock : proc::parse_locks(read_file("/proc/locks")))
@@ -75,10 +80,10 @@ std::set<std::string> leased_for_writing() {
   return files;
 }
 
-void survey_memory(const proc::Reader& proc, pid_t pid, SharedMappings& shared, Surveyed& out) {
+void survey_memory(const std::vector<proc::VmaUsage>& smaps, pid_t pid, const Leased& leased, SharedMappings& shared,
+                   Surveyed& out) {
   std::set<std::pair<dev_t, ino_t>> seen;
-  const std::set<std::string> leased = leased_for_writing();
-  for (const proc::VmaUsage& u : proc.smaps()) {
+  for (const proc::VmaUsage& u : smaps) {
     out.set_mapped_bytes(out.mapped_bytes() + u.vma.size());
     out.set_resident_bytes(out.resident_bytes() + u.rss + u.swap);
     if (const auto refused = refuse_vma(u.vma, u.flags))
@@ -91,7 +96,7 @@ void survey_memory(const proc::Reader& proc, pid_t pid, SharedMappings& shared, 
     // Of a socket's ring nothing can be opened.
     const bool file = u.vma.kind == proc::VmaName::path && !u.vma.deleted && u.vma.name.starts_with('/');
     if (!file || !seen.insert({u.vma.dev, u.vma.inode}).second) continue;
-    if (leased.contains(proc::locked_file(u.vma.dev, u.vma.inode))) {
+    if (leased.get().contains(proc::locked_file(u.vma.dev, u.vma.inode))) {
       refuse(out, pid, fmt::format("memory at {:#x} {}", u.vma.start, u.vma.name),
              "a lease for writing is held on the file, which cannot be looked at without breaking it",
              "release the lease before the move", "--file-locks");
@@ -166,8 +171,30 @@ void describe_task(const proc::Reader& proc, pid_t pid, Surveyed& out) {
   }
 }
 
-void survey_process(pid_t pid, SharedMappings& shared, const resources::Options& options,
-                    const resources::TreeFiles& tree, Surveyed& out) {
+// Both files take the kernel 15 to 30 ms per GiB, so they are read side by side.
+MemoriesSeen::Memory survey_memories(const proc::Reader& proc, pid_t pid, const Leased& leased, SharedMappings& shared,
+                                     Surveyed& out) {
+  std::future<std::map<std::string, std::string>> policies =
+      std::async(std::launch::async, [&] { return memory_policies(proc); });
+  MemoriesSeen::Memory seen{.program = program_of(pid), .smaps = proc.smaps()};
+  survey_memory(seen.smaps, pid, leased, shared, out);
+  for (const auto& [policy, address] : policies.get())
+    refuse(out, pid, fmt::format("memory at 0x{}", address),
+           fmt::format("its NUMA memory policy ({}) is not carried", policy),
+           "start it without numactl, set_mempolicy or mbind");
+  return seen;
+}
+
+// What all looks at the processes of a tree have in common.
+struct Look {
+  const resources::Options& options;
+  const resources::TreeFiles& files;
+  Leased leased;
+  SharedMappings shared;
+  MemoriesSeen seen;
+};
+
+void survey_process(pid_t pid, Look& look, Surveyed& out) {
   const proc::Reader proc(pid);
   if (pid != out.tasks(0).pid() && is_zombie(pid)) return;  // since just now
   tasks::Refusals found = tasks::refusals_of(proc, pid);
@@ -180,15 +207,8 @@ void survey_process(pid_t pid, SharedMappings& shared, const resources::Options&
        {tasks::ties_to_others(proc, pid, pid == out.tasks(0).pid() ? tasks::Place::root : tasks::Place::below),
         tasks::ties_of_threads(proc, pid), tasks::refuse_ipc_objects({pid})})
     for (const tasks::Refusal& r : more) refuse(out, pid, r.what, r.reason, r.hint, r.option);
-  // Both files take the kernel 30 ms per GiB, so they are read side by side.
-  std::future<std::map<std::string, std::string>> policies =
-      std::async(std::launch::async, [&] { return memory_policies(proc); });
-  survey_memory(proc, pid, shared, out);
-  for (const auto& [policy, address] : policies.get())
-    refuse(out, pid, fmt::format("memory at 0x{}", address),
-           fmt::format("its NUMA memory policy ({}) is not carried", policy),
-           "start it without numactl, set_mempolicy or mbind");
-  survey_fds(pid, options, tree, out);
+  look.seen.of[pid] = survey_memories(proc, pid, look.leased, look.shared, out);
+  survey_fds(pid, look.options, look.files, out);
 }
 
 // Calls look(pid) for all that are still there; the root has to be.
@@ -216,8 +236,9 @@ void notice_session(const Relative& root, bool gets_another, Surveyed& out) {
                               leads ? "not lead its session any more" : "be the leader of a session of its own"));
 }
 
-Surveyed look_once(pid_t root, Orphans orphans, const resources::Options& options) {
+Surveyed look_once(pid_t root, Orphans orphans, const resources::Options& options, MemoriesSeen& seen) {
   Surveyed out;
+  Leased leased = std::async(std::launch::async, leased_for_writing);
   const std::vector<Relative> tree = relatives_of(tree_of(root, orphans));
   std::vector<pid_t> living;
   for_each_living(tree, [&](pid_t pid) {
@@ -227,9 +248,11 @@ Surveyed look_once(pid_t root, Orphans orphans, const resources::Options& option
   for (const tasks::Refusal& r : refuse_kinship(tree)) refuse(out, root, r.what, r.reason, r.hint, r.option);
   const resources::TreeFiles files = resources::look_at_files(living);
   notice_session(tree.front(), options.shell_job && has_outer_terminal(tree.front(), files), out);
-  SharedMappings shared;
-  for_each_living(tree, [&](pid_t pid) { survey_process(pid, shared, options, files, out); });
-  refuse_mapped_outside(std::move(shared), living, out);
+  Look look{.options = options, .files = files, .leased = std::move(leased), .shared = {}, .seen = {}};
+  look.seen.at_ns = monotonic_ns();
+  for_each_living(tree, [&](pid_t pid) { survey_process(pid, look, out); });
+  refuse_mapped_outside(std::move(look.shared), living, out);
+  seen = std::move(look.seen);
   out.set_xfeatures(tasks::enabled_xfeatures());
   out.set_tracker(tasks::tracker_backend());
   return out;
@@ -245,17 +268,19 @@ bool same_refusals(const Surveyed& a, const Surveyed& b) {
 
 // In a running tree processes come and go while it is looked at, and a pipe may seem to lead out of it. What is refused
 // is what another look refuses, too.
-Surveyed survey(pid_t root, Orphans orphans, const resources::Options& options) {
+Surveyed survey(pid_t root, Orphans orphans, const resources::Options& options, MemoriesSeen* seen) {
   constexpr int most_looks = 10;
   Doing doing("looking at process {}", root);
-  Surveyed seen = look_once(root, orphans, options);
-  for (int looks = 1; !seen.refusals().empty() && looks < most_looks; looks++) {
-    Surveyed again = look_once(root, orphans, options);
-    const bool same = same_refusals(seen, again);
-    seen = std::move(again);
+  MemoriesSeen memories;
+  Surveyed found = look_once(root, orphans, options, memories);
+  for (int looks = 1; !found.refusals().empty() && looks < most_looks; looks++) {
+    Surveyed again = look_once(root, orphans, options, memories);
+    const bool same = same_refusals(found, again);
+    found = std::move(again);
     if (same) break;
   }
-  return seen;
+  if (seen) *seen = std::move(memories);
+  return found;
 }
 
 }  // namespace godwit::engine

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "agent/engine/job.pb.h"
+#include "agent/engine/memories_seen.h"
 #include "agent/engine/ptrace/process_tree.h"
 #include "agent/engine/resources/fd_table.h"
 
@@ -10,6 +11,7 @@
 namespace godwit::engine {
 
 // Errc::target_gone when the root ends meanwhile.
-Surveyed survey(pid_t root, Orphans orphans, const resources::Options& options);
+// `seen`, where it is given, becomes what this has seen last.
+Surveyed survey(pid_t root, Orphans orphans, const resources::Options& options, MemoriesSeen* seen = nullptr);
 
 }  // namespace godwit::engine

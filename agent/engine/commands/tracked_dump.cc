@@ -165,10 +165,12 @@ void TrackedDump::give_up_parents(const std::set<std::string>& directories) {
 
 void TrackedDump::run(const Options& o, const Places& places, const RunAction& act, UniqueFd page_server) {
   const bool pre = o.command == "pre-dump";
-  Surveyed surveyed = survey(pid_, Orphans::left_out, carried(o));
+  MemoriesSeen seen;
+  Surveyed surveyed = survey(pid_, Orphans::left_out, carried(o), &seen);
   refuse_namespaces(surveyed, pid_);
   refuse_by_name(surveyed, o);
   dump_.set_options(carried(o));
+  dump_.set_seen(std::move(seen));
   dump_.set_hold_limit(std::chrono::seconds(o.timeout_s));
   std::optional<CriuClient> server = reach_page_server(o, std::move(page_server));
   const std::string parent = parent_for(o, places, server);

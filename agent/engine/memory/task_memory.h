@@ -52,6 +52,7 @@ class TaskMemory {
   std::uint64_t owed_bytes() const { return owed_.size() * page_size; }
   RoundCount send_owed(PageSink& sink);
   void look();
+  void know(const std::vector<proc::VmaUsage>& smaps) { flags_.learn(smaps); }  // somebody else looked
   // What is written from here on is dirty, and nothing before; for dirty_bytes(), without a round.
   void begin_count();
   // A round whose scan, but not the copying, needs the task to stand still while what `stop` returns exists.

@@ -26,6 +26,19 @@ Pin::~Pin() {
   if (active()) ::syscall(SYS_sched_setaffinity, 0, before_.size(), before_.data());
 }
 
+Aside::Aside() {
+  const int cpu = ::sched_getcpu();
+  if (cpu < 0 || ::syscall(SYS_sched_getaffinity, 0, before_.size(), before_.data()) < 0) return;
+  std::array<std::byte, 128> others{};
+  others.fill(std::byte{0xff});
+  others.at(static_cast<unsigned>(cpu) / 8) &= ~(std::byte{1} << (cpu % 8));
+  moved_ = ::syscall(SYS_sched_setaffinity, 0, others.size(), others.data()) == 0;
+}
+
+Aside::~Aside() {
+  if (moved_) ::syscall(SYS_sched_setaffinity, 0, before_.size(), before_.data());
+}
+
 void Pin::bring(pid_t tid) const {
   if (active()) move_to(tid, cpu_);
 }

@@ -25,4 +25,17 @@ class Pin {
   std::array<std::byte, 128> before_{};
 };
 
+// This thread on any CPU but the one where it is now, until the end of the scope; where there is no other, it stays.
+class Aside {
+ public:
+  Aside();
+  ~Aside();
+  Aside(const Aside&) = delete;
+  Aside& operator=(const Aside&) = delete;
+
+ private:
+  bool moved_ = false;
+  std::array<std::byte, 128> before_{};
+};
+
 }  // namespace godwit::engine
