@@ -1,5 +1,6 @@
 #include "agent/engine/dump.h"
 
+#include "agent/engine/ptrace/call_notes.h"
 #include "agent/engine/ptrace/killed.h"
 #include "agent/engine/survey.h"
 #include "agent/engine/tasks/hidden.h"
@@ -428,11 +429,14 @@ void Dump::thaw() {
 }
 
 void Dump::kill() {
+  std::vector<std::pair<pid_t, std::uint64_t>> notes;
+  for (const auto& task : tasks_) notes.emplace_back(task->pid(), proc::Reader(task->pid()).stat().start_time);
   for (const auto& task : tasks_)
     check(::syscall(SYS_pidfd_send_signal, task->pidfd(), SIGKILL, nullptr, 0), "kill process {}", task->pid());
   for (const auto& task : tasks_) wait_for_end(*task, hold_->of(task->pid()).tids());
   hold_->gone();
   hold_.reset();
+  for (const auto& [pid, start_time] : notes) forget_notes(pid, start_time);
 }
 
 void Dump::acknowledged(std::uint64_t sequence) {

@@ -1,7 +1,8 @@
 #include "agent/engine/commands/stopped.h"
 
 #include "agent/engine/commands/guardian.h"
-#include "agent/engine/holder/place.h"
+#include "agent/engine/ptrace/run_directory.h"
+#include "agent/engine/ptrace/call_notes.h"
 #include "agent/engine/ptrace/held_tree.h"
 #include "agent/engine/ptrace/killed.h"
 #include "common/base/check.h"
@@ -22,11 +23,10 @@
 namespace godwit::engine::commands {
 namespace {
 
-constexpr int patience_ms = 5000;  // for a stop that has been asked for
+constexpr int patience_ms = 5000;             // for a stop that has been asked for
+constexpr std::uint64_t not_written = ~0ull;  // what a note has for a number while there is only room for it
 
-std::filesystem::path note_of(pid_t pid, std::uint64_t start_time) {
-  return holder::run_file(pid, start_time, "stopped");
-}
+std::filesystem::path note_of(pid_t pid, std::uint64_t start_time) { return run_file(pid, start_time, "stopped"); }
 
 bool all_stopped(const proc::Reader& proc, pid_t pid) {
   for (const pid_t tid : proc.threads())
@@ -91,11 +91,10 @@ StopNotes::~StopNotes() {
 }
 
 void StopNotes::make_room(pid_t pid) {
-  constexpr std::uint64_t of_none = ~0ull;
   const std::filesystem::path note = note_of(pid, proc::Reader(pid).stat().start_time);
   if (std::filesystem::exists(note)) return;  // an earlier dump's, which counts until this one has succeeded
   unwritten_.emplace(pid, note);
-  write_note(note, {.generation = generation_, .switches = of_none});
+  write_note(note, {.generation = generation_, .switches = not_written});
 }
 
 void StopNotes::write(pid_t pid, StoppedBy by) {
@@ -127,6 +126,7 @@ struct StoppedTree {
   struct Member {
     pid_t pid = 0;
     UniqueFd pidfd;
+    std::uint64_t start_time = 0;
     std::filesystem::path note;
     Stopped stopped;
   };
@@ -134,9 +134,10 @@ struct StoppedTree {
     for (const TreeMember& m : tree_of(root, Orphans::left_out)) {
       if (m.dead && m.pid != root) continue;
       const proc::Reader proc(m.pid);
-      const std::filesystem::path note = note_of(m.pid, proc.stat().start_time);
+      const std::uint64_t start_time = proc.stat().start_time;
+      const std::filesystem::path note = note_of(m.pid, start_time);
       UniqueFd pidfd = require_stopped(m.pid, proc);
-      members.push_back({m.pid, std::move(pidfd), note, read_note(note, m.pid)});
+      members.push_back({m.pid, std::move(pidfd), start_time, note, read_note(note, m.pid)});
     }
   }
   void forget() const {
@@ -161,6 +162,7 @@ int run_kill(const Options& o) {
     }
   }
   tree.forget();
+  for (const auto& m : tree.members) forget_notes(m.pid, m.start_time);
   log::info("kill.done", {{"pid", o.tree}});
   return 0;
 }

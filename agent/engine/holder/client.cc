@@ -4,7 +4,7 @@
 #include "agent/engine/holder/detach.h"
 #include "agent/engine/holder/holder.pb.h"
 #include "agent/engine/holder/packet.h"
-#include "agent/engine/holder/place.h"
+#include "agent/engine/ptrace/run_directory.h"
 #include "agent/engine/ptrace/recover.h"
 #include "common/base/check.h"
 #include "common/base/lock_file.h"
