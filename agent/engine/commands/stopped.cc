@@ -13,6 +13,7 @@
 #include <csignal>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <vector>
@@ -76,6 +77,18 @@ UniqueFd require_stopped(pid_t pid, const proc::Reader& proc) {
   return pidfd;
 }
 
+// Nothing when it is not in the stop of an earlier dump.
+std::optional<Stopped> fitting_note(pid_t pid) {
+  try {
+    const proc::Reader proc(pid);
+    require_stopped(pid, proc);
+    return read_note(note_of(pid, proc.stat().start_time), pid);
+  } catch (const Error& e) {
+    if (e.errc() != Errc::refused) throw;
+    return std::nullopt;
+  }
+}
+
 }  // namespace
 
 Stopped parse_stopped_note(const std::string& text) {
@@ -102,6 +115,23 @@ void StopNotes::write(pid_t pid, StoppedBy by) {
   unwritten_.erase(pid);
 }
 
+NotesBefore::NotesBefore(pid_t root) : root_(root) {
+  try {
+    for (const TreeMember& m : tree_of(root, Orphans::left_out))
+      if (const auto note = fitting_note(m.pid)) stopped_[m.pid] = *note;
+  } catch (const Error&) {  // the dump says what is wrong
+  }
+}
+
+void NotesBefore::put_back() const {
+  for (const TreeMember& m : tree_of(root_, Orphans::left_out)) {
+    const std::filesystem::path note = note_of(m.pid, proc::Reader(m.pid).stat().start_time);
+    if (std::filesystem::exists(note) && read_note(note, m.pid).switches == not_written) std::filesystem::remove(note);
+  }
+  for (const auto& [pid, note] : stopped_)
+    note_stopped(pid, note.generation, note.by_others ? StoppedBy::others : StoppedBy::dump);
+}
+
 void note_again(pid_t pid) {
   const proc::Reader proc(pid);
   const Stopped note = read_note(note_of(pid, proc.stat().start_time), pid);
@@ -109,14 +139,8 @@ void note_again(pid_t pid) {
 }
 
 bool left_stopped(pid_t pid) {
-  try {
-    const proc::Reader proc(pid);
-    require_stopped(pid, proc);
-    return !read_note(note_of(pid, proc.stat().start_time), pid).by_others;
-  } catch (const Error& e) {
-    if (e.errc() != Errc::refused) throw;
-    return false;
-  }
+  const auto note = fitting_note(pid);
+  return note && !note->by_others;
 }
 
 namespace {
