@@ -1,5 +1,5 @@
 // godwit-agent: one per node, as root. docs/architecture.md says what it does and what its options mean.
-#include "agent/engine/holder/place.h"
+#include "agent/engine/holder/connect.h"
 #include "agent/service/agent.h"
 #include "common/base/log.h"
 

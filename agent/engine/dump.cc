@@ -1,5 +1,6 @@
 #include "agent/engine/dump.h"
 
+#include "agent/engine/ptrace/call_notes.h"
 #include "agent/engine/ptrace/killed.h"
 #include "agent/engine/ptrace/pin.h"
 #include "agent/engine/survey.h"
@@ -438,6 +439,8 @@ void Dump::thaw() {
 // Held threads are on this CPU, and end there. Meanwhile another one frees their memory, too (5.15+), if it comes before
 // the last of them has let go of it.
 void Dump::kill() {
+  std::vector<std::pair<pid_t, std::uint64_t>> notes;
+  for (const auto& task : tasks_) notes.emplace_back(task->pid(), proc::Reader(task->pid()).stat().start_time);
   const Aside aside;
   for (const auto& task : tasks_)
     check(::syscall(SYS_pidfd_send_signal, task->pidfd(), SIGKILL, nullptr, 0), "kill process {}", task->pid());
@@ -445,6 +448,7 @@ void Dump::kill() {
   for (const auto& task : tasks_) wait_for_end(*task, hold_->of(task->pid()).tids());
   hold_->gone();
   hold_.reset();
+  for (const auto& [pid, start_time] : notes) forget_notes(pid, start_time);
 }
 
 void Dump::acknowledged(std::uint64_t sequence) {

@@ -15,6 +15,7 @@
 #include "agent/engine/commands/survey_command.h"
 #include "agent/engine/holder/keeper.h"
 #include "agent/engine/job.h"
+#include "agent/engine/ptrace/run_directory.h"
 #include "common/base/log.h"
 
 #include <array>
@@ -30,21 +31,22 @@ int run_agents_job(const commands::Options& options) { return run_job(UniqueFd(o
 struct Command {
   std::string_view name;
   int (*run)(const commands::Options&);
+  bool has_processes = false;  // may begin, end or keep something of them
 };
 
 constexpr std::array known{
-    Command{"dump", commands::run_dump},
-    Command{"pre-dump", commands::run_dump},
-    Command{"restore", commands::run_restore},
+    Command{"dump", commands::run_dump, true},
+    Command{"pre-dump", commands::run_dump, true},
+    Command{"restore", commands::run_restore, true},
     Command{"dedup", commands::run_dedup},
-    Command{"kill", commands::run_kill},
+    Command{"kill", commands::run_kill, true},
     Command{"resume", commands::run_resume},
     Command{"check", commands::run_check},
     Command{"cpuinfo dump", commands::run_cpuinfo_dump},
     Command{"cpuinfo check", commands::run_cpuinfo_check},
     Command{"image show", commands::run_image_show},
     Command{"survey", commands::run_survey},
-    Command{"job", run_agents_job},
+    Command{"job", run_agents_job, true},
     Command{"holder", holder::run_holder},
 };
 
@@ -54,7 +56,11 @@ int run(const std::vector<std::string>& words, UniqueFd& terminal) {
   if (!options) return 0;
   if (options->command != "job" && options->command != "holder") terminal = commands::begin_log(*options);
   for (const Command& c : known)
-    if (c.name == options->command) return c.run(*options);
+    if (c.name == options->command) {
+      const int status = c.run(*options);
+      if (c.has_processes) forget_ended();
+      return status;
+    }
   fail(Errc::internal, "nothing runs {}", options->command);
 }
 

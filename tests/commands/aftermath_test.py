@@ -32,6 +32,19 @@ class Aftermath(CommandCase):
             self.assertFalse((self.place / "1/inventory.img").exists())
             self.assert_runs_on(pid)
 
+    def test_a_pidfile_that_a_restore_cannot_write_leaves_no_process(self):
+        pid = self.start()
+        self.must("dump", "-t", pid, "-D", "1")
+        self.assert_ended(pid)
+        count = len(self.lines())
+        for options in ([], ["-d"], ["-n", "-d"]):
+            done = self.run_command("restore", "-D", "1", "--pidfile", "nowhere/the.pid", *options)
+            self.assertEqual(done.returncode, 1, done.stdout)
+            self.assertIn("nowhere/the.pid", done.stdout)
+            wait_until(lambda: not self.left(), "nothing runs")
+        self.assertEqual(len(self.lines()), count, "it has never run")
+        self.assert_restores(pid, "1")
+
     def test_the_pidfile_is_there_before_the_process_ends(self):
         pid = self.start()
         script = self.script(f"cp 1/the.pid {self.place}/seen")

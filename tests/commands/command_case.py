@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import unittest
+from collections.abc import Iterator
 from pathlib import Path
 
 sys.dont_write_bytecode = True
@@ -93,6 +94,30 @@ class CommandCase(unittest.TestCase):
             self.assertEqual(child.pid, pid)
         wait_until(lambda: len(self.lines()) > before, "the program starts")
         return child.pid
+
+    def holder(self, pid: int) -> int:
+        """The process that keeps the tracker; 0: there is none."""
+        return next(self.holders(pid), 0)
+
+    @staticmethod
+    def holders(pid: int) -> Iterator[int]:
+        for other in others():
+            try:
+                words = Path(f"/proc/{other}/cmdline").read_bytes().split(b"\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if words[1:4] == [b"holder", b"-t", str(pid).encode()]:
+                yield other
+
+    @staticmethod
+    def left() -> list[int]:
+        """Who runs. Orphans come to us, who are PID 1."""
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            pass
+        return others()
 
     def lines(self) -> list[str]:
         return self.output.read_text().split("\n")[:-1] if self.output.exists() else []

@@ -7,10 +7,9 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-from command_case import ENGINE, RUN, CommandCase, main, others, start_time, stat_of, wait_until
+from command_case import ENGINE, RUN, CommandCase, main, start_time, stat_of, wait_until
 
 PID = 500
 REFUSED = 3
@@ -24,20 +23,6 @@ def switches(pid: int) -> int:
 
 
 class HolderCase(CommandCase):
-    def holder(self, pid: int) -> int:
-        """The process that keeps the tracker; 0: there is none."""
-        return next(self.holders(pid), 0)
-
-    @staticmethod
-    def holders(pid: int) -> Iterator[int]:
-        for other in others():
-            try:
-                words = Path(f"/proc/{other}/cmdline").read_bytes().split(b"\0")
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if words[1:4] == [b"holder", b"-t", str(pid).encode()]:
-                yield other
-
     def track(self, pid: int) -> int:
         self.must("dump", "-t", pid, "-D", "1", "-R", "--track-mem")
         return wait_until(lambda: self.holder(pid), "a holder")

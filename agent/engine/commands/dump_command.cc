@@ -3,6 +3,7 @@
 #include "agent/engine/commands/command_line.h"
 #include "agent/engine/commands/dedup_command.h"
 #include "agent/engine/commands/guardian.h"
+#include "agent/engine/commands/stopped.h"
 #include "agent/engine/commands/tracked_dump.h"
 #include "agent/engine/holder/client.h"
 #include "common/base/log.h"
@@ -37,10 +38,11 @@ int run_dump(const Options& o) {
     }
   };
   try {
+    const NotesBefore notes(o.tree);
     if (auto tracker = tracker_for(o)) {
-      tracker->run(o.words, act, page_server.get());
+      tracker->run(o.words, act, [&] { notes.put_back(); }, page_server.get());
     } else {
-      Guardian guardian;
+      Guardian guardian([&] { notes.put_back(); });
       TrackedDump(o.tree, guardian.journal()).run(o, places, act, std::move(page_server));
     }
   } catch (const Error& e) {

@@ -1,7 +1,8 @@
 #include "agent/engine/commands/stopped.h"
 
 #include "agent/engine/commands/guardian.h"
-#include "agent/engine/holder/place.h"
+#include "agent/engine/ptrace/run_directory.h"
+#include "agent/engine/ptrace/call_notes.h"
 #include "agent/engine/ptrace/held_tree.h"
 #include "agent/engine/ptrace/killed.h"
 #include "common/base/check.h"
@@ -12,6 +13,7 @@
 #include <csignal>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <vector>
@@ -22,11 +24,10 @@
 namespace godwit::engine::commands {
 namespace {
 
-constexpr int patience_ms = 5000;  // for a stop that has been asked for
+constexpr int patience_ms = 5000;             // for a stop that has been asked for
+constexpr std::uint64_t not_written = ~0ull;  // what a note has for a number while there is only room for it
 
-std::filesystem::path note_of(pid_t pid, std::uint64_t start_time) {
-  return holder::run_file(pid, start_time, "stopped");
-}
+std::filesystem::path note_of(pid_t pid, std::uint64_t start_time) { return run_file(pid, start_time, "stopped"); }
 
 bool all_stopped(const proc::Reader& proc, pid_t pid) {
   for (const pid_t tid : proc.threads())
@@ -76,6 +77,18 @@ UniqueFd require_stopped(pid_t pid, const proc::Reader& proc) {
   return pidfd;
 }
 
+// Nothing when it is not in the stop of an earlier dump.
+std::optional<Stopped> fitting_note(pid_t pid) {
+  try {
+    const proc::Reader proc(pid);
+    require_stopped(pid, proc);
+    return read_note(note_of(pid, proc.stat().start_time), pid);
+  } catch (const Error& e) {
+    if (e.errc() != Errc::refused) throw;
+    return std::nullopt;
+  }
+}
+
 }  // namespace
 
 Stopped parse_stopped_note(const std::string& text) {
@@ -91,16 +104,32 @@ StopNotes::~StopNotes() {
 }
 
 void StopNotes::make_room(pid_t pid) {
-  constexpr std::uint64_t of_none = ~0ull;
   const std::filesystem::path note = note_of(pid, proc::Reader(pid).stat().start_time);
   if (std::filesystem::exists(note)) return;  // an earlier dump's, which counts until this one has succeeded
   unwritten_.emplace(pid, note);
-  write_note(note, {.generation = generation_, .switches = of_none});
+  write_note(note, {.generation = generation_, .switches = not_written});
 }
 
 void StopNotes::write(pid_t pid, StoppedBy by) {
   note_stopped(pid, generation_, by);
   unwritten_.erase(pid);
+}
+
+NotesBefore::NotesBefore(pid_t root) : root_(root) {
+  try {
+    for (const TreeMember& m : tree_of(root, Orphans::left_out))
+      if (const auto note = fitting_note(m.pid)) stopped_[m.pid] = *note;
+  } catch (const Error&) {  // the dump says what is wrong
+  }
+}
+
+void NotesBefore::put_back() const {
+  for (const TreeMember& m : tree_of(root_, Orphans::left_out)) {
+    const std::filesystem::path note = note_of(m.pid, proc::Reader(m.pid).stat().start_time);
+    if (std::filesystem::exists(note) && read_note(note, m.pid).switches == not_written) std::filesystem::remove(note);
+  }
+  for (const auto& [pid, note] : stopped_)
+    note_stopped(pid, note.generation, note.by_others ? StoppedBy::others : StoppedBy::dump);
 }
 
 void note_again(pid_t pid) {
@@ -110,14 +139,8 @@ void note_again(pid_t pid) {
 }
 
 bool left_stopped(pid_t pid) {
-  try {
-    const proc::Reader proc(pid);
-    require_stopped(pid, proc);
-    return !read_note(note_of(pid, proc.stat().start_time), pid).by_others;
-  } catch (const Error& e) {
-    if (e.errc() != Errc::refused) throw;
-    return false;
-  }
+  const auto note = fitting_note(pid);
+  return note && !note->by_others;
 }
 
 namespace {
@@ -127,6 +150,7 @@ struct StoppedTree {
   struct Member {
     pid_t pid = 0;
     UniqueFd pidfd;
+    std::uint64_t start_time = 0;
     std::filesystem::path note;
     Stopped stopped;
   };
@@ -134,9 +158,10 @@ struct StoppedTree {
     for (const TreeMember& m : tree_of(root, Orphans::left_out)) {
       if (m.dead && m.pid != root) continue;
       const proc::Reader proc(m.pid);
-      const std::filesystem::path note = note_of(m.pid, proc.stat().start_time);
+      const std::uint64_t start_time = proc.stat().start_time;
+      const std::filesystem::path note = note_of(m.pid, start_time);
       UniqueFd pidfd = require_stopped(m.pid, proc);
-      members.push_back({m.pid, std::move(pidfd), note, read_note(note, m.pid)});
+      members.push_back({m.pid, std::move(pidfd), start_time, note, read_note(note, m.pid)});
     }
   }
   void forget() const {
@@ -161,6 +186,7 @@ int run_kill(const Options& o) {
     }
   }
   tree.forget();
+  for (const auto& m : tree.members) forget_notes(m.pid, m.start_time);
   log::info("kill.done", {{"pid", o.tree}});
   return 0;
 }

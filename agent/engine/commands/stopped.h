@@ -43,6 +43,18 @@ class StopNotes {
   std::map<pid_t, std::filesystem::path> unwritten_;
 };
 
+// The notes of a tree before a dump, for whoever puts right what the dump has left when it was killed: those of an
+// earlier dump fit again, room for new ones is given back.
+class NotesBefore {
+ public:
+  explicit NotesBefore(pid_t root);
+  void put_back() const;
+
+ private:
+  pid_t root_;
+  std::map<pid_t, Stopped> stopped_;
+};
+
 // Of a process that is in the stop of an earlier dump again, when a later one has let go of it. Waits for the stop.
 void note_again(pid_t pid);
 

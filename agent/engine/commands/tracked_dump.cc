@@ -163,7 +163,8 @@ void TrackedDump::give_up_parents(const std::set<std::string>& directories) {
               {"consequence", "nothing can be restored from them; the next dump writes everything"}});
 }
 
-void TrackedDump::run(const Options& o, const Places& places, const RunAction& act, UniqueFd page_server) {
+void TrackedDump::run(const Options& o, const Places& places, const RunAction& act, UniqueFd page_server,
+                      StillWanted still_wanted) {
   const bool pre = o.command == "pre-dump";
   MemoriesSeen seen;
   Surveyed surveyed = survey(pid_, Orphans::left_out, carried(o), &seen);
@@ -189,8 +190,9 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
   RoundDone round;
   Dump::Frozen frozen;
   image::DumpStatsEntry stats;
-  const std::unique_ptr<DumpSink> sink =
+  std::unique_ptr<DumpSink> sink =
       make_sink(std::move(server), places, generation, parent, o.auto_dedup ? Superseded::freed : Superseded::kept);
+  if (still_wanted) sink = std::make_unique<WatchedSink>(std::move(sink), std::move(still_wanted));
   try {
     if (!parent.empty()) image::set_parent(places.images.get(), o.previous);
     if (pre) {

@@ -9,6 +9,7 @@
 
 #include "agent/engine/commands/places.h"
 #include "agent/engine/commands/sink.h"
+#include "agent/engine/commands/watched_sink.h"
 #include "agent/engine/dump.h"
 #include "common/commandline/actions.h"
 
@@ -23,8 +24,9 @@ class TrackedDump {
 
   // `godwit dump` or `godwit pre-dump`, but for what the command itself does (log, status, dedup).
   // `page_server`: connected, when the options name one. Errc::cancelled after a dump that is complete: the post-dump
-  // scripts were against the end of the process.
-  void run(const Options& options, const Places& places, const RunAction& act, UniqueFd page_server = {});
+  // scripts were against the end of the process. `still_wanted` empty: this is the process that was asked.
+  void run(const Options& options, const Places& places, const RunAction& act, UniqueFd page_server = {},
+           StillWanted still_wanted = {});
 
   // Whether a later dump can be a difference to the last one.
   bool tracking() { return dump_.tracking(); }

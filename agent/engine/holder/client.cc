@@ -4,7 +4,7 @@
 #include "agent/engine/holder/detach.h"
 #include "agent/engine/holder/holder.pb.h"
 #include "agent/engine/holder/packet.h"
-#include "agent/engine/holder/place.h"
+#include "agent/engine/ptrace/run_directory.h"
 #include "agent/engine/ptrace/recover.h"
 #include "common/base/check.h"
 #include "common/base/lock_file.h"
@@ -91,7 +91,8 @@ Client Client::find_or_start(pid_t pid) {
   fail(Errc::internal, "the holder of the tracker of process {} did not start", pid);
 }
 
-void Client::run(const std::vector<std::string>& words, const RunAction& act, int page_server) {
+void Client::run(const std::vector<std::string>& words, const RunAction& act, const std::function<void()>& recovered,
+                 int page_server) {
   std::optional<Error> failure;
   try {
     failure = converse(words, act, page_server);
@@ -104,6 +105,7 @@ void Client::run(const std::vector<std::string>& words, const RunAction& act, in
                   "nothing was done; try again");
     Journal journal(std::move(journal_));
     recover(journal, "", true);
+    recovered();
     throw Error(Errc::peer_lost, "the process that keeps the tracker has died; the dump did not finish",
                 "the process runs on as before; the next dump is whole");
   }

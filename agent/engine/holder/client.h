@@ -18,10 +18,12 @@ class Client {
   static Client find_or_start(pid_t pid);
 
   // Has it run this command line here, with our output; the steps are run on our side. Throws what it failed with. When
-  // the holder itself dies, whatever it had borrowed from the process is put back, and Errc::peer_lost says so.
+  // the holder itself dies, whatever it had borrowed from the process is put back, `recovered` is done, and
+  // Errc::peer_lost says so.
   // Errc::busy: it lives, and has not waited for us.
   // `page_server`: the socket that the command line speaks of, or -1.
-  void run(const std::vector<std::string>& words, const RunAction& act, int page_server = -1);
+  void run(const std::vector<std::string>& words, const RunAction& act, const std::function<void()>& recovered,
+           int page_server = -1);
 
  private:
   Client(UniqueFd socket, UniqueFd holder, UniqueFd journal)

@@ -2,7 +2,7 @@
 
 #include "agent/engine/holder/holder.pb.h"
 #include "agent/engine/holder/packet.h"
-#include "agent/engine/holder/place.h"
+#include "agent/engine/ptrace/run_directory.h"
 #include "common/base/check.h"
 #include "common/base/log.h"
 #include "common/base/waiting.h"

@@ -10,6 +10,9 @@
 
 namespace godwit::engine::holder {
 
+// Where the node's agent listens for holders to start.
+inline constexpr const char* agent_socket = "/run/godwit-agent/trackers";
+
 sockaddr_un address_of(pid_t pid, std::uint64_t start_time);
 
 // Connected to the socket at this path; empty when nobody listens there.

@@ -53,6 +53,12 @@ class Place {
   Place& operator=(const Place&) = delete;
 };
 
+// Of the command that a dump is for: nobody has the process stopped for longer when it has been interrupted.
+void refuse_if_gone(int socket) {
+  pollfd command{.fd = socket, .events = 0, .revents = 0};
+  if (::poll(&command, 1, 0) > 0 && (command.revents & POLLHUP)) fail(Errc::peer_lost, "the command has gone");
+}
+
 class Keeper {
  public:
   Keeper(pid_t pid, UniqueFd listener)
@@ -165,7 +171,7 @@ class Keeper {
           if (done.has_failure())
             throw Error(errc_from_name(done.failure().code()), done.failure().message(), done.failure().hint());
         },
-        std::move(page_server));
+        std::move(page_server), [socket] { refuse_if_gone(socket); });
     over_ = options->command == "dump" && !options->track_memory;
   }
 

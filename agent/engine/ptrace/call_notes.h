@@ -1,8 +1,8 @@
 // What the restore knows about sleeping calls and the next dump of the same process cannot find out: after a restore
 // the kernel shows restart_syscall where the call was, and keeps its deadline to itself.
 //
-// One small file per process in /run/godwit-engine, named by PID and start time, so that it is never taken for another
-// process's. Notes are a help, not a need: without them such a call is taken to begin anew. Nothing here throws.
+// One small file per process (run_directory.h), which is never taken for another process's. Notes are a
+// help, not a need: without them such a call is taken to begin anew. Nothing here throws.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +22,7 @@ struct CallNote {
 
 void keep_notes(pid_t pid, std::uint64_t start_time, const std::vector<CallNote>& notes) noexcept;
 std::vector<CallNote> read_notes(pid_t pid, std::uint64_t start_time) noexcept;
+void forget_notes(pid_t pid, std::uint64_t start_time) noexcept;  // it has ended
 
 // A file of them; it ends with the first line that is no note.
 std::vector<CallNote> parse_notes(const std::string& text);
