@@ -33,20 +33,11 @@ struct Stem {
 
 // Images of CRIU for which we have no kind.
 constexpr Stem unknown_images[] = {
-    {"tty", "terminals"},
-    {"mountpoints", "a mount namespace"},
-    {"tmpfs-", "the content of a mounted tmpfs"},
-    {"utsns", "a UTS namespace"},
-    {"ipcns", "System V IPC objects"},
-    {"userns", "a user namespace"},
-    {"pidns", "a PID namespace"},
-    {"net", "a network namespace"},
-    {"apparmor", "AppArmor profiles"},
-    {"bpfmap", "BPF maps"},
-    {"fanotify", "fanotify marks"},
-    {"packetsk", "packet sockets"},
-    {"autofs", "an autofs mount"},
-    {"binfmt-misc", "a binfmt_misc mount"},
+    {"tty", "terminals"},          {"mountpoints", "a mount namespace"},   {"tmpfs-", "the content of a mounted tmpfs"},
+    {"utsns", "a UTS namespace"},  {"ipcns", "System V IPC objects"},      {"userns", "a user namespace"},
+    {"pidns", "a PID namespace"},  {"net", "a network namespace"},         {"apparmor", "AppArmor profiles"},
+    {"bpfmap", "BPF maps"},        {"fanotify", "fanotify marks"},         {"packetsk", "packet sockets"},
+    {"autofs", "an autofs mount"}, {"binfmt-misc", "a binfmt_misc mount"},
 };
 
 // Belong to a namespace whose main image is named already, or say nothing about a task.
@@ -180,7 +171,7 @@ void look_at_files(const image::ImageSet& images, Connections connections, Findi
 std::vector<std::string> refuse_foreign_state(const image::ImageSet& images, Connections connections, int replaced) {
   Findings found;
   look_at_names(images, found);
-  std::set<std::uint32_t> tables;
+  std::set<std::uint32_t> memories;
   bool first = true;
   for (const auto& process : images.records<image::PstreeEntry>(image::Kind::pstree)) {
     bool ended = false;
@@ -199,8 +190,8 @@ std::vector<std::string> refuse_foreign_state(const image::ImageSet& images, Con
     const std::uint64_t pid = process.pid();
     look_at_memory(image::file_name(image::Kind::mm, pid), images.get<image::MmEntry>(image::Kind::mm, pid), found);
     const auto ids = images.get<image::TaskKobjIdsEntry>(image::Kind::ids, pid);
-    if (!tables.insert(ids.files_id()).second)
-      found.refuse(fmt::format("{}: a descriptor table that is shared by processes cannot be restored",
+    if (!memories.insert(ids.vm_id()).second)
+      found.refuse(fmt::format("{}: memory that is shared by processes cannot be restored",
                                image::file_name(image::Kind::ids, pid)));
   }
   look_at_terminals(images, replaced, found);
