@@ -33,11 +33,20 @@ struct Stem {
 
 // Images of CRIU for which we have no kind.
 constexpr Stem unknown_images[] = {
-    {"tty", "terminals"},          {"mountpoints", "a mount namespace"},   {"tmpfs-", "the content of a mounted tmpfs"},
-    {"utsns", "a UTS namespace"},  {"ipcns", "System V IPC objects"},      {"userns", "a user namespace"},
-    {"pidns", "a PID namespace"},  {"net", "a network namespace"},         {"apparmor", "AppArmor profiles"},
-    {"bpfmap", "BPF maps"},        {"fanotify", "fanotify marks"},         {"packetsk", "packet sockets"},
-    {"autofs", "an autofs mount"}, {"binfmt-misc", "a binfmt_misc mount"},
+    {"tty", "terminals"},
+    {"mountpoints", "a mount namespace"},
+    {"tmpfs-", "the content of a mounted tmpfs"},
+    {"utsns", "a UTS namespace"},
+    {"ipcns", "System V IPC objects"},
+    {"userns", "a user namespace"},
+    {"pidns", "a PID namespace"},
+    {"net", "a network namespace"},
+    {"apparmor", "AppArmor profiles"},
+    {"bpfmap", "BPF maps"},
+    {"fanotify", "fanotify marks"},
+    {"packetsk", "packet sockets"},
+    {"autofs", "an autofs mount"},
+    {"binfmt-misc", "a binfmt_misc mount"},
 };
 
 // Belong to a namespace whose main image is named already, or say nothing about a task.
