@@ -108,6 +108,12 @@ std::shared_ptr<HeldTree> Dump::hold(std::set<pid_t> only) {
   const auto calls = [this](pid_t pid) -> InterruptedCalls& { return calls_[pid]; };
   HoldOptions options = hold_options_;
   if (options_.shell_job) options.still = parent_on_terminal(pid_);
+  // Whoever shares descriptors would see those that are made for a moment.
+  std::set<pid_t> tables;
+  for (const Relative& r : tree_)
+    if (only.contains(r.host)) tables.insert(r.files);
+  for (const Relative& r : tree_)
+    if (!r.dead && tables.contains(r.files)) only.insert(r.host);
   return std::make_shared<HeldTree>(pid_, orphans_, journal_, calls, options, std::move(only));
 }
 
@@ -297,7 +303,7 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     frozen.steps.lap("stop");
     fault::point("engine.dump.frozen");
     look_at_tree(hold_->members(), sink);
-    for (const auto& refused : {refuse_kinship(tree_), refuse_shared(tree_), tasks::refuse_ipc_objects(pids())})
+    for (const auto& refused : {refuse_kinship(tree_), refuse_shared_memory(tree_), tasks::refuse_ipc_objects(pids())})
       tasks::throw_refusals(refused);
     for (const pid_t pid : pids()) {
       Hold& hold = hold_->of(pid);
@@ -366,11 +372,17 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
 
 std::vector<resources::StoppedTask> Dump::stopped_tasks() const {
   std::vector<resources::StoppedTask> stopped;
-  for (const auto& task : tasks_)
+  std::map<pid_t, std::uint32_t> files, fs;  // by who has it first
+  for (const auto& task : tasks_) {
+    const Relative& r = *std::ranges::find(tree_, task->pid(), &Relative::host);
+    const std::uint32_t own = first_id + static_cast<std::uint32_t>(stopped.size());
     stopped.push_back({.pid = task->pid(),
                        .pidfd = task->pidfd(),
                        .guest_pid = task->guest_pid(),
-                       .files_id = root_files_id + static_cast<std::uint32_t>(stopped.size())});
+                       .own_id = own,
+                       .files_id = files.try_emplace(r.files, own).first->second,
+                       .fs_id = fs.try_emplace(r.fs, own).first->second});
+  }
   return stopped;
 }
 
@@ -393,7 +405,7 @@ void Dump::dump_state(const tasks::Facts& facts, image::ImageSet& images) {
     Doing doing("process {}", stopped.pid);
     resources::dump_fs(stopped, facts.at(stopped.pid).status.umask, ids_, images);
     Hold& hold = hold_->of(stopped.pid);
-    TaskState state = dump_task(hold, facts, stopped.files_id, ids_);
+    TaskState state = dump_task(hold, facts, stopped, ids_);
     if (hold.was_stopped())
       dump_stop(hold, state.cores.at(state.guest_pid), state.guest_pid, tasks_[states.size()]->kinship().parent);
     tasks_[states.size()]->memory().describe(state.mm);

@@ -45,6 +45,37 @@ bool can_have_terminal(const std::vector<Relative>& tree, const Relative& r) {
   return from == nullptr || from->kin.terminal == r.kin.terminal;
 }
 
+// Finds those who share an object of one kind. kcmp's order of them is arbitrary, but total and stable.
+class Owners {
+ public:
+  explicit Owners(int kind) : kind_(kind) {}
+
+  // The first one that was asked about of those who share it with this one.
+  const Relative& of(const Relative& r) {
+    const auto at = std::ranges::partition_point(known_, [&](const Relative& k) { return compare(k, r) == 1; });
+    if (at != known_.end() && compare(*at, r) == 0) return *at;
+    return *known_.insert(at, r);
+  }
+
+ private:
+  // As kcmp(2) has it: 0 the same, 1 less, 2 greater; less than 0 when one of them has gone.
+  long compare(const Relative& a, const Relative& b) const { return ::syscall(SYS_kcmp, a.host, b.host, kind_, 0, 0); }
+
+  int kind_;
+  std::vector<Relative> known_;  // ascending
+};
+
+void find_shared(std::vector<Relative>& tree, int kind, pid_t Relative::* owner, Birth Kinship::* birth) {
+  Owners owners(kind);
+  std::vector<Sharer> sharers;
+  for (Relative& r : tree) {
+    r.*owner = r.dead ? r.pid : owners.of(r).pid;
+    sharers.push_back({.pid = r.pid, .parent = r.kin.parent, .owner = r.*owner});
+  }
+  const std::vector<Birth> births = births_of(sharers);
+  for (std::size_t i = 0; i < tree.size(); ++i) tree[i].kin.*birth = births[i];
+}
+
 }  // namespace
 
 std::vector<Relative> relatives_of(const std::vector<TreeMember>& tree) {
@@ -73,6 +104,8 @@ std::vector<Relative> relatives_of(const std::vector<TreeMember>& tree) {
     std::copy_if(it, end, std::back_inserter(sorted), of_parent);
     it = end;
   }
+  find_shared(sorted, KCMP_FILES, &Relative::files, &Kinship::files);
+  find_shared(sorted, KCMP_FS, &Relative::fs, &Kinship::fs);
   return sorted;
 }
 
@@ -91,6 +124,10 @@ std::vector<tasks::Refusal> refuse_kinship(const std::vector<Relative>& tree) {
                "end it, or the program that adopted it");
       if (!can_have_terminal(tree, r))
         refuse("it has a controlling terminal that its parent has given up", "end it, or start it anew");
+      for (const auto& [birth, name] : {std::pair(r.kin.files, "descriptors"), {r.kin.fs, "working directory"}})
+        if (birth == Birth::out_of_reach)
+          refuse(fmt::format("nobody from whom it comes has the {} that it shares with another process", name),
+                 "end it first");
       if (r.dead || &r == &root) continue;
       const proc::Reader proc(r.host);
       if (r.kin.parent != 0)
@@ -111,16 +148,13 @@ std::vector<tasks::Refusal> refuse_kinship(const std::vector<Relative>& tree) {
   return refusals;
 }
 
-std::vector<tasks::Refusal> refuse_shared(const std::vector<Relative>& tree) {
-  constexpr std::pair<int, std::string_view> kinds[] = {
-      {KCMP_VM, "memory"}, {KCMP_FILES, "descriptors"}, {KCMP_FS, "working directory"}};
+std::vector<tasks::Refusal> refuse_shared_memory(const std::vector<Relative>& tree) {
   std::vector<tasks::Refusal> refusals;
+  Owners owners(KCMP_VM);
   for (const Relative& r : tree)
-    if (const Relative* parent = find(tree, r.kin.parent); parent && !r.dead && !parent->dead)
-      for (const auto& [kind, name] : kinds)
-        if (::syscall(SYS_kcmp, parent->host, r.host, kind, 0, 0) == 0)
-          refusals.push_back({fmt::format("process {}", r.host),
-                              fmt::format("it uses the {} of process {}, too", name, parent->host), "end it first"});
+    if (const Relative& owner = r.dead ? r : owners.of(r); owner.pid != r.pid)
+      refusals.push_back({fmt::format("process {}", r.host),
+                          fmt::format("it uses the memory of process {}, too", owner.host), "end it first"});
   return refusals;
 }
 
@@ -131,6 +165,8 @@ image::PstreeEntry pstree_entry(const Relative& r) {
   entry.set_pgid(static_cast<std::uint32_t>(r.pgid));
   entry.set_sid(static_cast<std::uint32_t>(r.kin.session));
   if (r.kin.terminal >= 0) entry.set_terminal(static_cast<std::uint32_t>(r.kin.terminal));
+  entry.set_born_with_files(r.kin.files == Birth::with_makers);
+  entry.set_born_with_fs(r.kin.fs == Birth::with_makers);
   entry.add_threads(static_cast<std::uint32_t>(r.pid));
   return entry;
 }

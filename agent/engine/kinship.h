@@ -1,6 +1,7 @@
 // Who is whose child in a tree of processes, by the PIDs that the tree itself knows. Reads only.
 #pragma once
 
+#include "agent/engine/births.h"
 #include "agent/engine/ptrace/process_tree.h"
 #include "agent/engine/tasks/refusals.h"
 #include "common/image/image_set.h"
@@ -16,7 +17,8 @@ namespace godwit::engine {
 struct Kinship {
   pid_t parent = 0;  // 0: of the root and of orphans
   pid_t session = 0;
-  int terminal = -1;  // its controlling terminal is /dev/pts/TERMINAL; -1: none
+  int terminal = -1;                            // its controlling terminal is /dev/pts/TERMINAL; -1: none
+  Birth files = Birth::anew, fs = Birth::anew;  // table of descriptors; working directory, root and umask
   bool operator==(const Kinship&) const = default;
 };
 
@@ -24,7 +26,8 @@ struct Relative {
   pid_t host = 0, pid = 0;
   Kinship kin;
   pid_t pgid = 0;
-  bool dead = false;  // a zombie
+  pid_t files = 0, fs = 0;  // the first of those who share it; its own PID: nobody else does, before it
+  bool dead = false;        // a zombie
 };
 
 // The root first, every parent before its children; of these, who has an older session than his parent comes first.
@@ -33,9 +36,8 @@ std::vector<Relative> relatives_of(const std::vector<TreeMember>& tree);
 // What of the relations cannot be rebuilt, and what relatives share beyond being relatives. At the survey and, again,
 // at the freeze.
 std::vector<tasks::Refusal> refuse_kinship(const std::vector<Relative>& tree);
-// Memory, descriptors, working directory. Only in a stopped tree: a child of vfork(2) shares its parent's memory until
-// it runs another program.
-std::vector<tasks::Refusal> refuse_shared(const std::vector<Relative>& tree);
+// Only in a stopped tree: a child of vfork(2) shares its parent's memory until it runs another program.
+std::vector<tasks::Refusal> refuse_shared_memory(const std::vector<Relative>& tree);
 
 image::PstreeEntry pstree_entry(const Relative& relative);
 // pstree.img, each process with its first thread.

@@ -15,11 +15,15 @@
 #include "common/image/unfinished.h"
 #include "common/proc/reader.h"
 
+#include <algorithm>
 #include <csignal>
+#include <map>
 #include <ranges>
 
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <linux/memfd.h>
+#include <linux/sched.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -255,6 +259,32 @@ void Restore::adopt_current_terminals() {
   }
 }
 
+// Whoever was born with what is to be his alone leaves it. Returns the first of those who share, for each object.
+std::vector<TaskRestore*> Restore::share_out(std::vector<TaskRestore>& tasks, int kind,
+                                             std::uint32_t (TaskRestore::*id)() const) const {
+  const bool files = kind == KCMP_FILES;
+  const bool inherited = std::ranges::any_of(family_->plan(), files ? &ProcessPlan::with_files : &ProcessPlan::with_fs);
+  std::map<std::uint32_t, std::vector<TaskRestore*>> sharers;
+  for (TaskRestore& task : tasks) sharers[(task.*id)()].push_back(&task);
+  std::vector<TaskRestore*> first;
+  for (const auto& [number, all] : sharers) {
+    if (inherited && all.size() == 1) all.front()->leave(files ? CLONE_FILES : CLONE_FS);
+    first.push_back(all.front());
+  }
+  const auto require = [&](bool same, const TaskRestore& one, const TaskRestore& other) {
+    const pid_t a = one.skeleton().pid(), b = other.skeleton().pid();
+    if ((::syscall(SYS_kcmp, a, b, kind, 0, 0) == 0) != same)
+      fail(Errc::image_corrupt, "processes {} and {} are not born to share a {}, or not to share one",
+           one.skeleton().guest_pid(), other.skeleton().guest_pid(), files ? "descriptor table" : "working directory");
+  };
+  for (const auto& [number, all] : sharers) {
+    for (const TaskRestore* task : all) require(true, *all.front(), *task);
+    for (const TaskRestore* other : first)
+      if (inherited && other != all.front()) require(false, *all.front(), *other);
+  }
+  return first;
+}
+
 void Restore::restore_all(std::vector<TaskRestore>& tasks, Steps& steps) {
   const auto all = [&](void (TaskRestore::*part)()) {
     for (TaskRestore& task : tasks) (task.*part)();
@@ -264,14 +294,16 @@ void Restore::restore_all(std::vector<TaskRestore>& tasks, Steps& steps) {
   join_clocks(tasks);
   steps.lap("address space");
 
+  const std::vector<TaskRestore*> with_places = share_out(tasks, KCMP_FS, &TaskRestore::fs_id);
+  const std::vector<TaskRestore*> with_tables = share_out(tasks, KCMP_FILES, &TaskRestore::files_id);
   adopt_current_terminals();
   if (terminal_) helper_->replace_terminal(job_.terminal, terminal_->fd());
   helper_->open_files(images_, segments_->numbers());
   if (terminal_)
     if (const auto info = describe_terminal(job_, images_)) terminal_->set(*info);
   family().drop_window_signals();
-  all(&TaskRestore::places);
-  for (TaskRestore& task : tasks) task.descriptors(*helper_, &task == &tasks.back());
+  for (TaskRestore* task : with_places) task->places();
+  for (TaskRestore* task : with_tables) task->descriptors(*helper_, task == with_tables.back());
   helper_->end();  // before anybody asks to be told of the end of his parent
   all(&TaskRestore::locks);
   steps.lap("descriptors");

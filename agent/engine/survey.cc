@@ -203,9 +203,8 @@ void survey_process(pid_t pid, Look& look, Surveyed& out) {
   for (const std::string& notice : tasks::notices_of_ipc(proc, pid)) out.add_notices(notice);
   if (pid == out.tasks(0).pid())
     for (const std::string& name : found.namespaces) out.add_namespaces(name);
-  for (const auto& more :
-       {tasks::ties_to_others(proc, pid, pid == out.tasks(0).pid() ? tasks::Place::root : tasks::Place::below),
-        tasks::ties_of_threads(proc, pid), tasks::refuse_ipc_objects({pid})})
+  for (const auto& more : {tasks::ties_to_others(proc, pid, tree.tree), tasks::ties_of_threads(proc, pid),
+                           tasks::refuse_ipc_objects({pid})})
     for (const tasks::Refusal& r : more) refuse(out, pid, r.what, r.reason, r.hint, r.option);
   look.seen.of[pid] = survey_memories(proc, pid, look.leased, look.shared, out);
   survey_fds(pid, look.options, look.files, out);

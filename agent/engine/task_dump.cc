@@ -27,12 +27,12 @@ namespace {
 constexpr std::uint64_t user_code_64 = 0x33;               // segment selector
 constexpr std::uint32_t alive = 1, dead = 2, stopped = 3;  // TaskCoreEntry.task_state
 
-image::TaskKobjIdsEntry ids_from(std::uint32_t id) {
+image::TaskKobjIdsEntry ids_of(const resources::StoppedTask& task) {
   image::TaskKobjIdsEntry ids;
-  ids.set_vm_id(id);
-  ids.set_files_id(id);
-  ids.set_fs_id(id);
-  ids.set_sighand_id(id);
+  ids.set_vm_id(task.own_id);
+  ids.set_files_id(task.files_id);
+  ids.set_fs_id(task.fs_id);
+  ids.set_sighand_id(task.own_id);
   return ids;
 }
 
@@ -84,12 +84,13 @@ void dump_thread(const HeldThread& thread, const proc::Status& status, tasks::In
 
 }  // namespace
 
-TaskState dump_task(Hold& hold, const tasks::Facts& facts, std::uint32_t files_id, resources::FileIds& ids) {
+TaskState dump_task(Hold& hold, const tasks::Facts& facts, const resources::StoppedTask& task,
+                    resources::FileIds& ids) {
   const proc::Reader proc(hold.pid());
   const proc::Status& status = facts.at(hold.pid()).status;
   TaskState state;
   state.guest_pid = proc::innermost(status.ns_pid, hold.pid());
-  state.ids = ids_from(files_id);
+  state.ids = ids_of(task);
   for (const HeldThread& t : hold.threads())
     state.guest_tids[t.tid] = proc::innermost(facts.at(t.tid).status.ns_pid, t.tid);
   std::vector<tasks::Refusal> refusals;
@@ -186,7 +187,7 @@ void write_tree(const std::vector<Relative>& tree, const std::vector<TaskState>&
   inventory.set_img_version(image::image_version);
   inventory.set_fdinfo_per_id(true);
   inventory.set_ns_per_id(true);
-  *inventory.mutable_root_ids() = ids_from(1);
+  *inventory.mutable_root_ids() = ids_of({.own_id = 1, .files_id = 1, .fs_id = 1});
   out.put(image::Kind::inventory, 0, inventory);
 }
 

@@ -3,6 +3,7 @@
 
 #include "agent/engine/kinship.h"
 #include "agent/engine/ptrace/hold.h"
+#include "agent/engine/resources/fd_table.h"
 #include "agent/engine/resources/file_ids.h"
 #include "agent/engine/tasks/facts_reader.h"
 #include "common/image/core.pb.h"
@@ -17,7 +18,7 @@ namespace godwit::engine {
 
 // The ids of what tasks have to themselves begin here: 1 are those of the program that dumps and restores, in CRIU's
 // count.
-inline constexpr std::uint32_t root_files_id = 2;
+inline constexpr std::uint32_t first_id = 2;
 
 struct TaskState {
   pid_t guest_pid = 0;
@@ -28,8 +29,7 @@ struct TaskState {
 };
 
 // Reads everything; injects one batch per thread. `facts` are those of all held threads.
-// `files_id` names what it shares with nobody else.
-TaskState dump_task(Hold& hold, const tasks::Facts& facts, std::uint32_t files_id, resources::FileIds& ids);
+TaskState dump_task(Hold& hold, const tasks::Facts& facts, const resources::StoppedTask& task, resources::FileIds& ids);
 
 // core-*, mm-*, ids-*. `state.mm` has its mappings by now.
 void write_task(const TaskState& state, image::ImageSet& out);

@@ -21,6 +21,7 @@ KINDS = {
     "filelocks": ("FileLockEntry", None),
     "files": ("FileEntry", None),
     "fs": ("FsEntry", None),
+    "ids": ("TaskKobjIdsEntry", None),
     "inventory": ("InventoryEntry", None),
     "memfd": ("MemfdInodeEntry", None),
     "mm": ("MmEntry", None),

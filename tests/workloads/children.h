@@ -21,11 +21,15 @@ void begin_child(pid_t parent);
 [[noreturn]] void end_child(Workload& w, const std::string& name, int code);
 void settled(Workload& w, const std::string& name);  // it has set up what it checks
 
-// A child that does `body` and ends. It is killed when its parent ends before it.
+// fork() with these flags of clone(2).
+pid_t fork_sharing(int flags);
+
+// A child that does `body` and ends. It is killed when its parent ends before it. `shared`: what it has in common with
+// its parent, CLONE_FILES or CLONE_FS.
 template <class Body>
-Child start_child(Workload& w, const std::string& name, int code, Body body) {
+Child start_child(Workload& w, const std::string& name, int code, Body body, int shared = 0) {
   const pid_t parent = getpid();
-  const pid_t pid = must(fork(), "fork");
+  const pid_t pid = must(fork_sharing(shared), "fork");
   if (pid == 0) {
     begin_child(parent);
     body();

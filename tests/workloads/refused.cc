@@ -49,11 +49,30 @@ long vfork_child(Workload& w) {
   return 0;
 }
 
-long child_files(Workload&) {
-  return relative(CLONE_FILES, SIGCHLD, [] {});
+// A process that is no child, and shares something with this one.
+long share_with_bystander(Workload& w, int what) {
+  const pid_t owner = getpid();
+  const long between = relative(static_cast<unsigned long>(what), SIGCHLD, [&] {
+    if (syscall(SYS_clone, what, nullptr, nullptr, nullptr, 0) != 0) _exit(0);
+    w.tell("bystander", "");
+    while (kill(owner, 0) == 0) pause_for(0.01);
+    _exit(0);
+  });
+  waitpid(static_cast<pid_t>(between), nullptr, 0);
+  while (!w.asked("bystander")) pause_for(0.001);
+  return 0;
 }
-long child_directory(Workload&) {
-  return relative(CLONE_FS, SIGCHLD, [] {});
+long files_outside(Workload& w) { return share_with_bystander(w, CLONE_FILES); }
+long directory_outside(Workload& w) { return share_with_bystander(w, CLONE_FS); }
+// A child's child shares descriptors with this process, past its parent, who shares others with another one.
+long files_past_parent(Workload& w) {
+  const long between = relative(CLONE_FILES, SIGCHLD, [&] {
+    relative(CLONE_FILES, SIGCHLD, [] {});
+    const bool left = unshare(CLONE_FILES) == 0 && relative(CLONE_FILES, SIGCHLD, [] {}) > 0;
+    w.tell("left", left ? "yes" : "no");
+  });
+  while (!w.asked("left")) pause_for(0.001);
+  return read_file(w.path("left")) == "yes" ? between : -1;
 }
 long child_pid_namespace(Workload&) {
   return relative(CLONE_NEWPID, SIGCHLD, [] {});
@@ -400,8 +419,9 @@ long thread_landlock(Workload&) {
 }
 
 constexpr Kind kinds[] = {{"vfork_child", vfork_child},
-                          {"child_files", child_files},
-                          {"child_directory", child_directory},
+                          {"files_outside", files_outside},
+                          {"directory_outside", directory_outside},
+                          {"files_past_parent", files_past_parent},
                           {"child_pid_namespace", child_pid_namespace},
                           {"child_exit_signal", child_exit_signal},
                           {"member_tracer", member_tracer},

@@ -68,7 +68,9 @@ struct StoppedTask {
   pid_t pid = 0;               // host
   int pidfd = -1;              // borrowed
   pid_t guest_pid = 0;         // names fs-PID.img
-  std::uint32_t files_id = 0;  // names fdinfo-ID.img
+  std::uint32_t own_id = 0;    // of what it shares with nobody
+  std::uint32_t files_id = 0;  // names fdinfo-ID.img; those who share a table have the same
+  std::uint32_t fs_id = 0;
 };
 
 // Describes every descriptor of a tree: fdinfo-ID.img, content of pipes and sockets into `out`, open files into `ids`.

@@ -71,8 +71,7 @@ class Collected {
   void add(const StoppedTask& task, const FdView& view, const proc::FileLock& lock) {
     const Doing doing("a lock of descriptor {} of task {}", view.number, task.pid);
     const bool own = lock.kind == proc::LockKind::posix;
-    const std::uint64_t holder =
-        own ? static_cast<std::uint64_t>(task.pid) : ids_.for_descriptor(task.pid, view.number, view.link).id;
+    const std::uint64_t holder = own ? task.files_id : ids_.for_descriptor(task.pid, view.number, view.link).id;
     const auto kind = kind_of(lock.kind);
     if (!kind) fail(Errc::unsupported, "a lock of an unknown kind");
     if (lock.breaking) fail(Errc::busy, "a lease is being broken: fd {} of task {}", view.number, task.pid);

@@ -12,6 +12,7 @@
 #include <csignal>
 
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -141,7 +142,8 @@ Skeleton& Family::make(pid_t pid, const Vmas& layout) {
   const pid_t born_into = members_.at(p.ppid).session;
   if (session != pid && session != born_into)
     fail(Errc::unsupported, "process {} is in session {}, its parent {} in {}", pid, session, p.ppid, born_into);
-  add(pid, std::make_unique<Skeleton>(parent, pid, layout, segments_), p.ppid, born_into);
+  const std::uint64_t shared = (p.with_files ? CLONE_FILES : 0u) | (p.with_fs ? CLONE_FS : 0u);
+  add(pid, std::make_unique<Skeleton>(parent, pid, layout, segments_, shared), p.ppid, born_into);
   return inherited(pid, members_.at(p.ppid).terminal);
 }
 

@@ -180,7 +180,7 @@ void look_at_files(const image::ImageSet& images, Connections connections, Findi
 std::vector<std::string> refuse_foreign_state(const image::ImageSet& images, Connections connections, int replaced) {
   Findings found;
   look_at_names(images, found);
-  std::set<std::uint32_t> tables;
+  std::set<std::uint32_t> memories;
   bool first = true;
   for (const auto& process : images.records<image::PstreeEntry>(image::Kind::pstree)) {
     bool ended = false;
@@ -199,8 +199,8 @@ std::vector<std::string> refuse_foreign_state(const image::ImageSet& images, Con
     const std::uint64_t pid = process.pid();
     look_at_memory(image::file_name(image::Kind::mm, pid), images.get<image::MmEntry>(image::Kind::mm, pid), found);
     const auto ids = images.get<image::TaskKobjIdsEntry>(image::Kind::ids, pid);
-    if (!tables.insert(ids.files_id()).second)
-      found.refuse(fmt::format("{}: a descriptor table that is shared by processes cannot be restored",
+    if (!memories.insert(ids.vm_id()).second)
+      found.refuse(fmt::format("{}: memory that is shared by processes cannot be restored",
                                image::file_name(image::Kind::ids, pid)));
   }
   look_at_terminals(images, replaced, found);

@@ -1,7 +1,9 @@
 #include "agent/engine/restore/process_plan.h"
 
+#include "agent/engine/births.h"
 #include "common/base/error.h"
 #include "common/image/core.pb.h"
+#include "common/image/inventory.pb.h"
 #include "common/image/pstree.pb.h"
 #include "common/image/tty.pb.h"
 
@@ -26,12 +28,30 @@ std::map<std::uint32_t, int> terminals_of_sessions(const image::ImageSet& images
   return found;
 }
 
+// CRIU's images only say who shares what.
+void plan_births(const image::ImageSet& images, TreePlan& tree, std::uint32_t (image::TaskKobjIdsEntry::*id)() const,
+                 bool ProcessPlan::* with_makers) {
+  std::map<std::uint32_t, pid_t> owners;  // by id
+  std::vector<Sharer> sharers;
+  for (const ProcessPlan& p : tree) {
+    const auto pid = static_cast<std::uint64_t>(p.pid);
+    pid_t owner = p.pid;
+    if (images.has(image::Kind::ids, pid))
+      owner =
+          owners.try_emplace((images.get<image::TaskKobjIdsEntry>(image::Kind::ids, pid).*id)(), p.pid).first->second;
+    sharers.push_back({.pid = p.pid, .parent = p.ppid, .owner = owner});
+  }
+  const std::vector<Birth> births = births_of(sharers);
+  for (std::size_t i = 0; i < tree.size(); ++i) tree[i].*with_makers = births[i] == Birth::with_makers;
+}
+
 }  // namespace
 
 TreePlan read_tree(const image::ImageSet& images) {
   TreePlan tree;
   const std::map<std::uint32_t, int> terminals = terminals_of_sessions(images);
   std::set<std::uint32_t> processes, threads;
+  bool said = false;  // with what they are born
   const auto require = [](bool fine, std::uint32_t pid, const char* what) {
     if (!fine) fail(Errc::image_corrupt, "pstree.img: process {}: {}", pid, what);
   };
@@ -52,6 +72,9 @@ TreePlan read_tree(const image::ImageSet& images) {
     } else if (const auto at = terminals.find(e.sid()); at != terminals.end()) {
       p.terminal = at->second;
     }
+    p.with_files = e.born_with_files();
+    p.with_fs = e.born_with_fs();
+    said = said || e.has_born_with_files();
     for (const std::uint32_t tid : e.threads()) {
       require(tid > 0 && tid <= highest_pid && threads.insert(tid).second, e.pid(),
               "a thread without a TID of its own");
@@ -60,6 +83,10 @@ TreePlan read_tree(const image::ImageSet& images) {
     tree.push_back(std::move(p));
   }
   if (tree.empty()) fail(Errc::image_corrupt, "pstree.img is missing or empty");
+  if (!said) {
+    plan_births(images, tree, &image::TaskKobjIdsEntry::files_id, &ProcessPlan::with_files);
+    plan_births(images, tree, &image::TaskKobjIdsEntry::fs_id, &ProcessPlan::with_fs);
+  }
   return tree;
 }
 

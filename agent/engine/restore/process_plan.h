@@ -13,7 +13,8 @@ struct ProcessPlan {
   pid_t pid = 0;
   pid_t ppid = 0;  // 0: the root, and orphans, who are children of the init of the tree's namespace
   pid_t pgid = 0, sid = 0;
-  int terminal = -1;  // its controlling terminal is /dev/pts/TERMINAL; -1: none
+  int terminal = -1;                         // its controlling terminal is /dev/pts/TERMINAL; -1: none
+  bool with_files = false, with_fs = false;  // born with its maker's table of descriptors, working directory
   std::vector<pid_t> threads;
 };
 using TreePlan = std::vector<ProcessPlan>;

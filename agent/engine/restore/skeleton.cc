@@ -91,12 +91,13 @@ Skeleton::Skeleton(Helper& helper, SpawnRequest request, const Vmas& layout, Res
 }
 
 // It begins as a copy of the parent, whose tracer it has, too (CLONE_PTRACE).
-Skeleton::Skeleton(Skeleton& parent, pid_t guest_pid, const Vmas& layout, RestoredSegments& segments)
+Skeleton::Skeleton(Skeleton& parent, pid_t guest_pid, const Vmas& layout, RestoredSegments& segments,
+                   std::uint64_t shared)
     : scratch_(parent.scratch_), guest_pid_(guest_pid) {
   Doing doing("making process {}", guest_pid);
   Batch batch(parent.scratch());
   clone_args a{};
-  a.flags = clone_ptrace;
+  a.flags = clone_ptrace | shared;
   a.exit_signal = SIGCHLD;
   a.set_tid = raw(batch.put(guest_pid));
   a.set_tid_size = 1;

@@ -15,8 +15,9 @@ class Skeleton {
   // One without a parent in the tree, made by the helper. `layout`: what its mappings are going to be, so that the
   // scratch memory is out of their way.
   Skeleton(Helper& helper, SpawnRequest request, const Vmas& layout, RestoredSegments& segments);
-  // A child of `parent`. Errc::already_exists when the PID is taken.
-  Skeleton(Skeleton& parent, pid_t guest_pid, const Vmas& layout, RestoredSegments& segments);
+  // A child of `parent`, with its table of descriptors, its working directory (CLONE_FILES, CLONE_FS) or copies of
+  // them. Errc::already_exists when the PID is taken.
+  Skeleton(Skeleton& parent, pid_t guest_pid, const Vmas& layout, RestoredSegments& segments, std::uint64_t shared = 0);
   ~Skeleton();
   Skeleton(const Skeleton&) = delete;
   Skeleton& operator=(const Skeleton&) = delete;

@@ -49,7 +49,7 @@ TaskRestore::TaskRestore(Skeleton& skeleton, const image::ImageSet& images, cons
     : skeleton_(&skeleton), images_(&images), paths_(&paths) {
   const auto pid = static_cast<std::uint64_t>(skeleton.guest_pid());
   mm_ = images.get<image::MmEntry>(image::Kind::mm, pid);
-  files_id_ = images.get<image::TaskKobjIdsEntry>(image::Kind::ids, pid).files_id();
+  ids_ = images.get<image::TaskKobjIdsEntry>(image::Kind::ids, pid);
   for (const pid_t tid : guest_tids) {
     Thread t;
     t.guest = tid;
@@ -120,13 +120,17 @@ void TaskRestore::join_time_namespace(const Helper& helper, int time_namespace) 
   remote.run(batch);
 }
 
+void TaskRestore::leave(std::uint64_t what) {
+  skeleton_->leader().call("leave what it was born with", SYS_unshare, what);
+}
+
 // The table is copied from that of a process that has it; what descriptor a call returns is the lowest free number, so
 // it is known before.
 void TaskRestore::descriptors(Helper& helper, bool last) {
   Doing doing("the descriptors of process {}", skeleton_->guest_pid());
   RemoteSyscalls& remote = skeleton_->leader();
-  const std::vector<std::pair<int, bool>> wanted = resources::descriptors_of(*images_, files_id_);
-  const pid_t holder = helper.place(files_id_, skeleton_->guest_pid(), last);
+  const std::vector<std::pair<int, bool>> wanted = resources::descriptors_of(*images_, ids_.files_id());
+  const pid_t holder = helper.place(ids_.files_id(), skeleton_->guest_pid(), last);
   const int above = std::max(3, wanted.empty() ? 0 : wanted.back().first + 1);
   Batch batch(skeleton_->scratch());
   const auto add = [&](std::string_view what, long nr, auto... args) {

@@ -30,6 +30,10 @@ class TaskRestore {
   std::optional<Clocks> clocks() const;
   // While there is one thread. `time_namespace` is a descriptor of the helper.
   void join_time_namespace(const Helper& helper, int time_namespace);
+  // What it was only born with, and shares with nobody in the end.
+  void leave(std::uint64_t what);  // CLONE_FILES, CLONE_FS
+  std::uint32_t files_id() const { return ids_.files_id(); }
+  std::uint32_t fs_id() const { return ids_.fs_id(); }
   void descriptors(Helper& helper, bool last);
   void locks();   // of files; after all descriptors
   void places();  // working directory, root, umask
@@ -69,7 +73,7 @@ class TaskRestore {
   const resources::FilePaths* paths_;
   image::MmEntry mm_;
   image::CoreEntry leader_;
-  std::uint32_t files_id_ = 0;
+  image::TaskKobjIdsEntry ids_;
   std::vector<Thread> threads_;
   std::vector<std::string> notices_;
 };

@@ -21,12 +21,13 @@ constexpr Shared between_processes[] = {
     {KCMP_VM, "its memory"}, {KCMP_FILES, "its descriptors"}, {KCMP_FS, "its working directory"}};
 constexpr Shared within[] = {{KCMP_FILES, "a descriptor table"}, {KCMP_FS, "a working directory"}};
 
-void look_at(pid_t pid, pid_t other, pid_t parent, const std::string& name, const std::vector<pid_t>& threads,
-             std::vector<Refusal>& out) {
+void look_at(pid_t pid, pid_t other, pid_t parent, bool relative, const std::string& name,
+             const std::vector<pid_t>& threads, std::vector<Refusal>& out) {
   const proc::Status status = proc::Reader(other).status();
   if (std::ranges::binary_search(threads, status.tracer_pid))
     out.push_back({name, fmt::format("it traces process {} ({})", other, status.name), "let it detach first"});
-  for (const Shared& s : between_processes)
+  for (const Shared& s : between_processes) {
+    if (relative && s.what != KCMP_VM) continue;
     // A child of vfork(2) uses its parent's memory until it runs another program; whoever keeps it is found at the
     // freeze.
     if (share(pid, other, s.what) && !(s.what == KCMP_VM && (status.ppid == pid || parent == other))) {
@@ -34,19 +35,21 @@ void look_at(pid_t pid, pid_t other, pid_t parent, const std::string& name, cons
           {name, fmt::format("process {} ({}) uses {}, too", other, status.name, s.name), "end that process first"});
       return;
     }
+  }
 }
 
 }  // namespace
 
-std::vector<Refusal> ties_to_others(const proc::Reader& proc, pid_t pid, Place place) {
+std::vector<Refusal> ties_to_others(const proc::Reader& proc, pid_t pid, std::span<const pid_t> tree) {
   std::vector<Refusal> out;
   const std::string name = fmt::format("process {} ({})", pid, proc.comm());
   const std::vector<pid_t> threads = proc.threads();
-  const pid_t parent = place == Place::below ? proc.status().ppid : 0;
+  const pid_t parent = pid == tree.front() ? 0 : proc.status().ppid;  // the root's stays behind
   for (const pid_t other : proc::all_pids()) {
     if (other == pid || other == ::getpid()) continue;
     try {
-      look_at(pid, other, parent, name, threads, out);
+      const bool relative = std::ranges::find(tree, other) != tree.end();
+      look_at(pid, other, parent, relative, name, threads, out);
     } catch (const Error& e) {
       if (e.errc() != Errc::target_gone) throw;
     }

@@ -4,12 +4,13 @@
 
 #include "agent/engine/tasks/refusals.h"
 
+#include <span>
+
 namespace godwit::engine::tasks {
 
-// Processes that it traces, or that use its memory, descriptor table or working directory.
-// Where a process is in the tree that is carried: the parent of the root stays behind.
-enum class Place { root = 1, below };
-std::vector<Refusal> ties_to_others(const proc::Reader& proc, pid_t pid, Place place);
+// Processes that it traces, or that use its memory; and of those that are not in `tree`, the root first, who use its
+// descriptor table or working directory.
+std::vector<Refusal> ties_to_others(const proc::Reader& proc, pid_t pid, std::span<const pid_t> tree);
 
 // Threads with descriptors, a working directory, a personality or namespaces of their own.
 std::vector<Refusal> ties_of_threads(const proc::Reader& proc, pid_t pid);
