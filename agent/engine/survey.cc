@@ -186,7 +186,7 @@ MemoriesSeen::Memory survey_memories(const proc::Reader& proc, pid_t pid, const 
 }
 
 // What all looks at the processes of a tree have in common.
-struct Look {
+struct TreeLook {
   const resources::Options& options;
   const resources::TreeFiles& files;
   Leased leased;
@@ -194,7 +194,7 @@ struct Look {
   MemoriesSeen seen;
 };
 
-void survey_process(pid_t pid, Look& look, Surveyed& out) {
+void survey_process(pid_t pid, TreeLook& look, Surveyed& out) {
   const proc::Reader proc(pid);
   if (pid != out.tasks(0).pid() && is_zombie(pid)) return;  // since just now
   tasks::Refusals found = tasks::refusals_of(proc, pid);
@@ -203,7 +203,7 @@ void survey_process(pid_t pid, Look& look, Surveyed& out) {
   for (const std::string& notice : tasks::notices_of_ipc(proc, pid)) out.add_notices(notice);
   if (pid == out.tasks(0).pid())
     for (const std::string& name : found.namespaces) out.add_namespaces(name);
-  for (const auto& more : {tasks::ties_to_others(proc, pid, tree.tree), tasks::ties_of_threads(proc, pid),
+  for (const auto& more : {tasks::ties_to_others(proc, pid, look.files.tree), tasks::ties_of_threads(proc, pid),
                            tasks::refuse_ipc_objects({pid})})
     for (const tasks::Refusal& r : more) refuse(out, pid, r.what, r.reason, r.hint, r.option);
   look.seen.of[pid] = survey_memories(proc, pid, look.leased, look.shared, out);
@@ -247,7 +247,7 @@ Surveyed look_once(pid_t root, Orphans orphans, const resources::Options& option
   for (const tasks::Refusal& r : refuse_kinship(tree)) refuse(out, root, r.what, r.reason, r.hint, r.option);
   const resources::TreeFiles files = resources::look_at_files(living);
   notice_session(tree.front(), options.shell_job && has_outer_terminal(tree.front(), files), out);
-  Look look{.options = options, .files = files, .leased = std::move(leased), .shared = {}, .seen = {}};
+  TreeLook look{.options = options, .files = files, .leased = std::move(leased), .shared = {}, .seen = {}};
   look.seen.at_ns = monotonic_ns();
   for_each_living(tree, [&](pid_t pid) { survey_process(pid, look, out); });
   refuse_mapped_outside(std::move(look.shared), living, out);
