@@ -41,6 +41,7 @@ class Third(FaultCase):
                 finally:
                     wire.connect(bed.lab.switch, "h2", True)
                 if any(code == 0 for _, code, _ in answers):
+                    self.wait_for("h2")
                     self.hand_over("h2")
                     time.sleep(1)
                     self.assert_single(watch)
