@@ -246,6 +246,7 @@ net::awaitable<void> DestinationMigration::discard_copy() {
 net::awaitable<void> DestinationMigration::lose(std::string why) {
   const auto self = shared_from_this();
   failure_ = Error(Errc::target_gone, why);
+  thawed_root_.reset();
   log::error("destination.lost", {{"migration", key_.migration}, {"message", why}});
   co_await destroy_copy();
   Record lost = record();

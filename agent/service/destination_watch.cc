@@ -187,6 +187,7 @@ net::awaitable<bool> DestinationMigration::go_on() {
 net::awaitable<void> DestinationMigration::after_resumed() {
   const auto self = shared_from_this();
   const Record r = record();
+  thawed_root_.reset();  // still there if that record was taken for one that could not be written
   if (const auto copy = living_copy(context_, r)) workload::open_network(*copy);
   co_await release();
   const workload::Saved* saved = context_.workloads->find(r.workload);

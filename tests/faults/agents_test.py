@@ -42,12 +42,20 @@ ABORTING = ("agent.source.aborted", "agent.record.source.aborted", "agent.record
 # Where a copy has to die for it, or a limit on its CPU time to be lifted: there they fail in agent/service's tests
 # (sync_test.cc, throttle_test.cc), and restart_test.cc begins with what a kill leaves.
 ELSEWHERE = {"agent.record.source.lost", "agent.record.destination.lost", "agent.limit.lift"}
+# Writes that fail once: what they would have announced is done all the same, when the record has been read back.
+FAILED_WRITES = {
+    "agent.record.source.killing": "destination",
+    "agent.record.source.killed": "destination",
+    "agent.record.destination.committed": "destination",
+    "agent.record.destination.resumed": "destination",
+}
 # Of the tests' names: what CI runs.
 QUICK = ("is_tried", "source_killed_at_agent_record_source_armed",
          "source_killed_at_agent_record_source_killing", "destination_killed_at_agent_destination_prepared",
          "destination_killed_at_agent_destination_thawed",
          "destination_killed_at_agent_record_destination_resumed", "source_killed_at_agent_source_aborted",
-         "between_the_commit_and_the_thaw", "nothing_of_a_copy_is_heard", "a_cancel_counts", "killed_in_precopy")
+         "between_the_commit_and_the_thaw", "nothing_of_a_copy_is_heard", "a_cancel_counts", "killed_in_precopy",
+         "a_write_fails_at_source_killing")
 # Asks a redis whether it is there: how many bytes of an answer have come within a second, and how many in the end.
 ASK = """
 import socket, sys
@@ -82,6 +90,21 @@ class Agents(FaultCase):
                 said = migration.communicate(timeout=90)[0]
                 self.assertIn(migration.returncode, (0, 1, 5), said)
                 at = {"source": source, "destination": destination}.get(ends) or outside.wait_until(bed.where, 30)
+                self.assert_settled(at, watch)
+            self.assert_moves_to(bed.other(at))
+        self.assert_nothing_lost(load, longest_gap_ms=None)
+
+    def check_failed_write(self, point: str, ends: str):
+        bed = self.bed
+        source = bed.where()
+        destination = bed.other(source)
+        with bed.writing() as load:
+            with self.watching() as watch:
+                bed.arm(source if ".source." in point else destination, f"{point}=fail")
+                migration = bed.begin_migrate(REDIS, destination)
+                said = migration.communicate(timeout=90)[0]
+                self.assertIn(migration.returncode, (0, 5), said)
+                at = {"source": source, "destination": destination}[ends]
                 self.assert_settled(at, watch)
             self.assert_moves_to(bed.other(at))
         self.assert_nothing_lost(load, longest_gap_ms=None)
@@ -198,6 +221,9 @@ for fault, ends in SOURCE.items():
     add("source", fault, ends)
 for fault, ends in DESTINATION.items():
     add("destination", fault, ends)
+for point, ends in FAILED_WRITES.items():
+    setattr(Agents, f"test_a_write_fails_at_{point.removeprefix('agent.record.').replace('.', '_')}",
+            lambda self, point=point, ends=ends: self.check_failed_write(point, ends))
 for point in ABORTING:
     add("source", f"{point}=kill", "source", aborted_by="engine.restore.filled=fail")
 

@@ -106,8 +106,9 @@ class Bed(machine.DemoLab):
         try:
             for host in self.lab.nodes:
                 at = f"{address}:{RELAY_PORT + host.number}"
-                processes.append(self.start(COORDINATOR, "python3", str(RELAY), at, f"{address}:7440", "/etc/godwit/certs",
-                                            self.stolen_certs(host.name), str(seed + host.number), *habits))
+                with open(self._relay_log(host.name), "w") as log:
+                    processes.append(self.start(COORDINATOR, "python3", str(RELAY), at, f"{address}:7440", "/etc/godwit/certs",
+                                                self.stolen_certs(host.name), str(seed + host.number), *habits, stdout=log))
                 self._relays[host.name] = at
             self._restart(list(self._relays))
             yield
@@ -124,6 +125,12 @@ class Bed(machine.DemoLab):
         for pid in outside.find(self.lab, COORDINATOR, self._relays[host]):
             if outside.comm_of(pid) != "nsenter":  # which waits for it, with the same arguments
                 os.kill(pid, sig)
+
+    def relay_said(self, host: str) -> list[str]:
+        return outside.read(self._relay_log(host)).splitlines()
+
+    def _relay_log(self, host: str) -> Path:
+        return self.lab.state / f"relay-{host}.log"
 
     def is_stopped(self, host: str) -> bool:
         return any(outside.state_of(pid) == outside.STOPPED for pid in self.daemon_pids(host))

@@ -38,7 +38,8 @@ BACKUP_ENDS = {"committing": "source", "killing": "destination", ASKING: "destin
 BACKUPS = ("before", "precopy")
 # Of the tests' names: what CI runs.
 QUICK = ("is_tried", "*killed_at_committing", "*killed_at_killing",
-         "killed_at_asking_with_a_backup_of_precopy", "after_the_arming", "without_its_journal")
+         "killed_at_asking_with_a_backup_of_precopy", "after_the_arming", "when_all_is_prepared",
+         "without_its_journal")
 
 
 class Coordinator(FaultCase):
@@ -63,13 +64,14 @@ class Coordinator(FaultCase):
                 time.sleep(away)
                 if away >= AWAY_ARMED:
                     self.assertTrue(bed.where(), "redis stands still for want of a coordinator")
+                    self.assertEqual(bed.hosts_with_copies(), {bed.where()}, "a copy is held for want of a coordinator")
                 if backup:
                     bed.put_back(backup)
                 bed.start_daemon(COORDINATOR)
                 if backup and not bed.daemon_pids(destination):
                     # Which alone knows of the commit: nothing that the coordinator says must let the source's copy run.
                     time.sleep(BELIEVED_S)
-                    self.assertEqual(bed.where(), "")
+                    self.assertEqual(bed.where(), "", "the source was let go on the word of an old journal")
                 for host in (source, destination):
                     if not bed.daemon_pids(host):
                         bed.start_daemon(host)
@@ -101,6 +103,9 @@ class Coordinator(FaultCase):
 
     def test_that_stays_away_after_the_freeze_leaves_redis_running(self):
         self.check("finishing", "source", away=AWAY_FROZEN)
+
+    def test_that_stays_away_when_all_is_prepared_leaves_nothing_held(self):
+        self.check("arming", "source", away=AWAY_FROZEN)
 
     def test_that_stays_away_after_the_arming_leaves_redis_running(self):
         self.check("committing", "either", away=AWAY_ARMED)

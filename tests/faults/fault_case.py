@@ -58,8 +58,10 @@ class FaultCase(unittest.TestCase):
         write and moves on, or there is none where that is right."""
         with self.bed.writing() as load:
             with self.watching() as watch:
-                end = act()
-            self.assert_single(watch)
+                try:
+                    end = act()
+                finally:
+                    self.assert_single(watch)  # before all other questions
             if end.at:
                 self.assert_moves_to(self.bed.other(end.at))
             else:
@@ -73,9 +75,10 @@ class FaultCase(unittest.TestCase):
         return outside.Watch(self.bed.lab, "redis-server")
 
     def assert_settled(self, at: str, watch: outside.Watch | None = None):
-        self.assertEqual(self.bed.wait_settled(at), [])
+        left = self.bed.wait_settled(at)
         if watch:
             self.assert_single(watch)
+        self.assertEqual(left, [])
 
     def assert_single(self, watch: outside.Watch):
         self.assertEqual(watch.problems(), [])

@@ -59,12 +59,12 @@ class IfLost(BedCase):
 
     def test_it_is_held_until_an_operator_lets_it_go_on(self):
         code, said = self.lose_what_has_run()
+        self.assertEqual(self.where(), [], "somebody has let it go")
+        self.assertFalse(self.writes(within=3), "somebody has let it go")
         self.assertEqual(code, 5, said)
         reason = report_of(said)["reason"]
         self.assertEqual(reason["code"], "target_gone")
         self.assertIn("--go-on", reason["hint"])
-        self.assertEqual(self.where(), [])
-        self.assertFalse(self.writes(within=3), "somebody has let it go")
         self.assertEqual(self.listed(), [("h1", "frozen")])
         self.assertEqual(self.godwit("resolve", NAME, "--destination-is-off").returncode, 3, "h2 is on")
         done = self.godwit("resolve", NAME, "--go-on")

@@ -8,7 +8,12 @@ bad network, or a coordinator with an old journal, could do. Runs on the coordin
   twice     each command comes twice, the second time up to half a second later
   old       commands of all times, of finished migrations too, come again and again
   mute      every fourth answer in and after the pause is lost
-  keep      from a SIGUSR1 on commits are kept back, until a SIGUSR2 hands them over, and every kill there ever was once more
+  keep      from a SIGUSR1 on commits are kept back, until a SIGUSR2 hands them over, and every commit and kill there ever was
+            once more
+  say:N     at a SIGUSR1 the agent is given the command N of control.proto, with nothing in it but the id of the last migration
+            that it was given a command of
+
+What is kept back, and what the agent answers to that or to a command of our own, is said: `kept N`, `N answered: ok` or a code.
 """
 
 import asyncio
@@ -29,13 +34,16 @@ KEPT = 500  # old commands
 KILL_SOURCE, COMMIT = 40, 54
 IN_THE_PAUSE = {36, 38, 41, 53, 55, 57}  # Frozen, Armed, SourceState, Finished, Resumed, DestinationState
 ONE_IN = 4
+ID, REPLY, FAILURE = 1, 2, 3  # of an envelope
+VARINT, BYTES = 0, 2  # wire types
+OWN = 1 << 40  # the id of our first own envelope: no coordinator counts so far
 
 
 def fields(message: bytes):
     """(number, wire type, value) of each field."""
     at = 0
 
-    def varint() -> int:
+    def next_varint() -> int:
         nonlocal at
         value = shift = 0
         while True:
@@ -47,20 +55,54 @@ def fields(message: bytes):
             shift += 7
 
     while at < len(message):
-        key = varint()
+        key = next_varint()
         match key & 7:
             case 0:
-                yield key >> 3, 0, varint()
+                yield key >> 3, VARINT, next_varint()
             case 2:
-                size = varint()
-                yield key >> 3, 2, message[at:at + size]
+                size = next_varint()
+                yield key >> 3, BYTES, message[at:at + size]
                 at += size
             case other:
                 raise ValueError(f"an envelope has no wire type {other}")
 
 
+def varint(value: int) -> bytes:
+    made = bytearray()
+    while value > 0x7F:
+        made.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*made, value])
+
+
+def field(number: int, value: int | bytes) -> bytes:
+    if isinstance(value, int):
+        return varint(number << 3 | VARINT) + varint(value)
+    return varint(number << 3 | BYTES) + varint(len(value)) + value
+
+
+def body_of(envelope: bytes) -> int:
+    return next((number for number, kind, _ in fields(envelope) if kind == BYTES and number >= 10), 0)
+
+
+def id_of(envelope: bytes) -> int:
+    return next((value for number, _, value in fields(envelope) if number == ID), 0)
+
+
+def migration_of(envelope: bytes) -> bytes:
+    """Every command of a migration begins with its id."""
+    body = next(value for number, kind, value in fields(envelope) if kind == BYTES and number in MIGRATION_COMMANDS)
+    return next((value for number, kind, value in fields(body) if (number, kind) == (1, BYTES)), b"")
+
+
 def has_body(envelope: bytes, kinds) -> bool:
     return any(number in kinds for number, _, _ in fields(envelope))
+
+
+def answer_in(envelope: bytes) -> str:
+    """`ok`, or the code of the failure."""
+    failure = next((value for number, _, value in fields(envelope) if number == FAILURE), None)
+    return "ok" if failure is None else next(value for number, _, value in fields(failure) if number == 1).decode()
 
 
 def context(purpose: ssl.Purpose, certs: str) -> ssl.SSLContext:
@@ -89,18 +131,30 @@ class Relay:
         self._random = random.Random(seed)
         self._habits = habits
         self._old: list[bytes] = []
+        self._says = [int(habit.partition(":")[2]) for habit in habits if habit.startswith("say:")]
         self._keeps_commits = False
         self._kept: list[bytes] = []
+        self._last_migration = b""
+        self._own: dict[int, int] = {}  # the ids of our own envelopes, and their commands
         self._agents: set[asyncio.StreamWriter] = set()
 
-    def keep_commits(self) -> None:
-        self._keeps_commits = True
+    def keep_or_say(self) -> None:
+        self._keeps_commits = "keep" in self._habits
+        for command in self._says:
+            self._send_own(command, field(1, self._last_migration))
 
     def hand_over(self) -> None:
         self._keeps_commits = False
+        for envelope in self._kept:
+            body = next(value for number, kind, value in fields(envelope) if kind == BYTES and number >= 10)
+            self._send_own(body_of(envelope), body)
+
+    def _send_own(self, command: int, body: bytes) -> None:
+        """Under a number of ours, so that the answer is known, and nobody else takes it for his."""
+        number = OWN + len(self._own)
+        self._own[number] = command
         for to_agent in self._agents:
-            for envelope in self._kept:
-                self._send(to_agent, envelope)
+            self._send(to_agent, field(ID, number) + field(command, body))
 
     async def serve(self, from_agent: asyncio.StreamReader, to_agent: asyncio.StreamWriter) -> None:
         try:
@@ -131,10 +185,12 @@ class Relay:
             if not has_body(envelope, MIGRATION_COMMANDS):
                 self._send(to_agent, envelope)
                 continue
+            self._last_migration = migration_of(envelope) or self._last_migration
             commit = has_body(envelope, {COMMIT})
             if "keep" in self._habits and (commit or has_body(envelope, {KILL_SOURCE})):
                 self._kept.append(envelope)
                 if commit and self._keeps_commits:
+                    print(f"kept {COMMIT}", flush=True)
                     continue
             self._old = [*self._old[-KEPT:], envelope]
             late = self._random.uniform(0, LATE_S) if "late" in self._habits else 0
@@ -144,6 +200,9 @@ class Relay:
 
     async def _answers(self, source: asyncio.StreamReader, to_coordinator: asyncio.StreamWriter) -> None:
         async for envelope in envelopes(source):
+            if command := self._own.get(id_of(envelope)) if has_body(envelope, {REPLY}) else None:
+                print(f"{command} answered: {answer_in(envelope)}", flush=True)
+                continue
             if "mute" in self._habits and has_body(envelope, IN_THE_PAUSE) and not self._random.randrange(ONE_IN):
                 continue
             self._send(to_coordinator, envelope)
@@ -161,7 +220,7 @@ async def main(listen: str, coordinator: str, coordinator_certs: str, node_certs
     host, _, port = listen.rpartition(":")
     server = await asyncio.start_server(relay.serve, host, int(port), ssl=relay.server_side)
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGUSR1, relay.keep_commits)
+    loop.add_signal_handler(signal.SIGUSR1, relay.keep_or_say)
     loop.add_signal_handler(signal.SIGUSR2, relay.hand_over)
     async with server:
         await server.serve_forever()

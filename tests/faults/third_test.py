@@ -10,7 +10,8 @@ from fault_case import FaultCase, main
 from godwit_lab import daemons, wire
 
 SEED = 3
-SENT_S = 0.5  # until a commit has reached the relay
+SENT_WITHIN = 5  # a command has reached the relay, an answer comes back
+COMMIT = 54  # control.proto
 UNANSWERED_S = 6  # longer than an armed source waits before it asks for a refusal
 QUICK = ("third_node",)
 
@@ -26,23 +27,35 @@ class Third(FaultCase):
                     self.assert_moves_to(to)
                 backup = bed.backup()
                 migration = self.lose_commit()
+                answers = []
                 try:
                     time.sleep(UNANSWERED_S)
-                    self.assert_does_not_go("the migration is not over")
+                    answers.append(self.try_third("the migration is not over"))
                     bed.kill_daemon(COORDINATOR)
                     bed.put_back(backup)
                     bed.start_daemon(COORDINATOR)
                     self.wait_for("h1", "h3")
-                    self.assert_does_not_go("the coordinator has forgotten that, and the source has not")
+                    answers.append(self.try_third("the coordinator has forgotten that, and the source has not"))
+                    if any(code == 0 for _, code, _ in answers):  # the commit would find what it was for still prepared
+                        bed.kill_daemon("h1")
                 finally:
                     wire.connect(bed.lab.switch, "h2", True)
+                if any(code == 0 for _, code, _ in answers):
+                    self.wait_for("h2")
+                    self.hand_over("h2")
+                    time.sleep(1)
+                    self.assert_single(watch)
+                for why, code, said in answers:
+                    self.assertNotEqual(code, 0, why)
+                    self.assertIn("busy", said, why)
                 migration.communicate(timeout=90)
                 self.assert_settled("h1", watch)
                 bed.wait_until_registered()
                 self.assert_moves_to("h3")
                 for host in ("h1", "h2"):
-                    bed.tell_relay(host, signal.SIGUSR2)
+                    self.hand_over(host)
                 time.sleep(1)
+                self.assertIn(f"{COMMIT} answered: refused", bed.relay_said("h2"), "the late commit has not come")
                 self.assert_settled("h3", watch)
                 self.assertEqual(bed.listed(), [("h3", "running")])
             self.assert_moves_to("h2")
@@ -56,16 +69,23 @@ class Third(FaultCase):
         migration = bed.begin_migrate(REDIS, "h2")
         self.assertTrue(outside.wait_until(lambda: bed.is_stopped(COORDINATOR), 60, 0.01), "it is not armed")
         bed.signal_daemon(COORDINATOR, signal.SIGCONT)
-        time.sleep(SENT_S)
+        kept = outside.wait_until(lambda: f"kept {COMMIT}" in bed.relay_said("h2"), SENT_WITHIN, 0.01)
+        self.assertTrue(kept, "no commit was sent")
         wire.connect(bed.lab.switch, "h2", False)
         return migration
 
-    def assert_does_not_go(self, why: str) -> None:
+    def try_third(self, why: str) -> tuple[str, int, str]:
         code, said = self.bed.try_migrate(REDIS, "h3")
-        self.assertNotEqual(code, 0, why)
-        self.assertIn("busy", said, why)
-        self.assertEqual(self.bed.where(), "", "it was let go")
-        self.assertEqual(self.bed.hosts_with_copies(), {"h1", "h2"})
+        if code:
+            self.assertEqual(self.bed.where(), "", "it was let go")
+            self.assertEqual(self.bed.hosts_with_copies(), {"h1", "h2"})
+        return why, code, said
+
+    def hand_over(self, host: str) -> None:
+        bed = self.bed
+        bed.tell_relay(host, signal.SIGUSR2)
+        handed = outside.wait_until(lambda: any("answered" in line for line in bed.relay_said(host)), SENT_WITHIN)
+        self.assertTrue(handed, f"{host} has not answered")
 
     def wait_for(self, *nodes: str) -> None:
         """These are registered: one that is cut off is not."""
