@@ -22,6 +22,7 @@ class BedCase(unittest.TestCase):
 
 
 class FaultCase(unittest.TestCase):
+    maxDiff = None  # each of the problems counts
     bed: Bed | None = None
     hosts = 2
 

@@ -3,8 +3,8 @@
 anew, an engine that dies, SIGCONTs from anybody, commands that no coordinator should give, or of migrations that are over.
 
 The coordinator stands still with the source armed, something is done to one of the two sides, and then it goes on. Where the
-source's copy is looked at, its agent stands still meanwhile: if that copy ran, nobody would end it before the observer has seen
-two."""
+source's copy is looked at, the two are cut off from each other and its agent stands still meanwhile: if that copy ran, the other
+would not hear of it, and nobody would end it before the observer has seen two."""
 
 import contextlib
 import os
@@ -14,6 +14,7 @@ import time
 
 from bed import COORDINATOR, REDIS, outside
 from fault_case import FaultCase, main
+from godwit_lab import wire
 
 SEED = 5
 ACTS_S = 0.7  # shorter than a source is armed before it asks
@@ -54,14 +55,16 @@ class Held(FaultCase):
         with bed.writing() as load:
             with self.watching() as watch:
                 migration = self.stop_at("committing", destination)
+                for one, other in ((source, destination), (destination, source)):
+                    wire.lose(bed.lab.hosts[one].pid, bed.lab.hosts[other].address)
                 act(source)
                 time.sleep(ACTS_S)
                 bed.signal_daemon(source, signal.SIGSTOP)
                 bed.signal_daemon(COORDINATOR, signal.SIGCONT)
                 arrives = outside.wait_until(lambda: outside.running(bed.lab, destination, "redis-server"), 20)
                 time.sleep(LOOKED_AT_S)
-                bed.signal_daemon(source, signal.SIGCONT)
                 self.assert_single(watch)
+                bed.mend()
                 self.assertTrue(arrives, "it was not let run at its destination")
                 code, said = self.go_on(migration)
                 self.assertEqual(code, 0, said)

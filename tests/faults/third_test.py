@@ -2,6 +2,7 @@
 """A workload that is armed for one node, whose commit is on its way, must not go to a third one before the first attempt is
 over: also when the coordinator has forgotten it. And when the commit comes after all, it is late."""
 
+import json
 import signal
 import time
 
@@ -88,10 +89,11 @@ class Third(FaultCase):
         self.assertTrue(handed, f"{host} has not answered")
 
     def wait_for(self, *nodes: str) -> None:
-        """These are registered: one that is cut off is not."""
+        """These are registered: one that is cut off is not. The journal knows all of them."""
         def there() -> bool:
-            said = daemons.godwit(self.bed.lab, "ps").returncode == 0 and daemons.godwit(self.bed.lab, "nodes").stdout
-            return bool(said) and all(node in said for node in nodes)
+            done = daemons.godwit(self.bed.lab, "nodes", "--json")
+            listed = json.loads(done.stdout)["nodes"] if done.returncode == 0 else []
+            return {*nodes} <= {node["name"] for node in listed if node["state"] == "up"}
         self.assertTrue(outside.wait_until(there, 30, 0.2), "they do not come back")
 
 
