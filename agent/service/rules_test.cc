@@ -68,6 +68,22 @@ TEST_F(RulesTest, a_copy_of_which_another_epoch_is_not_over_is_not_frozen) {
   expect_not_frozen(root);
 }
 
+// Its thaw is still to come, and would let go what this one holds.
+TEST_F(RulesTest, a_copy_that_another_epoch_is_still_letting_go_is_not_frozen) {
+  const pid_t root = run_workload();
+  identify("second");
+  connect_all();
+  round(0);
+  Record other;
+  other.key = {.migration = "other", .epoch = 1, .side = Side::source};
+  other.workload = "moved";
+  other.cgroup = cgroup_of_the_copy();
+  other.boot_id = context().facts.boot_id;
+  record(a, other, SourcePhase::frozen, SourcePhase::aborted);
+  EXPECT_THAT(error_of([&] { freeze(); }), HasSubstr("held by the migration other, which is aborted"));
+  expect_not_frozen(root);
+}
+
 TEST_F(RulesTest, a_newer_epoch_that_was_seen_since_the_connection_forbids_the_freeze) {
   const pid_t root = run_workload();
   identify("older", 4);
@@ -109,6 +125,19 @@ TEST_F(RulesTest, nothing_is_prepared_beside_an_unfinished_migration_of_the_work
               HasSubstr("busy: the migration other of 'job' is still killing on this node"));
   EXPECT_FALSE(b.records().find(key_of(id, Side::destination)));
   EXPECT_EQ(state_at(b), "none");
+}
+
+// It has lost its records, and begins the same migration once more: its secret is another one.
+TEST_F(RulesTest, a_prepared_destination_does_not_hear_a_source_that_has_another_secret) {
+  run_workload();
+  identify("again");
+  prepare_all();
+  api::PeerHello hello;
+  hello.set_commit_hash(std::string(32, 'x'));
+  hello.set_relay_key(std::string(32, 'y'));
+  const auto there = b.agent->migrations().destination(id);
+  EXPECT_THAT(error_of([&] { there->hello(hello, {}); }), HasSubstr("denied: this is another attempt's source"));
+  EXPECT_EQ(destination(), DestinationPhase::prepared);
 }
 
 // An engine that stands still does not see that its agent has died.
