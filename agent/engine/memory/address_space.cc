@@ -45,9 +45,10 @@ void AddressSpace::apply(const Vmas& vmas, const FileOf& file) {
   }
   target = united(target);
   size_segments(target);
-  const std::vector<SavedPages> saved = replace_stand_ins(target, file);
+  const std::vector<SavedPages> saved = unmap_outdated(target, file);
   const LayoutDelta delta = difference(layout_, target);
   const std::map<OpenFile, int> files = open_files(delta.map, file);
+  note_mapped(files, file);
   Calls calls(remote_, scratch_);
   for (const auto& [start, end] : delta.unmap) {
     calls.room().add("unmap", SYS_munmap, start, end - start);

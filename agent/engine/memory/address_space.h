@@ -17,10 +17,13 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include <sys/types.h>
 
 namespace godwit::engine {
 
@@ -41,7 +44,8 @@ class AddressSpace {
   using FileOf = std::function<MappedFile(std::uint64_t)>;
 
   // Makes the mappings equal to `vmas` (the kernel's own excepted). `file` resolves the id of a file mapping. Throws
-  // with the path when a file cannot be opened; when there is none, only finish() does.
+  // with the path when a file cannot be opened; when there is none, only finish() does. Of a file, what its path leads
+  // to now is mapped, also where another one was mapped before.
   void apply(const Vmas& vmas, const FileOf& file);
 
   // Content of the task's own memory (pagewire::ObjectType::task).
@@ -61,6 +65,8 @@ class AddressSpace {
   void size_segments(const Vmas& vmas);
   using OpenFile = std::pair<std::uint64_t, std::uint32_t>;  // id, how it is opened
   std::map<OpenFile, int> open_files(const Vmas& vmas, const FileOf& file);
+  void note_mapped(const std::map<OpenFile, int>& numbers, const FileOf& file);
+  std::set<std::uint64_t> exchanged_files(const Vmas& next, const FileOf& file);
   void map_all(const Vmas& vmas, const std::map<OpenFile, int>& files);
   struct SavedPages {
     image::VmaEntry mapping;
@@ -68,7 +74,7 @@ class AddressSpace {
     Buffer content;
   };
   void save(const image::VmaEntry& mapping, const LayoutDelta::Range& range, std::vector<SavedPages>& saved);
-  std::vector<SavedPages> replace_stand_ins(const Vmas& next, const FileOf& file);
+  std::vector<SavedPages> unmap_outdated(const Vmas& next, const FileOf& file);
   void put_back(const std::vector<SavedPages>& saved);
   void require_files() const;
   void unite_mappings();
@@ -95,6 +101,8 @@ class AddressSpace {
   RestoredSegments& segments_;
   std::map<std::uint64_t, int> numbers_;         // of segments, in the task
   std::map<std::uint64_t, std::string> absent_;  // files that are not there, by id: their mappings are stand-ins
+  using Inode = std::pair<dev_t, ino_t>;
+  std::map<std::uint64_t, Inode> mapped_;  // the others, by id: a path may lead to another file by now
 };
 
 }  // namespace godwit::engine

@@ -1,8 +1,10 @@
 // The file half of AddressSpace: mappings of files, and what stands in for a file that is not there.
 //
-// A running program maps files, unmaps them and removes them at any time, and a layout is a while old when it is
+// A running program maps files, unmaps, replaces and removes them at any time, and a layout is a while old when it is
 // applied: a file of it may be gone. Then anonymous memory stands in for the mapping, until the next layout is without
-// it, or the file is there after all, or finish() says that it is missing.
+// it, or the file is there after all, or finish() says that it is missing. Or another file has its name, and its inode
+// number as well, which file systems give out again: the same mapping for the source, though not of the file that was
+// opened here before. So with each layout it is asked where the paths lead; with the last one the program stands still.
 
 #include "agent/engine/memory/address_space.h"
 #include "agent/engine/memory/calls.h"
@@ -14,6 +16,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 namespace godwit::engine {
@@ -66,6 +69,68 @@ std::map<AddressSpace::OpenFile, int> AddressSpace::open_files(const Vmas& vmas,
   return numbers;
 }
 
+// Of which files these descriptors are.
+void AddressSpace::note_mapped(const std::map<OpenFile, int>& numbers, const FileOf& file) {
+  struct Look {
+    std::uint64_t id;
+    RemoteAddr answer;
+  };
+  std::vector<Look> looks;
+  Batch batch(scratch_);
+  const auto run = [&] {
+    remote_.run(batch);
+    for (const auto& [id, answer] : looks) {
+      const auto st = batch.read<struct stat>(answer);
+      const auto [known, fresh] = mapped_.try_emplace(id, st.st_dev, st.st_ino);
+      // Parts of a mapping are of two files: of neither, then, and both are mapped anew with the next layout.
+      if (!fresh && known->second != Inode{st.st_dev, st.st_ino}) known->second = {};
+    }
+    looks.clear();
+    batch.clear();
+  };
+  for (const auto& [key, number] : numbers) {
+    if (file(key.first).memfd) continue;
+    if (!batch.fits(1, sizeof(struct stat) + 64)) run();
+    looks.push_back({key.first, batch.reserve(sizeof(struct stat))});
+    batch.add("look at a mapped file", SYS_fstat, number, looks.back().answer);
+  }
+  run();
+}
+
+// Those whose path leads to another file than the one that is mapped. A file that has only been removed stays mapped.
+std::set<std::uint64_t> AddressSpace::exchanged_files(const Vmas& next, const FileOf& file) {
+  struct Look {
+    std::uint64_t id;
+    std::size_t call;
+    RemoteAddr answer;
+  };
+  std::vector<Look> looks;
+  std::set<std::uint64_t> exchanged, wanted;
+  Batch batch(scratch_);
+  const auto run = [&] {
+    remote_.run(batch);
+    for (const auto& [id, call, answer] : looks) {
+      if (batch.result(call) != 0) continue;
+      const auto st = batch.read<struct stat>(answer);
+      if (mapped_.at(id) != Inode{st.st_dev, st.st_ino}) exchanged.insert(id);
+    }
+    looks.clear();
+    batch.clear();
+  };
+  for (const image::VmaEntry& e : next) {
+    if (!of_file(e) || !wanted.insert(e.shmid()).second || !mapped_.contains(e.shmid())) continue;
+    const std::string path = file(e.shmid()).path;
+    if (!batch.fits(1, path.size() + sizeof(struct stat) + 128)) run();
+    const RemoteAddr answer = batch.reserve(sizeof(struct stat));
+    looks.push_back({e.shmid(), 0, answer});
+    looks.back().call =
+        batch.attempt("look at a mapped file", SYS_newfstatat, AT_FDCWD, batch.put(std::string_view(path)), answer, 0);
+  }
+  run();
+  std::erase_if(mapped_, [&](const auto& m) { return exchanged.contains(m.first) || !wanted.contains(m.first); });
+  return exchanged;
+}
+
 void AddressSpace::map_all(const Vmas& vmas, const std::map<OpenFile, int>& files) {
   for (const image::VmaEntry& e : vmas)  // before the batch below is begun: taking one over runs calls of its own
     if (e.status() & image::vma_status::anon_shared) segment_here(e.shmid());
@@ -87,25 +152,30 @@ void AddressSpace::map_all(const Vmas& vmas, const std::map<OpenFile, int>& file
   calls.run();
 }
 
-// Unmaps what stands in for a file that is there by now, or that `next` is without. Returns the content that it had
-// been given: the source will not send it again.
-std::vector<AddressSpace::SavedPages> AddressSpace::replace_stand_ins(const Vmas& next, const FileOf& file) {
-  if (absent_.empty()) return {};
+// Unmaps what stands in for a file that is there by now, or that `next` is without, and what is of another file than
+// its path leads to. Returns the content that it had been given: the source will not send it again.
+std::vector<AddressSpace::SavedPages> AddressSpace::unmap_outdated(const Vmas& next, const FileOf& file) {
+  const std::set<std::uint64_t> exchanged = exchanged_files(next, file);
+  if (absent_.empty() && exchanged.empty()) return {};
   const auto was_absent = std::exchange(absent_, {});
-  const auto affected = [&](const image::VmaEntry& e) { return of_file(e) && was_absent.contains(e.shmid()); };
   Vmas wanted;
-  std::ranges::copy_if(next, std::back_inserter(wanted), affected);
+  std::ranges::copy_if(next, std::back_inserter(wanted),
+                       [&](const image::VmaEntry& e) { return of_file(e) && was_absent.contains(e.shmid()); });
   Calls calls(remote_, scratch_);
   for (const auto& [key, number] : open_files(wanted, file)) calls.room().add("close a mapped file", SYS_close, number);
 
+  const auto outdated = [&](const image::VmaEntry& e) {
+    return of_file(e) &&
+           (exchanged.contains(e.shmid()) || (was_absent.contains(e.shmid()) && !absent_.contains(e.shmid())));
+  };
   std::vector<SavedPages> saved;
   for (const image::VmaEntry& e : layout_) {
-    if (!affected(e) || absent_.contains(e.shmid())) continue;
+    if (!outdated(e)) continue;
     save(e, {e.start(), e.end()}, saved);
-    calls.room().add("unmap a stand-in", SYS_munmap, e.start(), e.end() - e.start());
+    calls.room().add("unmap what is of another file", SYS_munmap, e.start(), e.end() - e.start());
   }
   calls.run();
-  std::erase_if(layout_, [&](const image::VmaEntry& e) { return affected(e) && !absent_.contains(e.shmid()); });
+  std::erase_if(layout_, outdated);
   return saved;
 }
 
@@ -117,7 +187,7 @@ void AddressSpace::save(const image::VmaEntry& mapping, const LayoutDelta::Range
   std::vector<PageRegion> filled;
   scanner.scan({.start = range.start, .end = range.end, .any_of = page_present | page_swapped}, filled);
   for (const PageRegion& r : filled) {
-    if (r.categories & page_pfnzero) continue;
+    if (r.categories & (page_pfnzero | page_file)) continue;  // a file's own it gets from there
     saved.push_back({mapping, r.start, Buffer(r.end - r.start)});
     pread_exact(memory_.get(), saved.back().content, static_cast<off_t>(r.start));
   }
