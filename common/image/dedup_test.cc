@@ -101,6 +101,47 @@ TEST(Dedup, frees_nothing_for_a_set_that_was_not_finished) {
   EXPECT_EQ(blocks(one.fd()), 8 * page_size);
 }
 
+// In the parent.
+template <class Damage>
+void expect_nothing_freed(Damage damage, const std::string& named) {
+  TestDir one, two;
+  write_set(one.fd(), {{0x10000, 8, present}}, '1');
+  write_set(two.fd(), {{0x10000, 4, present}, {0x14000, 4, inherited}}, '2', one.path());
+  damage(two);
+  try {
+    dedup(two.fd());
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.errc(), Errc::image_corrupt) << e.message();
+    EXPECT_NE(e.message().find(named), std::string::npos) << e.message();
+  }
+  EXPECT_EQ(blocks(one.fd()), 8 * page_size);
+}
+
+TEST(Dedup, frees_nothing_for_pages_that_are_not_all_there) {
+  expect_nothing_freed([](TestDir& set) { std::filesystem::resize_file(set.path() + "/pages-1.img", 3 * page_size); },
+                       "pages-1.img at offset 12288");
+}
+
+// As a copy by some tools leaves them, or an earlier dedup of a set that rests on this one.
+TEST(Dedup, frees_nothing_for_pages_with_a_hole) {
+  expect_nothing_freed(
+      [](TestDir& set) {
+        const UniqueFd pages = open_at(set.fd(), "pages-1.img", O_WRONLY);
+        check(::fallocate(pages.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, page_size, page_size), "punch");
+      },
+      "pages-1.img at offset 4096");
+}
+
+TEST(Dedup, frees_nothing_when_a_later_object_is_damaged) {
+  expect_nothing_freed(
+      [](TestDir& set) {
+        UniqueFd pagemap = open_at(set.fd(), file_name(Kind::pagemap, pid + 1), O_WRONLY | O_CREAT, 0600);
+        write_all(pagemap.get(), std::string_view("no pagemap"));
+      },
+      file_name(Kind::pagemap, pid + 1));
+}
+
 TEST(Dedup, frees_nothing_in_a_parent_that_is_another_dump_by_now) {
   TestDir one, two, three;
   write_set(one.fd(), {{0x10000, 8, present}}, '1', {}, inventory("x"));
