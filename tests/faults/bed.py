@@ -183,6 +183,11 @@ class Bed(machine.DemoLab):
         for path, content in files.items():
             path.write_bytes(content)
 
+    def cut_off(self, one: str, other: str) -> None:
+        """From each other, in both directions."""
+        for sender, receiver in ((one, other), (other, one)):
+            wire.lose(self.lab.hosts[sender].pid, self.lab.hosts[receiver].address)
+
     def mend(self) -> None:
         """Undoes whatever a fault may have done, and starts what has died."""
         self.disarm()

@@ -1,10 +1,12 @@
 """What all tests in the lab with a redis have in common: one bed for many faults, and what must hold after each."""
 
 import fnmatch
+import signal
+import subprocess
 import sys
 import unittest
 
-from bed import BUDGET_MS, REDIS, REPOSITORY, Bed, outside
+from bed import BUDGET_MS, COORDINATOR, REDIS, REPOSITORY, Bed, outside
 
 
 class BedCase(unittest.TestCase):
@@ -71,6 +73,14 @@ class FaultCase(unittest.TestCase):
             self.assert_nothing_lost(load, longest_gap_ms=None)
         else:
             self.bed.run_redis()  # for the next one
+
+    def stop_at(self, phase: str, to: str, *options: str) -> subprocess.Popen:
+        """The coordinator stands still as it enters this phase of a migration to there."""
+        self.bed.arm(COORDINATOR, f"coordinator.{phase}=stop")
+        migration = self.bed.begin_migrate(REDIS, to, *options)
+        reached = outside.wait_until(lambda: self.bed.is_stopped(COORDINATOR), 60, 0.01)
+        self.assertTrue(reached, f"it never came to {phase}")
+        return migration
 
     def watching(self) -> outside.Watch:
         return outside.Watch(self.bed.lab, "redis-server")

@@ -107,11 +107,8 @@ class Network(FaultCase):
         destination = bed.other(source)
         with bed.writing() as load:
             with self.watching() as watch:
-                bed.arm(COORDINATOR, "coordinator.committing=stop")
-                migration = bed.begin_migrate(REDIS, destination, *PATIENT)
-                self.assertTrue(outside.wait_until(lambda: bed.is_stopped(COORDINATOR), 60, 0.01))
-                for one, other in ((source, destination), (destination, source)):
-                    wire.lose(bed.lab.hosts[one].pid, bed.lab.hosts[other].address)
+                migration = self.stop_at("committing", destination, *PATIENT)
+                bed.cut_off(source, destination)
                 try:
                     bed.signal_daemon(COORDINATOR, signal.SIGCONT)
                     heard = outside.wait_until(lambda: bed.hosts_with_copies() == {destination}, HEARD_WITHIN_S)

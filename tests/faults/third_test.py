@@ -66,9 +66,7 @@ class Third(FaultCase):
         """On its way from h1 to h2, which is then cut from everybody."""
         bed = self.bed
         bed.tell_relay("h2", signal.SIGUSR1)
-        bed.arm(COORDINATOR, "coordinator.committing=stop")
-        migration = bed.begin_migrate(REDIS, "h2")
-        self.assertTrue(outside.wait_until(lambda: bed.is_stopped(COORDINATOR), 60, 0.01), "it is not armed")
+        migration = self.stop_at("committing", "h2")
         bed.signal_daemon(COORDINATOR, signal.SIGCONT)
         kept = outside.wait_until(lambda: f"kept {COMMIT}" in bed.relay_said("h2"), SENT_WITHIN, 0.01)
         self.assertTrue(kept, "no commit was sent")
