@@ -43,7 +43,7 @@ class Blocks:
         self.samples: list[tuple[int, int]] = []  # of all, and of the last one
 
     def now(self) -> tuple[int, int]:
-        each = [sum(file.stat().st_blocks * 512 for file in directory.glob("pages-*.img")) for directory in self.directories]
+        each = [sum(file.stat().st_blocks * 512 for file in directory.glob("pages-*")) for directory in self.directories]
         return sum(each), each[-1]
 
     def __enter__(self) -> "Blocks":

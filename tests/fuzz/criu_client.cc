@@ -38,7 +38,6 @@ void session(engine::CriuClient& client, unsigned how, std::string_view answers)
     require(answers.size() > at && has == (answers[at] != 0));
     at++;
     client.add_pages({.address = 0x10000, .pages = 2}, pages);
-    client.add_zeros({.address = 0x20000, .pages = 1});
     if (has) client.add_hole({.address = 0x30000, .pages = 3});
     client.flush();
   }

@@ -19,11 +19,6 @@ std::uint64_t WatchedSink::pages(pagewire::ObjectId object, std::span<const page
   return last_sequence();
 }
 
-std::uint64_t WatchedSink::zero(pagewire::ObjectId object, std::span<const pagewire::Run> runs) {
-  if (wanted()) sink_->zero(object, runs);
-  return last_sequence();
-}
-
 std::uint64_t WatchedSink::drop(pagewire::ObjectId object, std::span<const pagewire::Run> runs) {
   if (wanted()) sink_->drop(object, runs);
   return last_sequence();

@@ -21,7 +21,6 @@ class WatchedSink : public DumpSink {
 
   std::span<std::byte> buffer() override { return sink_->buffer(); }
   std::uint64_t pages(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
-  std::uint64_t zero(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
   std::uint64_t drop(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
   std::uint64_t file(std::string_view name, std::string_view content) override;
   std::uint64_t end_round() override;

@@ -16,9 +16,6 @@ namespace {
 constexpr std::size_t headers_at_once = 256;
 constexpr std::size_t pieces_at_once = 1000;  // sendmsg(2) takes 1024
 
-constexpr std::size_t zeros_length = 256u << 10;
-const std::array<std::byte, zeros_length> zeros{};
-
 // The server has no words for what is wrong: it hangs up.
 [[noreturn]] void lost(std::string_view what, int error_number, std::chrono::milliseconds limit) {
   if (error_number == EAGAIN)
@@ -83,17 +80,6 @@ void CriuClient::add_pages(Run run, std::span<const std::byte> data) {
   has_pages_ = true;
   header(Command::add, run_present, run);
   pieces_.push_back({const_cast<std::byte*>(data.data()), data.size()});
-}
-
-void CriuClient::add_zeros(Run run) {
-  has_pages_ = true;
-  header(Command::add, run_present, run);
-  for (std::size_t left = run.pages * page_size; left > 0;) {
-    const std::size_t part = std::min(left, zeros_length);
-    make_room();
-    pieces_.push_back({const_cast<std::byte*>(zeros.data()), part});
-    left -= part;
-  }
 }
 
 void CriuClient::add_hole(Run run) { header(Command::add, run_parent, run); }

@@ -36,7 +36,6 @@ class CriuClient {
 
   // Runs of the open object, ascending over all calls. They are sent together by flush(): data is borrowed until then.
   void add_pages(pagewire::Run run, std::span<const std::byte> data);
-  void add_zeros(pagewire::Run run);
   void add_hole(pagewire::Run run);
   void flush();
 

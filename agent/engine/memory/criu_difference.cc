@@ -16,23 +16,12 @@ CriuDifference::CriuDifference(CriuClient server, int directory, std::vector<pag
       frame_(pagewire::max_payload),
       spool_(check(::memfd_create("godwit-difference", MFD_CLOEXEC), "make memory for a difference")) {}
 
-void CriuDifference::append(ObjectId object, std::span<const Run> runs, std::span<const std::byte> data) {
-  pwrite_all(spool_.get(), data, static_cast<off_t>(spooled_));
+std::uint64_t CriuDifference::pages(ObjectId object, std::span<const Run> runs) {
+  pwrite_all(spool_.get(), std::span(frame_).first(pagewire::pages_in(runs) * page_size), static_cast<off_t>(spooled_));
   for (const Run& r : runs) {
     places_[object].push_back({r, spooled_});
     spooled_ += r.pages * page_size;
   }
-}
-
-std::uint64_t CriuDifference::pages(ObjectId object, std::span<const Run> runs) {
-  append(object, runs, std::span(frame_).first(pagewire::pages_in(runs) * page_size));
-  return next();
-}
-
-std::uint64_t CriuDifference::zero(ObjectId object, std::span<const Run> runs) {
-  static constexpr std::array<std::byte, page_size> zeros{};
-  for (const Run& r : runs)
-    for (std::uint64_t i = 0; i < r.pages; i++) append(object, std::array{Run{r.address + i * page_size, 1}}, zeros);
   return next();
 }
 

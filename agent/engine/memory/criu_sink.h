@@ -3,12 +3,9 @@
 //
 // The protocol wants the runs of an object in ascending order, and what has been sent cannot be taken back. Hence two
 // ways:
-// - CriuStream, for a complete dump, which comes in order but for zero pages: these come just behind the frame that
-// they
-//   lie in. Pages are sent as they come, one frame late;
+// - CriuStream, for a complete dump, which comes in that order: pages are sent as they come;
 // - CriuDifference, for a difference to the dump before, which comes in any order. It is collected in memory, and sent
-// by
-//   save() between the holes that stand for what the parent has.
+//   by save() between the holes that stand for what the parent has.
 #pragma once
 
 #include "agent/engine/memory/criu_client.h"
@@ -16,9 +13,7 @@
 #include "agent/engine/memory/page_plan.h"
 #include "common/base/buffer.h"
 
-#include <array>
 #include <map>
-#include <optional>
 #include <vector>
 
 namespace godwit::engine {
@@ -56,24 +51,16 @@ class CriuSink : public DumpSink {
 class CriuStream : public CriuSink {
  public:
   CriuStream(CriuClient server, int directory, std::vector<pagewire::ObjectId> tags = {});
-  std::span<std::byte> buffer() override { return frames_[1 - last_frame_]; }
+  std::span<std::byte> buffer() override { return frame_; }
   std::uint64_t pages(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
-  std::uint64_t zero(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
 
  private:
-  struct Piece {
-    pagewire::Run run;
-    std::span<const std::byte> bytes;  // empty: zeros
-  };
   void finish_pages(const HeldPages& held) override;
   void open(pagewire::ObjectId object);
-  void send_before(std::uint64_t address);
 
-  std::array<Buffer, 2> frames_;  // the last one is yet to be sent while the next one is filled
-  std::size_t last_frame_ = 0;
+  Buffer frame_;
   pagewire::ObjectId object_ = 0;  // open
   std::uint64_t end_ = 0;          // of what was sent of it
-  std::vector<Piece> waiting_;     // ascending
   std::map<pagewire::ObjectId, PageSet> sent_;
 };
 
@@ -82,11 +69,9 @@ class CriuDifference : public CriuSink {
   CriuDifference(CriuClient server, int directory, std::vector<pagewire::ObjectId> tags = {});
   std::span<std::byte> buffer() override { return frame_; }
   std::uint64_t pages(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
-  std::uint64_t zero(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
 
  private:
   void finish_pages(const HeldPages& held) override;
-  void append(pagewire::ObjectId object, std::span<const pagewire::Run> runs, std::span<const std::byte> data);
   void send(pagewire::ObjectId object, const PageSet& held, std::span<const std::byte> spool);
 
   Buffer frame_;

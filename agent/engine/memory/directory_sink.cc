@@ -96,30 +96,25 @@ std::uint64_t DirectorySink::pages(pagewire::ObjectId id, std::span<const pagewi
   return ++sequence_;
 }
 
-std::uint64_t DirectorySink::zero(pagewire::ObjectId id, std::span<const pagewire::Run> runs) {
-  constexpr std::uint64_t at_once = pagewire::max_payload / page_size;
-  if (!failure_) try {
-      Object& o = object(id);
-      for (const pagewire::Run& r : runs)
-        for (std::uint64_t done = 0; done < r.pages;) {
-          const std::uint64_t count = std::min(at_once, r.pages - done);
-          std::ranges::fill(writer_.buffer().first(count * page_size), std::byte{});
-          write(o, std::array{pagewire::Run{r.address + done * page_size, count}});
-          done += count;
-        }
-    } catch (...) {
-      failure_ = std::current_exception();
-    }
-  return ++sequence_;
-}
-
 std::uint64_t DirectorySink::file(std::string_view name, std::string_view content) {
   if (!name.starts_with(layout_prefix)) images_.put_file(std::string(name), std::string(content));
   return ++sequence_;
 }
 
-// Pages lie in the file in the order of the pagemap. They come nearly sorted: zero pages come late, and a page may come
-// twice, the later one is right.
+void DirectorySink::copy_places(const Object& o, const UniqueFd& into, const std::string& name) {
+  off_t to = 0;
+  for (const Object::Place& p : o.places) {
+    off_t from = static_cast<off_t>(p.offset);
+    for (std::uint64_t left = p.run.pages * page_size; left > 0;) {
+      const ssize_t n = check(::copy_file_range(o.pages->fd(), &from, into.get(), &to, left, 0), "sort {}", name);
+      if (n == 0) fail(Errc::internal, "{} ended early", name);
+      left -= static_cast<std::uint64_t>(n);
+    }
+  }
+}
+
+// Pages lie in the file in the order of the pagemap. They come nearly sorted: what a scan finds out later lies among
+// what it has said, and a page may come twice, the later one is right.
 void DirectorySink::sort_pages(Object& o) {
   const auto ends = [](const Object::Place& p) { return p.run.address + p.run.pages * page_size; };
   bool in_order = true;
@@ -138,17 +133,14 @@ void DirectorySink::sort_pages(Object& o) {
       o.places.push_back({{address, 1}, offset});
   }
   const std::string name = image::file_name(image::Kind::pages, o.pages_id);
-  UniqueFd sorted = open_at(directory_, name + ".sorted", O_RDWR | O_CREAT | O_TRUNC, 0600);
-  off_t to = 0;
-  for (const Object::Place& p : o.places) {
-    off_t from = static_cast<off_t>(p.offset);
-    for (std::uint64_t left = p.run.pages * page_size; left > 0;) {
-      const ssize_t n = check(::copy_file_range(o.pages->fd(), &from, sorted.get(), &to, left, 0), "sort {}", name);
-      if (n == 0) fail(Errc::internal, "{} ended early", name);
-      left -= static_cast<std::uint64_t>(n);
-    }
+  const std::string sorted = name + ".sorted";
+  try {
+    copy_places(o, open_at(directory_, sorted, O_RDWR | O_CREAT | O_TRUNC, 0600), name);
+  } catch (...) {
+    ::unlinkat(directory_, sorted.c_str(), 0);
+    throw;
   }
-  check(::renameat(directory_, (name + ".sorted").c_str(), directory_, name.c_str()), "rename {}.sorted", name);
+  check(::renameat(directory_, sorted.c_str(), directory_, name.c_str()), "rename {}", sorted);
 }
 
 void DirectorySink::write_pagemap(pagewire::ObjectId id, const PageSet& held, std::uint64_t cut) {

@@ -32,7 +32,6 @@ class DirectorySink : public DumpSink {
 
   std::span<std::byte> buffer() override { return writer_.buffer(); }
   std::uint64_t pages(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
-  std::uint64_t zero(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
   std::uint64_t drop(pagewire::ObjectId, std::span<const pagewire::Run>) override { return ++sequence_; }
   std::uint64_t file(std::string_view name, std::string_view content) override;
   std::uint64_t end_round() override { return ++sequence_; }
@@ -59,6 +58,7 @@ class DirectorySink : public DumpSink {
   void write(Object& object, std::span<const pagewire::Run> runs);
   void take_places(Object& object, std::span<const pagewire::Run> runs);
   void sort_pages(Object& object);
+  static void copy_places(const Object& object, const UniqueFd& into, const std::string& name);
   void write_pagemap(pagewire::ObjectId id, const PageSet& held, std::uint64_t cut);
   void remove_unheld(const HeldPages& held);
 

@@ -43,16 +43,12 @@ class DirectorySinkTest : public testing::Test {
   int first() const { return directories_[0].get(); }
   int second() const { return directories_[1].get(); }
 
-  // 8 MiB, every byte of it `fill`, but for the last frame, of zeroes.
+  // 8 MiB, every byte of it `fill`.
   static void write(DirectorySink& sink, std::byte fill) {
     PageSet held;
     for (std::uint64_t at = base; at < base + (8u << 20); at += pagewire::max_payload) {
       const std::array runs{pagewire::Run{at, frame_pages}};
       held.add(at, at + pagewire::max_payload);
-      if (at + pagewire::max_payload == base + (8u << 20)) {
-        sink.zero(object, runs);
-        continue;
-      }
       std::ranges::fill(sink.buffer(), fill);
       sink.pages(object, runs);
     }
@@ -95,6 +91,36 @@ TEST_F(DirectorySinkTest, keeps_the_parents_when_it_is_not_asked_to) {
   EXPECT_THROW(write(after, std::byte{2}), Error);
   EXPECT_TRUE(after.freed_in().empty());
   EXPECT_EQ(blocks(first()), 8u << 20);
+}
+
+TEST_F(DirectorySinkTest, sorts_pages_that_came_late) {
+  DirectorySink sink(first());
+  PageSet held;
+  for (const char page : {'b', 'a'}) {
+    const std::uint64_t at = base + (page - 'a') * page_size;
+    held.add(at, at + page_size);
+    std::ranges::fill(sink.buffer(), static_cast<std::byte>(page));
+    sink.pages(object, std::array{pagewire::Run{at, 1}});
+  }
+  sink.save({{object, &held}});
+  image::PageReader reader(first(), image::Kind::pagemap, 1);
+  const auto source = reader.next();
+  ASSERT_TRUE(source);
+  std::array<char, 2 * page_size> pages{};
+  pread_exact(source->fd, std::as_writable_bytes(std::span(pages)), source->offset);
+  EXPECT_EQ((std::array{pages[0], pages[page_size]}), (std::array{'a', 'b'}));
+}
+
+TEST_F(DirectorySinkTest, leaves_nothing_of_a_sort_that_has_no_room) {
+  DirectorySink sink(first());
+  PageSet held;
+  for (std::uint64_t at = base + (8u << 20); at > base; at -= pagewire::max_payload) {
+    held.add(at, at + pagewire::max_payload);
+    std::ranges::fill(sink.buffer(), std::byte{1});
+    sink.pages(object, std::array{pagewire::Run{at, frame_pages}});
+  }
+  EXPECT_THROW(sink.save({{object, &held}}), Error);
+  EXPECT_NE(::faccessat(first(), "pages-1.img.sorted", F_OK, 0), 0);
 }
 
 TEST_F(DirectorySinkTest, leaves_no_file_of_pages_that_nobody_holds) {

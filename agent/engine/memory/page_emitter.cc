@@ -163,9 +163,12 @@ void PageEmitter::send_pending() {
       while (hint + 1 < pending_.size() && pending_[hint].run.address + pending_[hint].run.pages * page_size <= page)
         hint++;
       if (all_zero(data.data() + from)) {
-        count_.zero_pages++;
-        if (pending_[hint].zero_matters || sent_.contains(page)) append(zero, page);
-        continue;
+        const bool matters = pending_[hint].zero_matters || sent_.contains(page);
+        if (!matters || sink_.live()) {
+          count_.zero_pages++;
+          if (matters) append(zero, page);
+          continue;
+        }
       }
       if (from != to) std::memmove(data.data() + to, data.data() + from, page_size);
       to += page_size;

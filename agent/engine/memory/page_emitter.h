@@ -1,4 +1,5 @@
-// Reads pages of a target and emits them: packed into frames of scattered runs, zero pages left out.
+// Reads pages of a target and emits them: packed into frames of scattered runs. Zero pages are left out where the
+// receiver sees zero there anyway; else a live one is only told where they are.
 #pragma once
 
 #include "agent/engine/memory/page_set.h"
@@ -77,8 +78,8 @@ class FileReader : public PageReader {
 class PageChanges {
  public:
   virtual ~PageChanges() = default;
-  // Pages of [start, end) to send. A page that is all zero is sent as a zero run when `zero_matters` (the receiver
-  // would else see something other than zero) or when it had been sent before; else it is left out.
+  // Pages of [start, end) to send. A page that is all zero is sent when `zero_matters` (the receiver would else see
+  // something other than zero) or when it had been sent before; else it is left out.
   virtual void add(std::uint64_t start, std::uint64_t end, bool zero_matters) = 0;
   // Pages that exist no longer: told to the receiver where it has them.
   virtual void drop(std::uint64_t start, std::uint64_t end) = 0;

@@ -20,6 +20,8 @@ class PageSink {
   // Emits the first `pages_in(runs)` pages of the buffer as the pages of `runs`: ascending, at most max_runs.
   // Returns the sequence of the frame, 0 where frames have none.
   virtual std::uint64_t pages(pagewire::ObjectId object, std::span<const pagewire::Run> runs) = 0;
+  // Pages that are all zero, without their content. To live sinks only: in images, which have their pages in order,
+  // they are pages among the others.
   virtual std::uint64_t zero(pagewire::ObjectId object, std::span<const pagewire::Run> runs) = 0;
   virtual std::uint64_t drop(pagewire::ObjectId object, std::span<const pagewire::Run> runs) = 0;
 
