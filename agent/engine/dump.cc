@@ -1,6 +1,5 @@
 #include "agent/engine/dump.h"
 
-#include "agent/engine/ptrace/call_notes.h"
 #include "agent/engine/ptrace/killed.h"
 #include "agent/engine/ptrace/pin.h"
 #include "agent/engine/survey.h"
@@ -43,12 +42,6 @@ RoundDone describe(std::uint32_t number, const RoundCount& count) {
   done.set_nanoseconds(count.nanoseconds);
   done.set_regions(count.scanned.regions);
   return done;
-}
-
-// Flags of mappings that were seen longer ago may be others by now.
-MemoriesSeen seen_just_now(MemoriesSeen seen) {
-  constexpr std::uint64_t just_now_ns = 100'000'000;
-  return monotonic_ns() - seen.at_ns < just_now_ns ? std::move(seen) : MemoriesSeen{};
 }
 
 // A traced thread that has ended waits for its tracer to take notice; the leader, in addition, for all the others.
@@ -278,7 +271,7 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     begin_again();
     begin_untracked(sink);
   }
-  const MemoriesSeen seen = seen_just_now(std::exchange(seen_, {}));
+  const MemoriesSeen seen = std::exchange(seen_, {});
   for (const auto& task : tasks_) {
     try {
       if (task->begun()) task->look(seen);
@@ -448,19 +441,23 @@ void Dump::thaw() {
   owe_unacknowledged();
 }
 
-// Held threads are on this CPU, and end there. Meanwhile another one frees their memory, too (5.15+), if it comes before
-// the last of them has let go of it.
-void Dump::kill() {
-  std::vector<std::pair<pid_t, std::uint64_t>> notes;
-  for (const auto& task : tasks_) notes.emplace_back(task->pid(), proc::Reader(task->pid()).stat().start_time);
+// Held threads are on this CPU, and end there. Meanwhile another one frees their memory, too (5.15+), if it comes
+// before the last of them has let go of it.
+void Dump::end_all() {
   const Aside aside;
   for (const auto& task : tasks_)
     check(::syscall(SYS_pidfd_send_signal, task->pidfd(), SIGKILL, nullptr, 0), "kill process {}", task->pid());
   for (const auto& task : tasks_) ::syscall(SYS_process_mrelease, task->pidfd(), 0);
   for (const auto& task : tasks_) wait_for_end(*task, hold_->of(task->pid()).tids());
+}
+
+std::vector<Dump::Ended> Dump::kill() {
+  std::vector<Ended> ended;
+  for (const auto& task : tasks_) ended.push_back({task->pid(), hold_->of(task->pid()).start_time()});
+  end_all();
   hold_->gone();
   hold_.reset();
-  for (const auto& [pid, start_time] : notes) forget_notes(pid, start_time);
+  return ended;
 }
 
 void Dump::acknowledged(std::uint64_t sequence) {

@@ -72,7 +72,11 @@ class Dump {
   void release();                      // runs on
   void leave_stopped();                // nothing borrowed any more, held by SIGSTOP
   bool was_stopped(pid_t pid) const { return hold_->of(pid).was_stopped(); }  // before the freeze
-  void kill();                                                                // and waits until it is gone
+  struct Ended {
+    pid_t pid;
+    std::uint64_t start_time;
+  };
+  std::vector<Ended> kill();  // and waits until it is gone
 
   // Undo of hold_in.
   void thaw();
@@ -104,6 +108,7 @@ class Dump {
   void dump_state(const tasks::Facts& facts, image::ImageSet& images);
   void begin_untracked(PageSink& sink);
   void run_on(Frozen& frozen, const RoundCount& count, PageSink& sink);
+  void end_all();
   void catch_up(std::uint32_t number, PageSink& sink);
   std::uint64_t catch_up_once(std::uint32_t number, PageSink& sink);  // pages
   RoundCount emit_running(PageSink& sink);

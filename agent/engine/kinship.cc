@@ -1,6 +1,7 @@
 #include "agent/engine/kinship.h"
 
 #include "agent/engine/resources/pseudo_terminal.h"
+#include "agent/engine/sharing.h"
 #include "common/base/error.h"
 #include "common/image/pstree.pb.h"
 #include "common/proc/reader.h"
@@ -12,7 +13,6 @@
 #include <string_view>
 
 #include <linux/kcmp.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 namespace godwit::engine {
@@ -45,32 +45,25 @@ bool can_have_terminal(const std::vector<Relative>& tree, const Relative& r) {
   return from == nullptr || from->kin.terminal == r.kin.terminal;
 }
 
-// Finds those who share an object of one kind. kcmp's order of them is arbitrary, but total and stable.
-class Owners {
- public:
-  explicit Owners(int kind) : kind_(kind) {}
-
-  // The first one that was asked about of those who share it with this one.
-  const Relative& of(const Relative& r) {
-    const auto at = std::ranges::partition_point(known_, [&](const Relative& k) { return compare(k, r) == 1; });
-    if (at != known_.end() && compare(*at, r) == 0) return *at;
-    return *known_.insert(at, r);
-  }
-
- private:
-  // As kcmp(2) has it: 0 the same, 1 less, 2 greater; less than 0 when one of them has gone.
-  long compare(const Relative& a, const Relative& b) const { return ::syscall(SYS_kcmp, a.host, b.host, kind_, 0, 0); }
-
-  int kind_;
-  std::vector<Relative> known_;  // ascending
-};
+// Of each the first one of the tree, by the PID that the tree knows, that has the same object.
+std::vector<pid_t> owners(const std::vector<Relative>& tree, int kind) {
+  std::vector<pid_t> living;
+  for (const Relative& r : tree)
+    if (!r.dead) living.push_back(r.host);
+  const std::vector<pid_t> first = first_sharers(living, kind);
+  std::vector<pid_t> owners;
+  auto next = first.begin();
+  for (const Relative& r : tree)
+    owners.push_back(r.dead ? r.pid : std::ranges::find(tree, *next++, &Relative::host)->pid);
+  return owners;
+}
 
 void find_shared(std::vector<Relative>& tree, int kind, pid_t Relative::* owner, Birth Kinship::* birth) {
-  Owners owners(kind);
+  const std::vector<pid_t> found = owners(tree, kind);
   std::vector<Sharer> sharers;
-  for (Relative& r : tree) {
-    r.*owner = r.dead ? r.pid : owners.of(r).pid;
-    sharers.push_back({.pid = r.pid, .parent = r.kin.parent, .owner = r.*owner});
+  for (std::size_t i = 0; i < tree.size(); ++i) {
+    tree[i].*owner = found[i];
+    sharers.push_back({.pid = tree[i].pid, .parent = tree[i].kin.parent, .owner = found[i]});
   }
   const std::vector<Birth> births = births_of(sharers);
   for (std::size_t i = 0; i < tree.size(); ++i) tree[i].kin.*birth = births[i];
@@ -150,11 +143,12 @@ std::vector<tasks::Refusal> refuse_kinship(const std::vector<Relative>& tree) {
 
 std::vector<tasks::Refusal> refuse_shared_memory(const std::vector<Relative>& tree) {
   std::vector<tasks::Refusal> refusals;
-  Owners owners(KCMP_VM);
-  for (const Relative& r : tree)
-    if (const Relative& owner = r.dead ? r : owners.of(r); owner.pid != r.pid)
-      refusals.push_back({fmt::format("process {}", r.host),
-                          fmt::format("it uses the memory of process {}, too", owner.host), "end it first"});
+  const std::vector<pid_t> found = owners(tree, KCMP_VM);
+  for (std::size_t i = 0; i < tree.size(); ++i)
+    if (found[i] != tree[i].pid)
+      refusals.push_back({fmt::format("process {}", tree[i].host),
+                          fmt::format("it uses the memory of process {}, too", find(tree, found[i])->host),
+                          "end it first"});
   return refusals;
 }
 

@@ -5,6 +5,7 @@
 #include "agent/engine/ptrace/pin.h"
 #include "agent/engine/ptrace/tracing.h"
 #include "agent/engine/restore/layout_file.h"
+#include "agent/engine/sharing.h"
 #include "common/base/check.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
@@ -259,29 +260,37 @@ void Restore::adopt_current_terminals() {
   }
 }
 
+// What processes may share, and were born with.
+struct Restore::Shared {
+  int kind;            // kcmp(2)
+  std::uint64_t flag;  // unshare(2)
+  bool ProcessPlan::* born_with;
+  std::uint32_t (TaskRestore::*id)() const;
+  std::string_view name;
+};
+constexpr Restore::Shared Restore::shared_tables{KCMP_FILES, CLONE_FILES, &ProcessPlan::with_files,
+                                                 &TaskRestore::files_id, "descriptor table"};
+constexpr Restore::Shared Restore::shared_places{KCMP_FS, CLONE_FS, &ProcessPlan::with_fs, &TaskRestore::fs_id,
+                                                 "working directory"};
+
 // Whoever was born with what is to be his alone leaves it. Returns the first of those who share, for each object.
-std::vector<TaskRestore*> Restore::share_out(std::vector<TaskRestore>& tasks, int kind,
-                                             std::uint32_t (TaskRestore::*id)() const) const {
-  const bool files = kind == KCMP_FILES;
-  const bool inherited = std::ranges::any_of(family_->plan(), files ? &ProcessPlan::with_files : &ProcessPlan::with_fs);
+std::vector<TaskRestore*> Restore::share_out(std::vector<TaskRestore>& tasks, const Shared& shared) const {
   std::map<std::uint32_t, std::vector<TaskRestore*>> sharers;
-  for (TaskRestore& task : tasks) sharers[(task.*id)()].push_back(&task);
+  for (TaskRestore& task : tasks) sharers[(task.*shared.id)()].push_back(&task);
+  const bool inherited = std::ranges::any_of(family_->plan(), shared.born_with);
   std::vector<TaskRestore*> first;
   for (const auto& [number, all] : sharers) {
-    if (inherited && all.size() == 1) all.front()->leave(files ? CLONE_FILES : CLONE_FS);
+    if (inherited && all.size() == 1) all.front()->unshare(shared.flag);
     first.push_back(all.front());
   }
-  const auto require = [&](bool same, const TaskRestore& one, const TaskRestore& other) {
-    const pid_t a = one.skeleton().pid(), b = other.skeleton().pid();
-    if ((::syscall(SYS_kcmp, a, b, kind, 0, 0) == 0) != same)
-      fail(Errc::image_corrupt, "processes {} and {} are not born to share a {}, or not to share one",
-           one.skeleton().guest_pid(), other.skeleton().guest_pid(), files ? "descriptor table" : "working directory");
-  };
-  for (const auto& [number, all] : sharers) {
-    for (const TaskRestore* task : all) require(true, *all.front(), *task);
-    for (const TaskRestore* other : first)
-      if (inherited && other != all.front()) require(false, *all.front(), *other);
-  }
+  if (!inherited && first.size() == tasks.size()) return first;
+  std::vector<pid_t> pids;
+  for (const TaskRestore& task : tasks) pids.push_back(task.skeleton().pid());
+  const std::vector<pid_t> found = first_sharers(pids, shared.kind);
+  for (std::size_t i = 0; i < tasks.size(); i++)
+    if (found[i] != sharers.at((tasks[i].*shared.id)()).front()->skeleton().pid())
+      fail(Errc::image_corrupt, "process {} is not born to share its {} with those that it should",
+           tasks[i].skeleton().guest_pid(), shared.name);
   return first;
 }
 
@@ -294,8 +303,8 @@ void Restore::restore_all(std::vector<TaskRestore>& tasks, Steps& steps) {
   join_clocks(tasks);
   steps.lap("address space");
 
-  const std::vector<TaskRestore*> with_places = share_out(tasks, KCMP_FS, &TaskRestore::fs_id);
-  const std::vector<TaskRestore*> with_tables = share_out(tasks, KCMP_FILES, &TaskRestore::files_id);
+  const std::vector<TaskRestore*> with_places = share_out(tasks, shared_places);
+  const std::vector<TaskRestore*> with_tables = share_out(tasks, shared_tables);
   adopt_current_terminals();
   if (terminal_) helper_->replace_terminal(job_.terminal, terminal_->fd());
   helper_->open_files(images_, segments_->numbers());

@@ -67,8 +67,9 @@ class Restore : public FrameTarget {
   void layout_file(const std::string& name, std::string content);
   void apply_layout(pid_t pid, const Vmas& vmas, const image::ImageSet& files);
   void begin(TreePlan plan);
-  std::vector<TaskRestore*> share_out(std::vector<TaskRestore>& tasks, int kind,
-                                      std::uint32_t (TaskRestore::*id)() const) const;
+  struct Shared;
+  static const Shared shared_tables, shared_places;
+  std::vector<TaskRestore*> share_out(std::vector<TaskRestore>& tasks, const Shared& shared) const;
   void restore_all(std::vector<TaskRestore>& tasks, Steps& steps);
   void adopt_current_terminals();
   void join_clocks(std::vector<TaskRestore>& tasks);

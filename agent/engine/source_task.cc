@@ -4,6 +4,7 @@
 #include "agent/engine/resources/direct_io.h"
 #include "common/base/check.h"
 #include "common/base/log.h"
+#include "common/base/units.h"
 
 #include <poll.h>
 #include <sys/syscall.h>
@@ -40,9 +41,11 @@ void SourceTask::begin(UniqueFd userfaultfd, resources::FileIds& ids, Worker& se
   known_ = true;
 }
 
+// Flags of mappings that were seen longer ago may be others by now: no longer than catching up may take after a look.
 void SourceTask::look(const MemoriesSeen& seen) {
+  constexpr std::uint64_t just_now_ns = 1'000'000'000;
   const auto it = seen.of.find(pid_);
-  if (it != seen.of.end() && it->second.program == program_)
+  if (it != seen.of.end() && it->second.program == program_ && monotonic_ns() - it->second.at_ns < just_now_ns)
     memory_->know(it->second.smaps);
   else
     memory_->look();

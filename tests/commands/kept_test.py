@@ -33,6 +33,14 @@ class Kept(CommandCase):
             self.assert_ended(pid)
             self.assertEqual(self.kept(), set())
 
+    def test_a_dump_that_ends_what_an_earlier_one_has_left_stopped_leaves_nothing(self):
+        pid, _ = self.restored("1")
+        self.must("dump", "-t", pid, "-D", "2", "--leave-stopped")
+        self.assertEqual(len(self.kept()), 2)
+        self.must("dump", "-t", pid, "-D", "3")
+        self.assert_ended(pid)
+        self.assertEqual(self.kept(), set())
+
     def test_what_nobody_has_cleared_goes_later(self):
         ended, note = self.restored("1")
         lives, other = self.restored("2")

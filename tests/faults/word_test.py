@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """An armed source does what its destination's own record says: not before it says `resumed` or that it never will, not on the
-word of records that are new, and also when the two cannot reach each other."""
+word of records that are new."""
 
 import signal
 import time

@@ -1,13 +1,17 @@
 // Checks: a table of descriptors, and a working directory with its umask, that processes share (CLONE_FILES, CLONE_FS):
-// what one opens, closes or changes the others see, and nobody else; through a parent who has left them; and that a
-// record lock belongs to all who share the table.
+// what one opens, closes or changes the others see, and nobody else; through a parent who has left them; that a record
+// lock belongs to all who share the table; and that shared memory which one maps once more, all the time, is the same.
 
 #include "tests/workloads/children.h"
 
+#include <atomic>
 #include <cerrno>
 #include <fcntl.h>
+#include <list>
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <thread>
 
 using namespace godwit::workloads;
 
@@ -60,6 +64,29 @@ void check_place(Workload& w, const char* who, bool share, const std::string& be
   const std::string wanted = share ? w.path("new") : before;
   w.check(here() == wanted, "%s: the working directory is %s, not %s", who, here().c_str(), wanted.c_str());
   w.check(mask_now() == (share ? 0035 : 0027), "%s: the umask is %03o", who, mask_now());
+}
+
+// Shared memory with ever more mappings, and fewer again.
+void map_again(Workload& w, const std::atomic<bool>& stop) {
+  constexpr std::size_t size = 64 * 1024;
+  constexpr std::uint64_t seed = 77;
+  const auto check = [&](const char* at) {
+    w.check(holds(at, size, seed), "shared memory that is mapped twice changed");
+  };
+  auto* const memory =
+      static_cast<char*>(must(mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), "mmap"));
+  fill(memory, size, seed);
+  std::list<char*> more;
+  while (!stop) {
+    more.push_back(static_cast<char*>(must(mremap(memory, 0, size, MREMAP_MAYMOVE), "mremap")));
+    check(more.back());
+    pause_for(0.005);
+    if (more.size() < 40) continue;
+    for (char* at : more) must(munmap(at, size), "munmap");
+    more.clear();
+  }
+  check(memory);
+  for (const char* at : more) check(at);
 }
 
 }  // namespace
@@ -133,8 +160,12 @@ int main(int argc, char** argv) {
   };
   for (const Child& child : children) await_settled(w, child.name);
 
+  std::atomic<bool> stop = false;
+  std::thread mapper([&] { map_again(w, stop); });
   w.ready();
   w.wait_for_verify();
+  stop = true;
+  mapper.join();
 
   w.check(is_open(theirs) && is_open(dropped), "descriptors are missing");
   w.check(!locked_by_another(locked), "the record lock is another's");

@@ -57,14 +57,14 @@ void write_note(const std::filesystem::path& path, const Stopped& note) {
 }
 
 // Waits until all threads are in the stop.
-void note_stopped(pid_t pid, const std::string& generation, StoppedBy by) {
+void note_stopped(pid_t pid, Stopped note) {
   const proc::Reader proc(pid);
   for (int waited = 0; !all_stopped(proc, pid); waited++) {
     if (waited == patience_ms) fail(Errc::timed_out, "process {} does not stop", pid);
     ::usleep(1000);
   }
-  write_note(note_of(pid, proc.stat().start_time),
-             {.generation = generation, .switches = switches_of(proc, pid), .by_others = by == StoppedBy::others});
+  note.switches = switches_of(proc, pid);
+  write_note(note_of(pid, proc.stat().start_time), note);
 }
 
 // The process of the note, checked. The pidfd pins it: what is checked is what is ended.
@@ -111,31 +111,43 @@ void StopNotes::make_room(pid_t pid) {
 }
 
 void StopNotes::write(pid_t pid, StoppedBy by) {
-  note_stopped(pid, generation_, by);
+  note_stopped(pid, {.generation = generation_, .by_others = by == StoppedBy::others});
   unwritten_.erase(pid);
 }
 
 NotesBefore::NotesBefore(pid_t root) : root_(root) {
-  try {
-    for (const TreeMember& m : tree_of(root, Orphans::left_out))
-      if (const auto note = fitting_note(m.pid)) stopped_[m.pid] = *note;
-  } catch (const Error&) {  // the dump says what is wrong
-  }
+  for_each_member([&](pid_t pid, std::uint64_t start_time) {
+    if (auto note = fitting_note(pid)) stopped_[{pid, start_time}] = std::move(*note);
+  });
 }
 
 void NotesBefore::put_back() const {
-  for (const TreeMember& m : tree_of(root_, Orphans::left_out)) {
-    const std::filesystem::path note = note_of(m.pid, proc::Reader(m.pid).stat().start_time);
-    if (std::filesystem::exists(note) && read_note(note, m.pid).switches == not_written) std::filesystem::remove(note);
-  }
-  for (const auto& [pid, note] : stopped_)
-    note_stopped(pid, note.generation, note.by_others ? StoppedBy::others : StoppedBy::dump);
+  for_each_member([&](pid_t pid, std::uint64_t start_time) {
+    const std::filesystem::path note = note_of(pid, start_time);
+    if (std::filesystem::exists(note) && read_note(note, pid).switches == not_written) std::filesystem::remove(note);
+    if (const auto before = stopped_.find({pid, start_time}); before != stopped_.end())
+      note_stopped(pid, before->second);
+  });
+}
+
+// What keeps one from it, its end for one, keeps no other.
+void NotesBefore::for_each_member(const std::function<void(pid_t, std::uint64_t)>& action) const {
+  const auto attempt = [](const auto& what) {
+    try {
+      what();
+    } catch (const Error& e) {
+      log::debug("dump.note", {{"message", e.message()}});
+    }
+  };
+  attempt([&] {
+    for (const TreeMember& m : tree_of(root_, Orphans::left_out))
+      attempt([&] { action(m.pid, proc::Reader(m.pid).stat().start_time); });
+  });
 }
 
 void note_again(pid_t pid) {
   const proc::Reader proc(pid);
-  const Stopped note = read_note(note_of(pid, proc.stat().start_time), pid);
-  note_stopped(pid, note.generation, note.by_others ? StoppedBy::others : StoppedBy::dump);
+  note_stopped(pid, read_note(note_of(pid, proc.stat().start_time), pid));
 }
 
 bool left_stopped(pid_t pid) {
@@ -164,9 +176,6 @@ struct StoppedTree {
       members.push_back({m.pid, std::move(pidfd), start_time, note, read_note(note, m.pid)});
     }
   }
-  void forget() const {
-    for (const Member& m : members) std::filesystem::remove(m.note);
-  }
   std::vector<Member> members;  // the root first
 };
 
@@ -185,8 +194,7 @@ int run_kill(const Options& o) {
                   "what it waits for in the kernel is in /proc/PID/wchan");
     }
   }
-  tree.forget();
-  for (const auto& m : tree.members) forget_notes(m.pid, m.start_time);
+  for (const auto& m : tree.members) forget_process(m.pid, m.start_time);
   log::info("kill.done", {{"pid", o.tree}});
   return 0;
 }
@@ -195,8 +203,7 @@ int run_resume(const Options& o) {
   const StoppedTree tree(o.tree);
   // Held and released, so that no handler of SIGCONT runs: the processes are not to notice.
   Guardian guardian([&] {  // what was put back has run for that
-    for (const auto& m : tree.members)
-      note_stopped(m.pid, m.stopped.generation, m.stopped.by_others ? StoppedBy::others : StoppedBy::dump);
+    for (const auto& m : tree.members) note_stopped(m.pid, m.stopped);
   });
   std::map<pid_t, InterruptedCalls> calls;
   HeldTree held(o.tree, Orphans::left_out, guardian.journal(),
@@ -205,7 +212,7 @@ int run_resume(const Options& o) {
   for (const auto& m : tree.members)
     if (!m.stopped.by_others) ours.insert(m.pid);
   held.let_run(ours);
-  tree.forget();
+  for (const auto& m : tree.members) std::filesystem::remove(m.note);
   log::info("resume.done", {{"pid", o.tree}});
   return 0;
 }

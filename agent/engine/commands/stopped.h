@@ -7,8 +7,10 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
+#include <utility>
 
 #include <sys/types.h>
 
@@ -51,8 +53,10 @@ class NotesBefore {
   void put_back() const;
 
  private:
+  void for_each_member(const std::function<void(pid_t pid, std::uint64_t start_time)>& action) const;
+
   pid_t root_;
-  std::map<pid_t, Stopped> stopped_;
+  std::map<std::pair<pid_t, std::uint64_t>, Stopped> stopped_;  // by PID and start time
 };
 
 // Of a process that is in the stop of an earlier dump again, when a later one has let go of it. Waits for the stop.

@@ -4,6 +4,7 @@
 #include "agent/engine/commands/refusals.h"
 #include "agent/engine/commands/stats.h"
 #include "agent/engine/commands/stopped.h"
+#include "agent/engine/ptrace/run_directory.h"
 #include "agent/engine/survey.h"
 #include "common/base/log.h"
 #include "common/base/units.h"
@@ -227,11 +228,12 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
     throw;
   }
   std::map<pid_t, StoppedBy> stopped;
+  std::vector<Dump::Ended> killed;
   if (!pre) {
     if (o.leave_running || veto) {
       dump_.release();
     } else if (!o.leave_stopped) {
-      dump_.kill();
+      killed = dump_.kill();
     } else {
       for (const pid_t pid : dump_.pids())
         stopped[pid] = dump_.was_stopped(pid) && !stopped_by_us.contains(pid) ? StoppedBy::others : StoppedBy::dump;
@@ -239,6 +241,7 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
     }
   }
   const std::uint64_t frozen_ns = pre ? 0 : monotonic_ns() - frozen.at_ns;
+  for (const auto& [pid, start_time] : killed) forget_process(pid, start_time);
   if (o.leave_running || veto) note_again(stopped_by_us);
   for (const Step& s : frozen.steps.list())
     log::info("dump.step", {{"name", s.name()}, {"us", s.nanoseconds() / 1000}});

@@ -65,6 +65,13 @@ class AddressSpace {
   void size_segments(const Vmas& vmas);
   using OpenFile = std::pair<std::uint64_t, std::uint32_t>;  // id, how it is opened
   std::map<OpenFile, int> open_files(const Vmas& vmas, const FileOf& file);
+  struct Named {
+    std::uint64_t id;
+    int number;
+    std::string path;
+  };
+  using Inode = std::pair<dev_t, ino_t>;
+  std::map<std::uint64_t, Inode> inodes(const std::vector<Named>& files);
   void note_mapped(const std::map<OpenFile, int>& numbers, const FileOf& file);
   std::set<std::uint64_t> exchanged_files(const Vmas& next, const FileOf& file);
   void map_all(const Vmas& vmas, const std::map<OpenFile, int>& files);
@@ -101,8 +108,7 @@ class AddressSpace {
   RestoredSegments& segments_;
   std::map<std::uint64_t, int> numbers_;         // of segments, in the task
   std::map<std::uint64_t, std::string> absent_;  // files that are not there, by id: their mappings are stand-ins
-  using Inode = std::pair<dev_t, ino_t>;
-  std::map<std::uint64_t, Inode> mapped_;  // the others, by id: a path may lead to another file by now
+  std::map<std::uint64_t, Inode> mapped_;        // the others, by id: a path may lead to another file by now
 };
 
 }  // namespace godwit::engine

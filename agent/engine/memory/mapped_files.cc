@@ -69,64 +69,60 @@ std::map<AddressSpace::OpenFile, int> AddressSpace::open_files(const Vmas& vmas,
   return numbers;
 }
 
-// Of which files these descriptors are.
-void AddressSpace::note_mapped(const std::map<OpenFile, int>& numbers, const FileOf& file) {
-  struct Look {
-    std::uint64_t id;
-    RemoteAddr answer;
-  };
-  std::vector<Look> looks;
-  Batch batch(scratch_);
-  const auto run = [&] {
-    remote_.run(batch);
-    for (const auto& [id, answer] : looks) {
-      const auto st = batch.read<struct stat>(answer);
-      const auto [known, fresh] = mapped_.try_emplace(id, st.st_dev, st.st_ino);
-      // Parts of a mapping are of two files: of neither, then, and both are mapped anew with the next layout.
-      if (!fresh && known->second != Inode{st.st_dev, st.st_ino}) known->second = {};
-    }
-    looks.clear();
-    batch.clear();
-  };
-  for (const auto& [key, number] : numbers) {
-    if (file(key.first).memfd) continue;
-    if (!batch.fits(1, sizeof(struct stat) + 64)) run();
-    looks.push_back({key.first, batch.reserve(sizeof(struct stat))});
-    batch.add("look at a mapped file", SYS_fstat, number, looks.back().answer);
-  }
-  run();
-}
-
-// Those whose path leads to another file than the one that is mapped. A file that has only been removed stays mapped.
-std::set<std::uint64_t> AddressSpace::exchanged_files(const Vmas& next, const FileOf& file) {
+// By id: the file behind a descriptor of the task or, where there is none, at a path; without those that are not there.
+std::map<std::uint64_t, AddressSpace::Inode> AddressSpace::inodes(const std::vector<Named>& files) {
   struct Look {
     std::uint64_t id;
     std::size_t call;
     RemoteAddr answer;
   };
+  std::map<std::uint64_t, Inode> found;
   std::vector<Look> looks;
-  std::set<std::uint64_t> exchanged, wanted;
   Batch batch(scratch_);
   const auto run = [&] {
     remote_.run(batch);
     for (const auto& [id, call, answer] : looks) {
       if (batch.result(call) != 0) continue;
       const auto st = batch.read<struct stat>(answer);
-      if (mapped_.at(id) != Inode{st.st_dev, st.st_ino}) exchanged.insert(id);
+      const auto [known, fresh] = found.try_emplace(id, st.st_dev, st.st_ino);
+      if (!fresh && known->second != Inode{st.st_dev, st.st_ino}) known->second = {};
     }
     looks.clear();
     batch.clear();
   };
-  for (const image::VmaEntry& e : next) {
-    if (!of_file(e) || !wanted.insert(e.shmid()).second || !mapped_.contains(e.shmid())) continue;
-    const std::string path = file(e.shmid()).path;
-    if (!batch.fits(1, path.size() + sizeof(struct stat) + 128)) run();
-    const RemoteAddr answer = batch.reserve(sizeof(struct stat));
-    looks.push_back({e.shmid(), 0, answer});
-    looks.back().call =
-        batch.attempt("look at a mapped file", SYS_newfstatat, AT_FDCWD, batch.put(std::string_view(path)), answer, 0);
+  for (const Named& f : files) {
+    if (!batch.fits(1, f.path.size() + sizeof(struct stat) + 128)) run();
+    const RemoteAddr path = batch.put(std::string_view(f.path)), answer = batch.reserve(sizeof(struct stat));
+    const std::size_t call = batch.attempt("look at a mapped file", SYS_newfstatat, f.number, path, answer,
+                                           f.path.empty() ? AT_EMPTY_PATH : 0);
+    looks.push_back({f.id, call, answer});
   }
   run();
+  return found;
+}
+
+// Of which files the mappings are that were made by these descriptors. Where parts of one are of two files, they are of
+// neither, and both are mapped anew with the next layout.
+void AddressSpace::note_mapped(const std::map<OpenFile, int>& numbers, const FileOf& file) {
+  std::vector<Named> files;
+  for (const auto& [key, number] : numbers)
+    if (!file(key.first).memfd) files.push_back({key.first, number, {}});
+  for (const auto& [id, inode] : inodes(files)) {
+    const auto [known, fresh] = mapped_.try_emplace(id, inode);
+    if (!fresh && known->second != inode) known->second = {};
+  }
+}
+
+// Those whose path leads to another file than the one that is mapped. A file that has only been removed stays mapped.
+std::set<std::uint64_t> AddressSpace::exchanged_files(const Vmas& next, const FileOf& file) {
+  std::set<std::uint64_t> wanted;
+  std::vector<Named> files;
+  for (const image::VmaEntry& e : next)
+    if (of_file(e) && wanted.insert(e.shmid()).second && mapped_.contains(e.shmid()))
+      files.push_back({e.shmid(), AT_FDCWD, file(e.shmid()).path});
+  std::set<std::uint64_t> exchanged;
+  for (const auto& [id, inode] : inodes(files))
+    if (mapped_.at(id) != inode) exchanged.insert(id);
   std::erase_if(mapped_, [&](const auto& m) { return exchanged.contains(m.first) || !wanted.contains(m.first); });
   return exchanged;
 }

@@ -40,12 +40,4 @@ std::vector<CallNote> read_notes(pid_t pid, std::uint64_t start_time) noexcept {
   return {};
 }
 
-void forget_notes(pid_t pid, std::uint64_t start_time) noexcept {
-  try {
-    std::filesystem::remove(run_file(pid, start_time));
-  } catch (const std::exception& e) {
-    log::warn("calls.notes_stay", {{"pid", pid}, {"error", e.what()}});
-  }
-}
-
 }  // namespace godwit::engine

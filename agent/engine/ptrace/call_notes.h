@@ -22,7 +22,6 @@ struct CallNote {
 
 void keep_notes(pid_t pid, std::uint64_t start_time, const std::vector<CallNote>& notes) noexcept;
 std::vector<CallNote> read_notes(pid_t pid, std::uint64_t start_time) noexcept;
-void forget_notes(pid_t pid, std::uint64_t start_time) noexcept;  // it has ended
 
 // A file of them; it ends with the first line that is no note.
 std::vector<CallNote> parse_notes(const std::string& text);

@@ -149,7 +149,8 @@ void Hold::stop() {
   if (status.state == 'Z' || status.state == 'X') fail(Errc::target_gone, "it has ended");
   was_stopped_ = status.state == 'T';
   suspend_seccomp_ = status.seccomp != 0;
-  journal_ = whole_journal_.begin(pid_, proc.stat().start_time, was_stopped_);
+  start_time_ = proc.stat().start_time;
+  journal_ = whole_journal_.begin(pid_, start_time_, was_stopped_);
   calls_.look(pid_);
   if (options_.pin) pin_.emplace();
   const bool continued = any_pending(pid_, continue_signal);

@@ -51,6 +51,7 @@ class Hold {
   Hold& operator=(const Hold&) = delete;
 
   pid_t pid() const { return pid_; }
+  std::uint64_t start_time() const { return start_time_; }  // of /proc/PID/stat
   std::vector<pid_t> tids() const;
   bool was_stopped() const { return was_stopped_; }
   int stop_signal() const { return stop_signal_; }                     // which one has stopped it then
@@ -99,6 +100,7 @@ class Hold {
   void abandon() noexcept;
 
   pid_t pid_;
+  std::uint64_t start_time_ = 0;
   Journal& whole_journal_;
   std::optional<Journal::Process> journal_;
   InterruptedCalls& calls_;

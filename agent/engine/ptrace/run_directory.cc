@@ -49,6 +49,14 @@ std::filesystem::path run_file(pid_t pid, std::uint64_t start_time, std::string_
   return run_directory() / fmt::format("{}.{}{}{}", pid, start_time, what.empty() ? "" : ".", what);
 }
 
+void forget_process(pid_t pid, std::uint64_t start_time) noexcept {
+  try {
+    for (const std::string_view what : {"", "stopped"}) std::filesystem::remove(run_file(pid, start_time, what));
+  } catch (const std::exception& e) {
+    log::warn("run.not_cleared", {{"pid", pid}, {"error", e.what()}});
+  }
+}
+
 void forget_ended() noexcept {
   try {
     const auto now = std::filesystem::file_time_type::clock::now();

@@ -30,7 +30,7 @@ std::map<std::uint32_t, int> terminals_of_sessions(const image::ImageSet& images
 
 // CRIU's images only say who shares what.
 void plan_births(const image::ImageSet& images, TreePlan& tree, std::uint32_t (image::TaskKobjIdsEntry::*id)() const,
-                 bool ProcessPlan::* with_makers) {
+                 bool ProcessPlan::* with_makers, std::string_view what) {
   std::map<std::uint32_t, pid_t> owners;  // by id
   std::vector<Sharer> sharers;
   for (const ProcessPlan& p : tree) {
@@ -42,7 +42,11 @@ void plan_births(const image::ImageSet& images, TreePlan& tree, std::uint32_t (i
     sharers.push_back({.pid = p.pid, .parent = p.ppid, .owner = owner});
   }
   const std::vector<Birth> births = births_of(sharers);
-  for (std::size_t i = 0; i < tree.size(); ++i) tree[i].*with_makers = births[i] == Birth::with_makers;
+  for (std::size_t i = 0; i < tree.size(); ++i) {
+    if (births[i] == Birth::out_of_reach)
+      fail(Errc::unsupported, "process {} shares a {} that nobody from whom it comes has", tree[i].pid, what);
+    tree[i].*with_makers = births[i] == Birth::with_makers;
+  }
 }
 
 }  // namespace
@@ -84,8 +88,8 @@ TreePlan read_tree(const image::ImageSet& images) {
   }
   if (tree.empty()) fail(Errc::image_corrupt, "pstree.img is missing or empty");
   if (!said) {
-    plan_births(images, tree, &image::TaskKobjIdsEntry::files_id, &ProcessPlan::with_files);
-    plan_births(images, tree, &image::TaskKobjIdsEntry::fs_id, &ProcessPlan::with_fs);
+    plan_births(images, tree, &image::TaskKobjIdsEntry::files_id, &ProcessPlan::with_files, "descriptor table");
+    plan_births(images, tree, &image::TaskKobjIdsEntry::fs_id, &ProcessPlan::with_fs, "working directory");
   }
   return tree;
 }

@@ -83,7 +83,7 @@ Skeleton::Skeleton(Helper& helper, SpawnRequest request, const Vmas& layout, Res
         ::sched_yield();
     }
     seize_threads(pid_, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL, true, std::chrono::seconds(5));
-    begin(segments);
+    begin(segments, false);
   } catch (...) {
     kill();
     throw;
@@ -113,7 +113,7 @@ Skeleton::Skeleton(Skeleton& parent, pid_t guest_pid, const Vmas& layout, Restor
   try {
     const Stop stop = wait_stop(pid_);
     if (!stop.trap_stop()) fail(Errc::internal, "process {} began with status {:#x}", guest_pid, stop.raw());
-    begin(segments);
+    begin(segments, (shared & CLONE_FILES) != 0);
     make_room_for(layout);
   } catch (...) {
     kill();
@@ -121,7 +121,7 @@ Skeleton::Skeleton(Skeleton& parent, pid_t guest_pid, const Vmas& layout, Restor
   }
 }
 
-void Skeleton::begin(RestoredSegments& segments) {
+void Skeleton::begin(RestoredSegments& segments, bool shares_table) {
   set_sigmask(pid_, all_signals);
   leader_ = std::make_unique<RemoteSyscalls>(pid_, pid_, scratch_);
   Batch batch(scratch_);
@@ -129,7 +129,8 @@ void Skeleton::begin(RestoredSegments& segments) {
   batch.add("clear what lies below", SYS_munmap, 0, scratch_);
   batch.add("clear what lies above", SYS_munmap, after, end_of_memory - after);
   batch.add("live without the helper", SYS_prctl, PR_SET_PDEATHSIG, 0);  // its tracer's death is enough
-  batch.add("close what it has inherited", SYS_close_range, 0, ~0u, 0);
+  // In a table that it shares are the descriptors of segments by which its maker maps them.
+  if (!shares_table) batch.add("close what it has inherited", SYS_close_range, 0, ~0u, 0);
   leader_->run(batch);
   fault::point("engine.restore.cleared");
   memory_ = std::make_unique<AddressSpace>(*leader_, scratch_, pidfd_.get(), segments);

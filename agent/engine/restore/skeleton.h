@@ -39,7 +39,7 @@ class Skeleton {
   void end(int status);
 
  private:
-  void begin(RestoredSegments& segments);
+  void begin(RestoredSegments& segments, bool shares_table);
   void kill() noexcept;
 
   RemoteAddr scratch_{};

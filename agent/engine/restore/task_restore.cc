@@ -120,7 +120,7 @@ void TaskRestore::join_time_namespace(const Helper& helper, int time_namespace) 
   remote.run(batch);
 }
 
-void TaskRestore::leave(std::uint64_t what) {
+void TaskRestore::unshare(std::uint64_t what) {
   skeleton_->leader().call("leave what it was born with", SYS_unshare, what);
 }
 

@@ -31,7 +31,7 @@ class TaskRestore {
   // While there is one thread. `time_namespace` is a descriptor of the helper.
   void join_time_namespace(const Helper& helper, int time_namespace);
   // What it was only born with, and shares with nobody in the end.
-  void leave(std::uint64_t what);  // CLONE_FILES, CLONE_FS
+  void unshare(std::uint64_t what);  // CLONE_FILES, CLONE_FS
   std::uint32_t files_id() const { return ids_.files_id(); }
   std::uint32_t fs_id() const { return ids_.fs_id(); }
   void descriptors(Helper& helper, bool last);
