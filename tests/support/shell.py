@@ -87,9 +87,9 @@ class Shell:
         return int(self.expect(r"job (\d+)\r")[1])
 
     def ask(self, question: str) -> str:
-        """The job in the foreground."""
+        """The job in the foreground. What a shell that was slow has still to say stands before the answer."""
         self.run(question)
-        return self.expect(r"(?m)^= (.*)\r\n")[1]
+        return self.expect(r"(?m)^(?:prompt> )?= (.*)\r\n")[1]
 
     def settings(self) -> list:
         return termios.tcgetattr(self.terminal)
