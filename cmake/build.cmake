@@ -51,6 +51,7 @@ pkg_check_modules(URING REQUIRED IMPORTED_TARGET liburing)
 pkg_check_modules(CAP REQUIRED IMPORTED_TARGET libcap)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(LIBBPF REQUIRED IMPORTED_TARGET libbpf)
+find_library(IPSEC_MB IPSec_MB REQUIRED)
 
 # godwit_library(NAME DEPS lib... SOURCES file...): a static library `godwit_NAME`.
 function(godwit_library name)

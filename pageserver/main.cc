@@ -1,6 +1,7 @@
 // godwit-pageserver: receives pages over TLS into spools that the agent opens. Unprivileged; ends with its agent.
 // For work by hand, by CRIU's protocol: `page-server` is one session of it, `page-relay` the way of a dump to one.
 #include "common/base/log.h"
+#include "common/base/standard_streams.h"
 #include "common/net/tls.h"
 #include "pageserver/criu/page_server.h"
 #include "pageserver/criu/relay.h"
@@ -49,6 +50,8 @@ struct Settings {
 }  // namespace
 
 int main(int argc, char** argv) {
+  open_standard_streams();
+  survive_broken_pipes();
   const std::string_view command = argc > 1 ? argv[1] : "";
   if (command == "page-server") return pageserver::criu::page_server_main(argc - 1, argv + 1);
   if (command == "page-relay") return pageserver::criu::relay_main(argc - 1, argv + 1);

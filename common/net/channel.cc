@@ -1,10 +1,12 @@
 #include "common/net/channel.h"
 
+#include "common/base/check.h"
 #include "common/base/log.h"
 #include "common/net/framing.h"
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <sys/random.h>
 
 #include <deque>
 #include <map>
@@ -20,6 +22,15 @@ struct Pending {
   Signal answered;
   std::optional<api::Envelope> reply;
 };
+
+// Where a channel begins to count its requests: at a number that no channel before it has come near, so that a reply to
+// one of theirs, held up somewhere and delivered here, is the answer to nothing. Never 0, and far from the end of all
+// numbers.
+std::uint64_t first_id() {
+  std::uint64_t bits = 0;
+  check(::getrandom(&bits, sizeof bits, 0), "get random bytes");
+  return (bits >> 2) + 1;
+}
 
 }  // namespace
 
@@ -39,7 +50,7 @@ struct Channel::State : std::enable_shared_from_this<State> {
   std::optional<Error> ended;
   std::deque<std::string> queue;
   std::size_t queued = 0, running = 0, loops = 2;
-  std::uint64_t next_id = 1;
+  std::uint64_t next_id = first_id();
   std::map<std::uint64_t, Pending*> pending;
   Signal work, room, slot;
 
@@ -134,7 +145,7 @@ awaitable<void> read_all(Shared s) {
   while (!s->ended) {
     api::Envelope envelope = co_await read_one(s);
     if (envelope.reply()) {
-      // Nobody waits any more for the reply to a request that has timed out.
+      // Nobody waits any more for the reply to a request that has timed out, or for one that was answered before.
       if (const auto found = s->pending.find(envelope.id()); found != s->pending.end()) {
         found->second->reply = std::move(envelope);
         found->second->answered.notify();

@@ -31,7 +31,8 @@ class Channel {
   // Reads from now on. Handlers that are not set answer Errc::unsupported, or ignore.
   static std::shared_ptr<Channel> start(Connection connection, Handlers handlers);
 
-  // Sends a request (the id is set here) and returns its reply; a Failure is thrown as the Error it describes.
+  // Sends a request (the id is set here, and no other channel has had it) and returns its reply; a Failure is thrown as
+  // the Error it describes.
   awaitable<api::Envelope> ask(api::Envelope request, Clock::duration limit);
 
   // Sends a notice. Returns when it is queued, which takes as long as more than 4 MiB are waiting.

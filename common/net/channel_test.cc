@@ -1,4 +1,5 @@
 #include "common/net/channel.h"
+#include "common/net/framing.h"
 #include "common/net/listener.h"
 #include "common/net/test_loop.h"
 #include "common/net/within.h"
@@ -6,6 +7,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <deque>
 
 namespace godwit::net {
 namespace {
@@ -39,6 +42,7 @@ class ChannelTest : public testing::Test {
   std::shared_ptr<Channel> served;
   std::vector<std::uint64_t> notices;
   std::optional<Error> closed;
+  std::deque<std::string> answers;
 
   void serve() {
     listener.start([this](Connection c) { return accept(std::move(c)); });
@@ -114,6 +118,33 @@ class ChannelTest : public testing::Test {
     while (co_await c.read_some({&one, 1}) != 0) {
     }
   }
+  // Somebody in between, who gives every answer that there ever was before the one to what was asked just now.
+  awaitable<void> answer_with_all_there_were(Connection c) {
+    for (;;) {
+      FrameHead head;
+      co_await c.read_exact(head);
+      std::string body(body_length(head, "client"), '\0');
+      co_await c.read_exact(std::as_writable_bytes(std::span(body)));
+      const api::Envelope request = parse_envelope(body, "client");
+      api::Envelope reply = co_await serve_request(request);
+      reply.set_id(request.id());
+      reply.set_reply(true);
+      for (const std::string& answer : answers) co_await c.write(answer);
+      co_await sleep_for(5ms);  // they are read
+      answers.push_back(frame(reply));
+      co_await c.write(answers.back());
+    }
+  }
+  awaitable<void> ask_anew_each_time() {
+    for (int connection = 0; connection < 3; ++connection) {
+      const auto channel = co_await dial();
+      for (int i = 0; i < 5; ++i) {
+        const std::string what = fmt::format("{} of {}", i, connection);
+        const api::Envelope reply = co_await channel->ask(run(what), 5s);
+        EXPECT_EQ(reply.workload().name(), what);
+      }
+    }
+  }
   awaitable<void> be_cut_off(std::string bytes) { EXPECT_EQ(co_await code_of(send_raw(bytes)), Errc::peer_lost); }
 };
 
@@ -130,6 +161,11 @@ TEST_F(ChannelTest, carries_an_error_with_code_message_and_hint) {
 TEST_F(ChannelTest, goes_on_after_a_request_has_timed_out) {
   serve();
   run_to_end(io, time_out());
+}
+
+TEST_F(ChannelTest, takes_no_answer_of_a_former_connection_for_one_of_its_own) {
+  listener.start([this](Connection c) { return answer_with_all_there_were(std::move(c)); });
+  run_to_end(io, ask_anew_each_time());
 }
 
 TEST_F(ChannelTest, handles_notices_in_order_and_before_later_requests) {

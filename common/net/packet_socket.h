@@ -3,7 +3,7 @@
 // One receive and one send at a time; on the executor's thread. Failures: peer_lost, protocol, cancelled.
 #pragma once
 
-#include "common/base/fd.h"
+#include "common/base/passed_fds.h"
 #include "common/net/async.h"
 
 #include <memory>
@@ -14,7 +14,7 @@
 namespace godwit::net {
 
 inline constexpr std::size_t max_packet = 256 * 1024;
-inline constexpr std::size_t max_packet_fds = 16;
+inline constexpr std::size_t max_packet_fds = PassedFds::most;
 
 struct Packet {
   std::string bytes;

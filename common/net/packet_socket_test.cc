@@ -8,6 +8,13 @@
 namespace godwit::net {
 namespace {
 
+void run_between(awaitable<void> (*talk)(PacketSocket&, PacketSocket&)) {
+  asio::io_context io(1);
+  auto [one, two] = make_socketpair(AF_UNIX, SOCK_SEQPACKET);
+  PacketSocket a(io.get_executor(), std::move(one)), b(io.get_executor(), std::move(two));
+  run_to_end(io, talk(a, b));
+}
+
 awaitable<void> pass_on(PacketSocket& a, PacketSocket& b) {
   auto [read_end, write_end] = make_pipe();
   Packet packet{.bytes = "hello", .fds = {}};
@@ -29,12 +36,19 @@ awaitable<void> pass_on(PacketSocket& a, PacketSocket& b) {
   EXPECT_FALSE(co_await b.receive());
 }
 
-TEST(PacketSocket, keeps_messages_and_their_descriptors_together) {
-  asio::io_context io(1);
-  auto [one, two] = make_socketpair(AF_UNIX, SOCK_SEQPACKET);
-  PacketSocket a(io.get_executor(), std::move(one)), b(io.get_executor(), std::move(two));
-  run_to_end(io, pass_on(a, b));
+TEST(PacketSocket, keeps_messages_and_their_descriptors_together) { run_between(pass_on); }
+
+awaitable<void> leave_unread(PacketSocket& a, PacketSocket& b) {
+  Packet unread{.bytes = "what now?", .fds = {}}, last{.bytes = "I cannot", .fds = {}};
+  co_await b.send(std::move(unread));
+  co_await a.send(std::move(last));
+  a.close();
+  EXPECT_EQ((co_await b.receive()).value().bytes, "I cannot");
+  EXPECT_FALSE(co_await b.receive());
 }
+
+// As an engine does that fails while it is asked something else.
+TEST(PacketSocket, tells_what_was_said_last_by_who_ended_without_having_read_all) { run_between(leave_unread); }
 
 }  // namespace
 }  // namespace godwit::net

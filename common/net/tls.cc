@@ -1,5 +1,6 @@
 #include "common/net/tls.h"
 
+#include "common/net/crypto_library.h"
 #include "common/net/openssl.h"
 #include "common/base/error.h"
 
@@ -13,6 +14,11 @@ namespace {
 // AES-128-GCM first: the fastest on any machine with AES instructions, and the page path is bound by it.
 constexpr const char* cipher_suites = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
 constexpr long read_buffer = 128 * 1024;
+
+SSL_CTX* new_context() {
+  const CryptoLibrary& library = crypto_library();
+  return SSL_CTX_new_ex(library.context, library.properties, TLS_method());
+}
 
 void configure(SSL_CTX* ctx) {
   SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION);
@@ -37,7 +43,7 @@ TlsContext::State::~State() { SSL_CTX_free(context); }
 TlsContext TlsContext::load(const std::string& directory) {
   TlsContext tls;
   tls.state_ = std::make_shared<State>();
-  SSL_CTX* ctx = tls.state_->context = SSL_CTX_new(TLS_method());
+  SSL_CTX* ctx = tls.state_->context = new_context();
   if (!ctx) fail(Errc::internal, "make a TLS context: {}", openssl_reason());
   configure(ctx);
   const std::string ca = directory + "/ca.crt", certificate = directory + "/node.crt", key = directory + "/node.key";

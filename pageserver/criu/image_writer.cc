@@ -1,5 +1,7 @@
 #include "pageserver/criu/image_writer.h"
 
+#include "common/base/storage.h"
+
 #include <algorithm>
 #include <array>
 
@@ -94,6 +96,8 @@ void ImageWriter::begin(const Header& run) {
     written_.present_pages += run.pages;
     if (options_.auto_dedup && o.parent) written_.freed_bytes += o.parent->punch(run.address, run.pages);
   }
+  // Where the client has cut shared memory, a CRIU that restores it must see it.
+  if (pagewire::object_type(o.object) == pagewire::ObjectType::shmem) o.writer.end_run();
   o.writer.add(image::PageRun{.vaddr = run.address, .pages = run.pages, .flags = run.flags});
   if (o.writer.size() >= pagemap_buffer) write_pagemap(o.writer.take());
 }
@@ -131,6 +135,7 @@ void ImageWriter::finish() {
           name);
   }
   unfinished_.finish();
+  sync_directory(directory_, "the images directory");
 }
 
 }  // namespace godwit::pageserver::criu

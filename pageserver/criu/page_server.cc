@@ -10,7 +10,6 @@
 #include <memory>
 #include <optional>
 
-#include <csignal>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 
@@ -32,13 +31,11 @@ void log_to(const std::string& path) {
 
 // To somebody who may not read it any more.
 void say_zero(int fd) {
-  const auto before = ::signal(SIGPIPE, SIG_IGN);
   try {
     write_all(fd, std::string_view("\0", 1));
   } catch (const Error& e) {
     log::warn("page-server.status", {{"message", e.message()}});
   }
-  ::signal(SIGPIPE, before);
 }
 
 // The server goes on by itself, and the caller's command waits for what begins it: its status says whether the server

@@ -44,22 +44,18 @@ void pass_answer(Stream& server, Stream& engine, std::size_t count, std::chrono:
 }
 
 // Pieces of the run's own 64 KiB, whatever comes at once.
-void pass_pages(BufferedReader& engine, Stream& server, std::uint64_t bytes) {
-  std::uint64_t done = 0;
-  while (done < bytes) {
-    std::span<const std::byte> some = engine.take_some(bytes - done, net::in(patience));
-    while (!some.empty()) {
-      const std::size_t piece = std::min<std::size_t>(some.size(), record_boundary - done % record_boundary);
-      server.send(some.first(piece), net::in(patience));
-      some = some.subspan(piece);
-      done += piece;
-    }
+void pass_pages(PageSource& pages, Stream& server, std::uint64_t bytes) {
+  for (std::uint64_t done = 0; done < bytes;) {
+    const std::uint64_t piece = std::min(bytes - done, record_boundary - done % record_boundary);
+    const std::span<const std::byte> some = pages.take_some(piece);
+    server.send(some, net::in(patience));
+    done += some.size();
   }
 }
 
 }  // namespace
 
-void relay(Stream& engine, Stream& server, HeaderSize size) {
+void relay(Stream& engine, PageSource& pages, Stream& server, HeaderSize size) {
   BufferedReader reader(engine);
   bool has_pages = false;
   for (;;) {
@@ -67,7 +63,7 @@ void relay(Stream& engine, Stream& server, HeaderSize size) {
     if (bytes.empty()) fail(Errc::peer_lost, "the engine went away without closing the session");
     const Header header = decode(size, bytes);
     server.send(bytes, net::in(patience));
-    pass_pages(reader, server, header.payload_bytes());
+    pass_pages(pages, server, header.payload_bytes());
     has_pages = has_pages || header.payload_bytes() > 0;
     if (const std::size_t answer = answer_bytes(header.command))
       pass_answer(server, engine, answer, has_pages && header.command != Command::parent ? stored_within : patience);
@@ -83,11 +79,15 @@ int relay_main(int argc, char** argv) {
   try {
     net::adopt_stream(options->socket);
     PlainStream engine{UniqueFd(options->socket)};
+    pagewire::RingFds shared = pagewire::make_ring();
+    pagewire::send_ring(engine.fd(), shared);
+    pagewire::Ring ring(std::move(shared));
+    RingPages pages(ring, engine.fd());
     const TlsSettings tls(options->files, options->check_name ? options->address : "");
     UniqueFd connection = net::dial(options->address, static_cast<std::uint16_t>(options->port), patience);
     net::fit_buffers(connection.get());
     TlsStream server(std::move(connection), tls, TlsSide::client, net::in(patience));
-    relay(engine, server, options->header);
+    relay(engine, pages, server, options->header);
     server.part(net::in(std::chrono::seconds(1)));
     return 0;
   } catch (const std::exception& e) {

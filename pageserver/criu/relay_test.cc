@@ -27,16 +27,22 @@ class Noting : public Stream {
   std::vector<Clock::duration> answers_within;  // how long each was waited for
 };
 
+void put(pagewire::Ring& ring, std::span<const std::byte> pages) {
+  std::ranges::copy(pages, ring.reserve(pages.size(), std::chrono::seconds(5)).begin());
+  ring.commit(pages.size());
+}
+
 TEST(PageRelay, cuts_records_where_criu_does) {
   for (const HeaderSize size : {HeaderSize::until_4_1, HeaderSize::since_4_2}) {
     auto [engine, relays] = make_socketpair(AF_UNIX, SOCK_STREAM);
     net::adopt_stream(relays.get());
+    pagewire::Ring ring(pagewire::make_ring());
     auto writer = std::async(std::launch::async, [&] {
-      std::vector<std::byte> all;
+      std::vector<std::byte> commands, pages;
       const auto add = [&](const Header& h, char content) {
         const EncodedHeader bytes = encode(size, h);
-        all.insert(all.end(), bytes.span().begin(), bytes.span().end());
-        all.insert(all.end(), h.payload_bytes(), static_cast<std::byte>(content));
+        commands.insert(commands.end(), bytes.span().begin(), bytes.span().end());
+        pages.insert(pages.end(), h.payload_bytes(), static_cast<std::byte>(content));
       };
       add({.command = Command::open2, .object = task_12}, 0);
       add({.command = Command::add, .flags = run_present, .pages = 130, .address = 4096, .object = task_12}, 'a');
@@ -44,14 +50,16 @@ TEST(PageRelay, cuts_records_where_criu_does) {
       add({.command = Command::add, .flags = run_present, .pages = 1, .address = 1u << 21, .object = task_12}, 'b');
       add({.command = Command::close}, 0);
       // In pieces that have nothing to do with any boundary.
-      for (std::size_t at = 0; at < all.size(); at += 70'001)
-        write_all(engine.get(), std::span(all).subspan(at, std::min<std::size_t>(70'001, all.size() - at)));
+      write_all(engine.get(), commands);
+      for (std::size_t at = 0; at < pages.size(); at += 70'001)
+        put(ring, std::span(pages).subspan(at, std::min<std::size_t>(70'001, pages.size() - at)));
       std::array<std::byte, 5> answers{};
       read_exact(engine.get(), answers);
     });
     PlainStream from(std::move(relays));
+    RingPages source(ring, from.fd());
     Noting server;
-    relay(from, server, size);
+    relay(from, source, server, size);
     writer.get();
 
     std::vector<Header> headers;
@@ -78,29 +86,45 @@ TEST(PageRelay, cuts_records_where_criu_does) {
 TEST(PageRelay, a_server_may_take_its_time_to_answer_when_it_has_pages) {
   auto [engine, relays] = make_socketpair(AF_UNIX, SOCK_STREAM);
   net::adopt_stream(relays.get());
+  pagewire::Ring ring(pagewire::make_ring());
   const auto send = [&](const Header& h) {
     write_all(engine.get(), encode(HeaderSize::since_4_2, h).span());
-    write_all(engine.get(), std::vector<std::byte>(h.payload_bytes()));
+    if (h.has_payload()) put(ring, std::vector<std::byte>(h.payload_bytes()));
   };
   send({.command = Command::open2, .object = task_12});
   send({.command = Command::add, .flags = run_present, .pages = 1, .address = 4096, .object = task_12});
   for (const Command command : {Command::parent, Command::open2, Command::close})
     send({.command = command, .object = task_12});
   PlainStream from(std::move(relays));
+  RingPages source(ring, from.fd());
   Noting server;
-  relay(from, server, HeaderSize::since_4_2);
+  relay(from, source, server, HeaderSize::since_4_2);
   ASSERT_EQ(server.answers_within.size(), 4u);
   for (const std::size_t looked_up : {0, 1}) EXPECT_LT(server.answers_within[looked_up], std::chrono::minutes(1));
   for (const std::size_t stored : {2, 3}) EXPECT_GT(server.answers_within[stored], std::chrono::minutes(30));
 }
 
 TEST(PageRelay, an_engine_that_goes_away_is_no_close) {
-  auto [engine, relays] = make_socketpair(AF_UNIX, SOCK_STREAM);
-  net::adopt_stream(relays.get());
-  engine.reset();
-  PlainStream from(std::move(relays));
-  Noting server;
-  EXPECT_THROW(relay(from, server, HeaderSize::since_4_2), Error);
+  for (const bool within_a_run : {false, true}) {
+    auto [engine, relays] = make_socketpair(AF_UNIX, SOCK_STREAM);
+    net::adopt_stream(relays.get());
+    pagewire::Ring ring(pagewire::make_ring());
+    const Header run{.command = Command::add, .flags = run_present, .pages = 2, .address = 4096, .object = task_12};
+    if (within_a_run) {
+      write_all(engine.get(), encode(HeaderSize::since_4_2, run).span());
+      put(ring, std::vector<std::byte>(page_size));
+    }
+    engine.reset();
+    PlainStream from(std::move(relays));
+    RingPages source(ring, from.fd());
+    Noting server;
+    try {
+      relay(from, source, server, HeaderSize::since_4_2);
+      FAIL();
+    } catch (const Error& e) {
+      EXPECT_EQ(e.errc(), Errc::peer_lost) << e.message();
+    }
+  }
 }
 
 }  // namespace

@@ -30,6 +30,7 @@ class PlainStream : public Stream {
   std::size_t receive(std::span<std::byte> into, net::Deadline deadline) override;
   void send(std::span<const std::byte> data, net::Deadline deadline) override;
   void part(net::Deadline deadline) noexcept override;
+  int fd() const { return socket_.get(); }
 
  private:
   UniqueFd socket_;

@@ -1,6 +1,7 @@
 #include "pageserver/criu/tls_stream.h"
 
 #include "common/base/waiting.h"
+#include "common/net/crypto_library.h"
 #include "common/net/openssl.h"
 
 #include <algorithm>
@@ -17,6 +18,11 @@ namespace {
 // AES-128-GCM first: the fastest where there are AES instructions, and the stream is bound by it. GnuTLS has it too.
 constexpr const char* cipher_suites = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
 constexpr long read_buffer = 128 * 1024;
+
+SSL_CTX* new_context() {
+  const net::CryptoLibrary& library = net::crypto_library();
+  return SSL_CTX_new_ex(library.context, library.properties, TLS_method());
+}
 
 void configure(SSL_CTX* ctx) {
   SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION);
@@ -64,7 +70,7 @@ void expect_name(SSL* ssl, const std::string& name) {
 }  // namespace
 
 TlsSettings::TlsSettings(const TlsFiles& files, std::string peer_name)
-    : context_(SSL_CTX_new(TLS_method())), peer_name_(std::move(peer_name)) {
+    : context_(new_context()), peer_name_(std::move(peer_name)) {
   if (!context_) fail(Errc::internal, "make a TLS context: {}", net::openssl_reason());
   try {
     configure(context_);
