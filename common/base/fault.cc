@@ -38,6 +38,9 @@ void act(std::string_view name, const std::string& action) {
   log::warn("fault.hit", {{"point", name}, {"action", action}});
   if (action == "kill") ::kill(::getpid(), SIGKILL);
   if (action == "stop") ::raise(SIGSTOP);
+  constexpr std::string_view with_code = "fail:";
+  if (action.starts_with(with_code))
+    fail(errc_from_name(action.substr(with_code.size())), "fault injected at {}", name);
   if (action == "fail") fail(Errc::internal, "fault injected at {}", name);
   if (action.starts_with("pause:")) std::this_thread::sleep_for(std::chrono::milliseconds(std::stol(action.substr(6))));
 }

@@ -2,6 +2,7 @@
 //
 //   GODWIT_FAULT=engine.dump.frozen=kill       SIGKILL this process there
 //   GODWIT_FAULT=engine.restore.filled=fail    throw Error(internal) there
+//   GODWIT_FAULT=engine.inject.userfaultfd=fail:kernel_missing      the same, of another code
 //   GODWIT_FAULT=agent.commit=pause:2000       sleep 2,000 ms there
 //   GODWIT_FAULT=coordinator.arming=stop       SIGSTOP this process there, until somebody continues it
 //   GODWIT_FAULT=a=fail,b=kill                 several

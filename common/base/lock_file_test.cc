@@ -2,10 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <filesystem>
 #include <thread>
 
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 

@@ -16,6 +16,8 @@ namespace godwit {
 namespace {
 
 constexpr std::uint64_t window_size = 64u << 20;
+// Of a small file, mapping it would cost more than it saves.
+constexpr std::uint64_t never_mapped = 1u << 20;
 
 // A file that is mapped is made longer than it will be, which a limit would end the process for.
 bool may_be_longer() {
@@ -40,11 +42,11 @@ bool in_memory(int fd) {
 
 PageFile::Window::~Window() { ::munmap(start, window_size); }
 
-PageFile::PageFile(UniqueFd file) : file_(std::move(file)) {
-  if (in_memory(file_.get()) && may_be_longer()) userfaultfd_ = make_userfaultfd();
-}
+PageFile::PageFile(UniqueFd file) : file_(std::move(file)) {}
 
 std::shared_ptr<PageFile::Window> PageFile::map(std::uint64_t index) {
+  if (!userfaultfd_ && in_memory(file_.get()) && may_be_longer()) userfaultfd_ = make_userfaultfd();
+  if (!userfaultfd_) return nullptr;
   const std::uint64_t start = index * window_size;
   if (length_ < start + window_size) {
     if (::ftruncate(file_.get(), static_cast<off_t>(start + window_size)) != 0) return nullptr;
@@ -88,7 +90,7 @@ std::size_t PageFile::place(std::span<const std::byte> pages, std::uint64_t offs
 }
 
 void PageFile::write(std::span<const std::byte> pages, std::uint64_t offset) {
-  while (userfaultfd_ && !unmappable_ && !pages.empty()) {
+  while (offset >= never_mapped && !unmappable_ && !pages.empty()) {
     const std::size_t placed = place(pages, offset);
     if (placed == 0) break;  // no memory, say: pwrite tells
     pages = pages.subspan(placed);

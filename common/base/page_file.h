@@ -1,8 +1,8 @@
 // A new file of pages, each of which is written once, by several threads.
 //
-// On tmpfs pages are placed into a mapping of the file by userfaultfd: for pwrite(2) the kernel locks the file, and its
-// way through the page cache costs nearly twice as much CPU. Anywhere else, and where there is no userfaultfd (5.11+
-// gives everybody one that only serves his own faults), it is pwrite(2).
+// On tmpfs pages are placed, but for those of a small file, into a mapping of the file by userfaultfd: for pwrite(2)
+// the kernel locks the file, and its way through the page cache costs nearly twice as much CPU. Anywhere else, and
+// where there is no userfaultfd (5.11+ gives everybody one that only serves his own faults), it is pwrite(2).
 //
 // Errors are those of pwrite(2): Errc::no_space and so on.
 #pragma once
@@ -37,6 +37,9 @@ class PageFile {
   // It has this length, and is no longer mapped. Nobody writes meanwhile or afterwards.
   void finish(std::uint64_t length);
 
+  // The file, which is nobody's any more here.
+  UniqueFd take() { return std::move(file_); }
+
  private:
   // A part of the file that is mapped: only the latest are, however long the file gets.
   struct Window {
@@ -55,7 +58,7 @@ class PageFile {
   std::size_t place(std::span<const std::byte> pages, std::uint64_t offset);
 
   UniqueFd file_;
-  UniqueFd userfaultfd_;  // none: pwrite
+  UniqueFd userfaultfd_;  // from the first page on that is placed
   std::atomic<bool> unmappable_ = false;
   std::mutex mutex_;
   std::array<Mapped, 2> mapped_;  // the one used last is first

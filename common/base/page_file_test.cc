@@ -56,18 +56,22 @@ TEST_P(PageFileIn, has_what_two_threads_wrote) {
   EXPECT_EQ(status_of(file.fd()).st_size, static_cast<off_t>(count * at_once * page_size));
 }
 
+constexpr std::uint64_t well_inside = 4u << 20;  // where a file is not small any more
+
 // What is placed goes into a file that is longer for the time being.
-bool places(const char* directory) {
+bool places(const char* directory, std::uint64_t at = well_inside) {
   PageFile file(temporary_file(directory));
-  file.write(pages_of(7, 3), 0);
-  const bool longer = status_of(file.fd()).st_size > static_cast<off_t>(3 * page_size);
-  file.finish(3 * page_size);
-  expect_pages(file.fd(), 7, 3, 0);
+  file.write(pages_of(7, 3), at);
+  const std::uint64_t length = at + 3 * page_size;
+  const bool longer = status_of(file.fd()).st_size > static_cast<off_t>(length);
+  file.finish(length);
+  expect_pages(file.fd(), 7, 3, at);
   return longer;
 }
 
-TEST(PageFile, places_pages_in_memory_only) {
+TEST(PageFile, places_pages_in_memory_only_and_not_of_small_files) {
   EXPECT_TRUE(places("/dev/shm"));
+  EXPECT_FALSE(places("/dev/shm", 0));
   if (!in_memory(open_file("/tmp", O_RDONLY).get())) EXPECT_FALSE(places("/tmp"));
 }
 
@@ -100,11 +104,11 @@ TEST_P(PageFileIn, has_nothing_of_what_was_not_written) {
 TEST(PageFile, takes_what_is_no_page) {
   PageFile file(temporary_file("/dev/shm"));
   const auto bytes = pages_of(7, 1);
-  file.write(std::span(bytes).first(100), 0);
-  file.write(std::span(bytes).first(100), 100);
-  file.finish(200);
+  file.write(std::span(bytes).first(100), well_inside);
+  file.write(std::span(bytes).first(100), well_inside + 100);
+  file.finish(well_inside + 200);
   std::vector<std::byte> read(200);
-  pread_exact(file.fd(), read, 0);
+  pread_exact(file.fd(), read, well_inside);
   EXPECT_EQ(read, std::vector(bytes.begin(), bytes.begin() + 200));
 }
 
@@ -115,7 +119,7 @@ void fill_small_file_system() {
   if (::mount("none", "/mnt", "tmpfs", 0, "size=64k") != 0) ::_exit(1);
   PageFile file(open_file("/mnt/pages", O_RDWR | O_CREAT, 0600));
   try {
-    file.write(pages_of(1, 32), 0);
+    file.write(pages_of(1, 32), well_inside);
   } catch (const Error& e) {
     ::_exit(e.errc() == Errc::no_space ? 7 : 2);
   }

@@ -11,12 +11,6 @@
 namespace godwit::image {
 namespace {
 
-// Every page of it is there: what is freed below a page is lost with it when it is not.
-void check_whole(int dirfd, Kind kind, std::uint64_t id) {
-  PageReader reader(dirfd, kind, id);
-  while (reader.next()) continue;
-}
-
 // What the pages of one directory supersede in its parents.
 std::uint64_t punch_parents(PageLevel& level, Kind kind, std::uint64_t id) {
   auto parents = ParentPages::of(level.directory(), kind, id, PagesAccess::punch);
@@ -36,7 +30,8 @@ std::uint64_t dedup(int dirfd) {
   std::vector<std::pair<Kind, std::uint64_t>> objects;
   for (const Kind kind : {Kind::pagemap, Kind::pagemap_shmem})
     for (const std::uint64_t id : images.ids(kind)) objects.emplace_back(kind, id);
-  for (const auto& [kind, id] : objects) check_whole(dirfd, kind, id);
+  // What is freed below a page is lost with it when it is not there.
+  for (const auto& [kind, id] : objects) refuse_missing_pages(dirfd, kind, id);
   std::uint64_t freed = 0;
   for (const auto& [kind, id] : objects) {
     PageLevels levels(dirfd, kind, id);

@@ -23,10 +23,14 @@ bool is_loaded(std::string_view name) {
   return name.ends_with(".img");
 }
 
-void save_file(int dirfd, const std::string& name, const std::string& bytes) {
-  const UniqueFd fd = open_beneath(dirfd, name, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  Doing doing("write {}", name);
-  write_all(fd.get(), bytes);
+void save_file(int dirfd, const std::string& name, const std::string& bytes, Storage storage) {
+  UniqueFd fd = open_beneath(dirfd, name, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  {
+    Doing doing("write {}", name);
+    write_all(fd.get(), bytes);
+  }
+  if (storage == Storage::durable) sync_file(fd.get(), name);
+  close_written(std::move(fd), name);
 }
 
 }  // namespace
@@ -98,11 +102,13 @@ ImageSet ImageSet::load(int dirfd) {
   return set;
 }
 
-void ImageSet::save(int dirfd) const {
+void ImageSet::save(int dirfd, Storage storage) const {
   const std::string last = file_name(Kind::inventory);
   for (const auto& [name, bytes] : files_)
-    if (name != last) save_file(dirfd, name, bytes);
-  if (const auto inventory = files_.find(last); inventory != files_.end()) save_file(dirfd, last, inventory->second);
+    if (name != last) save_file(dirfd, name, bytes, storage);
+  if (const auto inventory = files_.find(last); inventory != files_.end())
+    save_file(dirfd, last, inventory->second, storage);
+  if (storage == Storage::durable) sync_directory_and_its_name(dirfd, "the images directory");
 }
 
 }  // namespace godwit::image

@@ -13,6 +13,7 @@
 // Errors: Errc::image_corrupt with file and offset. Names and bytes are hostile. Not thread-safe.
 #pragma once
 
+#include "common/base/storage.h"
 #include "common/image/record.h"
 
 #include <map>
@@ -81,9 +82,9 @@ class ImageSet {
   std::vector<std::uint64_t> ids(Kind kind) const;  // of all files of this kind, ascending
 
   // Directories. load: every image but the pages. save: inventory.img last, so that a directory without it
-  // is known to be unfinished.
+  // is known to be unfinished. Storage::durable: all of it is on the disk afterwards, with its names.
   static ImageSet load(int dirfd);
-  void save(int dirfd) const;
+  void save(int dirfd, Storage storage = Storage::cached) const;
 
  private:
   const std::string* find(Kind kind, std::uint64_t id) const;

@@ -42,13 +42,32 @@ bool is_there(int dir, const std::string& file) {
   return ::faccessat(dir, file.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+UniqueFd parent_if_there(int dirfd) {
+  // Not open_beneath: a parent lies outside its child by nature.
+  const int fd = ::openat(dirfd, parent_link, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0 && errno == ENOENT) return {};
+  return UniqueFd(check(fd, "open {}", parent_link));
+}
+
 }  // namespace
 
 UniqueFd open_parent(int dirfd) {
-  // Not open_beneath: a parent lies outside its child by nature.
-  const int fd = ::openat(dirfd, parent_link, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0 && errno == ENOENT && !is_there(dirfd, parent_link)) return {};
-  return UniqueFd(check(fd, "open {}", parent_link));
+  UniqueFd parent = parent_if_there(dirfd);
+  if (!parent && is_there(dirfd, parent_link))
+    fail(Errc::image_corrupt, "{} leads to {}, where nothing is", parent_link,
+         read_link(fmt::format("/proc/self/fd/{}/{}", dirfd, parent_link)));
+  return parent;
+}
+
+std::vector<UniqueFd> open_parents(int dirfd) {
+  std::vector<UniqueFd> parents;
+  std::vector<Place> seen{place_of(dirfd)};
+  for (UniqueFd at = parent_if_there(dirfd); at && std::ranges::find(seen, place_of(at.get())) == seen.end();) {
+    seen.push_back(place_of(at.get()));
+    parents.push_back(std::move(at));
+    at = parent_if_there(parents.back().get());
+  }
+  return parents;
 }
 
 PageLevel::PageLevel(UniqueFd directory, Kind kind, std::uint64_t id, std::string where)

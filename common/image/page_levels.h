@@ -75,7 +75,12 @@ class PageLevels {
   std::vector<std::unique_ptr<PageLevel>> levels_;  // nearest first
 };
 
-// The directory that `parent` of `dirfd` leads to; none when there is no such link.
+// The directory that `parent` of `dirfd` leads to; none when there is no such link. Errc::image_corrupt when nothing is
+// there.
 UniqueFd open_parent(int dirfd);
+
+// All of them, the nearest first, as far as the links lead and do not come back. One that leads nowhere is the end:
+// when everything there has been superseded it may have been removed.
+std::vector<UniqueFd> open_parents(int dirfd);
 
 }  // namespace godwit::image

@@ -26,7 +26,8 @@ PageSource PageReader::source(std::size_t depth, std::uint64_t vaddr, std::uint6
   const PageSource found{.vaddr = vaddr,
                          .pages = (end - vaddr) / page_size,
                          .fd = here.pages_fd(access_),
-                         .offset = here.offset(*index, vaddr)};
+                         .offset = here.offset(*index, vaddr),
+                         .depth = depth};
   here.refuse_freed(found.offset, end - vaddr);
   return found;
 }
@@ -43,6 +44,11 @@ std::optional<PageSource> PageReader::next() {
     done_ = 0;
   }
   return found;
+}
+
+void refuse_missing_pages(int dirfd, Kind kind, std::uint64_t id) {
+  PageReader reader(dirfd, kind, id);
+  while (reader.next()) continue;
 }
 
 void set_parent(int dirfd, const std::string& target) {

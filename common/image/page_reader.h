@@ -21,6 +21,7 @@ struct PageSource {
   std::uint64_t pages = 0;
   int fd = -1;
   off_t offset = 0;           // bytes, in `fd`
+  std::size_t depth = 0;      // of `fd`: how many parents up
   std::size_t record_at = 0;  // of the run, in the pagemap of the nearest directory
 };
 
@@ -43,6 +44,9 @@ class PageReader {
   std::size_t run_ = 0;     // of the nearest directory
   std::uint64_t done_ = 0;  // pages of that run which were handed out
 };
+
+// Reads no page, but finds each of this object: Errc::image_corrupt when one is not there.
+void refuse_missing_pages(int dirfd, Kind kind, std::uint64_t id);
 
 // Makes `dirfd` a child of `target` (a path, relative to the directory if not absolute). It may be one already;
 // Errc::already_exists when it is the child of another.

@@ -42,7 +42,7 @@ void PagemapWriter::add(std::uint64_t vaddr, std::uint64_t pages, PageFlag flag)
 
 void PagemapWriter::add(const PageRun& run) {
   if (run.pages == 0) return;
-  if (!fits(run) || (pending_.pages > 0 && run.vaddr < pending_.end()))
+  if (!fits(run) || run.vaddr < pending_.end())
     fail(Errc::internal, "run of {} pages at {:#x} does not follow {:#x}", run.pages, run.vaddr, pending_.end());
   if (pending_.pages > 0 && run.vaddr == pending_.end() && run.flags == pending_.flags) {
     pending_.pages += run.pages;
@@ -64,13 +64,13 @@ void PagemapWriter::write_pending() {
     left.vaddr += count * page_size;
     left.pages -= count;
   }
+  pending_ = {.vaddr = pending_.end()};
 }
 
 std::string PagemapWriter::take() { return std::exchange(bytes_, {}); }
 
 std::string PagemapWriter::finish() {
   write_pending();
-  pending_ = {};
   return std::move(bytes_);
 }
 

@@ -38,6 +38,7 @@ class PagemapWriter {
   // Ascending. A run that continues the last one with the same flags is joined with it.
   void add(std::uint64_t vaddr, std::uint64_t pages, PageFlag flag);
   void add(const PageRun& run);
+  void end_run() { write_pending(); }  // what continues it is written as a run of its own
 
   std::size_t size() const { return bytes_.size(); }  // of what take() would return
   std::string take();    // those bytes of the file that can no longer change, without those taken before

@@ -71,6 +71,17 @@ TEST(Pagemap, joins_what_continues_and_drops_what_is_empty) {
               ElementsAre(PageRun{0x1000, 3, present}, PageRun{0x4000, 1, parent}, PageRun{0x6000, 1, parent}));
 }
 
+TEST(Pagemap, keeps_runs_apart_that_were_ended) {
+  PagemapWriter writer(1);
+  writer.add(0x1000, 2, PageFlag::present);
+  writer.end_run();
+  writer.end_run();
+  EXPECT_THROW(writer.add(0x2000, 1, PageFlag::present), Error);
+  writer.add(0x3000, 1, PageFlag::present);
+  EXPECT_THAT(read_pagemap("p", writer.finish()).runs,
+              ElementsAre(PageRun{0x1000, 2, present}, PageRun{0x3000, 1, present}));
+}
+
 TEST(Pagemap, splits_runs_beyond_32_bits) {
   PagemapWriter writer(1);
   writer.add(0, (std::uint64_t{1} << 33) + 5, PageFlag::parent);

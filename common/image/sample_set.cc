@@ -27,6 +27,8 @@ CoreEntry core() {
   auto entry = full<CoreEntry>();
   entry.set_mtype(CoreEntry::X86_64);
   entry.mutable_thread_info()->mutable_gpregs()->set_mode(X86_NATIVE);
+  entry.mutable_thread_core()->set_seccomp_mode(SECCOMP_FILTER);
+  entry.mutable_thread_core()->set_seccomp_filter(1);
   for (auto* queue : {entry.mutable_tc()->mutable_signals_s(), entry.mutable_thread_core()->mutable_signals_p()})
     queue->mutable_signals(0)->set_siginfo(std::string(128, 'i'));
   return entry;
@@ -36,6 +38,20 @@ FileEntry file() {
   auto entry = full<FileEntry>();
   entry.set_type(FD_REG);
   entry.mutable_isk()->set_family(AF_INET);
+  return entry;
+}
+
+// Two of one instruction each, one on top of the other.
+SeccompEntry filters() {
+  SeccompEntry entry;
+  for (std::uint32_t i = 0; i < 2; i++) {
+    SeccompFilter& filter = *entry.add_seccomp_filters();
+    filter = full<SeccompFilter>();
+    filter.set_filter(std::string(8, static_cast<char>('a' + i)));
+    filter.set_flags(0);
+    filter.set_prev(0);
+  }
+  entry.mutable_seccomp_filters(0)->clear_prev();
   return entry;
 }
 
@@ -90,7 +106,7 @@ ImageSet sample_set() {
   auto slot = full<FdinfoEntry>();
   slot.set_type(FD_REG);
   set.append(Kind::fdinfo, 2, slot);
-  set.put(Kind::seccomp, 0, full<SeccompEntry>());
+  set.put(Kind::seccomp, 0, filters());
   set.put(Kind::cpuinfo, 0, full<CpuinfoEntry>());
   set.put(Kind::timens, 0, full<TimensEntry>());
   set.put(Kind::memfd, 0, full<MemfdInodeEntry>());

@@ -1,5 +1,9 @@
 #include "common/pagewire/ring.h"
 
+#include "common/base/check.h"
+#include "common/base/passed_fds.h"
+#include "common/base/waiting.h"
+
 #include <algorithm>
 #include <atomic>
 #include <climits>
@@ -61,6 +65,32 @@ RingFds make_ring(std::size_t capacity) {
   // A producer that could shrink it could kill the consumer with SIGBUS.
   check(::fcntl(fds.memory.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), "seal the ring");
   return fds;
+}
+
+void send_ring(int socket, const RingFds& ring) {
+  char sign = 'R';
+  iovec part{&sign, sizeof sign};
+  msghdr message{.msg_iov = &part, .msg_iovlen = 1};
+  PassedFds passed;
+  passed.attach(message, std::array{ring.memory.get(), ring.data.get(), ring.space.get()});
+  if (::sendmsg(socket, &message, MSG_NOSIGNAL) >= 0) return;
+  if (errno == EPIPE || errno == ECONNRESET) fail(Errc::peer_lost, "pass on a ring: the other end has gone");
+  check(-1, "pass on a ring");
+}
+
+RingFds receive_ring(int socket, std::chrono::milliseconds limit) {
+  wait_ready(socket, POLLIN, Clock::now() + limit, "be given a ring");
+  char sign = 0;
+  iovec part{&sign, sizeof sign};
+  msghdr message{.msg_iov = &part, .msg_iovlen = 1};
+  PassedFds passed;
+  passed.expect(message);
+  const ssize_t got = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+  if (got == 0 || (got < 0 && errno == ECONNRESET)) fail(Errc::peer_lost, "be given a ring: the other end has gone");
+  check(got, "be given a ring");
+  std::vector<UniqueFd> fds = PassedFds::take(message);
+  if (fds.size() != 3) fail(Errc::protocol, "a ring of {} descriptors", fds.size());
+  return {.memory = std::move(fds[0]), .data = std::move(fds[1]), .space = std::move(fds[2])};
 }
 
 Ring::Ring(RingFds fds) : fds_(std::move(fds)) {

@@ -1,12 +1,13 @@
-// A single-producer single-consumer byte ring in shared memory: the engine writes frames, the agent sends them.
+// A single-producer single-consumer byte ring in shared memory: the engine writes frames, the agent sends them; or
+// pages, which the relay to a page server sends.
 //
 // The memfd holds one page of control words and `capacity` bytes of data. Records are whole frames,
 // 64-byte aligned, never wrapped: a frame that does not fit before the end is preceded by a pad record.
 // The consumer sends straight out of the ring and releases a frame when its bytes have been handed to the
 // kernel. Blocking is by two eventfds (data, space), so that one side may be an event loop.
 //
-// Trust: the consumer (agent, root) maps what the producer (engine, root) writes; lengths are still checked,
-// because a crashed producer may have left half a record. A record becomes visible only when committed.
+// Trust: the consumer (agent or relay, root) makes it, and maps what the producer (engine, root) writes; lengths are
+// still checked, because a crashed producer may have left half a record. A record becomes visible only when committed.
 #pragma once
 
 #include "common/base/fd.h"
@@ -28,6 +29,10 @@ struct RingFds {
 // between the two ends.
 inline constexpr std::size_t default_ring_capacity = 4u << 20;
 RingFds make_ring(std::size_t capacity = default_ring_capacity);
+
+// From one end to the other, over a unix socket. Errc::peer_lost, Errc::timed_out.
+void send_ring(int socket, const RingFds& ring);
+RingFds receive_ring(int socket, std::chrono::milliseconds limit);
 
 class Ring {
  public:

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <thread>
 
 namespace godwit::pagewire {
@@ -33,6 +34,18 @@ void put(Ring& ring, std::size_t length, std::byte fill) {
 
 bool is(std::span<const std::byte> bytes, std::size_t length, std::byte fill) {
   return bytes.size() == length && std::ranges::all_of(bytes, [=](std::byte b) { return b == fill; });
+}
+
+TEST(Ring, is_passed_on_over_a_socket) {
+  auto [one, other] = make_socketpair(AF_UNIX, SOCK_STREAM);
+  RingFds made = make_ring(16384);
+  send_ring(one.get(), made);
+  Ring consumer(std::move(made)), producer(receive_ring(other.get(), 5000ms));
+  put(producer, 1000, std::byte{7});
+  EXPECT_TRUE(is(consumer.front().value(), 1000, std::byte{7}));
+
+  one.reset();
+  EXPECT_THROW(receive_ring(other.get(), 5000ms), Error);
 }
 
 TEST(Ring, is_empty_at_first) {

@@ -3,9 +3,9 @@
 #include "common/proc/text.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstring>
-#include <memory>
 
 #include <dirent.h>
 
@@ -25,23 +25,21 @@ bool has_children_files() {
 }
 
 // Names that are numbers, ascending.
-std::vector<int> numbers_in(UniqueFd fd, const std::string& path) {
-  DIR* raw_dir = ::fdopendir(fd.get());
-  if (raw_dir == nullptr) throw syscall_error(errno, "list " + path);
-  fd.release();
-  const std::unique_ptr<DIR, int (*)(DIR*)> dir(raw_dir, ::closedir);
+std::vector<int> numbers_in(const UniqueFd& fd, const std::string& path) {
+  alignas(dirent64) std::array<char, 16384> buffer;
   std::vector<int> found;
   for (;;) {
-    errno = 0;
-    const dirent* entry = ::readdir(dir.get());
-    if (entry == nullptr) {
-      if (errno != 0) throw syscall_error(errno, "list " + path);
-      break;
+    const ssize_t filled = ::getdents64(fd.get(), buffer.data(), buffer.size());
+    if (filled == 0 || (filled < 0 && errno == ENOENT)) break;  // ENOENT: it has been reaped meanwhile
+    check(filled, "list {}", path);
+    for (const char* at = buffer.data(); at < buffer.data() + filled;) {
+      const auto* entry = reinterpret_cast<const dirent64*>(at);
+      at += entry->d_reclen;
+      const char* end = entry->d_name + std::strlen(entry->d_name);
+      int number = 0;
+      const auto [stop, error] = std::from_chars(entry->d_name, end, number);
+      if (error == std::errc{} && stop == end) found.push_back(number);
     }
-    const char* end = entry->d_name + std::strlen(entry->d_name);
-    int number = 0;
-    const auto [stop, error] = std::from_chars(entry->d_name, end, number);
-    if (error == std::errc{} && stop == end) found.push_back(number);
   }
   std::ranges::sort(found);
   return found;

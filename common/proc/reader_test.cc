@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <thread>
+
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -141,6 +143,20 @@ TEST(Reader, finds_children_and_notices_that_they_are_gone) {
   EXPECT_EQ(errc_of([&] { reader.stat(); }), Errc::target_gone);
   EXPECT_EQ(errc_of([&] { reader.link("exe"); }), Errc::target_gone);
   EXPECT_EQ(errc_of([&] { Reader again(child); }), Errc::target_gone);
+}
+
+// It may be reaped between any two calls of a reading.
+TEST(Reader, knows_a_process_that_is_reaped_while_it_is_listed_as_gone) {
+  for (int i = 0; i < 500; i++) {
+    const pid_t child = check(::fork(), "fork");
+    if (child == 0) ::_exit(0);
+    std::thread reaping([child] { ::waitpid(child, nullptr, 0); });
+    const auto list = [child] {
+      for (;;) Reader(child).threads();
+    };
+    EXPECT_EQ(errc_of(list), Errc::target_gone);
+    reaping.join();
+  }
 }
 
 }  // namespace

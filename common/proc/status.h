@@ -66,6 +66,11 @@ struct Status {
 // Of a list of ids, one for each PID namespace: what the task itself sees. `otherwise` on a kernel without such lists.
 inline pid_t innermost(const std::vector<pid_t>& ids, pid_t otherwise) { return ids.empty() ? otherwise : ids.back(); }
 
+// What those know it by who are `level` PID namespaces below the reader's.
+inline pid_t at_level(const std::vector<pid_t>& ids, std::size_t level, pid_t otherwise) {
+  return ids.size() > level ? ids[level] : innermost(ids, otherwise);
+}
+
 Status parse_status(std::string_view text);
 
 }  // namespace godwit::proc
