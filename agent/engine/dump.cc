@@ -1,5 +1,6 @@
 #include "agent/engine/dump.h"
 
+#include "agent/engine/memory/aio_requests.h"
 #include "agent/engine/ptrace/killed.h"
 #include "agent/engine/ptrace/pin.h"
 #include "agent/engine/survey.h"
@@ -75,7 +76,9 @@ void Dump::begin_again() {
 
 // The root stands for the tree: of the others, who has run another program since is sent from the beginning.
 bool Dump::tracking() {
-  return !tasks_.empty() && tasks_.front()->begun() && !tasks_.front()->has_ended() && tasks_.front()->same_program();
+  if (tasks_.empty()) return false;
+  SourceTask& root = *tasks_.front();
+  return root.begun() && root.memory().tracked() && !root.has_ended() && root.same_program();
 }
 
 HeldPages Dump::held() const {
@@ -123,6 +126,8 @@ RoundCount Dump::emit_running(PageSink& sink) {
 RoundCount Dump::emit_frozen(PageSink& sink) {
   try {
     return emit_frozen_tasks(sink);
+  } catch (const TooSlow&) {
+    throw;  // all that the scans have found was noted before
   } catch (...) {
     begin_again();
     throw;
@@ -144,6 +149,7 @@ RoundCount Dump::emit_running_tasks(PageSink& sink) {
     }
   }
   track_new();
+  spare_shared_pages();
   std::set<pid_t> missing;  // and their children: they come when somebody knows whose children they are by then
   for (const auto& task : tasks_) {
     if (!task->begun() || missing.contains(task->kinship().parent)) {
@@ -151,7 +157,15 @@ RoundCount Dump::emit_running_tasks(PageSink& sink) {
       continue;
     }
     try {
-      count.add(task->running_round(sink, [&] { return hold({task->pid()}); }));
+      bool in_flight = false;
+      const auto stop = [&] {
+        const std::shared_ptr<HeldTree> held = hold({task->pid()});
+        // Then a device may write to its memory although it is stopped.
+        if (Hold* const stopped = held->find(task->pid())) in_flight = find_aio_requests(*stopped).has_value();
+        return held;
+      };
+      count.add(task->running_round(sink, stop));
+      if (in_flight) task->memory().start_over();
     } catch (const Error& e) {
       if (task->pid() == pid_ || !memory_has_gone(*task, e, sink)) throw;
       missing.insert(task->guest_pid());
@@ -162,10 +176,21 @@ RoundCount Dump::emit_running_tasks(PageSink& sink) {
   return count;
 }
 
+// Pages become common by a fork and stay so until one of the two writes or runs another program. What has left the
+// tree, an orphan, is not asked: what it has in common with the tree may come to take its place twice.
+void Dump::spare_shared_pages() {
+  const bool may_share = tasks_.size() > 1
+                             ? std::ranges::any_of(tasks_, [](const auto& t) { return t->begun() && t->forked_only(); })
+                             : tasks_.front()->may_share_with_parent();
+  for (const auto& task : tasks_)
+    if (task->begun()) task->memory().spare_shared(may_share);
+}
+
 // The tree stands still. A large difference may be given up before any private memory is sent; of shared memory, which
 // is compared piece by piece, as much as is allowed is sent before that is known.
 RoundCount Dump::emit_frozen_tasks(PageSink& sink) {
   const std::uint64_t begun = monotonic_ns();
+  spare_shared_pages();
   RoundCount count;
   if (most_bytes_ == 0) {
     for (const auto& task : tasks_) count.add(task->memory().round(sink, true));
@@ -176,6 +201,7 @@ RoundCount Dump::emit_frozen_tasks(PageSink& sink) {
     }
     if (count.over_bytes > most_bytes_) return count;
     count.over_bytes = 0;
+    if (may_run_on()) sink.set_deadline(hold_->stopped_at_ns() + static_cast<std::uint64_t>(longest_stop_.count()));
     for (const auto& task : tasks_) count.add(task->memory().send_owed(sink));
   }
   emit_shared(sink, true, most_bytes_, count);
@@ -187,6 +213,7 @@ void Dump::emit_shared(PageSink& sink, bool frozen, std::uint64_t most, RoundCou
   std::vector<const TaskMemory*> memories;
   for (const auto& task : tasks_)
     if (task->begun()) memories.push_back(&task->memory());
+  if (frozen) ids_.forget_segments();
   find_shared_memory(memories, ids_, frozen, shared_);
   if (!shared_.round(sink, count.emitted, most)) count.over_bytes = count.emitted.bytes;
 }
@@ -289,6 +316,7 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     if (first && task->begun()) witnesses.try_emplace(task->pid(), task->pid());
   tasks::FactsReader facts;
   if (before_stop_) before_stop_();
+  std::uint64_t emitted_bytes = 0;
   try {
     hold_ = hold();
     // From here on nothing of the tree runs.
@@ -296,13 +324,18 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     frozen.steps.lap("stop");
     fault::point("engine.dump.frozen");
     look_at_tree(hold_->members(), sink);
-    for (const auto& refused : {refuse_kinship(tree_), refuse_shared_memory(tree_), tasks::refuse_ipc_objects(pids())})
+    for (const auto& refused : {refuse_kinship(tree_), refuse_shared_memory(tree_), refuse_births_of_threads(tree_),
+                                tasks::refuse_ipc_objects(pids())})
       tasks::throw_refusals(refused);
+    std::set<pid_t> asked;
     for (const pid_t pid : pids()) {
       Hold& hold = hold_->of(pid);
-      if (const auto witness = witnesses.find(pid); witness != witnesses.end())
+      if (const auto witness = witnesses.find(pid); witness != witnesses.end()) {
         tasks::refuse_hidden(hold, witness->second);
+        asked.insert(pid);
+      }
       tasks::refuse_undo_values(hold, Errc::busy);
+      refuse_aio_requests(hold);
       hold.drop_scratch();  // no mapping of ours is there when the layout is read
     }
     std::vector<tasks::FactsReader::Thread> threads;
@@ -321,7 +354,7 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     }
 
     image::ImageSet images;
-    ids_.begin_descriptors();
+    ids_.begin_freeze();
     for (const std::string& notice : resources::dump_fds(stopped_tasks(), ids_, images, options_))
       log::warn("dump.notice", {{"what", notice}});
     frozen.steps.lap("descriptors");
@@ -331,18 +364,28 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     // thread's rseq area: it writes that anew wherever the thread goes on.
     emitting = true;
     const RoundCount count = emit_frozen(sink);
+    emitted_bytes = count.emitted.bytes;
     if (count.over_bytes > 0) {
-      run_on(frozen, count, sink);
+      run_on(frozen, count.over_bytes, sink);
       if (first)  // what of it was sent is forgotten here, too
         forget_all(sink);
       return frozen;
     }
     frozen.round = describe(number, count);
+    if (may_run_on()) sink.end_round();  // or the last pages would lie for a moment before they are stored
     frozen.steps.lap("memory");
-    dump_state(facts.take(), images);
+    dump_state(facts.take(), asked, images);
     frozen.steps.lap("tasks");
     fault::point("engine.dump.state");
+    if (may_run_on()) {
+      // Pages alone do no harm when it runs on. The state, of which a copy could be built, follows when they are
+      // stored.
+      while (!all_acknowledged()) sink.wait();
+      sink.set_deadline(0);
+      frozen.steps.lap("store");
+    }
 
+    ids_.forget_files();
     ids_.write(images);
     for (const auto& [name, bytes] : images.files()) sink.file(name, bytes);
     sink.end_round();
@@ -351,12 +394,20 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     if (caught_up_) caught_up_->set_dirty_bytes_after(frozen.round.bytes());
     frozen.caught_up = caught_up_;
     return frozen;
+  } catch (const TooSlow&) {
+    Frozen frozen{.round = {}, .steps = Steps(hold_->stopped_at_ns()), .at_ns = hold_->stopped_at_ns()};
+    const std::uint64_t difference = std::max(owed_bytes(), emitted_bytes);
+    run_on(frozen, difference > 0 ? difference : most_bytes_, sink);  // in the middle of shared memory nobody knows
+    if (first) forget_all(sink);
+    return frozen;
   } catch (const Error& e) {
+    sink.set_deadline(0);
     hold_.reset();
     if (first) begin_again();  // the next attempt is the first one again
     if (!emitting) try_again_without_the_dead(e);
     throw;
   } catch (...) {
+    sink.set_deadline(0);
     hold_.reset();
     if (first) begin_again();
     throw;
@@ -366,12 +417,14 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
 std::vector<resources::StoppedTask> Dump::stopped_tasks() const {
   std::vector<resources::StoppedTask> stopped;
   std::map<pid_t, std::uint32_t> files, fs;  // by who has it first
+  const std::size_t level = tree_.front().level;
   for (const auto& task : tasks_) {
     const Relative& r = *std::ranges::find(tree_, task->pid(), &Relative::host);
     const std::uint32_t own = first_id + static_cast<std::uint32_t>(stopped.size());
     stopped.push_back({.pid = task->pid(),
                        .pidfd = task->pidfd(),
                        .guest_pid = task->guest_pid(),
+                       .level = level,
                        .own_id = own,
                        .files_id = files.try_emplace(r.files, own).first->second,
                        .fs_id = fs.try_emplace(r.fs, own).first->second});
@@ -379,42 +432,53 @@ std::vector<resources::StoppedTask> Dump::stopped_tasks() const {
   return stopped;
 }
 
-void Dump::dump_stop(const Hold& hold, image::CoreEntry& core, pid_t pid, pid_t parent) const {
+void Dump::dump_stop(const Hold& hold, image::CoreEntry& core, pid_t pid) const {
   image::TaskCoreEntry& tc = *core.mutable_tc();
   tc.set_stop_signo(static_cast<std::uint32_t>(hold.stop_signal()));
-  const auto it = std::ranges::find(tasks_, parent, &SourceTask::guest_pid);
-  if (it == tasks_.end()) return;
-  Hold& waiting = hold_->of((*it)->pid());
-  Batch batch(waiting.scratch());
+  const Relative& stopped = *std::ranges::find(tree_, pid, &Relative::pid);
+  const auto parent = std::ranges::find(tree_, stopped.kin.parent, &Relative::pid);
+  Hold* const waiting = parent == tree_.end() ? nullptr : hold_->find(parent->host);
+  if (!waiting) return;
+  Batch batch(waiting->scratch());
   const RemoteAddr info = batch.put(Siginfo{});
-  batch.add("look at a child's stop", SYS_waitid, P_PID, pid, info, WSTOPPED | WNOHANG | WNOWAIT, 0);
-  waiting.leader().run(batch);
+  batch.add("look at a child's stop", SYS_waitid, P_PID, name_of(stopped, *parent), info, WSTOPPED | WNOHANG | WNOWAIT,
+            0);
+  waiting->leader().run(batch);
   tc.set_stop_seen(batch.read<Siginfo>(info).number() == 0);
 }
 
-void Dump::dump_state(const tasks::Facts& facts, image::ImageSet& images) {
+void Dump::dump_state(const tasks::Facts& facts, const std::set<pid_t>& asked, image::ImageSet& images) {
   std::vector<TaskState> states;
+  tasks::filters::Dump filters;
   for (const resources::StoppedTask& stopped : stopped_tasks()) {
     Doing doing("process {}", stopped.pid);
     resources::dump_fs(stopped, facts.at(stopped.pid).status.umask, ids_, images);
     Hold& hold = hold_->of(stopped.pid);
-    TaskState state = dump_task(hold, facts, stopped, ids_);
-    if (hold.was_stopped())
-      dump_stop(hold, state.cores.at(state.guest_pid), state.guest_pid, tasks_[states.size()]->kinship().parent);
+    const Hidden hidden = asked.contains(stopped.pid) ? Hidden::was_asked : Hidden::to_be_asked;
+    TaskState state = dump_task(hold, facts, stopped, ids_, filters, hidden);
+    if (hold.was_stopped()) dump_stop(hold, state.cores.at(state.guest_pid), state.guest_pid);
     tasks_[states.size()]->memory().describe(state.mm);
     write_task(state, images);
     states.push_back(std::move(state));
   }
   write_tree(tree_, states, images);
+  filters.write(images);
+}
+
+std::uint64_t Dump::owed_bytes() const {
+  std::uint64_t owed = 0;
+  for (const auto& task : tasks_) owed += task->memory().owed_bytes();
+  return owed;
 }
 
 // Nothing of its state has been sent yet, only pages: the attempt was a round with a stop.
-void Dump::run_on(Frozen& frozen, const RoundCount& count, PageSink& sink) {
+void Dump::run_on(Frozen& frozen, std::uint64_t over_bytes, PageSink& sink) {
+  sink.set_deadline(0);
   release();
-  frozen.over_bytes = count.over_bytes;
+  frozen.over_bytes = over_bytes;
   frozen.stopped_ns = monotonic_ns() - frozen.at_ns;
   sink.end_round();
-  if (caught_up_) caught_up_->set_dirty_bytes_after(count.over_bytes);
+  if (caught_up_) caught_up_->set_dirty_bytes_after(over_bytes);
   frozen.caught_up = caught_up_;
 }
 
@@ -448,7 +512,8 @@ void Dump::end_all() {
   for (const auto& task : tasks_)
     check(::syscall(SYS_pidfd_send_signal, task->pidfd(), SIGKILL, nullptr, 0), "kill process {}", task->pid());
   for (const auto& task : tasks_) ::syscall(SYS_process_mrelease, task->pidfd(), 0);
-  for (const auto& task : tasks_) wait_for_end(*task, hold_->of(task->pid()).tids());
+  // Children first: the init of a PID namespace ends after all that are in it.
+  for (const auto& task : tasks_ | std::views::reverse) wait_for_end(*task, hold_->of(task->pid()).tids());
 }
 
 std::vector<Dump::Ended> Dump::kill() {

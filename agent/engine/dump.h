@@ -45,6 +45,8 @@ class Dump {
   void set_options(resources::Options options) { options_ = std::move(options); }
   void set_hold_limit(std::chrono::milliseconds limit) { hold_options_.limit = limit; }
   void set_most_bytes(std::uint64_t most) { most_bytes_ = most; }  // of the last difference, see Frozen; 0: no limit
+  // Of a stop with a limit in bytes, until the last difference is stored at the destination, see Frozen; 0: no limit.
+  void set_longest_stop(std::chrono::nanoseconds longest) { longest_stop_ = longest; }
   // Just now: the next freeze need not look at that again.
   void set_seen(MemoriesSeen seen) { seen_ = std::move(seen); }
   // Done just before each stop of a freeze, after the catching up.
@@ -58,7 +60,8 @@ class Dump {
     Steps steps;
     std::uint64_t at_ns = 0;
     std::optional<RoundDone> caught_up;  // what a live stream was sent just before the stop
-    // More than was allowed: there is no `round`, the tree runs on, and what was not sent is owed to the next one.
+    // More than was allowed, or what there is took longer: there is no `round`, the tree runs on, and what was not sent
+    // is owed to the next one.
     std::uint64_t over_bytes = 0;
     std::uint64_t stopped_ns = 0;  // then: how long it stood still
   };
@@ -84,7 +87,8 @@ class Dump {
   void acknowledged(std::uint64_t sequence);
   void owe_unacknowledged();
 
-  // Whether the next round is a difference to what was emitted before: false after an exec.
+  // Whether the next round is a difference to what was emitted before: false after an exec, and where the kernel
+  // cannot track.
   bool tracking();
   // Forgets all that was emitted: the next round is the first one again.
   void begin_again();
@@ -104,10 +108,13 @@ class Dump {
   Frozen freeze_once(std::uint32_t number, PageSink& sink, Tracking tracking, bool& emitting);
   void try_again_without_the_dead(const Error& why) const;
   std::vector<resources::StoppedTask> stopped_tasks() const;
-  void dump_stop(const Hold& hold, image::CoreEntry& core, pid_t pid, pid_t parent) const;
-  void dump_state(const tasks::Facts& facts, image::ImageSet& images);
+  void dump_stop(const Hold& hold, image::CoreEntry& core, pid_t pid) const;
+  // `asked`: who has been asked in this stop about what cannot be carried.
+  void dump_state(const tasks::Facts& facts, const std::set<pid_t>& asked, image::ImageSet& images);
   void begin_untracked(PageSink& sink);
-  void run_on(Frozen& frozen, const RoundCount& count, PageSink& sink);
+  void run_on(Frozen& frozen, std::uint64_t over_bytes, PageSink& sink);
+  std::uint64_t owed_bytes() const;
+  bool may_run_on() const { return most_bytes_ > 0 && longest_stop_.count() > 0; }  // when that has taken too long
   void end_all();
   void catch_up(std::uint32_t number, PageSink& sink);
   std::uint64_t catch_up_once(std::uint32_t number, PageSink& sink);  // pages
@@ -115,6 +122,7 @@ class Dump {
   RoundCount emit_frozen(PageSink& sink);
   RoundCount emit_running_tasks(PageSink& sink);
   RoundCount emit_frozen_tasks(PageSink& sink);
+  void spare_shared_pages();
   void emit_shared(PageSink& sink, bool frozen, std::uint64_t most, RoundCount& count);
   bool all_acknowledged() const;
 
@@ -130,6 +138,7 @@ class Dump {
   SharedMemory shared_;
   std::uint64_t dirty_bytes_ = 0;  // after the last round
   std::uint64_t most_bytes_ = 0;
+  std::chrono::nanoseconds longest_stop_{0};
   std::function<void()> before_stop_;
   MemoriesSeen seen_;
   std::optional<RoundDone> caught_up_;

@@ -1,5 +1,6 @@
 // Which tasks there are: who has come, has ended or has run another program since the last look.
 #include "agent/engine/dump.h"
+#include "agent/engine/memory/aio_requests.h"
 #include "agent/engine/tasks/hidden.h"
 #include "agent/engine/tasks/undo_values.h"
 #include "common/base/check.h"
@@ -74,6 +75,7 @@ void Dump::track_new() {
     try {
       tasks::refuse_hidden(*hold, witnesses.at(task->pid()));
       tasks::refuse_undo_values(*hold, Errc::refused);
+      refuse_strange_aio_rings(*hold);
       task->begin(task->make_userfaultfd(hold->leader()), ids_, second_);
     } catch (const Error&) {
       if (task->pid() == pid_ || !task->has_ended()) throw;

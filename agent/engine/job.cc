@@ -4,6 +4,7 @@
 #include "agent/engine/dump.h"
 #include "agent/engine/holder/connect.h"
 #include "agent/engine/memory/ring_sink.h"
+#include "agent/engine/memory/aio_requests.h"
 #include "agent/engine/ptrace/recover.h"
 #include "agent/engine/restore.h"
 #include "agent/engine/survey.h"
@@ -112,7 +113,7 @@ class Job {
       case Command::kPrepare: return prepare(c.prepare(), fds, event);
       case Command::kFinish: return finish(c.finish(), event);
       case Command::kRecover:
-        recover(journal(), c.recover().cgroup(), c.recover().release());
+        recover(journal(), c.recover().cgroup(), c.recover().release(), finish_aio_look);
         event.mutable_done();
         return;
       case Command::kEnd:
@@ -163,6 +164,7 @@ class Job {
   void freeze(const Freeze& request, Event& event) {
     const Cgroup cgroup(request.cgroup());
     dump().set_most_bytes(request.most_bytes());
+    dump().set_longest_stop(std::chrono::nanoseconds(request.longest_stop_ns()));
     dump().set_before_stop([this] { lift(); });  // a task without CPU time stops late
     Dump::Frozen frozen =
         dump().freeze(request.number(), *sink_, std::chrono::milliseconds(request.child_patience_ms()));

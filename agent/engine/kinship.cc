@@ -74,21 +74,30 @@ void find_shared(std::vector<Relative>& tree, int kind, pid_t Relative::* owner,
 std::vector<Relative> relatives_of(const std::vector<TreeMember>& tree) {
   std::map<pid_t, pid_t> guests;  // by host PID
   std::vector<Relative> found;
+  std::vector<proc::Status> statuses;
+  std::size_t level = 0;  // of the root's namespace
   for (const TreeMember& m : tree) {
     try {
-      const proc::Status s = proc::Reader(m.pid).status();
-      guests[m.pid] = proc::innermost(s.ns_pid, m.pid);
+      proc::Status s = proc::Reader(m.pid).status();
+      if (found.empty() && !s.ns_pid.empty()) level = s.ns_pid.size() - 1;
+      guests[m.pid] = proc::at_level(s.ns_pid, level, m.pid);
+      // Whoever has lost his parent since the tree was looked at has been adopted by then.
+      const auto parent = guests.find(m.parent == 0 || guests.contains(m.parent) ? m.parent : s.ppid);
       found.push_back({.host = m.pid,
                        .pid = guests[m.pid],
-                       .kin = {.parent = m.parent ? guests[m.parent] : 0,
-                               .session = proc::innermost(s.ns_sid, 0),
+                       .kin = {.parent = parent == guests.end() ? 0 : parent->second,
+                               .session = proc::at_level(s.ns_sid, level, 0),
                                .terminal = m.dead ? -1 : terminal_of(m.pid)},
-                       .pgid = proc::innermost(s.ns_pgid, 0),
-                       .dead = m.dead});
+                       .pgid = proc::at_level(s.ns_pgid, level, 0),
+                       .dead = m.dead,
+                       .level = level,
+                       .nested = {}});
+      statuses.push_back(std::move(s));
     } catch (const Error& e) {
       if (e.errc() != Errc::target_gone || found.empty()) throw;
     }
   }
+  find_nested(found, statuses);
   const auto of_parent = [](const Relative& r) { return r.kin.session == r.kin.parent; };
   std::vector<Relative> sorted;
   for (auto it = found.begin(); it != found.end();) {  // children of one parent stand together
@@ -100,6 +109,11 @@ std::vector<Relative> relatives_of(const std::vector<TreeMember>& tree) {
   find_shared(sorted, KCMP_FILES, &Relative::files, &Kinship::files);
   find_shared(sorted, KCMP_FS, &Relative::fs, &Kinship::fs);
   return sorted;
+}
+
+pid_t name_of(const Relative& relative, const Relative& other) {
+  const std::size_t depth = other.nested.own.size();
+  return depth == 0 ? relative.pid : relative.nested.own.at(depth - 1);
 }
 
 std::vector<tasks::Refusal> refuse_kinship(const std::vector<Relative>& tree) {
@@ -121,13 +135,15 @@ std::vector<tasks::Refusal> refuse_kinship(const std::vector<Relative>& tree) {
         if (birth == Birth::out_of_reach)
           refuse(fmt::format("nobody from whom it comes has the {} that it shares with another process", name),
                  "end it first");
+      for (const std::string& reason : r.nested.reasons) refuse(reason, "end it, or move it by itself");
       if (r.dead || &r == &root) continue;
       const proc::Reader proc(r.host);
       if (r.kin.parent != 0)
         if (const int told_by = proc.stat().exit_signal; told_by != SIGCHLD)
           refuse(fmt::format("its parent is told of its end by signal {}", told_by),
                  "only fork and posix_spawn are carried, not clone with another signal");
-      for (const char* ns : {"pid", "mnt", "net", "uts", "ipc", "cgroup", "time", "user"}) {
+      // Not of PIDs: nested_pids.h.
+      for (const char* ns : {"mnt", "net", "uts", "ipc", "cgroup", "time", "user"}) {
         const std::string path = fmt::format("ns/{}", ns);
         if (!of_root.contains(ns)) of_root[ns] = proc::Reader(root.host).link(path);
         if (proc.link(path) != of_root[ns])
@@ -161,6 +177,7 @@ image::PstreeEntry pstree_entry(const Relative& r) {
   if (r.kin.terminal >= 0) entry.set_terminal(static_cast<std::uint32_t>(r.kin.terminal));
   entry.set_born_with_files(r.kin.files == Birth::with_makers);
   entry.set_born_with_fs(r.kin.fs == Birth::with_makers);
+  describe(r.nested, r.pid, r.pgid, entry);
   entry.add_threads(static_cast<std::uint32_t>(r.pid));
   return entry;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "agent/engine/births.h"
+#include "agent/engine/nested_pids.h"
 #include "agent/engine/ptrace/process_tree.h"
 #include "agent/engine/tasks/refusals.h"
 #include "common/image/image_set.h"
@@ -28,10 +29,15 @@ struct Relative {
   pid_t pgid = 0;
   pid_t files = 0, fs = 0;  // the first of those who share it; its own PID: nobody else does, before it
   bool dead = false;        // a zombie
+  std::size_t level = 0;    // where in lists of ids (proc::Status) those of the tree's PID namespace, the root's, are
+  NestedPids nested;
 };
 
 // The root first, every parent before its children; of these, who has an older session than his parent comes first.
 std::vector<Relative> relatives_of(const std::vector<TreeMember>& tree);
+
+// What `other`, who is in the same PID namespace or above it, knows it by.
+pid_t name_of(const Relative& relative, const Relative& other);
 
 // What of the relations cannot be rebuilt, and what relatives share beyond being relatives. At the survey and, again,
 // at the freeze.

@@ -17,6 +17,7 @@
 #include "agent/engine/job.h"
 #include "agent/engine/ptrace/run_directory.h"
 #include "common/base/log.h"
+#include "common/base/standard_streams.h"
 
 #include <array>
 #include <string>
@@ -57,6 +58,7 @@ int run(const std::vector<std::string>& words, UniqueFd& terminal) {
   if (options->command != "job" && options->command != "holder") terminal = commands::begin_log(*options);
   for (const Command& c : known)
     if (c.name == options->command) {
+      if (c.has_processes) survive_broken_pipes();
       const int status = c.run(*options);
       if (c.has_processes) forget_ended();
       return status;
@@ -73,10 +75,13 @@ int exit_code(Errc code) {
 }  // namespace godwit::engine
 
 int main(int argc, char** argv) {
+  godwit::open_standard_streams();
   godwit::log::init("godwit-engine");
   godwit::UniqueFd terminal;
   try {
-    return godwit::engine::run({argv + 1, argv + argc}, terminal);
+    const int status = godwit::engine::run({argv + 1, argv + argc}, terminal);
+    godwit::finish_output();
+    return status;
   } catch (const godwit::Error& e) {
     godwit::engine::commands::log_failure(e, terminal);
     return godwit::engine::exit_code(e.errc());

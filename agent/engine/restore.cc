@@ -1,9 +1,12 @@
 #include "agent/engine/restore.h"
 
+#include "agent/engine/memory/page_stretches.h"
 #include "agent/engine/memory/page_window.h"
 #include "agent/engine/memory/task_memory.h"
 #include "agent/engine/ptrace/pin.h"
 #include "agent/engine/ptrace/tracing.h"
+#include "agent/engine/resources/process_file.h"
+#include "agent/engine/resources/terminal_images.h"
 #include "agent/engine/restore/layout_file.h"
 #include "agent/engine/sharing.h"
 #include "common/base/check.h"
@@ -20,6 +23,7 @@
 #include <csignal>
 #include <map>
 #include <ranges>
+#include <set>
 
 #include <fcntl.h>
 #include <linux/kcmp.h>
@@ -32,7 +36,6 @@ namespace godwit::engine {
 namespace {
 
 constexpr std::size_t largest_image = 256u << 20;
-constexpr std::uint64_t window_pages = (4u << 20) / page_size;  // of a pages file, mapped at once
 
 }  // namespace
 
@@ -179,45 +182,59 @@ Restore::JobGroups Restore::job_groups() const {
 const image::ImageSet& Restore::load(int directory) {
   image::Unfinished::refuse(directory);
   images_ = image::ImageSet::load(directory);
+  correct_ended(images_);
   return images_;
 }
 
-std::uint64_t Restore::absorb_directory(int directory, image::PagesAccess access) {
+std::uint64_t Restore::absorb_directory(int directory, const Frees& frees) {
   std::uint64_t total = 0;
   for (const std::string& notice : refuse_foreign_state(images_, connections_, job_.terminal))
     log::warn("restore.notice", {{"what", notice}});
   begin(read_tree(images_));
   const auto absorb = [&](image::Kind kind, std::uint64_t id, pagewire::ObjectId object) {
-    image::PageReader reader(directory, kind, id, access);
+    image::PageReader reader(directory, kind, id, frees ? image::PagesAccess::punch : image::PagesAccess::read);
     const std::string name = image::file_name(kind, id);
-    while (const auto source = reader.next()) {  // maybe a million runs
-      const Doing doing("{} at offset {}", name, source->record_at);
-      for (std::uint64_t done = 0; done < source->pages;) {
-        const std::uint64_t n = std::min(source->pages - done, window_pages);
-        const PageWindow window(source->fd, source->offset + static_cast<off_t>(done * page_size), n * page_size);
-        const pagewire::Run run{source->vaddr + done * page_size, n};
-        pages(object, std::span(&run, 1), window.bytes());
-        if (access == image::PagesAccess::punch)
-          check(::fallocate(source->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                            source->offset + static_cast<off_t>(done * page_size),
-                            static_cast<off_t>(window.bytes().size())),
-                "free pages that have been read");
-        done += n;
-        total += n;
+    PageStretches stretches(reader);
+    for (auto parts = stretches.next(); !parts.empty(); parts = stretches.next()) {  // maybe a million runs
+      const image::PageSource& first = parts.front();
+      const std::size_t length =
+          static_cast<std::size_t>(parts.back().offset - first.offset) + parts.back().pages * page_size;
+      const PageWindow window(first.fd, first.offset, length);
+      for (const image::PageSource& part : parts) {
+        const Doing doing("{} at offset {}", name, part.record_at);
+        const pagewire::Run run{part.vaddr, part.pages};
+        pages(object, std::span(&run, 1),
+              window.bytes().subspan(static_cast<std::size_t>(part.offset - first.offset), part.pages * page_size));
+        total += part.pages;
       }
+      if (!frees) continue;
+      frees(first.depth);
+      check(::fallocate(first.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, first.offset, static_cast<off_t>(length)),
+            "free pages that have been read");
     }
   };
-  std::vector<std::uint64_t> living;
-  for (const ProcessPlan& p : family().plan())
-    if (!is_dead(images_, p.pid)) living.push_back(static_cast<std::uint64_t>(p.pid));
-  // Content comes when everybody is there: a fork of a full process copies its page tables.
-  for (const std::uint64_t pid : living) {
-    const auto mm = images_.get<image::MmEntry>(image::Kind::mm, pid);
-    const Doing doing("{}", image::file_name(image::Kind::mm, pid));
-    apply_layout(static_cast<pid_t>(pid), Vmas(mm.vmas().begin(), mm.vmas().end()), images_);
+  std::set<pid_t> filled;
+  const auto fill = [&](pid_t pid) {
+    const auto id = static_cast<std::uint64_t>(pid);
+    if (filled.insert(pid).second)
+      absorb(image::Kind::pagemap, id, pagewire::object_id(pagewire::ObjectType::task, id));
+  };
+  // Content comes when everybody is there: a fork of a full process copies its page tables. Not where somebody has
+  // mappings from his maker: those pages that are the same in both are shared by the fork (memory/forked_memory.cc).
+  for (const ProcessPlan& p : family().plan()) {
+    if (is_dead(images_, p.pid)) continue;
+    const auto id = static_cast<std::uint64_t>(p.pid);
+    const auto mm = images_.get<image::MmEntry>(image::Kind::mm, id);
+    const Doing doing("{}", image::file_name(image::Kind::mm, id));
+    const Vmas layout(mm.vmas().begin(), mm.vmas().end());
+    Skeleton* const maker = family().maker_of(p.pid);
+    if (maker && inherits_any(maker->memory().layout(), layout)) fill(maker->guest_pid());
+    const Pin pin;  // not while content goes in, which two threads do
+    pin.bring(maker ? maker->pid() : helper_->pid());
+    apply_layout(p.pid, layout, images_);
   }
-  for (const std::uint64_t pid : living)
-    absorb(image::Kind::pagemap, pid, pagewire::object_id(pagewire::ObjectType::task, pid));
+  for (const ProcessPlan& p : family().plan())
+    if (!is_dead(images_, p.pid)) fill(p.pid);
   for (const std::uint64_t shmid : images_.ids(image::Kind::pagemap_shmem))
     absorb(image::Kind::pagemap_shmem, shmid, pagewire::object_id(pagewire::ObjectType::shmem, shmid));
   return total;
@@ -241,8 +258,10 @@ void Restore::join_clocks(std::vector<TaskRestore>& tasks) {
 // Only whoever has a controlling terminal can open it as /dev/tty.
 void Restore::adopt_current_terminals() {
   std::map<std::uint32_t, int> terminals;
-  for (const auto& info : images_.records<image::TtyInfoEntry>(image::Kind::tty_info))
-    if (info.type() == image::TTY_CURRENT) terminals[info.id()] = static_cast<int>(info.pty().index());
+  const auto all = images_.records<image::TtyInfoEntry>(image::Kind::tty_info);
+  for (const auto& info : all)
+    if (const auto index = resources::current_index(info, all); index && info.type() == image::TTY_CURRENT)
+      terminals[info.id()] = static_cast<int>(*index);
   if (terminals.empty()) return;
   for (const auto& file : images_.records<image::FileEntry>(image::Kind::files)) {
     const auto at = terminals.find(file.tty().tty_info_id());
@@ -294,6 +313,14 @@ std::vector<TaskRestore*> Restore::share_out(std::vector<TaskRestore>& tasks, co
   return first;
 }
 
+// First threads are there from the beginning.
+bool Restore::any_stands_for_a_thread() const {
+  return std::ranges::any_of(images_.records<image::FileEntry>(image::Kind::files), [&](const image::FileEntry& file) {
+    const auto tid = resources::process_file::thread_of(file);
+    return tid && std::ranges::find(family_->plan(), *tid, &ProcessPlan::pid) == family_->plan().end();
+  });
+}
+
 void Restore::restore_all(std::vector<TaskRestore>& tasks, Steps& steps) {
   const auto all = [&](void (TaskRestore::*part)()) {
     for (TaskRestore& task : tasks) (task.*part)();
@@ -305,6 +332,12 @@ void Restore::restore_all(std::vector<TaskRestore>& tasks, Steps& steps) {
 
   const std::vector<TaskRestore*> with_places = share_out(tasks, shared_places);
   const std::vector<TaskRestore*> with_tables = share_out(tasks, shared_tables);
+  // Otherwise they are made when the helper has gone, whose PID may be what one of them needs.
+  const bool threads_first = any_stands_for_a_thread();
+  if (threads_first) {
+    all(&TaskRestore::process);
+    all(&TaskRestore::make_threads);
+  }
   adopt_current_terminals();
   if (terminal_) helper_->replace_terminal(job_.terminal, terminal_->fd());
   helper_->open_files(images_, segments_->numbers());
@@ -312,13 +345,19 @@ void Restore::restore_all(std::vector<TaskRestore>& tasks, Steps& steps) {
     if (const auto info = describe_terminal(job_, images_)) terminal_->set(*info);
   family().drop_window_signals();
   for (TaskRestore* task : with_places) task->places();
-  for (TaskRestore* task : with_tables) task->descriptors(*helper_, task == with_tables.back());
+  for (TaskRestore* task : with_tables) task->descriptors(*helper_);
   helper_->end();  // before anybody asks to be told of the end of his parent
   all(&TaskRestore::locks);
   steps.lap("descriptors");
   fault::point("engine.restore.fds");
 
-  all(&TaskRestore::process);
+  if (!threads_first) {
+    all(&TaskRestore::process);
+    all(&TaskRestore::make_threads);
+  }
+  for (TaskRestore& task : tasks)
+    if (const auto init = family().namespace_of_children(task.skeleton().guest_pid()))
+      task.namespace_of_children(*init == 0 ? nullptr : &family().of(*init));
   all(&TaskRestore::threads);
   steps.lap("threads");
 
@@ -332,8 +371,7 @@ void Restore::restore_all(std::vector<TaskRestore>& tasks, Steps& steps) {
     task.stop();
     const pid_t parent = family().parent_of(task.skeleton().guest_pid());
     for (TaskRestore& other : tasks)
-      if (other.skeleton().guest_pid() == parent)
-        other.child_has_stopped(task.skeleton().guest_pid(), task.stop_was_seen());
+      if (other.skeleton().guest_pid() == parent) other.child_has_stopped(task.skeleton(), task.stop_was_seen());
   }
   fault::point("engine.restore.registers");
   steps.lap("registers");
@@ -375,16 +413,18 @@ Prepared Restore::finish(const std::function<void(pid_t)>& before_it_runs) {
   Steps steps;
   fault::point("engine.restore.filled");
   const Pin pin;
+  pin.bring(helper_->pid());  // it is asked, and answers, several times for each process
   family().set_plan(read_tree(images_));
   if (is_dead(images_, family().plan().front().pid))
     fail(Errc::image_corrupt, "process {}, the first of pstree.img, has ended", family().plan().front().pid);
   family().settle(images_);
   const resources::FilePaths paths = resources::paths_of(images_);
+  const tasks::filters::Stored filters(images_);
   std::vector<TaskRestore> tasks;
   for (const ProcessPlan& p : family().plan()) {
     if (is_dead(images_, p.pid)) continue;
     pin.bring(family().of(p.pid).pid());  // its affinity is restored in the end
-    tasks.emplace_back(family().of(p.pid), images_, paths, p.threads);
+    tasks.emplace_back(family().of(p.pid), images_, paths, filters, p);
   }
   restore_all(tasks, steps);
   for (const TaskRestore& task : tasks)

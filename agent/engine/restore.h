@@ -19,6 +19,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 
 namespace godwit::engine {
@@ -43,8 +44,10 @@ class Restore : public FrameTarget {
   // the skeleton and fills it.
   const image::ImageSet& load(int directory);
   const image::ImageSet& images() const { return images_; }
-  // `access`: whether pages are freed in their files as they are read. Returns how many pages.
-  std::uint64_t absorb_directory(int directory, image::PagesAccess access = image::PagesAccess::read);
+  // With `frees`, pages are freed in their files as they are read; it is told before, how many parents up from that
+  // directory. Returns how many pages.
+  using Frees = std::function<void(std::size_t level)>;
+  std::uint64_t absorb_directory(int directory, const Frees& frees = {});
 
   // Everything else, then the tasks are let go of: held by the freezer of their cgroup, or running when there is none.
   // They need no engine any more. `before_it_runs` gets the root's PID; when it throws, nothing is left of the tree.
@@ -70,6 +73,7 @@ class Restore : public FrameTarget {
   struct Shared;
   static const Shared shared_tables, shared_places;
   std::vector<TaskRestore*> share_out(std::vector<TaskRestore>& tasks, const Shared& shared) const;
+  bool any_stands_for_a_thread() const;
   void restore_all(std::vector<TaskRestore>& tasks, Steps& steps);
   void adopt_current_terminals();
   void join_clocks(std::vector<TaskRestore>& tasks);

@@ -3,6 +3,7 @@
 #include "agent/engine/program.h"
 #include "agent/engine/resources/direct_io.h"
 #include "common/base/check.h"
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/units.h"
 
@@ -26,6 +27,7 @@ bool SourceTask::same_program() const { return memory_->still_there() && program
 
 UniqueFd SourceTask::make_userfaultfd(RemoteSyscalls& leader) const {
   try {
+    fault::point("engine.inject.userfaultfd");
     return inject_userfaultfd(leader, pidfd_.get());
   } catch (const Error& e) {
     if (e.errc() != Errc::kernel_missing && e.errc() != Errc::busy) throw;
@@ -38,7 +40,14 @@ UniqueFd SourceTask::make_userfaultfd(RemoteSyscalls& leader) const {
 void SourceTask::begin(UniqueFd userfaultfd, resources::FileIds& ids, Worker& second) {
   memory_ = std::make_unique<TaskMemory>(pid_, guest_pid_, std::move(userfaultfd), ids, &second);
   program_ = program_of(pid_);
+  forked_only_ = engine::forked_only(pid_);
+  like_its_parent_.reset();
   known_ = true;
+}
+
+bool SourceTask::may_share_with_parent() {
+  if (!like_its_parent_) like_its_parent_ = forked_by_its_like(pid_);
+  return *like_its_parent_;
 }
 
 // Flags of mappings that were seen longer ago may be others by now: no longer than catching up may take after a look.

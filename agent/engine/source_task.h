@@ -9,6 +9,7 @@
 #include "common/base/fd.h"
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <sys/types.h>
@@ -38,6 +39,11 @@ class SourceTask {
   // False after an exec, and for another process of that PID.
   bool same_program() const;
 
+  // It has run no program since it was forked: it may have pages in common with its parent, or with what that has
+  // forked besides.
+  bool forked_only() const { return forked_only_; }
+  // The same of one that has no relatives but its parent.
+  bool may_share_with_parent();
   // TaskMemory::look(), where that was not seen just now.
   void look(const MemoriesSeen& seen);
 
@@ -54,6 +60,8 @@ class SourceTask {
   Kinship kinship_;
   std::unique_ptr<TaskMemory> memory_;
   std::string program_;  // tells an exec: the new program has other bounds
+  bool forked_only_ = false;
+  std::optional<bool> like_its_parent_;  // once somebody has asked
   bool known_ = false;
   bool direct_reads_ = false;  // seen a descriptor that reads with O_DIRECT
 };

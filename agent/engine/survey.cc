@@ -153,18 +153,18 @@ void survey_fds(pid_t pid, const resources::Options& options, const resources::T
   }
 }
 
-void describe_task(const proc::Reader& proc, pid_t pid, Surveyed& out) {
+void describe_task(const proc::Reader& proc, pid_t pid, std::size_t level, Surveyed& out) {
   const proc::Status status = proc.status();
   Task& task = *out.add_tasks();
   task.set_pid(pid);
-  task.set_guest_pid(proc::innermost(status.ns_pid, pid));
+  task.set_guest_pid(proc::at_level(status.ns_pid, level, pid));
   task.set_comm(proc.comm());
   task.set_uid(status.uid.effective);
   task.set_start_time(proc.stat().start_time);
   for (const pid_t tid : proc.threads()) {
     try {
       const proc::Status s = proc::Reader(pid, tid).status();
-      task.add_threads(proc::innermost(s.ns_pid, tid));
+      task.add_threads(proc::at_level(s.ns_pid, level, tid));
     } catch (const Error& e) {
       if (e.errc() != Errc::target_gone || tid == pid) throw;  // a thread may end while we look
     }
@@ -240,8 +240,9 @@ Surveyed look_once(pid_t root, Orphans orphans, const resources::Options& option
   Leased leased = std::async(std::launch::async, leased_for_writing);
   const std::vector<Relative> tree = relatives_of(tree_of(root, orphans));
   std::vector<pid_t> living;
+  const std::size_t level = tree.front().level;
   for_each_living(tree, [&](pid_t pid) {
-    describe_task(proc::Reader(pid), pid, out);
+    describe_task(proc::Reader(pid), pid, level, out);
     living.push_back(pid);
   });
   for (const tasks::Refusal& r : refuse_kinship(tree)) refuse(out, root, r.what, r.reason, r.hint, r.option);

@@ -15,6 +15,7 @@
 #include "common/base/fault.h"
 #include "common/image/inventory.pb.h"
 #include "common/image/pstree.pb.h"
+#include "common/image/task_state.h"
 #include "common/image/timens.pb.h"
 #include "common/proc/reader.h"
 
@@ -24,8 +25,7 @@
 namespace godwit::engine {
 namespace {
 
-constexpr std::uint64_t user_code_64 = 0x33;               // segment selector
-constexpr std::uint32_t alive = 1, dead = 2, stopped = 3;  // TaskCoreEntry.task_state
+constexpr std::uint64_t user_code_64 = 0x33;  // segment selector
 
 image::TaskKobjIdsEntry ids_of(const resources::StoppedTask& task) {
   image::TaskKobjIdsEntry ids;
@@ -50,7 +50,7 @@ void ask_clock(tasks::Inquiry& ask, clockid_t clock, image::TaskCoreEntry& tc,
 void dump_process(Hold& hold, const proc::Reader& proc, const proc::Stat& stat, resources::FileIds& ids,
                   tasks::Inquiry& ask, TaskState& state, image::CoreEntry& core) {
   image::TaskCoreEntry& tc = *core.mutable_tc();
-  tc.set_task_state(hold.was_stopped() ? stopped : alive);
+  tc.set_task_state(hold.was_stopped() ? image::task_state::stopped : image::task_state::alive);
   tc.set_exit_code(0);
   tc.set_flags(static_cast<std::uint32_t>(stat.flags));
   tc.set_blk_sigset(hold.threads().front().sigmask);
@@ -84,16 +84,20 @@ void dump_thread(const HeldThread& thread, const proc::Status& status, tasks::In
 
 }  // namespace
 
-TaskState dump_task(Hold& hold, const tasks::Facts& facts, const resources::StoppedTask& task,
-                    resources::FileIds& ids) {
+TaskState dump_task(Hold& hold, const tasks::Facts& facts, const resources::StoppedTask& task, resources::FileIds& ids,
+                    tasks::filters::Dump& filters, Hidden hidden) {
   const proc::Reader proc(hold.pid());
   const proc::Status& status = facts.at(hold.pid()).status;
   TaskState state;
-  state.guest_pid = proc::innermost(status.ns_pid, hold.pid());
+  state.guest_pid = proc::at_level(status.ns_pid, task.level, hold.pid());
   state.ids = ids_of(task);
-  for (const HeldThread& t : hold.threads())
-    state.guest_tids[t.tid] = proc::innermost(facts.at(t.tid).status.ns_pid, t.tid);
+  for (const HeldThread& t : hold.threads()) {
+    const std::vector<pid_t>& ids = facts.at(t.tid).status.ns_pid;
+    const pid_t guest = state.guest_tids[t.tid] = proc::at_level(ids, task.level, t.tid);
+    if (InnerPids inner = below(ids, task.level); !inner.empty()) state.inner[guest] = std::move(inner);
+  }
   std::vector<tasks::Refusal> refusals;
+  std::vector<tasks::filters::Dump::Thread> filtered;
   for (const HeldThread& t : hold.threads()) {
     Doing doing("thread {}", t.tid);
     const auto& [stat, thread_status] = facts.at(t.tid);
@@ -101,22 +105,17 @@ TaskState dump_task(Hold& hold, const tasks::Facts& facts, const resources::Stop
       refusals.push_back(std::move(r));
     image::CoreEntry& core = state.cores[state.guest_tids[t.tid]];
     const bool leader = t.tid == hold.pid();
-    if (leader) {
-      tasks::Inquiry ask(hold.leader(), hold.scratch());
-      dump_process(hold, proc, stat, ids, ask, state, core);
-      dump_thread(t, thread_status, ask, core);
-      tasks::ask_hidden(ask, hold.pid(), t.tid, refusals);
-      ask.run();
-      fault::point("engine.inject.batch");
-    } else {
-      RemoteSyscalls remote(hold.pid(), t.tid, hold.syscall_instruction());
-      tasks::Inquiry ask(remote, hold.scratch());
-      dump_thread(t, thread_status, ask, core);
-      tasks::ask_hidden(ask, hold.pid(), t.tid, refusals);
-      ask.run();
-    }
+    filtered.insert(leader ? filtered.begin() : filtered.end(),
+                    {t.tid, thread_status.seccomp, core.mutable_thread_core()});
+    tasks::Inquiry ask(hold.remote(t.tid), hold.scratch());
+    if (leader) dump_process(hold, proc, stat, ids, ask, state, core);
+    dump_thread(t, thread_status, ask, core);
+    if (hidden == Hidden::to_be_asked) tasks::ask_hidden(ask, hold.pid(), t.tid, refusals);
+    ask.run();
+    if (leader) fault::point("engine.inject.batch");
   }
 
+  filters.process(filtered, refusals);
   tasks::throw_refusals(refusals);
 
   // After the timers: an expiry in between is then in the queue, and its timer is not to fire twice.
@@ -141,7 +140,7 @@ image::CoreEntry last_words(const Relative& r) {
   image::CoreEntry core;
   core.set_mtype(image::CoreEntry::X86_64);
   image::TaskCoreEntry& tc = *core.mutable_tc();
-  tc.set_task_state(dead);
+  tc.set_task_state(image::task_state::dead);
   tc.set_exit_code(static_cast<std::uint32_t>(stat.exit_code));
   tc.set_personality(0);
   tc.set_flags(0);
@@ -178,6 +177,8 @@ void write_tree(const std::vector<Relative>& tree, const std::vector<TaskState>&
     } else {
       for (const auto& [tid, core] : state->cores)
         if (tid != r.pid) entry.add_threads(static_cast<std::uint32_t>(tid));
+      for (const auto& [tid, inner] : state->inner)
+        if (tid != r.pid) describe_thread(inner, tid, entry);
       ++state;
     }
     out.append(image::Kind::pstree, 0, entry);

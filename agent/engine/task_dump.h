@@ -6,6 +6,7 @@
 #include "agent/engine/resources/fd_table.h"
 #include "agent/engine/resources/file_ids.h"
 #include "agent/engine/tasks/facts_reader.h"
+#include "agent/engine/tasks/filters.h"
 #include "common/image/core.pb.h"
 #include "common/image/image_set.h"
 #include "common/image/mm.pb.h"
@@ -24,12 +25,17 @@ struct TaskState {
   pid_t guest_pid = 0;
   std::map<pid_t, pid_t> guest_tids;        // by host TID
   std::map<pid_t, image::CoreEntry> cores;  // by guest TID
+  std::map<pid_t, InnerPids> inner;         // of threads in a nested namespace, by guest TID
   image::MmEntry mm;                        // without mappings
   image::TaskKobjIdsEntry ids;
 };
 
+// Whether the threads have been asked in this stop about what cannot be carried (tasks/hidden.h).
+enum class Hidden { was_asked = 1, to_be_asked };
+
 // Reads everything; injects one batch per thread. `facts` are those of all held threads.
-TaskState dump_task(Hold& hold, const tasks::Facts& facts, const resources::StoppedTask& task, resources::FileIds& ids);
+TaskState dump_task(Hold& hold, const tasks::Facts& facts, const resources::StoppedTask& task, resources::FileIds& ids,
+                    tasks::filters::Dump& filters, Hidden hidden);
 
 // core-*, mm-*, ids-*. `state.mm` has its mappings by now.
 void write_task(const TaskState& state, image::ImageSet& out);

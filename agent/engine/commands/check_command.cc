@@ -3,26 +3,30 @@
 #include "agent/engine/tasks/refusals.h"
 #include "common/base/check.h"
 #include "common/base/fd.h"
+#include "common/base/waiting.h"
 #include "common/proc/mountinfo.h"
 
 #include <array>
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
 #include <string>
 
 #include <linux/kcmp.h>
 #include <linux/prctl.h>
 #include <linux/sched.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
 namespace godwit::engine::commands {
 namespace {
 
-// A call that is not there says ENOSYS; any other answer to senseless arguments will do.
+// A call that is not there says ENOSYS, and one that a filter keeps from us mostly EPERM; any other answer to senseless
+// arguments will do.
 bool has_call(long number, long a = -1, long b = -1, long c = -1) {
-  return ::syscall(number, a, b, c, -1, -1) >= 0 || errno != ENOSYS;
+  return ::syscall(number, a, b, c, -1, -1) >= 0 || (errno != ENOSYS && errno != EPERM);
 }
 
 bool root() { return ::geteuid() == 0; }
@@ -32,6 +36,21 @@ bool pidfd_getfd_works() {
   if (!self) return false;
   const UniqueFd copy(static_cast<int>(::syscall(SYS_pidfd_getfd, self.get(), 2, 0)));
   return static_cast<bool>(copy);
+}
+
+// Also those that are not ours to look at: with CAP_SYS_PTRACE, and as far as a security module lets us.
+bool may_trace() {
+  const pid_t child = check(::fork(), "fork");
+  if (child == 0) {
+    ::prctl(PR_SET_DUMPABLE, 0);
+    ::raise(SIGSTOP);
+    ::_exit(0);
+  }
+  ::waitpid(child, nullptr, WUNTRACED);
+  const bool seized = ::ptrace(PTRACE_SEIZE, child, nullptr, nullptr) == 0;
+  ::kill(child, SIGKILL);
+  wait_for_child(child);
+  return seized;
 }
 
 // PIDs that nobody has are mostly free; a taken one proves as much.
@@ -55,9 +74,10 @@ bool set_mm_map_works() {
   return ::prctl(PR_SET_MM, PR_SET_MM_MAP_SIZE, &size, 0, 0) == 0 && size > 0;
 }
 
+// Its links lead nowhere without CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN.
 bool map_files_are_open() {
-  const std::string maps = read_file("/proc/self/maps");
-  return ::access("/proc/self/map_files", X_OK) == 0 && !maps.empty();
+  const std::filesystem::directory_iterator files("/proc/self/map_files");
+  return files != std::filesystem::directory_iterator() && ::access(files->path().c_str(), R_OK) == 0;
 }
 
 bool tracks() { return tasks::tracker_backend() != "none"; }
@@ -82,6 +102,7 @@ struct Feature {
 
 constexpr std::array features{
     Feature{"root", root, true, "nothing works"},
+    Feature{"tracing of other processes", may_trace, true, "they cannot be looked at"},
     Feature{"pidfd_getfd (5.6)", pidfd_getfd_works, true, "descriptors cannot be looked at"},
     Feature{"kcmp", kcmp_works, true, "shared descriptors are not found"},
     Feature{"clone3 with set_tid (5.5)", set_tid_works, true, "PIDs cannot be kept"},
@@ -95,12 +116,21 @@ constexpr std::array features{
     Feature{"numbered POSIX timers (6.15)", timer_ids_settable, false, "timers are numbered by making and deleting"},
 };
 
+// What cannot be found out is not there: as a rule a part of /proc that this container has not.
+bool is_there(const Feature& f) {
+  try {
+    return f.works();
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
 }  // namespace
 
 int run_check(const Options&) {
   std::string missing;
   for (const Feature& f : features) {
-    const bool there = f.works();
+    const bool there = is_there(f);
     std::printf("%-66s %s\n", f.what, there ? "yes" : fmt::format("no: {}", f.without).c_str());
     if (!there && f.needed) missing += fmt::format("{}{}", missing.empty() ? "" : ", ", f.what);
   }

@@ -3,8 +3,6 @@
 #include "common/base/log.h"
 #include "common/commandline/verbosity.h"
 
-#include <csignal>
-
 namespace godwit::engine::commands {
 namespace {
 constexpr std::string_view to_standard_output = "-";
@@ -44,16 +42,9 @@ void check_status(const Options& o) {
 void say_ready(const Options& o) {
   if (o.status_fd < 0) return;
   const Doing doing("--status-fd {}", o.status_fd);
-  const auto before = ::signal(SIGPIPE, SIG_IGN);  // whoever was to hear it may have gone
   UniqueFd fd(o.status_fd);
   const char zero = 0;
-  try {
-    write_all(fd.get(), std::string_view(&zero, 1));
-  } catch (...) {
-    ::signal(SIGPIPE, before);
-    throw;
-  }
-  ::signal(SIGPIPE, before);
+  write_all(fd.get(), std::string_view(&zero, 1));
 }
 
 void afterwards(std::string_view done, const std::function<void()>& act) {
@@ -64,9 +55,17 @@ void afterwards(std::string_view done, const std::function<void()>& act) {
   }
 }
 
-void write_beside(const Places& places, const std::string& path, std::string_view text) {
-  const UniqueFd file = open_at(places.work.get(), path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+UniqueFd open_beside(const Places& places, const std::string& path) {
+  return open_at(places.work.get(), path, O_WRONLY | O_CREAT, 0644);
+}
+
+void write_anew(const UniqueFd& file, std::string_view text) {
+  check(::ftruncate(file.get(), 0), "empty a file");
   write_all(file.get(), text);
+}
+
+void write_beside(const Places& places, const std::string& path, std::string_view text) {
+  write_anew(open_beside(places, path), text);
 }
 
 }  // namespace godwit::engine::commands

@@ -25,7 +25,10 @@ void say_ready(const Options& options);
 // complete").
 void afterwards(std::string_view done, const std::function<void()>& act);
 
-// A file with a path relative to the work directory.
+// A file with a path relative to the work directory, made when it is not there; until it is written anew it has what it
+// had.
+UniqueFd open_beside(const Places& places, const std::string& path);
+void write_anew(const UniqueFd& file, std::string_view text);
 void write_beside(const Places& places, const std::string& path, std::string_view text);
 
 }  // namespace godwit::engine::commands

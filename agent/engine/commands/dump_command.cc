@@ -7,6 +7,7 @@
 #include "agent/engine/commands/tracked_dump.h"
 #include "agent/engine/holder/client.h"
 #include "common/base/log.h"
+#include "common/image/generation.h"
 
 namespace godwit::engine::commands {
 namespace {
@@ -19,11 +20,34 @@ std::optional<holder::Client> tracker_for(const Options& o) {
   return std::nullopt;
 }
 
+bool has_inventory(const Places& places) {
+  try {
+    return image::generation_of(places.images.get()).has_value();
+  } catch (const Error&) {  // half written
+    return false;
+  }
+}
+
+// Of what a holder that was killed has left behind, nobody else says that it is of no use. A set with its inventory was
+// finished, or not begun anew.
+void say_unfinished(const Options& o, const Places& places) {
+  if (has_inventory(places)) return;
+  mark_unusable(places);
+  std::vector<std::string> chain = names_of_chain(places);
+  chain.erase(chain.begin());
+  if (!o.auto_dedup || o.page_server.use || chain.empty()) return;
+  log::error("dump.parents_unusable",
+             {{"directories", fmt::format("{}", fmt::join(chain, ", "))},
+              {"reason", "the dump did not finish, and --auto-dedup may have begun to free there what it superseded"},
+              {"consequence", "a restore from them is refused if it has; the next dump writes everything"}});
+}
+
 }  // namespace
 
 int run_dump(const Options& o) {
   const Places places = open_places(o, Missing::is_made);
   UniqueFd page_server(o.page_server.socket);
+  if (page_server) check(::fcntl(page_server.get(), F_SETFD, FD_CLOEXEC), "keep the page server's socket from scripts");
   // Once the process has ended, a dump cannot fail any more: what can be written or tried before, is.
   check_status(o);
   if (!o.pidfile.empty()) write_beside(places, o.pidfile, fmt::format("{}\n", o.tree));
@@ -40,7 +64,11 @@ int run_dump(const Options& o) {
   try {
     const NotesBefore notes(o.tree);
     if (auto tracker = tracker_for(o)) {
-      tracker->run(o.words, act, [&] { notes.put_back(); }, page_server.get());
+      const auto died = [&] {
+        notes.put_back();
+        say_unfinished(o, places);
+      };
+      tracker->run(o.words, act, died, std::move(page_server));
     } else {
       Guardian guardian([&] { notes.put_back(); });
       TrackedDump(o.tree, guardian.journal()).run(o, places, act, std::move(page_server));

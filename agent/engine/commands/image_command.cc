@@ -32,7 +32,7 @@ void show_file(const std::filesystem::path& path, bool separate) {
   Doing doing("{}", path.string());
   const std::string bytes = read_file(path.string());
   image::RecordReader reader(known->kind, name, bytes);
-  std::printf("%s{\"file\":\"%s\",\"entries\":[", separate ? ",\n" : "", name.c_str());
+  std::printf(R"(%s{"file":"%s","entries":[)", separate ? ",\n" : "", name.c_str());
   bool more = false;
   image::read_any(known->kind, reader, [&](const google::protobuf::Message& record) {
     std::printf("%s\n%s", more ? "," : "", to_json(record).c_str());

@@ -12,6 +12,9 @@
 namespace godwit::engine::commands {
 namespace {
 
+// Not SIG_IGN, which the scripts would inherit.
+void does_nothing(int) {}
+
 class Job {
  public:
   Job(pid_t root, pid_t group, pid_t front, CallersTerminal& terminal)
@@ -20,8 +23,6 @@ class Job {
     ::sigaddset(&told_, SIGCHLD);
     ::sigaddset(&told_, SIGCONT);
     ::sigprocmask(SIG_BLOCK, &told_, nullptr);
-    // Of the keyboard, where the job is in our group: the job decides what they mean.
-    for (const int number : {SIGINT, SIGQUIT, SIGTSTP}) ::signal(number, SIG_IGN);
   }
 
   int wait() {
@@ -53,7 +54,7 @@ class Job {
     if (was_continued()) return go_on();
     ::signal(SIGTSTP, SIG_DFL);
     ::kill(0, SIGTSTP);
-    ::signal(SIGTSTP, SIG_IGN);
+    ::signal(SIGTSTP, does_nothing);
     // Without a shell that could continue it nobody is stopped by the keyboard; the job is not, either.
     if (was_continued() || number != SIGSTOP) go_on();
   }
@@ -77,6 +78,10 @@ class Job {
 };
 
 }  // namespace
+
+void leave_keyboard_to_job() {
+  for (const int number : {SIGINT, SIGQUIT, SIGTSTP}) ::signal(number, does_nothing);
+}
 
 int wait_as_job(pid_t root, pid_t group, pid_t front, CallersTerminal& terminal) {
   return Job(root, group, front, terminal).wait();

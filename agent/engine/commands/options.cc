@@ -10,6 +10,7 @@
 namespace godwit::engine::commands {
 namespace {
 
+constexpr const char *program = "godwit", *about = "Dumps and restores processes, without a daemon.";
 constexpr int highest_pid = 1 << 22;
 constexpr int highest_fd = 1 << 20;
 
@@ -117,11 +118,7 @@ CLI::App* add(CLI::App& app, const char* name, const char* help, void (*options)
   return command;
 }
 
-}  // namespace
-
-std::optional<Options> parse(const std::vector<std::string>& words) {
-  Options o;
-  CLI::App app("Dumps and restores processes, without a daemon.", "godwit");
+void add_commands(CLI::App& app, Options& o) {
   app.require_subcommand(1);
   CLI::App* dump = add(app, "dump", "write a process into an images directory", add_dump, o);
   dump->add_flag("-s,--leave-stopped", o.leave_stopped, "leave the process stopped");
@@ -150,7 +147,32 @@ std::optional<Options> parse(const std::vector<std::string>& words) {
   for (const auto& [name, of] :
        {std::pair<const char*, void (*)(CLI::App&, Options&)>("job", nullptr), {"holder", add_tree}})
     add(app, name, "", of, o)->group("")->add_option("--control-fd", o.control)->required();
+}
 
+void collect_options_with_value(CLI::App& app, std::set<std::string>& names) {
+  for (const CLI::Option* option : app.get_options()) {
+    if (option->get_items_expected_max() == 0) continue;
+    for (const std::string& name : option->get_lnames()) names.insert("--" + name);
+    for (const std::string& name : option->get_snames()) names.insert("-" + name);
+  }
+  for (CLI::App* command : app.get_subcommands({})) collect_options_with_value(*command, names);
+}
+
+}  // namespace
+
+std::set<std::string> options_with_value() {
+  Options o;
+  CLI::App app(about, program);
+  add_commands(app, o);
+  std::set<std::string> names;
+  collect_options_with_value(app, names);
+  return names;
+}
+
+std::optional<Options> parse(const std::vector<std::string>& words) {
+  Options o;
+  CLI::App app(about, program);
+  add_commands(app, o);
   try {
     parse_words(app, words);
   } catch (const CLI::CallForHelp& e) {

@@ -6,6 +6,7 @@
 #include "common/commandline/verbosity.h"
 
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -64,5 +65,8 @@ struct Options {
 
 // Nothing when there is nothing to do (--help, which is answered). Errc::invalid_argument names what is wrong.
 std::optional<Options> parse(const std::vector<std::string>& words);
+
+// "-D", "--images-dir": those of any command whose value may be the next word.
+std::set<std::string> options_with_value();
 
 }  // namespace godwit::engine::commands

@@ -81,6 +81,13 @@ void clear_images(const Places& places, PagesGo to) {
   }
 }
 
+std::vector<std::string> names_of_chain(const Places& places) {
+  std::vector<std::string> names{places.images_path};
+  for (const UniqueFd& parent : image::open_parents(places.images.get()))
+    names.push_back(read_link(fmt::format("/proc/self/fd/{}", parent.get())));
+  return names;
+}
+
 void mark_unusable(const Places& places) noexcept {
   ::unlinkat(places.images.get(), image::file_name(image::Kind::inventory).c_str(), 0);
   log::error("dump.unusable",

@@ -7,6 +7,7 @@
 #include "common/base/fd.h"
 
 #include <string>
+#include <vector>
 
 namespace godwit::engine::commands {
 
@@ -28,6 +29,9 @@ void make_images_directory(const std::string& path);
 // directory makes its files later, when the dump sends it the first page.)
 enum class PagesGo { here = 1, to_a_server };
 void clear_images(const Places& places, PagesGo to);
+
+// The images directory and its parents, by name.
+std::vector<std::string> names_of_chain(const Places& places);
 
 // After a dump that failed: without inventory.img a restore refuses the directory.
 void mark_unusable(const Places& places) noexcept;

@@ -5,6 +5,7 @@
 #include "agent/engine/restore/pid_holder.h"
 #include "agent/engine/restore/process_plan.h"
 #include "agent/engine/restore/shell_job.h"
+#include "common/base/error.h"
 #include "common/image/any_image.h"
 #include "common/image/core.pb.h"
 #include "common/image/files.pb.h"
@@ -14,7 +15,7 @@
 #include "common/image/mm.pb.h"
 #include "common/image/pstree.pb.h"
 #include "common/image/remap.pb.h"
-#include "common/image/unfinished.h"
+#include "common/image/task_state.h"
 #include "common/image/vma_status.h"
 
 #include <csignal>
@@ -130,8 +131,7 @@ std::vector<std::string> wrong_files(const image::ImageSet& images) {
 }
 
 bool is_stopped(const image::ImageSet& images, std::uint32_t pid) {
-  constexpr std::uint32_t stopped = 3;  // TaskCoreEntry.task_state
-  return images.get<image::CoreEntry>(image::Kind::core, pid).tc().task_state() == stopped;
+  return images.get<image::CoreEntry>(image::Kind::core, pid).tc().task_state() == image::task_state::stopped;
 }
 
 void check_terminal(const image::ImageSet& images, const Options& o) {
@@ -185,7 +185,6 @@ void check_host(const image::ImageSet& images, const Options& o) {
 }  // namespace
 
 void check_before_restore(const image::ImageSet& images, int directory, const Options& o) {
-  image::Unfinished::refuse(directory);
   check_inventory(images, o);
   image::refuse_other_pages(directory);
   check_records(images);

@@ -1,6 +1,7 @@
 #include "agent/engine/commands/restore_command.h"
 
 #include "agent/engine/commands/command_line.h"
+#include "agent/engine/commands/freed_images.h"
 #include "agent/engine/commands/job_control.h"
 #include "agent/engine/commands/pid_namespace.h"
 #include "agent/engine/commands/places.h"
@@ -12,6 +13,7 @@
 #include "common/commandline/actions.h"
 
 #include <csignal>
+#include <vector>
 
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -61,8 +63,7 @@ int run_restore(const Options& o) {
   if (o.leave_stopped) restore.leave_stopped();
   if (o.tcp_close) restore.close_connections();
   if (!o.detached && !space) adopt_orphans();
-  const std::uint64_t pages = restore.absorb_directory(
-      places.images.get(), o.auto_dedup ? image::PagesAccess::punch : image::PagesAccess::read);
+  const UniqueFd pidfile = o.pidfile.empty() ? UniqueFd() : open_beside(places, o.pidfile);
   pid_t pid = 0;
   // As with CRIU, what fails from here on is too late to matter.
   const auto tell = [&](std::string_view action) {
@@ -73,15 +74,31 @@ int run_restore(const Options& o) {
     }
   };
   Restore::JobGroups groups;
-  const Prepared prepared = restore.finish([&](pid_t restored) {
-    pid = restored;
-    if (!o.pidfile.empty()) write_beside(places, o.pidfile, fmt::format("{}\n", pid));
-    act("post-restore", pid);
-    tell("pre-resume");
-    if (!job.controlled) return;
-    groups = restore.job_groups();
-    terminal->hand_over(groups.front);
-  });
+  std::uint64_t pages = 0;
+  Prepared prepared;
+  std::optional<FreedImages> freed;
+  Restore::Frees frees;
+  if (o.auto_dedup) {
+    freed.emplace(names_of_chain(places), ids_of(read_tree(restore.images())));
+    frees = [&](std::size_t level) { freed->add(level); };
+  }
+  try {
+    pages = restore.absorb_directory(places.images.get(), frees);
+    prepared = restore.finish([&](pid_t restored) {
+      pid = restored;
+      if (pidfile) write_anew(pidfile, fmt::format("{}\n", pid));
+      act("post-restore", pid);
+      tell("pre-resume");
+      if (!job.controlled) return;
+      groups = restore.job_groups();
+      if (!o.detached) leave_keyboard_to_job();
+      terminal->hand_over(groups.front);
+    });
+  } catch (...) {
+    if (freed) freed->say();
+    throw;
+  }
+  freed.reset();
   if (terminal) terminal->keep();
   if (space) space->complete(prepared.tasks(0).guest_pid());
   tell("post-resume");

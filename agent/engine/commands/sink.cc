@@ -8,8 +8,11 @@ namespace godwit::engine::commands {
 std::optional<CriuClient> reach_page_server(const Options& options, UniqueFd socket) {
   if (!options.page_server.use) return std::nullopt;
   if (!socket) fail(Errc::protocol, "a dump to a page server without its socket");
+  std::unique_ptr<pagewire::Ring> ring;
+  if (options.page_server.tls)
+    ring = std::make_unique<pagewire::Ring>(pagewire::receive_ring(socket.get(), ClientLimits{}.stall));
   return CriuClient(std::move(socket),
-                    pagewire::criu::HeaderSize{static_cast<std::uint8_t>(options.page_server.header)});
+                    pagewire::criu::HeaderSize{static_cast<std::uint8_t>(options.page_server.header)}, std::move(ring));
 }
 
 pagewire::ObjectId tag_object(std::string_view generation) {

@@ -11,7 +11,8 @@
 
 namespace godwit::engine::commands {
 
-// The page server at the other end of this socket; nothing when the pages go into the images directory.
+// The page server at the other end of this socket, or with TLS the relay to it; nothing when the pages go into the
+// images directory.
 std::optional<CriuClient> reach_page_server(const Options& options, UniqueFd socket);
 
 // By which a page server's images say which dump they are of.

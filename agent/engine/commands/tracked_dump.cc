@@ -11,9 +11,13 @@
 #include "common/image/generation.h"
 #include "common/image/inventory.pb.h"
 #include "common/image/page_reader.h"
+#include "common/image/sync.h"
+#include "common/image/task_state.h"
 
 #include <algorithm>
+#include <exception>
 #include <map>
+#include <ranges>
 
 namespace godwit::engine::commands {
 namespace {
@@ -47,12 +51,11 @@ std::map<pid_t, pid_t> left_stopped_of(pid_t root) {
 
 // The stop is an earlier dump's, not the process's own: restored, it runs.
 void forget_stops(const std::map<pid_t, pid_t>& stopped, image::ImageSet& images) {
-  constexpr std::uint32_t alive = 1;
   for (const auto& [host, pid] : stopped) {
     const auto id = static_cast<std::uint64_t>(pid);
     if (!images.has(image::Kind::core, id)) continue;
     auto core = images.get<image::CoreEntry>(image::Kind::core, id);
-    core.mutable_tc()->set_task_state(alive);
+    core.mutable_tc()->set_task_state(image::task_state::alive);
     images.put(image::Kind::core, id, core);
   }
 }
@@ -82,14 +85,22 @@ std::optional<Error> note_all(StopNotes& notes, const std::map<pid_t, StoppedBy>
   return problem;
 }
 
-// Of a dump; empty: nothing.
-std::string wrong_with_parents_of(int directory) {
+bool peer_is_lost(const std::exception_ptr& failure) {
   try {
-    image::refuse_other_pages(directory);
-    return {};
+    std::rethrow_exception(failure);
   } catch (const Error& e) {
-    return e.message();
+    return e.errc() == Errc::peer_lost;
+  } catch (...) {
+    return false;
   }
+}
+
+// What a page server that was killed has freed, it can say to nobody.
+void doubt_parents_at_server() {
+  log::warn("dump.parents_doubtful",
+            {{"directories", "those above the page server's"},
+             {"reason", "the page server has gone, and with --auto-dedup it frees there what it is sent"},
+             {"consequence", "a restore from them is refused if it has; the next dump has what is missing there"}});
 }
 
 // What the post-dump scripts say against the end of the process. The dump is good.
@@ -111,20 +122,14 @@ TrackedDump::TrackedDump(pid_t pid, Journal& journal) : pid_(pid), dump_(pid, Or
 // so.
 std::string TrackedDump::parent_for(const Options& o, const Places& places, std::optional<CriuClient>& server) {
   if (!places.previous) return {};
-  const auto before = image::generation_of(places.previous.get());
-  const std::string named = before ? before->own : "";
   std::string reason;
   if (!dump_.tracking())
     reason = "what was written since is not known: nothing tracks this process, or it ran another program";
-  else if (named.empty())
-    reason = "the dump before did not finish, or Godwit did not write it";
-  else if (named != generation_)
-    reason = "it is not the last dump of this process that succeeded";
-  else if (std::string stale = wrong_with_parents_of(places.previous.get()); !stale.empty())
-    reason = std::move(stale);
-  else if (server && !parents_have_all(*server))
+  else
+    reason = wrong_with(places.previous.get(), !server);
+  if (reason.empty() && server && !parents_have_all(*server))
     reason = "the page server does not have it as its --prev-images-dir";
-  if (reason.empty()) return named;
+  if (reason.empty()) return generation_;
   log::warn("dump.whole", {{"pid", pid_},
                            {"previous", o.previous},
                            {"reason", reason},
@@ -132,11 +137,27 @@ std::string TrackedDump::parent_for(const Options& o, const Places& places, std:
   return {};
 }
 
+// Why a difference to the last dump cannot rest on this directory; empty: it can. What is damaged there, or above it,
+// would be found by the restore, when the process has gone.
+std::string TrackedDump::wrong_with(int previous, bool has_pages) const {
+  try {
+    const auto before = image::generation_of(previous);
+    if (!before || before->own.empty()) return "the dump before did not finish, or Godwit did not write it";
+    if (before->own != generation_) return "it is not the last dump of this process that succeeded";
+    image::refuse_other_pages(previous);
+    if (has_pages)
+      for (const pagewire::ObjectId object : objects_)
+        image::refuse_missing_pages(previous, kind_of(object), pagewire::object_number(object));
+    return {};
+  } catch (const Error& e) {
+    return e.message();
+  }
+}
+
 // Whether the page server's parent is the last dump, and all of that is there.
 bool TrackedDump::parents_have_all(CriuClient& server) {
   if (!server.parent_has(tag_object(generation_))) return false;
-  const HeldPages held = dump_.held();
-  return std::ranges::all_of(held, [&](const auto& object) { return server.parent_has(object.first); });
+  return std::ranges::all_of(objects_, [&](pagewire::ObjectId object) { return server.parent_has(object); });
 }
 
 void TrackedDump::label(image::ImageSet& images, const Options& o, const std::string& generation,
@@ -154,6 +175,18 @@ void TrackedDump::label(image::ImageSet& images, const Options& o, const std::st
   images.put(image::Kind::inventory, 0, inventory);
 }
 
+// Nobody stands still for it. The pages that were written are in no dump when it fails.
+void TrackedDump::close_late(DumpSink& sink, const Places& places) {
+  try {
+    sink.close();
+  } catch (...) {
+    mark_unusable(places);
+    generation_.clear();
+    if (const std::set<std::string> robbed = sink.freed_in(); !robbed.empty()) give_up_parents(robbed);
+    throw;
+  }
+}
+
 // What --auto-dedup has taken out of them is nowhere else now: no dump may refer to them any more.
 void TrackedDump::give_up_parents(const std::set<std::string>& directories) {
   dump_.begin_again();
@@ -167,6 +200,7 @@ void TrackedDump::give_up_parents(const std::set<std::string>& directories) {
 void TrackedDump::run(const Options& o, const Places& places, const RunAction& act, UniqueFd page_server,
                       StillWanted still_wanted) {
   const bool pre = o.command == "pre-dump";
+  const bool ends = !pre && !o.leave_running && !o.leave_stopped;  // then the images are all that there is
   MemoriesSeen seen;
   Surveyed surveyed = survey(pid_, Orphans::left_out, carried(o), &seen);
   refuse_namespaces(surveyed, pid_);
@@ -182,6 +216,7 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
     round_ = 0;
   }
   if (server) server->parent_has(tag_object(""));  // it is there, and has begun its session, before anything is removed
+  if (ends && !parent.empty() && !server) image::sync_with_parents(places.previous.get());
   clear_images(places, o.page_server.use ? PagesGo::to_a_server : PagesGo::here);
   const std::string generation = fresh_generation();
   StopNotes notes(generation);
@@ -191,6 +226,7 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
   RoundDone round;
   Dump::Frozen frozen;
   image::DumpStatsEntry stats;
+  const bool differs_at_server = server && !parent.empty();
   std::unique_ptr<DumpSink> sink =
       make_sink(std::move(server), places, generation, parent, o.auto_dedup ? Superseded::freed : Superseded::kept);
   if (still_wanted) sink = std::make_unique<WatchedSink>(std::move(sink), std::move(still_wanted));
@@ -211,15 +247,19 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
       for (const pid_t pid : dump_.pids()) notes.make_room(pid);
     const HeldPages pages = dump_.held();
     label(sink->images(), o, generation, parent);
-    sink->save(pages);
+    sink->save(pages, ends ? Storage::durable : Storage::cached);
+    if (!o.leave_running) sink->close();
     stats = dump_stats(round, frozen, pages);
     if (!pre) veto = veto_of(act, pid_);
     dump_.acknowledged(sink->last_sequence());
     generation_ = generation;
+    const auto objects = std::views::keys(pages);
+    objects_.assign(objects.begin(), objects.end());
     round_++;
   } catch (...) {
     dump_.owe_unacknowledged();
     mark_unusable(places);
+    if (differs_at_server && peer_is_lost(std::current_exception())) doubt_parents_at_server();
     if (held) {
       dump_.release();
       note_again(stopped_by_us);
@@ -243,6 +283,7 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
   const std::uint64_t frozen_ns = pre ? 0 : monotonic_ns() - frozen.at_ns;
   for (const auto& [pid, start_time] : killed) forget_process(pid, start_time);
   if (o.leave_running || veto) note_again(stopped_by_us);
+  if (o.leave_running) close_late(*sink, places);
   for (const Step& s : frozen.steps.list())
     log::info("dump.step", {{"name", s.name()}, {"us", s.nanoseconds() / 1000}});
   log::info("dump.done", {{"pid", pid_},

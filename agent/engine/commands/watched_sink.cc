@@ -34,9 +34,9 @@ std::uint64_t WatchedSink::end_round() {
   return last_sequence();
 }
 
-void WatchedSink::save(const HeldPages& held) {
+void WatchedSink::save(const HeldPages& held, Storage storage) {
   if (!wanted()) std::rethrow_exception(gone_);
-  sink_->save(held);
+  sink_->save(held, storage);
 }
 
 }  // namespace godwit::engine::commands

@@ -28,7 +28,8 @@ class WatchedSink : public DumpSink {
   std::uint64_t last_sequence() const override { return skipped_ + sink_->last_sequence(); }
 
   image::ImageSet& images() override { return sink_->images(); }
-  void save(const HeldPages& held) override;
+  void save(const HeldPages& held, Storage storage) override;
+  void close() override { sink_->close(); }
   std::set<std::string> freed_in() override { return sink_->freed_in(); }
 
  private:

@@ -5,6 +5,7 @@
 #include "agent/engine/holder/holder.pb.h"
 #include "agent/engine/holder/packet.h"
 #include "agent/engine/ptrace/run_directory.h"
+#include "agent/engine/memory/aio_requests.h"
 #include "agent/engine/ptrace/recover.h"
 #include "common/base/check.h"
 #include "common/base/lock_file.h"
@@ -92,10 +93,10 @@ Client Client::find_or_start(pid_t pid) {
 }
 
 void Client::run(const std::vector<std::string>& words, const RunAction& act, const std::function<void()>& recovered,
-                 int page_server) {
+                 UniqueFd page_server) {
   std::optional<Error> failure;
   try {
-    failure = converse(words, act, page_server);
+    failure = converse(words, act, std::move(page_server));
   } catch (const Error& e) {
     if (e.errc() != Errc::peer_lost) throw;
     // Its socket is closed before its end is to be seen. While it lives, what stands in the journal is borrowed for
@@ -104,7 +105,7 @@ void Client::run(const std::vector<std::string>& words, const RunAction& act, co
       throw Error(Errc::busy, "the process that keeps the tracker does not hear this command, nor does it end",
                   "nothing was done; try again");
     Journal journal(std::move(journal_));
-    recover(journal, "", true);
+    recover(journal, "", true, finish_aio_look);
     recovered();
     throw Error(Errc::peer_lost, "the process that keeps the tracker has died; the dump did not finish",
                 "the process runs on as before; the next dump is whole");
@@ -113,17 +114,19 @@ void Client::run(const std::vector<std::string>& words, const RunAction& act, co
 }
 
 // What the holder says that it failed with; Errc::peer_lost is thrown for the holder's own end only.
-std::optional<Error> Client::converse(const std::vector<std::string>& words, const RunAction& act, int page_server) {
+std::optional<Error> Client::converse(const std::vector<std::string>& words, const RunAction& act,
+                                      UniqueFd page_server) {
   Request request;
   for (const std::string& w : words) request.add_words(w);
   const UniqueFd here = open_file(".", O_RDONLY | O_DIRECTORY);
   std::vector<int> fds{here.get(), 1, 2};
-  if (page_server >= 0) fds.push_back(page_server);
+  if (page_server) fds.push_back(page_server.get());
   try {
     send(socket_.get(), request, fds);
   } catch (const Error& e) {
     if (e.errc() != Errc::peer_lost) throw;  // it may have said why
   }
+  page_server.reset();
   for (;;) {
     Reply reply;
     receive(socket_.get(), reply);

@@ -21,14 +21,15 @@ class Client {
   // the holder itself dies, whatever it had borrowed from the process is put back, `recovered` is done, and
   // Errc::peer_lost says so.
   // Errc::busy: it lives, and has not waited for us.
-  // `page_server`: the socket that the command line speaks of, or -1.
+  // `page_server`: the socket that the command line speaks of, or none. It is the holder's from then on: the server
+  // waits for nobody else to hang up.
   void run(const std::vector<std::string>& words, const RunAction& act, const std::function<void()>& recovered,
-           int page_server = -1);
+           UniqueFd page_server = {});
 
  private:
   Client(UniqueFd socket, UniqueFd holder, UniqueFd journal)
       : socket_(std::move(socket)), holder_(std::move(holder)), journal_(std::move(journal)) {}
-  std::optional<Error> converse(const std::vector<std::string>& words, const RunAction& act, int page_server);
+  std::optional<Error> converse(const std::vector<std::string>& words, const RunAction& act, UniqueFd page_server);
 
   UniqueFd socket_;
   UniqueFd holder_;  // a pidfd

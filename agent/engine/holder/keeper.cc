@@ -7,6 +7,7 @@
 #include "agent/engine/holder/packet.h"
 #include "common/base/check.h"
 #include "common/base/log.h"
+#include "common/base/standard_streams.h"
 #include "common/proc/reader.h"
 
 #include <chrono>
@@ -190,6 +191,7 @@ class Keeper {
 
 int run_holder(const commands::Options& o) {
   check(::chdir("/"), "go to /");  // not to stand in the way of an unmount
+  survive_broken_pipes();          // what it logs goes to the commands, which may end
   Keeper keeper(o.tree, UniqueFd(o.control));
   keeper.run();
   return 0;

@@ -1,5 +1,6 @@
 #include "agent/engine/memory/address_space.h"
 
+#include "agent/engine/memory/aio_ring.h"
 #include "agent/engine/memory/calls.h"
 #include "common/base/check.h"
 #include "common/image/vma_status.h"
@@ -24,37 +25,42 @@ constexpr long sys_mseal = 462;  // 6.10+
 bool made_by_kernel(const image::VmaEntry& e) {
   return e.status() & (image::vma_status::vdso | image::vma_status::vvar | image::vma_status::vsyscall);
 }
+bool is_ring(const image::VmaEntry& e) { return e.status() & image::vma_status::aio_ring; }
 bool private_anonymous(const image::VmaEntry& e) { return (e.flags() & MAP_ANONYMOUS) && !(e.flags() & MAP_SHARED); }
-bool writable(const image::VmaEntry& e) { return (e.prot() & PROT_WRITE) && (e.prot() & PROT_READ); }
 
 }  // namespace
 
-AddressSpace::AddressSpace(RemoteSyscalls& remote, RemoteAddr scratch, int pidfd, RestoredSegments& segments)
+AddressSpace::AddressSpace(RemoteSyscalls& remote, RemoteAddr scratch, int pidfd, RestoredSegments& segments,
+                           Inherited inherited)
     : remote_(remote),
       scratch_(scratch),
       pidfd_(pidfd),
       memory_(open_file(fmt::format("/proc/{}/mem", remote.pid()), O_RDWR)),
+      pagemap_(open_file(fmt::format("/proc/{}/pagemap", remote.pid()), O_RDONLY)),
       placer_(remote, pidfd),
-      segments_(segments) {}
+      layout_(std::move(inherited.mappings)),
+      segments_(segments),
+      mapped_(std::move(inherited.files)) {
+  note_forked();
+}
 
 void AddressSpace::apply(const Vmas& vmas, const FileOf& file) {
   Vmas target;
   for (const image::VmaEntry& e : vmas) {
-    if (!made_by_kernel(e)) target.push_back(e);
+    if (!made_by_kernel(e)) target.push_back(is_ring(e) ? aio_stand_in(e) : e);
     if (e.status() & image::vma_status::vdso) vdso_range_ = {e.start(), e.end()};
   }
-  target = united(target);
+  std::vector<SavedPages> saved = outgrow_fork(target);
+  target = united(target, forked_);
   size_segments(target);
-  const std::vector<SavedPages> saved = unmap_outdated(target, file);
+  std::ranges::move(unmap_outdated(target, file), std::back_inserter(saved));
   const LayoutDelta delta = difference(layout_, target);
   const std::map<OpenFile, int> files = open_files(delta.map, file);
   note_mapped(files, file);
   Calls calls(remote_, scratch_);
-  for (const auto& [start, end] : delta.unmap) {
-    calls.room().add("unmap", SYS_munmap, start, end - start);
-    placed_.remove(start, end);
-  }
+  for (const auto& [start, end] : delta.unmap) calls.room().add("unmap", SYS_munmap, start, end - start);
   calls.run();
+  forget(delta.unmap);
   if (!delta.map.empty() || !delta.protect.empty()) placer_.release();  // else a new part would not join the old ones
   map_all(delta.map, files);
   for (const LayoutDelta::Protect& p : delta.protect)
@@ -75,7 +81,8 @@ void AddressSpace::size_segments(const Vmas& vmas) {
 int AddressSpace::segment_here(std::uint64_t shmid) {
   if (const auto known = numbers_.find(shmid); known != numbers_.end()) return known->second;
   const int number = segments_.number(shmid);
-  const long maker = remote_.call("open the maker of shared memory", SYS_pidfd_open, segments_.maker(), 0);
+  const long maker = maker_ < 0 ? remote_.call("open the maker of shared memory", SYS_pidfd_open, segments_.maker(), 0)
+                                : remote_.call("duplicate a pidfd", SYS_dup, maker_);
   const long here = remote_.call("take over shared memory", SYS_pidfd_getfd, maker, number, 0);
   remote_.call("close a pidfd", SYS_close, maker);
   return numbers_[shmid] = static_cast<int>(here);
@@ -87,6 +94,16 @@ const image::VmaEntry* AddressSpace::vma_at(std::uint64_t address) const {
   if (it == layout_.begin()) return nullptr;
   --it;
   return address < it->end() ? &*it : nullptr;
+}
+
+bool AddressSpace::writable(const image::VmaEntry& e) { return (e.prot() & PROT_WRITE) && (e.prot() & PROT_READ); }
+
+// By the kernel: `from` may be mapped from a file that becomes shorter meanwhile.
+void AddressSpace::copy(std::span<const std::byte> from, std::span<std::byte> to) {
+  const iovec local{to.data(), to.size()};
+  const iovec remote{const_cast<std::byte*>(from.data()), from.size()};
+  const ssize_t n = check(::process_vm_readv(::getpid(), &local, 1, &remote, 1, 0), "copy pages");
+  if (static_cast<std::size_t>(n) != from.size()) fail(Errc::internal, "of {} bytes {} were copied", from.size(), n);
 }
 
 void AddressSpace::write_memory(std::uint64_t address, std::span<const std::byte> data, bool direct) {
@@ -107,17 +124,18 @@ bool AddressSpace::keep_vdso(std::uint64_t address, std::span<const std::byte> p
   const std::uint64_t size = vdso_range_.end - vdso_range_.start;
   if (address < vdso_range_.start || address >= vdso_range_.end || size > largest) return false;
   vdso_.resize(size);
-  // By the kernel: `page` may be mapped from a file that becomes shorter meanwhile.
-  const iovec to{vdso_.data() + (address - vdso_range_.start), page.size()};
-  const iovec from{const_cast<std::byte*>(page.data()), page.size()};
-  check(::process_vm_readv(::getpid(), &to, 1, &from, 1, 0), "copy a page of the vdso");
+  copy(page, std::as_writable_bytes(std::span(vdso_)).subspan(address - vdso_range_.start, page.size()));
   return true;
 }
 
-// The first piece of `data`: placed without a fault, or left to be written, where pages are there already or cannot be
-// placed.
+// The first piece of `data`: placed without a fault, or there from the parent, or left to be written, where pages are
+// there already or cannot be placed.
 AddressSpace::Piece AddressSpace::place(const image::VmaEntry& vma, std::uint64_t address,
                                         std::span<const std::byte> data) {
+  if (const std::vector<pagewire::Run> had = unconfirmed_.runs(address, address + data.size()); !had.empty()) {
+    if (had.front().address == address) return {confirm(vma, address, data.first(had.front().pages * page_size)), 0};
+    data = data.first(had.front().address - address);
+  }
   if (!private_anonymous(vma)) return {0, data.size()};
   const std::vector<pagewire::Run> there = placed_.runs(address, address + data.size());
   if (!there.empty() && there.front().address == address) return {0, there.front().pages * page_size};
@@ -179,10 +197,12 @@ void AddressSpace::zero(std::span<const pagewire::Run> runs) {
     for (std::uint64_t page = r.address; page < r.address + r.pages * page_size; page += page_size) {
       const image::VmaEntry* vma = vma_at(page);
       if (!vma) fail(Errc::image_corrupt, "zero page at {:#x}, where the layout has no mapping", page);
-      if (private_anonymous(*vma))
+      if (private_anonymous(*vma)) {
         anonymous.push_back({page, 1});
-      else
+      } else {
         write_memory(page, zeros, writable(*vma));
+        unconfirmed_.remove(page, page + page_size);
+      }
     }
   discard(anonymous);
 }
@@ -199,17 +219,25 @@ void AddressSpace::discard(std::span<const pagewire::Run> runs) {
         continue;
       }
       const std::uint64_t length = std::min(end, vma->end()) - address;
-      placed_.remove(address, address + length);
+      forget_pages(address, address + length);
       if (!(vma->flags() & MAP_SHARED)) calls.room().add("drop pages", SYS_madvise, address, length, MADV_DONTNEED);
       address += length;
     }
   calls.run();
 }
 
-void AddressSpace::finish() {
+void AddressSpace::finish(const Vmas& last) {
   require_files();
+  check_layout(last);
   placer_.release();
+  discard(unconfirmed_.runs());  // every page that the task has was there by now
+  for (const image::VmaEntry& e : layout_)
+    if (is_ring(e)) restore_aio_ring(remote_, scratch_, memory_.get(), e);
   Calls calls(remote_, scratch_);
+  for (const image::VmaEntry& e : last)
+    for (int i = 0; i + 1 < e.guards_size(); i += 2)
+      calls.room().add("install guard pages", SYS_madvise, e.guards(i), e.guards(i + 1) - e.guards(i),
+                       madv_guard_install);
   for (const image::VmaEntry& e : layout_) {
     const std::uint64_t length = e.end() - e.start();
     for (int advice = 0; advice < 64; advice++)
@@ -219,9 +247,6 @@ void AddressSpace::finish() {
       const RemoteAddr name = batch.put(std::string_view(e.anon_name()));
       batch.add("name memory", SYS_prctl, prctl_set_vma, PR_SET_VMA_ANON_NAME, e.start(), length, name);
     }
-    for (int i = 0; i + 1 < e.guards_size(); i += 2)
-      calls.room().add("install guard pages", SYS_madvise, e.guards(i), e.guards(i + 1) - e.guards(i),
-                       madv_guard_install);
     if (e.flags() & MAP_LOCKED)
       calls.room().add("lock memory", SYS_mlock2, e.start(), length, e.locked_on_fault() ? MLOCK_ONFAULT : 0);
     if (e.sealed()) calls.room().add("seal memory", sys_mseal, e.start(), length, 0);

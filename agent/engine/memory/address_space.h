@@ -36,10 +36,22 @@ struct MappedFile {
 
 class AddressSpace {
  public:
+  using Inode = std::pair<dev_t, ino_t>;
+  // What a child keeps of what it is forked with: mappings, with the pages that are in them, and which files they are
+  // of, by id.
+  struct Inherited {
+    Vmas mappings;
+    std::map<std::uint64_t, Inode> files;
+  };
+  // By a child that is to have `layout`.
+  Inherited inherited_by(const Vmas& layout) const;
+
   // `remote` drives the skeleton and outlives this, as `segments` does; `pidfd` is of the skeleton, borrowed; `scratch`
   // must be free in every layout (move_scratch when it is not).
-  AddressSpace(RemoteSyscalls& remote, RemoteAddr scratch, int pidfd, RestoredSegments& segments);
+  AddressSpace(RemoteSyscalls& remote, RemoteAddr scratch, int pidfd, RestoredSegments& segments, Inherited inherited);
   void move_scratch(RemoteAddr scratch) { scratch_ = scratch; }
+  // By this pidfd of the skeleton's, which cannot call the maker of segments by its PID.
+  void reach_maker_by(int pidfd) { maker_ = pidfd; }
 
   using FileOf = std::function<MappedFile(std::uint64_t)>;
 
@@ -55,8 +67,9 @@ class AddressSpace {
   // The vdso that the task had; it goes to no mapping. Empty when its content has not come.
   const std::string& vdso() const { return vdso_; }
 
-  // Last steps, once the content is whole: advice, names, guards, locks.
-  void finish();
+  // Last steps, once the content is whole: guards, advice, names, locks. `last` has the same mappings as the last
+  // layout, and all guards: they are found by the scan that comes behind a layout.
+  void finish(const Vmas& last);
 
   const Vmas& layout() const { return layout_; }
 
@@ -70,7 +83,6 @@ class AddressSpace {
     int number;
     std::string path;
   };
-  using Inode = std::pair<dev_t, ino_t>;
   std::map<std::uint64_t, Inode> inodes(const std::vector<Named>& files);
   void note_mapped(const std::map<OpenFile, int>& numbers, const FileOf& file);
   std::set<std::uint64_t> exchanged_files(const Vmas& next, const FileOf& file);
@@ -80,6 +92,7 @@ class AddressSpace {
     std::uint64_t start;
     Buffer content;
   };
+  std::vector<LayoutDelta::Range> own_pages(const LayoutDelta::Range& range) const;
   void save(const image::VmaEntry& mapping, const LayoutDelta::Range& range, std::vector<SavedPages>& saved);
   std::vector<SavedPages> unmap_outdated(const Vmas& next, const FileOf& file);
   void put_back(const std::vector<SavedPages>& saved);
@@ -87,6 +100,11 @@ class AddressSpace {
   void unite_mappings();
   void unite(const image::VmaEntry& mapping, const std::vector<LayoutDelta::Range>& pieces);
   void renew(const image::VmaEntry& mapping, const LayoutDelta::Range& part);
+  void note_forked();
+  std::vector<SavedPages> outgrow_fork(const Vmas& next);
+  std::uint64_t confirm(const image::VmaEntry& vma, std::uint64_t address, std::span<const std::byte> data);
+  void forget_pages(std::uint64_t start, std::uint64_t end);
+  void forget(std::span<const LayoutDelta::Range> unmapped);
   struct Piece {
     std::uint64_t placed, left;  // bytes: one of the two is 0
   };
@@ -95,17 +113,24 @@ class AddressSpace {
   void discard(std::span<const pagewire::Run> runs);
   bool keep_vdso(std::uint64_t address, std::span<const std::byte> page);
   const image::VmaEntry* vma_at(std::uint64_t address) const;
+  static bool writable(const image::VmaEntry& e);
+  static void copy(std::span<const std::byte> from, std::span<std::byte> to);
 
   RemoteSyscalls& remote_;
   RemoteAddr scratch_;
   int pidfd_;
   UniqueFd memory_;  // /proc/PID/mem
+  UniqueFd pagemap_;
   PagePlacer placer_;
-  PageSet placed_;  // what is there already of private anonymous mappings
+  PageSet placed_;                          // what is there already of private anonymous mappings
+  std::vector<LayoutDelta::Range> forked_;  // what the mappings lie in that are from the parent
+  PageSet unconfirmed_;    // pages of the parent's in them of which nobody has said yet whether the task has them, too
+  Buffer wanted_, found_;  // reused
   Vmas layout_;
   LayoutDelta::Range vdso_range_{};
   std::string vdso_;
   RestoredSegments& segments_;
+  int maker_ = -1;                               // a pidfd of it, in the task
   std::map<std::uint64_t, int> numbers_;         // of segments, in the task
   std::map<std::uint64_t, std::string> absent_;  // files that are not there, by id: their mappings are stand-ins
   std::map<std::uint64_t, Inode> mapped_;        // the others, by id: a path may lead to another file by now

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
@@ -14,7 +15,8 @@ using namespace pagewire::criu;
 namespace {
 
 constexpr std::size_t headers_at_once = 256;
-constexpr std::size_t pieces_at_once = 1000;  // sendmsg(2) takes 1024
+static_assert(pagewire::max_runs < headers_at_once);  // a batch never flushes the frame that its next run is in
+constexpr std::size_t pieces_at_once = 1000;          // sendmsg(2) takes 1024
 
 // The server has no words for what is wrong: it hangs up.
 [[noreturn]] void lost(std::string_view what, int error_number, std::chrono::milliseconds limit) {
@@ -27,15 +29,22 @@ constexpr std::size_t pieces_at_once = 1000;  // sendmsg(2) takes 1024
   throw error.with_errno(error_number);
 }
 
+// Who reads a ring and dies does not say so there.
+bool hung_up(int socket) {
+  pollfd peer{.fd = socket, .events = 0, .revents = 0};
+  return ::poll(&peer, 1, 0) > 0;
+}
+
 }  // namespace
 
-CriuClient::CriuClient(UniqueFd socket, HeaderSize size, ClientLimits limits)
-    : socket_(std::move(socket)), size_(size), limits_(limits) {
+CriuClient::CriuClient(UniqueFd socket, HeaderSize size, std::unique_ptr<pagewire::Ring> pages, ClientLimits limits)
+    : socket_(std::move(socket)), size_(size), limits_(limits), ring_(std::move(pages)) {
   const int flags = check(::fcntl(socket_.get(), F_GETFL), "use the page server's socket {}", socket_.get());
   check(::fcntl(socket_.get(), F_SETFL, flags & ~O_NONBLOCK), "use the page server's socket");
   check(::fcntl(socket_.get(), F_SETFD, FD_CLOEXEC), "use the page server's socket");
   limit_waits(SO_SNDTIMEO, limits.stall);
   headers_.reserve(headers_at_once);
+  if (!ring_) own_frame_.resize(pagewire::max_payload);
 }
 
 void CriuClient::limit_waits(int option, std::chrono::milliseconds limit) {
@@ -44,7 +53,31 @@ void CriuClient::limit_waits(int option, std::chrono::milliseconds limit) {
   check(::setsockopt(socket_.get(), SOL_SOCKET, option, &t, sizeof t), "limit waits for a page server");
 }
 
+std::span<std::byte> CriuClient::reserve() {
+  constexpr std::chrono::milliseconds look_after{100};
+  for (const auto end = Clock::now() + limits_.stall;;) {
+    try {
+      return ring_->reserve(pagewire::max_payload, look_after);
+    } catch (const Error& e) {
+      if (e.errc() != Errc::timed_out) throw;
+    }
+    if (hung_up(socket_.get())) lost("send to", 0, limits_.stall);
+    if (Clock::now() > end) lost("send to", EAGAIN, limits_.stall);
+  }
+}
+
+std::span<std::byte> CriuClient::frame() {
+  if (!ring_) return own_frame_;
+  if (frame_.empty()) frame_ = reserve();
+  return frame_;
+}
+
 void CriuClient::flush() {
+  if (framed_ > 0) {
+    ring_->commit(framed_);
+    framed_ = 0;
+    frame_ = {};
+  }
   std::span<iovec> left(pieces_);
   while (!left.empty()) {
     const msghdr message{.msg_iov = left.data(), .msg_iovlen = left.size()};
@@ -65,6 +98,17 @@ void CriuClient::flush() {
   headers_.clear();
 }
 
+void CriuClient::copy_to_frame(std::span<const std::byte> data) {
+  while (!data.empty()) {
+    const std::span<std::byte> room = frame().subspan(framed_);
+    const std::size_t some = std::min(data.size(), room.size());
+    std::ranges::copy(data.first(some), room.begin());
+    framed_ += some;
+    data = data.subspan(some);
+    if (some == room.size()) flush();
+  }
+}
+
 void CriuClient::make_room() {
   if (headers_.size() == headers_at_once || pieces_.size() >= pieces_at_once) flush();
 }
@@ -79,7 +123,12 @@ void CriuClient::header(Command command, std::uint16_t flags, Run run) {
 void CriuClient::add_pages(Run run, std::span<const std::byte> data) {
   has_pages_ = true;
   header(Command::add, run_present, run);
-  pieces_.push_back({const_cast<std::byte*>(data.data()), data.size()});
+  if (!ring_)
+    pieces_.push_back({const_cast<std::byte*>(data.data()), data.size()});
+  else if (data.data() == frame_.data() + framed_)
+    framed_ += data.size();
+  else
+    copy_to_frame(data);
 }
 
 void CriuClient::add_hole(Run run) { header(Command::add, run_parent, run); }

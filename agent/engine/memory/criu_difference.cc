@@ -1,5 +1,6 @@
 #include "agent/engine/memory/criu_sink.h"
 
+#include "agent/engine/memory/mapped_ends.h"
 #include "common/base/check.h"
 
 #include <memory>
@@ -10,6 +11,20 @@ namespace godwit::engine {
 
 using pagewire::ObjectId;
 using pagewire::Run;
+
+namespace {
+
+std::vector<PlannedRun> cut_plan(const std::vector<PlannedRun>& plan, std::uint64_t end) {
+  std::vector<PlannedRun> parts;
+  for (const PlannedRun& p : plan)
+    for (const Run& r : cut_at(p.run, end)) {
+      PlannedRun& part = parts.emplace_back(r, p.offset);
+      if (part.offset) *part.offset += r.address - p.run.address;
+    }
+  return parts;
+}
+
+}  // namespace
 
 CriuDifference::CriuDifference(CriuClient server, int directory, std::vector<pagewire::ObjectId> tags)
     : CriuSink(std::move(server), directory, std::move(tags)),
@@ -25,8 +40,7 @@ std::uint64_t CriuDifference::pages(ObjectId object, std::span<const Run> runs) 
   return next();
 }
 
-void CriuDifference::send(ObjectId object, const PageSet& held, std::span<const std::byte> spool) {
-  const std::vector<PlannedRun> plan = plan_runs(std::move(places_[object]), held);
+void CriuDifference::send(ObjectId object, const std::vector<PlannedRun>& plan, std::span<const std::byte> spool) {
   const bool server_has_parent = server_.open(object);
   for (const PlannedRun& p : plan) {
     if (p.offset) {
@@ -54,7 +68,9 @@ void CriuDifference::finish_pages(const HeldPages& held) {
     mapped.reset(p);
   }
   const std::span<const std::byte> spool(static_cast<const std::byte*>(mapped.get()), length);
-  for (const auto& [object, pages] : held) send(object, *pages, spool);
+  const MappedEnds ends(images());
+  for (const auto& [object, pages] : held)
+    send(object, cut_plan(plan_runs(std::move(places_[object]), *pages), ends.of(object)), spool);
 }
 
 }  // namespace godwit::engine

@@ -9,11 +9,11 @@ std::uint64_t CriuSink::file(std::string_view name, std::string_view content) {
   return next();
 }
 
-void CriuSink::save(const HeldPages& held) {
+void CriuSink::save(const HeldPages& held, Storage storage) {
   finish_pages(held);
   for (const pagewire::ObjectId tag : tags_) server_.open(tag);
   server_.close();
-  images_.save(directory_);
+  images_.save(directory_, storage);
 }
 
 }  // namespace godwit::engine

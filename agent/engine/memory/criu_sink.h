@@ -33,7 +33,7 @@ class CriuSink : public DumpSink {
   image::ImageSet& images() override { return images_; }
 
   // The session is closed, and the server has said that it has everything, before the state images are written.
-  void save(const HeldPages& held) override;
+  void save(const HeldPages& held, Storage storage) override;
 
  protected:
   virtual void finish_pages(const HeldPages& held) = 0;
@@ -51,14 +51,13 @@ class CriuSink : public DumpSink {
 class CriuStream : public CriuSink {
  public:
   CriuStream(CriuClient server, int directory, std::vector<pagewire::ObjectId> tags = {});
-  std::span<std::byte> buffer() override { return frame_; }
+  std::span<std::byte> buffer() override { return server_.frame(); }
   std::uint64_t pages(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override;
 
  private:
   void finish_pages(const HeldPages& held) override;
   void open(pagewire::ObjectId object);
 
-  Buffer frame_;
   pagewire::ObjectId object_ = 0;  // open
   std::uint64_t end_ = 0;          // of what was sent of it
   std::map<pagewire::ObjectId, PageSet> sent_;
@@ -72,7 +71,7 @@ class CriuDifference : public CriuSink {
 
  private:
   void finish_pages(const HeldPages& held) override;
-  void send(pagewire::ObjectId object, const PageSet& held, std::span<const std::byte> spool);
+  void send(pagewire::ObjectId object, const std::vector<PlannedRun>& plan, std::span<const std::byte> spool);
 
   Buffer frame_;
   UniqueFd spool_;

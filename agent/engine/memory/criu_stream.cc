@@ -16,7 +16,7 @@ constexpr bool same_run(const Run& a, const Run& b) { return a.address == b.addr
 }  // namespace
 
 CriuStream::CriuStream(CriuClient server, int directory, std::vector<pagewire::ObjectId> tags)
-    : CriuSink(std::move(server), directory, std::move(tags)), frame_(pagewire::max_payload) {}
+    : CriuSink(std::move(server), directory, std::move(tags)) {}
 
 void CriuStream::open(ObjectId object) {
   if (object == object_) return;
@@ -28,7 +28,7 @@ void CriuStream::open(ObjectId object) {
 
 std::uint64_t CriuStream::pages(ObjectId object, std::span<const Run> runs) {
   open(object);
-  std::span<const std::byte> data(frame_);
+  std::span<const std::byte> data = server_.frame();
   for (const Run& r : runs) {
     if (r.address < end_) fail(Errc::internal, "page {:#x} was sent already", r.address);
     end_ = r.address + r.pages * page_size;

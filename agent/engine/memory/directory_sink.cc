@@ -1,9 +1,9 @@
 #include "agent/engine/memory/directory_sink.h"
 
+#include "agent/engine/memory/mapped_ends.h"
 #include "agent/engine/memory/task_memory.h"
 #include "common/base/check.h"
-#include "common/image/mm.pb.h"
-#include "common/image/vma_status.h"
+#include "common/base/fault.h"
 
 #include <algorithm>
 
@@ -26,28 +26,11 @@ std::size_t writers_for(int directory) {
 
 Caller caller_for(int directory) { return in_memory(directory) ? Caller::writes_too : Caller::only_fills; }
 
+}  // namespace
+
 image::Kind kind_of(pagewire::ObjectId id) {
   return pagewire::object_type(id) == pagewire::ObjectType::task ? image::Kind::pagemap : image::Kind::pagemap_shmem;
 }
-
-// Shared memory -> where the last of its mappings ends. It may hold more, which a task can map again (mremap); CRIU
-// takes this for its size, and stops reading a pagemap at the first run that goes beyond it.
-std::map<pagewire::ObjectId, std::uint64_t> mapped_ends(const image::ImageSet& images) {
-  std::map<pagewire::ObjectId, std::uint64_t> ends;
-  for (const auto& [name, bytes] : images.files()) {
-    const auto file = image::parse_file_name(name);
-    if (!file || file->kind != image::Kind::mm) continue;
-    for (const image::MmEntry& mm : images.records<image::MmEntry>(image::Kind::mm, file->id))
-      for (const image::VmaEntry& v : mm.vmas())
-        if (v.status() & image::vma_status::anon_shared) {
-          std::uint64_t& end = ends[pagewire::object_id(pagewire::ObjectType::shmem, v.shmid())];
-          end = std::max(end, v.pgoff() + (v.end() - v.start()));
-        }
-  }
-  return ends;
-}
-
-}  // namespace
 
 DirectorySink::DirectorySink(int directory, Superseded superseded)
     : directory_(directory),
@@ -103,7 +86,7 @@ std::uint64_t DirectorySink::file(std::string_view name, std::string_view conten
 
 void DirectorySink::copy_places(const Object& o, const UniqueFd& into, const std::string& name) {
   off_t to = 0;
-  for (const Object::Place& p : o.places) {
+  for (const Place& p : o.places) {
     off_t from = static_cast<off_t>(p.offset);
     for (std::uint64_t left = p.run.pages * page_size; left > 0;) {
       const ssize_t n = check(::copy_file_range(o.pages->fd(), &from, into.get(), &to, left, 0), "sort {}", name);
@@ -116,31 +99,20 @@ void DirectorySink::copy_places(const Object& o, const UniqueFd& into, const std
 // Pages lie in the file in the order of the pagemap. They come nearly sorted: what a scan finds out later lies among
 // what it has said, and a page may come twice, the later one is right.
 void DirectorySink::sort_pages(Object& o) {
-  const auto ends = [](const Object::Place& p) { return p.run.address + p.run.pages * page_size; };
-  bool in_order = true;
-  for (std::size_t i = 1; i < o.places.size(); i++)
-    in_order = in_order && ends(o.places[i - 1]) <= o.places[i].run.address;
-  if (in_order) return;
-  std::map<std::uint64_t, std::uint64_t> pages;  // address -> offset
-  for (const Object::Place& p : o.places)
-    for (std::uint64_t i = 0; i < p.run.pages; i++) pages[p.run.address + i * page_size] = p.offset + i * page_size;
-  o.places.clear();
-  for (const auto& [address, offset] : pages) {
-    if (!o.places.empty() && ends(o.places.back()) == address &&
-        o.places.back().offset + o.places.back().run.pages * page_size == offset)
-      o.places.back().run.pages++;
-    else
-      o.places.push_back({{address, 1}, offset});
-  }
+  if (is_in_order(o.places)) return;
+  o.places = in_order(std::move(o.places));
   const std::string name = image::file_name(image::Kind::pages, o.pages_id);
   const std::string sorted = name + ".sorted";
+  UniqueFd into;
   try {
-    copy_places(o, open_at(directory_, sorted, O_RDWR | O_CREAT | O_TRUNC, 0600), name);
+    into = open_at(directory_, sorted, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    copy_places(o, into, name);
   } catch (...) {
     ::unlinkat(directory_, sorted.c_str(), 0);
     throw;
   }
   check(::renameat(directory_, sorted.c_str(), directory_, name.c_str()), "rename {}", sorted);
+  o.pages = std::make_unique<PageFile>(std::move(into));
 }
 
 void DirectorySink::write_pagemap(pagewire::ObjectId id, const PageSet& held, std::uint64_t cut) {
@@ -153,7 +125,7 @@ void DirectorySink::write_pagemap(pagewire::ObjectId id, const PageSet& held, st
     for (const pagewire::Run& r : held.runs(at, end)) writer.add(r.address, r.pages, image::PageFlag::parent);
     at = end;
   };
-  for (const Object::Place& p : o.places) {
+  for (const Place& p : o.places) {
     inherit(p.run.address);
     at = p.run.address + p.run.pages * page_size;
     writer.add(p.run.address, p.run.pages, image::PageFlag::present);
@@ -184,16 +156,26 @@ std::set<std::string> DirectorySink::freed_in() {
   return directories;
 }
 
-void DirectorySink::save(const HeldPages& held) {
+void DirectorySink::save(const HeldPages& held, Storage storage) {
   if (failure_) std::rethrow_exception(failure_);
   writer_.finish();
-  const std::map<pagewire::ObjectId, std::uint64_t> ends = mapped_ends(images_);
-  for (const auto& [id, pages] : held) {
-    const auto end = ends.find(id);
-    write_pagemap(id, *pages, end == ends.end() ? 0 : end->second);
-  }
+  const MappedEnds ends(images_);
+  for (const auto& [id, pages] : held) write_pagemap(id, *pages, ends.of(id));
   remove_unheld(held);
-  images_.save(directory_);
+  if (storage == Storage::durable)
+    for (const auto& [id, o] : objects_)
+      if (o.pages) sync_file(o.pages->fd(), image::file_name(image::Kind::pages, o.pages_id));
+  images_.save(directory_, storage);
+}
+
+void DirectorySink::close() {
+  for (auto& [id, o] : objects_) {
+    if (!o.pages) continue;
+    UniqueFd file = o.pages->take();
+    o.pages.reset();
+    fault::point("engine.dump.close");
+    close_written(std::move(file), image::file_name(image::Kind::pages, o.pages_id));
+  }
 }
 
 }  // namespace godwit::engine

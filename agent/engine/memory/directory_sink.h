@@ -10,6 +10,7 @@
 
 #include "agent/engine/memory/background_writer.h"
 #include "agent/engine/memory/dump_sink.h"
+#include "agent/engine/memory/page_plan.h"
 #include "common/base/page_file.h"
 #include "common/image/image_set.h"
 #include "common/image/pagemap.h"
@@ -23,6 +24,8 @@
 #include <vector>
 
 namespace godwit::engine {
+
+image::Kind kind_of(pagewire::ObjectId object);  // of its pagemap
 
 enum class Superseded { kept = 1, freed };
 
@@ -39,19 +42,16 @@ class DirectorySink : public DumpSink {
   std::uint64_t last_sequence() const override { return sequence_; }
 
   image::ImageSet& images() override { return images_; }
-  void save(const HeldPages& held) override;
+  void save(const HeldPages& held, Storage storage) override;
+  void close() override;
   std::set<std::string> freed_in() override;
 
  private:
   struct Object {
     std::uint32_t pages_id = 0;
-    std::unique_ptr<PageFile> pages;
+    std::unique_ptr<PageFile> pages;            // until it is closed
     std::optional<image::ParentPages> parents;  // under punching_
     std::uint64_t length = 0;
-    struct Place {
-      pagewire::Run run;
-      std::uint64_t offset;
-    };
     std::vector<Place> places;
   };
   Object& object(pagewire::ObjectId id);

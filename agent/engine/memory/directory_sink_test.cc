@@ -2,6 +2,7 @@
 
 #include "common/base/check.h"
 #include "common/image/page_reader.h"
+#include "tests/support/synced_disk.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -52,7 +53,7 @@ class DirectorySinkTest : public testing::Test {
       std::ranges::fill(sink.buffer(), fill);
       sink.pages(object, runs);
     }
-    sink.save({{object, &held}});
+    sink.save({{object, &held}}, Storage::cached);
   }
 
   static std::uint64_t blocks(int directory) {
@@ -102,13 +103,48 @@ TEST_F(DirectorySinkTest, sorts_pages_that_came_late) {
     std::ranges::fill(sink.buffer(), static_cast<std::byte>(page));
     sink.pages(object, std::array{pagewire::Run{at, 1}});
   }
-  sink.save({{object, &held}});
+  sink.save({{object, &held}}, Storage::cached);
   image::PageReader reader(first(), image::Kind::pagemap, 1);
   const auto source = reader.next();
   ASSERT_TRUE(source);
   std::array<char, 2 * page_size> pages{};
   pread_exact(source->fd, std::as_writable_bytes(std::span(pages)), source->offset);
   EXPECT_EQ((std::array{pages[0], pages[page_size]}), (std::array{'a', 'b'}));
+}
+
+// What a machine finds that loses its power when the set is saved.
+TEST_F(DirectorySinkTest, is_on_the_disk_when_it_has_to_be) {
+  for (const bool sorted : {true, false}) {
+    const test::SyncedDisk disk(place_ + "/1");
+    DirectorySink sink(first());
+    PageSet held;
+    for (const char page : {sorted ? 'a' : 'b', sorted ? 'b' : 'a'}) {
+      const std::uint64_t at = base + (page - 'a') * page_size;
+      held.add(at, at + page_size);
+      std::ranges::fill(sink.buffer(), static_cast<std::byte>(page));
+      sink.pages(object, std::array{pagewire::Run{at, 1}});
+    }
+    sink.file("core-1.img", "of the task");
+    sink.file("inventory.img", "of the set");
+    sink.save({{object, &held}}, Storage::durable);
+    sink.close();
+    const std::string found = place_ + "/found";
+    disk.find_after_power_loss(found);
+    std::string pages(2 * page_size, 'a');
+    pages.replace(page_size, page_size, page_size, 'b');
+    EXPECT_EQ(read_file(found + "/pages-1.img"), pages);
+    for (const char* name : {"core-1.img", "inventory.img", "pagemap-1.img"})
+      EXPECT_EQ(read_file(found + "/" + name), read_file(place_ + "/1/" + name)) << name;
+    EXPECT_EQ(disk.synced().end()[-2], "inventory.img");
+  }
+}
+
+TEST_F(DirectorySinkTest, waits_for_no_disk_when_the_process_runs_on) {
+  const test::SyncedDisk disk(place_ + "/1");
+  DirectorySink sink(first());
+  write(sink, std::byte{1});
+  sink.close();
+  EXPECT_TRUE(disk.synced().empty());
 }
 
 TEST_F(DirectorySinkTest, leaves_nothing_of_a_sort_that_has_no_room) {
@@ -119,7 +155,7 @@ TEST_F(DirectorySinkTest, leaves_nothing_of_a_sort_that_has_no_room) {
     std::ranges::fill(sink.buffer(), std::byte{1});
     sink.pages(object, std::array{pagewire::Run{at, frame_pages}});
   }
-  EXPECT_THROW(sink.save({{object, &held}}), Error);
+  EXPECT_THROW(sink.save({{object, &held}}, Storage::cached), Error);
   EXPECT_NE(::faccessat(first(), "pages-1.img.sorted", F_OK, 0), 0);
 }
 

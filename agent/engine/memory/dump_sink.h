@@ -4,6 +4,7 @@
 #include "agent/engine/memory/page_set.h"
 #include "agent/engine/memory/page_sink.h"
 #include "common/base/error.h"
+#include "common/base/storage.h"
 #include "common/image/image_set.h"
 
 #include <map>
@@ -27,7 +28,11 @@ class DumpSink : public PageSink {
   //
   // A sink may keep a failure of pages() or drop() until here: a scan, which consumes what it reports, then
   // comes to its end, and what it found can be owed.
-  virtual void save(const HeldPages& held) = 0;
+  virtual void save(const HeldPages& held, Storage storage) = 0;
+
+  // Closes the files of pages, which save() leaves open: on NFS it is now that they are written, and who is stopped
+  // need not wait for that. When it fails, there is no dump.
+  virtual void close() {}
 
   // The directories of sets before this one that have lost pages to it, and will not lose more.
   virtual std::set<std::string> freed_in() { return {}; }

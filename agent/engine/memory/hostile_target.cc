@@ -3,10 +3,12 @@
 #include "common/base/check.h"
 #include "common/base/units.h"
 
+#include <array>
 #include <csignal>
 #include <cstring>
 #include <random>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <alloca.h>
@@ -34,12 +36,20 @@ char* map(std::size_t length, int prot = PROT_READ | PROT_WRITE, int flags = MAP
   return static_cast<char*>(mapped);
 }
 
-// Writes, drops, moves, grows, protects and replaces its own memory.
+// Writes, drops, moves, grows, protects and replaces its own memory. That is at one of two places where the kernel maps
+// nothing unasked: what a move that fails half way (one of several VMAs, 6.17+) has left of it can be unmapped, and no
+// other thread has got the room meanwhile.
 void churn(unsigned seed) {
   std::mt19937 random(seed);
-  constexpr std::size_t pages = 512;
-  char* region = map(pages * page_size);
+  constexpr std::size_t pages = 512, room = 2 * pages * page_size;
+  constexpr std::uintptr_t lowest = 0x2000'0000'0000;
+  char* region = reinterpret_cast<char*>(lowest + seed * 4 * room);
+  char* other = region + 2 * room;
   std::size_t length = pages * page_size;
+  const auto map_at = [](char* at, std::size_t size) {
+    map(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, at);
+  };
+  map_at(region, length);
   for (;;) {
     const std::size_t page = random() % (length / page_size);
     char* at = region + page * page_size;
@@ -47,20 +57,20 @@ void churn(unsigned seed) {
       case 0: ::madvise(at, page_size, MADV_DONTNEED); break;
       case 1: ::mprotect(at, page_size, PROT_READ); break;
       case 2: ::mprotect(region, length, PROT_READ | PROT_WRITE); break;
-      case 3: {  // move to somewhere else
-        char* other = static_cast<char*>(::mremap(region, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, map(length)));
-        // A move of several VMAs may fail half way (6.17+): start afresh.
-        region = other == MAP_FAILED ? map(length) : other;
+      case 3:  // move to somewhere else
+        std::swap(region, other);
+        if (::mremap(other, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, region) == MAP_FAILED) {
+          ::munmap(other, room);
+          map_at(region, length);
+        }
         break;
-      }
       case 4: {  // grow or shrink
         const std::size_t now = (pages / 2 + random() % pages) * page_size;
-        char* other = static_cast<char*>(::mremap(region, length, now, MREMAP_MAYMOVE));
-        if (other != MAP_FAILED) region = other, length = now;
+        if (::mremap(region, length, now, 0) != MAP_FAILED) length = now;
         break;
       }
       case 5:  // the same place, another mapping
-        map(page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, at);
+        map_at(at, page_size);
         break;
       case 6: ::mprotect(at, page_size, random() % 2 ? PROT_NONE : PROT_EXEC); break;
       case 7:  // only read: the zero page
@@ -140,7 +150,9 @@ void grow(unsigned seed) {
   char* const first = static_cast<char*>(::sbrk(0));
   std::size_t depth = 1, heap = 0;
   char* region = map(16 * page_size);
-  for (;;) {
+  // What moves have left behind, the latest of it: with all of it a slow round would make the next one slower still.
+  std::array<char*, 32> left{};
+  for (std::size_t moves = 0;;) {
     if (random() % 8 == 0 && depth < 512) depth++;
     char* const page = stack - (depth - 1) * page_size;
     page[random() % page_size] = static_cast<char>(random());
@@ -155,6 +167,8 @@ void grow(unsigned seed) {
       if (moved != MAP_FAILED) {
         *region = 1;
         ::munmap(region + 8 * page_size, 8 * page_size);
+        char* const oldest = std::exchange(left[moves++ % left.size()], region);
+        if (oldest) ::munmap(oldest, 8 * page_size);
         region = static_cast<char*>(moved);
       }
     }

@@ -17,7 +17,7 @@ namespace {
 constexpr std::uint32_t late_flags = MAP_LOCKED;
 constexpr std::uint32_t backing_status = image::vma_status::file_private | image::vma_status::file_shared |
                                          image::vma_status::anon_shared | image::vma_status::anon_private |
-                                         image::vma_status::memfd;
+                                         image::vma_status::memfd | image::vma_status::aio_ring;
 
 bool has_offset(const image::VmaEntry& e) {
   return e.status() & (image::vma_status::file_private | image::vma_status::file_shared |
@@ -30,6 +30,13 @@ const image::VmaEntry* covering(const Vmas& vmas, std::uint64_t address) {
   if (it == vmas.begin()) return nullptr;
   --it;
   return address < it->end() ? &*it : nullptr;
+}
+
+// The parent's mapping that the child has `e` from.
+const image::VmaEntry* origin_of(const image::VmaEntry& e, const Vmas& parent) {
+  if (e.flags() & (MAP_SHARED | MAP_HUGETLB)) return nullptr;  // a huge page that two share may be impossible to copy
+  const image::VmaEntry* from = covering(parent, e.start());
+  return from && e.end() <= from->end() && same_backing(*from, e) ? from : nullptr;
 }
 
 // Grows the last range when the next one continues it.
@@ -53,7 +60,8 @@ void append_map(Vmas& map, const image::VmaEntry& whole, std::uint64_t start, st
 }
 
 bool continues(const image::VmaEntry& last, const image::VmaEntry& next) {
-  if (last.end() != next.start() || !(next.flags() & MAP_ANONYMOUS) || (next.flags() & (MAP_SHARED | MAP_GROWSDOWN)))
+  if (last.end() != next.start() || !(next.flags() & MAP_ANONYMOUS) || (next.flags() & (MAP_SHARED | MAP_GROWSDOWN)) ||
+      (next.status() & image::vma_status::aio_ring))
     return false;
   image::VmaEntry a = last, b = next;
   for (image::VmaEntry* e : {&a, &b}) {
@@ -92,10 +100,69 @@ void check_layout(const Vmas& layout) {
   }
 }
 
-Vmas united(const Vmas& layout) {
+bool lies_in(const image::VmaEntry& entry, const LayoutDelta::Range& range) {
+  return range.start <= entry.start() && entry.end() <= range.end;
+}
+
+const LayoutDelta::Range* range_around(std::span<const LayoutDelta::Range> ranges, const image::VmaEntry& entry) {
+  const auto after = std::ranges::upper_bound(ranges, entry.start(), {}, &LayoutDelta::Range::start);
+  return after != ranges.begin() && lies_in(entry, after[-1]) ? &after[-1] : nullptr;
+}
+
+std::vector<LayoutDelta::Range> outgrown(std::span<const LayoutDelta::Range> ranges, const Vmas& layout) {
+  std::vector<LayoutDelta::Range> out;
+  auto first = layout.begin();
+  for (const LayoutDelta::Range& r : ranges) {
+    while (first != layout.end() && first->end() <= r.start) ++first;
+    auto e = first;
+    while (e != layout.end() && e->start() < r.end && lies_in(*e, r)) ++e;
+    if (e != layout.end() && e->start() < r.end) out.push_back(r);
+  }
+  return out;
+}
+
+std::vector<LayoutDelta::Range> without(std::span<const LayoutDelta::Range> ranges,
+                                        std::span<const LayoutDelta::Range> holes) {
+  std::vector<LayoutDelta::Range> left;
+  auto first = holes.begin();
+  for (LayoutDelta::Range r : ranges) {
+    while (first != holes.end() && first->end <= r.start) ++first;
+    for (auto hole = first; hole != holes.end() && hole->start < r.end; ++hole) {
+      if (r.start < hole->start) left.push_back({r.start, hole->start});
+      r.start = hole->end;
+    }
+    if (r.start < r.end) left.push_back(r);
+  }
+  return left;
+}
+
+bool inherits_any(const Vmas& parent, const Vmas& child) {
+  return std::ranges::any_of(child, [&](const image::VmaEntry& e) { return origin_of(e, parent) != nullptr; });
+}
+
+Vmas inherited(const Vmas& parent, const Vmas& child) {
+  Vmas out;
+  std::uint64_t within = 0;  // the start of the parent's mapping that the last one is from
+  for (const image::VmaEntry& e : child) {
+    const image::VmaEntry* from = origin_of(e, parent);
+    if (!from) continue;
+    image::VmaEntry kept = e;
+    kept.set_prot(from->prot());
+    if (!out.empty() && within == from->start() && continues(out.back(), kept))
+      out.back().set_end(kept.end());
+    else
+      out.push_back(std::move(kept));
+    within = from->start();
+  }
+  return out;
+}
+
+Vmas united(const Vmas& layout, std::span<const LayoutDelta::Range> apart) {
   Vmas out;
   for (const image::VmaEntry& e : layout) {
-    if (out.empty() || !continues(out.back(), e)) {
+    const bool one =
+        !out.empty() && continues(out.back(), e) && range_around(apart, out.back()) == range_around(apart, e);
+    if (!one) {
       out.push_back(e);
       continue;
     }

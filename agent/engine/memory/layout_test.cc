@@ -93,6 +93,64 @@ TEST(LayoutDelta, neighbours_that_nothing_tells_apart_are_one) {
   EXPECT_EQ(united({of_file(0x1000, 0x2000, 0), of_file(0x2000, 0x3000, 0x1000)}).size(), 2u);
 }
 
+TEST(LayoutDelta, a_mapping_is_inherited_whole_or_not_at_all) {
+  image::VmaEntry shared = anonymous(0xa000, 0xb000);
+  shared.set_flags(MAP_SHARED | MAP_ANONYMOUS);
+  const Vmas parent{anonymous(0x1000, 0x4000), of_file(0x6000, 0x8000, 0x1000), shared};
+  const Vmas child{anonymous(0x1000, 0x2000, PROT_READ), anonymous(0x3000, 0x5000), of_file(0x7000, 0x8000, 0x2000),
+                   shared};
+  const Vmas kept = inherited(parent, child);
+  ASSERT_EQ(kept.size(), 2u);
+  EXPECT_EQ(kept[0].end(), 0x2000u) << "whatever its protection";
+  EXPECT_EQ(kept[0].prot(), PROT_READ | PROT_WRITE) << "as it is after the fork";
+  EXPECT_EQ(kept[1].start(), 0x7000u) << "of a file, at the same place of it";
+  EXPECT_TRUE(inherits_any(parent, child));
+  EXPECT_TRUE(inherited(parent, {of_file(0x7000, 0x8000, 0x1000)}).empty());
+  EXPECT_FALSE(inherits_any(parent, {of_file(0x7000, 0x8000, 0x1000), shared}));
+}
+
+TEST(LayoutDelta, what_is_from_a_fork_is_joined_with_nothing) {
+  const LayoutDelta::Range forked[] = {{0x1000, 0x2000}};
+  EXPECT_EQ(united({anonymous(0x1000, 0x2000), anonymous(0x2000, 0x3000), anonymous(0x3000, 0x4000)}, forked).size(),
+            2u);
+}
+
+using Ranges = std::vector<LayoutDelta::Range>;
+
+std::vector<std::pair<std::uint64_t, std::uint64_t>> pairs(const Ranges& ranges) {
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> all;
+  for (const auto& [start, end] : ranges) all.emplace_back(start, end);
+  return all;
+}
+
+TEST(LayoutDelta, what_is_from_a_fork_is_outgrown_by_a_mapping_that_reaches_beyond_it) {
+  const Ranges forked{{0x1000, 0x4000}, {0x4000, 0x6000}, {0x8000, 0xa000}, {0xc000, 0xe000}};
+  EXPECT_TRUE(outgrown(forked, {}).empty());
+  EXPECT_TRUE(outgrown(forked, {anonymous(0x1000, 0x2000), anonymous(0x3000, 0x4000), anonymous(0x4000, 0x6000),
+                                anonymous(0x6000, 0x8000), anonymous(0xc000, 0xe000)})
+                  .empty());
+  const Vmas grown{anonymous(0x1000, 0x2000), anonymous(0x2000, 0x5000), anonymous(0x9000, 0xb000),
+                   anonymous(0xd000, 0xe000)};
+  EXPECT_EQ(pairs(outgrown(forked, grown)), pairs({{0x1000, 0x4000}, {0x4000, 0x6000}, {0x8000, 0xa000}}));
+  EXPECT_EQ(pairs(outgrown(forked, {anonymous(0x0, 0x10000)})), pairs(forked));
+}
+
+TEST(LayoutDelta, ranges_are_left_where_no_hole_is) {
+  const Ranges ranges{{0x1000, 0x4000}, {0x4000, 0x6000}, {0x8000, 0xa000}};
+  EXPECT_EQ(pairs(without(ranges, {})), pairs(ranges));
+  EXPECT_EQ(pairs(without(ranges, Ranges{{0x2000, 0x3000}, {0x3000, 0x5000}, {0x7000, 0x8000}, {0x9000, 0xb000}})),
+            pairs({{0x1000, 0x2000}, {0x5000, 0x6000}, {0x8000, 0x9000}}));
+  EXPECT_TRUE(without(ranges, Ranges{{0x0, 0x10000}}).empty());
+}
+
+TEST(LayoutDelta, a_mapping_lies_in_a_range_or_in_none) {
+  const Ranges ranges{{0x1000, 0x4000}, {0x4000, 0x6000}};
+  EXPECT_EQ(range_around(ranges, anonymous(0x3000, 0x4000)), &ranges[0]);
+  EXPECT_EQ(range_around(ranges, anonymous(0x4000, 0x6000)), &ranges[1]);
+  for (const auto& [start, end] : pairs({{0x0, 0x1000}, {0x3000, 0x5000}, {0x5000, 0x7000}, {0x6000, 0x7000}}))
+    EXPECT_EQ(range_around(ranges, anonymous(start, end)), nullptr);
+}
+
 TEST(LayoutDelta, another_offset_of_the_same_file_is_another_mapping) {
   const LayoutDelta d = difference({of_file(0x1000, 0x3000, 0)}, {of_file(0x1000, 0x3000, 0x1000)});
   ASSERT_EQ(d.unmap.size(), 1u);

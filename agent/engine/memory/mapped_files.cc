@@ -165,25 +165,36 @@ std::vector<AddressSpace::SavedPages> AddressSpace::unmap_outdated(const Vmas& n
            (exchanged.contains(e.shmid()) || (was_absent.contains(e.shmid()) && !absent_.contains(e.shmid())));
   };
   std::vector<SavedPages> saved;
+  for (const image::VmaEntry& e : layout_)
+    if (outdated(e)) save(e, {e.start(), e.end()}, saved);
+  std::vector<LayoutDelta::Range> unmapped;
   for (const image::VmaEntry& e : layout_) {
     if (!outdated(e)) continue;
-    save(e, {e.start(), e.end()}, saved);
     calls.room().add("unmap what is of another file", SYS_munmap, e.start(), e.end() - e.start());
+    unmapped.push_back({e.start(), e.end()});
   }
   calls.run();
+  forget(unmapped);
   std::erase_if(layout_, outdated);
   return saved;
 }
 
-// What is there in `range` of a mapping.
-void AddressSpace::save(const image::VmaEntry& mapping, const LayoutDelta::Range& range,
-                        std::vector<SavedPages>& saved) {
-  const UniqueFd pagemap = open_file(fmt::format("/proc/{}/pagemap", remote_.pid()), O_RDONLY);
-  PagemapScanner scanner(pagemap.get());
+// The pages of the task's own in a mapping: of what belongs to a file, those that were written.
+std::vector<LayoutDelta::Range> AddressSpace::own_pages(const LayoutDelta::Range& range) const {
+  PagemapScanner scanner(pagemap_.get());  // large: not kept for each task of a tree
   std::vector<PageRegion> filled;
   scanner.scan({.start = range.start, .end = range.end, .any_of = page_present | page_swapped}, filled);
-  for (const PageRegion& r : filled) {
-    if (r.categories & (page_pfnzero | page_file)) continue;  // a file's own it gets from there
+  std::vector<LayoutDelta::Range> own;
+  for (const PageRegion& r : filled)
+    if (!(r.categories & (page_pfnzero | page_file))) own.push_back({r.start, r.end});
+  return own;
+}
+
+// What is there in `range` of a mapping; not what only its parent is known to have.
+void AddressSpace::save(const image::VmaEntry& mapping, const LayoutDelta::Range& range,
+                        std::vector<SavedPages>& saved) {
+  discard(unconfirmed_.runs(range.start, range.end));
+  for (const LayoutDelta::Range& r : own_pages(range)) {
     saved.push_back({mapping, r.start, Buffer(r.end - r.start)});
     pread_exact(memory_.get(), saved.back().content, static_cast<off_t>(r.start));
   }

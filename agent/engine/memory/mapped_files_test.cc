@@ -92,7 +92,7 @@ class MappedFilesTest : public testing::Test {
   RemoteSyscalls remote_{standing_.pid(), standing_.pid(), standing_.syscall_instruction()};
   Scratch scratch_{remote_, RemoteAddr{scratch_at}};
   RestoredSegments segments_{0, [](const SegmentSpec&) -> RestoredSegments::Made { return {}; }};
-  AddressSpace space_{remote_, scratch_.address(), standing_.pidfd(), segments_};
+  AddressSpace space_{remote_, scratch_.address(), standing_.pidfd(), segments_, {}};
   UniqueFd memory_ = open_file(fmt::format("/proc/{}/mem", standing_.pid()), O_RDONLY);
 };
 
@@ -122,7 +122,7 @@ TEST_F(MappedFilesTest, a_file_that_is_removed_stays_mapped) {
   std::filesystem::remove(path("file"));
   apply();
   EXPECT_EQ(at(start), 'a');
-  space_.finish();
+  space_.finish({});
 }
 
 TEST_F(MappedFilesTest, a_file_that_comes_late_is_mapped) {

@@ -7,7 +7,6 @@
 #include <array>
 #include <cstring>
 
-#include <sys/uio.h>
 #include <unistd.h>
 
 namespace godwit::engine {
@@ -41,34 +40,6 @@ std::vector<std::pair<pagewire::ObjectId, pagewire::Run>> Debt::take_back() {
   return owed;
 }
 
-void ProcessReader::read(std::vector<pagewire::Run>& runs, std::span<std::byte> into) {
-  std::vector<iovec> remote;
-  std::size_t want = 0;
-  for (const pagewire::Run& r : runs) {
-    remote.push_back({reinterpret_cast<void*>(r.address), r.pages * page_size});
-    want += r.pages * page_size;
-  }
-  const iovec local{into.data(), want};
-  const ssize_t got = ::process_vm_readv(pid_, &local, 1, remote.data(), remote.size(), 0);
-  if (got == static_cast<ssize_t>(want)) return;
-  if (got < 0 && errno != EFAULT) check(got, "read memory of process {}", pid_);
-
-  // Something in there may not be read by the target itself, has been unmapped meanwhile, or cannot be read at all:
-  // page by page.
-  std::vector<pagewire::Run> there;
-  std::byte* at = into.data();
-  for (const pagewire::Run& r : runs)
-    for (std::uint64_t page = r.address; page < r.address + r.pages * page_size; page += page_size) {
-      if (::pread(mem_, at, page_size, static_cast<off_t>(page)) != static_cast<ssize_t>(page_size)) continue;
-      at += page_size;
-      if (!there.empty() && there.back().address + there.back().pages * page_size == page)
-        there.back().pages++;
-      else
-        there.push_back({page, 1});
-    }
-  runs = std::move(there);
-}
-
 void FileReader::read(std::vector<pagewire::Run>& runs, std::span<std::byte> into) {
   for (const pagewire::Run& r : runs) {
     const std::size_t length = r.pages * page_size;
@@ -93,6 +64,10 @@ void NotedChanges::replay(PageChanges& to) const {
 
 PageEmitter::PageEmitter(pagewire::ObjectId object, PageReader& reader, PageSink& sink, PageSet& sent, Debt* debt)
     : object_(object), reader_(reader), sink_(sink), sent_(sent), debt_(debt) {}
+
+PageEmitter::~PageEmitter() {
+  for (const pagewire::Run& r : drops_) sent_.add(r.address, r.address + r.pages * page_size);
+}
 
 // The runs of a frame ascend: what comes from further down begins a new one.
 void PageEmitter::add(std::uint64_t start, std::uint64_t end, bool zero_matters) {

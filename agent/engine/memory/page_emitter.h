@@ -10,8 +10,6 @@
 #include <span>
 #include <vector>
 
-#include <sys/types.h>
-
 namespace godwit::engine {
 
 struct EmitCount {
@@ -50,18 +48,6 @@ class PageReader {
   virtual ~PageReader() = default;
   // Reads whole pages of ascending runs. Pages that cannot be read (unmapped meanwhile) are left out of `runs`.
   virtual void read(std::vector<pagewire::Run>& runs, std::span<std::byte> into) = 0;
-};
-
-// Reads an address space by process_vm_readv, 64 runs a call, and by /proc/PID/mem where the target itself may not
-// read (PROT_NONE, write-only).
-class ProcessReader : public PageReader {
- public:
-  ProcessReader(pid_t pid, int mem_fd) : pid_(pid), mem_(mem_fd) {}
-  void read(std::vector<pagewire::Run>& runs, std::span<std::byte> into) override;
-
- private:
-  pid_t pid_;
-  int mem_;  // borrowed: /proc/PID/mem
 };
 
 // Reads a shared memory segment through a descriptor of it.
@@ -105,6 +91,9 @@ class PageEmitter : public PageChanges {
  public:
   // `sent` is what the receiver holds, kept up to date here. `debt` may be null (directories).
   PageEmitter(pagewire::ObjectId object, PageReader& reader, PageSink& sink, PageSet& sent, Debt* debt);
+  ~PageEmitter() override;  // what the sink did not take: the receiver has it still
+  PageEmitter(const PageEmitter&) = delete;
+  PageEmitter& operator=(const PageEmitter&) = delete;
 
   void add(std::uint64_t start, std::uint64_t end, bool zero_matters) override;
   void drop(std::uint64_t start, std::uint64_t end) override;

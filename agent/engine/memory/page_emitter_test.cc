@@ -52,7 +52,10 @@ class Sink : public PageSink {
     frames.push_back(said);
     return 0;
   }
-  std::uint64_t drop(pagewire::ObjectId, std::span<const pagewire::Run>) override { return 0; }
+  std::uint64_t drop(pagewire::ObjectId, std::span<const pagewire::Run>) override {
+    if (too_slow) throw TooSlow();
+    return 0;
+  }
   std::uint64_t file(std::string_view, std::string_view) override { return 0; }
   std::uint64_t end_round() override { return 0; }
   void set_round(std::uint32_t) override {}
@@ -60,6 +63,7 @@ class Sink : public PageSink {
   bool live() const override { return live_; }
 
   std::vector<std::string> frames;
+  bool too_slow = false;
 
  private:
   bool live_;
@@ -93,6 +97,26 @@ TEST(PageEmitter, sends_a_page_that_has_become_zero) {
   sent.add(page(1), page(2));
   EXPECT_THAT(frames_of(true, false, sent), ElementsAre("0a2b", "zero 1+1"));
   EXPECT_THAT(frames_of(false, false, sent), ElementsAre("0a102b"));
+}
+
+TEST(PageEmitter, still_counts_as_sent_what_a_slow_sink_was_not_told_to_drop) {
+  Text reader("ab");
+  Sink sink(true);
+  PageSet sent;
+  sent.add(page(0), page(2));
+  for (const bool slow : {true, false}) {
+    sink.too_slow = slow;
+    {
+      PageEmitter emitter(1, reader, sink, sent, nullptr);
+      emitter.drop(page(0), page(2));
+      if (slow)
+        EXPECT_THROW(emitter.flush(), TooSlow);
+      else
+        emitter.flush();
+    }
+    EXPECT_EQ(sent.contains(page(0)), slow);
+    EXPECT_EQ(sent.contains(page(1)), slow);
+  }
 }
 
 }  // namespace

@@ -9,11 +9,14 @@ std::uint64_t end_of(const pagewire::Run& run) { return run.address + run.pages 
 
 }  // namespace
 
-std::vector<Place> in_order(std::vector<Place> places) {
-  bool already = true;
+bool is_in_order(const std::vector<Place>& places) {
   for (std::size_t i = 1; i < places.size(); i++)
-    already = already && end_of(places[i - 1].run) <= places[i].run.address;
-  if (already) return places;
+    if (end_of(places[i - 1].run) > places[i].run.address) return false;
+  return true;
+}
+
+std::vector<Place> in_order(std::vector<Place> places) {
+  if (is_in_order(places)) return places;
   std::map<std::uint64_t, std::uint64_t> pages;  // address -> offset
   for (const Place& p : places)
     for (std::uint64_t i = 0; i < p.run.pages; i++) pages[p.run.address + i * page_size] = p.offset + i * page_size;

@@ -16,6 +16,7 @@ struct Place {
   std::uint64_t offset = 0;
 };
 
+bool is_in_order(const std::vector<Place>& places);
 // Ascending and not overlapping: where a page came twice, the later one stands. Runs that continue each other in both
 // ways are joined when anything had to be moved.
 std::vector<Place> in_order(std::vector<Place> places);

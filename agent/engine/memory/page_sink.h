@@ -1,6 +1,7 @@
 // Where the dump's pages and state images go: a ring towards the agent, or an images directory.
 #pragma once
 
+#include "common/base/error.h"
 #include "common/pagewire/frame.h"
 
 #include <cstddef>
@@ -9,6 +10,12 @@
 #include <string_view>
 
 namespace godwit::engine {
+
+// Thrown by a live sink whose deadline is over.
+class TooSlow : public Error {
+ public:
+  TooSlow() : Error(Errc::timed_out, "the destination takes frames too slowly") {}
+};
 
 class PageSink {
  public:
@@ -36,6 +43,8 @@ class PageSink {
   // (Dump::acknowledged). Images take a page once.
   virtual bool live() const { return false; }
   virtual void wait() {}  // a moment, for the destination to say so
+  // Of monotonic_ns(): from then on a live one throws TooSlow instead of waiting or beginning a frame; 0: never.
+  virtual void set_deadline(std::uint64_t) {}
 };
 
 }  // namespace godwit::engine

@@ -18,7 +18,7 @@ constexpr unsigned long pagemap_scan_request = _IOWR('f', 16, ScanArgument);
 constexpr std::uint64_t wp_matching = 1 << 0;
 constexpr std::uint64_t check_wpasync = 1 << 1;
 constexpr std::uint64_t reported = page_written | page_file | page_present | page_swapped | page_pfnzero | page_guard;
-constexpr std::size_t regions_per_call = 16384;
+constexpr std::size_t regions_at_first = 512, regions_per_call = 16384;  // most scans find few
 constexpr std::uint64_t worth_two = 128u << 20;   // 0.25 ms of scanning; waking a thread takes a fifth of that
 constexpr std::uint64_t table_covers = 2u << 20;  // no table of pages, and no huge page, is looked at from both sides
 
@@ -45,7 +45,7 @@ bool PagemapScanner::scan(const ScanRequest& request, std::vector<PageRegion>& o
 }
 
 bool PagemapScanner::scan(const ScanRequest& request, Half& half, std::vector<PageRegion>& out) const {
-  half.buffer.resize(regions_per_call);
+  if (half.buffer.empty()) half.buffer.resize(regions_at_first);
   std::uint64_t at = request.start;
   while (at < request.end) {
     ScanArgument arg{};
@@ -71,6 +71,7 @@ bool PagemapScanner::scan(const ScanRequest& request, Half& half, std::vector<Pa
     // buffer of 512 regions, and what lies behind would be reported twice (6.7 to 6.18).
     if (static_cast<std::size_t>(n) < half.buffer.size()) break;
     at = std::max(arg.walk_end, half.buffer.back().end);
+    half.buffer.resize(regions_per_call);
   }
   return true;
 }

@@ -1,5 +1,7 @@
 #include "agent/engine/memory/ring_sink.h"
 
+#include "common/base/units.h"
+
 #include <algorithm>
 #include <cstring>
 
@@ -16,7 +18,7 @@ RingSink::RingSink(pagewire::Ring& ring, std::uint64_t seed, Idle idle)
 
 std::span<std::byte> RingSink::reserve() {
   while (reserved_.empty()) {
-    idle_(std::chrono::milliseconds(0));
+    wait(std::chrono::milliseconds(0));
     try {
       reserved_ = ring_.reserve(largest, std::chrono::milliseconds(100));
     } catch (const Error& e) {
@@ -24,6 +26,13 @@ std::span<std::byte> RingSink::reserve() {
     }
   }
   return reserved_;
+}
+
+void RingSink::wait() { wait(std::chrono::milliseconds(5)); }
+
+void RingSink::wait(std::chrono::milliseconds limit) {
+  idle_(limit);
+  if (deadline_ns_ > 0 && monotonic_ns() >= deadline_ns_) throw TooSlow();
 }
 
 std::span<std::byte> RingSink::buffer() { return reserve().subspan(header_room, pagewire::max_payload); }

@@ -25,10 +25,12 @@ class RingSink : public PageSink {
   void set_round(std::uint32_t round) override { round_ = round; }
   std::uint64_t last_sequence() const override { return sequence_; }
   bool live() const override { return true; }
-  void wait() override { idle_(std::chrono::milliseconds(5)); }
+  void wait() override;
+  void set_deadline(std::uint64_t at_ns) override { deadline_ns_ = at_ns; }
 
  private:
   std::span<std::byte> reserve();
+  void wait(std::chrono::milliseconds limit);
   std::uint64_t emit(pagewire::FrameHeader header, std::span<const std::byte> trailer, std::size_t payload);
 
   pagewire::Ring& ring_;
@@ -37,6 +39,7 @@ class RingSink : public PageSink {
   std::span<std::byte> reserved_;  // room for the largest frame, or empty
   std::uint64_t sequence_ = 0;
   std::uint32_t round_ = 0;
+  std::uint64_t deadline_ns_ = 0;
 };
 
 }  // namespace godwit::engine

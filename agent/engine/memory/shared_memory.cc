@@ -62,15 +62,12 @@ bool SharedSegment::round(PageSink& sink, Debt& debt, EmitCount& total, std::uin
       std::vector<pagewire::Run> run{{start, std::min<std::uint64_t>(hole - start, chunk.size()) / page_size}};
       file.read(run, chunk);
       piece.set(start, chunk);
-      for (std::uint64_t i = 0; i < run[0].pages; i++) {
-        const std::uint64_t page = start + i * page_size;
-        const std::uint64_t hash = XXH3_64bits(chunk.data() + i * page_size, page_size);
-        const auto [known, fresh] = hashes_.try_emplace(page, hash);
-        if (!fresh && known->second == hash && sent_.contains(page)) continue;
-        known->second = hash;
-        emitter.add(page, page + page_size, false);
+      try {
+        send_changed(run[0], chunk, emitter);
+      } catch (const TooSlow&) {
+        for (std::uint64_t i = 0; i < run[0].pages; i++) hashes_.erase(start + i * page_size);
+        throw;
       }
-      emitter.flush();
       if (most > 0 && total.bytes + emitter.count().bytes > most) {
         total.add(emitter.count());
         return false;
@@ -82,6 +79,20 @@ bool SharedSegment::round(PageSink& sink, Debt& debt, EmitCount& total, std::uin
   emitter.flush();
   total.add(emitter.count());
   return true;
+}
+
+void SharedSegment::send_changed(const pagewire::Run& run, std::span<const std::byte> content, PageEmitter& emitter) {
+  for (std::uint64_t i = 0; i < run.pages; i++) {
+    const std::uint64_t page = run.address + i * page_size;
+    const std::uint64_t hash = XXH3_64bits(content.data() + i * page_size, page_size);
+    const auto [known, fresh] = hashes_.try_emplace(page, hash);
+    if (!fresh && known->second == hash && sent_.contains(page)) continue;
+    known->second = hash;
+    // What is sent to a page server as it comes cannot be cut later (mapped_ends.h).
+    if (page == mapped_end_) emitter.flush();
+    emitter.add(page, page + page_size, false);
+  }
+  emitter.flush();
 }
 
 void SharedMemory::add(std::uint64_t shmid, UniqueFd fd) { segments_.try_emplace(shmid, shmid, std::move(fd)); }

@@ -11,7 +11,6 @@
 
 #include <cstdint>
 #include <map>
-#include <set>
 #include <unordered_map>
 
 namespace godwit::engine {
@@ -21,15 +20,19 @@ class SharedSegment {
   // `fd` reads the segment: from /proc/PID/map_files or pidfd_getfd.
   SharedSegment(std::uint64_t shmid, UniqueFd fd);
   // False: given up in the middle, since more than `most` bytes (0: no limit) have been sent in all. The rest stays to
-  // be compared.
+  // be compared, as it does when the sink is TooSlow.
   bool round(PageSink& sink, Debt& debt, EmitCount& total, std::uint64_t most);
   void forget() { hashes_.clear(); }  // what was sent may not have arrived: send all again
   std::uint64_t shmid() const { return shmid_; }
+  void mapped_until(std::uint64_t end) { mapped_end_ = end; }  // by anybody; no run that is sent crosses it
   const PageSet& sent() const { return sent_; }
 
  private:
+  void send_changed(const pagewire::Run& run, std::span<const std::byte> content, PageEmitter& emitter);
+
   std::uint64_t shmid_;
   UniqueFd fd_;
+  std::uint64_t mapped_end_ = 0;
   PageSet sent_;
   std::unordered_map<std::uint64_t, std::uint64_t> hashes_;  // by offset, of what was sent
 };
@@ -38,9 +41,11 @@ class SharedMemory {
  public:
   bool known(std::uint64_t shmid) const { return segments_.contains(shmid); }
   void add(std::uint64_t shmid, UniqueFd fd);
-  // Segments that nothing refers to any more are let go of: reading them would keep them alive.
-  void keep_only(const std::set<std::uint64_t>& shmids) {
-    std::erase_if(segments_, [&](const auto& s) { return !shmids.contains(s.first); });
+  // shmid -> where its mappings end, 0 without any. Segments that nothing refers to any more are let go of: reading
+  // them would keep them alive.
+  void keep_only(const std::map<std::uint64_t, std::uint64_t>& ends) {
+    std::erase_if(segments_, [&](const auto& s) { return !ends.contains(s.first); });
+    for (auto& [shmid, segment] : segments_) segment.mapped_until(ends.at(shmid));
   }
   bool round(PageSink& sink, EmitCount& total, std::uint64_t most);  // as above
   void acknowledged(std::uint64_t sequence) { debt_.acknowledge(sequence); }

@@ -1,5 +1,6 @@
 #include "agent/engine/memory/task_memory.h"
 
+#include "agent/engine/memory/aio_ring.h"
 #include "common/base/check.h"
 #include "common/base/fd.h"
 #include "common/image/image_set.h"
@@ -7,6 +8,7 @@
 #include <algorithm>
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 namespace godwit::engine {
@@ -31,7 +33,8 @@ TaskMemory::TaskMemory(pid_t pid, pid_t guest_pid, UniqueFd userfaultfd, resourc
       imager_(pid, ids),
       tracker_(pid, std::move(userfaultfd), second),
       memory_(open_file(fmt::format("/proc/{}/mem", pid), O_RDONLY)),
-      reader_(std::make_unique<ProcessReader>(pid, memory_.get())) {}
+      process_(pid, memory_.get()),
+      reader_(&process_) {}
 
 std::vector<proc::Vma> TaskMemory::look_again() {
   const std::vector<proc::VmaUsage> usage = proc::parse_smaps(read_file(fmt::format("/proc/{}/smaps", pid_)));
@@ -58,6 +61,7 @@ void TaskMemory::read_layout(bool frozen) {
     if (const auto refused = refuse_vma(vma, *flags_.find(vma)))
       throw Error(Errc::refused, fmt::format("memory at {:#x} ({}): {}", vma.start, vma.name, refused->reason),
                   refused->hint);
+  imager_.begin_round(frozen);
   // What a running task has unmapped since counts as unmapped.
   std::erase_if(maps_, [&](const proc::Vma& vma) {
     try {
@@ -77,6 +81,12 @@ void TaskMemory::describe(image::MmEntry& mm) const {
       mm.mutable_vmas()->rbegin()->set_end(vma.end);
       continue;
     }
+    if (is_aio_ring(vma)) {
+      image::AioRingEntry& ring = *mm.add_aios();
+      ring.set_id(vma.start);
+      ring.set_nr_req(aio_requests(vma.size()));
+      ring.set_ring_len(static_cast<std::uint32_t>(vma.size()));
+    }
     image::VmaEntry& entry = *mm.add_vmas();
     entry = imager_.entry(vma, *flags_.find(vma));
     for (const pagewire::Run& guard : tracker_.guards().runs(vma.start, vma.end)) {
@@ -86,7 +96,35 @@ void TaskMemory::describe(image::MmEntry& mm) const {
   }
 }
 
-void TaskMemory::emit_layout(PageSink& sink) const {
+// To the receiver a file that has another name is another file, which it maps in the place of the first: what was
+// written to that mapping is gone there. Returns what was sent of it. It may be another file indeed: then it is for the
+// scan to say what is there.
+PageSet TaskMemory::sent_of_renamed(const image::MmEntry& next) {
+  PageSet sent;
+  std::vector<FileMapping> now;
+  for (const image::VmaEntry& e : next.vmas())
+    if (e.shmid() != 0 && (e.flags() & MAP_PRIVATE)) now.push_back({e.start(), e.end(), e.shmid()});
+  auto before = of_files_.begin();
+  for (const FileMapping& m : now) {
+    while (before != of_files_.end() && before->end <= m.start) ++before;
+    for (auto b = before; b != of_files_.end() && b->start < m.end; ++b) {
+      if (b->file_id == m.file_id) continue;
+      for (const pagewire::Run& r : sent_.runs(std::max(b->start, m.start), std::min(b->end, m.end)))
+        sent.add(r.address, r.address + r.pages * page_size);
+    }
+  }
+  of_files_ = std::move(now);
+  return sent;
+}
+
+// Behind a scan: not what that has dropped.
+void TaskMemory::owe_renamed(const PageSet& sent) {
+  for (const pagewire::Run& old : sent.runs())
+    for (const pagewire::Run& r : sent_.runs(old.address, old.address + old.pages * page_size))
+      owed_.add(r.address, r.address + r.pages * page_size);
+}
+
+PageSet TaskMemory::emit_layout(PageSink& sink) {
   image::MmEntry mm;
   describe(mm);
   for (auto set :
@@ -101,16 +139,18 @@ void TaskMemory::emit_layout(PageSink& sink) const {
   for (const auto& [name, bytes] : files.files()) sink.file(fmt::format("{}{}", layout_prefix, name), bytes);
   // Last: the receiver applies the layout when it has this.
   sink.file(fmt::format("{}mm-{}", layout_prefix, guest_pid_), mm.SerializeAsString());
+  return sent_of_renamed(mm);
 }
 
-void TaskMemory::find_segments(bool frozen, SharedMemory& shared, std::set<std::uint64_t>& mapped) const {
+void TaskMemory::find_segments(bool frozen, SharedMemory& shared, std::map<std::uint64_t, std::uint64_t>& ends) const {
   for (const proc::Vma& vma : maps_) {
     if (!is_shared_anonymous(vma)) continue;
     try {
       struct stat st{};
       UniqueFd fd = open_mapped_memory(pid_, vma, O_RDONLY, st);
       const std::uint32_t shmid = ids_.shmid_for(st.st_dev, st.st_ino);
-      mapped.insert(shmid);
+      std::uint64_t& end = ends[shmid];
+      end = std::max(end, vma.offset + (vma.end - vma.start));
       if (!shared.known(shmid)) shared.add(shmid, std::move(fd));
     } catch (const Error& e) {
       if (frozen || e.errc() != Errc::not_found) throw;
@@ -134,7 +174,7 @@ RoundCount TaskMemory::round_with_stop(PageSink& sink, const Stop& stop) { retur
 RoundCount TaskMemory::round(PageSink& sink, bool frozen, const Stop* stop) {
   RoundCount count;
   read_layout(frozen);
-  emit_layout(sink);
+  const PageSet renamed = emit_layout(sink);
   PageEmitter emitter(object(), *reader_, sink, sent_, &debt_);
   if (stop) {
     NotedChanges noted;
@@ -146,6 +186,7 @@ RoundCount TaskMemory::round(PageSink& sink, bool frozen, const Stop* stop) {
   } else {
     count.scanned = tracker_.scan(maps_, emitter, sent_, frozen);
   }
+  owe_renamed(renamed);
   emit_owed(emitter);
   if (frozen)
     require_all(emitter);
@@ -158,13 +199,15 @@ RoundCount TaskMemory::round(PageSink& sink, bool frozen, const Stop* stop) {
 RoundCount TaskMemory::scan_last(PageSink& sink) {
   RoundCount count;
   read_layout(true);
-  emit_layout(sink);
+  const PageSet renamed = emit_layout(sink);
   PageEmitter emitter(object(), *reader_, sink, sent_, &debt_);
   NotedChanges noted;
   count.scanned = tracker_.scan(maps_, noted, sent_, true);
+  // Before anything is told to the sink, which may fail: a scan says it once.
+  for (const pagewire::Run& r : noted.added().runs()) owed_.add(r.address, r.address + r.pages * page_size);
   noted.replay_drops(emitter);
   emitter.flush();
-  for (const pagewire::Run& r : noted.added().runs()) owed_.add(r.address, r.address + r.pages * page_size);
+  owe_renamed(renamed);
   count.emitted = emitter.count();
   return count;
 }
@@ -183,8 +226,8 @@ void TaskMemory::emit_owed(PageEmitter& emitter) {
   for (const proc::Vma& vma : maps_)
     for (const pagewire::Run& r : owed_.runs(vma.start, vma.end))
       emitter.add(r.address, r.address + r.pages * page_size, true);
-  owed_.clear();
   emitter.flush();
+  owed_.clear();  // not before: a sink may be TooSlow for the last of them
 }
 
 // The scan will not report them again. What has been unmapped since falls out when the owed pages are sent.
@@ -226,10 +269,10 @@ void TaskMemory::owe_unacknowledged() {
 
 void find_shared_memory(const std::vector<const TaskMemory*>& tasks, const resources::FileIds& ids, bool frozen,
                         SharedMemory& shared) {
-  std::set<std::uint64_t> mapped;
-  for (const TaskMemory* task : tasks) task->find_segments(frozen, shared, mapped);
-  for (const resources::Segment& s : ids.segments()) mapped.insert(s.shmid);
-  shared.keep_only(mapped);
+  std::map<std::uint64_t, std::uint64_t> ends;
+  for (const TaskMemory* task : tasks) task->find_segments(frozen, shared, ends);
+  for (const resources::Segment& s : ids.segments()) ends.try_emplace(s.shmid, 0);
+  shared.keep_only(ends);
   for (const resources::Segment& s : ids.segments())
     if (s.memfd && !shared.known(s.shmid))
       shared.add(s.shmid, UniqueFd(check(::fcntl(s.memfd.get(), F_DUPFD_CLOEXEC, 0), "duplicate a memfd")));

@@ -8,6 +8,7 @@
 
 #include "agent/engine/memory/dump_sink.h"
 #include "agent/engine/memory/page_emitter.h"
+#include "agent/engine/memory/process_reader.h"
 #include "agent/engine/memory/shared_memory.h"
 #include "agent/engine/memory/tracker.h"
 #include "agent/engine/memory/vma_image.h"
@@ -17,7 +18,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <set>
+#include <map>
 #include <string_view>
 #include <vector>
 
@@ -61,8 +62,13 @@ class TaskMemory {
   // What the scans so far have said is not to be relied upon: the next round sends everything.
   void start_over() { tracker_.forget(); }
   bool tracked() const { return tracker_.tracking(); }
+  // Whether another process may have pages in common with it since a fork (ProcessReader).
+  void spare_shared(bool may_share) { process_.spare_shared(may_share ? tracker_.pagemap() : -1); }
   // Pages are read by this from now on. For tests.
-  void read_by(std::unique_ptr<PageReader> reader) { reader_ = std::move(reader); }
+  void read_by(std::unique_ptr<PageReader> reader) {
+    other_reader_ = std::move(reader);
+    reader_ = other_reader_.get();
+  }
 
   // False once the task runs another program: an exec gives it another address space, even where all addresses are the
   // same (no address space randomization).
@@ -73,8 +79,8 @@ class TaskMemory {
   const std::vector<proc::Vma>& maps() const { return maps_; }
   pid_t guest_pid() const { return guest_pid_; }
 
-  // Adds the shared memory that it has mapped to `shared`, and the names of that to `mapped`.
-  void find_segments(bool frozen, SharedMemory& shared, std::set<std::uint64_t>& mapped) const;
+  // Adds the shared memory that it has mapped to `shared`, and where the mappings of each end to `ends`.
+  void find_segments(bool frozen, SharedMemory& shared, std::map<std::uint64_t, std::uint64_t>& ends) const;
 
   void acknowledged(std::uint64_t sequence) { debt_.acknowledge(sequence); }
   bool all_acknowledged() const { return debt_.empty(); }
@@ -93,7 +99,9 @@ class TaskMemory {
   void owe_missed(const PageEmitter& emitter);
   void require_all(const PageEmitter& emitter) const;
   void read_layout(bool frozen);
-  void emit_layout(PageSink& sink) const;
+  PageSet emit_layout(PageSink& sink);  // returns sent_of_renamed()
+  PageSet sent_of_renamed(const image::MmEntry& next);
+  void owe_renamed(const PageSet& sent);
 
   pid_t pid_;
   pid_t guest_pid_;
@@ -104,8 +112,15 @@ class TaskMemory {
   Debt debt_;
   PageSet sent_;
   PageSet owed_;
+  struct FileMapping {
+    std::uint64_t start, end;
+    std::uint64_t file_id;
+  };
+  std::vector<FileMapping> of_files_;  // private ones, as the receiver has them
   UniqueFd memory_;
-  std::unique_ptr<PageReader> reader_;
+  ProcessReader process_;
+  std::unique_ptr<PageReader> other_reader_;
+  PageReader* reader_;
   std::vector<proc::Vma> maps_;
 };
 

@@ -1,5 +1,6 @@
 #include "agent/engine/memory/tracker.h"
 
+#include "agent/engine/memory/aio_ring.h"
 #include "agent/engine/memory/vma_image.h"
 #include "common/base/check.h"
 
@@ -251,8 +252,9 @@ ScanCount Tracker::scan(const std::vector<proc::Vma>& maps, PageChanges& emitter
     at = vma.end;
     const Kind kind = kind_of(vma);
     if (kind == Kind::skip) {
-      if (frozen && vma.kind == proc::VmaName::vdso)
-        emitter.add(vma.start, vma.end, true);  // for a restore to compare with its own kernel's
+      // The vdso for a restore to compare with its own kernel's. The kernel writes to a ring without a trace.
+      if (frozen && (vma.kind == proc::VmaName::vdso || is_aio_ring(vma)))
+        emitter.add(vma.start, vma.end, true);
       else
         emitter.drop(vma.start, vma.end);
       continue;

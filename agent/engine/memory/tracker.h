@@ -60,6 +60,8 @@ class Tracker {
   // Of a file, as far as its pages were not written.
   static bool of_file(const proc::Vma& vma) { return kind_of(vma) == Kind::file; }
 
+  int pagemap() const { return pagemap_.get(); }
+
   // Address ranges with guard markers (MADV_GUARD_INSTALL) seen so far.
   const PageSet& guards() const { return guards_; }
 

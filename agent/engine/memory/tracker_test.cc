@@ -6,6 +6,7 @@
 
 #include "common/base/check.h"
 #include "common/base/fd.h"
+#include "common/image/test_dir.h"
 #include "common/proc/reader.h"
 
 #include <gtest/gtest.h>
@@ -15,6 +16,7 @@
 
 #include <array>
 #include <cstring>
+#include <filesystem>
 #include <unordered_map>
 
 #include <sys/ptrace.h>
@@ -115,6 +117,9 @@ class Target {
         more = true;
       }
     }
+    // Its children write into it until they end. It cannot reap them any more.
+    for (const pid_t child : proc::Reader(pid_).children())
+      while (proc::Reader(child).status().state != 'Z') ::usleep(1000);
   }
   pid_t pid() const { return pid_; }
 
@@ -323,6 +328,12 @@ int open_userfaultfd() {
   return ::ioctl(fd, UFFDIO_API, &api) == 0 ? fd : -1;
 }
 
+// A descriptor of another process.
+UniqueFd taken_over(pid_t pid, std::uint64_t number) {
+  const UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_getfd, pidfd.get(), number, 0)));
+}
+
 // As memory that the hardware has lost: whoever touches it gets SIGBUS.
 long poison_a_page(char* at) {
   const UniqueFd userfaultfd(static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | 1)));
@@ -389,8 +400,7 @@ TEST(Tracker, pages_past_the_end_of_a_file_are_left_out) {
   their_end.reset();
   int number = -1;
   ASSERT_EQ(::read(our_end.get(), &number, sizeof number), static_cast<ssize_t>(sizeof number));
-  const UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-  UniqueFd userfaultfd(static_cast<int>(::syscall(SYS_pidfd_getfd, pidfd.get(), number, 0)));
+  UniqueFd userfaultfd = taken_over(pid, static_cast<std::uint64_t>(number));
   ASSERT_TRUE(userfaultfd);
   resources::FileIds ids;
   TaskMemory memory(pid, pid, std::move(userfaultfd), ids);
@@ -405,6 +415,86 @@ TEST(Tracker, pages_past_the_end_of_a_file_are_left_out) {
   ASSERT_EQ(::read(our_end.get(), &byte, 1), 1);
   EXPECT_NO_THROW(memory.round(shadow, true));
   EXPECT_EQ(reader.failed().size(), 1u);
+  ::kill(pid, SIGKILL);
+  ::waitpid(pid, nullptr, 0);
+}
+
+// The receiver takes a file of another name for another one, and maps it anew.
+TEST(Tracker, what_was_written_to_a_file_that_is_renamed_is_sent_again) {
+  const image::TestDir dir;
+  auto [their_end, our_end] = make_socketpair(AF_UNIX, SOCK_STREAM);
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    const UniqueFd file = open_file(dir.path() + "/one", O_RDWR | O_CREAT, 0600);
+    if (::ftruncate(file.get(), 2 * page_size) != 0) ::_exit(1);
+    char* const at =
+        static_cast<char*>(::mmap(nullptr, 2 * page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, file.get(), 0));
+    at[page_size] = 1;
+    const std::uint64_t said[] = {static_cast<std::uint64_t>(open_userfaultfd()),
+                                  reinterpret_cast<std::uint64_t>(at) + page_size};
+    if (::write(their_end.get(), said, sizeof said) == sizeof said) ::pause();
+    ::_exit(1);
+  }
+  their_end.reset();
+  std::uint64_t said[2]{};
+  ASSERT_EQ(::read(our_end.get(), said, sizeof said), static_cast<ssize_t>(sizeof said));
+  UniqueFd userfaultfd = taken_over(pid, said[0]);
+  ASSERT_TRUE(userfaultfd);
+  resources::FileIds ids;
+  TaskMemory memory(pid, pid, std::move(userfaultfd), ids);
+  const auto is_sent = [&] {
+    Shadow shadow;
+    memory.round(shadow, false);
+    return shadow.find(pagewire::object_id(pagewire::ObjectType::task, static_cast<std::uint64_t>(pid)), said[1]) !=
+           nullptr;
+  };
+  EXPECT_TRUE(is_sent());
+  EXPECT_FALSE(is_sent()) << "nothing has happened";
+  std::filesystem::rename(dir.path() + "/one", dir.path() + "/other");
+  EXPECT_TRUE(is_sent());
+  EXPECT_FALSE(is_sent()) << "it was sent again";
+  ::kill(pid, SIGKILL);
+  ::waitpid(pid, nullptr, 0);
+}
+
+// By its name the second one may be the first, renamed; its pages are its own.
+TEST(Tracker, what_was_written_to_a_file_is_not_owed_of_another_that_is_mapped_in_its_place) {
+  const image::TestDir dir;
+  auto [their_end, our_end] = make_socketpair(AF_UNIX, SOCK_STREAM);
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    const auto map = [&](const char* name, char* place) {
+      const UniqueFd file = open_file(dir.path() + name, O_RDWR | O_CREAT, 0600);
+      if (::pwrite(file.get(), "content", 7, page_size) != 7) ::_exit(1);
+      return static_cast<char*>(
+          ::mmap(place, 2 * page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | (place ? MAP_FIXED : 0), file.get(), 0));
+    };
+    char* const at = map("/one", nullptr);
+    at[page_size] = 1;
+    const std::uint64_t said[] = {static_cast<std::uint64_t>(open_userfaultfd()),
+                                  reinterpret_cast<std::uint64_t>(at) + page_size};
+    char byte = 0;
+    if (::write(their_end.get(), said, sizeof said) != sizeof said || ::read(their_end.get(), &byte, 1) != 1 ||
+        map("/other", at) != at || ::write(their_end.get(), &byte, 1) != 1)
+      ::_exit(1);
+    for (;;) ::pause();
+  }
+  their_end.reset();
+  std::uint64_t said[2]{};
+  ASSERT_EQ(::read(our_end.get(), said, sizeof said), static_cast<ssize_t>(sizeof said));
+  UniqueFd userfaultfd = taken_over(pid, said[0]);
+  ASSERT_TRUE(userfaultfd);
+  resources::FileIds ids;
+  TaskMemory memory(pid, pid, std::move(userfaultfd), ids);
+  Shadow before, after;
+  memory.round(before, false);
+  const pagewire::ObjectId task = pagewire::object_id(pagewire::ObjectType::task, static_cast<std::uint64_t>(pid));
+  EXPECT_NE(before.find(task, said[1]), nullptr);
+  char byte = 0;
+  ASSERT_EQ(::write(our_end.get(), &byte, 1), 1);
+  ASSERT_EQ(::read(our_end.get(), &byte, 1), 1);
+  memory.round(after, false);
+  EXPECT_EQ(after.find(task, said[1]), nullptr) << "it is the file's own";
   ::kill(pid, SIGKILL);
   ::waitpid(pid, nullptr, 0);
 }

@@ -29,7 +29,7 @@ void AddressSpace::unite_mappings() {
   auto vma = maps.begin();
   for (const image::VmaEntry& e : layout_) {
     while (vma != maps.end() && vma->end <= e.start()) ++vma;
-    if (!(e.flags() & MAP_ANONYMOUS) || (e.flags() & MAP_SHARED)) continue;
+    if (!(e.flags() & MAP_ANONYMOUS) || (e.flags() & MAP_SHARED) || range_around(forked_, e)) continue;
     std::vector<LayoutDelta::Range> pieces;
     for (auto piece = vma; piece != maps.end() && piece->start < e.end(); ++piece)
       pieces.push_back({std::max(piece->start, e.start()), std::min(piece->end, e.end())});

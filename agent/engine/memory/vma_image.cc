@@ -1,6 +1,6 @@
 #include "agent/engine/memory/vma_image.h"
 
-#include "agent/engine/resources/needed_files.h"
+#include "agent/engine/memory/aio_ring.h"
 #include "common/base/check.h"
 #include "common/base/fd.h"
 #include "common/image/vma_status.h"
@@ -45,6 +45,7 @@ std::uint32_t status_of(const proc::Vma& vma) {
     case proc::VmaName::other:
     case proc::VmaName::path: break;
   }
+  if (is_aio_ring(vma)) return image::vma_status::regular | image::vma_status::aio_ring;
   if (is_memfd(vma))
     return image::vma_status::regular | image::vma_status::memfd |
            (vma.shared ? image::vma_status::file_shared : image::vma_status::file_private);
@@ -52,6 +53,10 @@ std::uint32_t status_of(const proc::Vma& vma) {
   if (vma.kind == proc::VmaName::path)
     return image::vma_status::regular | (vma.shared ? image::vma_status::file_shared : image::vma_status::file_private);
   return image::vma_status::regular | image::vma_status::anon_private;
+}
+
+std::string mapped_path(pid_t pid, const proc::Vma& vma) {
+  return fmt::format("/proc/{}/map_files/{:x}-{:x}", pid, vma.start, vma.end);
 }
 
 bool has_object(std::uint32_t status) {
@@ -115,19 +120,15 @@ std::optional<VmaRefusal> refuse_vma(const proc::Vma& vma, const proc::VmFlags& 
     return VmaRefusal{"System V shared memory is not carried", "configure it to use anonymous or POSIX shared memory"};
   if (vma.deleted && vma.name.starts_with("/secretmem"))
     return VmaRefusal{"secret memory cannot be read by anybody else", "the program must give it up (memfd_secret)"};
-  if (vma.deleted && vma.name.starts_with("/[aio]"))
-    return VmaRefusal{"an AIO ring is not carried", "configure it to use threads instead of native AIO"};
   if (vma.deleted && vma.name.starts_with("/anon_hugepage")) return huge;
   if (vma.name.starts_with("anon_inode:")) return VmaRefusal{"a mapping of a kernel object is not carried", ""};
   if (vma.name.starts_with("socket:")) return VmaRefusal{"a mapped socket is not carried", ""};
-  if (vma.deleted && !is_memfd(vma) && !is_shared_anonymous(vma))
+  if (vma.deleted && !is_memfd(vma) && !is_shared_anonymous(vma) && !is_aio_ring(vma))
     return VmaRefusal{"the mapped file has been deleted", "restart it, if the file was replaced by an upgrade"};
   return std::nullopt;
 }
 
-UniqueFd open_mapped(pid_t pid, const proc::Vma& vma, int flags) {
-  return open_file(fmt::format("/proc/{}/map_files/{:x}-{:x}", pid, vma.start, vma.end), flags);
-}
+UniqueFd open_mapped(pid_t pid, const proc::Vma& vma, int flags) { return open_file(mapped_path(pid, vma), flags); }
 
 UniqueFd open_mapped_memory(pid_t pid, const proc::Vma& vma, int flags, struct stat& st) {
   UniqueFd fd = open_mapped(pid, vma, flags);
@@ -156,10 +157,12 @@ void VmaImager::look_at(const proc::Vma& vma, const proc::VmFlags& flags) {
   } else if (is_memfd(vma)) {
     const UniqueFd fd = open_mapped_memory(pid_, vma, O_RDONLY, st);
     objects_[key] = ids_.memfd_for_mapping(fd.get(), st, access);
+  } else if (const auto told = ids_.told_in_freeze(key); frozen_ && told) {
+    objects_[key] = *told;
   } else {
-    const UniqueFd fd = open_mapped(pid_, vma, O_RDONLY);
-    check(::fstat(fd.get(), &st), "stat {}", vma.name);
-    objects_[key] = ids_.file_for_mapping(vma.name, st, access, resources::elf_build_id(fd.get()));
+    check(::stat(mapped_path(pid_, vma).c_str(), &st), "stat {}", vma.name);
+    objects_[key] = ids_.file_for_mapping(vma.name, st, access, [&] { return open_mapped(pid_, vma, O_RDONLY); });
+    if (frozen_) ids_.tell_in_freeze(key, objects_[key]);
   }
 }
 

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include <sys/stat.h>
@@ -52,6 +53,11 @@ class VmaImager {
  public:
   VmaImager(pid_t pid, resources::FileIds& ids) : pid_(pid), ids_(ids) {}
 
+  // Forgets what has been looked at in the round before and is not in this one. `frozen`: in a freeze (FileIds).
+  void begin_round(bool frozen) {
+    objects_.clear();
+    frozen_ = frozen;
+  }
   // Finds out what is mapped; once a round, before entry(). Errc::not_found when the task has unmapped it meanwhile.
   void look_at(const proc::Vma& vma, const proc::VmFlags& flags);
 
@@ -59,12 +65,13 @@ class VmaImager {
   image::VmaEntry entry(const proc::Vma& vma, const proc::VmFlags& flags) const;
 
  private:
-  using Key = std::tuple<dev_t, ino_t, std::string, bool>;
+  using Key = resources::FileIds::MappedFile;
   static Key key_of(const proc::Vma& vma, const proc::VmFlags& flags);
 
   pid_t pid_;
   resources::FileIds& ids_;
-  std::map<Key, std::uint64_t> objects_;
+  bool frozen_ = false;
+  std::map<Key, std::uint32_t> objects_;
 };
 
 }  // namespace godwit::engine

@@ -40,6 +40,7 @@ TEST(RefusedMappings, are_told_by_their_name) {
             "a mapping of this kind is not known");
   EXPECT_EQ(reason("rd wr mr mw", "7f0000000000-7f0000001000 rw-p 00000000 08:01 9   /usr/lib/old.so (deleted)\n"),
             "the mapped file has been deleted");
+  EXPECT_EQ(reason("rd wr sh mr mw ms de", "7f0000000000-7f0000001000 rw-s 00000000 00:13 9   /[aio] (deleted)\n"), "");
 }
 
 }  // namespace

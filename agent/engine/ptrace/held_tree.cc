@@ -84,10 +84,18 @@ bool HeldTree::hold_new(Journal& journal, const CallsOf& calls, const HoldOption
 }
 
 void HeldTree::forget_child_stops() {
+  std::size_t of_tree = 0;
+  // As its parent knows it, who may be outside of its PID namespace.
+  const auto name_of = [&](const TreeMember& m) {
+    const std::vector<pid_t> ids = proc::Reader(m.pid).status().ns_pid;
+    if (of_tree == 0) of_tree = proc::Reader(root_).status().ns_pid.size();
+    const std::size_t known = ids.size() == of_tree ? of_tree : proc::Reader(m.parent).status().ns_pid.size();
+    return proc::at_level(ids, known - 1, m.pid);
+  };
   for (const auto& hold : holds_) {
     std::set<pid_t> children;
     for (const TreeMember& m : members_)
-      if (m.parent == hold->pid() && !m.dead) children.insert(proc::Reader(m.pid).status().ns_pid.back());
+      if (m.parent == hold->pid() && !m.dead) children.insert(name_of(m));
     if (!children.empty()) hold->hide_stops_of(std::move(children), zombies_);
   }
 }

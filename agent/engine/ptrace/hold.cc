@@ -121,7 +121,10 @@ Hold::Hold(pid_t pid, Journal& journal, InterruptedCalls& calls, const HoldOptio
     throw;
   }
   try {
-    for (const HeldThread& t : threads_) refuse_dispatch(t.tid);
+    for (const HeldThread& t : threads_) {
+      refuse_dispatch(t.tid);
+      suspend_filters(pid_, t.tid);
+    }
   } catch (...) {
     release();  // without a trace: no call has been injected
     throw;
@@ -148,7 +151,6 @@ void Hold::stop() {
         "detach the debugger and try again");
   if (status.state == 'Z' || status.state == 'X') fail(Errc::target_gone, "it has ended");
   was_stopped_ = status.state == 'T';
-  suspend_seccomp_ = status.seccomp != 0;
   start_time_ = proc.stat().start_time;
   journal_ = whole_journal_.begin(pid_, start_time_, was_stopped_);
   calls_.look(pid_);
@@ -158,8 +160,7 @@ void Hold::stop() {
   stopped_at_ = monotonic_ns();
   if (!was_stopped_) send_stop(continued);
   fault::point("engine.hold.stopped");
-  const unsigned long seccomp = suspend_seccomp_ ? static_cast<unsigned long>(PTRACE_O_SUSPEND_SECCOMP) : 0;
-  for (const pid_t tid : seize_threads(pid_, PTRACE_O_TRACESYSGOOD | seccomp, false, options_.limit))
+  for (const pid_t tid : seize_threads(pid_, PTRACE_O_TRACESYSGOOD, false, options_.limit))
     threads_.push_back({.tid = tid});
   if (was_stopped_) stop_signal_ = stop_signal_of(threads_.front().tid);
   fault::point("engine.hold.seized");
@@ -205,10 +206,7 @@ void Hold::borrow() {
   }
 }
 
-RemoteSyscalls& Hold::leader() {
-  if (!leader_) leader_ = std::make_unique<RemoteSyscalls>(pid_, pid_, instruction_);
-  return *leader_;
-}
+RemoteSyscalls& Hold::remote(pid_t tid) { return remotes_.try_emplace(tid, pid_, tid, instruction_).first->second; }
 
 RemoteAddr Hold::scratch() {
   if (!scratch_) {
@@ -220,9 +218,15 @@ RemoteAddr Hold::scratch() {
   return scratch_->address();
 }
 
-void Hold::drop_scratch() {
+// Whoever stands in its stub leaves it first, and the leader, who unmaps it, last.
+void Hold::end_calls() {
+  std::erase_if(remotes_, [&](const auto& r) { return r.first != pid_; });
   scratch_.reset();
-  leader_.reset();
+  remotes_.clear();
+}
+
+void Hold::drop_scratch() {
+  end_calls();
   journal_->scratch_gone();
 }
 
@@ -338,7 +342,7 @@ std::vector<pid_t> Hold::tids() const {
 void Hold::gone() {
   held_ = false;
   if (scratch_) scratch_->forget();
-  if (leader_) leader_->forget();
+  for (auto& [tid, remote] : remotes_) remote.forget();
   journal_->end();
   pin_.reset();
 }
@@ -346,8 +350,7 @@ void Hold::gone() {
 // Whatever can still be undone after a failure.
 void Hold::abandon() noexcept {
   if (!journal_ || journal_->phase() == HoldPhase::idle) return;
-  scratch_.reset();
-  leader_.reset();
+  end_calls();
   for (const HeldThread& t : threads_) {
     if (held_) {
       iovec view{const_cast<Regs*>(&t.regs), sizeof t.regs};

@@ -19,6 +19,7 @@
 #include "common/proc/maps.h"
 
 #include <chrono>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -51,6 +52,7 @@ class Hold {
   Hold& operator=(const Hold&) = delete;
 
   pid_t pid() const { return pid_; }
+  Journal::Process& journal() { return *journal_; }
   std::uint64_t start_time() const { return start_time_; }  // of /proc/PID/stat
   std::vector<pid_t> tids() const;
   bool was_stopped() const { return was_stopped_; }
@@ -64,11 +66,13 @@ class Hold {
   // the `zombies`, by host PID): the kernel queues one SIGCHLD, which then stands for that, too.
   void hide_stops_of(std::set<pid_t> children, std::set<pid_t> zombies);
   bool caused_by_us(const Siginfo& info) const;
-  RemoteAddr syscall_instruction() const { return instruction_; }
   const std::vector<proc::Vma>& maps() const { return maps_; }
 
   // Scratch memory for injected calls, from the first use to the release.
-  RemoteSyscalls& leader();
+  RemoteSyscalls& leader() { return remote(pid_); }
+  // A thread stays borrowed as long as the scratch memory is there, in which its last batch has left it: to leave takes
+  // as long as a batch, and who has been killed need not.
+  RemoteSyscalls& remote(pid_t tid);
   RemoteAddr scratch();
   void drop_scratch();
 
@@ -91,6 +95,7 @@ class Hold {
   void send_stop(bool continued);
   void seize_all();
   void borrow();
+  void end_calls();
   void put_back();
   void swallow_sigcont();
   bool a_child_has_ended() const;
@@ -108,12 +113,11 @@ class Hold {
   bool was_stopped_ = false;
   int stop_signal_ = 0;
   bool stop_sent_ = false;
-  bool suspend_seccomp_ = false;
   std::uint64_t stopped_at_ = 0;
   std::vector<HeldThread> threads_;
   std::vector<proc::Vma> maps_;
   RemoteAddr instruction_{};
-  std::unique_ptr<RemoteSyscalls> leader_;
+  std::map<pid_t, RemoteSyscalls> remotes_;
   std::unique_ptr<Scratch> scratch_;
   std::set<pid_t> held_children_, zombies_;
   std::optional<Pin> pin_;

@@ -1,6 +1,7 @@
 #include "agent/engine/ptrace/interrupted_call.h"
 
 #include "agent/engine/ptrace/call_notes.h"
+#include "agent/engine/ptrace/scheduler_clock.h"
 #include "common/base/check.h"
 #include "common/base/fd.h"
 #include "common/base/units.h"
@@ -10,7 +11,6 @@
 #include <cstring>
 #include <utility>
 
-#include <sched.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -59,6 +59,7 @@ unsigned long long* timeout_in_memory(long number, Regs& regs) {
     case SYS_epoll_pwait2:
     case SYS_semtimedop: return &regs.r10;
     case SYS_rt_sigtimedwait: return &regs.rdx;
+    case SYS_io_getevents: return &regs.r8;
     default: return nullptr;
   }
 }
@@ -102,8 +103,6 @@ std::optional<unsigned> processor_of(const std::string& task) {
   }
 }
 
-double exec_start_ms(const proc::Sched& sched) { return static_cast<double>(sched.exec_start_ns) / 1e6; }
-
 bool signal_waits(pid_t pid, pid_t tid, std::uint64_t sigmask) {
   const proc::Status s = proc::Reader(pid, tid).status();
   return ((s.sig_pending | s.shared_sig_pending) & ~sigmask & s.sig_caught) != 0;
@@ -123,25 +122,6 @@ std::optional<long> number_in_code(pid_t pid, std::uint64_t rip) {
 
 }  // namespace
 
-// exec_start is on the clock of the CPU that the thread ran on: our own exec_start there, just after a yield, tells how
-// it relates to CLOCK_MONOTONIC. The largest of a few tries is the least disturbed.
-double InterruptedCalls::clock_offset_ms(unsigned cpu) {
-  if (const auto it = offsets_.find(cpu); it != offsets_.end()) return it->second;
-  cpu_set_t old, one;
-  ::sched_getaffinity(0, sizeof old, &old);
-  CPU_ZERO(&one);
-  CPU_SET(cpu, &one);
-  ::sched_setaffinity(0, sizeof one, &one);
-  double best = -1e18;
-  for (int i = 0; i < 3; i++) {
-    ::sched_yield();
-    const double now = static_cast<double>(monotonic_ns()) / 1e6;
-    if (const auto own = sched_of("/proc/self")) best = std::max(best, exec_start_ms(*own) - now);
-  }
-  ::sched_setaffinity(0, sizeof old, &old);
-  return offsets_[cpu] = best;
-}
-
 void InterruptedCalls::look(pid_t pid) {
   if (!read_notes_) {
     read_notes_ = true;
@@ -158,7 +138,7 @@ void InterruptedCalls::look(pid_t pid) {
     // 6.12+: a thread that has just fallen asleep may be moved to another CPU in its sleep, which sets it to 0. Then
     // what an earlier look saw of the same sleep counts.
     if (sched->exec_start_ns > 0) {
-      const double start = exec_start_ms(*sched) - clock_offset_ms(*processor);
+      const double start = static_cast<double>(sched->exec_start_ns) / 1e6 - scheduler_clock_ahead_ms(*processor);
       asleep_[tid] = {start > 0 ? static_cast<std::uint64_t>(start * 1e6) : 0, switches};
     } else if (const auto it = before.find(tid); it != before.end() && it->second.switches == switches) {
       asleep_.insert(*it);

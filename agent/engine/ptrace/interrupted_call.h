@@ -42,12 +42,9 @@ class InterruptedCalls {
     std::uint64_t rip = 0, rsp = 0;
     std::uint64_t begun_ns = 0;
   };
-  double clock_offset_ms(unsigned cpu);
-
   bool read_notes_ = false;
   std::map<pid_t, Asleep> asleep_;
   std::map<pid_t, Seen> seen_;
-  std::map<unsigned, double> offsets_;  // of the scheduler's clock of a CPU to CLOCK_MONOTONIC
 };
 
 }  // namespace godwit::engine

@@ -11,7 +11,7 @@
 namespace godwit::engine {
 namespace {
 
-constexpr std::uint64_t magic = 0x4a57444733ull;
+constexpr std::uint64_t magic = 0x4a57444734ull;
 constexpr std::uint32_t most_threads = 100'000;
 
 // What is below is on memory (for another process to see) before what follows.
@@ -21,7 +21,8 @@ void fence() { std::atomic_signal_fence(std::memory_order_seq_cst); }
 
 Journal::Journal(UniqueFd memory) : fd_(std::move(memory)) {
   static_assert(sizeof(Header) <= first_process);
-  static_assert(first_kept % alignof(KeptSlot) == 0 && first_thread % alignof(ThreadSlot) == 0);
+  static_assert(first_kept % alignof(KeptSlot) == 0 && first_aio % alignof(AioSlot) == 0 &&
+                first_thread % alignof(ThreadSlot) == 0);
   if (!fd_) fd_.reset(check(::memfd_create("godwit-journal", MFD_CLOEXEC), "create a journal"));
   struct stat st{};
   check(::fstat(fd_.get(), &st), "stat the journal");
@@ -44,6 +45,10 @@ bool Journal::sound() const {
     return p.phase >= HoldPhase::idle && p.phase <= HoldPhase::releasing && p.pid > 0;
   };
   const auto is_signal = [](const KeptSlot& k) { return k.signal.info.number() > 0 && k.signal.info.number() <= 64; };
+  const AioSlot& a = aio();
+  if (a.open > 1 || a.current > 1 || a.progress[a.current].unfetched > most_unfetched ||
+      (a.ring && (a.head >= a.capacity || a.progress[a.current].seen >= a.capacity)))
+    return false;
   return std::all_of(processes(), processes() + h.processes, fits) && std::all_of(kept(), kept() + h.kept, is_signal);
 }
 
@@ -74,6 +79,7 @@ Journal::Process Journal::begin(pid_t pid, std::uint64_t start_time, bool was_st
     fence();
     h.threads = 0;
     h.kept = 0;
+    aio().open = 0;
   }
   if (h.processes == most_processes) fail(Errc::unsupported, "more than {} processes", most_processes);
   processes()[h.processes] = {.phase = HoldPhase::stopping,
@@ -133,6 +139,70 @@ void Journal::Process::keep(const KeptSignal& signal) {
 void Journal::Process::scratch(RemoteAddr at) {
   journal_->processes()[index_].scratch = raw(at);
   fence();
+}
+
+void Journal::Process::aio_eventfd(int number) {
+  AioSlot& slot = journal_->aio();
+  if (!slot.open || slot.process != index_) {
+    slot.open = 0;
+    fence();
+    slot.process = index_;
+    slot.ring = 0;
+  }
+  slot.eventfd = number;
+  fence();
+  slot.open = 1;
+  fence();
+}
+
+void Journal::Process::aio_begin(std::uint64_t ring, std::uint32_t capacity, std::uint32_t head,
+                                 const AioProgress& progress) {
+  AioSlot& slot = journal_->aio();
+  aio_end();
+  slot.progress[slot.current].unfetched = 0;
+  slot.capacity = capacity;
+  slot.head = head;
+  aio_progress(progress);
+  slot.ring = ring;
+  fence();
+}
+
+void Journal::Process::aio_progress(const AioProgress& progress) {
+  AioSlot& slot = journal_->aio();
+  const std::size_t before = slot.progress[slot.current].unfetched;
+  const std::size_t count = std::min(progress.unfetched.size(), most_unfetched);
+  std::ranges::copy(progress.unfetched.first(count).subspan(before), journal_->unfetched() + before);
+  const std::uint32_t next = slot.current ^ 1;
+  slot.progress[next] = {
+      .seen = progress.seen, .unfetched = static_cast<std::uint32_t>(count), .batch = progress.batch};
+  fence();
+  slot.current = next;
+  fence();
+}
+
+void Journal::Process::aio_end() {
+  fence();
+  journal_->aio().ring = 0;
+  fence();
+}
+
+void Journal::Process::aio_gone() {
+  fence();
+  journal_->aio().open = 0;
+  fence();
+}
+
+std::optional<AioLook> Journal::Process::aio() const {
+  const AioSlot& slot = journal_->aio();
+  if (!slot.open || slot.process != index_) return {};
+  const auto& progress = slot.progress[slot.current];
+  return AioLook{.eventfd = slot.eventfd,
+                 .ring = slot.ring,
+                 .capacity = slot.capacity,
+                 .head = slot.head,
+                 .seen = progress.seen,
+                 .batch = progress.batch,
+                 .unfetched = {journal_->unfetched(), journal_->unfetched() + progress.unfetched}};
 }
 
 void Journal::Process::releasing() {

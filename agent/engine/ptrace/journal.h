@@ -11,8 +11,11 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <vector>
 
+#include <linux/aio_abi.h>
 #include <sched.h>
 
 namespace godwit::engine {
@@ -38,6 +41,22 @@ struct KeptSignal {
   Siginfo info{};
 };
 
+// How far a look at an AIO ring has come (memory/aio_probe.h).
+struct AioProgress {
+  std::uint32_t seen = 0;               // the ring's tail
+  std::uint64_t batch = 0;              // of calls, which comes next
+  std::span<const io_event> unfetched;  // up to there; what was noted before comes first
+};
+
+struct AioLook {
+  int eventfd = 0;         // its number, if it is there
+  std::uint64_t ring = 0;  // 0: none is being looked at
+  std::uint32_t capacity = 0, head = 0;
+  std::uint32_t seen = 0;
+  std::uint64_t batch = 0;
+  std::vector<io_event> unfetched;
+};
+
 class Journal {
  public:
   // `memory` is a memfd, empty or left by another engine. Empty UniqueFd: makes one of its own (work by hand).
@@ -55,6 +74,12 @@ class Journal {
     void keep(const KeptSignal& signal);
     void scratch(RemoteAddr at);  // before it is mapped
     void scratch_gone() { scratch(RemoteAddr{0}); }
+    // One process at a time, and one ring: before an eventfd is there, and before anything is taken out of the ring.
+    void aio_eventfd(int number);
+    void aio_begin(std::uint64_t ring, std::uint32_t capacity, std::uint32_t head, const AioProgress& progress);
+    void aio_progress(const AioProgress& progress);
+    void aio_end();
+    void aio_gone();
     void releasing();
     void end();
 
@@ -66,6 +91,7 @@ class Journal {
     RemoteAddr scratch_address() const;  // 0: none
     std::vector<ThreadRecord> threads() const;
     std::vector<KeptSignal> kept() const;
+    std::optional<AioLook> aio() const;
 
    private:
     friend class Journal;
@@ -99,10 +125,24 @@ class Journal {
     std::uint32_t process = 0;
     KeptSignal signal;
   };
+  struct AioSlot {
+    std::uint32_t process = 0, open = 0;
+    std::uint32_t current = 0;  // of the two
+    std::int32_t eventfd = 0;
+    std::uint64_t ring = 0;
+    std::uint32_t capacity = 0, head = 0;
+    struct {
+      std::uint32_t seen = 0, unfetched = 0;
+      std::uint64_t batch = 0;
+    } progress[2];
+  };
   static constexpr std::size_t most_processes = 4096, most_kept = 1024;
+  static constexpr std::size_t most_unfetched = 16 * 1024;  // what a look begins with, and what completes meanwhile
   static constexpr std::size_t first_process = 64;
   static constexpr std::size_t first_kept = first_process + most_processes * sizeof(ProcessSlot);
-  static constexpr std::size_t first_thread = first_kept + most_kept * sizeof(KeptSlot);
+  static constexpr std::size_t first_aio = first_kept + most_kept * sizeof(KeptSlot);
+  static constexpr std::size_t first_unfetched = first_aio + sizeof(AioSlot);
+  static constexpr std::size_t first_thread = first_unfetched + most_unfetched * sizeof(io_event);
 
   template <class T>
   T* at(std::size_t offset) const {
@@ -111,6 +151,8 @@ class Journal {
   Header& header() const { return *at<Header>(0); }
   ProcessSlot* processes() const { return at<ProcessSlot>(first_process); }
   KeptSlot* kept() const { return at<KeptSlot>(first_kept); }
+  AioSlot& aio() const { return *at<AioSlot>(first_aio); }
+  io_event* unfetched() const { return at<io_event>(first_unfetched); }
   ThreadSlot* threads() const { return at<ThreadSlot>(first_thread); }
   void map(std::size_t size);
   bool sound() const;

@@ -2,15 +2,16 @@
 
 #include "agent/engine/ptrace/cgroup.h"
 #include "agent/engine/ptrace/kept_signals.h"
-#include "agent/engine/ptrace/remote_syscalls.h"
 #include "agent/engine/ptrace/tracing.h"
 #include "common/base/check.h"
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/proc/reader.h"
 
 #include <algorithm>
 #include <csignal>
 #include <exception>
+#include <optional>
 
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -27,19 +28,33 @@ bool same_process(const Journal::Process& journal) {
   }
 }
 
-void put_back(Journal::Process& journal, std::span<const pid_t> tids) {
+void put_back(const ThreadRecord& thread) {
+  set_regs(thread.tid, thread.regs);
+  if (thread.pinned) ::syscall(SYS_sched_setaffinity, thread.tid, thread.affinity.size(), thread.affinity.data());
+}
+
+// Whoever stands in the scratch leaves it first, and the leader, who unmaps it, last.
+void put_back(Journal::Process& journal, std::span<const pid_t> tids, FinishInterrupted finish) {
   if (journal.phase() != HoldPhase::held) return;
   for (const pid_t tid : tids) set_sigmask(tid, all_signals);
-  if (const RemoteAddr scratch = journal.scratch_address(); raw(scratch)) {
-    RemoteSyscalls leader(journal.pid(), journal.pid(), RemoteAddr{journal.syscall_instruction()});
-    leader.attempt(SYS_munmap, scratch, ScratchLayout::size);  // it may not have come to be
-    journal.scratch_gone();
-  }
+  std::optional<ThreadRecord> first;
   for (const ThreadRecord& t : journal.threads()) {
     if (std::ranges::find(tids, t.tid) == tids.end()) continue;
-    set_regs(t.tid, t.regs);
-    if (t.pinned) ::syscall(SYS_sched_setaffinity, t.tid, t.affinity.size(), t.affinity.data());
+    if (t.tid == journal.pid())
+      first = t;
+    else
+      put_back(t);
   }
+  if (const RemoteAddr scratch = journal.scratch_address(); raw(scratch)) {
+    suspend_filters(journal.pid(), journal.pid());
+    RemoteSyscalls leader(journal.pid(), journal.pid(), RemoteAddr{journal.syscall_instruction()});
+    if (first) leader.set_saved(first->regs);
+    finish(journal, leader);
+    leader.attempt(SYS_munmap, scratch, ScratchLayout::size);  // it may not have come to be
+    fault::point("engine.recover.unmapped");
+    journal.scratch_gone();
+  }
+  if (first) put_back(*first);
 }
 
 // A tracer that dies closes its sockets, by which others know that it has, before it lets go of whom it traces.
@@ -48,19 +63,17 @@ void wait_untraced(pid_t pid) {
 }
 
 // Everything back; seized still, and its threads are returned.
-std::vector<pid_t> put_back(Journal::Process& journal) {
+std::vector<pid_t> put_back(Journal::Process& journal, FinishInterrupted finish) {
   const pid_t pid = journal.pid();
   Doing doing("putting back what was borrowed from process {}", pid);
   wait_untraced(pid);
-  const bool seccomp = proc::Reader(pid).status().seccomp != 0;
-  const std::vector<pid_t> tids = seize_threads(pid, PTRACE_O_TRACESYSGOOD | (seccomp ? PTRACE_O_SUSPEND_SECCOMP : 0u),
-                                                true, std::chrono::seconds(5));
+  const std::vector<pid_t> tids = seize_threads(pid, PTRACE_O_TRACESYSGOOD, true, std::chrono::seconds(5));
   std::vector<std::pair<pid_t, std::uint64_t>> masks;
   for (const pid_t tid : tids) masks.emplace_back(tid, get_sigmask(tid));
   for (const ThreadRecord& t : journal.threads())
     for (auto& [tid, mask] : masks)
       if (tid == t.tid) mask = t.sigmask;
-  put_back(journal, tids);
+  put_back(journal, tids, finish);
   journal.releasing();
   if (!journal.was_stopped()) {
     for (const pid_t tid : tids) set_sigmask(tid, all_signals);
@@ -74,7 +87,7 @@ std::vector<pid_t> put_back(Journal::Process& journal) {
 
 }  // namespace
 
-void recover(Journal& journal, const std::string& cgroup_path, bool release) {
+void recover(Journal& journal, const std::string& cgroup_path, bool release, FinishInterrupted finish) {
   const bool frozen = !cgroup_path.empty() && Cgroup(cgroup_path).asked_to_freeze();
   std::vector<Journal::Process> borrowed = journal.borrowed();
   std::ranges::reverse(borrowed);  // children before parents, which are not to see them stopped
@@ -89,7 +102,7 @@ void recover(Journal& journal, const std::string& cgroup_path, bool release) {
   for (Journal::Process& p : borrowed) {
     try {
       if (same_process(p)) {
-        seized.emplace_back(p, put_back(p));
+        seized.emplace_back(p, put_back(p, finish));
         if (release) detach_threads(seized.back().second);
       }
       if (release) p.end();

@@ -5,6 +5,8 @@
 #include "common/base/log.h"
 
 #include <csignal>
+#include <utility>
+
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
@@ -36,6 +38,10 @@ RemoteAddr find_syscall_instruction(pid_t pid, RemoteAddr start, RemoteAddr end)
   const std::size_t at = code.find("\x0f\x05");
   if (at == std::string::npos) fail(Errc::unsupported, "the vdso of process {} has no syscall instruction", pid);
   return start + at;
+}
+
+Error disturbed_by_stop(pid_t pid) {
+  return {Errc::busy, fmt::format("somebody else sent SIGSTOP to process {}, which was held", pid)};
 }
 
 RemoteSyscalls::RemoteSyscalls(pid_t pid, pid_t tid, RemoteAddr syscall_instruction)
@@ -83,7 +89,8 @@ long RemoteSyscalls::call_raw(long nr, std::array<std::uint64_t, 6> args) {
   regs.r9 = args[5];
   set_regs(tid_, regs);
   for (int side = 0; side < 2; side++) {  // entry, exit
-    const Stop stop = resume(PTRACE_SYSCALL);
+    Stop stop = resume(PTRACE_SYSCALL);
+    for (; stop.signal_stop(SIGSTOP); stop = resume(PTRACE_SYSCALL)) disturbed_ = true;
     if (!stop.syscall_stop())
       fail(Errc::target_gone, "thread {} stopped with status {:#x} instead of running system call {}", tid_, stop.raw(),
            nr);
@@ -104,15 +111,22 @@ void RemoteSyscalls::start(const Batch& batch) {
   trace(PTRACE_CONT, tid_, 0, 0, "continue");
 }
 
-void RemoteSyscalls::finish(Batch& batch) {
+bool RemoteSyscalls::finish_disturbed(Batch& batch) {
   Stop stop = wait_stop(tid_);
   if (stop.trap_stop()) stop = resume(PTRACE_CONT);
+  while (stop.signal_stop(SIGSTOP) && get_regs(tid_).r14 != 0) {  // the calls that are left
+    disturbed_ = true;
+    stop = resume(PTRACE_CONT);
+  }
   if (!stop.signal_stop(SIGSTOP))
     fail(Errc::target_gone, "thread {} stopped with status {:#x} in a batch of {} calls", tid_, stop.raw(),
          batch.size());
-  if (get_regs(tid_).r14 != 0)  // the calls that are left
-    fail(Errc::busy, "somebody else sent SIGSTOP to process {}, which was held", pid_);
   collect(batch);
+  return std::exchange(disturbed_, false);
+}
+
+void RemoteSyscalls::finish(Batch& batch) {
+  if (finish_disturbed(batch)) throw disturbed_by_stop(pid_);
 }
 
 void RemoteSyscalls::collect(Batch& batch) {
@@ -121,9 +135,13 @@ void RemoteSyscalls::collect(Batch& batch) {
 }
 
 void RemoteSyscalls::run(Batch& batch) {
-  if (batch.empty()) return;
+  if (run_disturbed(batch)) throw disturbed_by_stop(pid_);
+}
+
+bool RemoteSyscalls::run_disturbed(Batch& batch) {
+  if (batch.empty()) return false;
   start(batch);
-  finish(batch);
+  return finish_disturbed(batch);
 }
 
 Scratch::Scratch(RemoteSyscalls& remote, RemoteAddr address) : remote_(remote), address_(address) {

@@ -9,6 +9,7 @@
 
 #include "agent/engine/ptrace/batch.h"
 #include "agent/engine/ptrace/stop.h"
+#include "common/base/error.h"
 #include "common/base/units.h"
 
 #include <string_view>
@@ -17,6 +18,9 @@ namespace godwit::engine {
 
 // The address of a `syscall` instruction in the vdso mapped at [start, end) of process `pid`.
 RemoteAddr find_syscall_instruction(pid_t pid, RemoteAddr vdso_start, RemoteAddr vdso_end);
+
+// What is thrown when somebody else sent SIGSTOP to a process that is held.
+Error disturbed_by_stop(pid_t pid);
 
 class RemoteSyscalls {
  public:
@@ -40,8 +44,11 @@ class RemoteSyscalls {
   // Throws when `result` is an error.
   static long checked(std::string_view what, long result);
 
-  // Runs all calls of the batch in one go; throws for the first that had to succeed and did not.
+  // Runs all calls of the batch in one go; throws for the first that had to succeed and did not, and Errc::busy when
+  // somebody else sent SIGSTOP meanwhile, which is gone then. All have been run even so.
   void run(Batch& batch);
+  // The same for who has to go on first: returns whether somebody did.
+  bool run_disturbed(Batch& batch);
   // The same in two halves, for a call that is meant to sleep.
   void start(const Batch& batch);
   void finish(Batch& batch);
@@ -59,8 +66,6 @@ class RemoteSyscalls {
   const Regs& saved() const { return saved_; }
   // What is put back in the end, instead of what was found.
   void set_saved(const Regs& regs) { saved_ = regs; }
-  // Single calls are made from here from now on.
-  void move_instruction(RemoteAddr syscall_instruction) { syscall_instruction_ = syscall_instruction; }
 
  private:
   static std::uint64_t value(RemoteAddr a) { return raw(a); }
@@ -71,11 +76,13 @@ class RemoteSyscalls {
   }
   long call_raw(long nr, std::array<std::uint64_t, 6> args);
   Stop resume(int request);
+  bool finish_disturbed(Batch& batch);
 
   pid_t pid_, tid_;
   RemoteAddr syscall_instruction_;
   Regs saved_;
   bool ended_ = false;
+  bool disturbed_ = false;  // by a SIGSTOP from elsewhere, which the end of the next batch tells
 };
 
 // A scratch mapping with the stub in it, made in the target by `remote` at `address`, which must be free, and removed

@@ -51,7 +51,8 @@ std::filesystem::path run_file(pid_t pid, std::uint64_t start_time, std::string_
 
 void forget_process(pid_t pid, std::uint64_t start_time) noexcept {
   try {
-    for (const std::string_view what : {"", "stopped"}) std::filesystem::remove(run_file(pid, start_time, what));
+    for (const std::string_view what : {"", "stopped", "holder"})
+      std::filesystem::remove(run_file(pid, start_time, what));
   } catch (const std::exception& e) {
     log::warn("run.not_cleared", {{"pid", pid}, {"error", e.what()}});
   }
@@ -63,10 +64,11 @@ void forget_ended() noexcept {
     for (const auto& entry : std::filesystem::directory_iterator(run_directory())) {
       pid_t pid = 0;
       std::uint64_t start_time = 0;
-      if (!parse_owner(entry.path().filename().string(), pid, start_time) || lives(pid, start_time)) continue;
+      if (!parse_owner(entry.path().filename().string(), pid, start_time)) continue;
       std::error_code gone;  // somebody else may be at it
       const auto written = entry.last_write_time(gone);
-      if (!gone && now - written > others_have_cleared) std::filesystem::remove(entry.path(), gone);
+      if (gone || now - written <= others_have_cleared || lives(pid, start_time)) continue;
+      std::filesystem::remove(entry.path(), gone);
     }
   } catch (const std::exception& e) {
     log::warn("run.not_cleared", {{"error", e.what()}});

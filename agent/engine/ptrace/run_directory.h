@@ -15,7 +15,8 @@ std::filesystem::path run_directory();
 // `what` empty: notes of its calls (call_notes.h).
 std::filesystem::path run_file(pid_t pid, std::uint64_t start_time, std::string_view what = {});
 
-// What is kept of a process that has been killed; a holder clears away its own.
+// What is kept of a process that has been killed, with the socket of a holder that was killed, too; others clear away
+// their own.
 void forget_process(pid_t pid, std::uint64_t start_time) noexcept;
 
 // Clears away what was kept of processes that have ended, and that nobody else has cleared: a restored process ends

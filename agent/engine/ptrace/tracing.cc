@@ -1,6 +1,7 @@
 #include "agent/engine/ptrace/tracing.h"
 
 #include "common/base/check.h"
+#include "common/base/fd.h"
 #include "common/base/log.h"
 #include "common/base/units.h"
 #include "common/proc/reader.h"
@@ -42,6 +43,17 @@ Progress advance(pid_t tid) {
   return Progress::waiting;
 }
 
+// What it does instead: "state D in folio_wait_bit_common".
+std::string where_it_is(pid_t pid, pid_t tid) {
+  try {
+    const char state = proc::Reader(pid, tid).status().state;
+    const std::string waits_in = read_file(fmt::format("/proc/{}/task/{}/wchan", pid, tid));
+    return waits_in == "0" ? fmt::format("state {}", state) : fmt::format("state {} in {}", state, waits_in);
+  } catch (const Error& e) {
+    return e.message();
+  }
+}
+
 bool any_queued(pid_t tid, int number) {
   const auto in = [&](SignalQueue queue) {
     return std::ranges::any_of(queued_signals(tid, queue), [&](const Siginfo& s) { return s.number() == number; });
@@ -79,7 +91,8 @@ std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, bool interrup
         if (waiting.empty()) break;
         if (monotonic_ns() > deadline)
           throw Error(Errc::timed_out,
-                      fmt::format("thread {} of process {} did not stop within {} ms", waiting[0], pid, limit.count()),
+                      fmt::format("thread {} of process {} did not stop within {} ms: {}", waiting[0], pid,
+                                  limit.count(), where_it_is(pid, waiting[0])),
                       "a thread in vfork() stops only when its child has run another program");
         wait_for_change(std::chrono::milliseconds(1));
       }
@@ -98,6 +111,17 @@ std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, bool interrup
   }
   std::ranges::sort(stopped, [&](pid_t a, pid_t b) { return std::pair(a != pid, a) < std::pair(b != pid, b); });
   return stopped;
+}
+
+// An engine that may not is no worse off where there is nothing to pass.
+void suspend_filters(pid_t pid, pid_t tid) {
+  if (::ptrace(PTRACE_SETOPTIONS, tid, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_SUSPEND_SECCOMP) == 0) return;
+  const int error = errno;
+  if (error == ESRCH) fail(Errc::target_gone, "thread {} ended", tid);
+  if (proc::Reader(pid, tid).status().seccomp == 0) return;
+  throw Error(Errc::refused, fmt::format("the seccomp filters of thread {} cannot be suspended", tid),
+              "run the engine with CAP_SYS_ADMIN and without a filter of its own")
+      .with_errno(error);
 }
 
 std::uint64_t get_sigmask(pid_t tid) {

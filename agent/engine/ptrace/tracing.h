@@ -16,6 +16,11 @@ namespace godwit::engine {
 // that appear are included. On failure nothing stays seized. Returns host TIDs, the leader first.
 std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, bool interrupt, std::chrono::milliseconds limit);
 
+// From here on what is injected into `tid`, which is in a trap stop, passes its seccomp filters, whose answer to a call
+// that the program never makes may be its death. Not before it stands still: until then what it calls is its own. The
+// kernel takes this back when the tracer lets go or dies.
+void suspend_filters(pid_t pid, pid_t tid);
+
 std::uint64_t get_sigmask(pid_t tid);
 void set_sigmask(pid_t tid, std::uint64_t mask);
 inline constexpr std::uint64_t all_signals = ~std::uint64_t{0};

@@ -71,7 +71,12 @@ std::vector<std::string> dump_fds(std::span<const StoppedTask> tasks, FileIds& i
   std::set<std::uint32_t> described;
   for (std::size_t i = 0; i < walks.size(); ++i) {
     if (!described.insert(tasks[i].files_id).second) continue;
-    DumpContext context{.options = options, .ids = ids, .out = out, .table = walks[i].views, .terminals = terminals};
+    DumpContext context{.options = options,
+                        .ids = ids,
+                        .out = out,
+                        .table = walks[i].views,
+                        .terminals = terminals,
+                        .level = tasks[i].level};
     dump_table(tasks[i], walks[i], context);
     for (std::string& notice : context.notices) notices.push_back(std::move(notice));
   }

@@ -42,7 +42,8 @@ struct SurveyContext {
 // The ends of the pseudo terminals that a dump has met, borrowed copies; -1: nobody of the tree has it open.
 struct TerminalEnds {
   int master = -1, slave = -1;
-  int current = -1;  // opened as /dev/tty, which tells nothing of the file in /dev/pts
+  int current = -1;              // opened as /dev/tty, which tells nothing of the file in /dev/pts
+  std::uint32_t current_id = 0;  // of that in tty-info.img
 };
 using TerminalsMet = std::map<unsigned, TerminalEnds>;  // by number
 
@@ -52,6 +53,7 @@ struct DumpContext {
   image::ImageSet& out;
   const std::vector<FdView>& table;  // all of the task's, ascending
   TerminalsMet& terminals;
+  std::size_t level;  // StoppedTask's
   std::vector<std::string> notices = {};
 };
 

@@ -68,6 +68,7 @@ struct StoppedTask {
   pid_t pid = 0;               // host
   int pidfd = -1;              // borrowed
   pid_t guest_pid = 0;         // names fs-PID.img
+  std::size_t level = ~0u;     // of the tree's PID namespace, in lists of ids (proc::Status)
   std::uint32_t own_id = 0;    // of what it shares with nobody
   std::uint32_t files_id = 0;  // names fdinfo-ID.img; those who share a table have the same
   std::uint32_t fs_id = 0;
@@ -87,8 +88,7 @@ int highest_fd(const image::ImageSet& images);
 
 struct RestorePlan {
   std::uint32_t files_id = 0;
-  pid_t pid = 0;          // the task's, as this process sees it
-  std::vector<int> keep;  // stay open; must be above highest_fd()
+  pid_t pid = 0;  // the task's, as this process sees it
 };
 
 // Makes descriptor tables in a helper process, in the task's namespaces, as root: every open file of the images once,
@@ -103,8 +103,8 @@ class FdRestorer {
   FdRestorer(const FdRestorer&) = delete;
   FdRestorer& operator=(const FdRestorer&) = delete;
 
-  // Afterwards this process's table holds the image's descriptors under their numbers and `keep`, nothing else: in a
-  // fork of the helper for each table, or in the helper itself for the last one.
+  // Afterwards this process has the table's descriptors under their numbers, and up to highest_fd() no others: those of
+  // the table before are closed.
   void place(const RestorePlan& plan);
   // When all mappings of memfds are made: a seal would stand in their way. Not after place().
   void seal();

@@ -12,7 +12,7 @@ std::optional<Refusal> refusal(const FdView& view, SurveyContext& context) {
     return Refusal{view.describe(), fmt::format("the fifo is also open in process {}", holder->second),
                    "end that process before the move"};
   }
-  return path_file::refuse_lost_path(view);
+  return path_file::refuse_lost_path(view, context);
 }
 
 void dump(const FdView& view, image::FileEntry& entry, DumpContext& context) {

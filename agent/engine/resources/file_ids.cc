@@ -1,5 +1,7 @@
 #include "agent/engine/resources/file_ids.h"
 
+#include "agent/engine/resources/needed_files.h"
+
 #include <algorithm>
 
 #include <linux/kcmp.h>
@@ -32,13 +34,41 @@ image::RegFileEntry path_entry(std::uint32_t id, const std::string& path, const 
   return reg;
 }
 
+// CRIU keeps it as 32-bit words in memory order.
+void put_build_id(std::string_view id, image::RegFileEntry& reg) {
+  for (std::size_t i = 0; i < id.size(); i += 4) {
+    std::uint32_t word = 0;
+    id.copy(reinterpret_cast<char*>(&word), 4, i);
+    reg.add_build_id(word);
+  }
+}
+
 }  // namespace
 
-void FileIds::begin_descriptors() {
+void FileIds::begin_freeze() {
   descriptors_.clear();
   descriptor_entries_.clear();
   seen_.clear();
   deleted_.clear();
+  used_files_.clear();
+  used_objects_.clear();
+  told_.clear();
+}
+
+// With the descriptor that reads a memfd, which keeps it alive.
+void FileIds::forget_segments() {
+  std::erase_if(segments_, [&](const Segment& s) { return !used_objects_.contains(s.shmid); });
+  std::erase_if(memfds_, [&](const auto& m) { return !used_objects_.contains(m.first); });
+  std::erase_if(mapping_entries_, [&](const auto& e) {
+    return e.second.has_memfd() && !used_objects_.contains(e.second.memfd().inode_id());
+  });
+  std::erase_if(mappings_, [&](const auto& m) { return !mapping_entries_.contains(m.second); });
+}
+
+void FileIds::forget_files() {
+  std::erase_if(mappings_, [&](const auto& m) { return !used_files_.contains(m.second); });
+  std::erase_if(contents_, [&](const auto& c) { return !used_files_.contains(c.first); });
+  std::erase_if(mapping_entries_, [&](const auto& e) { return !used_files_.contains(e.first); });
 }
 
 FileIds::Slot FileIds::for_descriptor(pid_t pid, int number, const std::string& link) {
@@ -65,28 +95,37 @@ void FileIds::add(image::FileEntry entry) {
 }
 
 std::uint32_t FileIds::file_for_mapping(const std::string& path, const struct stat& st, int flags,
-                                        std::string_view build_id) {
+                                        const OpenFile& mapped) {
   const auto [found, fresh] = mappings_.try_emplace({st.st_dev, st.st_ino, path, flags}, last_file_ + 1);
-  if (!fresh) return found->second;
-  const std::uint32_t id = fresh_id();
+  const std::uint32_t id = fresh ? fresh_id() : found->second;
+  used_files_.insert(id);
   image::FileEntry& entry = mapping_entries_[id];
   entry.set_type(image::FD_REG);
   entry.set_id(id);
-  *entry.mutable_reg() = path_entry(id, path, st, flags);
-  // CRIU keeps the id as 32-bit words in memory order.
-  for (std::size_t i = 0; i < build_id.size(); i += 4) {
-    std::uint32_t word = 0;
-    build_id.copy(reinterpret_cast<char*>(&word), 4, i);
-    entry.mutable_reg()->add_build_id(word);
+  image::RegFileEntry reg = path_entry(id, path, st, flags);
+  const Content content{st.st_size, st.st_ctim.tv_sec, st.st_ctim.tv_nsec};
+  const auto known = contents_.find(id);
+  if (!mapped || (known != contents_.end() && known->second == content)) {
+    *reg.mutable_build_id() = entry.reg().build_id();
+  } else {
+    put_build_id(elf_build_id(mapped().get()), reg);
+    contents_[id] = content;
   }
+  *entry.mutable_reg() = std::move(reg);
   return id;
+}
+
+std::optional<std::uint32_t> FileIds::told_in_freeze(const MappedFile& file) const {
+  const auto known = told_.find(file);
+  return known == told_.end() ? std::nullopt : std::optional(known->second);
 }
 
 std::uint32_t FileIds::memfd_for_mapping(int fd, const struct stat& st, int flags) {
   const std::uint32_t object = memfd_object(fd, st);
   const auto [found, fresh] = mappings_.try_emplace({st.st_dev, st.st_ino, std::string(), flags}, last_file_ + 1);
-  if (!fresh) return found->second;
-  const std::uint32_t id = fresh_id();
+  const std::uint32_t id = fresh ? fresh_id() : found->second;
+  used_files_.insert(id);
+  if (!fresh) return id;
   image::FileEntry& entry = mapping_entries_[id];
   entry.set_type(image::FD_MEMFD);
   entry.set_id(id);
@@ -108,6 +147,7 @@ std::uint32_t FileIds::shmid_for(dev_t dev, ino_t inode) {
 std::uint32_t FileIds::memfd_object(int fd, const struct stat& st) {
   const std::uint32_t shmid = shmid_for(st.st_dev, st.st_ino);
   const bool fresh = !memfds_.contains(shmid);
+  used_objects_.insert(shmid);
   image::MemfdInodeEntry& entry = memfds_[shmid];
   // Size, seals and owner may have changed since a former round.
   constexpr std::string_view prefix = "/memfd:";

@@ -1,8 +1,9 @@
 // Ids of one dump: which open files are the same open file, and which memory objects are the same object.
 //
-// Lives as long as the migration. Ids of mappings, of paths and of shared memory stay the same over all rounds; ids
-// of descriptors belong to one freeze (`begin_descriptors`). Collects the records of files.img and memfd.img, and
-// `write` puts them; writing twice is harmless. Nothing here changes the target. Not thread-safe.
+// Lives as long as the migration, or as the tracker of a process that is dumped again and again. Ids of mappings, of
+// paths and of shared memory stay the same over all rounds; ids of descriptors belong to one freeze (`begin_freeze`).
+// Collects the records of files.img and memfd.img, and `write` puts them; writing twice is harmless. Nothing here
+// changes the target. Not thread-safe.
 #pragma once
 
 #include "common/base/fd.h"
@@ -10,7 +11,9 @@
 #include "common/image/image_set.h"
 
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -41,8 +44,12 @@ class FileIds {
     bool fresh = false;  // nobody has described it yet: add() its entry
   };
 
-  // Forgets what a former freeze said about descriptors.
-  void begin_descriptors();
+  // Forgets what a former freeze said about descriptors. What else it has, and this one does not come across, is gone:
+  // memory objects once all descriptors and mappings have been looked at (forget_segments), files once all is described
+  // (forget_files).
+  void begin_freeze();
+  void forget_segments();
+  void forget_files();
 
   // The open file behind descriptor `number` of the stopped task `pid`; kcmp finds the ones that are shared, among
   // those with the same `link` (/proc/PID/fd).
@@ -62,10 +69,19 @@ class FileIds {
   // The record of a descriptor's open file; entry.id() is from for_descriptor or fresh_id.
   void add(image::FileEntry entry);
 
-  // A mapped file, the executable, a working directory or root: `flags` as for open. Repeats give the same id.
-  // `build_id` of a mapped ELF file lets a later restore verify it.
+  using OpenFile = std::function<UniqueFd()>;
+  // A mapped file, the executable, a working directory or root: `flags` as for open. Repeats give the same id, and the
+  // record says what was told last. `mapped` opens a mapped file: from it the build id of an ELF file is
+  // read, which lets a later restore verify it; once, unless somebody has written to it meanwhile.
   std::uint32_t file_for_mapping(const std::string& path, const struct stat& st, int flags,
-                                 std::string_view build_id = {});
+                                 const OpenFile& mapped = {});
+
+  // As /proc/PID/maps has it: device, inode, path, and whether it is mapped to be written.
+  using MappedFile = std::tuple<dev_t, ino_t, std::string, bool>;
+  // In a freeze it is the same for all who have mapped it, and need not be looked at for each: what it was told to be
+  // before, since the freeze began.
+  std::optional<std::uint32_t> told_in_freeze(const MappedFile& file) const;
+  void tell_in_freeze(const MappedFile& file, std::uint32_t id) { told_.emplace(file, id); }
 
   // A mapped memfd, read through `fd` (from /proc/PID/map_files); adds the memory object too.
   std::uint32_t memfd_for_mapping(int fd, const struct stat& st, int flags);
@@ -99,12 +115,20 @@ class FileIds {
   std::uint32_t last_shmid_ = 0;
   std::map<std::string, std::vector<Representative>> descriptors_;  // by link; each list in kcmp's order
   std::map<std::uint32_t, image::FileEntry> descriptor_entries_;
+  struct Content {  // of a mapped file, as far as it is known
+    std::int64_t size = 0;
+    std::int64_t changed_s = 0, changed_ns = 0;  // st_ctim, which nobody can set back
+    bool operator==(const Content&) const = default;
+  };
   std::map<std::uint32_t, image::FileEntry> mapping_entries_;
+  std::map<std::uint32_t, Content> contents_;
   std::map<std::tuple<dev_t, ino_t, std::string, int>, std::uint32_t> mappings_;
   std::map<std::pair<dev_t, ino_t>, std::uint32_t> shmids_;
   std::set<std::pair<dev_t, ino_t>> seen_, deleted_;
   std::map<std::uint32_t, image::MemfdInodeEntry> memfds_;
   std::vector<Segment> segments_;
+  std::set<std::uint32_t> used_files_, used_objects_;  // since the freeze began
+  std::map<MappedFile, std::uint32_t> told_;
 };
 
 }  // namespace godwit::engine::resources

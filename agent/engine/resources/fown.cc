@@ -15,13 +15,23 @@ pid_t guest_pid(pid_t pid, int type) {
   return pids.empty() ? pid : pids.back();
 }
 
+bool is_nested(pid_t pid, const std::vector<pid_t>& tree) {
+  if (tree.empty()) return false;
+  const auto ids = [](pid_t one) { return proc::Reader(one).status().ns_pid.size(); };
+  return ids(pid) != ids(tree.front());
+}
+
 }  // namespace
 
 std::optional<Refusal> refuse_fown(const FdView& view, const std::vector<pid_t>& tree) {
   f_owner_ex owner{};
-  if (::fcntl(view.fd, F_GETOWN_EX, &owner) != 0 || owner.pid == 0 || owner.pid == view.pid ||
-      std::ranges::find(tree, owner.pid) != tree.end())
-    return std::nullopt;
+  if (::fcntl(view.fd, F_GETOWN_EX, &owner) != 0 || owner.pid == 0) return std::nullopt;
+  if (owner.pid == view.pid || std::ranges::find(tree, owner.pid) != tree.end()) {
+    if (!is_nested(owner.pid, tree)) return std::nullopt;
+    return Refusal{view.describe(),
+                   fmt::format("its SIGIO goes to process {}, in a PID namespace below that of the tree", owner.pid),
+                   "make a task of the tree's own namespace the owner"};
+  }
   return Refusal{view.describe(), fmt::format("its SIGIO goes to process {}", owner.pid),
                  "make a task of the tree the owner"};
 }

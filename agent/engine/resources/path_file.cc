@@ -15,27 +15,35 @@ namespace godwit::engine::resources::path_file {
 bool deleted(const FdView& view) { return view.st.st_nlink == 0 && view.link.ends_with(" (deleted)"); }
 
 std::string reach(pid_t pid, const std::string& path) {
-  const std::string root = read_link(fmt::format("/proc/{}/root", pid));
+  const std::string root = proc::Reader(pid).link("root");
   if (root == "/") return fmt::format("/proc/{}/root{}", pid, path);  // perhaps of another mount namespace
   // The paths of a chrooted task are shown from our root, but its root is where /proc/PID/root leads; what it opened
   // before it was locked in lies outside.
   return path.starts_with(root + "/") ? fmt::format("/proc/{}/root{}", pid, path.substr(root.size())) : path;
 }
 
-std::optional<Refusal> refuse_lost_path(const FdView& view) {
+// Since its link was read: the program itself does so while it runs, somebody else at any time.
+bool renamed_meanwhile(const FdView& view, const SurveyContext& context) {
+  if (read_link(fmt::format("/proc/self/fd/{}", view.fd)) == view.link) return false;
+  if (context.frozen) fail(Errc::busy, "{}: it has just been renamed or removed", view.describe());
+  return true;  // the freeze looks again
+}
+
+std::optional<Refusal> refuse_lost_path(const FdView& view, const SurveyContext& context) {
   if (view.link.starts_with("(unreachable)") || !view.link.starts_with('/')) {
     return Refusal{view.describe(), "its path cannot be reached from here", "move the task's mount namespace with it"};
   }
   const std::string option = view.st.st_nlink > 0 ? "--link-remap" : "";  // it has another name
   struct stat there{};
-  if (::lstat(reach(view.pid, view.link).c_str(), &there) != 0) {
+  const bool found = ::lstat(reach(view.pid, view.link).c_str(), &there) == 0;
+  if (found && there.st_dev == view.st.st_dev && there.st_ino == view.st.st_ino) return std::nullopt;
+  if (renamed_meanwhile(view, context)) return std::nullopt;
+  if (!found) {
+    (void)proc::Reader(view.pid).link("root");  // of who has just ended no name leads anywhere
     return Refusal{view.describe(), "no name leads to this open file any more (deleted, or renamed away)",
                    "close the file before moving, or put the name back", option};
   }
-  if (there.st_dev != view.st.st_dev || there.st_ino != view.st.st_ino) {
-    return Refusal{view.describe(), "its name now belongs to another file", "close the file before moving", option};
-  }
-  return std::nullopt;
+  return Refusal{view.describe(), "its name now belongs to another file", "close the file before moving", option};
 }
 
 // Of another process it would be a stranger's at the destination, whoever has that PID there.
@@ -50,9 +58,12 @@ std::optional<Refusal> refuse_process_file(const FdView& view, const SurveyConte
   pid_t named = 0;
   const std::string_view rest = std::string_view(view.link).substr(proc.size());
   if (std::from_chars(rest.data(), rest.data() + rest.size(), named).ec != std::errc()) return std::nullopt;
+  const std::size_t depth =
+      proc::Reader(context.tree.empty() ? context.pid : context.tree.front()).status().ns_pid.size();
   const auto is_named = [&](pid_t member) {
     try {
-      const std::vector<pid_t> pids = proc::Reader(member).status().ns_pid;
+      std::vector<pid_t> pids = proc::Reader(member).status().ns_pid;
+      pids.resize(std::min(pids.size(), depth));  // nothing of the tree's, but its own, has names of a nested namespace
       return member == named || std::ranges::find(pids, named) != pids.end();
     } catch (const Error& e) {
       if (e.errc() != Errc::target_gone) throw;
@@ -125,7 +136,7 @@ bool is_path_only(const FdView& view) { return (view.info.flags & O_PATH) != 0; 
 
 std::optional<Refusal> refusal(const FdView& view, SurveyContext& context) {
   if (auto refused = refuse_process_file(view, context)) return refused;
-  return refuse_lost_path(view);
+  return refuse_lost_path(view, context);
 }
 
 std::optional<Refusal> directory_refusal(const FdView& view, SurveyContext& context) {

@@ -10,10 +10,11 @@ namespace godwit::engine::resources::path_file {
 bool deleted(const FdView& view);
 
 // Where to find a path that /proc shows for a task: its mounts and its root decide what the path means.
+// Errc::target_gone when it has ended.
 std::string reach(pid_t pid, const std::string& path);
 
 // The path leads to another file, or nowhere, below the root of the task.
-std::optional<Refusal> refuse_lost_path(const FdView& view);
+std::optional<Refusal> refuse_lost_path(const FdView& view, const SurveyContext& context);
 // A file of procfs that is another process's, or has a state of its own.
 std::optional<Refusal> refuse_process_file(const FdView& view, const SurveyContext& context);
 

@@ -15,17 +15,17 @@
 namespace godwit::engine::resources::process_file {
 namespace {
 
-constexpr pid_t reaped = -1;                 // as fdinfo has it, and CRIU's images
-constexpr std::uint32_t of_thread = O_EXCL;  // PIDFD_THREAD (6.9+)
+constexpr pid_t reaped = -1;  // as fdinfo has it, and CRIU's images
 
-// One that has gone since the descriptor was looked at was waited for, by somebody of the tree or not. In a freeze
-// nobody of it can have done that.
+// Also a thread. One that has gone since the descriptor was looked at was waited for, by somebody of the tree or not.
+// In a freeze nobody of it can have done that.
 bool in_tree(pid_t pid, const SurveyContext& context) {
   const auto has = [&](pid_t one) { return std::ranges::find(context.tree, one) != context.tree.end(); };
   if (has(pid)) return true;
   try {
-    const proc::Stat stat = proc::Reader(pid).stat();
-    return stat.state == 'Z' && has(stat.ppid);
+    const proc::Reader proc(pid);
+    const proc::Stat stat = proc.stat();
+    return has(proc.status().tgid) || (stat.state == 'Z' && has(stat.ppid));
   } catch (const Error& e) {
     if (e.errc() != Errc::target_gone) throw;
     if (context.frozen) fail(Errc::busy, "process {}, which a pidfd stands for, has just ended", pid);
@@ -62,8 +62,8 @@ bool is_an_end(int status) {
   ::_exit(1);
 }
 
-// Of a process that ends, and is waited for, as that one did.
-UniqueFd open_reaped(int status) {
+// Of a process that ends, and is waited for, as that one did. A thread is like the only one of such a process.
+UniqueFd open_reaped(int status, unsigned flags) {
   auto [opened, opening] = make_pipe();
   const pid_t child = check(::fork(), "fork");
   if (child == 0) {
@@ -72,7 +72,7 @@ UniqueFd open_reaped(int status) {
     (void)::read(opened.get(), &none, 1);
     end_as(status);
   }
-  UniqueFd fd(pidfd_open(child));
+  UniqueFd fd(pidfd_open(child, flags));
   const int error_number = errno;
   opening.reset();
   wait_for_child(child);
@@ -88,8 +88,6 @@ bool matches(const FdView& view) {
 
 std::optional<Refusal> refusal(const FdView& view, SurveyContext& context) {
   const pid_t pid = view.info.pidfd.value().pid;
-  if ((view.flags() & of_thread) != 0)
-    return Refusal{view.describe(), "pidfds of threads cannot be carried yet", "close it, or use the process's"};
   if (pid == reaped || (pid != 0 && in_tree(pid, context))) return std::nullopt;
   return Refusal{view.describe(),
                  pid == 0 ? "the process that it stands for is not one of those that move"
@@ -97,26 +95,33 @@ std::optional<Refusal> refusal(const FdView& view, SurveyContext& context) {
                  "close it before the move"};
 }
 
-void dump(const FdView& view, image::FileEntry& entry, DumpContext&) {
+void dump(const FdView& view, image::FileEntry& entry, DumpContext& context) {
   const proc::PidfdInfo& process = view.info.pidfd.value();
   image::PidfdEntry& file = *entry.mutable_pidfd();
   file.set_id(entry.id());
   file.set_ino(static_cast<std::uint32_t>(view.st.st_ino));
-  file.set_flags(view.flags());
-  file.set_nspid(process.pid == reaped ? reaped : process.ns_pid.empty() ? process.pid : process.ns_pid.back());
+  file.set_flags(view.flags() & ~O_RDWR);  // CRIU opens it with them, and the kernel takes no other mode
+  file.set_nspid(process.pid == reaped ? reaped : proc::at_level(process.ns_pid, context.level, process.pid));
   *file.mutable_fown() = dump_fown(view.fd);
   if (process.pid == reaped) file.set_exit_status(proc::exit_status(view.fd).value_or(0));
 }
 
 UniqueFd restore(const image::FileEntry& entry, RestoreContext&) {
   const image::PidfdEntry& file = entry.pidfd();
+  const unsigned flags = file.flags() & pidfd_of_thread;
   if (file.nspid() == reaped) {
     if (!is_an_end(file.exit_status()))
       fail(Errc::image_corrupt, "no process ends with status {:#x}", file.exit_status());
-    return open_reaped(file.exit_status());
+    return open_reaped(file.exit_status(), flags);
   }
   if (file.nspid() <= 0) fail(Errc::image_corrupt, "a pidfd of process {}", file.nspid());
-  return UniqueFd(check(pidfd_open(file.nspid()), "open process {}", file.nspid()));
+  return UniqueFd(check(pidfd_open(file.nspid(), flags), "open process {}", file.nspid()));
+}
+
+std::optional<pid_t> thread_of(const image::FileEntry& entry) {
+  if (!entry.has_pidfd() || !(entry.pidfd().flags() & pidfd_of_thread) || entry.pidfd().nspid() == reaped)
+    return std::nullopt;
+  return entry.pidfd().nspid();
 }
 
 void link(const image::FileEntry&, int, RestoreContext&) {}

@@ -11,7 +11,6 @@
 #include <climits>
 #include <set>
 
-#include <linux/close_range.h>
 #include <netinet/tcp.h>
 #include <sys/stat.h>
 
@@ -104,19 +103,6 @@ void link_all(const Table& table, std::set<std::uint32_t>& files, pid_t own_pid,
     restore_fown(fown_of(described), number, tree.contains(owner) ? owner : own_pid);
     restore_flags(number, flags_of(described));
   }
-}
-
-void close_others(const Table& table, const std::vector<int>& keep) {
-  std::vector<unsigned> used;
-  for (const image::FdinfoEntry& descriptor : table) used.push_back(descriptor.fd());
-  for (const int fd : keep) used.push_back(static_cast<unsigned>(fd));
-  std::ranges::sort(used);
-  unsigned next = 0;
-  for (const unsigned number : used) {
-    if (number > next) check(::close_range(next, number - 1, 0), "close descriptors {} to {}", next, number - 1);
-    next = std::max(next, number + 1);
-  }
-  check(::close_range(next, ~0u, 0), "close descriptors from {}", next);
 }
 
 // Of a unix socket's path; an abstract name begins with a NUL and may end with one.
@@ -227,15 +213,11 @@ void FdRestorer::place(const RestorePlan& plan) {
   State& s = *state_;
   const Doing doing("restore the descriptors of process {}", plan.pid);
   const Table& table = s.tables[plan.files_id];
-  for (const int fd : plan.keep)
-    if (fd <= highest_of(s.tables)) fail(Errc::internal, "descriptor {} is to be kept, but is in use", fd);
+  s.terminals.release();  // some may be below
+  if (const int highest = highest_of(s.tables); highest >= 0)
+    check(::close_range(0, static_cast<unsigned>(highest), 0), "close descriptors up to {}", highest);
   place_all(table, s.open);
   link_all(table, s.own[plan.files_id], plan.pid, s.tree, s.context);
-  // Closed all at once, with whatever else there is.
-  for (auto& [id, fd] : s.open) (void)fd.release();
-  for (memfd::Object& object : s.memfds) (void)object.fd.release();
-  s.terminals.release();
-  close_others(table, plan.keep);
 }
 
 void FdRestorer::seal() { memfd::seal(state_->memfds); }

@@ -57,7 +57,7 @@ StoppedChild::~StoppedChild() {
 Dumped dump_table(const StoppedChild& child, const Options& options) {
   Dumped dumped;
   FileIds ids;
-  ids.begin_descriptors();
+  ids.begin_freeze();
   const StoppedTask task = child.task();
   dumped.notices = dump_fds(std::span(&task, 1), ids, dumped.images, options);
   dump_fs(child.task(), proc::Reader(child.task().pid).status().umask, ids, dumped.images);
@@ -74,9 +74,15 @@ std::string restore_and_verify(const Dumped& dumped, const std::function<std::st
     check(::dup2(writer.get(), report_fd), "keep the report's end");
     try {
       std::vector<UniqueFd> owned;
-      FdRestorer restorer(dumped.images, make_segments(dumped, owned));
-      restorer.seal();
-      restorer.place({.files_id = 1, .pid = ::getpid(), .keep = {report_fd}});
+      {
+        FdRestorer restorer(dumped.images, make_segments(dumped, owned));
+        restorer.seal();
+        restorer.place({.files_id = 1, .pid = ::getpid()});
+      }
+      for (UniqueFd& fd : owned) (void)fd.release();  // closed by the restore, or next
+      const auto above = static_cast<unsigned>(highest_fd(dumped.images) + 1);
+      check(::close_range(above, report_fd - 1, 0), "close what is no descriptor of the table");
+      check(::close_range(report_fd + 1, ~0u, 0), "close what is no descriptor of the table");
       const Places places = places_of(dumped.images, paths_of(dumped.images), 1);
       {
         const UniqueFd cwd = open_file(places.cwd, O_PATH | O_DIRECTORY);
@@ -84,7 +90,6 @@ std::string restore_and_verify(const Dumped& dumped, const std::function<std::st
         check(::fchdir(cwd.get()), "enter the working directory");
       }
       ::umask(places.umask);
-      for (UniqueFd& fd : owned) (void)fd.release();  // closed by the restore
       answer = verify();
     } catch (const std::exception& e) {
       answer = e.what();

@@ -208,7 +208,12 @@ void restore_buffer(int fd, int name, int force, std::uint32_t size) {
   set_option(fd, SOL_SOCKET, force, static_cast<int>(size / 2));
 }
 
+// Before 6.16 every socket had SO_PASSCRED and SO_PASSSEC, since then only those that can be passed something: there,
+// what was off is not asked for.
 void set_if_different(int fd, int level, int name, int value) {
+  int now = 0;
+  socklen_t size = sizeof now;
+  if (value == 0 && ::getsockopt(fd, level, name, &now, &size) < 0 && errno == EOPNOTSUPP) return;
   if (get_option(fd, level, name) != value) set_option(fd, level, name, value);
 }
 

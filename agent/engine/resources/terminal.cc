@@ -18,9 +18,22 @@ namespace {
 
 namespace pty = pseudo_terminal;
 
-constexpr std::uint32_t current = 1 << 30;  // ids of what was opened as /dev/tty
+// Ids in tty-info.img. CRIU takes none above 2048, and no terminal of a number above 1000; what was opened as /dev/tty
+// has this one, and, for a second terminal, those behind it.
+constexpr unsigned criu_most_terminals = 1000;
+constexpr std::uint32_t first_current = 2012, behind_current = 1 << 22;
 
-std::uint32_t id_of(unsigned index, pty::End end) { return index * 2 + (end == pty::End::master ? 1 : 0); }
+std::uint32_t id_of(unsigned index, pty::End end) {
+  return index * 2 + (end == pty::End::master ? 1 : 0) + (index > criu_most_terminals ? behind_current : 0);
+}
+
+std::uint32_t current_id_of(unsigned index, TerminalsMet& met) {
+  TerminalEnds& ends = met[index];
+  if (ends.current_id == 0)
+    ends.current_id = first_current + static_cast<std::uint32_t>(std::ranges::count_if(
+                                          met, [](const auto& other) { return other.second.current_id != 0; }));
+  return ends.current_id;
+}
 
 const char* outside_hint() { return "move the process that has the terminal, too, or start it with setsid"; }
 const char* shell_job_hint() {
@@ -59,10 +72,12 @@ std::optional<Refusal> outer_refusal(const std::string& what, const SurveyContex
 // PIDs as the tree knows them.
 std::map<pid_t, pid_t> guests_of(const std::vector<pid_t>& tree) {
   std::map<pid_t, pid_t> guests;
+  std::size_t depth = 0;  // of the root's PID namespace
   for (const pid_t pid : tree) {
     const proc::Status s = proc::Reader(pid).status();
+    if (depth == 0) depth = s.ns_pid.size();
     for (const auto* ids : {&s.ns_pid, &s.ns_pgid, &s.ns_sid})
-      if (!ids->empty()) guests[ids->front()] = ids->back();
+      if (!ids->empty()) guests[ids->front()] = proc::at_level(*ids, depth - 1, ids->front());
   }
   return guests;
 }
@@ -321,7 +336,8 @@ void dump(const FdView& view, image::FileEntry& entry, DumpContext& context) {
   (pty::is_master(view.st) ? ends.master : pty::is_current(view.st) ? ends.current : ends.slave) = view.fd;
   image::TtyFileEntry& file = *entry.mutable_tty();
   file.set_id(entry.id());
-  file.set_tty_info_id(id_of(name->index, pty::end_of(view.st)) | (pty::is_current(view.st) ? current : 0));
+  file.set_tty_info_id(pty::is_current(view.st) ? current_id_of(name->index, context.terminals)
+                                                : id_of(name->index, pty::end_of(view.st)));
   file.set_flags(view.flags());
   *file.mutable_fown() = dump_fown(view.fd);
   image::RegFileEntry& path = *entry.mutable_reg();  // file_ids.cc
@@ -344,8 +360,10 @@ void dump_terminals(const TerminalsMet& met, const std::vector<pid_t>& tree, ima
     (ends.master >= 0 ? dump_pair : dump_outer)(index, ends, tree, out);
     if (ends.current < 0) continue;
     image::TtyInfoEntry info = describe(index, ends.current, tree);
-    info.set_id(id_of(index, pty::End::slave) | current);
+    info.set_id(ends.current_id);
     info.set_type(image::TTY_CURRENT);
+    info.clear_pty();
+    info.set_current_index(index);
     info.set_rdev(static_cast<std::uint32_t>(makedev(5, 0)));
     out.append(image::Kind::tty_info, 0, info);
   }

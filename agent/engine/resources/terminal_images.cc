@@ -23,6 +23,17 @@ const image::TtyInfoEntry& info_of(std::uint32_t id, const std::vector<image::Tt
   return *at;
 }
 
+std::optional<unsigned> terminal_of_session(std::uint32_t sid, const std::vector<image::TtyInfoEntry>& all) {
+  const auto at = std::ranges::find_if(all, [&](const image::TtyInfoEntry& other) {
+    return other.type() == image::TTY_PTY && other.sid() != 0 && other.sid() == sid;
+  });
+  return at == all.end() ? std::nullopt : std::optional(at->pty().index());
+}
+
+std::optional<unsigned> current_index(const image::TtyInfoEntry& current, const std::vector<image::TtyInfoEntry>& all) {
+  return current.has_current_index() ? current.current_index() : terminal_of_session(current.sid(), all);
+}
+
 terminal_queues::Queues queues_of(const image::TtyInfoEntry& master, const image::ImageSet& images) {
   const auto all = images.records<image::TtyInfoEntry>(image::Kind::tty_info);
   terminal_queues::Queues queues;

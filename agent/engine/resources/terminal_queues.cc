@@ -161,6 +161,19 @@ void halt(int master, int slave, image::TtyHalt how, const termios2& settings) {
   if (how == image::TTY_BY_CALL) check(::ioctl(slave, TCXONC, TCOOFF), "stop the output of a terminal");
 }
 
+// What the master has just written comes in, and its echo is output: a poll sees to that where there are fewer bytes
+// than are waited for.
+void bring_in(int slave, const termios2& settings) {
+  if (!is_canonical(settings)) {
+    termios2 patient = settings;
+    patient.c_cc[VMIN] = 255;
+    patient.c_cc[VTIME] = 0;
+    set_settings(slave, patient);
+  }
+  polls(slave, POLLIN);
+  if (!is_canonical(settings)) set_settings(slave, settings);
+}
+
 }  // namespace
 
 std::string typed_again(const Queues& queues, const termios2& settings) {
@@ -191,6 +204,7 @@ void take(int master, int slave, Queues& queues) {
   const UniqueFd reader = open_slave(slave);
   const int off = 0;
   check(::ioctl(master, TIOCPKT, &off), "end packet mode");
+  bring_in(reader.get(), settings);
   queues.output = take_output(master);
   if (!polls(reader.get(), POLLOUT)) {  // with an empty queue: its output is stopped
     termios2 unstoppable = settings;
@@ -200,7 +214,10 @@ void take(int master, int slave, Queues& queues) {
     queues.halt = runs ? image::TTY_BY_CHARACTER : image::TTY_BY_CALL;
     if (!runs) check(::ioctl(reader.get(), TCXONC, TCOON), "let the output of a terminal go on");
   }
-  if (is_canonical(settings)) take_lines(reader.get(), queues);
+  if (is_canonical(settings)) {
+    take_lines(reader.get(), queues);
+    queues.output += take_output(master);  // the echo of what has come in behind lines
+  }
   set_settings(reader.get(), raw(settings));
   take_rest(reader.get(), queues);
 }

@@ -5,6 +5,7 @@
 #include "agent/engine/resources/terminal_images.h"
 #include "agent/engine/resources/terminal_queues.h"
 #include "common/base/check.h"
+#include "common/base/units.h"
 
 #include <utility>
 #include <vector>
@@ -18,6 +19,8 @@ namespace godwit::engine::resources {
 namespace {
 
 namespace pty = pseudo_terminal;
+
+constexpr std::chrono::seconds given_back_within{1};
 
 unsigned number_of(int master) {
   unsigned index = 0;
@@ -48,26 +51,27 @@ void restore_file(int slave, const image::TtyInfoEntry& info) {
 
 }  // namespace
 
-// The kernel gives out the lowest free number.
+// The kernel gives out the lowest free number: those below are kept, for whoever wants them and so that they do not
+// come again.
 void Terminals::make(unsigned index) {
   if (masters_.contains(index)) return;
   const Doing doing("make {}", pty::path_of(index));
-  std::vector<UniqueFd> below;
-  for (;;) {
+  for (const auto limit = Clock::now() + given_back_within; !spare_.contains(index);) {
     UniqueFd master = open_file("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
     const unsigned number = number_of(master.get());
-    if (number > index)
-      throw Error(Errc::already_exists, fmt::format("{} is taken by another process", pty::path_of(index)),
-                  "end what has it, or restore in namespaces of its own");
-    if (number < index) {
-      below.push_back(std::move(master));
+    if (number <= index) {
+      spare_[number] = std::move(master);
       continue;
     }
-    const int off = 0;
-    check(::ioctl(master.get(), TIOCSPTLCK, &off), "unlock a terminal");
-    masters_[index] = std::move(master);
-    return;
+    // Whose terminal was closed just now still has its number: a worker of the kernel's takes it back.
+    if (Clock::now() > limit)
+      throw Error(Errc::already_exists, fmt::format("{} is taken by another process", pty::path_of(index)),
+                  "end what has it, or restore in namespaces of its own");
+    ::usleep(5000);
   }
+  const UniqueFd& master = masters_[index] = std::move(spare_.extract(index).mapped());
+  const int off = 0;
+  check(::ioctl(master.get(), TIOCSPTLCK, &off), "unlock a terminal");
 }
 
 int Terminals::master(unsigned index) {
@@ -113,7 +117,7 @@ void Terminals::finish(const image::ImageSet& images) {
 }
 
 void Terminals::release() {
-  for (auto* all : {&masters_, &replaced_})
+  for (auto* all : {&masters_, &spare_, &replaced_})
     for (auto& [index, fd] : *all) (void)fd.release();
   for (auto& [id, fd] : adopted_) (void)fd.release();
 }

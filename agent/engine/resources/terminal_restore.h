@@ -30,6 +30,7 @@ class Terminals {
 
  private:
   std::map<unsigned, UniqueFd> masters_;
+  std::map<unsigned, UniqueFd> spare_;  // masters that nobody has asked for yet
   std::map<unsigned, UniqueFd> replaced_;
   std::map<std::uint32_t, UniqueFd> adopted_;
 };

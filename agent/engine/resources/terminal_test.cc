@@ -1,12 +1,19 @@
 #include "agent/engine/resources/pidfd.h"
 #include "agent/engine/resources/pseudo_terminal.h"
 #include "agent/engine/resources/round_trip.h"
+#include "agent/engine/resources/terminal_images.h"
+#include "agent/engine/resources/terminal_queues.h"
+#include "agent/engine/resources/terminal_restore.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
+#include <future>
+#include <thread>
+#include <vector>
 
 #include <poll.h>
 #include <sys/ioctl.h>
@@ -89,6 +96,73 @@ class TerminalTest : public testing::Test {
   static std::string fault_file() { return fmt::format("/tmp/godwit-terminal-fault-{}", ::getpid()); }
 };
 
+TEST(Terminals, have_a_number_that_is_only_just_given_back) {
+  UniqueFd former = open_file("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
+  unsigned number = 0;
+  check(::ioctl(former.get(), TIOCGPTN, &number), "read the number of a terminal");
+  auto closing = std::async(std::launch::async, [&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    former.reset();
+  });
+  Terminals terminals;
+  terminals.make(number);
+  closing.get();
+}
+
+TEST(Terminals, have_echoed_what_was_only_just_typed_when_it_is_taken_out) {
+  for (int i = 0; i < 200; i++) {
+    const UniqueFd master = open_file("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
+    const int off = 0;
+    check(::ioctl(master.get(), TIOCSPTLCK, &off), "unlock the slave");
+    const UniqueFd slave(check(::ioctl(master.get(), TIOCGPTPEER, O_RDWR | O_NOCTTY), "open the slave"));
+    write_all(master.get(), "abc");
+    terminal_queues::Queues queues;
+    terminal_queues::take(master.get(), slave.get(), queues);
+    ASSERT_EQ(queues.output, "abc") << "time " << i;
+    ASSERT_EQ(queues.input, "abc") << "time " << i;
+  }
+}
+
+TEST(Terminals, have_echoed_what_was_only_just_typed_behind_what_has_not_been_read) {
+  for (const bool canonical : {true, false})
+    for (int i = 0; i < 100; i++) {
+      const UniqueFd master = open_file("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
+      const int off = 0;
+      check(::ioctl(master.get(), TIOCSPTLCK, &off), "unlock the slave");
+      const UniqueFd slave(check(::ioctl(master.get(), TIOCGPTPEER, O_RDWR | O_NOCTTY), "open the slave"));
+      termios2 settings{};
+      check(::ioctl(slave.get(), TCGETS2, &settings), "read the settings");
+      settings.c_oflag = 0;
+      if (!canonical) settings.c_lflag &= ~static_cast<tcflag_t>(ICANON);
+      check(::ioctl(slave.get(), TCSETS2, &settings), "set the settings");
+      const std::string unread = canonical ? "one\n" : "one";
+      write_all(master.get(), unread);
+      pollfd readable{.fd = slave.get(), .events = POLLIN, .revents = 0};
+      ASSERT_EQ(::poll(&readable, 1, 5000), 1);
+      write_all(master.get(), "abc");
+      terminal_queues::Queues queues;
+      terminal_queues::take(master.get(), slave.get(), queues);
+      ASSERT_EQ(queues.output, unread + "abc") << "time " << i << (canonical ? ", by lines" : ", by characters");
+      ASSERT_EQ(queues.input, unread + "abc") << "time " << i << (canonical ? ", by lines" : ", by characters");
+    }
+}
+
+TEST(Terminals, may_be_wanted_in_any_order) {
+  std::array<unsigned, 3> free{};
+  {
+    std::vector<UniqueFd> masters;
+    for (unsigned& number : free) {
+      masters.push_back(open_file("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC));
+      check(::ioctl(masters.back().get(), TIOCGPTN, &number), "read the number of a terminal");
+    }
+  }
+  Terminals terminals;
+  for (const unsigned index : {free[2], free[0], free[1]}) {
+    terminals.make(index);
+    EXPECT_TRUE(terminals.open(index, O_RDWR));
+  }
+}
+
 TEST_F(TerminalTest, that_is_known_as_dev_tty_is_not_taken_for_its_slave) {
   const StoppedChild child([] {
     check(::setsid(), "begin a session");
@@ -100,14 +174,24 @@ TEST_F(TerminalTest, that_is_known_as_dev_tty_is_not_taken_for_its_slave) {
     ::close(slave);
   });
   const Dumped dumped = dump_table(child);
-  const auto infos = dumped.images.records<image::TtyInfoEntry>(image::Kind::tty_info);
+  auto infos = dumped.images.records<image::TtyInfoEntry>(image::Kind::tty_info);
   ASSERT_EQ(infos.size(), 3u);
   for (const image::TtyInfoEntry& info : infos) {
     if (info.type() == image::TTY_CURRENT) continue;
     EXPECT_EQ(info.mode(), 0604u);
     EXPECT_TRUE(info.was_open());
   }
-  EXPECT_EQ(std::ranges::count(infos, image::TTY_CURRENT, &image::TtyInfoEntry::type), 1);
+  const auto as_current = std::ranges::find(infos, image::TTY_CURRENT, &image::TtyInfoEntry::type);
+  ASSERT_NE(as_current, infos.end());
+  EXPECT_FALSE(as_current->has_pty());  // as CRIU wants it, and with an id that it takes
+  EXPECT_LE(as_current->id(), 2048u);
+  EXPECT_TRUE(as_current->has_termios() && as_current->has_termios_locked() && as_current->has_winsize());
+  const unsigned index = infos[0].pty().index();
+  EXPECT_EQ(current_index(*as_current, infos), index);
+  as_current->clear_current_index();  // as CRIU and crit write it
+  EXPECT_EQ(current_index(*as_current, infos), index);
+  as_current->set_sid(as_current->sid() + 1);
+  EXPECT_EQ(current_index(*as_current, infos), std::nullopt);
   const auto queued = dumped.images.records<image::TtyDataEntry>(image::Kind::tty_data);
   ASSERT_EQ(queued.size(), 1u);
   EXPECT_EQ(queued[0].data(), "typed\n");

@@ -1,5 +1,6 @@
 #include "agent/engine/resources/round_trip.h"
 #include "agent/engine/resources/unix_address.h"
+#include "common/base/passed_fds.h"
 
 #include <csignal>
 #include <filesystem>
@@ -213,18 +214,14 @@ TEST(UnixDatagram, bound_socket_keeps_its_messages) {
 TEST(UnixPair, with_descriptors_in_flight_asks_to_try_again) {
   const StoppedChild child([] {
     pair_at(SOCK_STREAM, 4, 5);
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))]{};
     char byte = 'x';
     iovec data{&byte, 1};
     msghdr message{};
     message.msg_iov = &data;
     message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* item = CMSG_FIRSTHDR(&message);
-    *item = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+    PassedFds passed;
     const int sent = 0;
-    __builtin_memcpy(CMSG_DATA(item), &sent, sizeof sent);
+    passed.attach(message, std::span(&sent, 1));
     check(::sendmsg(4, &message, 0), "send a descriptor");
   });
   try {

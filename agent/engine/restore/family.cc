@@ -6,10 +6,10 @@
 #include "common/base/log.h"
 #include "common/image/core.pb.h"
 #include "common/image/tty.pb.h"
-#include "common/proc/reader.h"
 
 #include <algorithm>
 #include <csignal>
+#include <ranges>
 
 #include <fcntl.h>
 #include <linux/sched.h>
@@ -22,7 +22,9 @@ namespace godwit::engine {
 namespace {
 
 // The parent's wait for a child that we have seen end as its tracer.
-void reap(Skeleton& parent, pid_t child) { parent.leader().call("wait for a child", SYS_wait4, child, 0, __WALL, 0); }
+void reap(Skeleton& parent, const std::vector<pid_t>& child) {
+  parent.leader().call("wait for a child", SYS_wait4, parent.name_here(child), 0, __WALL, 0);
+}
 
 void drop_signal(Skeleton& process, int number) {
   Batch batch(process.scratch());
@@ -52,7 +54,13 @@ void at_terminal(Skeleton& process, const std::string& path, std::string_view wh
   process.leader().run(batch);
 }
 
-pid_t group_now(const Skeleton& member) { return proc::innermost(proc::Reader(member.pid()).status().ns_pgid, 0); }
+void set_group(Skeleton& process, const std::vector<pid_t>& group) {
+  const pid_t name = process.name_here(group);
+  if (name == 0)
+    fail(Errc::unsupported, "process {} is in process group {}, from outside of its PID namespace", process.guest_pid(),
+         group.front());
+  process.leader().call("join a process group", SYS_setpgid, 0, name);
+}
 
 }  // namespace
 
@@ -67,6 +75,16 @@ void Family::set_plan(TreePlan plan) {
   if (!plan_.empty() && plan_.front().pid != plan.front().pid)
     fail(Errc::protocol, "the tree of process {} has become that of process {}", plan_.front().pid, plan.front().pid);
   plan_ = std::move(plan);
+  nested_ = std::ranges::any_of(plan_, &ProcessPlan::makes_namespace);
+  remove_strangers();
+}
+
+// Of whom the source has sent no memory it does not tell when they end: leaders of sessions and groups that were
+// zombies, or not looked at yet, and were made since others needed them.
+void Family::remove_strangers() {
+  const std::vector<pid_t> born = order_;
+  for (const pid_t pid : born)
+    if (find(pid) && (!in_plan(pid) || planned(pid).ppid != members_.at(pid).maker)) remove(pid);
 }
 
 const ProcessPlan& Family::planned(pid_t pid) const {
@@ -91,6 +109,16 @@ pid_t Family::group_of(pid_t group) const {
   return group == root.pgid ? root.pid : group;
 }
 
+// Of a process or group, in all PID namespaces that have it. A group whose leader has ended is known by its members.
+std::vector<pid_t> Family::names_of(pid_t number) const {
+  if (!nested_) return {number};
+  if (in_plan(number)) return planned(number).names_of(number);
+  std::vector<pid_t> names{number};
+  for (const ProcessPlan& p : plan_)
+    if (p.pgid == number && p.names_of(number).size() > names.size()) names = p.names_of(number);
+  return names;
+}
+
 // Of a terminal that some process is controlled by, for that process.
 std::string Family::path_of(int terminal) const {
   return terminal == job_.terminal ? "/dev/tty" : resources::pseudo_terminal::path_of(static_cast<unsigned>(terminal));
@@ -107,10 +135,15 @@ Skeleton& Family::of(pid_t pid) const {
   return *found;
 }
 
-Skeleton& Family::add(pid_t pid, std::unique_ptr<Skeleton> skeleton, pid_t maker, pid_t session) {
+Family::Member& Family::member(pid_t pid) {
+  of(pid);  // it is there
+  return members_.at(pid);
+}
+
+Skeleton& Family::add(pid_t pid, std::unique_ptr<Skeleton> skeleton, pid_t maker, pid_t session, pid_t group) {
   order_.push_back(pid);
   Member& m = members_[pid];
-  m = {.skeleton = std::move(skeleton), .maker = maker, .session = session};
+  m = {.skeleton = std::move(skeleton), .maker = maker, .session = session, .group = group};
   return *m.skeleton;
 }
 
@@ -125,12 +158,12 @@ std::unique_ptr<Skeleton> Family::spawn(pid_t pid, const Vmas& layout) {
 Skeleton& Family::make(pid_t pid, const Vmas& layout) {
   const ProcessPlan& p = planned(pid);
   if (&p == &plan_.front() && job_.in_session) {
-    Skeleton& made = add(pid, spawn(pid, layout), 0, callers);
+    Skeleton& made = add(pid, spawn(pid, layout), 0, callers, callers);
     return job_.controlled ? inherited(pid, job_.terminal) : made;
   }
   if (p.ppid == 0) {
     if (&p == &plan_.front() || session_of(p) == pid) {
-      Skeleton& made = add(pid, spawn(pid, layout), 0, pid);
+      Skeleton& made = add(pid, spawn(pid, layout), 0, pid, pid);
       take_terminal(pid);
       return made;
     }
@@ -139,17 +172,56 @@ Skeleton& Family::make(pid_t pid, const Vmas& layout) {
   Skeleton& parent = of(p.ppid);
   const pid_t session = session_of(p);
   if (session != pid && session == p.ppid) lead_session(p.ppid);
-  const pid_t born_into = members_.at(p.ppid).session;
+  const Member& maker = members_.at(p.ppid);
+  const pid_t born_into = maker.session;
   if (session != pid && session != born_into)
     fail(Errc::unsupported, "process {} is in session {}, its parent {} in {}", pid, session, p.ppid, born_into);
+  if (p.makes_namespace()) enter_outer_group(p);
   const std::uint64_t shared = (p.with_files ? CLONE_FILES : 0u) | (p.with_fs ? CLONE_FS : 0u);
-  add(pid, std::make_unique<Skeleton>(parent, pid, layout, segments_, shared), p.ppid, born_into);
-  return inherited(pid, members_.at(p.ppid).terminal);
+  add(pid, std::make_unique<Skeleton>(parent, p.names_of(pid), layout, segments_, shared), p.ppid, born_into,
+      maker.group);
+  return inherited(pid, maker.terminal);
 }
 
+// Others need it. Its layout is still to come, or it has ended and nobody has waited for it.
+void Family::make_early(pid_t pid) {
+  if (find(pid)) return;
+  constexpr std::size_t most = 1000;  // one calls for the next, on our stack
+  if (early_.size() == most || !early_.insert(pid).second)
+    fail(Errc::image_corrupt, "process {} would have to be there before it is made", pid);
+  if (const pid_t parent = planned(pid).ppid; parent != 0) make_early(parent);
+  if (!find(pid)) make(pid, {});  // not by its parent, either
+  early_.erase(pid);
+}
+
+// An orphan comes from somebody of its session, by way of a stand-in.
+Skeleton* Family::maker_of(pid_t pid) const {
+  const ProcessPlan& p = planned(pid);
+  if (p.ppid != 0) return find(p.ppid);
+  const pid_t session = session_of(p);
+  if (&p == &plan_.front() || session == pid) return nullptr;
+  Skeleton* const relative = anybody_in(session, p.terminal);
+  return relative ? relative : find(session);  // who leads it from then on
+}
+
+// A group from outside of its namespace cannot be joined from inside.
+void Family::enter_outer_group(const ProcessPlan& init) {
+  const pid_t group = group_of(init.pgid);
+  if (group == init.pid || init.names_of(init.pgid).size() == init.names_of(init.pid).size()) return;
+  if (members_.at(init.ppid).group == group) return;
+  if (group == callers) fail(Errc::unsupported, "nobody can bear process {} in our process group", init.pid);
+  Doing doing("process group {}, for a PID namespace", group);
+  make_early(group);
+  join(group, group);
+  join(init.ppid, group);
+}
+
+// Of the tree's own PID namespace.
 Skeleton* Family::anybody_in(pid_t session, int terminal) const {
   for (const auto& [pid, member] : members_)
-    if (member.session == session && (terminal < 0 || member.terminal == terminal)) return member.skeleton.get();
+    if (member.session == session && member.skeleton->names().size() == 1 &&
+        (terminal < 0 || member.terminal == terminal))
+      return member.skeleton.get();
   return nullptr;
 }
 
@@ -165,19 +237,20 @@ Skeleton& Family::make_orphan(const ProcessPlan& p, const Vmas& layout) {
   if (in_plan(session)) {
     if (session_of(planned(session)) != session)
       fail(Errc::image_corrupt, "process {} is in session {}, which nobody leads", p.pid, session);
-    if (!find(session)) make(session, {});  // its layout is still to come, or it has ended and nobody has waited for it
+    make_early(session);
     lead_session(session);
   }
   // Also where the leader has ended: as long as somebody is in the session its number is taken.
   if (Skeleton* const relative = anybody_in(session, p.terminal)) {
-    const int terminal = members_.at(relative->guest_pid()).terminal;
+    const Member& from = members_.at(relative->guest_pid());
     std::unique_ptr<Skeleton> parent = stand_in(*relative, layout);
-    add(p.pid, std::make_unique<Skeleton>(*parent, p.pid, layout, segments_), 0, session);
+    add(p.pid, std::make_unique<Skeleton>(*parent, p.names_of(p.pid), layout, segments_), 0, session, from.group);
     end_stand_in(std::move(parent), *relative);
-    return inherited(p.pid, terminal);
+    return inherited(p.pid, from.terminal);
   }
   std::unique_ptr<Skeleton> leader = spawn(session, layout);
-  Skeleton& made = add(p.pid, std::make_unique<Skeleton>(*leader, p.pid, layout, segments_), 0, session);
+  Skeleton& made =
+      add(p.pid, std::make_unique<Skeleton>(*leader, p.names_of(p.pid), layout, segments_), 0, session, session);
   leader.reset();
   helper_.reap(session);
   return made;
@@ -189,7 +262,7 @@ std::unique_ptr<Skeleton> Family::stand_in(Skeleton& parent, const Vmas& layout)
   for (pid_t pid = helper_.guest_pid() - 1; pid > helper_.guest_pid() - 1000; pid--) {
     if (std::ranges::find(taken, pid) != taken.end()) continue;
     try {
-      return std::make_unique<Skeleton>(parent, pid, layout, segments_);
+      return std::make_unique<Skeleton>(parent, std::vector{pid}, layout, segments_);
     } catch (const Error& e) {
       if (e.errc() != Errc::already_exists) throw;
     }
@@ -198,20 +271,24 @@ std::unique_ptr<Skeleton> Family::stand_in(Skeleton& parent, const Vmas& layout)
 }
 
 void Family::end_stand_in(std::unique_ptr<Skeleton> stand_in, Skeleton& parent) {
-  const pid_t pid = stand_in->guest_pid();
+  const std::vector<pid_t> names = stand_in->names();
   stand_in.reset();
-  reap(parent, pid);
+  reap(parent, names);
   drop_child_signal(parent);
 }
 
 void Family::remove(pid_t pid) {
   const auto it = members_.find(pid);
   if (it == members_.end()) return;
+  const std::vector<pid_t> born = order_;
+  for (const pid_t child : born | std::views::reverse)
+    if (find(child) && members_.at(child).maker == pid) remove(child);
   const pid_t maker = it->second.maker;
+  const std::vector<pid_t> names = it->second.skeleton->names();
   std::erase(order_, pid);
   members_.erase(it);
   if (Skeleton* parent = find(maker)) {
-    reap(*parent, pid);
+    reap(*parent, names);
     drop_child_signal(*parent);
   } else {
     helper_.reap(pid);
@@ -219,11 +296,12 @@ void Family::remove(pid_t pid) {
 }
 
 void Family::lead_session(pid_t pid) {
-  of(pid);  // it is there
-  Member& m = members_.at(pid);
+  Member& m = member(pid);
   if (m.session == pid) return;
+  for (const ProcessPlan& p : plan_)  // later nobody could be born into the session that it leaves
+    if (p.ppid == pid && session_of(p) != pid && session_of(p) != p.pid) make_early(p.pid);
   m.skeleton->leader().call("lead a session", SYS_setsid);
-  m.session = pid;
+  m.session = m.group = pid;
   m.terminal = -1;
   take_terminal(pid);
 }
@@ -267,7 +345,8 @@ void Family::set_foreground(const image::ImageSet& images) {
           {{"what", fmt::format("process group {}, in the foreground of /dev/pts/{}, has ended", group, terminal)}});
       continue;
     }
-    at_terminal(*leader, path_of(terminal), "bring a process group to the foreground", TIOCSPGRP, group);
+    at_terminal(*leader, path_of(terminal), "bring a process group to the foreground", TIOCSPGRP,
+                leader->name_here(names_of(group)));
   }
 }
 
@@ -276,9 +355,11 @@ void Family::drop_window_signals() {
     if (member.terminal >= 0) drop_signal(*member.skeleton, SIGWINCH);
 }
 
-void Family::join(Skeleton& member, pid_t group) {
-  if (group_now(member) == group) return;
-  member.leader().call("join a process group", SYS_setpgid, 0, group);
+void Family::join(pid_t pid, pid_t group) {
+  Member& m = member(pid);
+  if (m.group == group) return;
+  set_group(*m.skeleton, names_of(group));
+  m.group = group;
 }
 
 // Groups whose leader went on to another one.
@@ -286,8 +367,8 @@ void Family::join_left_groups() {
   for (const ProcessPlan& p : plan_) {
     const pid_t group = group_of(p.pgid);
     if (!in_plan(group) || group_of(planned(group).pgid) == group) continue;
-    join(of(group), group);
-    join(of(p.pid), group);
+    join(group, group);
+    join(p.pid, group);
   }
 }
 
@@ -299,16 +380,19 @@ void Family::join_groups() {
     if (group == callers) continue;  // born there
     Doing doing("process group {}", group);
     std::unique_ptr<Skeleton> leader;
-    Skeleton& first = of(members.front());
-    const bool there = std::ranges::any_of(members, [&](pid_t pid) { return group_now(of(pid)) == group; });
+    Skeleton* maker = nullptr;  // of the leader, in the same PID namespace
+    const bool there = std::ranges::any_of(members, [&](pid_t pid) { return member(pid).group == group; });
     if (!in_plan(group) && !there) {
-      leader = std::make_unique<Skeleton>(first, group, Vmas{}, segments_);
-      join(*leader, group);
+      const std::vector<pid_t> names = names_of(group);
+      for (const pid_t pid : members)
+        if (maker = &of(pid); maker->names().size() == names.size()) break;
+      leader = std::make_unique<Skeleton>(*maker, names, Vmas{}, segments_);
+      set_group(*leader, names);
     } else if (std::ranges::find(members, group) != members.end()) {
-      join(of(group), group);
+      join(group, group);
     }
-    for (const pid_t pid : members) join(of(pid), group);
-    if (leader) end_stand_in(std::move(leader), first);
+    for (const pid_t pid : members) join(pid, group);
+    if (leader) end_stand_in(std::move(leader), *maker);
   }
 }
 
@@ -329,6 +413,7 @@ void Family::end_dead(const image::ImageSet& images) {
 }
 
 void Family::settle(const image::ImageSet& images) {
+  check_ends(images, plan_);
   for (const ProcessPlan& p : plan_)
     if (!find(p.pid) && is_dead(images, p.pid)) make(p.pid, {});
   for (const ProcessPlan& p : plan_)

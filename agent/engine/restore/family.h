@@ -7,7 +7,8 @@
 // A shell job's root is born in the session of whoever asks for the restore, with its terminal, and stays there; so do
 // its children of the same session.
 //
-// Who comes late (processes are born and die while the source still runs) is made when its layout comes. One thread.
+// Who comes late (processes are born and die while the source still runs) is made when its layout comes,
+// or earlier, without memory, when others are to be born into what it leads. One thread.
 #pragma once
 
 #include "agent/engine/restore/process_plan.h"
@@ -16,6 +17,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 
 namespace godwit::engine {
 
@@ -29,11 +31,14 @@ class Family {
   void set_plan(TreePlan plan);
   const TreePlan& plan() const { return plan_; }
   pid_t parent_of(pid_t pid) const { return planned(pid).ppid; }
+  std::optional<pid_t> namespace_of_children(pid_t pid) const { return planned(pid).init_of_children; }
 
   Skeleton* find(pid_t pid) const;
   Skeleton& of(pid_t pid) const;
   // The skeleton of a process of the plan, whose parent has one.
   Skeleton& make(pid_t pid, const Vmas& layout);
+  // Whose memory it begins with, should it be made now; nullptr: nobody's.
+  Skeleton* maker_of(pid_t pid) const;
   // A process of the source has ended.
   void remove(pid_t pid);
 
@@ -52,15 +57,20 @@ class Family {
   struct Member {
     std::unique_ptr<Skeleton> skeleton;
     pid_t maker = 0;  // whose child it is; the helper's when there is nobody of that PID
-    pid_t session = 0;
+    pid_t session = 0, group = 0;
     int terminal = -1;
   };
+  Member& member(pid_t pid);
   const ProcessPlan& planned(pid_t pid) const;
   bool in_plan(pid_t pid) const;
+  void remove_strangers();
   pid_t session_of(const ProcessPlan& p) const;
+  std::vector<pid_t> names_of(pid_t number) const;
   std::string path_of(int terminal) const;
-  Skeleton& add(pid_t pid, std::unique_ptr<Skeleton> skeleton, pid_t maker, pid_t session);
+  Skeleton& add(pid_t pid, std::unique_ptr<Skeleton> skeleton, pid_t maker, pid_t session, pid_t group);
   std::unique_ptr<Skeleton> spawn(pid_t pid, const Vmas& layout);
+  void enter_outer_group(const ProcessPlan& init);
+  void make_early(pid_t pid);
   Skeleton* anybody_in(pid_t session, int terminal) const;
   Skeleton& make_orphan(const ProcessPlan& p, const Vmas& layout);
   std::unique_ptr<Skeleton> stand_in(Skeleton& parent, const Vmas& layout);
@@ -71,7 +81,7 @@ class Family {
   void set_foreground(const image::ImageSet& images);
   void join_groups();
   void join_left_groups();
-  void join(Skeleton& member, pid_t group);
+  void join(pid_t pid, pid_t group);
   void end_dead(const image::ImageSet& images);
 
   Helper& helper_;
@@ -79,8 +89,10 @@ class Family {
   bool sibling_;
   ShellJob job_;
   TreePlan plan_;
+  bool nested_ = false;  // somebody of it has made a PID namespace
   std::map<pid_t, Member> members_;
   std::vector<pid_t> order_;  // of birth
+  std::set<pid_t> early_;     // who is being made before its layout has come
 };
 
 }  // namespace godwit::engine

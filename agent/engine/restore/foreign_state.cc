@@ -2,6 +2,8 @@
 
 #include "agent/engine/resources/fd_kinds.h"
 #include "agent/engine/resources/inet_socket.h"
+#include "agent/engine/resources/terminal_images.h"
+#include "agent/engine/tasks/filters.h"
 #include "common/base/error.h"
 #include "common/image/core.pb.h"
 #include "common/image/files.pb.h"
@@ -9,6 +11,7 @@
 #include "common/image/mm.pb.h"
 #include "common/image/pstree.pb.h"
 #include "common/image/remap.pb.h"
+#include "common/image/task_state.h"
 #include "common/image/tty.pb.h"
 #include "common/image/unknown_fields.h"
 #include "common/image/vma_status.h"
@@ -23,7 +26,6 @@
 namespace godwit::engine {
 namespace {
 
-constexpr std::uint32_t alive = 1, dead = 2, stopped = 3;  // TaskCoreEntry.task_state
 constexpr std::uint32_t no_login = 0xffffffff;
 
 struct Stem {
@@ -33,20 +35,11 @@ struct Stem {
 
 // Images of CRIU for which we have no kind.
 constexpr Stem unknown_images[] = {
-    {"tty", "terminals"},
-    {"mountpoints", "a mount namespace"},
-    {"tmpfs-", "the content of a mounted tmpfs"},
-    {"utsns", "a UTS namespace"},
-    {"ipcns", "System V IPC objects"},
-    {"userns", "a user namespace"},
-    {"pidns", "a PID namespace"},
-    {"net", "a network namespace"},
-    {"apparmor", "AppArmor profiles"},
-    {"bpfmap", "BPF maps"},
-    {"fanotify", "fanotify marks"},
-    {"packetsk", "packet sockets"},
-    {"autofs", "an autofs mount"},
-    {"binfmt-misc", "a binfmt_misc mount"},
+    {"tty", "terminals"},          {"mountpoints", "a mount namespace"},   {"tmpfs-", "the content of a mounted tmpfs"},
+    {"utsns", "a UTS namespace"},  {"ipcns", "System V IPC objects"},      {"userns", "a user namespace"},
+    {"pidns", "a PID namespace"},  {"net", "a network namespace"},         {"apparmor", "AppArmor profiles"},
+    {"bpfmap", "BPF maps"},        {"fanotify", "fanotify marks"},         {"packetsk", "packet sockets"},
+    {"autofs", "an autofs mount"}, {"binfmt-misc", "a binfmt_misc mount"},
 };
 
 // Belong to a namespace whose main image is named already, or say nothing about a task.
@@ -87,23 +80,26 @@ void look_at_names(const image::ImageSet& images, Findings& found) {
 }
 
 void look_at_process(const std::string& name, const image::TaskCoreEntry& tc, Findings& found) {
-  if (tc.task_state() != alive && tc.task_state() != stopped && tc.task_state() != dead)
+  namespace state = image::task_state;
+  if (tc.task_state() != state::alive && tc.task_state() != state::stopped && tc.task_state() != state::dead)
     found.refuse(fmt::format("{}: a process in state {} cannot be restored", name, tc.task_state()));
   if (tc.has_loginuid() && tc.loginuid() != no_login)
     found.notice(fmt::format("{}: the login user {} of the audit system is not restored", name, tc.loginuid()));
 }
 
-void look_at_thread(const std::string& name, const image::CoreEntry& core, Findings& found) {
+void look_at_thread(const std::string& name, const image::CoreEntry& core, const tasks::filters::Stored& filters,
+                    Findings& found) {
+  const Doing doing("{}", name);
   if (!core.has_thread_info() || !core.has_thread_core())
-    fail(Errc::image_corrupt, "{}: no registers, or no state of the thread", name);
+    fail(Errc::image_corrupt, "no registers, or no state of the thread");
   if (core.thread_info().gpregs().mode() == image::X86_COMPAT)
     found.refuse(fmt::format("{}: 32-bit code cannot be restored", name));
   for (const image::UserDesc& segment : core.thread_info().tls())
     if (!segment.seg_not_present() && segment.usable())
       found.refuse(fmt::format("{}: thread-local segments (set_thread_area) cannot be restored", name));
-  const image::ThreadCoreEntry& t = core.thread_core();
-  if (t.seccomp_mode() != image::SECCOMP_OFF || core.tc().old_seccomp_mode() != image::SECCOMP_OFF)
-    found.refuse(fmt::format("{}: seccomp cannot be restored", name));
+  filters.chain_of(core.thread_core(), core.thread_core());  // it is there
+  if (core.tc().old_seccomp_mode() != image::SECCOMP_OFF)
+    found.refuse(fmt::format("{}: seccomp of a process as a whole cannot be restored", name));
   if (core.thread_info().fpregs().xsave().cet().cet() != 0)
     found.refuse(fmt::format("{}: a shadow stack cannot be restored", name));
 }
@@ -111,14 +107,19 @@ void look_at_thread(const std::string& name, const image::CoreEntry& core, Findi
 void look_at_memory(const std::string& name, const image::MmEntry& mm, Findings& found) {
   namespace status = image::vma_status;
   constexpr std::pair<std::uint32_t, std::string_view> kinds[] = {
-      {status::sysvipc, "System V shared memory"}, {status::socket, "a mapped socket"},
-      {status::aio_ring, "an AIO ring"},           {status::shadow_stack, "a shadow stack"},
+      {status::sysvipc, "System V shared memory"},
+      {status::socket, "a mapped socket"},
+      {status::shadow_stack, "a shadow stack"},
       {status::uprobes, "probes of a tracer"},
   };
   for (const image::VmaEntry& vma : mm.vmas())
     for (const auto& [bit, what] : kinds)
       if (vma.status() & bit) found.refuse(fmt::format("{}: {} at {:#x} cannot be restored", name, what, vma.start()));
-  if (mm.aios_size() > 0) found.refuse(fmt::format("{}: AIO contexts cannot be restored", name));
+  for (const image::AioRingEntry& context : mm.aios()) {
+    const auto ring = std::ranges::find(mm.vmas(), context.id(), &image::VmaEntry::start);
+    if (ring == mm.vmas().end() || !(ring->status() & status::aio_ring))
+      found.refuse(fmt::format("{}: the AIO context at {:#x} has no ring", name, context.id()));
+  }
 }
 
 bool is_connection(const image::FileEntry& file) {
@@ -144,13 +145,16 @@ void look_at_terminals(const image::ImageSet& images, int replaced, Findings& fo
   for (const image::TtyInfoEntry& info : all)
     if (info.rdev() == master) masters.insert(info.pty().index());
   for (const image::TtyInfoEntry& info : all) {
-    if (info.type() == image::TTY_CURRENT && !info.has_pty())
-      found.refuse(fmt::format("tty-info.img: terminal {} was opened as /dev/tty", info.id()));
-    else if (info.type() != image::TTY_PTY && info.type() != image::TTY_CURRENT)
+    const bool current = info.type() == image::TTY_CURRENT;
+    const auto index = current ? resources::current_index(info, all) : std::optional(info.pty().index());
+    if (!index)
+      found.refuse(
+          fmt::format("tty-info.img: terminal {} was opened as /dev/tty, by a session that has none there", info.id()));
+    else if (info.type() != image::TTY_PTY && !current)
       found.refuse(fmt::format("tty-info.img: terminal {} of type {} cannot be restored", info.id(),
                                image::TtyType_Name(info.type())));
-    else if (!masters.contains(info.pty().index()))
-      found.refuse(fmt::format("tty-info.img: the other end of /dev/pts/{} is not in the images", info.pty().index()));
+    else if (!masters.contains(*index))
+      found.refuse(fmt::format("tty-info.img: the other end of /dev/pts/{} is not in the images", *index));
   }
 }
 
@@ -180,6 +184,8 @@ void look_at_files(const image::ImageSet& images, Connections connections, Findi
 std::vector<std::string> refuse_foreign_state(const image::ImageSet& images, Connections connections, int replaced) {
   Findings found;
   look_at_names(images, found);
+  const tasks::filters::Stored filters(images);
+  std::vector<std::uint32_t> oldest_filters;  // of each thread
   std::set<std::uint32_t> memories;
   bool first = true;
   for (const auto& process : images.records<image::PstreeEntry>(image::Kind::pstree)) {
@@ -189,9 +195,11 @@ std::vector<std::string> refuse_foreign_state(const image::ImageSet& images, Con
       const auto core = images.get<image::CoreEntry>(image::Kind::core, tid);
       if (tid == process.pid()) {
         look_at_process(name, core.tc(), found);
-        ended = core.tc().task_state() == dead;
+        ended = core.tc().task_state() == image::task_state::dead;
       }
-      if (!ended) look_at_thread(name, core, found);
+      if (ended) continue;
+      look_at_thread(name, core, filters, found);
+      if (core.thread_core().has_seccomp_filter()) oldest_filters.push_back(core.thread_core().seccomp_filter());
     }
     if (ended && first) found.refuse(fmt::format("pstree.img: process {}, the first one, has ended", process.pid()));
     first = false;
@@ -203,6 +211,9 @@ std::vector<std::string> refuse_foreign_state(const image::ImageSet& images, Con
       found.refuse(fmt::format("{}: memory that is shared by processes cannot be restored",
                                image::file_name(image::Kind::ids, pid)));
   }
+  filters.require_owners(oldest_filters);
+  if (const auto reason = filters.refusal())
+    found.refuse(fmt::format("{}: {}", image::file_name(image::Kind::seccomp, 0), *reason));
   look_at_terminals(images, replaced, found);
   look_at_files(images, agreed(images, connections), found);
   for (const std::string& field : image::unknown_fields(images))

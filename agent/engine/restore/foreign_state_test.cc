@@ -8,12 +8,16 @@
 #include "common/image/mm.pb.h"
 #include "common/image/pstree.pb.h"
 #include "common/image/remap.pb.h"
+#include "common/image/seccomp.pb.h"
+#include "common/image/task_state.h"
 #include "common/image/tty.pb.h"
 #include "common/image/vma_status.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -31,10 +35,11 @@ constexpr std::uint64_t pid = 12;
 image::CoreEntry core() {
   auto entry = image::full<image::CoreEntry>();
   entry.set_mtype(image::CoreEntry::X86_64);
-  entry.mutable_tc()->set_task_state(1);
+  entry.mutable_tc()->set_task_state(image::task_state::alive);
   entry.mutable_tc()->set_loginuid(0xffffffff);
   entry.mutable_tc()->set_old_seccomp_mode(image::SECCOMP_OFF);
   entry.mutable_thread_core()->set_seccomp_mode(image::SECCOMP_OFF);
+  entry.mutable_thread_core()->clear_seccomp_filter();
   entry.mutable_thread_info()->mutable_gpregs()->set_mode(image::X86_NATIVE);
   entry.mutable_thread_info()->clear_tls();
   entry.mutable_thread_info()->mutable_fpregs()->mutable_xsave()->clear_cet();
@@ -113,13 +118,31 @@ TEST(ForeignState, refuses_threads_it_cannot_make) {
     set.put(Kind::core, pid, entry);
     return set;
   };
-  EXPECT_THAT(refusal(with([](auto& e) { e.mutable_thread_core()->set_seccomp_mode(image::SECCOMP_FILTER); })),
+  EXPECT_THAT(refusal(with([](auto& e) { e.mutable_tc()->set_old_seccomp_mode(image::SECCOMP_STRICT); })),
               HasSubstr("core-12.img: seccomp"));
+  EXPECT_THAT(refusal(with([](auto& e) { e.mutable_thread_core()->set_seccomp_mode(image::SECCOMP_FILTER); }),
+                      Errc::image_corrupt),
+              HasSubstr("core-12.img: a thread of seccomp mode SECCOMP_FILTER without filters"));
   EXPECT_THAT(refusal(with([](auto& e) { e.mutable_thread_info()->mutable_gpregs()->set_mode(image::X86_COMPAT); })),
               HasSubstr("core-12.img: 32-bit code"));
   EXPECT_THAT(refusal(with([](auto& e) { e.mutable_tc()->set_task_state(6); })), HasSubstr("in state 6"));
-  EXPECT_THAT(refusal(with([](auto& e) { e.mutable_tc()->set_task_state(2); })), HasSubstr("the first one, has ended"));
+  EXPECT_THAT(refusal(with([](auto& e) { e.mutable_tc()->set_task_state(image::task_state::dead); })),
+              HasSubstr("the first one, has ended"));
   EXPECT_THAT(refusal(with([](auto& e) { e.clear_thread_core(); }), Errc::image_corrupt), HasSubstr("core-12.img"));
+}
+
+TEST(ForeignState, refuses_filters_without_a_thread_or_with_a_supervisor) {
+  const sock_filter ask{BPF_RET | BPF_K, 0, 0, SECCOMP_RET_USER_NOTIF};
+  image::SeccompEntry filters;
+  filters.add_seccomp_filters()->set_filter(&ask, sizeof ask);
+  image::ImageSet set = good_set();
+  set.put(Kind::seccomp, 0, filters);
+  EXPECT_THAT(refusal(set, Errc::image_corrupt), HasSubstr("seccomp.img: filter 0 belongs to no thread"));
+  image::CoreEntry owner = core();
+  owner.mutable_thread_core()->set_seccomp_mode(image::SECCOMP_FILTER);
+  owner.mutable_thread_core()->set_seccomp_filter(0);
+  set.put(Kind::core, pid, owner);
+  EXPECT_THAT(refusal(set), HasSubstr("seccomp.img: a seccomp filter that asks a supervisor"));
 }
 
 TEST(ForeignState, refuses_mappings_and_files_it_cannot_make) {
@@ -136,7 +159,7 @@ TEST(ForeignState, refuses_mappings_and_files_it_cannot_make) {
   set.append(Kind::remap_fpath, 0, remap);
   const std::string said = refusal(set);
   EXPECT_THAT(said, HasSubstr("mm-12.img: System V shared memory"));
-  EXPECT_THAT(said, HasSubstr("mm-12.img: AIO contexts"));
+  EXPECT_THAT(said, HasSubstr("mm-12.img: the AIO context at"));
   EXPECT_THAT(said, HasSubstr("files.img: file 9 of type FD_PACKETSK"));
   EXPECT_THAT(said, HasSubstr("remap-fpath.img"));
 }

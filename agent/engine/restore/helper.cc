@@ -1,5 +1,6 @@
 #include "agent/engine/restore/helper.h"
 
+#include "agent/engine/restore/fork_high.h"
 #include "agent/engine/restore/helper_process.h"
 #include "agent/engine/restore/helper_words.h"
 #include "agent/engine/restore/message.h"
@@ -44,7 +45,7 @@ void Helper::start(int init, int cgroup, const std::vector<pid_t>& avoid) {
   auto [ours, theirs] = make_socketpair(AF_UNIX, SOCK_SEQPACKET);
   socket_ = std::move(ours);
   if (init >= 0) init_ = UniqueFd(check(::fcntl(init, F_DUPFD_CLOEXEC, 0), "keep the init of the namespaces"));
-  const pid_t child = fork_helper(avoid, 0, cgroup);
+  const pid_t child = fork_high(avoid, 0, cgroup);
   if (child == 0) run_helper(std::move(theirs), init, avoid);  // does not return
   theirs.reset();
   helper_ = child;
@@ -109,11 +110,7 @@ void Helper::open_files(const image::ImageSet& images, const std::map<std::uint3
   ask(helper::OpenFiles{segments}, memory.get());
 }
 
-pid_t Helper::place(std::uint32_t files_id, pid_t pid, bool last) {
-  return helper::parse_number(ask(helper::Place{files_id, pid, last}));
-}
-
-void Helper::placed() { ask(helper::Placed{}); }
+void Helper::place(std::uint32_t files_id, pid_t pid) { ask(helper::Place{files_id, pid}); }
 
 void Helper::end() {
   if (helper_ <= 0) return;

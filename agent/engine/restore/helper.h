@@ -38,6 +38,7 @@ class Helper {
   Helper& operator=(const Helper&) = delete;
 
   pid_t guest_pid() const { return guest_pid_; }  // as the tasks know it
+  pid_t pid() const { return helper_; }
 
   // Forks a skeleton; returns its pidfd. Errc::already_exists when the PID is taken.
   UniqueFd spawn(const SpawnRequest& request);
@@ -57,10 +58,8 @@ class Helper {
 
   // Every open file of the images, once (resources::FdRestorer). `segments`: by shmid, in the helper's table.
   void open_files(const image::ImageSet& images, const std::map<std::uint32_t, int>& segments);
-  // Makes the table `files_id` of task `pid`. Returns the process whose table it is, as the tasks know it: another one
-  // until placed(), or for the `last` table the helper itself.
-  pid_t place(std::uint32_t files_id, pid_t pid, bool last);
-  void placed();
+  // The helper gets the descriptors `files_id` of task `pid`, under their numbers, until it gets others.
+  void place(std::uint32_t files_id, pid_t pid);
 
   // It ends; skeletons that it has made become children of their namespace's init.
   void end();

@@ -4,6 +4,7 @@
 #include "agent/engine/resources/descriptor_limit.h"
 #include "agent/engine/resources/fd_table.h"
 #include "agent/engine/restore/clock_offsets.h"
+#include "agent/engine/restore/fork_high.h"
 #include "agent/engine/restore/helper_words.h"
 #include "agent/engine/restore/message.h"
 #include "common/base/check.h"
@@ -29,32 +30,6 @@ namespace {
 
 constexpr unsigned rseq_flag_unregister = 1;
 
-long clone_process(clone_args& arguments) { return ::syscall(SYS_clone3, &arguments, sizeof arguments); }
-
-// With a PID from the upper end of the namespace: the next in turn may be one that the task needs.
-long clone_high(std::uint64_t flags, std::uint64_t exit_signal, int cgroup, const std::vector<pid_t>& avoid) {
-  const pid_t highest = static_cast<pid_t>(std::stol(read_file("/proc/sys/kernel/pid_max"))) - 1;
-  long child = -1;
-  errno = EEXIST;
-  for (pid_t pid = highest; child < 0 && errno == EEXIST && pid > highest - 1000; pid--) {
-    if (std::ranges::find(avoid, pid) != avoid.end()) {
-      errno = EEXIST;
-      continue;
-    }
-    clone_args arguments{};
-    arguments.flags = flags;
-    arguments.exit_signal = exit_signal;
-    if (cgroup >= 0) {
-      arguments.flags |= CLONE_INTO_CGROUP;
-      arguments.cgroup = static_cast<std::uint64_t>(cgroup);
-    }
-    arguments.set_tid = reinterpret_cast<std::uint64_t>(&pid);
-    arguments.set_tid_size = 1;
-    child = clone_process(arguments);
-  }
-  return child;
-}
-
 // The skeleton until the engine seizes it: nothing of the engine's memory is used after that. Its rseq area would lie
 // in memory that will be gone, a SIGSEGV at the first instruction in user mode: the helper has unregistered it.
 [[noreturn]] void be_skeleton(std::uint64_t scratch, bool own_session) {
@@ -73,7 +48,7 @@ void enter_namespaces(int socket, int init, const std::vector<pid_t>& avoid) {
   check(::setns(init, CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWCGROUP),
         "enter the namespaces of the workload");
   // A PID namespace takes effect for children only.
-  const pid_t child = fork_helper(avoid, CLONE_PARENT, -1);
+  const pid_t child = fork_high(avoid, CLONE_PARENT);
   if (child > 0) {
     send_message(socket, "O" + std::to_string(child));
     ::_exit(0);
@@ -116,7 +91,7 @@ image::ImageSet read_images(int memory) {
 // The other side of the engine's requests (helper_words.h), in the order of their kinds there.
 class Server {
  public:
-  Server(UniqueFd socket, std::vector<pid_t> avoid) : socket_(std::move(socket)), avoid_(std::move(avoid)) {}
+  explicit Server(UniqueFd socket) : socket_(std::move(socket)) {}
 
   [[noreturn]] void run() {
     for (;;) {
@@ -146,7 +121,7 @@ class Server {
     arguments.exit_signal = SIGCHLD;
     arguments.set_tid = reinterpret_cast<std::uint64_t>(&pid);
     arguments.set_tid_size = 1;
-    const long child = clone_process(arguments);
+    const long child = ::syscall(SYS_clone3, &arguments, sizeof arguments);
     if (child == 0) be_skeleton(request.scratch, request.own_session);
     if (child < 0 && errno == EEXIST) return tell("taken");
     check(child, "fork process {}", pid);
@@ -213,25 +188,7 @@ class Server {
 
   void serve(const helper::Place& request) {
     if (!restorer_) fail(Errc::protocol, "descriptors are asked for before there are images");
-    if (!request.last) {
-      placer_ = static_cast<pid_t>(check(clone_high(0, SIGCHLD, -1, avoid_), "fork for a table of descriptors"));
-      if (placer_ > 0) return;  // who answers is the fork
-      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    }
-    try {
-      restorer_->place({.files_id = request.files_id, .pid = request.pid, .keep = {socket_.get()}});
-      tell(std::to_string(::getpid()));
-    } catch (const Error& e) {
-      tell(e);
-    }
-    if (!request.last)
-      for (;;) ::pause();
-  }
-
-  void serve(const helper::Placed&) {
-    if (placer_ <= 0) fail(Errc::protocol, "there is no table of descriptors that is placed");
-    ::kill(placer_, SIGKILL);
-    check(::waitpid(std::exchange(placer_, 0), nullptr, __WALL), "wait for a fork");
+    restorer_->place({.files_id = request.files_id, .pid = request.pid});
     tell("");
   }
 
@@ -239,11 +196,9 @@ class Server {
   static int keep(UniqueFd fd) { return fd.release(); }
 
   UniqueFd socket_, given_;  // given: with the last request
-  std::vector<pid_t> avoid_;
   image::ImageSet images_;
   resources::Terminals terminals_;
   std::optional<resources::FdRestorer> restorer_;
-  pid_t placer_ = 0;
 };
 
 }  // namespace
@@ -258,15 +213,9 @@ void run_sibling(std::uint64_t scratch, bool own_session) {
   ::_exit(1);
 }
 
-pid_t fork_helper(const std::vector<pid_t>& avoid, std::uint64_t flags, int cgroup) {
-  // With CLONE_PARENT the exit signal is ours.
-  const std::uint64_t exit_signal = flags & CLONE_PARENT ? 0 : SIGCHLD;
-  return static_cast<pid_t>(check(clone_high(flags, exit_signal, cgroup, avoid), "fork a helper"));
-}
-
 void run_helper(UniqueFd inherited, int init, const std::vector<pid_t>& avoid) {
   const int socket = inherited.release();  // closed with everything else
-  Server server(UniqueFd(::fcntl(socket, F_DUPFD_CLOEXEC, 3)), avoid);
+  Server server(UniqueFd(::fcntl(socket, F_DUPFD_CLOEXEC, 3)));
   try {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (init >= 0) {

@@ -5,10 +5,6 @@
 
 namespace godwit::engine {
 
-// A fork whose PID is from the upper end of its namespace and none of `avoid`: the next in turn may be one that a task
-// needs. `flags`: CLONE_PARENT or nothing. `cgroup`: directory of the one that it is born into, -1: ours.
-pid_t fork_helper(const std::vector<pid_t>& avoid, std::uint64_t flags, int cgroup);
-
 // In the forked child. Ends the process.
 [[noreturn]] void run_helper(UniqueFd socket, int init, const std::vector<pid_t>& avoid);
 

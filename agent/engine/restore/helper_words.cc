@@ -80,8 +80,7 @@ Request request_of(char kind, Words& words) {
     case 'A': return Adopt{words.number<std::uint32_t>(), words.pid(), words.index()};
     case 'T': return MakeTimeNamespace{words.number<std::uint64_t>(), words.number<std::uint64_t>()};
     case 'F': return OpenFiles{segments_in(words)};
-    case 'P': return Place{words.number<std::uint32_t>(), words.pid(), words.flag()};
-    case 'D': return Placed{};
+    case 'P': return Place{words.number<std::uint32_t>(), words.pid()};
     default: unknown("a request");
   }
 }
@@ -100,8 +99,7 @@ std::string words(const OpenFiles& r) {
   for (const auto& [shmid, number] : r.segments) text += fmt::format("{} {} ", shmid, number);
   return text;
 }
-std::string words(const Place& r) { return fmt::format("P{} {} {}", r.files_id, r.pid, r.last ? 1 : 0); }
-std::string words(const Placed&) { return "D"; }
+std::string words(const Place& r) { return fmt::format("P{} {}", r.files_id, r.pid); }
 
 }  // namespace
 

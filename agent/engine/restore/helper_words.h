@@ -57,14 +57,10 @@ struct OpenFiles {                        // the images come as a descriptor
 struct Place {
   std::uint32_t files_id = 0;
   pid_t pid = 0;
-  bool last = false;
   bool operator==(const Place&) const = default;
 };
-struct Placed {
-  bool operator==(const Placed&) const = default;
-};
-using Request = std::variant<Spawn, Reap, MakeSegment, MakeTerminal, ReplaceTerminal, Adopt, MakeTimeNamespace,
-                             OpenFiles, Place, Placed>;
+using Request =
+    std::variant<Spawn, Reap, MakeSegment, MakeTerminal, ReplaceTerminal, Adopt, MakeTimeNamespace, OpenFiles, Place>;
 
 std::string words_of(const Request& request);
 Request parse_request(std::string_view words);

@@ -1,8 +1,7 @@
 #include "agent/engine/restore/message.h"
 
 #include "common/base/check.h"
-
-#include <cstring>
+#include "common/base/passed_fds.h"
 
 #include <sys/socket.h>
 
@@ -16,37 +15,25 @@ void send_message(int socket, const std::string& text, int fd) {
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  if (fd >= 0) {
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* head = CMSG_FIRSTHDR(&message);
-    head->cmsg_level = SOL_SOCKET;
-    head->cmsg_type = SCM_RIGHTS;
-    head->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(head), &fd, sizeof fd);
-  }
+  PassedFds passed;
+  if (fd >= 0) passed.attach(message, std::span(&fd, 1));
   check(::sendmsg(socket, &message, MSG_NOSIGNAL), "send to the other side of the restore");
 }
 
 Message receive_message(int socket) {
   Message received;
   received.text.resize(largest);
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
   iovec part{received.text.data(), received.text.size()};
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
+  PassedFds passed;
+  passed.expect(message);
   const ssize_t n = check(::recvmsg(socket, &message, MSG_CMSG_CLOEXEC), "hear from the other side of the restore");
+  std::vector<UniqueFd> fds = PassedFds::take(message);
   if (message.msg_flags & MSG_TRUNC) fail(Errc::internal, "a message of more than {} bytes", largest);
   received.text.resize(static_cast<std::size_t>(n));
-  if (const cmsghdr* head = CMSG_FIRSTHDR(&message); head && head->cmsg_type == SCM_RIGHTS) {
-    int fd = -1;
-    std::memcpy(&fd, CMSG_DATA(head), sizeof fd);
-    received.fd.reset(fd);
-  }
+  if (!fds.empty()) received.fd = std::move(fds.front());
   return received;
 }
 

@@ -3,6 +3,8 @@
 
 #include "common/image/image_set.h"
 
+#include <map>
+#include <optional>
 #include <vector>
 
 #include <sys/types.h>
@@ -16,14 +18,29 @@ struct ProcessPlan {
   int terminal = -1;                         // its controlling terminal is /dev/pts/TERMINAL; -1: none
   bool with_files = false, with_fs = false;  // born with its maker's table of descriptors, working directory
   std::vector<pid_t> threads;
+
+  // PID namespaces below that of the root (nested_pids.h).
+  pid_t init = 0;                               // of the one that it is in; 0: the root's
+  std::map<pid_t, std::vector<pid_t>> inner{};  // what it, its threads and its group are called there
+  std::optional<pid_t> init_of_children{};      // where these are born, if elsewhere; 0: there is none yet
+
+  bool makes_namespace() const { return init == pid; }
+  // From the root's namespace down to that of whom they are about.
+  std::vector<pid_t> names_of(pid_t number) const;
 };
 using TreePlan = std::vector<ProcessPlan>;
 
 // The root first, every parent before its children. Errc::image_corrupt when it is no such tree.
 TreePlan read_tree(const image::ImageSet& images);
 
+// The only thread of a process that has ended has a TID that nobody set, in the images of CRIU (up to 4.2).
+void correct_ended(image::ImageSet& images);
+
 // Of a process that has ended and was not waited for: all that is left of it is in core-PID.img.
 bool is_dead(const image::ImageSet& images, pid_t pid);
+
+// Errc::image_corrupt when somebody has ended as nobody can, or is still needed. With all images.
+void check_ends(const image::ImageSet& images, const TreePlan& tree);
 
 // All PIDs and TIDs: nobody else may take one.
 std::vector<pid_t> ids_of(const TreePlan& tree);

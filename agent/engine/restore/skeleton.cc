@@ -1,8 +1,10 @@
 #include "agent/engine/restore/skeleton.h"
 
+#include "agent/engine/memory/calls.h"
 #include "agent/engine/ptrace/hold.h"
 #include "agent/engine/ptrace/tracing.h"
 #include "agent/engine/restore/pid_holder.h"
+#include "agent/engine/restore/set_tid.h"
 #include "common/base/check.h"
 #include "common/base/fault.h"
 #include "common/proc/reader.h"
@@ -42,12 +44,31 @@ RemoteAddr free_place(const std::vector<proc::Vma>& own, const Vmas& first, cons
   return find_hole(all, ScratchLayout::size);
 }
 
+// What lies neither in a mapping that stays nor in the scratch memory.
+std::vector<LayoutDelta::Range> outside(const Vmas& stay, RemoteAddr scratch) {
+  std::vector<LayoutDelta::Range> used{{raw(scratch), raw(scratch) + ScratchLayout::size}};
+  for (const image::VmaEntry& e : stay) used.push_back({e.start(), e.end()});
+  std::ranges::sort(used, {}, &LayoutDelta::Range::start);
+  used.push_back({end_of_memory, end_of_memory});
+  std::vector<LayoutDelta::Range> gaps;
+  std::uint64_t at = 0;
+  for (const LayoutDelta::Range& r : used) {
+    if (at < r.start) gaps.push_back({at, r.start});
+    at = r.end;
+  }
+  return gaps;
+}
+
 // Its host PID.
-pid_t child_of(pid_t parent, pid_t guest_pid) {
+pid_t child_of(pid_t parent, const std::vector<pid_t>& names) {
   const std::vector<pid_t> children = proc::Reader(parent).children();
-  for (const pid_t child : children | std::views::reverse)  // the newest is most often the last
-    if (proc::innermost(proc::Reader(child).status().ns_pid, child) == guest_pid) return child;
-  fail(Errc::internal, "process {} is not there", guest_pid);
+  for (const pid_t child : children | std::views::reverse) {  // the newest is most often the last
+    std::vector<pid_t> ids = proc::Reader(child).status().ns_pid;
+    if (ids.empty()) ids.push_back(child);
+    if (std::ranges::equal(ids | std::views::reverse | std::views::take(names.size()), names | std::views::reverse))
+      return child;
+  }
+  fail(Errc::internal, "process {} is not there", names.front());
 }
 
 // Whether a signal ends whoever has no handler of it.
@@ -66,7 +87,7 @@ bool is_ready(pid_t pid, RemoteAddr scratch) {
 }  // namespace
 
 Skeleton::Skeleton(Helper& helper, SpawnRequest request, const Vmas& layout, RestoredSegments& segments)
-    : guest_pid_(request.pid) {
+    : names_{request.pid} {
   Doing doing("making process {}", request.pid);
   scratch_ = free_place(proc::Reader(::getpid()).maps(), layout, {});
   request.scratch = raw(scratch_);
@@ -83,7 +104,7 @@ Skeleton::Skeleton(Helper& helper, SpawnRequest request, const Vmas& layout, Res
         ::sched_yield();
     }
     seize_threads(pid_, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL, true, std::chrono::seconds(5));
-    begin(segments, false);
+    begin(segments, false, {});
   } catch (...) {
     kill();
     throw;
@@ -91,29 +112,35 @@ Skeleton::Skeleton(Helper& helper, SpawnRequest request, const Vmas& layout, Res
 }
 
 // It begins as a copy of the parent, whose tracer it has, too (CLONE_PTRACE).
-Skeleton::Skeleton(Skeleton& parent, pid_t guest_pid, const Vmas& layout, RestoredSegments& segments,
+Skeleton::Skeleton(Skeleton& parent, std::vector<pid_t> names, const Vmas& layout, RestoredSegments& segments,
                    std::uint64_t shared)
-    : scratch_(parent.scratch_), guest_pid_(guest_pid) {
+    : scratch_(parent.scratch_), names_(std::move(names)) {
+  const pid_t guest_pid = names_.front();
   Doing doing("making process {}", guest_pid);
+  const bool nested = names_.size() > 1, makes_namespace = names_.size() > parent.names_.size();
+  if (nested) helper_ = parent.kept_helper() >= 0 ? parent.kept_helper() : parent.open_helper(segments.maker());
+  AddressSpace::Inherited inherited = parent.memory().inherited_by(layout);
   Batch batch(parent.scratch());
   clone_args a{};
-  a.flags = clone_ptrace | shared;
+  a.flags = clone_ptrace | shared | (makes_namespace ? CLONE_NEWPID : 0u);
   a.exit_signal = SIGCHLD;
-  a.set_tid = raw(batch.put(guest_pid));
-  a.set_tid_size = 1;
+  put_names(batch, names_, a);
   const std::size_t call = batch.attempt("fork", SYS_clone3, batch.put(a), sizeof a);
   parent.leader().run(batch);
   if (batch.result(call) == -EEXIST)
     throw Error(Errc::already_exists,
-                fmt::format("PID {} is taken by {}", guest_pid, pid_holder(guest_pid, parent.pid())),
+                fmt::format("PID {} is taken by {}", guest_pid,
+                            nested ? "another process" : pid_holder(guest_pid, parent.pid())),
                 "restore in a PID namespace of its own, or end the process that has it");
   check_raw(batch.result(call), "fork process {}", guest_pid);
-  pid_ = child_of(parent.pid(), guest_pid);
+  if (nested && parent.kept_helper() < 0 && !(shared & CLONE_FILES))
+    parent.leader().call("close a pidfd", SYS_close, helper_);
+  pid_ = child_of(parent.pid(), names_);
   pidfd_.reset(static_cast<int>(check(::syscall(SYS_pidfd_open, pid_, 0), "open process {}", guest_pid)));
   try {
     const Stop stop = wait_stop(pid_);
     if (!stop.trap_stop()) fail(Errc::internal, "process {} began with status {:#x}", guest_pid, stop.raw());
-    begin(segments, (shared & CLONE_FILES) != 0);
+    begin(segments, (shared & CLONE_FILES) != 0, std::move(inherited));
     make_room_for(layout);
   } catch (...) {
     kill();
@@ -121,19 +148,32 @@ Skeleton::Skeleton(Skeleton& parent, pid_t guest_pid, const Vmas& layout, Restor
   }
 }
 
-void Skeleton::begin(RestoredSegments& segments, bool shares_table) {
+void Skeleton::begin(RestoredSegments& segments, bool shares_table, AddressSpace::Inherited inherited) {
   set_sigmask(pid_, all_signals);
   leader_ = std::make_unique<RemoteSyscalls>(pid_, pid_, scratch_);
-  Batch batch(scratch_);
-  const std::uint64_t after = raw(scratch_) + ScratchLayout::size;
-  batch.add("clear what lies below", SYS_munmap, 0, scratch_);
-  batch.add("clear what lies above", SYS_munmap, after, end_of_memory - after);
-  batch.add("live without the helper", SYS_prctl, PR_SET_PDEATHSIG, 0);  // its tracer's death is enough
+  Calls calls(*leader_, scratch_);
+  for (const LayoutDelta::Range& r : outside(inherited.mappings, scratch_))
+    calls.room().add("clear memory", SYS_munmap, r.start, r.end - r.start);
+  calls.room().add("live without the helper", SYS_prctl, PR_SET_PDEATHSIG, 0);  // its tracer's death is enough
   // In a table that it shares are the descriptors of segments by which its maker maps them.
-  if (!shares_table) batch.add("close what it has inherited", SYS_close_range, 0, ~0u, 0);
-  leader_->run(batch);
+  if (!shares_table) {
+    if (helper_ > 0) calls.room().add("close what it has inherited", SYS_close_range, 0, helper_ - 1, 0);
+    calls.room().add("close what it has inherited", SYS_close_range, helper_ + 1, ~0u, 0);
+  }
+  calls.run();
   fault::point("engine.restore.cleared");
-  memory_ = std::make_unique<AddressSpace>(*leader_, scratch_, pidfd_.get(), segments);
+  memory_ = std::make_unique<AddressSpace>(*leader_, scratch_, pidfd_.get(), segments, std::move(inherited));
+  if (helper_ >= 0) memory_->reach_maker_by(helper_);
+}
+
+pid_t Skeleton::name_in_tree(const std::vector<pid_t>& ids) const {
+  return ids.size() < names_.size() ? 0 : ids[ids.size() - names_.size()];
+}
+
+int Skeleton::open_helper(pid_t helper) {
+  const long number = helper_ < 0 ? leader_->call("open the helper", SYS_pidfd_open, helper, 0)
+                                  : leader_->call("duplicate a pidfd", SYS_dup, helper_);
+  return static_cast<int>(number);
 }
 
 // As its tracer we have to take notice of the end of each thread, the first one's last; then it is a zombie of its
@@ -158,7 +198,7 @@ Skeleton::~Skeleton() {
 }
 
 void Skeleton::end(int status) {
-  Doing doing("ending process {}", guest_pid_);
+  Doing doing("ending process {}", guest_pid());
   if (!WIFEXITED(status) && !(WIFSIGNALED(status) && is_fatal(WTERMSIG(status))))
     fail(Errc::image_corrupt, "nothing ends with status {:#x}", status);
   if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL) {
@@ -173,7 +213,7 @@ void Skeleton::end(int status) {
   dismissed_ = true;
   if (WIFSIGNALED(status)) {
     set_sigmask(pid_, 0);
-    check(::kill(pid_, WTERMSIG(status)), "kill process {}", guest_pid_);
+    check(::kill(pid_, WTERMSIG(status)), "kill process {}", guest_pid());
     if (WTERMSIG(status) != SIGKILL) trace(PTRACE_CONT, pid_, 0, 0, "continue");  // which no stop holds up
   } else {
     Regs regs = get_regs(pid_);

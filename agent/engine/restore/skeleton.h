@@ -16,8 +16,10 @@ class Skeleton {
   // scratch memory is out of their way.
   Skeleton(Helper& helper, SpawnRequest request, const Vmas& layout, RestoredSegments& segments);
   // A child of `parent`, with its table of descriptors, its working directory (CLONE_FILES, CLONE_FS) or copies of
-  // them. Errc::already_exists when the PID is taken.
-  Skeleton(Skeleton& parent, pid_t guest_pid, const Vmas& layout, RestoredSegments& segments, std::uint64_t shared = 0);
+  // them, and with what `layout` has of its memory. `names`: in all PID namespaces, the tree's first; if it has one
+  // more than its parent, it becomes the init of a new one. Errc::already_exists when the PID is taken.
+  Skeleton(Skeleton& parent, std::vector<pid_t> names, const Vmas& layout, RestoredSegments& segments,
+           std::uint64_t shared = 0);
   ~Skeleton();
   Skeleton(const Skeleton&) = delete;
   Skeleton& operator=(const Skeleton&) = delete;
@@ -26,7 +28,19 @@ class Skeleton {
   RemoteSyscalls& leader() { return *leader_; }
   RemoteAddr scratch() const { return scratch_; }
   pid_t pid() const { return pid_; }  // host
-  pid_t guest_pid() const { return guest_pid_; }
+  pid_t guest_pid() const { return names_.front(); }
+  // In all PID namespaces that it is in, from the tree's down to its own.
+  const std::vector<pid_t>& names() const { return names_; }
+  // Of what `names` are, that by which this process knows it; 0: none.
+  pid_t name_here(const std::vector<pid_t>& names) const {
+    return names.size() < names_.size() ? 0 : names[names_.size() - 1];
+  }
+  // What the tree knows of an id whose list (proc::Status) is that of this process.
+  pid_t name_in_tree(const std::vector<pid_t>& ids) const;
+
+  // A descriptor of the helper, to be closed again: in a nested namespace nobody can call it by its PID.
+  int open_helper(pid_t helper);
+  int kept_helper() const { return helper_; }
 
   // The next layout may want the place of the scratch memory: then that moves.
   void make_room_for(const Vmas& layout);
@@ -39,11 +53,12 @@ class Skeleton {
   void end(int status);
 
  private:
-  void begin(RestoredSegments& segments, bool shares_table);
+  void begin(RestoredSegments& segments, bool shares_table, AddressSpace::Inherited inherited);
   void kill() noexcept;
 
   RemoteAddr scratch_{};
-  pid_t guest_pid_;
+  std::vector<pid_t> names_;
+  int helper_ = -1;  // in a nested namespace: inherited, a pidfd of the helper
   pid_t pid_ = 0;
   UniqueFd pidfd_;
   std::unique_ptr<RemoteSyscalls> leader_;

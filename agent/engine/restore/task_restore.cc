@@ -6,6 +6,8 @@
 #include "agent/engine/restore/interrupted.h"
 #include "agent/engine/restore/pid_holder.h"
 #include "agent/engine/restore/placed_locks.h"
+#include "agent/engine/restore/set_tid.h"
+#include "agent/engine/restore/thread_plan.h"
 #include "agent/engine/tasks/bounds.h"
 #include "agent/engine/tasks/call_restart.h"
 #include "agent/engine/tasks/credentials.h"
@@ -17,12 +19,15 @@
 #include "agent/engine/tasks/thread_flags.h"
 #include "agent/engine/tasks/thread_links.h"
 #include "agent/engine/tasks/timers.h"
+#include "agent/engine/tasks/vdso_symbols.h"
 #include "common/base/check.h"
 #include "common/base/fault.h"
 #include "common/image/filelock.pb.h"
 #include "common/image/files.pb.h"
 #include "common/image/pstree.pb.h"
+#include "common/image/task_state.h"
 #include "common/image/timens.pb.h"
+#include "common/image/vma_status.h"
 #include "common/proc/reader.h"
 
 #include <algorithm>
@@ -40,19 +45,26 @@ namespace godwit::engine {
 namespace {
 
 constexpr int clone_ptrace = 0x2000;
-constexpr std::uint32_t task_stopped = 3;  // TaskCoreEntry.task_state
+
+// As long as it is traced its filters, also those that it only gets, do not see our calls; whoever it makes is traced
+// like it.
+void pass_filters(pid_t tid) {
+  trace(PTRACE_SETOPTIONS, tid, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL | PTRACE_O_SUSPEND_SECCOMP,
+        "suspend the seccomp filters of");
+}
 
 }  // namespace
 
 TaskRestore::TaskRestore(Skeleton& skeleton, const image::ImageSet& images, const resources::FilePaths& paths,
-                         const std::vector<pid_t>& guest_tids)
-    : skeleton_(&skeleton), images_(&images), paths_(&paths) {
+                         const tasks::filters::Stored& filters, const ProcessPlan& plan)
+    : skeleton_(&skeleton), images_(&images), paths_(&paths), filters_(&filters) {
   const auto pid = static_cast<std::uint64_t>(skeleton.guest_pid());
   mm_ = images.get<image::MmEntry>(image::Kind::mm, pid);
   ids_ = images.get<image::TaskKobjIdsEntry>(image::Kind::ids, pid);
-  for (const pid_t tid : guest_tids) {
+  for (const pid_t tid : plan.threads) {
     Thread t;
     t.guest = tid;
+    t.names = plan.names_of(tid);
     t.core = images.get<image::CoreEntry>(image::Kind::core, static_cast<std::uint64_t>(tid));
     t.regs = tasks::call_restart::restore(tasks::registers::restore(t.core.thread_info()), t.core.thread_core());
     threads_.push_back(std::move(t));
@@ -80,13 +92,23 @@ std::vector<pid_t> TaskRestore::guest_tids() const {
   return all;
 }
 
-bool TaskRestore::was_stopped() const { return leader_.tc().task_state() == task_stopped; }
+std::string TaskRestore::vdso_functions() const {
+  const std::string& vdso = skeleton_->memory().vdso();
+  if (vdso.empty()) return {};  // not among the dumped pages
+  const Doing doing("the pages of the vdso, in pagemap-{}.img", skeleton_->guest_pid());
+  return tasks::vdso_symbols(vdso);
+}
+
+bool TaskRestore::was_stopped() const { return leader_.tc().task_state() == image::task_state::stopped; }
 
 void TaskRestore::address_space() {
   RemoteSyscalls& remote = skeleton_->leader();
   const RemoteAddr scratch = skeleton_->scratch();
-  skeleton_->memory().finish();
-  tasks::bounds::restore_vdso(remote, scratch, mm_, skeleton_->memory().vdso());
+  {
+    const Doing doing("mm-{}.img", skeleton_->guest_pid());
+    skeleton_->memory().finish({mm_.vmas().begin(), mm_.vmas().end()});
+  }
+  tasks::bounds::restore_vdso(remote, scratch, mm_, vdso_functions());
   Batch batch(scratch);
   const std::string path = resources::path_of(*paths_, mm_.exe_file_id());
   const std::size_t exe = batch.add(fmt::format("open {}", path), SYS_openat, AT_FDCWD,
@@ -111,7 +133,7 @@ std::optional<TaskRestore::Clocks> TaskRestore::clocks() const {
 
 void TaskRestore::join_time_namespace(const Helper& helper, int time_namespace) {
   RemoteSyscalls& remote = skeleton_->leader();
-  const long maker = remote.call("open the helper", SYS_pidfd_open, helper.guest_pid(), 0);
+  const int maker = skeleton_->open_helper(helper.guest_pid());
   const long here = remote.call("take over the time namespace", SYS_pidfd_getfd, maker, time_namespace, 0);
   Batch batch(skeleton_->scratch());
   batch.add("enter the time namespace", SYS_setns, here, CLONE_NEWTIME);
@@ -126,11 +148,11 @@ void TaskRestore::unshare(std::uint64_t what) {
 
 // The table is copied from that of a process that has it; what descriptor a call returns is the lowest free number, so
 // it is known before.
-void TaskRestore::descriptors(Helper& helper, bool last) {
+void TaskRestore::descriptors(Helper& helper) {
   Doing doing("the descriptors of process {}", skeleton_->guest_pid());
   RemoteSyscalls& remote = skeleton_->leader();
   const std::vector<std::pair<int, bool>> wanted = resources::descriptors_of(*images_, ids_.files_id());
-  const pid_t holder = helper.place(ids_.files_id(), skeleton_->guest_pid(), last);
+  helper.place(ids_.files_id(), skeleton_->guest_pid());
   const int above = std::max(3, wanted.empty() ? 0 : wanted.back().first + 1);
   Batch batch(skeleton_->scratch());
   const auto add = [&](std::string_view what, long nr, auto... args) {
@@ -140,10 +162,16 @@ void TaskRestore::descriptors(Helper& helper, bool last) {
     }
     batch.add(what, nr, args...);
   };
-  add("close what it has", SYS_close_range, 0, ~0u, 0);
-  add("open the holder of its descriptors", SYS_pidfd_open, holder, 0);  // 0
-  add("put that out of the way", SYS_dup3, 0, above, O_CLOEXEC);
-  add("close a pidfd", SYS_close, 0);
+  if (const int kept = skeleton_->kept_helper(); kept >= 0) {
+    if (kept != above) add("put the helper out of the way", SYS_dup3, kept, above, O_CLOEXEC);
+    add("close what it has", SYS_close_range, 0, above - 1, 0);
+    add("close what it has", SYS_close_range, above + 1, ~0u, 0);
+  } else {
+    add("close what it has", SYS_close_range, 0, ~0u, 0);
+    add("open the holder of its descriptors", SYS_pidfd_open, helper.guest_pid(), 0);  // 0
+    add("put that out of the way", SYS_dup3, 0, above, O_CLOEXEC);
+    add("close a pidfd", SYS_close, 0);
+  }
   int lowest_free = 0;
   for (const auto& [number, close_on_exec] : wanted) {
     add("take over a descriptor", SYS_pidfd_getfd, above, number, 0);  // closed on exec
@@ -157,7 +185,6 @@ void TaskRestore::descriptors(Helper& helper, bool last) {
   }
   add("close a pidfd", SYS_close, above);
   remote.run(batch);
-  if (!last) helper.placed();
 }
 
 // Before anything of the tree runs: others may test them at once.
@@ -200,31 +227,48 @@ void TaskRestore::process() {
   tasks::process_flags::restore_loginuid(remote, scratch, leader_.tc(), notices_);
 }
 
-void TaskRestore::threads() {
-  clone_threads();
-  // Limits before credentials, which take the right to raise them; after the descriptors, which may exceed them.
-  note(tasks::limits::restore(skeleton_->pid(), leader_.tc().rlimits()));
-  fault::point("engine.restore.threads");
-  for (Thread& t : threads_) restore_thread(t);
+void TaskRestore::make_threads() {
+  threads_[0].host = skeleton_->pid();
+  threads_[0].remote = &skeleton_->leader();
+  std::vector<tasks::filters::Chain> chains;
+  for (const Thread& t : threads_) {
+    Doing doing("{}", image::file_name(image::Kind::core, static_cast<std::uint64_t>(t.guest)));
+    chains.push_back(filters_->chain_of(t.core.thread_core(), leader_.thread_core()));
+  }
+  for (const ThreadStep& step : plan_threads(chains)) {
+    clone_threads(threads_[step.maker], step.made);
+    if (step.adds) add_filter(threads_[step.maker], *step.adds);
+  }
 }
 
-// All threads at once; CLONE_PTRACE attaches them without a stop of their maker.
-void TaskRestore::clone_threads() {
-  RemoteSyscalls& remote = skeleton_->leader();
+void TaskRestore::add_filter(const Thread& t, std::uint32_t number) {
+  Doing doing("{}: filter {}, thread {}", image::file_name(image::Kind::seccomp, 0), number, t.guest);
+  pass_filters(t.host);
+  Batch batch(skeleton_->scratch());
+  filters_->restore(batch, number);
+  t.remote->run(batch);
+}
+
+// All at once; CLONE_PTRACE attaches them without a stop of their maker.
+void TaskRestore::clone_threads(const Thread& maker, const std::vector<std::size_t>& born) {
+  if (born.empty()) return;
   Batch batch(skeleton_->scratch());
   std::vector<std::pair<pid_t, std::size_t>> made;  // TID and call
   const auto run = [&] {
-    remote.run(batch);
+    maker.remote->run(batch);
+    const bool nested = skeleton_->names().size() > 1;
     for (const auto& [tid, call] : made)
       if (batch.result(call) == -EEXIST)
-        throw Error(Errc::already_exists, fmt::format("TID {} is taken by {}", tid, pid_holder(tid, skeleton_->pid())),
-                    "restore in a PID namespace of its own, or end the process that has it");
+        throw Error(
+            Errc::already_exists,
+            fmt::format("TID {} is taken by {}", tid, nested ? "another process" : pid_holder(tid, skeleton_->pid())),
+            "restore in a PID namespace of its own, or end the process that has it");
       else if (batch.result(call) < 0)
         throw syscall_error(static_cast<int>(-batch.result(call)), fmt::format("make thread {}", tid));
     made.clear();
     batch.clear();
   };
-  for (std::size_t i = 1; i < threads_.size(); i++) {
+  for (const std::size_t i : born) {
     const Thread& t = threads_[i];
     clone_args a{};
     a.flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | clone_ptrace;
@@ -232,26 +276,22 @@ void TaskRestore::clone_threads() {
       a.flags |= CLONE_CHILD_CLEARTID;
       a.child_tid = t.core.thread_info().clear_tid_addr();
     }
-    a.set_tid = raw(batch.put(t.guest));
-    a.set_tid_size = 1;
+    put_names(batch, t.names, a);
     const RemoteAddr at = batch.put(a);
     made.emplace_back(t.guest, batch.attempt("make a thread", SYS_clone3, at, sizeof a));
     if (!batch.fits(1, 256)) run();  // here, so that the TID of a call is in its data
   }
   run();
-  find_threads();
+  find_threads(born);
 }
 
-void TaskRestore::find_threads() {
+void TaskRestore::find_threads(const std::vector<std::size_t>& born) {
   std::map<pid_t, pid_t> hosts;  // by guest TID
   for (const pid_t tid : proc::Reader(skeleton_->pid()).threads()) {
-    if (threads_.size() == 1) break;
     const proc::Status s = proc::Reader(skeleton_->pid(), tid).status();
-    hosts[proc::innermost(s.ns_pid, tid)] = tid;
+    hosts[s.ns_pid.empty() ? tid : skeleton_->name_in_tree(s.ns_pid)] = tid;
   }
-  threads_[0].host = skeleton_->pid();
-  threads_[0].remote = &skeleton_->leader();
-  for (std::size_t i = 1; i < threads_.size(); i++) {
+  for (const std::size_t i : born) {
     Thread& t = threads_[i];
     const auto it = hosts.find(t.guest);
     if (it == hosts.end()) fail(Errc::internal, "thread {} is not there", t.guest);
@@ -264,27 +304,56 @@ void TaskRestore::find_threads() {
   }
 }
 
+void TaskRestore::threads() {
+  // Limits before credentials, which take the right to raise them; after the descriptors, which may exceed them.
+  note(tasks::limits::restore(skeleton_->pid(), leader_.tc().rlimits()));
+  fault::point("engine.restore.threads");
+  for (Thread& t : threads_) restore_thread(t);
+}
+
 void TaskRestore::restore_thread(Thread& t) {
   Doing doing("{}: thread {}", image::file_name(image::Kind::core, static_cast<std::uint64_t>(t.guest)), t.guest);
   const bool leader = &t == &threads_.front();
-  const pid_t pid = skeleton_->guest_pid();
+  const pid_t pid = skeleton_->names().back(), tid = t.names.back();
   Batch batch(skeleton_->scratch());
   tasks::thread_links::restore(batch, t.core, leader);
   tasks::thread_flags::restore(batch, t.core.thread_core());
   tasks::signals::restore_stack(batch, t.core.thread_core());
   tasks::scheduling::restore(batch, t.core.thread_core());
   // The alternate stack and the queue are the thread's; the process's queue is filled by the leader.
-  tasks::signals::restore_queue(batch, SignalQueue::thread, pid, t.guest, t.core.thread_core().signals_p());
-  if (leader) tasks::signals::restore_queue(batch, SignalQueue::process, pid, t.guest, leader_.tc().signals_s());
+  tasks::signals::restore_queue(batch, SignalQueue::thread, pid, tid, t.core.thread_core().signals_p());
+  if (leader) tasks::signals::restore_queue(batch, SignalQueue::process, pid, tid, leader_.tc().signals_s());
   tasks::credentials::restore(batch, t.core.thread_core().creds());
   if (leader) tasks::process_flags::restore_dumpable(batch, mm_);
   tasks::thread_links::restore_parent_death(batch, t.core);
+  if (t.core.thread_core().seccomp_mode() == image::SECCOMP_STRICT) pass_filters(t.host);
+  tasks::filters::restore_strict(batch, t.core.thread_core());
   t.remote->run(batch);
+}
+
+// No thread can be made any more after that.
+void TaskRestore::namespace_of_children(const Skeleton* init) {
+  RemoteSyscalls& remote = skeleton_->leader();
+  if (!init) {
+    remote.call("let children be born in a PID namespace", SYS_unshare, CLONE_NEWPID);
+    return;
+  }
+  const long pidfd = remote.call("open an init", SYS_pidfd_open, skeleton_->name_here(init->names()), 0);
+  remote.call("let children be born in a PID namespace", SYS_setns, pidfd, CLONE_NEWPID);
+  remote.call("close a pidfd", SYS_close, pidfd);
+}
+
+// What it calls a thread that the tree calls `tid`.
+pid_t TaskRestore::name_of(pid_t tid) const {
+  const auto it = std::ranges::find(threads_, tid, &Thread::guest);
+  return it == threads_.end() ? tid : it->names.back();
 }
 
 void TaskRestore::timers() {
   restore_sleeps();
   Batch batch(skeleton_->scratch());
+  for (image::PosixTimerEntry& timer : *leader_.mutable_tc()->mutable_timers()->mutable_posix())
+    if (timer.has_notify_thread_id()) timer.set_notify_thread_id(name_of(timer.notify_thread_id()));
   tasks::timers::restore(batch, leader_.tc().timers());
   skeleton_->leader().run(batch);
 }
@@ -334,9 +403,11 @@ void TaskRestore::stop() {
   set_sigmask(leader, mask);
 }
 
-void TaskRestore::child_has_stopped(pid_t child, bool seen) {
+void TaskRestore::child_has_stopped(const Skeleton& child, bool seen) {
   Batch batch(skeleton_->scratch());
-  if (seen) batch.add("wait for a child's stop", SYS_waitid, P_PID, child, 0, WSTOPPED | WNOHANG, 0);
+  if (seen)
+    batch.add("wait for a child's stop", SYS_waitid, P_PID, skeleton_->name_here(child.names()), 0, WSTOPPED | WNOHANG,
+              0);
   if (!tasks::signals::has(leader_.tc().signals_s(), SIGCHLD)) {  // else the second one is not queued
     const RemoteAddr set = batch.put(signal_bit(SIGCHLD)), no_time = batch.put(timespec{});
     batch.attempt("take a signal", SYS_rt_sigtimedwait, set, 0, no_time, sizeof(std::uint64_t));
@@ -345,10 +416,11 @@ void TaskRestore::child_has_stopped(pid_t child, bool seen) {
 }
 
 void TaskRestore::registers() {
-  const std::vector<proc::Vma> maps = proc::Reader(skeleton_->pid()).maps();
-  const auto vdso = std::ranges::find(maps, proc::VmaName::vdso, &proc::Vma::kind);
-  if (vdso == maps.end()) fail(Errc::unsupported, "the process has no vdso");
-  skeleton_->drop_scratch(find_syscall_instruction(skeleton_->pid(), RemoteAddr{vdso->start}, RemoteAddr{vdso->end}));
+  const auto vdso = std::ranges::find_if(  // where it is indeed: address_space() has looked
+      mm_.vmas(), [](const image::VmaEntry& e) { return (e.status() & image::vma_status::vdso) != 0; });
+  if (vdso == mm_.vmas().end()) fail(Errc::unsupported, "the process has no vdso");
+  skeleton_->drop_scratch(
+      find_syscall_instruction(skeleton_->pid(), RemoteAddr{vdso->start()}, RemoteAddr{vdso->end()}));
   tasks::process_flags::restore_write_or_execute(skeleton_->leader(), mm_);
   for (Thread& t : threads_) {
     t.remote->set_saved(t.regs);

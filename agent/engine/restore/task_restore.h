@@ -3,7 +3,9 @@
 #pragma once
 
 #include "agent/engine/resources/fd_table.h"
+#include "agent/engine/restore/process_plan.h"
 #include "agent/engine/restore/skeleton.h"
+#include "agent/engine/tasks/filters.h"
 #include "common/image/core.pb.h"
 #include "common/image/image_set.h"
 #include "common/image/mm.pb.h"
@@ -17,9 +19,9 @@ namespace godwit::engine {
 
 class TaskRestore {
  public:
-  // `images` and their `paths` outlive this.
+  // `images`, their `paths` and `filters` outlive this.
   TaskRestore(Skeleton& skeleton, const image::ImageSet& images, const resources::FilePaths& paths,
-              const std::vector<pid_t>& guest_tids);
+              const tasks::filters::Stored& filters, const ProcessPlan& plan);
   TaskRestore(TaskRestore&&) = default;
 
   void address_space();
@@ -34,11 +36,14 @@ class TaskRestore {
   void unshare(std::uint64_t what);  // CLONE_FILES, CLONE_FS
   std::uint32_t files_id() const { return ids_.files_id(); }
   std::uint32_t fs_id() const { return ids_.fs_id(); }
-  void descriptors(Helper& helper, bool last);
+  void descriptors(Helper& helper);
   void locks();   // of files; after all descriptors
   void places();  // working directory, root, umask
   void process();
-  void threads();
+  void make_threads();
+  void threads();  // what they have
+  // Where they are born: in that of this process, or in one that has no init yet. When all threads are there.
+  void namespace_of_children(const Skeleton* init);
   void timers();
   void registers();
 
@@ -51,19 +56,24 @@ class TaskRestore {
   // After registers(): in the group stop that it was in.
   void stop();
   // Before registers(): what that has told this one, its parent, is taken back as far as it was known before.
-  void child_has_stopped(pid_t child, bool seen);
+  void child_has_stopped(const Skeleton& child, bool seen);
 
  private:
   struct Thread {
     pid_t host = 0, guest = 0;
+    std::vector<pid_t> names;  // in all PID namespaces, the tree's first
     image::CoreEntry core;
     std::unique_ptr<RemoteSyscalls> owned;  // of all but the leader
     RemoteSyscalls* remote = nullptr;
     Regs regs{};
   };
-  void clone_threads();
-  void find_threads();
+
+  std::string vdso_functions() const;
+  void clone_threads(const Thread& maker, const std::vector<std::size_t>& born);
+  void find_threads(const std::vector<std::size_t>& born);
+  void add_filter(const Thread& t, std::uint32_t number);
   void restore_thread(Thread& t);
+  pid_t name_of(pid_t tid) const;
   void restore_sleeps();
   bool stop_leader(int number);
   void note(std::vector<std::string> more);
@@ -71,6 +81,7 @@ class TaskRestore {
   Skeleton* skeleton_;
   const image::ImageSet* images_;
   const resources::FilePaths* paths_;
+  const tasks::filters::Stored* filters_;
   image::MmEntry mm_;
   image::CoreEntry leader_;
   image::TaskKobjIdsEntry ids_;

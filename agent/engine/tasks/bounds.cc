@@ -78,7 +78,8 @@ void restore(Batch& batch, const image::MmEntry& from, int exe) {
   batch.add("set the bounds of the address space", SYS_prctl, PR_SET_MM, PR_SET_MM_MAP, batch.put(map), sizeof map, 0);
 }
 
-void restore_vdso(RemoteSyscalls& remote, RemoteAddr scratch, const image::MmEntry& from, const std::string& code) {
+void restore_vdso(RemoteSyscalls& remote, RemoteAddr scratch, const image::MmEntry& from,
+                  const std::string& functions) {
   std::uint64_t first = ~std::uint64_t{0}, vdso = 0, vdso_end = 0;
   for (const image::VmaEntry& e : from.vmas()) {
     if (e.status() & image::vma_status::vdso) {
@@ -99,7 +100,7 @@ void restore_vdso(RemoteSyscalls& remote, RemoteAddr scratch, const image::MmEnt
   if (here == maps.end() || here->start != vdso || here->end != vdso_end)
     throw Error(Errc::unsupported, "this kernel's vdso does not have the layout of the source's",
                 "move to a node with the same kernel");
-  if (!code.empty() && vdso_symbols(code) != vdso_symbols(read_vdso(remote.pid(), vdso, vdso_end)))
+  if (!functions.empty() && functions != vdso_symbols(read_vdso(remote.pid(), vdso, vdso_end)))
     throw Error(Errc::unsupported, "this kernel's vdso has its functions elsewhere than the source's",
                 "move to a node with the same kernel");
 }

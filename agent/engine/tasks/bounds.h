@@ -20,7 +20,8 @@ void dump(const proc::Reader& proc, const proc::Stat& stat, resources::FileIds& 
 void restore(Batch& batch, const image::MmEntry& from, int exe);
 
 // Maps the kernel's own areas where the image has them and checks that they are the ones the process knows; they must
-// be unmapped. `code` is the vdso as the process had it, or nothing. Errc::unsupported when this kernel's differ.
-void restore_vdso(RemoteSyscalls& remote, RemoteAddr scratch, const image::MmEntry& from, const std::string& code);
+// be unmapped. `functions`: the vdso's as the process had it (vdso_symbols), or nothing. Errc::unsupported when this
+// kernel's differ.
+void restore_vdso(RemoteSyscalls& remote, RemoteAddr scratch, const image::MmEntry& from, const std::string& functions);
 
 }  // namespace godwit::engine::tasks::bounds

@@ -1,5 +1,6 @@
 #include "agent/engine/tasks/hidden.h"
 
+#include "agent/engine/tasks/filters.h"
 #include "agent/engine/tasks/registers.h"
 
 #include <algorithm>
@@ -163,11 +164,9 @@ void ask_hidden(Inquiry& ask, pid_t pid, pid_t tid, std::vector<Refusal>& found)
 void refuse_hidden(Hold& hold, const Witnesses& witnesses) {
   std::vector<Refusal> found;
   for (const HeldThread& t : hold.threads()) {
-    const bool leader = t.tid == hold.pid();
-    std::unique_ptr<RemoteSyscalls> other;
-    if (!leader) other = std::make_unique<RemoteSyscalls>(hold.pid(), t.tid, hold.syscall_instruction());
-    Inquiry ask(leader ? hold.leader() : *other, hold.scratch());
+    Inquiry ask(hold.remote(t.tid), hold.scratch());
     ask_hidden(ask, hold.pid(), t.tid, found);
+    filters::refuse_chain(t.tid, fmt::format("thread {}", t.tid), found);
     ask_landlock(ask, fmt::format("thread {}", t.tid), witnesses.of(t.tid), found);
     ask.run();
   }

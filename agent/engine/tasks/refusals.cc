@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
 #include <sched.h>
 #include <sys/ioctl.h>
@@ -112,9 +113,8 @@ Refusals refusals_of(const proc::Reader& proc, pid_t pid) {
         {name, fmt::format("it is traced by process {}", status.tracer_pid), "detach the debugger and try again"});
   if (is_32_bit(proc)) out.refusals.push_back({name, "32-bit programs are not carried", ""});
   if (!shares(proc, "user")) out.refusals.push_back({name, "it is in a user namespace of its own", ""});
-  for (const char* ns : {"pid", "time"})
-    if (proc.link(fmt::format("ns/{}", ns)) != proc.link(fmt::format("ns/{}_for_children", ns)))
-      out.refusals.push_back({name, fmt::format("its children would live in another {} namespace", ns), ""});
+  if (proc.link("ns/time") != proc.link("ns/time_for_children"))
+    out.refusals.push_back({name, "its children would live in another time namespace", ""});
   for (const char* ns : {"pid", "mnt", "ipc", "net", "uts", "cgroup"})
     if (!shares(proc, ns)) out.namespaces.push_back(ns);
   if (status.core_dumping) out.refusals.push_back({name, "it is dumping core", ""});
@@ -125,9 +125,8 @@ Refusals refusals_of(const proc::Reader& proc, pid_t pid) {
 
 std::vector<Refusal> refusals_of_thread(const std::string& name, const proc::Stat& stat, const proc::Status& status) {
   std::vector<Refusal> found;
-  if (status.seccomp)
-    found.push_back({name, status.seccomp == 1 ? "strict seccomp is not carried" : "seccomp filters are not carried",
-                     "run it without a filter"});
+  if (status.seccomp > SECCOMP_MODE_FILTER)
+    found.push_back({name, fmt::format("seccomp mode {} is not carried", status.seccomp), ""});
   if (stat.flags & io_worker_flag)
     found.push_back({name, "it works for an io_uring instance, which is not carried",
                      "configure the program to use epoll instead of io_uring"});

@@ -24,7 +24,7 @@ TEST(Refusals, io_flushers_and_masked_addresses_are_named) {
   EXPECT_TRUE(refusals_of_thread("thread 1", stat, {}).empty());
 }
 
-TEST(Refusals, deadlines_workers_and_strict_seccomp_are_named) {
+TEST(Refusals, deadlines_workers_and_unknown_modes_are_named) {
   const auto reason = [](const proc::Stat& stat, const proc::Status& status) {
     const auto found = refusals_of_thread("thread 1", stat, status);
     return found.size() == 1 ? found.front().reason : std::to_string(found.size());
@@ -36,8 +36,8 @@ TEST(Refusals, deadlines_workers_and_strict_seccomp_are_named) {
   stat.flags = 0x10;  // PF_IO_WORKER
   EXPECT_EQ(reason(stat, {}), "it works for an io_uring instance, which is not carried");
   proc::Status status;
-  status.seccomp = 1;
-  EXPECT_EQ(reason({}, status), "strict seccomp is not carried");
+  status.seccomp = 3;
+  EXPECT_EQ(reason({}, status), "seccomp mode 3 is not carried");
 }
 
 TEST(Refusals, numa_policies_are_read_from_numa_maps) {

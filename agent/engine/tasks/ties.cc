@@ -3,6 +3,7 @@
 #include "common/base/check.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include <linux/kcmp.h>
 #include <sys/syscall.h>
@@ -20,6 +21,18 @@ struct Shared {
 constexpr Shared between_processes[] = {
     {KCMP_VM, "its memory"}, {KCMP_FILES, "its descriptors"}, {KCMP_FS, "its working directory"}};
 constexpr Shared within[] = {{KCMP_FILES, "a descriptor table"}, {KCMP_FS, "a working directory"}};
+
+constexpr std::uint32_t exiting = 0x4;  // PF_EXITING
+
+// Empty: it has no init yet, or the thread is about to end.
+std::string namespace_of_children(const proc::Reader& thread) {
+  try {
+    return thread.link("ns/pid_for_children");
+  } catch (const Error& e) {
+    if (e.errc() != Errc::not_found) throw;
+    return {};
+  }
+}
 
 void look_at(pid_t pid, pid_t other, pid_t parent, bool relative, const std::string& name,
              const std::vector<pid_t>& threads, std::vector<Refusal>& out) {
@@ -68,11 +81,30 @@ std::vector<Refusal> ties_of_threads(const proc::Reader& proc, pid_t pid) {
         if (::syscall(SYS_kcmp, pid, tid, s.what, 0, 0) > 0)
           out.push_back({name, fmt::format("it has {} of its own", s.name), ""});
       if (thread.personality() != personality) out.push_back({name, "it has a personality of its own", ""});
-      for (const char* ns : {"mnt", "net", "uts", "ipc", "cgroup", "user", "time", "pid_for_children"})
+      for (const char* ns : {"mnt", "net", "uts", "ipc", "cgroup", "user", "time"})
         if (const std::string path = fmt::format("ns/{}", ns); thread.link(path) != proc.link(path))
           out.push_back({name, fmt::format("it is in another {} namespace than its process", ns), ""});
     } catch (const Error& e) {
       if (e.errc() != Errc::target_gone) throw;  // a thread may end while we look
+    }
+  std::ranges::move(births_of_threads(proc, pid), std::back_inserter(out));
+  return out;
+}
+
+std::vector<Refusal> births_of_threads(const proc::Reader& proc, pid_t pid) {
+  std::vector<Refusal> out;
+  const std::string of_process = namespace_of_children(proc);
+  for (const pid_t tid : proc.threads()) try {
+      if (tid == pid) continue;
+      const proc::Reader thread(pid, tid);
+      const std::string of_thread = namespace_of_children(thread);
+      // In one without an init each is alone: it cannot be entered yet, and who has made it can make no threads.
+      if (!of_thread.empty() && of_thread == of_process) continue;
+      if (of_thread.empty() && (thread.stat().flags & exiting)) continue;
+      out.push_back({fmt::format("thread {} ({})", tid, thread.comm()),
+                     "its children would live in another PID namespace than those of its process", ""});
+    } catch (const Error& e) {
+      if (e.errc() != Errc::target_gone) throw;
     }
   return out;
 }

@@ -14,5 +14,8 @@ std::vector<Refusal> ties_to_others(const proc::Reader& proc, pid_t pid, std::sp
 
 // Threads with descriptors, a working directory, a personality or namespaces of their own.
 std::vector<Refusal> ties_of_threads(const proc::Reader& proc, pid_t pid);
+// Threads whose children are not born where the process's are: a link is read for each. Among the former; for the
+// freeze.
+std::vector<Refusal> births_of_threads(const proc::Reader& proc, pid_t pid);
 
 }  // namespace godwit::engine::tasks

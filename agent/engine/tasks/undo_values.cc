@@ -126,14 +126,10 @@ void refuse_undo_values(Hold& hold, Errc when_found) {
                 "remove those that nobody needs (ipcrm -s), or run it in an IPC namespace of its own");
   std::vector<UndoValue> found;
   for (const HeldThread& t : hold.threads()) {
-    if (t.tid == hold.pid()) {
-      Inquiry inquiry(hold.leader(), hold.scratch());
-      ask(inquiry, t.tid, sets, found);
-    } else if (::syscall(SYS_kcmp, hold.pid(), t.tid, KCMP_SYSVSEM, 0, 0) != 0) {
-      RemoteSyscalls remote(hold.pid(), t.tid, hold.syscall_instruction());
-      Inquiry inquiry(remote, hold.scratch());
-      ask(inquiry, t.tid, sets, found);
-    }
+    const bool of_its_own = t.tid == hold.pid() || ::syscall(SYS_kcmp, hold.pid(), t.tid, KCMP_SYSVSEM, 0, 0) != 0;
+    if (!of_its_own) continue;
+    Inquiry inquiry(hold.remote(t.tid), hold.scratch());
+    ask(inquiry, t.tid, sets, found);
   }
   if (found.empty()) return;
   const UndoValue& first = found.front();
