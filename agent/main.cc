@@ -2,6 +2,7 @@
 #include "agent/engine/holder/connect.h"
 #include "agent/service/agent.h"
 #include "common/base/log.h"
+#include "common/base/standard_streams.h"
 
 #include <CLI/CLI.hpp>
 #include <boost/asio/io_context.hpp>
@@ -64,6 +65,8 @@ Options parse(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  open_standard_streams();
+  survive_broken_pipes();
   log::init("godwit-agent");
   try {
     boost::asio::io_context io(1);

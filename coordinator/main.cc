@@ -1,6 +1,7 @@
 // godwit-coordinator: agents dial in at --listen, operators at --api; the journal lies in --state, named policies
 // in --config.
 #include "common/base/log.h"
+#include "common/base/standard_streams.h"
 #include "coordinator/api/api.h"
 #include "coordinator/service/agents.h"
 
@@ -9,10 +10,9 @@
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
-
-#include <signal.h>
 
 namespace godwit::coordinator {
 namespace {
@@ -96,6 +96,7 @@ void serve(const Options& options) {
 
 int main(int argc, char** argv) {
   using namespace godwit;
+  open_standard_streams();
   ::signal(SIGPIPE, SIG_IGN);
   coordinator::Options options;
   CLI::App app("Knows nodes and workloads, drives migrations, journals every step.", "godwit-coordinator");

@@ -26,6 +26,10 @@ void check_unrestricted() {
     throw Error(Errc::invalid_argument, "the agent runs with no_new_privs, which its workloads would inherit",
                 "remove NoNewPrivileges= from its service");
   }
+  if (::prctl(PR_GET_SECCOMP, 0, 0, 0, 0) != 0) {
+    throw Error(Errc::invalid_argument, "the agent runs with a seccomp filter, which its workloads would inherit",
+                "remove SystemCallFilter= and whatever implies one from its service");
+  }
   if (::geteuid() != 0) fail(Errc::denied, "the agent must run as root");
 }
 

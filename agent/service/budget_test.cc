@@ -58,6 +58,28 @@ TEST_F(BudgetTest, the_same_freeze_with_another_limit_is_another_one) {
   commit(arm(finish(frozen.round().last_sequence())));
 }
 
+TEST_F(BudgetTest, pages_that_take_too_long_are_one_as_well) {
+  const pid_t root = run_workload();
+  identify("slow-pages");
+  connect_all();
+  round(0);
+  const api::Frozen over = freeze(1, enough_bytes, 1000);
+  EXPECT_GT(over.over_budget().bytes(), 0u);
+  EXPECT_LE(over.over_budget().bytes(), enough_bytes);
+  expect_running_on();
+  EXPECT_EQ(abort().phase(), api::SOURCE_THAWED);
+  expect_running_at_the_source_only(root);
+}
+
+TEST_F(BudgetTest, when_forced_pages_may_take_long) {
+  run_workload();
+  identify("slow-pages");
+  forced = true;
+  connect_all();
+  round(0);
+  EXPECT_FALSE(freeze(1, enough_bytes, 1000).has_over_budget());
+}
+
 TEST_F(BudgetTest, it_is_not_armed_while_it_runs_on) {
   const pid_t root = run_on_after_a_freeze("early-arm");
   api::Finished finished;

@@ -20,7 +20,7 @@ net::awaitable<api::Envelope> DestinationMigration::resolve(api::Resolve request
 }
 
 net::awaitable<api::Envelope> DestinationMigration::do_resolve(api::Resolve request) {
-  check_operator(request);
+  check_request(request);
   if (!request.source_is_off()) fail(Errc::invalid_argument, "nobody states that the source's node is off");
   if (resolved_ && phase() == DestinationPhase::resumed) co_return state();
   const auto undecided = [&] { return phase() == DestinationPhase::prepared; };

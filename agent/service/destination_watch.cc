@@ -116,15 +116,16 @@ net::awaitable<api::Envelope> DestinationMigration::settled(api::Settled settled
 }
 
 // Two copies, if the source's is there: an operator has let one of them run because the other one's node was said to be
-// off, and it was not. Neither may be killed by a program; whoever looks is told.
+// off, and it was not. Neither may be killed by a program. Whether there are two the source knows, which raises the
+// alarm.
 bool DestinationMigration::runs_beside(SourcePhase source) {
   if (source != SourcePhase::thawed) return false;
   if (phase() != DestinationPhase::committed && phase() != DestinationPhase::resumed) return false;
   const Record r = record();
   const auto copy = living_copy(context_, r);
   if (!copy || copy->frozen()) return false;
-  log::error("destination.two_copies",
-             {{"migration", key_.migration}, {"workload", r.workload}, {"source", r.peer_node}});
+  log::warn("destination.runs_beside_thawed",
+            {{"migration", key_.migration}, {"workload", r.workload}, {"source", r.peer_node}});
   return true;
 }
 

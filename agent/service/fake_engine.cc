@@ -176,7 +176,8 @@ class FakeEngine {
   void freeze(const engine::Freeze& request, engine::Frozen& answer) {
     misbehave("fail-freeze");
     lift();
-    if (request.most_bytes() > 0 && difference() > request.most_bytes()) {
+    const bool slow = request.longest_stop_ns() > 0 && migration_.find("slow-pages") != std::string::npos;
+    if (slow || (request.most_bytes() > 0 && difference() > request.most_bytes())) {
       answer.set_over_bytes(difference());
       answer.set_stopped_ns(1);
       return;

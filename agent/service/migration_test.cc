@@ -299,11 +299,13 @@ TEST_F(MigrationTest, a_side_that_hears_nothing_gives_up_by_itself) {
   a.agent->context().options.limits.idle = std::chrono::milliseconds(100);
   EXPECT_TRUE(becomes(SourcePhase::thawed));
   EXPECT_TRUE(becomes(DestinationPhase::refused));
+  EXPECT_TRUE(b.agent->context().promised.empty());
   identify("unconnected", 2);
   EXPECT_TRUE(pair.turn_until([&] { return state_at(b) == "none"; }));
   prepare(survey());
   b.agent->context().options.limits.idle = std::chrono::milliseconds(100);
   EXPECT_TRUE(becomes(DestinationPhase::refused));
+  EXPECT_TRUE(b.agent->context().promised.empty());
 }
 
 // By PID: what a process has forked lives in the cgroup that a migration has put it into, and moves with it.
@@ -349,6 +351,7 @@ TEST_F(MigrationTest, an_abort_before_the_freeze_costs_nothing) {
   EXPECT_EQ(abort().phase(), api::SOURCE_THAWED);
   discard();
   expect_running_at_the_source_only(root);
+  EXPECT_TRUE(b.agent->context().promised.empty());
   EXPECT_THAT(error_of([&] { freeze(); }), HasSubstr("cancelled"));
 }
 
@@ -358,6 +361,7 @@ TEST_F(MigrationTest, an_abort_of_a_frozen_source_thaws_it) {
   prepare_all();
   EXPECT_EQ(abort().phase(), api::SOURCE_THAWED);
   expect_running_at_the_source_only(root);
+  EXPECT_TRUE(b.agent->context().promised.empty());
 }
 
 TEST_F(MigrationTest, can_be_tried_again_with_a_newer_epoch_only) {
@@ -445,6 +449,7 @@ TEST_P(FailingStep, leaves_the_workload_running_at_the_source) {
   abort();
   discard();
   expect_running_at_the_source_only(root);
+  EXPECT_TRUE(b.agent->context().promised.empty());
 }
 
 INSTANTIATE_TEST_SUITE_P(Engine, FailingStep,
@@ -463,6 +468,7 @@ TEST_F(MigrationTest, an_engine_that_dies_holding_the_frozen_copy_loses_nothing)
   EXPECT_TRUE(becomes(SourcePhase::thawed));
   discard();
   expect_running_at_the_source_only(root);
+  EXPECT_TRUE(b.agent->context().promised.empty());
 }
 
 TEST_F(MigrationTest, a_page_server_that_dies_ends_the_attempt_with_a_clear_error) {
@@ -474,6 +480,7 @@ TEST_F(MigrationTest, a_page_server_that_dies_ends_the_attempt_with_a_clear_erro
   EXPECT_TRUE(becomes(SourcePhase::thawed));
   EXPECT_THAT(error_of([&] { round(1); }), HasSubstr("page server"));
   expect_running_at_the_source_only(root);
+  EXPECT_TRUE(b.agent->context().promised.empty());
   identify("next", 2);
   commit(arm_all());
 }

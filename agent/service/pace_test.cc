@@ -136,6 +136,22 @@ TEST_F(PaceTest, a_pause_in_which_nothing_is_stored_is_given_up) {
   expect_running_at_the_source_only(root);
 }
 
+// Of the last pages, which the fake engine does not wait for, or the state behind them.
+TEST_F(PaceTest, a_pause_that_may_be_so_long_ends_then) {
+  identify("small");
+  connect_all();
+  limits().unarmed = 60s;
+  round(0);
+  stop_page_server();
+  const auto took = time_of([&] {
+    EXPECT_THAT(error_of([&] { freeze(1, 1u << 30, 1000); }),
+                HasSubstr("refused: the destination has stored frame 21 of 42 when the pause is as long as it may be"));
+  });
+  EXPECT_GE(took, 1s);
+  continue_page_server();
+  expect_running_at_the_source_only(root);
+}
+
 TEST_F(PaceTest, an_engine_that_sends_nothing_is_given_up) {
   identify("hang-round");
   connect_all();

@@ -67,15 +67,18 @@ void PageFeed::failed(Error error) {
   if (failed) failed(std::move(error));
 }
 
-net::awaitable<void> PageFeed::wait_stored(std::uint64_t sequence, Clock::duration limit) {
+net::awaitable<void> PageFeed::wait_stored(std::uint64_t sequence, Clock::duration limit, Clock::time_point until) {
   const auto self = shared_from_this();
   const auto begin = Clock::now();
   while (stored_ < sequence && !problem_) {
+    if (Clock::now() >= until)
+      fail(Errc::refused, "the destination has stored frame {} of {} when the pause is as long as it may be", stored_,
+           sequence);
     const auto deadline = std::max(begin, moved()) + limit;
     if (Clock::now() >= deadline)
       fail(Errc::timed_out, "the destination has stored frame {} of {}, and nothing for {:.3g} s", stored_, sequence,
            std::chrono::duration<double>(limit).count());
-    co_await changed_.wait_until(deadline);
+    co_await changed_.wait_until(std::min(until, deadline));
   }
   if (stored_ < sequence) throw *problem_;
 }

@@ -24,8 +24,8 @@ class PageFeed : public std::enable_shared_from_this<PageFeed> {
 
   net::awaitable<void> connect(Context& context, api::Connect request, api::Options options);
 
-  // Throws what the page path failed with, or timed_out when nothing has moved for so long.
-  net::awaitable<void> wait_stored(std::uint64_t sequence, Clock::duration limit);
+  // Throws what the page path failed with, timed_out when nothing has moved for so long, or refused after `until`.
+  net::awaitable<void> wait_stored(std::uint64_t sequence, Clock::duration limit, Clock::time_point until);
   // When something was stored last, or when what a rate limit holds back may go.
   Clock::time_point moved() const;
   std::uint64_t stored() const { return stored_; }

@@ -77,11 +77,13 @@ void Records::store(std::size_t i, const Record& record) {
   Slot& slot = slots_[i];
   const StoredCopy copy{.counter = slot.counter + 1, .record = record};
   const CopyBytes bytes = encode_copy(copy);
+  const std::string which = fmt::format("{}.{}", record.key.side == Side::source ? "source" : "destination",
+                                        record.settled ? "settled" : phase_name(record));
   try {
+    fault::point("agent.recording." + which);
     pwrite_all(fd_.get(), bytes, place_of(i, copy.counter));
     fault::point("agent.records.sync");
-    fault::point(fmt::format("agent.record.{}.{}", record.key.side == Side::source ? "source" : "destination",
-                             phase_name(record)));
+    fault::point("agent.record." + which);
     check(::fdatasync(fd_.get()), "sync the records");
   } catch (const Error& e) {
     // The page cache may now show what the disk does not hold: nothing may be built on it before it is rewritten.

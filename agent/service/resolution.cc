@@ -16,7 +16,7 @@ constexpr std::size_t longest_name = 64;
 
 }  // namespace
 
-void check_operator(const api::Resolve& request) {
+void check_request(const api::Resolve& request) {
   const auto fine = [](char c) { return c > ' ' && c < 0x7f; };
   const std::string& by = request.by();
   if (by.empty() || by.size() > longest_name || !std::ranges::all_of(by, fine))

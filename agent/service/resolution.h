@@ -18,8 +18,8 @@ struct KnownPeer {
   std::string node, boot, store;
 };
 
-// Errc::invalid_argument.
-void check_operator(const api::Resolve& request);
+// Somebody has to say it, and one thing is decided at a time: Errc::invalid_argument.
+void check_request(const api::Resolve& request);
 
 // Errc::refused when the peer is not off by what its agent has said of itself. Its records were replaced and it was
 // booted anew: then its answers prove nothing, but its copy is gone.

@@ -1,13 +1,17 @@
 // An armed source whose destination never comes back: an operator decides, and is held to what can be seen.
 #include "agent/service/test_resolve.h"
+#include "common/base/waiting.h"
 #include "tests/support/synced_disk.h"
 
+#include <poll.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 namespace godwit::service {
 namespace {
 
 using testing::HasSubstr;
+using testing::Not;
 
 TEST_F(ResolveTest, lets_the_copy_go_and_keeps_who_said_so) {
   const pid_t root = run_workload();
@@ -95,7 +99,7 @@ TEST_F(ResolveTest, raises_the_alarm_until_one_of_two_copies_has_gone) {
 }
 
 TEST_F(ResolveTest, ends_the_alarm_when_the_copy_at_the_source_is_the_one_to_go) {
-  run_workload();
+  const UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, run_workload(), 0)));
   identify("wrong");
   commit(arm_all());
   b.drop();
@@ -103,7 +107,10 @@ TEST_F(ResolveTest, ends_the_alarm_when_the_copy_at_the_source_is_the_one_to_go)
   boot(b, {});
   EXPECT_TRUE(pair.turn_until([&] { return !alarms.empty(); }));
   a.workloads().kill("job", SIGKILL);
+  wait_ready(pidfd.get(), POLLIN, Clock::now() + 10s, "wait for its end");  // until then there are two
+  testing::internal::CaptureStderr();                                       // the log
   EXPECT_TRUE(pair.turn_until([&] { return a.records().find(source_key())->settled; }));
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), Not(HasSubstr("two_copies"))) << "neither agent says so any more";
   EXPECT_TRUE(pair.turn_until([&] { return state_at(a) == "exited"; })) << state_at(a);
   const std::size_t told = alarms.size();
   pair.turn_until([] { return false; }, 500ms);

@@ -202,11 +202,12 @@ net::awaitable<api::Envelope> SourceMigration::do_round(api::Round request) {
   co_return answer;
 }
 
-net::awaitable<void> SourceMigration::wait_stored(std::uint64_t sequence, Clock::duration limit) {
+net::awaitable<void> SourceMigration::wait_stored(std::uint64_t sequence, Clock::duration limit,
+                                                  Clock::time_point until) {
   const auto feed = feed_;
   std::exception_ptr problem;
   try {
-    co_await feed->wait_stored(sequence, limit);
+    co_await feed->wait_stored(sequence, limit, until);
   } catch (...) {
     problem = std::current_exception();
   }
@@ -310,12 +311,18 @@ net::awaitable<engine::Frozen> SourceMigration::freeze_and_send(api::Freeze requ
   command.mutable_freeze()->set_child_patience_ms(request.child_patience_ms());
   command.mutable_freeze()->set_most_bytes(request.most_bytes());
   const auto asked = std::chrono::milliseconds(std::min(request.limit_ms(), most_freeze_ms));
+  const bool limited = asked.count() > 0 && request.most_bytes() > 0 && !request_.options().force();
+  if (limited)
+    command.mutable_freeze()->set_longest_stop_ns(static_cast<std::uint64_t>(std::chrono::nanoseconds(asked).count()));
   const auto limit = std::max<Clock::duration>(context_.options.limits.freeze, asked) +
                      std::chrono::milliseconds(request.child_patience_ms());
   engine::Event event = co_await ask_engine(std::move(command), limit);
   if (!event.has_frozen()) fail(Errc::protocol, "the engine does not answer a freeze with one");
   if (event.frozen().over_bytes() > 0) co_return std::move(*event.mutable_frozen());
-  co_await wait_stored(event.frozen().round().last_sequence(), context_.options.limits.stored);
+  // The state is on its way, so it does not run on any more: too late is too late.
+  const auto stopped = std::chrono::nanoseconds(monotonic_ns() - event.frozen().frozen_at_ns());
+  co_await wait_stored(event.frozen().round().last_sequence(), context_.options.limits.stored,
+                       limited ? Clock::now() - stopped + asked : Clock::time_point::max());
   const auto copy = living_copy(context_, record());
   if (!copy || !copy->frozen()) fail(Errc::internal, "the engine has not left the copy frozen");
   std::uint64_t accounted = event.frozen().frozen_at_ns();

@@ -67,7 +67,8 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   PeerLink::Handlers peer_handlers();
   static net::awaitable<api::Envelope> peer_request(std::shared_ptr<SourceMigration> self, api::Envelope request);
   static net::awaitable<void> peer_notice(std::shared_ptr<SourceMigration> self, api::Envelope notice);
-  net::awaitable<void> wait_stored(std::uint64_t sequence, Clock::duration limit);
+  net::awaitable<void> wait_stored(std::uint64_t sequence, Clock::duration limit,
+                                   Clock::time_point until = Clock::time_point::max());
   net::awaitable<void> feed_failed(Error error);
   void check_unprobed() const;
   void check_unmoved() const;

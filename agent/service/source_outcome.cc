@@ -294,11 +294,12 @@ net::awaitable<void> SourceMigration::settle() {
     co_await net::sleep_for(pause);
     pause = std::min<Clock::duration>(2 * pause, most_pause);
   }
-  if (stopped_) co_return;
+  // Nobody looks after a settled record any more: nothing may be left behind it.
+  while (releasing_ && !stopped_) co_await net::sleep_for(10ms);
+  if (stopped_ || !released_) co_return;  // else it is released again
   context_.records.settle(key_);
   if (peer_) peer_->close();
-  while (releasing_ && !stopped_) co_await net::sleep_for(10ms);
-  over_ = released_;  // else it is released again
+  over_ = true;
 }
 
 // What nobody needs any more who has only to be told how it ended.

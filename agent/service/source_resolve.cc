@@ -17,7 +17,7 @@ net::awaitable<api::Envelope> SourceMigration::resolve(api::Resolve request) {
 }
 
 net::awaitable<api::Envelope> SourceMigration::do_resolve(api::Resolve request) {
-  check_operator(request);
+  check_request(request);
   if (!request.destination_is_off() && !request.go_on())
     throw Error(Errc::invalid_argument,
                 "nobody states that the destination's node is off, or that the copy here goes on",

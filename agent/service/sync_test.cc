@@ -59,6 +59,7 @@ TEST_P(FailingSync, ends_with_one_running_copy) {
   EXPECT_TRUE(fault.has_struck()) << "the record was not written";
   EXPECT_TRUE(pair.turn_until([&] { return (state_at(a) == "running") != (state_at(b) == "running"); }, 5s))
       << state_at(a) << ", " << state_at(b);
+  EXPECT_TRUE(b.agent->context().promised.empty());
   if (state_at(a) == "running") {
     EXPECT_TRUE(pair.turn_until([&] { return state_at(b) == "none"; }, 5s)) << state_at(b);
     EXPECT_EQ(::kill(root, 0), 0);

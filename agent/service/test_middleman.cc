@@ -84,7 +84,7 @@ awaitable<void> Middleman::pass_on(Shared state, std::shared_ptr<Link> link, boo
   while (!link->ended) {
     const api::Envelope envelope = co_await read_one(from);
     if (state->silent) continue;
-    if (envelope.reply() && envelope.id() >= std::uint64_t{1} << 40) continue;
+    if (envelope.reply() && envelope.id() >= own_ids) continue;
     const bool in_order = envelope.has_manifest() && !state->habits.manifests;
     if (in_order) {
       co_await deliver(link, !from_source, net::frame(envelope), {});

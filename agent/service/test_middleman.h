@@ -45,11 +45,12 @@ class Middleman {
     Way to_source, to_destination;
     bool ended = false;
   };
+  static constexpr std::uint64_t own_ids = std::uint64_t{1} << 63;  // no channel counts so far
   struct State {
     Habits habits;
     std::minstd_rand random;
-    std::vector<api::Envelope> old;                  // requests of the source
-    std::uint64_t next_id = std::uint64_t{1} << 40;  // of those that come again: nobody waits for the answer
+    std::vector<api::Envelope> old;   // requests of the source
+    std::uint64_t next_id = own_ids;  // of those that come again: nobody waits for the answer
     std::size_t repeated = 0;
     bool silent = false;
   };

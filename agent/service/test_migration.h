@@ -36,6 +36,7 @@ class MigrationTest : public testing::Test {
     return ask(a,
                [&](api::Envelope& e) {
                  *e.mutable_survey()->mutable_id() = id;
+                 e.mutable_survey()->mutable_options()->set_force(forced);
                  e.mutable_survey()->set_workload("job");
                })
         .surveyed();
@@ -74,12 +75,13 @@ class MigrationTest : public testing::Test {
                })
         .round_done();
   }
-  api::Frozen freeze(std::uint32_t number = 1, std::uint64_t most_bytes = 0) {
+  api::Frozen freeze(std::uint32_t number = 1, std::uint64_t most_bytes = 0, std::uint64_t limit_ms = 0) {
     return ask(a,
                [&](api::Envelope& e) {
                  *e.mutable_freeze()->mutable_id() = id;
                  e.mutable_freeze()->set_number(number);
                  e.mutable_freeze()->set_most_bytes(most_bytes);
+                 e.mutable_freeze()->set_limit_ms(limit_ms);
                })
         .frozen();
   }
@@ -189,6 +191,7 @@ class MigrationTest : public testing::Test {
   TestNode &a = pair.a, &b = pair.b;
   TestNode* to = &b;  // where `id` goes
   api::MigrationId id;
+  bool forced = false;
 };
 
 }  // namespace godwit::service

@@ -70,16 +70,21 @@ net::awaitable<Reported> start(InitPlace place, SpawnPlan plan, std::vector<std:
   co_return reported;
 }
 
+// It may have made PID namespaces already, in which somebody has the same number.
 pid_t host_pid(const Cgroup& copy, GuestPid guest) {
+  pid_t found = 0;
+  std::size_t fewest = ~std::size_t{0};
   for (const pid_t pid : copy.pids()) {
     try {
-      const auto status = proc::Reader(pid).status();
-      if (!status.ns_pid.empty() && status.ns_pid.back() == raw(guest)) return pid;
+      const auto ids = proc::Reader(pid).status().ns_pid;
+      if (ids.empty() || ids.back() != raw(guest) || ids.size() >= fewest) continue;
+      found = pid;
+      fewest = ids.size();
     } catch (const Error& e) {
       if (e.errc() != Errc::target_gone) throw;
     }
   }
-  return 0;
+  return found;
 }
 
 // Of a fifo nobody may read yet: opening it would wait for that.

@@ -45,6 +45,7 @@ awaitable<HttpResponse> Api::set_node_rate(std::string node, std::string body, s
   request.mutable_set_rate()->set_rate_limit(rate);
   const api::Envelope reply = co_await channel->ask(std::move(request), question);
   if (!reply.has_ok()) fail(Errc::protocol, "node '{}' does not answer that its rate is set", node);
+  driver_.node_rate_changed(node);
   log::info("node.rate", {{"node", node}, {"bytes_per_second", rate}, {"by", by}});
   co_return answer({{"node", node}, {"rate_limit", rate}});
 }

@@ -98,23 +98,25 @@ TEST(ProgressText, has_room_for_the_predicted_downtime) {
 TEST(ProgressText, prints_plain_lines_elsewhere) {
   Progress progress(Progress::Style::plain);
   std::string all;
-  for (const auto& [kind, body] :
-       std::vector<std::pair<std::string, json>>{{"phase", {{"phase", "surveying"}}},
-                                                 {"phase", {{"phase", "precopy"}}},
-                                                 {"progress", {{"round", 0}, {"bytes", 1}}},
-                                                 {"round", {{"number", 0}, {"bytes", 10}, {"seconds", 0.0}}},
-                                                 {"decision", {{"action", "freeze"}, {"predicted_downtime_ms", 12.0}}},
-                                                 {"over_budget", {{"bytes", 3u << 20}, {"most_bytes", 1u << 20}}},
-                                                 {"throttle", {{"cpu_percent", 60}}},
-                                                 {"rate", {{"rate_limit", 1u << 20}}},
-                                                 {"rate", {{"rate_limit", 0}}},
-                                                 {"notice", {{"text", "an \x1b[31mescape"}}},
-                                                 {"outcome", json::object()}})
+  for (const auto& [kind, body] : std::vector<std::pair<std::string, json>>{
+           {"phase", {{"phase", "surveying"}}},
+           {"phase", {{"phase", "precopy"}}},
+           {"progress", {{"round", 0}, {"bytes", 1}}},
+           {"round", {{"number", 0}, {"bytes", 10}, {"seconds", 0.0}}},
+           {"decision", {{"action", "freeze"}, {"predicted_downtime_ms", 12.0}}},
+           {"over_budget", {{"bytes", 3u << 20}, {"most_bytes", 1u << 20}}},
+           {"over_budget", {{"bytes", 1u << 20}, {"too_slow", true}, {"stopped_ms", 2600}}},
+           {"throttle", {{"cpu_percent", 60}}},
+           {"rate", {{"rate_limit", 1u << 20}}},
+           {"rate", {{"rate_limit", 0}}},
+           {"notice", {{"text", "an \x1b[31mescape"}}},
+           {"outcome", json::object()}})
     all += progress.on_event(kind, body, {});
   EXPECT_THAT(all, Not(HasSubstr("\x1b")));
   EXPECT_THAT(all, HasSubstr("round 0: 10 B"));
   EXPECT_THAT(all, HasSubstr("predicted downtime 12.0 ms: freezing\n"));
   EXPECT_THAT(all, HasSubstr("the last difference is 3.0 MiB, 1.0 MiB would keep the budget: it runs on\n"));
+  EXPECT_THAT(all, HasSubstr("the last difference, 1.0 MiB, has not been sent after 2.60 s: it runs on\n"));
   EXPECT_THAT(all, HasSubstr("no progress: the workload gets 60 % of its CPU time\n"));
   EXPECT_THAT(all, HasSubstr("rate limit 1.0 MiB/s\nno rate limit\n"));
   EXPECT_THAT(all, HasSubstr("note: an ?[31mescape\n"));

@@ -16,10 +16,7 @@ namespace {
 
 using nlohmann::json;
 
-void print(const std::string& text) {
-  std::fputs(text.c_str(), stdout);
-  std::fflush(stdout);
-}
+void print(const std::string& text) { std::fputs(text.c_str(), stdout); }
 
 void show(const Options& options, const json& answer, std::string (*table)(const json&)) {
   print(options.json ? answer.dump(2) + "\n" : table(answer));

@@ -7,10 +7,9 @@
 #include "coordinator/cli/report.h"
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <thread>
-
-#include <signal.h>
 
 namespace godwit::cli {
 namespace {

@@ -9,7 +9,7 @@ enum ExitCode {
   exit_usage = 2,        // bad command line
   exit_refused = 3,      // by preflight or admission: nothing was touched
   exit_unreachable = 4,  // the coordinator cannot be reached
-  exit_unknown = 5,      // outcome unknown: see `godwit ps`
+  exit_unknown = 5,      // outcome unknown: see `godwit ps`; or it is done, and could not be printed
 };
 
 }  // namespace godwit::cli

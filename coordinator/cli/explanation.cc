@@ -53,9 +53,10 @@ Explanation explanation(Errc code) {
       return {"somebody gave up: the coordinator was stopped, or the operator asked for it", "start again when ready"};
     case Errc::busy:
       return {
-          "something else is under way: another migration, a dry run that probes the workload, or at the freeze a "
-          "child process, unread events, connections not accepted, or at the destination somebody with one of its "
-          "fifos open; or it is too late to cancel a migration or to change its rate",
+          "something else is under way: another migration, a dry run that probes the workload, somebody else who keeps "
+          "track of the memory of a process, or at the freeze a child process, unread events, connections not "
+          "accepted, AIO requests in flight, or at the destination somebody with one of its fifos open; or it is too "
+          "late to cancel a migration or to change its rate",
           "try again later; `godwit watch` tells how the migration ends"};
     case Errc::internal:
       return {"a system call failed for a reason nobody foresaw, or our bug",

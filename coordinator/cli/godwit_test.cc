@@ -110,6 +110,37 @@ TEST_F(Godwit, ends_with_5_when_the_outcome_is_unknown) {
   EXPECT_EQ(godwit({"migrate", "redis", "--to", "b"}).code, 5);
 }
 
+TEST_F(Godwit, ends_with_5_when_what_was_done_cannot_be_printed) {
+  for (const char* nowhere : {">/dev/full", ">&-"}) {
+    const auto unheard = [&](std::vector<std::string> arguments) {
+      arguments.insert(arguments.begin(), {"-c", fmt::format("exec \"$0\" \"$@\" {}", nowhere), GODWIT_BINARY});
+      Child child("/bin/sh", std::move(arguments),
+                  {"GODWIT_COORDINATOR=" + net::to_string(c.daemon.api_address()),
+                   "GODWIT_CERTS=" + shared_certs().node("spiffe://godwit/operator/ann")});
+      return end(child);
+    };
+    const std::string node = c.a.runs("redis") ? "b" : "a";
+    for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
+             {"migrate", "redis", "--to", node, "--no-progress"},
+             {"nodes"},
+             {"ps", "--json"},
+             {"policies"},
+             {"history"},
+             {"uncordon", "b"},
+             {"evacuate", node, "--dry-run"},
+             {"rate", "a", "--node", "0"},
+             {"simulate", "--trace", GODWIT_SOURCE_DIR "/deploy/traces/redis-5000.json", "--bandwidth", "10Gbit"},
+             {"--help"}}) {
+      const Ended e = unheard(words);
+      EXPECT_EQ(e.code, 5) << words[0] << nowhere << e.err;
+      EXPECT_THAT(e.err, HasSubstr("standard output")) << words[0] << nowhere;
+    }
+    EXPECT_EQ(unheard({"migrate", "nobody", "--to", "b", "--json"}).code, 3) << "refused it is all the same";
+    EXPECT_EQ(unheard({"cordon", "nowhere"}).err.find("standard output"), std::string::npos) << "there was nothing";
+  }
+  EXPECT_TRUE(c.a.runs("redis")) << "it went to b, and back";
+}
+
 TEST_F(Godwit, lists_starts_and_kills) {
   EXPECT_THAT(godwit({"nodes"}).out, HasSubstr("a     up"));
   const Ended started = godwit({"run", "--name", "w", "--on", "b", "--", "/bin/sleep", "9"});
@@ -352,6 +383,17 @@ TEST_F(Godwit, refuses_by_name_what_only_criu_has) {
     EXPECT_THAT(refused.err, HasSubstr("'" + std::string(command) + "' is not there"));
     EXPECT_THAT(refused.err, HasSubstr("hint: "));
   }
+}
+
+TEST_F(Godwit, takes_options_in_front_of_the_command_as_criu_does) {
+  const Ended restored = godwit({"-D", "/nonexistent", "-v1", "restore", "-d"});
+  EXPECT_EQ(restored.code, 1);
+  EXPECT_THAT(restored.err, HasSubstr("/nonexistent"));
+  const Ended foreign = godwit({"--root", "/x", "-D", "/nonexistent", "dump", "-t", "1"});
+  EXPECT_EQ(foreign.code, 2);
+  EXPECT_THAT(foreign.err, HasSubstr("CRIU has --root, Godwit does not"));
+  EXPECT_THAT(godwit({"-t", "1", "lazy-pages"}).err, HasSubstr("'lazy-pages' is not there"));
+  EXPECT_EQ(godwit({"-v4", "-t", "1"}).code, 2) << "without a command";
 }
 
 TEST_F(Godwit, resolves_only_on_the_word_of_an_operator) {

@@ -12,6 +12,10 @@ namespace godwit::cli {
 
 namespace {
 
+constexpr std::array<std::string_view, 9> commands{"dump",    "pre-dump", "restore", "dedup",      "check",
+                                                   "cpuinfo", "image",    "resume",  "page-server"};
+constexpr std::array<std::string_view, 4> criu_only{"lazy-pages", "service", "swrk", "exec"};
+
 bool speaks_of_page_server(std::string_view word) { return word.starts_with("--page-server"); }
 
 // The same words, as the engine would parse them with a socket: what is wrong is said before anybody is called.
@@ -22,8 +26,13 @@ std::optional<engine::commands::Options> parse(std::vector<std::string> words) {
 
 }  // namespace
 
-void refuse_criu_command(std::span<char* const> words) {
-  const std::string_view command = words.empty() ? "" : words[0];
+bool is_criu_command(std::string_view command) {
+  return command == "kill" || std::ranges::find(commands, command) != commands.end() ||
+         std::ranges::find(criu_only, command) != criu_only.end();
+}
+
+void refuse_criu_command(const std::vector<std::string>& words) {
+  const std::string_view command = words.empty() ? std::string_view() : words[0];
   if (command == "lazy-pages")
     throw Error(Errc::unsupported, "'lazy-pages' is not there: pages come before a process is stopped, not after",
                 "`godwit pre-dump` makes what is left to be copied small; `godwit migrate` does it by itself");
@@ -35,9 +44,7 @@ void refuse_criu_command(std::span<char* const> words) {
                 "a debugger can do that");
 }
 
-bool is_local(std::span<char* const> words) {
-  constexpr std::array commands{"dump",    "pre-dump", "restore", "dedup",      "check",
-                                "cpuinfo", "image",    "resume",  "page-server"};
+bool is_local(const std::vector<std::string>& words) {
   if (words.empty()) return false;
   const std::string_view command = words[0];
   if (std::ranges::find(commands, command) != commands.end()) return true;

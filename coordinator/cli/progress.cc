@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 namespace godwit::cli {
 namespace {
@@ -34,7 +35,7 @@ constexpr std::size_t width = 79;  // a line that wraps cannot be redrawn
 std::string bytes(double n) { return human_bytes(static_cast<std::uint64_t>(std::max(0.0, n))); }
 
 std::string eta(double seconds) {
-  const auto s = static_cast<std::uint64_t>(std::min(seconds, 359'999.0) + 0.5);
+  const auto s = static_cast<std::uint64_t>(std::llround(std::min(seconds, 359'999.0)));
   return fmt::format("{}:{:02}", s / 60, s % 60);
 }
 
@@ -109,6 +110,9 @@ std::string Progress::on_event(const std::string& kind, const json& body, Time n
       return permanent(fmt::format("predicted downtime {}: freezing", human_duration(predicted_ms_)));
     return {};
   }
+  if (kind == "over_budget" && body.value("too_slow", false))
+    return permanent(fmt::format("the last difference, {}, has not been sent after {}: it runs on",
+                                 bytes(number(body, "bytes")), human_duration(number(body, "stopped_ms"))));
   if (kind == "over_budget")
     return permanent(fmt::format("the last difference is {}, {} would keep the budget: it runs on",
                                  bytes(number(body, "bytes")), bytes(number(body, "most_bytes"))));

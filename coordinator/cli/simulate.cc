@@ -13,7 +13,6 @@
 namespace godwit::cli {
 namespace {
 
-using coordinator::Decision;
 using coordinator::PolicyOptions;
 using coordinator::RoundRecord;
 using coordinator::Simulation;
@@ -133,7 +132,6 @@ int simulate(const SimulateCommand& command, bool json_output) {
       json_output ? simulation_json(trace, options, paths).dump(2, ' ', false, json::error_handler_t::replace) + "\n"
                   : simulation_report(trace, options, paths);
   std::fputs(text.c_str(), stdout);
-  std::fflush(stdout);
   return refused ? exit_refused : exit_done;
 }
 

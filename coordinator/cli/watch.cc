@@ -44,6 +44,18 @@ void follow(Client& client, const std::string& id, Progress* progress) {
   }
 }
 
+// Which may be asked for in the moment in which its coordinator restarts.
+json final_report(Client& client, const std::string& id) {
+  for (const auto begin = Clock::now();;) {
+    try {
+      return client.get("/v1/migrations/" + id);
+    } catch (const Unreachable&) {
+      if (Clock::now() - begin > patience) throw;
+    }
+    std::this_thread::sleep_for(retry_after);
+  }
+}
+
 json under_way(Client& client) { return client.get("/v1/migrations?under_way=1").at("migrations"); }
 
 // The id of the migration that moves this workload; empty when none does.
@@ -68,7 +80,7 @@ int follow_to_its_end(Client& client, const std::string& id, const Follow& how) 
   json report;
   try {
     follow(client, id, how.progress ? &progress : nullptr);
-    report = client.get("/v1/migrations/" + id);
+    report = final_report(client, id);
   } catch (const Unreachable& e) {
     std::fputs(progress.finish().c_str(), stderr);
     std::fprintf(stderr,

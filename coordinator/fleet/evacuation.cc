@@ -3,8 +3,6 @@
 #include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/wall_clock.h"
-#include "coordinator/fleet/evacuations.h"
-#include "coordinator/migration/json.h"
 
 #include <algorithm>
 
@@ -16,7 +14,6 @@ using nlohmann::json;
 using namespace std::chrono_literals;
 
 constexpr auto look_every = 100ms;           // at the migrations: they take longer
-constexpr auto start_limit = 15s;            // an agent gives up a start after ten
 constexpr Clock::duration most_pause = 10s;  // between two attempts to journal the end
 
 // These speak of the destination: another one may do.
@@ -26,43 +23,7 @@ bool try_elsewhere(const Migration& m) {
          (m.reason->code == Errc::peer_lost || m.reason->code == Errc::no_space || m.reason->code == Errc::timed_out);
 }
 
-Reason reason_of(const Error& e) { return {e.errc(), e.message(), e.hint()}; }
-
-Reason not_now(const WorkloadView& w) {
-  if (w.state == "unknown")
-    return {Errc::peer_lost, fmt::format("node '{}' is not connected", w.node),
-            "see `godwit nodes`; is its agent running?"};
-  return {Errc::busy, fmt::format("it is {}", w.state), "`godwit ps` shows when it runs again"};
-}
-
-json to_json(const Move& m) {
-  const bool moved = m.state == MoveState::moved;
-  const bool planned = !m.to.empty() && !m.surveyed.engine().empty();
-  return {{"workload", m.workload},
-          {"state", name(m.state)},
-          {"to", m.to.empty() ? json() : json(m.to)},
-          {"migration", m.migration.empty() ? json() : json(m.migration)},
-          {"resident_bytes", m.surveyed.resident_bytes()},
-          {"predicted", planned ? to_json(m.forecast) : json()},
-          {"downtime_ms", moved && m.downtime_ns > 0 ? json(static_cast<double>(m.downtime_ns) / 1e6) : json()},
-          {"total_s", moved ? json(m.total_s) : json()},
-          {"bytes", moved ? json(m.bytes) : json()},
-          {"reason", m.reason ? to_json(*m.reason) : json()}};
-}
-
 }  // namespace
-
-std::string_view name(MoveState state) {
-  switch (state) {
-    case MoveState::waiting: return "waiting";
-    case MoveState::moving: return "moving";
-    case MoveState::moved: return "moved";
-    case MoveState::failed: return "failed";
-    case MoveState::stays: return "stays";
-    case MoveState::unknown: return "unknown";
-  }
-  return "unknown";
-}
 
 Evacuation::Evacuation(Registry& registry, Driver& driver, Store& store, AgentService& agents, const Evacuations& all,
                        EvacuationRequest request, std::int64_t number)
@@ -192,128 +153,6 @@ awaitable<bool> Evacuation::settle_those_that_ended() {
   co_return anew;
 }
 
-awaitable<void> Evacuation::plan() {
-  co_await look();
-  awaits_start_ = false;
-  for (const WorkloadView& w : living()) {
-    const std::string workload = w.info.name();
-    if (std::ranges::any_of(moves_, [&](const Move& m) { return m.workload == workload; })) continue;
-    Move move{.workload = workload};
-    if (const std::string id = driver_.active_for(workload); !id.empty()) {
-      const std::optional<Migration> other = store_.migration(id);
-      if (!other || other->spec.source != request_.node) continue;  // it arrives; a later look will find it
-      move.state = driver_.find(id) ? MoveState::moving : MoveState::unknown;
-      move.migration = id;
-      move.own = false;
-      move.to = other->spec.destination;
-      adopt(id);
-    } else if (w.state == "starting" && may_wait_for(workload)) {
-      awaits_start_ = true;  // a later look will find it running, or not at all
-      continue;
-    } else if (w.state != "running") {
-      move.state = MoveState::stays;
-      move.reason = not_now(w);
-    }
-    moves_.push_back(std::move(move));
-    if (moves_.back().state == MoveState::waiting && !cancelled_by_) co_await survey(moves_.size() - 1);
-  }
-  if (cancelled_by_)
-    let_stay(cancelled());
-  else
-    co_await assign();
-}
-
-bool Evacuation::may_wait_for(const std::string& starting) {
-  if (number_ == 0 || cancelled_by_) return false;
-  return Clock::now() - starting_.try_emplace(starting, Clock::now()).first->second < start_limit;
-}
-
-awaitable<void> Evacuation::look() {
-  std::vector<std::string> up;
-  for (const auto& [name, n] : registry_.nodes())
-    if (n.up) up.push_back(name);
-  for (const std::string& name : up) co_await agents_.refresh(name);
-}
-
-// By index: other coroutines may look at the list meanwhile, but only this one makes it longer.
-awaitable<void> Evacuation::survey(std::size_t index) {
-  std::exception_ptr problem;
-  try {
-    MigrationSpec spec = spec_of(moves_[index]);
-    moves_[index].surveyed = co_await previewer_.survey(std::move(spec));
-  } catch (const Error&) {
-    problem = std::current_exception();
-  }
-  Move& move = moves_[index];
-  if (problem) {
-    move.reason = reason_of(net::to_error(problem));
-  } else if (move.surveyed.refusals_size() > 0) {
-    std::string all;
-    for (const std::string& sentence : move.surveyed.refusals()) all += (all.empty() ? "" : "; ") + sentence;
-    move.reason = Reason{Errc::refused, "cannot be moved: " + all, {}};
-  }
-  if (move.reason) move.state = MoveState::stays;
-}
-
-// Places whatever waits without a destination, and asks each destination; one that says no is not asked again. What
-// fits nowhere while something is on its way waits for that: its memory counts twice until then, as promised and as
-// used.
-awaitable<void> Evacuation::assign() {
-  for (bool all = false; !all;) {
-    std::vector<Piece> pieces;
-    for (const Move& m : moves_)
-      if (m.state == MoveState::waiting && m.to.empty())
-        pieces.push_back({.workload = m.workload,
-                          .needed_bytes = needed(m),
-                          .xfeatures = m.surveyed.xfeatures(),
-                          .refused_by = refused_by_[m.workload]});
-    if (pieces.empty()) co_return;
-    std::vector<Seat> seats;
-    for (const auto& [name, node] : registry_.nodes())
-      if (request_.to.empty() || std::ranges::find(request_.to, name) != request_.to.end())
-        seats.push_back(seat_of(node));
-    std::vector<Move> in_order;
-    for (const Placed& p : place(seat_of(registry_.node(request_.node)), std::move(pieces), std::move(seats))) {
-      const auto found = std::ranges::find(moves_, p.workload, &Move::workload);
-      found->to = p.node;
-      found->reason.reset();
-      if (p.node.empty()) {
-        if (!may_fit_later()) found->state = MoveState::stays;
-        found->reason = Reason{Errc::refused, "it fits nowhere: " + p.reason, "`godwit nodes` shows what is free"};
-      }
-      in_order.push_back(std::move(*found));
-      moves_.erase(found);
-    }
-    const std::size_t first = moves_.size();
-    std::ranges::move(in_order, std::back_inserter(moves_));
-    all = true;
-    for (std::size_t i = first; i < moves_.size(); i++)
-      if (!moves_[i].to.empty() && !co_await accepted(i)) all = false;
-  }
-}
-
-awaitable<bool> Evacuation::accepted(std::size_t index) {
-  std::string why;
-  std::exception_ptr problem;
-  try {
-    MigrationSpec spec = spec_of(moves_[index]);
-    api::Surveyed surveyed = moves_[index].surveyed;
-    const api::Checked checked = co_await previewer_.check(std::move(spec), std::move(surveyed));
-    for (const std::string& sentence : checked.refusals()) why += (why.empty() ? "" : ", ") + sentence;
-  } catch (const Error&) {
-    problem = std::current_exception();
-  }
-  if (problem) why = net::to_error(problem).message();
-  Move& move = moves_[index];
-  if (why.empty()) {
-    move.forecast = previewer_.forecast(spec_of(move), move.surveyed.resident_bytes());
-    co_return true;
-  }
-  refused_by_[move.workload][move.to] = why;
-  move.to.clear();
-  co_return false;
-}
-
 bool Evacuation::may_begin() const {
   return !cancelled_by_ && count(MoveState::moving) < request_.parallel && count(MoveState::waiting) > 0;
 }
@@ -332,16 +171,6 @@ Move* Evacuation::next_placed() {
   const auto placed = [](const Move& m) { return m.state == MoveState::waiting && !m.to.empty(); };
   const auto found = std::ranges::find_if(moves_, placed);
   return found == moves_.end() ? nullptr : &*found;
-}
-
-bool Evacuation::may_fit_later() const {
-  const auto may_take = [this](const std::string& node) {
-    return node != request_.node && (request_.to.empty() || std::ranges::find(request_.to, node) != request_.to.end());
-  };
-  if (number_ == 0) return false;
-  for (const std::string& id : driver_.under_way())
-    if (const auto run = driver_.find(id); run && may_take(run->migration().spec.destination)) return true;
-  return false;
 }
 
 bool Evacuation::usable(const std::string& node) const {
@@ -446,45 +275,12 @@ Reason Evacuation::cancelled() const {
           fmt::format("`godwit evacuate {}` does the rest", request_.node)};
 }
 
-Seat Evacuation::seat_of(const Node& node) const {
-  Seat seat{.node = node.name,
-            .up = node.up,
-            .cordoned = node.cordon.has_value(),
-            .memory_available = node.info.memory_available(),
-            .xfeatures = node.info.xfeatures(),
-            .cpu_flags = {node.info.cpu_flags().begin(), node.info.cpu_flags().end()},
-            .names = {}};
-  for (const auto& [workload, info] : node.workloads)
-    if (info.state() != "exited") seat.names.insert(workload);
-  Promised promised = all_.promised_to(node.name);
-  for (const auto& [workload, bytes] : promised_to(node.name))
-    promised[workload] = std::max(promised[workload], bytes);  // of a dry run, which is in no list
-  for (const auto& [workload, bytes] : promised) {
-    seat.memory_available -= std::min(seat.memory_available, bytes);
-    seat.names.insert(workload);
-  }
-  return seat;
-}
-
-Promised Evacuation::promised_to(const std::string& node) const {
-  Promised promised;
-  if (ended()) return promised;  // one that broke off may have left some on their way: the driver knows of those
-  for (const Move& m : moves_)
-    if (m.to == node && (m.state == MoveState::waiting || m.state == MoveState::moving))
-      promised[m.workload] = needed(m);
-  return promised;
-}
-
 MigrationSpec Evacuation::spec_of(const Move& move) const {
   MigrationSpec spec = request_.options;
   spec.workload = move.workload;
   spec.source = request_.node;
   spec.destination = move.to;
   return spec;
-}
-
-std::uint64_t Evacuation::needed(const Move& move) const {
-  return move.surveyed.resident_bytes() + request_.options.spool_limit;
 }
 
 std::vector<WorkloadView> Evacuation::living() const {
@@ -498,12 +294,19 @@ std::size_t Evacuation::count(MoveState state) const {
   return static_cast<std::size_t>(std::ranges::count(moves_, state, &Move::state));
 }
 
-// Each in turn by whichever of the N has been idle longest.
+// Each in turn by whichever of the N has been idle longest. They leave by the same link, though, which does not send
+// more for N than for one: all bytes take as long as one after the other, beside the one beginning that no other hides.
 double Evacuation::predicted_total_s() const {
   std::vector<double> lanes(request_.parallel, 0.0);
-  for (const Move& m : moves_)
-    if (!m.to.empty()) *std::ranges::min_element(lanes) += m.forecast.total_s;
-  return std::ranges::max(lanes);
+  double link_s = 0, longest_setup_s = 0;
+  for (const Move& m : moves_) {
+    if (m.to.empty() || m.forecast.rate <= 0) continue;
+    const auto bytes = static_cast<double>(m.forecast.bytes);
+    *std::ranges::min_element(lanes) += m.forecast.total_s;
+    link_s += bytes / m.forecast.path_rate;
+    longest_setup_s = std::max(longest_setup_s, m.forecast.total_s - bytes / m.forecast.rate);
+  }
+  return std::max(std::ranges::max(lanes), link_s + longest_setup_s);
 }
 
 // Of one that was taken over, the time of day is all there is to measure by, and it may have been put back.

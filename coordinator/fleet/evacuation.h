@@ -7,6 +7,7 @@
 #pragma once
 
 #include "coordinator/fleet/evacuation_request.h"
+#include "coordinator/fleet/move.h"
 #include "coordinator/fleet/placement.h"
 #include "coordinator/fleet/preview.h"
 #include "coordinator/service/agents.h"
@@ -18,31 +19,6 @@
 #include <vector>
 
 namespace godwit::coordinator {
-
-enum class MoveState {
-  waiting = 1,
-  moving,
-  moved,
-  failed,   // tried, and it runs on at the node
-  stays,    // not tried: the reason says why
-  unknown,  // its migration's outcome is not known yet
-};
-std::string_view name(MoveState state);
-
-struct Move {
-  std::string workload;
-  MoveState state = MoveState::waiting;
-  std::string to;
-  std::string migration;    // id, once there is one
-  bool own = true;          // begun by the evacuation; else it was under way already, and is waited for
-  bool taken_over = false;  // from the journal
-  api::Surveyed surveyed;
-  Forecast forecast;
-  std::optional<Reason> reason;  // why it has not moved, or not yet
-  std::int64_t downtime_ns = 0;
-  double total_s = 0;
-  std::uint64_t bytes = 0;
-};
 
 // By workload: memory that does not show in what the node says of itself, because it is not used there yet.
 using Promised = std::map<std::string, std::uint64_t>;
@@ -76,13 +52,7 @@ class Evacuation {
   net::awaitable<void> move_all();
   net::awaitable<void> await_those_present();
   net::awaitable<void> end();
-  net::awaitable<void> look();
-  bool may_wait_for(const std::string& starting);
-  net::awaitable<void> survey(std::size_t index);
-  net::awaitable<void> assign();
-  net::awaitable<bool> accepted(std::size_t index);
   Move* next_placed();
-  bool may_fit_later() const;
   bool usable(const std::string& node) const;
   bool may_begin() const;
   bool may_end() const;
@@ -93,13 +63,21 @@ class Evacuation {
   bool was_interrupted(const Move& move, const Migration& ended) const;
   void let_stay(const Reason& why);  // whatever waits
   Reason cancelled() const;
-  Seat seat_of(const Node& node) const;
   MigrationSpec spec_of(const Move& move) const;
-  std::uint64_t needed(const Move& move) const;
   std::vector<WorkloadView> living() const;
   std::size_t count(MoveState state) const;
   double predicted_total_s() const;
   double so_far_s() const;
+
+  // evacuation_plan.cc
+  net::awaitable<void> look();
+  bool may_wait_for(const std::string& starting);
+  net::awaitable<void> survey(std::size_t index);
+  net::awaitable<void> assign();
+  net::awaitable<bool> accepted(std::size_t index);
+  bool may_fit_later() const;
+  Seat seat_of(const Node& node) const;
+  std::uint64_t needed(const Move& move) const;
 
   Registry& registry_;
   Driver& driver_;

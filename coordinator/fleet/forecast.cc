@@ -62,6 +62,7 @@ Forecast forecast(const MigrationSpec& spec, std::uint64_t resident_bytes, const
   const auto rate_of = [](const Migration& m) { return transfer_rate(m); };
   double rate = on_path.empty() ? default_rate : median_of(on_path, rate_of);
   if (rate <= 0) rate = default_rate;
+  f.path_rate = rate;
   if (spec.rate_limit > 0) rate = std::min(rate, static_cast<double>(spec.rate_limit));
   const auto setup_of = [](const Migration& m) { return std::max(0.0, m.total_s - seconds_of_rounds(m)); };
   const double setup = on_path.empty() ? default_setup_s : median_of(on_path, setup_of);

@@ -13,6 +13,7 @@ struct Forecast {
   std::uint64_t bytes = 0;  // over all rounds
   double total_s = 0;
   double rate = 0;          // bytes per second on this path
+  double path_rate = 0;     // the same, for all that is sent over it together: without the limit of one
   bool rate_known = false;  // it was measured: else it is an assumption
   std::int64_t downtime_ns = 0;
   std::string basis;  // for people: what it was made from

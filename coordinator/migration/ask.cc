@@ -36,10 +36,12 @@ awaitable<api::Envelope> Run::ask(std::string node, api::Envelope request, Reply
   co_return reply;
 }
 
-awaitable<api::Envelope> Run::ask_while(std::string node, api::Envelope request, Reply reply, Clock::duration stall) {
+awaitable<api::Envelope> Run::ask_while(std::string node, api::Envelope request, Reply reply, Clock::duration stall,
+                                        std::optional<Deadline> deadline) {
   constexpr auto without_end = std::chrono::hours(24 * 30);  // stalled_or_given_up() is the end
   heard_ = Clock::now();
-  return answer_or(ask(std::move(node), std::move(request), reply, without_end), stalled_or_given_up(stall));
+  return answer_or(ask(std::move(node), std::move(request), reply, without_end),
+                   stalled_or_given_up(stall, std::move(deadline)));
 }
 
 awaitable<api::Envelope> Run::answer_or(awaitable<api::Envelope> asking, awaitable<std::exception_ptr> end) {
@@ -53,9 +55,12 @@ awaitable<api::Envelope> Run::answer_or(awaitable<api::Envelope> asking, awaitab
   co_return std::move(*answer.envelope);
 }
 
-awaitable<std::exception_ptr> Run::stalled_or_given_up(Clock::duration stall) {
-  while (!why_given_up() && Clock::now() - heard_ < stall) co_await giving_up_.wait_until(heard_ + stall);
+awaitable<std::exception_ptr> Run::stalled_or_given_up(Clock::duration stall, std::optional<Deadline> deadline) {
+  const Clock::time_point end = deadline ? deadline->at : Clock::time_point::max();
+  while (!why_given_up() && Clock::now() < std::min(heard_ + stall, end))
+    co_await giving_up_.wait_until(std::min(heard_ + stall, end));
   if (const std::optional<Error> why = why_given_up()) co_return std::make_exception_ptr(*why);
+  if (deadline && Clock::now() >= end) co_return std::make_exception_ptr(std::move(deadline->missed));
   co_return std::make_exception_ptr(Error(
       Errc::timed_out,
       fmt::format("no progress for {:.3g} s while {}", std::chrono::duration<double>(stall).count(), name(m_.phase)),

@@ -153,11 +153,17 @@ void Driver::launch(Migration m, Clock::duration again) {
   const Overhead overhead = expected_overhead(m.spec.workload);
   auto run = std::make_shared<Run>(executor_, store_, registry_, limits_, std::move(m), overhead);
   run->set_number(++launched_);
+  const auto has_a_share = std::make_shared<bool>(false);
+  run->set_on_sending([this, id, source, has_a_share] {
+    *has_a_share = true;
+    shares_changed(source, id);
+  });
   runs_[id] = run;
-  net::spawn(executor_, run->drive(), [this, id, run, again](std::exception_ptr problem) {
+  net::spawn(executor_, run->drive(), [this, id, source, run, again, has_a_share](std::exception_ptr problem) {
     if (problem)
       log::error("migration.driver_failed", {{"migration", id}, {"message", net::to_error(problem).message()}});
     runs_.erase(id);
+    if (*has_a_share) shares_changed(source, id);
     run->changed().notify();
     if (run->migration().phase == Phase::undecided && !stopping_)
       net::spawn(executor_, "migration.ask_again", ask_again(id, again));
@@ -182,6 +188,14 @@ net::awaitable<void> Driver::set_rate(std::string id, std::uint64_t bytes_per_se
   const std::shared_ptr<Run> run = find(id);
   if (!run || settled(run->migration().phase)) fail_not_under_way(id, "nothing is being sent any more");
   co_await run->set_rate(bytes_per_second, std::move(by));
+}
+
+void Driver::node_rate_changed(const std::string& node) { shares_changed(node, {}); }
+
+// Those that leave a node share what it may send, and its link.
+void Driver::shares_changed(const std::string& node, const std::string& but) {
+  for (const auto& [id, run] : runs_)
+    if (id != but && run->migration().spec.source == node) run->share_changed();
 }
 
 void Driver::fail_not_under_way(const std::string& id, std::string_view unknown) const {

@@ -48,6 +48,9 @@ class Driver {
   // says.
   net::awaitable<void> set_rate(std::string id, std::uint64_t bytes_per_second, std::string by);
 
+  // What this node may send was changed for all that leave it.
+  void node_rate_changed(const std::string& node);
+
   // Drives on what an earlier life of the coordinator left unfinished. Once, at the start.
   void resume();
 
@@ -67,6 +70,7 @@ class Driver {
  private:
   [[noreturn]] void fail_not_under_way(const std::string& id, std::string_view unknown) const;
   void launch(Migration migration, Clock::duration again);
+  void shares_changed(const std::string& node, const std::string& but);
   net::awaitable<void> ask_again(std::string id, Clock::duration pause);
   api::Envelope statement_of(Statement statement, const std::string& by) const;
   void name_by_pid(MigrationSpec& spec) const;

@@ -32,6 +32,7 @@ constexpr nanoseconds negligible_transfer = std::chrono::milliseconds(2);
 
 // A smaller round measures latency, not bandwidth.
 constexpr std::uint64_t telling_round = 4u << 20;
+constexpr double telling_s = 0.2;  // unless it takes as long as that
 
 // Rounds that took less than this in all may have met one and the same burst. More of them are cheap.
 constexpr double telling_time_s = 2;
@@ -155,10 +156,21 @@ double most_dirty(const Measurements& measured) {
   return static_cast<double>(most);
 }
 
+bool tells(const RoundRecord& r) { return r.bytes >= telling_round || (r.bytes > 0 && r.seconds >= telling_s); }
+
+// What the rounds at the rate of now tell; those before, as long as these take no longer than a message does.
+std::vector<RoundRecord> at_this_rate(const Measurements& measured) {
+  if (measured.rounds.size() <= measured.rate_since) return measured.rounds;
+  std::vector<RoundRecord> since(measured.rounds.begin() + static_cast<std::ptrdiff_t>(measured.rate_since),
+                                 measured.rounds.end());
+  return std::ranges::any_of(since, tells) ? since : measured.rounds;
+}
+
 // Of the last three telling rounds the middle one: one may have been held up, and the pause will hardly be.
 double usual_bandwidth(const Measurements& measured) {
   std::vector<double> rates;
-  for (const RoundRecord& r : std::views::reverse(measured.rounds))
+  const std::vector<RoundRecord> rounds = at_this_rate(measured);
+  for (const RoundRecord& r : std::views::reverse(rounds))
     if (rates.size() < 3 && r.bytes >= telling_round && r.seconds > 0)
       rates.push_back(static_cast<double>(r.bytes) / r.seconds);
   if (rates.size() < 3) return usable_bandwidth(measured);
@@ -167,8 +179,9 @@ double usual_bandwidth(const Measurements& measured) {
 }
 
 double best_bandwidth(const Measurements& measured) {
-  double best = bandwidth(measured.rounds);
-  for (const RoundRecord& r : measured.rounds)
+  const std::vector<RoundRecord> rounds = at_this_rate(measured);
+  double best = bandwidth(rounds);
+  for (const RoundRecord& r : rounds)
     if (r.bytes >= telling_round && r.seconds > 0) best = std::max(best, static_cast<double>(r.bytes) / r.seconds);
   return measured.rate_limit > 0 ? std::min(best, static_cast<double>(measured.rate_limit)) : best;
 }
@@ -196,7 +209,7 @@ double bandwidth(const std::vector<RoundRecord>& rounds) {
 }
 
 double usable_bandwidth(const Measurements& measured) {
-  const double rate = bandwidth(measured.rounds);
+  const double rate = bandwidth(at_this_rate(measured));
   return measured.rate_limit > 0 ? std::min(rate, static_cast<double>(measured.rate_limit)) : rate;
 }
 
@@ -262,6 +275,11 @@ nanoseconds stop_and_copy_downtime(const Measurements& measured) {
 
 namespace {
 
+std::string_view fault_of_last(const Measurements& measured) {
+  if (measured.too_slow == 0) return "was too large";
+  return measured.too_slow < measured.over_budget ? "was too large or took too long" : "took too long";
+}
+
 // Until the rounds have taken so long, and nothing but rounds has been tried. The first three in any case: a single one
 // counts by half, and the first is the longest, in which most pages are written twice.
 bool in_probe(const Measurements& measured, const PolicyOptions& options) {
@@ -289,13 +307,16 @@ Decision decide_by(const Measurements& measured, const PolicyOptions& options) {
   if (rounds.size() <= measured.throttled_since)
     return {Action::another_round, predicted, "with less CPU time it should write less"};
   const bool time_is_over = options.max_total_time.count() > 0 && measured.elapsed >= options.max_total_time;
+  if (measured.rate_since > 0 && rounds.size() <= measured.rate_since && rounds.size() < options.max_rounds &&
+      !time_is_over)
+    return {Action::another_round, predicted, "the rate has changed, and no round has been sent at it yet"};
   if (measured.owed_bytes > 0 && !time_is_over)
     return {Action::another_round, predicted,
-            fmt::format("the last difference was {}, more than the budget allows, and is sent while it runs on",
+            fmt::format("the last difference, {}, cannot be sent within the budget, and is sent while it runs on",
                         human_bytes(measured.owed_bytes))};
   if (measured.over_budget >= most_over_budget && !time_is_over)
     return no_progress(measured, options, predicted,
-                       fmt::format("the last difference was too large {} times", measured.over_budget));
+                       fmt::format("the last difference {} {} times", fault_of_last(measured), measured.over_budget));
 
   const std::size_t telling = std::max(measured.throttled_since, measured.rate_since);
   const Progress progress = progress_of(std::span(rounds).subspan(std::min(rounds.size(), telling)));

@@ -4,9 +4,10 @@
 // within the budget and more rounds would not make it noticeably smaller: a round costs the workload little, a pause
 // much.
 //
-// The budget is kept: a freeze says how large the last difference may be. A larger one is sent by further rounds, and
-// after a few such attempts that is no progress either. Then it ends, or the longer pause is taken, or the workload is
-// given less and less CPU time, so that it writes less; each step has its rounds before the next one.
+// The budget is kept: a freeze says how large the last difference may be. A larger one, or one that takes much longer
+// than it should, is sent by further rounds, and after a few such attempts that is no progress either. Then it ends, or
+// the longer pause is taken, or the workload is given less and less CPU time, so that it writes less; each step has its
+// rounds before the next one.
 #pragma once
 
 #include "coordinator/migration/migration.h"
@@ -26,10 +27,11 @@ struct Measurements {
   std::uint64_t rate_limit = 0;                // bytes per second that the next rounds may take, 0: no limit
   std::uint64_t owed_bytes = 0;                // of a last difference that was too large: the next round sends it
   unsigned over_budget = 0;                    // how often that was so, since the last step of throttling
+  unsigned too_slow = 0;                       // of these, for the time that it took, whatever its size
   unsigned cpu_percent = 100;                  // what the workload may use of the CPU time that it used before
   std::uint64_t resident_bytes = 0;            // of the workload, and the bytes per second that others have seen on
   double expected_rate = 0;                    // this path: all there is to go by before the first round; 0: not known
-  std::size_t rate_since = 0;                  // the first round at a rate that was raised; the same goes for those
+  std::size_t rate_since = 0;                  // the first round at the rate of now; the same goes for those
   std::size_t throttled_since = 0;  // the first round with so much; how the ones before went says nothing any more
 };
 

@@ -209,6 +209,29 @@ TEST(Policy, how_rounds_went_before_the_rate_was_raised_says_nothing) {
   EXPECT_EQ(decide(measured, {.on_no_progress = OnNoProgress::force}).action, Action::another_round);
 }
 
+// Within the budget at the former rate, but it may have fallen.
+TEST(Policy, nothing_is_frozen_by_a_rate_that_was_changed) {
+  Measurements measured = measured_of(run({}, {}));
+  EXPECT_EQ(decide(measured, {}).action, Action::freeze);
+  measured.rate_since = measured.rounds.size() + 1;
+  EXPECT_EQ(decide(measured, {}).action, Action::another_round);
+  EXPECT_THAT(decide(measured, {}).reason, HasSubstr("the rate has changed"));
+  EXPECT_EQ(decide(measured, {.max_rounds = 1}).action, Action::freeze) << "there are none left to measure it by";
+}
+
+TEST(Policy, the_path_carries_what_it_has_carried_since_its_rate_was_changed) {
+  const auto sent = [](double mib_per_s) {
+    return RoundRecord{.bytes = 100u << 20, .seconds = 100 / mib_per_s, .dirty_bytes_after = 10u << 20};
+  };
+  Measurements measured{.rounds = {sent(1000), sent(1000), sent(1000), sent(10)}, .overhead = 30ms, .rate_since = 3};
+  EXPECT_DOUBLE_EQ(usable_bandwidth(measured), 10 * mib);
+  measured.rounds.push_back({.bytes = 1u << 20, .seconds = 1, .dirty_bytes_after = 10u << 20});
+  measured.rate_since = 4;
+  EXPECT_DOUBLE_EQ(usable_bandwidth(measured), 1 * mib) << "small as it is, nothing else tells";
+  measured.rounds.back() = {.bytes = 4096, .seconds = 0.01, .dirty_bytes_after = 4096};
+  EXPECT_DOUBLE_EQ(usable_bandwidth(measured), 10 * mib) << "of an idle workload, which tells nothing of the path";
+}
+
 TEST(Policy, freezes_that_are_over_the_budget_again_and_again_are_no_progress) {
   Measurements measured = measured_of(run({}, {}));
   measured.over_budget = 2;

@@ -10,8 +10,6 @@
 namespace godwit::coordinator {
 namespace {
 
-// Whoever is asked dials a node that is off until he gives up, and then lets a copy go whose engine may have died.
-constexpr Clock::duration resolve_limit = std::chrono::seconds(70);
 constexpr std::size_t longest_sentence = 1000;
 
 std::string word_for(const std::string& name) {
@@ -58,6 +56,19 @@ void check_runs(const Side& side) {
                 "`godwit history` tells how it ended, `godwit ps` where the workload is");
 }
 
+// A node that does not answer in time goes on with it all the same: the statement was made, and counts.
+net::awaitable<Side> answer_of(std::shared_ptr<net::Channel> asked, std::string node, api::Envelope request,
+                               Clock::duration limit) {
+  try {
+    const api::Envelope answer = co_await asked->ask(std::move(request), limit);
+    co_return side_of(answer);
+  } catch (const Error& e) {
+    if (e.errc() != Errc::timed_out) throw;
+    throw Error(Errc::timed_out, fmt::format("node '{}' has not let it go on yet: {}", node, e.message()),
+                "it was told, and may let the workload go on still: `godwit ps` tells; the same can be said again");
+  }
+}
+
 }  // namespace
 
 api::Envelope Driver::statement_of(Statement statement, const std::string& by) const {
@@ -93,15 +104,26 @@ net::awaitable<void> Driver::resolve(std::string id, Statement statement, std::s
   api::Envelope request = statement_of(statement, by);
   request.mutable_resolve()->mutable_id()->set_migration(m->id);
   request.mutable_resolve()->mutable_id()->set_epoch(m->epoch);
-  const std::shared_ptr<net::Channel> asked = registry_.channel(to_destination ? m->spec.destination : m->spec.source);
-  const Side side = side_of(co_await asked->ask(std::move(request), resolve_limit));
-  log::warn("migration.resolve", {{"migration", id}, {"by", by}, {"side", side.name}, {"phase", side.phase}});
+  const std::string& told = to_destination ? m->spec.destination : m->spec.source;
   const std::string other = to_destination ? m->spec.source : m->spec.destination;
   const std::string what = statement == Statement::go_on ? "lost" : "off";
-  if (side.runs) store_.append(id, "resolve", {{"by", by}, {what, other}, {std::string(side.name), side.phase}});
-  const std::optional<Migration> now = store_.migration(id);
-  if (now && now->phase == Phase::undecided && !runs_.contains(id)) launch(*now, limits_.again);
-  check_runs(side);
+  const auto look_again = [&] {
+    const std::optional<Migration> now = store_.migration(id);
+    if (now && now->phase == Phase::undecided && !runs_.contains(id)) launch(*now, limits_.again);
+  };
+  std::optional<Side> side;
+  try {
+    side = co_await answer_of(registry_.channel(told), told, std::move(request), limits_.resolve);
+  } catch (const Error& e) {
+    if (e.errc() != Errc::timed_out) throw;
+    store_.append(id, "resolve", {{"by", by}, {what, other}, {"unanswered", told}});
+    look_again();
+    throw;
+  }
+  log::warn("migration.resolve", {{"migration", id}, {"by", by}, {"side", side->name}, {"phase", side->phase}});
+  if (side->runs) store_.append(id, "resolve", {{"by", by}, {what, other}, {std::string(side->name), side->phase}});
+  look_again();
+  check_runs(*side);
 }
 
 net::awaitable<void> Driver::resolve_at(std::string node, std::string workload, Statement statement, std::string by) {
@@ -110,8 +132,7 @@ net::awaitable<void> Driver::resolve_at(std::string node, std::string workload, 
                 fmt::format("resolve that one: godwit resolve {}", id));
   api::Envelope request = statement_of(statement, by);
   request.mutable_resolve()->set_workload(workload);
-  const std::shared_ptr<net::Channel> asked = registry_.channel(node);
-  const Side side = side_of(co_await asked->ask(std::move(request), resolve_limit));
+  const Side side = co_await answer_of(registry_.channel(node), node, std::move(request), limits_.resolve);
   log::warn("workload.resolve",
             {{"workload", workload}, {"node", node}, {"by", by}, {"side", side.name}, {"phase", side.phase}});
   check_runs(side);

@@ -10,6 +10,7 @@
 namespace godwit::coordinator {
 namespace {
 
+using testing::HasSubstr;
 using testing::IsEmpty;
 using Env = api::Envelope;
 
@@ -38,6 +39,25 @@ TEST(Resolve, lets_an_armed_source_go_and_says_who_did) {
   EXPECT_EQ(events(c, id, "resolve")[0]["by"], "ann");
   EXPECT_EQ(events(c, id, "resolve")[0]["off"], "b");
   EXPECT_EQ(code_of_resolve(c, id), Errc::not_found) << "it has ended";
+  EXPECT_TRUE(c.a.runs("redis"));
+}
+
+// It looks for a node that is off, and has a copy to thaw: it may take longer than anybody waits for an answer.
+TEST(Resolve, that_a_source_takes_too_long_for_counts_and_can_be_said_again) {
+  Cluster c;
+  const std::string id = cut_off_at_commit(c);
+  c.until([&] { return !c.b.registered(); });
+  c.a.once[Env::kResolve] = Fault::hang_after;
+  try {
+    net::run_to_end(c.io, c.daemon.driver.resolve(id, Statement::destination_is_off, "ann"));
+    FAIL() << "it was answered";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.errc(), Errc::timed_out);
+    EXPECT_THAT(e.message(), HasSubstr("node 'a' has not let it go on yet"));
+    EXPECT_THAT(e.hint(), HasSubstr("can be said again"));
+  }
+  EXPECT_EQ(events(c, id, "resolve").size(), 1u) << "who has said it stands in the history";
+  c.until([&] { return c.store.migration(id)->phase == Phase::rolled_back; });
   EXPECT_TRUE(c.a.runs("redis"));
 }
 

@@ -307,6 +307,23 @@ Outcome Run::outcome() const {
   return Outcome::rolled_back;
 }
 
+bool Run::keeps_budget() const { return most_bytes_ > 0 && m_.spec.policy.on_no_progress != OnNoProgress::force; }
+
+Clock::duration Run::longest_pause() const { return limits_.beyond_budget + 2 * m_.spec.policy.downtime; }
+
+std::optional<Run::Deadline> Run::end_of_pause() const {
+  if (!keeps_budget()) return std::nullopt;
+  const auto ms = [](nanoseconds t) { return std::chrono::duration<double, std::milli>(t).count(); };
+  return Deadline{
+      stopped_ + longest_pause(),
+      Error(Errc::refused,
+            fmt::format("the workload has stood still for {:.0f} ms, and is let go: predicted downtime "
+                        "{:.0f} ms, budget {:.0f} ms",
+                        ms(longest_pause()), static_cast<double>(m_.predicted_downtime_ns) / 1e6,
+                        ms(m_.spec.policy.downtime)),
+            "is the destination busy? Raise --downtime, or take a longer pause with --on-no-progress force")};
+}
+
 Clock::duration Run::pause_limit() const {
   return limits_.pause + 2 * std::max(nanoseconds(m_.predicted_downtime_ns), m_.spec.policy.downtime);
 }

@@ -26,6 +26,9 @@ struct Limits {
   Clock::duration stall = std::chrono::seconds(120);   // a round without any sign of progress
   // A step of the pause without any sign of progress, beyond twice what was predicted.
   Clock::duration pause = std::chrono::seconds(10);
+  // Of the whole pause until Arm, beyond twice the budget, where that counts. What the prediction cannot know takes
+  // some of it: two records are synced on a disk that may be busy, and processes are made on a node that may be.
+  Clock::duration beyond_budget = std::chrono::seconds(2);
   Clock::duration arm = std::chrono::seconds(10);             // two fsyncs
   Clock::duration commit = std::chrono::seconds(20);          // two fsyncs and a thaw
   Clock::duration question = std::chrono::seconds(5);         // reading a record
@@ -33,7 +36,10 @@ struct Limits {
   Clock::duration patience = std::chrono::seconds(30);        // for records that do not yet tell the outcome
   Clock::duration again = std::chrono::seconds(10);    // until an unknown outcome is asked for anew, then doubled
   Clock::duration farewell = std::chrono::seconds(5);  // for a side that has nothing to decide
-  std::uint32_t child_patience_ms = 10'000;            // a child that exists at the freeze: redis saving, say
+  // Whoever is asked dials a node that is off until he gives up, asks it by way of the coordinator, and then lets a
+  // copy go whose engine may have died.
+  Clock::duration resolve = std::chrono::seconds(70);
+  std::uint32_t child_patience_ms = 10'000;  // a child that exists at the freeze: redis saving, say
 };
 
 // Of a pause without pages, by the last ones.
@@ -64,6 +70,12 @@ class Run {
   // For the pages from now on, 0: no limit. Errc::busy when there are none to be sent or it is too late. `by` as above.
   net::awaitable<void> set_rate(std::uint64_t bytes_per_second, std::string by);
 
+  // What the source may send for this migration is another share from now on: rounds so far say nothing about those to
+  // come.
+  void share_changed();
+  // Called when pages begin to be sent.
+  void set_on_sending(std::function<void()> on_sending) { on_sending_ = std::move(on_sending); }
+
   const Migration& migration() const { return m_; }
   std::uint64_t needed_bytes() const;               // of memory at the destination; 0 before it was surveyed
   std::uint64_t number() const { return number_; }  // in the order in which they were launched
@@ -77,6 +89,10 @@ class Run {
  private:
   using Reply = api::Envelope::BodyCase;
   using SourceAnswer = std::optional<api::SourceState>;
+  struct Deadline {
+    Clock::time_point at;
+    Error missed;
+  };
   using DestinationAnswer = std::optional<api::DestinationState>;
 
   net::awaitable<Event> step();
@@ -87,6 +103,7 @@ class Run {
   net::awaitable<void> ask_prepare();
   net::awaitable<Event> connect();
   net::awaitable<Event> round();
+  std::optional<Deadline> end_of_round(const Decision& decision) const;
   net::awaitable<void> throttle(Decision decision);
   Event over_budget(const api::Frozen& frozen);
   net::awaitable<Event> freeze();
@@ -103,12 +120,13 @@ class Run {
   net::awaitable<std::string> difference_from_before();
   net::awaitable<std::optional<api::WorkloadInfo>> listed(std::string node);
 
-  // ask.cc. `reply` is what must come back. ask_while() waits for as long as the agents show progress, and ends when
-  // the migration is given up.
+  // ask.cc. `reply` is what must come back. ask_while() waits for as long as the agents show progress, or until the
+  // deadline, and ends when the migration is given up.
   net::awaitable<api::Envelope> ask(std::string node, api::Envelope request, Reply reply, Clock::duration limit);
-  net::awaitable<api::Envelope> ask_while(std::string node, api::Envelope request, Reply reply, Clock::duration stall);
+  net::awaitable<api::Envelope> ask_while(std::string node, api::Envelope request, Reply reply, Clock::duration stall,
+                                          std::optional<Deadline> deadline = {});
   net::awaitable<api::Envelope> answer_or(net::awaitable<api::Envelope> asking, net::awaitable<std::exception_ptr> end);
-  net::awaitable<std::exception_ptr> stalled_or_given_up(Clock::duration stall);
+  net::awaitable<std::exception_ptr> stalled_or_given_up(Clock::duration stall, std::optional<Deadline> deadline);
   net::awaitable<std::exception_ptr> cancelled_meanwhile();
   std::optional<Error> why_given_up() const;
   net::awaitable<SourceAnswer> ask_source(api::Envelope request);
@@ -131,6 +149,9 @@ class Run {
   void tell_registry();
   Outcome outcome() const;
   Clock::duration pause_limit() const;
+  bool keeps_budget() const;
+  Clock::duration longest_pause() const;
+  std::optional<Deadline> end_of_pause() const;
   void journal(const std::function<void()>& write);
   void add(RoundRecord round);
   void fill(api::MigrationId* id) const;
@@ -146,8 +167,9 @@ class Run {
   bool stopping_ = false;
   std::optional<Error> cancelled_;
   bool cancel_kept_ = false;  // by the journal
-  net::Signal giving_up_;     // wakes whoever waits for an answer
-  bool began_here_;           // not taken over from the journal
+  std::function<void()> on_sending_;
+  net::Signal giving_up_;  // wakes whoever waits for an answer
+  bool began_here_;        // not taken over from the journal
   std::optional<Error> journal_failure_;
   Phase failed_in_ = Phase::queued;
 
@@ -170,6 +192,7 @@ class Run {
   bool refused_ = false;            // by the policy, before anything but pages was asked of the workload
   bool rehearsed_ = false;          // the destination was prepared, as far as a rehearsal goes
   std::int64_t thawed_ns_ = 0;      // when the source had said that it has let its copy go
+  Clock::time_point stopped_{};     // the workload: when, at the latest, by the source's word
   PauseTimes times_;
   std::optional<Store::Pause> pause_;
 

@@ -137,6 +137,7 @@ awaitable<Event> Run::connect() {
   connect.set_token(prepared_.token());
   connect.set_seed(seed_);
   co_await ask_while(m_.spec.source, std::move(request), api::Envelope::kOk, limits_.connect);
+  if (on_sending_) on_sending_();
   co_return Event::ok;
 }
 
@@ -165,13 +166,29 @@ awaitable<Event> Run::round() {
   api::Envelope request;
   fill(request.mutable_round()->mutable_id());
   request.mutable_round()->set_number(static_cast<std::uint32_t>(m_.rounds.size()));
-  const api::Envelope reply =
-      co_await ask_while(m_.spec.source, std::move(request), api::Envelope::kRoundDone, limits_.stall);
+  const api::Envelope reply = co_await ask_while(m_.spec.source, std::move(request), api::Envelope::kRoundDone,
+                                                 limits_.stall, end_of_round(decision));
   add(to_record(reply.round_done(), false));
   measured_.owed_bytes = 0;
   journal([&] { store_.add_round(m_.id, m_.rounds.back()); });
   record("round", to_json(m_.rounds.back()));
   co_return Event::another_round;
+}
+
+// When the time for the whole migration is over in the middle of a round. What is left of one that is about to be
+// followed by a freeze is worth waiting for; when it is forced, too, since the pause would have to move all that is
+// left.
+std::optional<Run::Deadline> Run::end_of_round(const Decision& decision) const {
+  const PolicyOptions& policy = m_.spec.policy;
+  if (policy.max_total_time.count() == 0 || policy.on_no_progress == OnNoProgress::force) return std::nullopt;
+  const auto by_total = began_ + policy.max_total_time;
+  const bool within = decision.predicted_downtime <= policy.downtime;
+  return Deadline{
+      within ? std::max(by_total, Clock::now() + longest_pause()) : by_total,
+      Error(Errc::refused,
+            fmt::format("the time for the whole migration, {:.3g} s, is over in round {}",
+                        std::chrono::duration<double>(policy.max_total_time).count(), m_.rounds.size()),
+            "raise --max-total-time or --rate-limit, or end with a longer pause by --on-no-progress force")};
 }
 
 awaitable<void> Run::throttle(Decision decision) {
@@ -192,7 +209,7 @@ awaitable<void> Run::throttle(Decision decision) {
   }
   measured_.cpu_percent = decision.cpu_percent;
   measured_.throttled_since = m_.rounds.size();
-  measured_.over_budget = 0;
+  measured_.over_budget = measured_.too_slow = 0;
   const double cpus = reply.throttled().cpus();
   record("throttle", {{"cpu_percent", decision.cpu_percent}, {"cpus", std::isfinite(cpus) ? cpus : 0}});
 }
@@ -203,8 +220,11 @@ Event Run::over_budget(const api::Frozen& frozen) {
   if (frozen.has_caught_up()) record("round", to_json(m_.rounds.back()));
   measured_.owed_bytes = std::max<std::uint64_t>(frozen.over_budget().bytes(), 1);
   measured_.over_budget++;
+  const bool slow = measured_.owed_bytes <= most_bytes_;
+  if (slow) measured_.too_slow++;
   record("over_budget", {{"bytes", frozen.over_budget().bytes()},
                          {"most_bytes", most_bytes_},
+                         {"too_slow", slow},
                          {"stopped_ms", static_cast<double>(believable(frozen.over_budget().stopped_ns())) / 1e6},
                          {"attempt", measured_.over_budget}});
   return Event::over_budget;
@@ -219,9 +239,14 @@ awaitable<void> Run::set_rate(std::uint64_t bytes_per_second, std::string by) {
   request.mutable_set_rate()->set_rate_limit(bytes_per_second);
   co_await ask(m_.spec.source, std::move(request), api::Envelope::kOk, limits_.question);
   const bool raised = measured_.rate_limit > 0 && (bytes_per_second == 0 || bytes_per_second > measured_.rate_limit);
-  if (raised) measured_.rate_since = m_.rounds.size() + 1;  // the one that is under way has some of both
+  if (raised) share_changed();
   measured_.rate_limit = bytes_per_second;
   record("rate", {{"rate_limit", bytes_per_second}, {"by", by}});
+}
+
+void Run::share_changed() {
+  if (m_.phase <= Phase::connecting) return;
+  measured_.rate_since = m_.rounds.size() + 1;  // the one that is under way has some of both
 }
 
 // From here until the destination has resumed the workload stands still: no fsync, no news to watchers, five messages.
@@ -233,8 +258,9 @@ awaitable<Event> Run::freeze() {
   request.mutable_freeze()->set_number(static_cast<std::uint32_t>(m_.rounds.size()));
   request.mutable_freeze()->set_child_patience_ms(limits_.child_patience_ms);
   request.mutable_freeze()->set_most_bytes(most_bytes_);
+  const Clock::duration most = keeps_budget() ? longest_pause() : pause_limit();
   request.mutable_freeze()->set_limit_ms(
-      static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(pause_limit()).count()));
+      static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(most).count()));
   const Clock::duration limit = pause_limit() + std::chrono::milliseconds(limits_.child_patience_ms);
   times_.freeze.asked_ns = now_ns();
   const api::Envelope reply = co_await ask_while(m_.spec.source, std::move(request), api::Envelope::kFrozen, limit);
@@ -245,6 +271,11 @@ awaitable<Event> Run::freeze() {
   if (reply.frozen().has_caught_up()) add(to_record(reply.frozen().caught_up(), false));
   if (reply.frozen().has_over_budget()) co_return over_budget(reply.frozen());
   add(to_record(reply.frozen().round(), true));
+  // Its steps begin with the stop; but they are a peer's word.
+  std::chrono::nanoseconds stood{0};
+  for (const StepRecord& s : times_.freeze.steps) stood += std::chrono::nanoseconds(s.nanoseconds);
+  stopped_ =
+      Clock::now() - std::min(stood, std::chrono::nanoseconds(times_.freeze.answered_ns - times_.freeze.asked_ns));
   co_return Event::ok;
 }
 
@@ -253,8 +284,8 @@ awaitable<Event> Run::finish() {
   fill(request.mutable_finish()->mutable_id());
   request.mutable_finish()->set_sequence(last_sequence_);
   times_.finish.asked_ns = now_ns();
-  const api::Envelope reply =
-      co_await ask_while(m_.spec.destination, std::move(request), api::Envelope::kFinished, pause_limit());
+  const api::Envelope reply = co_await ask_while(m_.spec.destination, std::move(request), api::Envelope::kFinished,
+                                                 pause_limit(), end_of_pause());
   times_.finish.answered_ns = now_ns();
   times_.finish.took_ns = believable(reply.took_ns());
   times_.finish.steps = to_records(reply.finished().steps());

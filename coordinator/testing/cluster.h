@@ -29,6 +29,7 @@ inline Limits short_limits() {
           .interval = 20ms,
           .patience = 1500ms,
           .farewell = 300ms,
+          .resolve = 1s,
           .child_patience_ms = 100};
 }
 

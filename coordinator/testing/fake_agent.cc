@@ -245,7 +245,10 @@ void FakeAgent::source_act(const api::Envelope& request, api::Envelope& reply) {
     case api::Envelope::kFreeze: {
       const std::uint64_t difference = last_differences[std::min(most_bytes.size(), last_differences.size() - 1)];
       most_bytes.push_back(request.freeze().most_bytes());
-      if (most_bytes.back() > 0 && difference > most_bytes.back()) {
+      limit_ms.push_back(request.freeze().limit_ms());
+      const bool slow = most_bytes.back() > 0 && slow_freezes > 0;
+      if (slow) slow_freezes--;
+      if (slow || (most_bytes.back() > 0 && difference > most_bytes.back())) {
         source = api::SOURCE_FROZEN;  // the record, which stays
         reply.mutable_frozen()->mutable_over_budget()->set_bytes(difference);
         reply.mutable_frozen()->mutable_over_budget()->set_stopped_ns(3'000'000);

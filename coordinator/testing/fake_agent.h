@@ -56,7 +56,8 @@ class FakeAgent {
   std::vector<std::uint64_t> dirty_after{20'000'000, 400'000, 4096};  // of each round; the last one for all further
   bool says_everything_twice = false;
   std::vector<std::uint64_t> last_differences{4096};  // of each attempt to freeze; the last one for all further
-  std::vector<std::uint64_t> most_bytes;              // of each Freeze
+  unsigned slow_freezes = 0;                          // of so many the pages take too long, where that counts
+  std::vector<std::uint64_t> most_bytes, limit_ms;    // of each Freeze
   std::vector<std::uint32_t> throttled;               // percent, of each Throttle
   double writes_less_by = 1;                          // `dirty_after` is divided by it for each Throttle
   std::vector<std::uint64_t> rates;                   // of each SetRate
