@@ -1,7 +1,9 @@
 """Dump into a directory and restore, by CRIU and by us: what the benchmarks that have both in turn share."""
 
 import ctypes
+import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Protocol
@@ -14,10 +16,12 @@ PR_SET_CHILD_SUBREAPER = 36
 CLONE_NEWNS, MS_REC_PRIVATE = 0x20000, (1 << 14) | (1 << 18)
 
 
-class Target(Protocol):
-    """What is dumped and restored; restored, it is a child of this process."""
-
+class Running(Protocol):
     pid: int
+
+
+class Target(Running, Protocol):
+    """What is dumped and restored; restored, it is a child of this process."""
 
     def wait_gone(self) -> None: ...
 
@@ -48,7 +52,7 @@ class Tool:
         run(*self._command, "restore", "-d", "-D", images, "-o", "restore.log")
         return time.monotonic() - began
 
-    def stream(self, target: Target, top: Path, secured: list[str]) -> dict[str, float]:
+    def stream(self, target: Running, top: Path, secured: list[str]) -> dict[str, float]:
         return page_stream.measure(self._streams, target.pid, top, secured, self._suite)
 
 
@@ -71,6 +75,7 @@ def adopt_what_is_restored() -> None:
 
 
 def prepare(suite: str) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # being stopped from outside must clean up as well
     subprocess.run([COMPAT / "peers", suite], check=True, stdout=subprocess.DEVNULL)
     _give_criu_a_cache()
     adopt_what_is_restored()

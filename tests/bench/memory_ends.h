@@ -5,6 +5,7 @@
 
 #include "agent/engine/memory/absorber.h"
 #include "agent/engine/memory/page_emitter.h"
+#include "agent/engine/memory/process_reader.h"
 #include "agent/engine/memory/ring_sink.h"
 #include "common/base/check.h"
 #include "common/base/fd.h"

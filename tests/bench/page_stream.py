@@ -27,7 +27,7 @@ def bytes_in(images: Path) -> int:
     return sum(file.stat().st_size for file in images.iterdir() if file.suffix == ".img")
 
 
-def measure(program: list[str], pid: int, top: Path, secured: list[str], suite: str = "sid") -> dict[str, float]:
+def measure(program: list[str], pid: int, top: Path, secured: list[str], suite: str) -> dict[str, float]:
     """`total`: seconds from the start of the dump to its end; the server has everything by then."""
     images, pages = top / "images", top / "pages"
     images.mkdir()

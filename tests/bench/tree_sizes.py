@@ -2,7 +2,6 @@
 took, for each task, and what each further task costs."""
 
 import os
-import shutil
 import signal
 import statistics
 import subprocess
@@ -36,13 +35,14 @@ class Tree:
                                      start_new_session=True)
             self.pid = child.pid
             child.returncode = 0  # reaped here, not by Popen: the restored process is another child with the same PID
+            self._children: list[int] = []
             deadline = time.monotonic() + 20
             while not said.exists():
                 if time.monotonic() > deadline:
+                    self.kill()
                     raise RuntimeError("the tree did not come up")
                 time.sleep(0.01)
         self._children = self._find_children()
-        self.check()
 
     def _find_children(self) -> list[int]:
         return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
@@ -59,25 +59,30 @@ class Tree:
             os.waitpid(pid, 0)
 
     def kill(self) -> None:
+        """What there is of it: after a restore that has failed, nothing."""
         for pid in (self.pid, *self._children):
+            try:
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # whether it is ours
+            except ChildProcessError:
+                continue
             os.kill(pid, signal.SIGKILL)
-        self.wait_gone()
+            os.waitpid(pid, 0)
 
 
 def _measure_size(build: Path, size: tuple[int, int], repeat: int, both: list[beside_criu.Tool]) -> dict:
     runs: dict[str, list[dict[str, float]]] = {tool.name: [] for tool in both}
     tree = Tree(build, *size)
-    for _ in range(repeat):
-        for tool in both:
-            images = Path(tempfile.mkdtemp(prefix="godwit-bench-", dir="/dev/shm"))
-            try:
-                one = tool.dump(tree, images)
-                one["restore"] = tool.restore(images)
-            finally:
-                shutil.rmtree(images)
-            tree.check()
-            runs[tool.name].append(one)
-    tree.kill()
+    try:
+        tree.check()
+        for _ in range(repeat):
+            for tool in both:
+                with tempfile.TemporaryDirectory(prefix="godwit-bench-", dir="/dev/shm") as images:
+                    one = tool.dump(tree, Path(images))
+                    one["restore"] = tool.restore(Path(images))
+                tree.check()
+                runs[tool.name].append(one)
+    finally:
+        tree.kill()
     return {"processes": size[0], "threads": size[1],
             **{name: {what: statistics.median(one[what] for one in all) for what in WHAT} for name, all in runs.items()}}
 

@@ -4,11 +4,11 @@ found out before is, with nothing touched."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import threading
 import time
-import unittest
 from pathlib import Path
 
 from command_case import COUNTER, RUN, CommandCase, main, start_time, stat_of, wait_until
@@ -17,12 +17,6 @@ BAD_COMMAND_LINE = 2
 
 
 class Aftermath(CommandCase):
-    def script(self, *lines: str) -> Path:
-        path = self.place / "script"
-        path.write_text("\n".join(["#!/bin/sh", "[ $CRTOOLS_SCRIPT_ACTION = post-dump ] || exit 0", *lines, ""]))
-        path.chmod(0o755)
-        return path
-
     def test_a_pidfile_that_cannot_be_written_is_said_before_anything_is_touched(self):
         pid = self.start()
         for command in ("dump", "pre-dump"):
@@ -44,6 +38,109 @@ class Aftermath(CommandCase):
             wait_until(lambda: not self.left(), "nothing runs")
         self.assertEqual(len(self.lines()), count, "it has never run")
         self.assert_restores(pid, "1")
+
+    def test_a_restore_that_frees_what_it_reads_opens_its_pidfile_before(self):
+        pid = self.start()
+        self.must("dump", "-t", pid, "-D", "1")
+        self.assert_ended(pid)
+        done = self.run_command("restore", "-D", "1", "--auto-dedup", "--pidfile", "nowhere/the.pid")
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertIn("nowhere/the.pid", done.stdout)
+        self.assertNotIn("restore.images_unusable", done.stdout)
+        shutil.copytree(self.place / "1", self.place / "cut")
+        os.truncate(self.place / "cut/pages-1.img", 4096)
+        (self.place / "cut/the.pid").write_text("of somebody else\n")
+        self.assertEqual(self.run_command("restore", "-d", "-D", "cut", "--pidfile", "the.pid").returncode, 1)
+        self.assertEqual((self.place / "cut/the.pid").read_text(), "of somebody else\n", "nothing was restored")
+        wait_until(lambda: not self.left(), "nothing runs")
+        self.must("restore", "-d", "-D", "1", "--auto-dedup", "--pidfile", "the.pid")
+        self.assertEqual((self.place / "1/the.pid").read_text(), f"{pid}\n")
+        self.assert_runs_on(pid)
+
+    def test_a_restore_that_fails_names_what_it_has_freed(self):
+        pid = self.start()
+        self.must("dump", "-t", pid, "-D", "1", "-R", "--track-mem")
+        self.must("dump", "-t", pid, "-D", "2", "--prev-images-dir", "../1")
+        self.assert_ended(pid)
+        script = self.script("exit 1", step="post-restore")
+        named = f'restore.images_unusable directories="{self.place}/2, {self.place}/1"'
+        for options in ([], ["--auto-dedup"]):
+            done = self.run_command("restore", "-D", "2", "--action-script", script, *options)
+            self.assertEqual(done.returncode, 1, done.stdout)
+            self.assertEqual(named in done.stdout, bool(options), done.stdout)
+            wait_until(lambda: not self.left(), "nothing runs")
+        done = self.run_command("restore", "-d", "-D", "2")
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertIn("freed by a dedup", done.stdout)
+
+    def disk_that_loses(self) -> str:
+        """A file system that takes more than its disk has room for: it says so when it is asked to write, or to nobody."""
+        backing, mounted = self.place / "backing", self.place / "disk"
+        backing.mkdir()
+        mounted.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", backing], check=True)
+        self.addCleanup(subprocess.run, ["umount", backing], check=True)
+        with open(backing / "disk", "wb") as disk:
+            disk.truncate(256 << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", "-E", "lazy_itable_init=1", backing / "disk"], check=True)
+        if subprocess.run(["mount", "-o", "loop", backing / "disk", mounted]).returncode:
+            self.skipTest("there are no loop devices")
+        self.addCleanup(subprocess.run, ["umount", mounted], check=True)
+        self.addCleanup(self.end_all)
+        return mounted.name
+
+    def test_a_process_does_not_end_before_its_dump_is_on_the_disk(self):
+        disk = self.disk_that_loses()
+        pid = self.start(f"memory = bytearray(b'x' * {64 << 20})\n{COUNTER}")
+        done = self.run_command("dump", "-t", pid, "-D", f"{disk}/1")
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertIn("bring pages-1.img to the disk", done.stdout)
+        self.assertIn(f"dump.unusable directory={self.place}/{disk}/1 ", done.stdout)
+        self.assertFalse((self.place / disk / "1/inventory.img").exists())
+        self.assert_runs_on(pid)
+        # Nor those that it rests on, which were written while it ran on.
+        self.must("dump", "-t", pid, "-D", f"{disk}/2", "-R", "--track-mem")
+        done = self.run_command("dump", "-t", pid, "-D", "3", "--prev-images-dir", f"../{disk}/2")
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertIn(f"bring {self.place}/{disk}/2/", done.stdout)
+        self.assert_runs_on(pid)
+        self.must("dump", "-t", pid, "-D", "4")
+        self.assert_ended(pid)
+        self.assert_restores(pid, "4")
+
+    def test_who_runs_on_waits_for_no_disk(self):
+        pid = self.start()
+        for command in (["pre-dump"], ["dump", "-R"], ["dump", "--leave-stopped"]):
+            self.must(*command, "-t", pid, "-D", "1", env={"GODWIT_FAULT": "storage.sync=fail"})
+        self.must("resume", "-t", pid)
+        self.end_all()
+        pid = self.start()
+        done = self.run_command("dump", "-t", pid, "-D", "1", env={"GODWIT_FAULT": "storage.sync=fail"})
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assert_runs_on(pid)
+
+    def test_a_file_of_pages_that_cannot_be_closed_is_a_failed_dump(self):
+        """On NFS that says whether it could be written. The process may run by then, and what was taken is in no dump."""
+        pid = self.start()
+        fault = self.place / "fault"
+        armed = {"GODWIT_FAULT_FILE": str(fault)}
+        goes_on = ["-R", "--track-mem"]
+        self.must("dump", "-t", pid, "-D", "1", *goes_on, env=armed)
+        keep = self.script(f"cp 2/inventory.img {self.place}/kept")
+        for command in (["dump", "--leave-stopped", "--track-mem"], ["pre-dump"], ["dump"],
+                        ["dump", *goes_on, "--action-script", str(keep)]):
+            fault.write_text("engine.dump.close=fail")
+            done = self.run_command(*command, "-t", pid, "-D", "2", "--prev-images-dir", "../1", env=armed)
+            self.assertEqual(done.returncode, 1, done.stdout)
+            self.assertNotIn("dump.whole", done.stdout)
+            self.assertIn("engine.dump.close", done.stdout)
+            self.assertIn(f"dump.unusable directory={self.place}/2 ", done.stdout)
+            self.assert_runs_on(pid)
+        (self.place / "kept").rename(self.place / "2/inventory.img")  # as if it could not be removed
+        said = self.must("dump", "-t", pid, "-D", "3", "--prev-images-dir", "../2")
+        self.assertIn("dump.whole", said)
+        self.assert_ended(pid)
+        self.assert_restores(pid, "3")
 
     def test_the_pidfile_is_there_before_the_process_ends(self):
         pid = self.start()
@@ -141,16 +238,9 @@ class Aftermath(CommandCase):
             self.assertEqual(stat_of(pid), [])
             self.output.unlink()
 
-    def deaf(self) -> int:
-        """The writing end of a pipe that nobody reads any more."""
-        read, write = os.pipe()
-        os.close(read)
-        self.addCleanup(os.close, write)
-        return write
-
     def test_a_status_that_nobody_reads_any_more_is_no_failed_dump(self):
         pid = self.start()
-        status = self.deaf()
+        status = self.nobody_reads()
         said = self.must("pre-dump", "-t", pid, "-D", "0", "--status-fd", status, pass_fds=[status])
         self.assertIn("--status-fd", said)
         self.assert_runs_on(pid)
@@ -168,7 +258,7 @@ class Aftermath(CommandCase):
         work = self.place / "work"
         work.mkdir()
         (work / "stats-restore").mkdir()
-        status = self.deaf()
+        status = self.nobody_reads()
         said = self.must("restore", "-d", "-D", "1", "-W", work, "--status-fd", status, pass_fds=[status])
         self.assertIn("--status-fd", said)
         self.assertIn("stats-restore", said)

@@ -20,6 +20,7 @@ ENGINE, GODWIT = str(BIN / "godwit-engine"), str(BIN / "godwit")
 INSIDE = "GODWIT_TEST_INSIDE"
 TOP = Path("/mnt")
 RUN = Path("/run/godwit-engine")  # holders and notes, PID.STARTTIME.WHAT
+LOCK = "starting.lock"  # of commands that start a holder: it stays
 
 # Counts aloud.
 COUNTER = """
@@ -119,6 +120,11 @@ class CommandCase(unittest.TestCase):
             pass
         return others()
 
+    @staticmethod
+    def kept() -> set[str]:
+        """What is kept of processes in /run."""
+        return set(os.listdir(RUN)) - {LOCK} if RUN.exists() else set()
+
     def lines(self) -> list[str]:
         return self.output.read_text().split("\n")[:-1] if self.output.exists() else []
 
@@ -130,10 +136,29 @@ class CommandCase(unittest.TestCase):
         return subprocess.run([program, *map(str, words)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, timeout=WITHIN, cwd=self.place, **more)
 
+    def begin_command(self, *words: object, program: str = ENGINE) -> subprocess.Popen:
+        """One that is not waited for: communicate() has what it says."""
+        return subprocess.Popen([program, *map(str, words)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True, cwd=self.place)
+
+    def script(self, *lines: str, step: str = "post-dump") -> Path:
+        """An action script that does this at one of its steps."""
+        path = self.place / "script"
+        path.write_text("\n".join(["#!/bin/sh", f"[ $CRTOOLS_SCRIPT_ACTION = {step} ] || exit 0", *lines, ""]))
+        path.chmod(0o755)
+        return path
+
     def must(self, *words: object, **more) -> str:
         done = self.run_command(*words, **more)
         self.assertEqual(done.returncode, 0, f"{words}: {done.stdout}")
         return done.stdout
+
+    def nobody_reads(self) -> int:
+        """The writing end of a pipe that nobody reads any more."""
+        read, write = os.pipe()
+        os.close(read)
+        self.addCleanup(os.close, write)
+        return write
 
     def assert_runs_on(self, pid: int) -> None:
         self.assertNotIn(stat_of(pid)[:1], ([], ["Z"]), "it has ended")
@@ -145,7 +170,8 @@ class CommandCase(unittest.TestCase):
         self.assertEqual(wait_until(lambda: os.waitpid(pid, os.WNOHANG)[0], "it ends"), pid)
 
     def assert_restores(self, pid: int, images: str) -> None:
-        count = len(self.lines())
+        """Where the dump has ended it: it counts on from there."""
         self.must("restore", "-d", "-D", images)
         self.assert_runs_on(pid)
-        self.assertEqual(self.lines()[:count], [str(n) for n in range(count)])
+        lines = self.lines()
+        self.assertEqual(lines, [str(n) for n in range(len(lines))])

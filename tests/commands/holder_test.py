@@ -5,15 +5,30 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import time
 from pathlib import Path
 
-from command_case import ENGINE, RUN, CommandCase, main, start_time, stat_of, wait_until
+from command_case import RUN, CommandCase, main, start_time, stat_of, wait_until
 
 PID = 500
 REFUSED = 3
 RECVMSG = "47"
+
+# Says again and again what it has in its memory, which is anew at random each time that it is run. When it finds a file it runs
+# the words in it.
+AT_RANDOM = """
+import hashlib, os, time
+memory = bytearray(os.urandom(1 << 20))
+n = 0
+while True:
+    print(n, hashlib.sha256(memory).hexdigest(), flush=True)
+    n += 1
+    if os.path.exists("GO"):
+        words = open("GO").read().split(chr(0))
+        os.unlink("GO")
+        os.execv(words[0], words)
+    time.sleep(0.005)
+"""
 
 
 def switches(pid: int) -> int:
@@ -47,18 +62,13 @@ class Holder(HolderCase):
         self.track(pid)
         holder = self.holder(pid)
         os.kill(holder, signal.SIGSTOP)
-        late = subprocess.Popen([ENGINE, "dump", "-t", str(pid), "-D", "late", "-R", "--track-mem"], cwd=self.place,
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        late = self.begin_command("dump", "-t", pid, "-D", "late", "-R", "--track-mem")
         wait_until(lambda: Path(f"/proc/{late.pid}/syscall").read_text().split()[0] == RECVMSG, "it waits for the greeting")
         os.kill(late.pid, signal.SIGSTOP)
         os.kill(holder, signal.SIGCONT)
-        script = self.place / "script"
-        script.write_text(f"#!/bin/sh\n[ $CRTOOLS_SCRIPT_ACTION = post-dump ] || exit 0\n"
-                          f"kill -CONT {late.pid}\nwhile [ ! -e {self.place}/go ]; do sleep 0.1; done\n")
-        script.chmod(0o755)
-        other = subprocess.Popen([ENGINE, "dump", "-t", str(pid), "-D", "2", "-R", "--track-mem", "--prev-images-dir", "../1",
-                                  "--action-script", script], cwd=self.place, stdin=subprocess.DEVNULL,
-                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        script = self.script(f"kill -CONT {late.pid}", f"while [ ! -e {self.place}/go ]; do sleep 0.1; done")
+        other = self.begin_command("dump", "-t", pid, "-D", "2", "-R", "--track-mem", "--prev-images-dir", "../1",
+                                   "--action-script", script)
         began = time.monotonic()
         said = late.communicate(timeout=60)[0]
         self.assertLess(time.monotonic() - began, 20, "it does not wait for the holder to end")
@@ -71,6 +81,40 @@ class Holder(HolderCase):
         self.assertNotIn("dump.whole", said)
         self.assertEqual(self.holder(pid), holder)
         self.assert_runs_on(pid)
+
+    def test_a_dump_that_comes_before_the_holder_has_seen_an_exec(self):
+        """Of another program, and of the same one with the same words."""
+        go = self.place / "go"
+        program = AT_RANDOM.replace("GO", str(go))
+        for number, text in enumerate((program + "# another", program)):
+            pid = self.start(program)
+            one, two = (f"{number}.{n}" for n in (1, 2))
+            self.must("dump", "-t", pid, "-D", one, "-R", "--track-mem")
+            holder = self.holder(pid)
+            os.kill(holder, signal.SIGSTOP)
+            wait_until(lambda: stat_of(holder)[0] == "T", "the holder stops")
+            before = self.lines()[-1].split()[1]
+            (self.place / "draft").write_text("\0".join(["/usr/bin/python3", "-c", text]))
+            (self.place / "draft").rename(go)
+            new = wait_until(lambda: next((d for d in self.digests() if d != before), ""), "it runs the program")
+            dump = self.begin_command("dump", "-t", pid, "-D", two, "--prev-images-dir", f"../{one}")
+            wait_until(lambda: Path(f"/proc/{dump.pid}/syscall").read_text().split()[0] == RECVMSG, "it waits for the holder")
+            os.kill(holder, signal.SIGCONT)
+            said = dump.communicate(timeout=60)[0]
+            self.assertEqual(dump.returncode, 0, said)
+            self.assertIn("dump.whole", said)
+            self.assertIn("it ran another program", said)
+            self.assertFalse((self.place / two / "parent").is_symlink())
+            self.assert_ended(pid)
+            count = len(self.lines())
+            self.must("restore", "-d", "-D", two)
+            self.assert_runs_on(pid)
+            self.assertEqual(set(self.digests()[count:]), {new})
+            self.end_all()
+            self.output.unlink()
+
+    def digests(self) -> list[str]:
+        return [line.split()[1] for line in self.lines()]
 
 
 class UsedAgain(HolderCase):
@@ -130,9 +174,7 @@ class UsedAgain(HolderCase):
         """Each that comes too late for a tracker of its own is served by the other's, or says that it is busy."""
         pid = self.start()
         for attempt in range(8):
-            words = [[ENGINE, "dump", "-t", str(pid), "-D", f"{attempt}.{n}", "-R", "--track-mem"] for n in range(3)]
-            at_once = [subprocess.Popen(line, cwd=self.place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-                       for line in words]
+            at_once = [self.begin_command("dump", "-t", pid, "-D", f"{attempt}.{n}", "-R", "--track-mem") for n in range(3)]
             said_by = [command.communicate(timeout=60)[0] for command in at_once]
             self.assertIn(0, [command.returncode for command in at_once], said_by)
             for command, said in zip(at_once, said_by):

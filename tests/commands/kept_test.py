@@ -6,14 +6,10 @@ import time
 
 from command_case import RUN, CommandCase, main, start_time
 
-LOCK = "starting.lock"  # of commands that start a holder: it stays
 DAY = 24 * 3600
 
 
 class Kept(CommandCase):
-    def kept(self) -> set[str]:
-        return set(os.listdir(RUN)) - {LOCK} if RUN.exists() else set()
-
     def restored(self, images: str) -> tuple[int, str]:
         """A process that sleeps, which a restore keeps a note of; and the name of that."""
         pid = self.start("import select\nprint(0, flush=True)\nselect.poll().poll(1000_000)")

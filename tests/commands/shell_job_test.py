@@ -61,8 +61,7 @@ class ShellJob(CommandCase):
         self.restored(second)
         self.assertEqual(second.ask("where()"), f"{second.pid} {pid} {pid} {second.name} 33")
         self.assertEqual(second.ask("settings()"), settings)
-        second.type("\x03")
-        self.assertNotIn("resized", second.expect("(?s).*interrupted")[0])
+        self.assertNotIn("resized", second.interrupt(pid))
         second.run("sys.exit(7)")
         second.expect("ended 7")
         second.expect("prompt> ")
@@ -80,8 +79,7 @@ class ShellJob(CommandCase):
             shell.expect(r"\n1\r")
             shell.run("fg")
             self.assertEqual(shell.ask("where()").split()[2], str(pid), "it is in the foreground")
-            shell.type("\x03")
-            shell.expect("interrupted")
+            shell.interrupt(pid)
         shell.run("sys.exit(3)")
         shell.expect("ended|prompt> ")  # bash does not go on with a list that was stopped
 
@@ -139,13 +137,23 @@ class ShellJob(CommandCase):
         self.assertEqual(session, str(shell.pid))
         self.assertEqual(group, front)
         self.assertEqual(stat_of(int(group))[1:2], [str(shell.pid)], "it is the command, a child of the shell")
-        shell.type("\x03")
-        shell.expect("interrupted")
+        shell.interrupt(pid)
         shell.type("\x1a")
         shell.expect("Stopped")
         shell.run("fg")
         self.assertEqual(shell.ask("1 + 1"), "2")
         shell.run("sys.exit(5)")
+
+    def test_the_keyboard_is_for_the_job_before_the_command_waits(self):
+        first = Shell(33)
+        pid = first.begin(f"sh -c '{self.job}; true'")  # in the group of the command then
+        self.dump(pid)
+        keys = self.script("for key in INT QUIT TSTP; do kill -$key $PPID; done", step="post-resume")
+        shell = Shell(44)
+        self.restored(shell, "--action-script", str(keys))
+        self.assertEqual(shell.ask("1 + 1"), "2")
+        shell.run("sys.exit(5)")
+        shell.expect("ended 5")
 
     def test_a_pipeline_writes_to_the_new_terminal(self):
         script = self.place / "count.sh"
@@ -199,8 +207,7 @@ class ShellJob(CommandCase):
         shell = Shell(44)
         self.restored(shell)
         self.assertEqual(shell.ask("where()"), f"{shell.pid} {pid} {pid} {shell.name} 33")
-        shell.type("\x03")
-        shell.expect("interrupted")
+        shell.interrupt(pid)
 
     def test_it_runs_on_where_it_is(self):
         first = Shell(33)
@@ -238,9 +245,7 @@ class ShellJob(CommandCase):
         pid = first.begin(self.job)
         first.ask("be_silent()")
         self.dump(pid)
-        script = self.place / "fails"
-        script.write_text(f'#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != post-restore ] || {{ stty -a > {self.place}/settings < /dev/tty; exit 1; }}\n')
-        script.chmod(0o755)
+        script = self.script(f"stty -a > {self.place}/settings < /dev/tty", "exit 1", step="post-restore")
         shell = Shell(44)
         shell.run(f"cd {self.place}; sh -c 'stty -a > before; {ENGINE} restore -j -D images --action-script {script}; stty -a > after'; "
                   "echo ended $((1 + 1))")

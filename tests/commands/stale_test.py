@@ -4,41 +4,15 @@ is freed in it."""
 
 import json
 
-from command_case import GODWIT, CommandCase, main, wait_until
-from page_streams import PageServer  # noqa: E402
+from command_case import GODWIT, main
+from filled import FilledCase
+from page_files import page_blocks
+from page_streams import PageServer
 
 REFUSED = 3
 
-# Fills all of its memory with the number that it finds in a file, and counts aloud; when it is asked, it says which numbers it has.
-PROGRAM = """
-import os, time
-place = "{place}"
-memory = [bytearray(b"0") * 4096 for _ in range(512)]
-n = 0
-while True:
-    print(n, flush=True)
-    n += 1
-    if os.path.exists(place + "/fill"):
-        for page in memory:
-            page[:] = open(place + "/fill", "rb").read(1) * 4096
-        os.unlink(place + "/fill")
-    if os.path.exists(place + "/say"):
-        open(place + "/draft", "wb").write(b"".join(sorted({{bytes(set(page)) for page in memory}})))
-        os.rename(place + "/draft", place + "/said")
-        os.unlink(place + "/say")
-    time.sleep(0.005)
-"""
 
-
-class StaleCase(CommandCase):
-    def begin(self) -> int:
-        return self.start(PROGRAM.format(place=self.place))
-
-    def fill(self, number: int) -> None:
-        (self.place / "draft").write_text(str(number))
-        (self.place / "draft").rename(self.place / "fill")
-        wait_until(lambda: not (self.place / "fill").exists(), "it fills its memory")
-
+class StaleCase(FilledCase):
     def dump(self, pid: int, directory: str, previous: str = "", *more: object, whole: bool | None = None) -> str:
         said = self.must("dump", "-t", pid, "-D", directory, *(["--prev-images-dir", previous] if previous else []),
                          *(more or ["-R", "--track-mem"]))
@@ -55,14 +29,11 @@ class StaleCase(CommandCase):
             self.assertIn(self.path(name), done.stdout)
 
     def assert_restores_with(self, directory: str, number: int) -> None:
-        (self.place / "said").unlink(missing_ok=True)
-        (self.place / "say").touch()
         self.must("restore", "-d", "-D", directory)
-        wait_until(lambda: (self.place / "said").exists(), "it says what it has")
-        self.assertEqual((self.place / "said").read_text(), str(number))
+        self.assertEqual(self.digits(), str(number))
 
     def blocks(self, directory: str) -> int:
-        return sum(file.stat().st_blocks * 512 for file in (self.place / directory).glob("pages-*.img"))
+        return page_blocks(self.place / directory)
 
 
 class Parents(StaleCase):
@@ -151,6 +122,43 @@ class Unfinished(StaleCase):
         self.fill(3)
         self.end(pid)
         self.assert_restores_with("1", 1)
+
+
+class Broken(StaleCase):
+    """The sets that a dump is to rest on: it says what is wrong, changes nothing there, and has everything itself."""
+
+    def there(self) -> dict:
+        return {path: (path.stat().st_blocks, path.read_bytes()) for path in sorted(self.place.glob("[12]/*.img"))}
+
+    def test_a_dump_on_top_of_them(self):
+        pid = self.begin()
+        for number, (broken, options) in enumerate((("2/inventory.img", ()), (f"2/pagemap-{pid}.img", ()), ("2/pages-1.img", ()),
+                                                    (f"1/pagemap-{pid}.img", ()), ("1/pages-1.img", ("--auto-dedup",)),
+                                                    (f"2/pagemap-{pid}.img", ("--auto-dedup",)))):
+            self.dump(pid, "1")
+            self.dump(pid, "2", "../1")
+            self.fill(number)
+            content = (self.place / broken).read_bytes()
+            (self.place / broken).write_bytes(content[:-1])
+            before = self.there()
+            said = self.dump(pid, "3", "../2", "-R", "--track-mem", *options, whole=True)
+            self.assertRegex(said, rf"{broken.partition('/')[2]} at offset \d+")
+            self.assertEqual({path for path in before if self.there()[path] != before[path]}, set())
+        self.fill(7)
+        self.end(pid)
+        self.assert_restores_with("3", number)
+
+    def test_pages_that_are_elsewhere(self):
+        """A page server has them."""
+        pid = self.begin()
+        with PageServer([GODWIT], self.place / "pages", []) as server:
+            self.must("pre-dump", "-t", pid, "-D", "1", *server.client_options(), program=GODWIT)
+            self.assertEqual(server.wait(), 0, server.said())
+        said = self.dump(pid, "2", "../1", whole=True)
+        self.assertIn(f"pagemap-{pid}.img is missing", said)
+        self.fill(7)
+        self.end(pid)
+        self.assert_restores_with("2", 0)
 
 
 class ByServer(StaleCase):

@@ -5,12 +5,13 @@ restore of any of them goes on where that one was."""
 import os
 import signal
 import time
+from pathlib import Path
 
 from command_case import CommandCase, main, others, wait_until
 
 # The root and its children count in memory of their own, page by page, and look at all of it again and again: each page
-# says what was counted there last. On SIGUSR1 the root ends its first child and makes another one; on SIGUSR2 its last child
-# runs this program anew.
+# says what was counted there last. On SIGUSR1 the root ends its first child and makes another one, with its PID or with a new
+# one; on SIGUSR2 its last child runs this program anew.
 TREE = """
 import array, os, signal, sys, time
 PAGES, PAGE = 512, 4096
@@ -61,20 +62,27 @@ for _ in count("root"):
         gone = children.pop(0)
         os.kill(gone, signal.SIGKILL)
         os.waitpid(gone, 0)
+        if USED_AGAIN:
+            open("/proc/sys/kernel/ns_last_pid", "w").write(str(gone - 1))
         children.append(born("c"))
 """
+OTHER_PIDS, SAME_PIDS = (TREE.replace("USED_AGAIN", word) for word in ("False", "True"))
 PAUSE_S = 0.3
 
 
 class TrackedTree(CommandCase):
-    def last(self) -> dict[str, int]:
-        """What each of them has said last."""
-        said = {}
+    def said(self) -> list[tuple[str, int]]:
+        """By whom, and what."""
+        said = []
         for line in self.lines():
             name, _, n = line.partition(" ")
             self.assertNotEqual(n, "WRONG", f"{name} has pages of another moment")
-            said[name] = int(n)
+            said.append((name, int(n)))
         return said
+
+    def last(self) -> dict[str, int]:
+        """What each of them has said last."""
+        return dict(self.said())
 
     def says_more(self, names: set[str]) -> None:
         before = self.last()
@@ -92,25 +100,25 @@ class TrackedTree(CommandCase):
 
     def restore_and_end(self, root: int, images: str, names: set[str], gone: set[str]) -> None:
         """Each of them goes on from where it was, or from before; nobody else does."""
-        before = self.last()
-        at = len(self.lines())
+        furthest: dict[str, int] = {}
+        before = self.said()
+        for name, n in before:
+            furthest[name] = max(n, furthest.get(name, 0))
         self.must("restore", "-d", "-D", images)
         time.sleep(PAUSE_S)
-        self.last()
         first: dict[str, int] = {}
-        for line in self.lines()[at:]:
-            name, _, n = line.partition(" ")
-            first.setdefault(name, int(n))
+        for name, n in self.said()[len(before):]:
+            first.setdefault(name, n)
         self.assertEqual(set(first), names, f"in {images}")
         for name, n in first.items():
-            self.assertLessEqual(n, before[name] + 1, f"{name} has left something out")
+            self.assertLessEqual(n, furthest[name] + 1, f"{name} has left something out")
             self.assertGreater(n, 0, f"{name} has begun anew")
         self.assertFalse(set(first) & gone)
         os.kill(root, signal.SIGKILL)
         self.end_all()
 
     def test_members_that_come_go_and_run_another_program(self):
-        root = self.start(TREE)
+        root = self.start(OTHER_PIDS)
         self.says_more({"root", "a", "b"})
         for images in "1234":
             (self.place / images).mkdir()
@@ -131,6 +139,29 @@ class TrackedTree(CommandCase):
         self.restore_and_end(root, "2", {"root", "b", "c"}, {"a", "cx"})
         self.restore_and_end(root, "3", {"root", "b", "cx"}, {"a", "c"})
         self.restore_and_end(root, "1", {"root", "a", "b"}, {"c", "cx"})
+
+    def test_a_member_that_has_the_pid_of_another_one(self):
+        """And its addresses, and its parent."""
+        root = self.start(SAME_PIDS)
+        self.says_more({"root", "a", "b"})
+        tracked = ("dump", "-t", root, "--leave-running", "--track-mem")
+        self.must(*tracked, "-D", "1")
+        members = self.children(root)
+        os.kill(root, signal.SIGUSR1)
+        self.says_more({"root", "b", "c"})
+        self.assertEqual(self.children(root), members)
+        said = self.must(*tracked, "-D", "2", "--prev-images-dir", "../1")
+        self.assertNotIn("dump.whole", said)
+        self.says_more({"root", "b", "c"})
+        self.must("dump", "-t", root, "-D", "3", "--prev-images-dir", "../2")
+        self.reap()
+        self.restore_and_end(root, "3", {"root", "b", "c"}, {"a"})
+        self.restore_and_end(root, "2", {"root", "b", "c"}, {"a"})
+        self.restore_and_end(root, "1", {"root", "a", "b"}, {"c"})
+
+    @staticmethod
+    def children(pid: int) -> set[int]:
+        return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
 if __name__ == "__main__":

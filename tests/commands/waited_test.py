@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 
-from command_case import ENGINE, WITHIN, CommandCase, main, others, wait_until
+from command_case import WITHIN, CommandCase, main, others, wait_until
 
 # Counts aloud, and ends with the number that it finds in a file.
 PROGRAM = """
@@ -22,8 +22,7 @@ os._exit(int(open("{place}/end").read()))
 class Waited(CommandCase):
     def restore(self, pid: int, *options: str) -> subprocess.Popen:
         before = len(self.lines())
-        command = subprocess.Popen([ENGINE, "restore", "-D", "1", *options], cwd=self.place, stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        command = self.begin_command("restore", "-D", "1", *options)
         wait_until(lambda: len(self.lines()) > before + 5, "it runs")
         self.assertIsNone(command.poll(), "the command waits")
         return command

@@ -5,8 +5,11 @@ knows what was written. Before, the server is asked for its parents, as a pre-du
 """
 
 import socket
+import ssl
 import struct
 import threading
+
+from page_streams import Certificates
 
 PAGE = 4096
 # The fixed header of each framing: command and flags, pages, address, object.
@@ -35,9 +38,11 @@ def receive(peer: socket.socket, size: int) -> bytes:
 
 
 class Differences:
-    """One session. `before`: the one before it; None: this one stays whole."""
+    """One session. `before`: the one before it; None: this one stays whole. `certificates`: for TLS on both of its sides."""
 
-    def __init__(self, header: int, port: int, before: "Differences | None" = None):
+    def __init__(self, header: int, port: int, before: "Differences | None" = None,
+                 certificates: Certificates | None = None):
+        self.certificates = certificates
         self.header, self.server_port = HEADERS[header], port
         self.known, self.old_pages = (before.objects, before.pages) if before else (set(), {})
         self.objects, self.pages = set(), {}  # that are opened; (object, address) -> content
@@ -62,9 +67,28 @@ class Differences:
             return
         with client, socket.create_connection(("127.0.0.1", self.server_port)) as server:
             try:
-                self.session(client, server)
+                if self.certificates:
+                    self.secured_session(client, server)
+                else:
+                    self.session(client, server)
             except (Ended, OSError) as problem:
                 self.problem = problem
+
+    def secured_session(self, client: socket.socket, server: socket.socket) -> None:
+        as_server = self.context(ssl.PROTOCOL_TLS_SERVER)
+        as_server.num_tickets = 0  # CRIU takes one for an error
+        with as_server.wrap_socket(client, server_side=True) as from_client, \
+                self.context(ssl.PROTOCOL_TLS_CLIENT).wrap_socket(server, server_hostname="127.0.0.1") as to_server:
+            self.session(from_client, to_server)
+            for peer in (from_client, to_server):
+                peer.unwrap()
+
+    def context(self, protocol: int) -> ssl.SSLContext:
+        context = ssl.SSLContext(protocol)
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(self.certificates.ca)
+        context.load_cert_chain(self.certificates.certificate, self.certificates.key)
+        return context
 
     def session(self, client: socket.socket, server: socket.socket) -> None:
         if self.known:

@@ -53,10 +53,8 @@ def program_of(images: Path) -> str:
     return COUNTER if kind in ("", CHAIN) else kind
 
 
-def sets(all_of_them: bool = False) -> list[Path]:
-    """Those of the counter, each by itself; or all."""
-    return sorted(path.parent for path in GOLDEN.glob("**/inventory.img" if all_of_them else "*/inventory.img")
-                  if all_of_them or "+" not in path.parent.name)
+def sets() -> list[Path]:
+    return sorted(path.parent for path in GOLDEN.glob("**/inventory.img"))
 
 
 def other_processes() -> list[int]:

@@ -3,7 +3,6 @@
 import os
 import shutil
 import socket
-import subprocess
 
 SERVER = shutil.which("redis-server") or "/usr/bin/redis-server"
 KEYS = 20000

@@ -3,6 +3,8 @@
 workers, a shell script with pipelines, a build. What they make is what they would have made without."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -113,26 +115,48 @@ class Programs(unittest.TestCase):
                 self.move(name, to)
                 time.sleep(0.3)
 
-    def test_nginx(self):
+    def start_nginx(self, name: str, *before: str) -> "Requests":
         (self.home / "www").mkdir()
         (self.home / "www" / "page").write_text(PAGE)
         (self.home / "nginx.conf").write_text(NGINX.format(home=self.inside, port=PORT))
-        self.start("web", "/usr/sbin/nginx", "-c", f"{self.inside}/nginx.conf", "-e", f"{self.inside}/error.log")
+        self.start(name, *before, "/usr/sbin/nginx", "-c", f"{self.inside}/nginx.conf", "-e", f"{self.inside}/error.log")
         load = Requests(self, "h1")
         self.assertTrue(outside.wait_until(lambda: load.answered > 20, 20), "nginx does not answer")
+        return load
+
+    # The master still has its workers in hand.
+    def reload_nginx(self, host: str, load: "Requests"):
+        old = self.workers(host)
+        self.signal_master(host)
+        self.assertTrue(outside.wait_until(lambda: len(self.workers(host)) == 2 and not old & self.workers(host), 20),
+                        "a reload makes no new workers")
+        load.go_on("after the reload")
+
+    def test_nginx(self):
+        load = self.start_nginx("web")
         for to in ("h2", "h1", "h2"):
             self.move("web", to)
             load.follow(to)
-            before = load.answered
-            self.assertTrue(outside.wait_until(lambda: load.answered > before + 50, 20), "no answers after the move")
-        # The master still has its workers in hand.
-        old = self.workers("h2")
-        self.signal_master("h2")
-        self.assertTrue(outside.wait_until(lambda: len(self.workers("h2")) == 2 and not old & self.workers("h2"), 20),
-                        "a reload makes no new workers")
-        before = load.answered
-        self.assertTrue(outside.wait_until(lambda: load.answered > before + 50, 20), "no answers after the reload")
+            load.go_on("after the move")
+        self.reload_nginx("h2", load)
         self.assertEqual(load.stop()["wrong"], [])
+
+    def test_nginx_with_a_seccomp_filter(self):
+        shutil.copy(REPOSITORY / "tests/support/filtered.py", self.home)
+        load = self.start_nginx("filtered", "python3", f"{self.inside}/filtered.py")
+        for to in ("h2", "h1", "h2"):
+            self.move("filtered", to)
+            load.follow(to)
+            load.go_on("after the move")
+            self.expect_filtered(to)
+        self.reload_nginx("h2", load)
+        self.expect_filtered("h2")
+        self.assertEqual(load.stop()["wrong"], [])
+
+    def expect_filtered(self, host: str):
+        states = [re.findall(r"^Seccomp\w*:\t(\d+)$", outside.read(f"/proc/{pid}/status"), re.M)
+                  for pid in outside.copies(self.bed.lab, host, "nginx")]
+        self.assertEqual(states, 3 * [["2", "1"]])  # of the master and two workers: filtered, once
 
     # Its child writes what memory was at the fork, of which both have the pages in common; the parent takes writes.
     def test_redis_while_it_saves_in_the_background(self):
@@ -243,6 +267,10 @@ class Requests:
     @property
     def answered(self) -> int:
         return self.report()["answered"]
+
+    def go_on(self, when: str):
+        before = self.answered
+        self._test.assertTrue(outside.wait_until(lambda: self.answered > before + 50, 20), f"no answers {when}")
 
     def stop(self) -> dict:
         (self._test.home / "stop").touch()

@@ -5,6 +5,7 @@
 #include "common/base/check.h"
 
 #include <csignal>
+#include <thread>
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -12,13 +13,15 @@
 namespace godwit::engine::test {
 namespace {
 
+using namespace std::chrono_literals;
+
 // Writes its number of writes so far into one page after the other, round and round, and says when a page has not
 // what was last written to it.
 class WriterTest : public JobTest {
  protected:
   static constexpr long pages = 256;
 
-  void write_for_ever(int kind, int writes_at_once) {
+  void write_for_ever(int kind, int writes_at_once, const long pages = WriterTest::pages) {
     char* const at = static_cast<char*>(
         ::mmap(nullptr, pages * page_size, PROT_READ | PROT_WRITE, kind | MAP_ANONYMOUS | MAP_POPULATE, -1, 0));
     const auto word = [&](long page) -> long& { return *reinterpret_cast<long*>(at + page * long{page_size}); };
@@ -61,6 +64,17 @@ TEST_F(WriterTest, a_difference_that_is_too_large_is_owed_while_it_runs_on) {
   expect_over(freeze_with_at_most(jobs, 7, page_size), page_size);
   expect_over(freeze_with_at_most(jobs, 8, page_size), page_size);
   expect_arrival(jobs, freeze_with_at_most(jobs, 9, 0));  // straight away, with all that is owed
+  expect_undisturbed();
+}
+
+// Of it something could be built that is of before the task ran on.
+TEST_F(WriterTest, nothing_is_sent_but_pages_before_the_difference_is_known_to_be_small_enough) {
+  Jobs jobs(spool_);
+  begin(jobs);
+  ASSERT_TRUE(jobs.ask(jobs.source, round(0)).has_round_done());
+  const Event over = freeze_with_at_most(jobs, 1, page_size);
+  expect_over(over, page_size);
+  EXPECT_TRUE(finish(jobs, over).has_failure());
   expect_undisturbed();
 }
 
@@ -187,6 +201,79 @@ TEST_F(SharedWriterTest, shared_memory_counts_as_well) {
   expect_arrival(jobs, freeze_with_at_most(jobs, n, 0));
   expect_undisturbed();
 }
+
+TEST_F(SharedWriterTest, what_has_run_on_may_take_its_time_again) {
+  constexpr std::uint64_t most = 64 * page_size;
+  Jobs jobs(spool_);
+  begin(jobs);
+  ASSERT_TRUE(jobs.ask(jobs.source, round(0)).has_round_done());
+  std::uint64_t over_bytes = 0;
+  for (std::uint32_t n = 1; over_bytes <= most; n++) {
+    ASSERT_LT(n, 50u);
+    Command c = freeze(n, source_cgroup_);
+    c.mutable_freeze()->set_most_bytes(most);
+    c.mutable_freeze()->set_longest_stop_ns(300'000'000);
+    const Event answer = jobs.ask(jobs.source, c);
+    ASSERT_TRUE(answer.has_frozen()) << answer.failure().message();
+    over_bytes = answer.frozen().over_bytes();
+    if (over_bytes > 0) continue;
+    Command thaw;
+    thaw.mutable_thaw();
+    ASSERT_TRUE(jobs.ask(jobs.source, thaw).has_done());
+  }
+  std::this_thread::sleep_for(400ms);
+  const Event later = jobs.ask(jobs.source, round(50));
+  EXPECT_TRUE(later.has_round_done()) << later.failure().message();
+  expect_arrival(jobs, freeze_with_at_most(jobs, 51, 0));
+  expect_undisturbed();
+}
+
+// Writes more between two looks than the ring takes.
+class WideWriterTest : public WriterTest {
+ protected:
+  static constexpr long many = 4096;
+
+  void be_target() override { write_for_ever(MAP_PRIVATE, many, many); }
+
+  Command freeze_for_at_most(std::uint32_t number, std::chrono::milliseconds longest) {
+    Command c = freeze(number, source_cgroup_);
+    c.mutable_freeze()->set_most_bytes(1u << 30);
+    c.mutable_freeze()->set_longest_stop_ns(static_cast<std::uint64_t>(std::chrono::nanoseconds(longest).count()));
+    return c;
+  }
+  // The destination takes nothing from the moment of the stop on until the source runs on.
+  Event freeze_with_a_stuck_destination(Jobs& jobs, std::uint32_t number) {
+    Command c = freeze_for_at_most(number, 300ms);
+    c.set_id(1'000'000 + number);
+    jobs.source.post(c);
+    return jobs.source.await(c.id(), [&] {
+      if (state_of(pid_) != 't') jobs.carry();
+    });
+  }
+  void runs_on_and_arrives() {
+    Jobs jobs(spool_);
+    begin(jobs);
+    ASSERT_TRUE(jobs.ask(jobs.source, round(0)).has_round_done());
+    for (std::uint32_t n = 1; n < 5; n += 2) {
+      const Event over = freeze_with_a_stuck_destination(jobs, n);
+      expect_over(over, 0);
+      EXPECT_GE(over.frozen().stopped_ns(), 300'000'000u);
+      EXPECT_LT(over.frozen().stopped_ns(), 3'000'000'000u);
+      ASSERT_TRUE(jobs.ask(jobs.source, round(n + 1)).has_round_done());
+    }
+    expect_over(freeze_with_a_stuck_destination(jobs, 5), 0);
+    expect_arrival(jobs, jobs.ask(jobs.source, freeze_for_at_most(6, 60s)));
+    expect_undisturbed();
+  }
+};
+
+TEST_F(WideWriterTest, a_difference_that_is_taken_too_slowly_is_owed_while_it_runs_on) { runs_on_and_arrives(); }
+
+class WideSharedWriterTest : public WideWriterTest {
+  void be_target() override { write_for_ever(MAP_SHARED, many, many); }
+};
+
+TEST_F(WideSharedWriterTest, shared_memory_that_is_taken_too_slowly_is_compared_anew) { runs_on_and_arrives(); }
 
 }  // namespace
 }  // namespace godwit::engine::test

@@ -3,10 +3,17 @@
 #include "tests/engine/job_fixture.h"
 
 #include "common/base/check.h"
+#include "common/proc/reader.h"
+#include "tests/support/aio_request.h"
 
 #include <algorithm>
 #include <csignal>
+#include <thread>
 
+#include <fcntl.h>
+#include <linux/aio_abi.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -56,6 +63,152 @@ INSTANTIATE_TEST_SUITE_P(AtEveryPoint, SourceDeath,
                                            "engine.inject.batch", "engine.dump.frozen", "engine.dump.state",
                                            "engine.dump.held"),
                          test_name);
+
+// A target whose second thread is asked about itself like the first.
+class RecoveryDeath : public JobTest {
+  void be_target() override {
+    std::thread([] {
+      for (;;) ::pause();
+    }).detach();
+    count();
+  }
+
+ protected:
+  Event recover(JobClient& engine) {
+    Command recover;
+    recover.mutable_recover()->set_pid(pid_);
+    recover.mutable_recover()->set_cgroup(source_cgroup_.path());
+    recover.mutable_recover()->set_release(true);
+    return engine.ask(recover);
+  }
+};
+
+// Where the threads of a stopped process would go on: the last word of /proc/TID/syscall.
+std::vector<std::uint64_t> instructions_of(pid_t pid) {
+  std::vector<std::uint64_t> all;
+  for (const pid_t tid : proc::Reader(pid).threads()) {
+    const std::string text = contents(fmt::format("/proc/{}/task/{}/syscall", pid, tid));
+    all.push_back(std::stoull(text.substr(text.rfind(' ') + 1), nullptr, 16));
+  }
+  return all;
+}
+
+TEST_F(RecoveryDeath, leaves_no_thread_where_nothing_is_mapped_any_more) {
+  UniqueFd journal = make_journal();
+  {
+    JobClient source(journal.get(), true, "engine.dump.state=kill");
+    ASSERT_TRUE(survey(source).has_surveyed());
+    Command c = freeze(0, source_cgroup_);
+    c.set_id(1000);
+    source.post(c);
+    EXPECT_THROW(source.await(1000,
+                              [&] {
+                                while (source.ring().front()) source.ring().release();
+                              }),
+                 Error);
+  }
+  {
+    JobClient fresh(journal.get(), false, "engine.recover.unmapped=kill");
+    EXPECT_THROW(recover(fresh), Error);
+    EXPECT_EQ(WTERMSIG(fresh.wait_end()), SIGKILL);
+  }
+  ASSERT_TRUE(wait_for([&] { return proc::Reader(pid_).status().tracer_pid == 0; }));
+  ::usleep(20'000);
+  const std::vector<proc::Vma> maps = proc::Reader(pid_).maps();
+  const std::vector<std::uint64_t> instructions = instructions_of(pid_);
+  EXPECT_EQ(instructions.size(), 2u);
+  for (const std::uint64_t at : instructions)
+    EXPECT_TRUE(std::ranges::any_of(maps, [&](const proc::Vma& vma) { return vma.start <= at && at < vma.end; }))
+        << "a thread stands at " << std::hex << at;
+  JobClient last(journal.get(), false);
+  const Event done = recover(last);
+  EXPECT_TRUE(done.has_done()) << done.failure().message();
+  expect_undisturbed();
+}
+
+std::uint64_t open_descriptors() {
+  std::uint64_t open = 0;
+  for (int fd = 0; fd < 64; fd++)
+    if (::fcntl(fd, F_GETFD) >= 0) open |= 1ull << fd;
+  return open;
+}
+
+// A target with completed AIO requests that it has not fetched, which looks all the time whether they are there. Or one
+// that has none, but one in flight.
+class RingDeath : public RecoveryDeath, public ::testing::WithParamInterface<std::uint32_t> {
+  struct Ring {
+    std::uint32_t id, capacity, head, tail, words[4];
+    io_event events[1];
+  };
+
+  void be_target() override {
+    aio_context_t context = 0;
+    const int empty = ::eventfd(0, EFD_NONBLOCK);
+    io_event fetched{};
+    bool made = ::syscall(SYS_io_setup, 1000, &context) == 0;
+    for (std::uint64_t i = 0; made && i < 5 + GetParam(); i++) {
+      made = submit_aio(context, IOCB_CMD_PREAD, empty, i);
+      if (made && i < 5) made = ::syscall(SYS_io_getevents, context, 1, 1, &fetched, nullptr) == 1;
+    }
+    if (GetParam() == 0 && !submit_aio(context, IOCB_CMD_POLL, empty, 0)) made = false;
+    const std::uint64_t descriptors = open_descriptors();
+    std::thread([context, made, descriptors, unfetched = GetParam()] {
+      const Ring& ring = *reinterpret_cast<const Ring*>(context);
+      for (;; ::usleep(1000)) {
+        bool good = made && ring.head == 5 && ring.tail == 5 + unfetched && open_descriptors() == descriptors;
+        for (std::uint32_t i = 5; good && i < 5 + unfetched; i++) good = ring.events[i].data == i;
+        if (!good && ::write(1, "bad ring\n", 9) != 9) ::_exit(1);
+      }
+    }).detach();
+    count();
+  }
+
+ protected:
+  void SetUp() override {
+    aio_context_t context = 0;
+    if (::syscall(SYS_io_setup, 1000, &context) != 0)
+      GTEST_SKIP() << "this machine has no native AIO, or no room for more of it";
+    ::syscall(SYS_io_destroy, context);
+    RecoveryDeath::SetUp();
+  }
+};
+
+TEST_P(RingDeath, in_a_look_at_its_rings_leaves_them_whole) {
+  UniqueFd journal = make_journal();
+  {
+    JobClient source(journal.get(), true, "engine.aio.run=kill");
+    ASSERT_TRUE(survey(source).has_surveyed());
+    EXPECT_THROW(source.ask(freeze(0, source_cgroup_)), Error);
+    EXPECT_EQ(WTERMSIG(source.wait_end()), SIGKILL);
+  }
+  {  // who puts it back does what the look does, and may die as that did
+    ASSERT_TRUE(wait_for([&] { return proc::Reader(pid_).status().tracer_pid == 0; }));
+    JobClient fresh(journal.get(), false, "engine.recover.aio=kill");
+    EXPECT_THROW(recover(fresh), Error);
+    EXPECT_EQ(WTERMSIG(fresh.wait_end()), SIGKILL);
+  }
+  JobClient last(journal.get(), false);
+  const Event done = recover(last);
+  EXPECT_TRUE(done.has_done()) << done.failure().message();
+  expect_undisturbed();
+}
+
+TEST_P(RingDeath, of_a_command_leaves_them_whole) {
+  const Ran ran = run_engine({"dump", "-t", std::to_string(pid_), "-D", dir_.path("images"), "--leave-running"},
+                             "engine.aio.run=kill", pid_);
+  EXPECT_TRUE(WIFSIGNALED(ran.status) && WTERMSIG(ran.status) == SIGKILL) << ran.output;
+  expect_undisturbed();
+}
+
+TEST_P(RingDeath, or_a_failure_leaves_them_whole) {
+  const Ran ran = run_engine({"dump", "-t", std::to_string(pid_), "-D", dir_.path("images"), "--leave-running"},
+                             "engine.aio.run=fail", pid_);
+  EXPECT_FALSE(ran.ok()) << ran.output;
+  expect_undisturbed();
+}
+
+INSTANTIATE_TEST_SUITE_P(OfUnfetchedEvents, RingDeath, ::testing::Values(0u, 700u),
+                         ::testing::PrintToStringParamName());
 
 class CommandDeath : public JobTest, public ::testing::WithParamInterface<const char*> {};
 

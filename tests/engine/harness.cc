@@ -1,6 +1,7 @@
 #include "tests/engine/harness.h"
 
 #include "common/base/check.h"
+#include "common/base/passed_fds.h"
 #include "common/pagewire/frame.h"
 #include "common/proc/reader.h"
 
@@ -41,16 +42,8 @@ void send_packet(int socket, const std::string& bytes, const std::vector<int>& f
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
-  alignas(cmsghdr) char control[CMSG_SPACE(8 * sizeof(int))] = {};
-  if (!fds.empty()) {
-    message.msg_control = control;
-    message.msg_controllen = CMSG_SPACE(fds.size() * sizeof(int));
-    cmsghdr* head = CMSG_FIRSTHDR(&message);
-    head->cmsg_level = SOL_SOCKET;
-    head->cmsg_type = SCM_RIGHTS;
-    head->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
-    std::memcpy(CMSG_DATA(head), fds.data(), fds.size() * sizeof(int));
-  }
+  PassedFds passed;
+  passed.attach(message, fds);
   ::sendmsg(socket, &message, MSG_NOSIGNAL);
 }
 
@@ -277,6 +270,7 @@ bool JobClient::receive(Event& event) {
   if (::poll(&ready, 1, 1) != 1) return false;
   std::string bytes(1 << 20, '\0');
   const ssize_t n = ::recv(socket_.get(), bytes.data(), bytes.size(), 0);
+  if (n < 0 && errno == ECONNRESET) return false;  // what it said before it ended is still to be read
   if (n <= 0) throw Error(Errc::peer_lost, "the engine job has ended");
   if (!event.ParseFromArray(bytes.data(), static_cast<int>(n))) fail(Errc::protocol, "an event that cannot be read");
   return true;

@@ -240,6 +240,11 @@ TEST_F(ParentsTest, a_missing_parent_is_named) {
   expect_refused(pagemap(), "no parent");
 }
 
+TEST_F(ParentsTest, a_parent_that_has_gone_is_named) {
+  fs::remove_all(parent_);
+  expect_refused(pagemap(), "parent leads to ../parent, where nothing is");
+}
+
 TEST_F(ParentsTest, a_circle_of_parents_is_named) {
   fs::remove(path("parent"));
   fs::create_symlink(".", path("parent"));

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,7 +30,8 @@ VALUE = 1000
 RATE = 1000  # SETs a second
 BUDGET_MS = 300  # the pause that `godwit migrate` is content with when nothing else is said
 SETTLED_WITHIN = 30
-RELAY = Path(__file__).resolve().parent / "relay.py"
+RELAY, BETWEEN = (Path(__file__).resolve().parent / name for name in ("relay.py", "between.py"))
+AGENT_PORT = 7442
 RELAY_PORT = 7450
 DISK_MIB = 24  # of each daemon, so that it can be filled
 
@@ -100,9 +102,11 @@ class Bed(machine.DemoLab):
 
     @contextmanager
     def relays(self, seed: int, *habits: str):
-        """Both agents reach the coordinator through somebody with these habits (relay.py)."""
+        """Both agents reach the coordinator through somebody with these habits (relay.py). Yields what in the end has how often
+        which of them was followed."""
         address = self.lab.coordinator.address
-        processes = []
+        processes: list[subprocess.Popen] = []
+        done: Counter[str] = Counter()
         try:
             for host in self.lab.nodes:
                 at = f"{address}:{RELAY_PORT + host.number}"
@@ -111,15 +115,50 @@ class Bed(machine.DemoLab):
                                                 self.stolen_certs(host.name), str(seed + host.number), *habits, stdout=log))
                 self._relays[host.name] = at
             self._restart(list(self._relays))
-            yield
+            yield done
             if any(process.poll() is not None for process in processes):
                 raise RuntimeError("a relay has died")
         finally:
-            concerned, self._relays = list(self._relays), {}
-            outside.kill(outside.find(self.lab, COORDINATOR, str(RELAY)))
+            concerned, self._relays = self._relays, {}
+            for pid in outside.find(self.lab, COORDINATOR, str(RELAY)):
+                if outside.comm_of(pid) != "nsenter":
+                    os.kill(pid, signal.SIGTERM)
             for process in processes:
                 process.wait(10)
+            for host in concerned:
+                for habit, _, count in (line.partition(": ") for line in self.relay_said(host)):
+                    if count.isdigit():
+                        done[habit] += int(count)
             self._restart(concerned)
+
+    @contextmanager
+    def disorder(self, seed: int, *habits: str):
+        """What one agent says to the other about the end of a migration goes through somebody with these habits (between.py).
+        A host that is rebooted meanwhile is rid of him. Yields a list that in the end has how many words each has repeated."""
+        one, other = self.lab.nodes
+        between, repeated = [], []
+        try:
+            for here, there in ((one, other), (other, one)):
+                process = self.start(here.name, "python3", str(BETWEEN), f"{there.address}:{AGENT_PORT}",
+                                     self.stolen_certs(there.name), self.stolen_certs(here.name), str(seed + here.number),
+                                     *habits, stdout=subprocess.PIPE)
+                between.append((here, here.pid, process))
+                if process.stdout.readline() != "listening\n":
+                    raise RuntimeError("nobody stands between the agents")
+                wire.divert(here.pid, here.address, there.address, AGENT_PORT)
+            yield repeated
+        finally:
+            repeated += [self._end_between(*one) for one in between]
+
+    def _end_between(self, host: hosts.Host, booted_as: int, process: subprocess.Popen) -> int:
+        """How many words were repeated."""
+        now = self.lab.hosts[host.name]
+        if now.pid == booted_as:
+            wire.divert_no_more(now.pid)
+        for pid in outside.find(self.lab, host.name, str(BETWEEN)):
+            if outside.comm_of(pid) != "nsenter":
+                os.kill(pid, signal.SIGTERM)
+        return int(process.communicate(timeout=10)[0].strip() or 0)
 
     def tell_relay(self, host: str, sig: signal.Signals) -> None:
         for pid in outside.find(self.lab, COORDINATOR, self._relays[host]):

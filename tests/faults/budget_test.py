@@ -2,21 +2,24 @@
 """A workload that writes faster than its pages can be sent: the budget is kept, or the pause is taken when that is asked
 for, or the workload is given less CPU time. It gets all of it back, and loses no page."""
 
+import signal
 import subprocess
 import time
 from pathlib import Path
 
-from bed import outside, report_of
+from bed import REDIS, outside, report_of
 from fault_case import BedCase, main
-from godwit_lab import daemons
+from godwit_lab import daemons, wire
 from godwit_lab.hosts import COORDINATOR
 
 WRITER = str(Path(__file__).resolve().parent / "writer.py")
 PAGE = 4096
 MEBIBYTES = {"shared": 32, "private": 16}
-QUICK = ("sent_by_more_rounds", "when_forced", "agent_that_dies")
+QUICK = ("sent_by_more_rounds", "slow_in_the_pause", "when_forced", "agent_that_dies")
 LOOPS = {"shared": 0, "private": 5000}  # as fast as it can, or some MiB/s, in proportion to its CPU time
 ENGINE_HEARS_S = 0.5
+LONGEST_PAUSE_MS = 2 * 500 + 2000  # of a budget of 500 ms
+GAP_MS = 500  # what a client sees beyond the pause
 
 
 class Budget(BedCase):
@@ -120,6 +123,38 @@ class Budget(BedCase):
         self.assertEqual(migration.returncode, 0, said)
         self.assertLess(report_of(said)["downtime_ms"], 1000)
         self.assert_goes_on("calms", "h2")
+
+    def test_a_link_that_becomes_slow_in_the_pause_does_not_make_it_long(self):
+        """The pages that are caught up with find the link slow, so more is left for the pause than is sent in it."""
+        self.bed.run_redis()
+        self.addCleanup(daemons.godwit, self.bed.lab, "kill", REDIS, "--signal", "9")
+        self.addCleanup(self.bed.mend)
+        h2, switch = self.bed.lab.hosts["h2"], self.bed.lab.switch
+        with self.bed.writing() as load:
+            self.bed.arm("h1", "agent.source.frozen=stop")
+            migration = self.begin_with_progress(REDIS, "--tcp-close", "--downtime", "500ms")
+            self.assertTrue(outside.wait_until(lambda: self.bed.is_stopped("h1"), 60), "it is not frozen")
+            wire.limit(switch, h2.pid, h2.name, 2)
+            self.bed.signal_daemon("h1", signal.SIGCONT)
+            said = ""
+            while "has not been sent after" not in said and (line := migration.stdout.readline()):
+                said += line
+            wire.limit(switch, h2.pid, h2.name, 0)
+            said += migration.communicate(timeout=120)[0]
+        self.assertIn("has not been sent after", said)
+        self.assertEqual(migration.returncode, 0, said)
+        self.assertLess(load.longest_gap_ms, LONGEST_PAUSE_MS + GAP_MS)
+        self.assertEqual(load.verdict["lost"], 0, load.verdict)
+        self.assertEqual(self.bed.where(), "h2")
+
+    def test_a_round_does_not_outlast_the_time_for_the_whole_migration(self):
+        self.start("late", "private")
+        begin = time.monotonic()
+        code, said = self.bed.try_migrate("late", "h2", "--rate-limit", "500K", "--max-total-time", "4s")
+        self.assertEqual(code, 1, said)
+        self.assertIn("the time for the whole migration, 4 s, is over in round 0", said)
+        self.assertLess(time.monotonic() - begin, 10)  # a round takes half a minute
+        self.assert_goes_on("late", "h1")
 
     def test_it_is_frozen_all_the_same_when_forced(self):
         self.start("forced", "shared")

@@ -76,8 +76,10 @@ class Coordinator(FaultCase):
                     if not bed.daemon_pids(host):
                         bed.start_daemon(host)
                 bed.wait_until_registered()
-                migration.communicate(timeout=90)
+                said = migration.communicate(timeout=90)[0]
                 at = {"source": source, "destination": destination}.get(ends) or outside.wait_until(bed.where, 30)
+                if backup_of != "before":  # a journal that does not know it has no word for it
+                    self.assertEqual({0: destination, 1: source}.get(migration.returncode), at, said)
                 self.assert_settled(at, watch)
             self.assert_moves_to(bed.other(at))
         self.assert_nothing_lost(load, longest_gap_ms=None)

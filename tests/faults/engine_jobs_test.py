@@ -57,6 +57,10 @@ class EngineJobs(FaultCase):
     def test_every_point_of_the_engine_is_tried(self):
         tried = {point for point, _ in SOURCE} | set(DESTINATION)
         tried.add("engine.dump.terminal")  # redis has none: agent/engine/resources/terminal_test.cc
+        tried |= {"engine.aio.run", "engine.recover.aio"}  # redis has no native AIO: tests/engine/death_test.cc
+        tried.add("engine.recover.unmapped")  # a second death after the first: tests/engine/death_test.cc
+        # Of commands: tests/commands/aftermath_test.py, untracked_test.py.
+        tried |= {"engine.dump.close", "engine.inject.userfaultfd"}
         self.assertEqual({name for name in fault_points() if name.startswith("engine.")} - tried, set())
 
 

@@ -1,7 +1,6 @@
 """What all tests in the lab with a redis have in common: one bed for many faults, and what must hold after each."""
 
 import fnmatch
-import signal
 import subprocess
 import sys
 import unittest

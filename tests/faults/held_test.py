@@ -13,15 +13,15 @@ import subprocess
 import time
 
 from bed import COORDINATOR, outside
-from cell_run import await_end
+from cell_run import End, await_end
 from fault_case import FaultCase, main
+from relay import COMMIT, DISCARD, KILL_SOURCE
 
 SEED = 5
 ACTS_S = 0.7  # shorter than a source is armed before it asks
 LOOKED_AT_S = 0.7
 ANSWERED_WITHIN = 5
 STRAY_S = 0.5
-KILL_SOURCE, COMMIT, DISCARD = 40, 54, 56  # control.proto
 QUICK = ("agent_is_restarted", "engine_is_killed", "commit_of_the_move_before", "kill_of_the_move_before", "commit_without")
 
 
@@ -31,11 +31,11 @@ class Held(FaultCase):
         said = migration.communicate(timeout=120)[0]
         return migration.returncode, said
 
-    def assert_ends_at(self, host: str, watch: outside.Watch) -> None:
+    def end_at(self, host: str) -> End:
         """For the coordinator, too, which may have to ask for a while longer than `godwit migrate` waits."""
         end = await_end(self.bed, may_be_gone=False)
-        self.assert_single(watch)
         self.assertEqual((end.at, end.problems), (host, []))
+        return end
 
     def say(self, host: str, command: int, tell: signal.Signals = signal.SIGUSR1) -> list[str]:
         """The relay to this host gives the command; what is answered."""
@@ -50,24 +50,22 @@ class Held(FaultCase):
         bed = self.bed
         source = bed.where()
         destination = bed.other(source)
-        with bed.writing() as load:
-            with self.watching() as watch:
-                migration = self.stop_at("committing", destination)
-                bed.cut_off(source, destination)
-                act(source)
-                time.sleep(ACTS_S)
-                bed.signal_daemon(source, signal.SIGSTOP)
-                bed.signal_daemon(COORDINATOR, signal.SIGCONT)
-                arrives = outside.wait_until(lambda: outside.running(bed.lab, destination, "redis-server"), 20)
-                time.sleep(LOOKED_AT_S)
-                self.assert_single(watch)
-                bed.mend()
-                self.assertTrue(arrives, "it was not let run at its destination")
-                code, said = self.go_on(migration)
-                self.assertEqual(code, 0, said)
-                self.assert_settled(destination, watch)
-            self.assert_moves_to(source)
-        self.assert_nothing_lost(load, longest_gap_ms=None)
+
+        def disturbed() -> End:
+            migration = self.stop_at("committing", destination)
+            bed.cut_off(source, destination)
+            act(source)
+            time.sleep(ACTS_S)
+            bed.signal_daemon(source, signal.SIGSTOP)
+            bed.signal_daemon(COORDINATOR, signal.SIGCONT)
+            arrives = outside.wait_until(lambda: outside.running(bed.lab, destination, "redis-server"), 20)
+            time.sleep(LOOKED_AT_S)
+            bed.mend()
+            self.assertTrue(arrives, "it was not let run at its destination")
+            code, said = self.go_on(migration)
+            self.assertEqual(code, 0, said)
+            return self.end_at(destination)
+        self.check_end(disturbed)
 
     def test_armed_when_its_agent_is_restarted(self):
         def act(source: str) -> None:
@@ -94,59 +92,59 @@ class Held(FaultCase):
     def test_running_when_the_kill_of_the_move_before_comes_again(self):
         bed = self.bed
         at = bed.where()
-        with bed.writing() as load:
-            with bed.relays(SEED, "keep"), self.watching() as watch:
+
+        def act() -> End:
+            with bed.relays(SEED, "keep"):
                 for to in (bed.other(at), at):
                     self.assert_moves_to(to)
                 self.say(at, KILL_SOURCE, signal.SIGUSR2)
                 time.sleep(ACTS_S)
                 self.assertEqual(bed.where(), at, "what has come back was killed by its name")
-                self.assert_settled(at, watch)
-            self.assert_moves_to(bed.other(at))
-        self.assert_nothing_lost(load, longest_gap_ms=None)
+                return self.end_at(at)
+        self.check_end(act)
 
     def test_armed_when_it_is_to_be_killed_before_anybody_has_committed(self):
         bed = self.bed
         source = bed.where()
         destination = bed.other(source)
-        with bed.writing() as load:
-            with bed.relays(SEED, f"say:{KILL_SOURCE}"), self.watching() as watch:
+
+        def act() -> End:
+            with bed.relays(SEED, f"say:{KILL_SOURCE}"):
                 migration = self.stop_at("committing", destination)
                 self.say(source, KILL_SOURCE)
                 self.assertEqual(bed.hosts_with_copies(), {source, destination}, "a copy that may be the last was killed")
                 bed.reboot(destination)  # so that the source's is the only one
                 self.go_on(migration)
                 bed.mend()
-                self.assert_ends_at(source, watch)
-            self.assert_moves_to(destination)
-        self.assert_nothing_lost(load, longest_gap_ms=None)
+                return self.end_at(source)
+        self.check_end(act)
 
     def test_prepared_when_a_commit_without_the_token_comes(self):
         bed = self.bed
         source = bed.where()
         destination = bed.other(source)
-        with bed.writing() as load:
-            with bed.relays(SEED, f"say:{COMMIT}"), self.watching() as watch:
+
+        def act() -> End:
+            with bed.relays(SEED, f"say:{COMMIT}"):
                 migration = self.stop_at("arming", destination)
                 answers = self.say(destination, COMMIT)
                 # Its source is not armed, and lets its copy go on its own word.
                 self.assertTrue(outside.kill(outside.copies(bed.lab, source, "godwit-engine")))
                 self.assertTrue(outside.wait_until(lambda: outside.running(bed.lab, source, "redis-server"), 20))
                 time.sleep(LOOKED_AT_S)
-                self.assert_single(watch)
                 self.assertEqual(answers, [f"{COMMIT} answered: denied"])
                 code, said = self.go_on(migration)
                 self.assertEqual(code, 1, said)
-                self.assert_settled(source, watch)
-            self.assert_moves_to(destination)
-        self.assert_nothing_lost(load, longest_gap_ms=None)
+                return self.end_at(source)
+        self.check_end(act)
 
     def test_prepared_when_it_is_to_be_discarded_and_the_source_is_rebooted(self):
         bed = self.bed
         source = bed.where()
         destination = bed.other(source)
-        with bed.writing() as load:
-            with bed.relays(SEED, f"say:{DISCARD}"), self.watching() as watch:
+
+        def act() -> End:
+            with bed.relays(SEED, f"say:{DISCARD}"):
                 migration = self.stop_at("committing", destination)
                 bed.power_off(source)
                 bed.tell_relay(destination, signal.SIGUSR1)  # it asks its source, which nobody answers for
@@ -156,9 +154,8 @@ class Held(FaultCase):
                 bed.start_daemon(source)
                 self.go_on(migration)
                 bed.mend()
-                self.assert_ends_at(destination, watch)
-            self.assert_moves_to(source)
-        self.assert_nothing_lost(load, longest_gap_ms=None)
+                return self.end_at(destination)
+        self.check_end(act)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ import subprocess
 import time
 
 from bed import outside
-from cell_run import run_cell
-from cells import ALL_PHASES, LASTS_S, QUICK, QUICK_WITHIN, WITHIN, Fault, cells, named_cells
+from cell_run import End, When, run_cell
+from cells import (ALL_PHASES, IN_THE_MIDDLE, LASTS_S, QUICK, QUICK_IN_THE_MIDDLE, QUICK_WITHIN, WITHIN, Fault, cells,
+                   named_cells)
 from fault_case import FaultCase, fault_points, main
 
 TWIN = "godwit-twin"
@@ -41,16 +42,31 @@ class Matrix(FaultCase):
         phases = {name.split(".")[1] for name in fault_points() if name.startswith("coordinator.")}
         self.assertEqual(phases - NO_MOMENT, set(ALL_PHASES))
 
-    def check(self, phase: str, fault: Fault, after_s: float | None = None):
+    def check(self, phase: str, fault: Fault, when: When = When()) -> bool:
+        """Whether the fault has struck."""
+        ends: list[End] = []
+
         def act():
-            end = run_cell(self.bed, phase, fault, after_s)
-            self.assertEqual(end.problems, [], end.said)
-            return end
+            ends.append(run_cell(self.bed, phase, fault, when))
+            self.assertEqual(ends[0].problems, [], ends[0].said)
+            return ends[0]
         self.check_end(act)
+        return ends[0].has_struck
+
+    def check_within(self, phase: str, fault: Fault, after_s: float):
+        """What comes when the migration has ended tests nothing, so it comes earlier the next time."""
+        for earlier in (1, 2, 4, 8):
+            if self.check(phase, fault, When(after_s=after_s / earlier)):
+                return
+            self.setUp()
+        self.fail("the migration had always ended before the fault struck")
 
 
-def name_of(phase: str, fault: Fault, within: bool = False) -> str:
-    return f"test_{'within_' if within else ''}{phase}_{fault.name}".replace(" ", "_")
+def name_of(phase: str, fault: Fault, when: str = "") -> str:
+    return f"test_{when}{phase}_{fault.name}".replace(" ", "_")
+
+
+WITHIN_PREFIX, MIDDLE_PREFIX = "within_", "in_the_middle_of_"
 
 
 def add(phase: str, fault: Fault) -> None:
@@ -58,16 +74,23 @@ def add(phase: str, fault: Fault) -> None:
 
 
 def add_within(phase: str, fault: Fault) -> None:
-    name = name_of(phase, fault, within=True)
+    name = name_of(phase, fault, WITHIN_PREFIX)
     after_s = random.Random(name).uniform(0, LASTS_S[phase])
-    setattr(Matrix, name, lambda self: self.check(phase, fault, after_s))
+    setattr(Matrix, name, lambda self: self.check_within(phase, fault, after_s))
+
+
+def add_in_the_middle(phase: str, fault: Fault) -> None:
+    setattr(Matrix, name_of(phase, fault, MIDDLE_PREFIX), lambda self: self.check(phase, fault, When(in_the_middle=True)))
 
 
 for cell in cells():
     add(*cell)
 for cell in named_cells(WITHIN):
     add_within(*cell)
+for cell in named_cells(IN_THE_MIDDLE):
+    add_in_the_middle(*cell)
 
 if __name__ == "__main__":
     main(quick=["test_the_observer", "is_tried", *(name_of(*cell) for cell in named_cells(QUICK)),
-                *(name_of(*cell, within=True) for cell in named_cells(QUICK_WITHIN))])
+                *(name_of(*cell, WITHIN_PREFIX) for cell in named_cells(QUICK_WITHIN)),
+                *(name_of(*cell, MIDDLE_PREFIX) for cell in named_cells(QUICK_IN_THE_MIDDLE))])

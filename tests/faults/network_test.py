@@ -92,7 +92,7 @@ class Network(FaultCase):
                 finally:
                     wire.connect(bed.lab.switch, destination, True)
                 # Whether it is noticed while the link is down or goes on afterwards is a matter of seconds.
-                said = self.end(migration, 0, 1, 5)
+                said = self.end(migration, 0, 1)
                 bed.wait_until_registered()
                 at = destination if migration.returncode == 0 else source
                 self.assert_settled(at, watch)

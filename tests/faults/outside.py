@@ -2,6 +2,8 @@
 
 import os
 import signal
+import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import records
 from godwit_lab import cgroups
-from godwit_lab.hosts import Lab
+from godwit_lab.hosts import Host, Lab
 
 STOPPED, TRACED, DEAD = "T", "t", "ZX"
 PF_EXITING = 4
@@ -43,6 +45,11 @@ def kill(pids: list[int]) -> int:
         except ProcessLookupError:
             pass
     return killed
+
+
+def in_proc(address: str) -> str:
+    """As /proc/PID/net/tcp has it."""
+    return f"{int.from_bytes(socket.inet_aton(address), sys.byteorder):08X}"
 
 
 def is_frozen(pid: int) -> bool:
@@ -210,7 +217,7 @@ class Remains:
         return {
             "mounts": {h.name: Counter(self._mounts(h.pid)) for h in lab.nodes},
             "descriptors": Counter(kind for h in lab.nodes for kind in self._descriptors(h.name)),
-            "listening": Counter(port for h in lab.nodes for port in self._listening(h.pid)),
+            "listening": Counter(port for h in lab.nodes for port in self._listening(h)),
             "state": Counter(name for h in lab.nodes for name in self._state(h.pid)),
             "shmem": sum(cgroups.shmem(lab.name, h.name) for h in lab.nodes),
             "inits": sum(len(copies(lab, h.name, "godwit-init")) for h in lab.nodes),
@@ -220,10 +227,12 @@ class Remains:
     def _mounts(pid: int) -> list[str]:
         return [line.split(" - ")[0].split()[4] for line in read(f"/proc/{pid}/mountinfo").splitlines()]
 
-    @staticmethod
-    def _listening(pid: int) -> list[int]:
-        sockets = [line.split() for file in ("tcp", "tcp6") for line in read(f"/proc/{pid}/net/{file}").splitlines()[1:]]
-        return [int(words[1].rpartition(":")[2], 16) for words in sockets if words[3] == LISTENING]
+    def _listening(self, host: Host) -> list[int]:
+        """Ports. Not of whoever stands between two hosts (wire.divert): he listens where the other one's address leads."""
+        sockets = [line.split() for file in ("tcp", "tcp6") for line in read(f"/proc/{host.pid}/net/{file}").splitlines()[1:]]
+        others = {in_proc(other.address) for other in self._lab.nodes if other.name != host.name}
+        return [int(port, 16) for address, port in (words[1].split(":") for words in sockets if words[3] == LISTENING)
+                if address not in others]
 
     @staticmethod
     def _state(pid: int) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 HEAD = struct.Struct("<8x8sII")  # magic, version, slots
 HEAD_SIZE, COPY_SIZE = 4096, 512
 VERSION = 2
-COPY = struct.Struct("<8xQBBB")  # counter, side, phase, settled
+COPY = struct.Struct("<8xQBBB5xQ")  # counter, side, phase, settled, epoch
 MIGRATION, MIGRATION_SIZE = 40, 64
 PHASES = {
     1: ("none", "frozen", "armed", "aborted", "thawed", "killing", "killed", "lost"),
@@ -24,6 +24,7 @@ class Record:
     side: str
     phase: str
     settled: bool
+    epoch: int
     migration: str
 
 
@@ -42,15 +43,25 @@ def read(path: Path) -> list[Record]:
 
 
 def _copy(data: bytes, offset: int) -> Record:
-    counter, side, phase, settled = COPY.unpack_from(data, offset)
+    counter, side, phase, settled, epoch = COPY.unpack_from(data, offset)
     if not counter:
-        return Record(offset, 0, "", "", True, "")
+        return Record(offset, 0, "", "", True, 0, "")
     name = data[offset + MIGRATION:offset + MIGRATION + MIGRATION_SIZE].split(b"\0")[0].decode()
-    return Record(offset, counter, SIDES[side], PHASES[side][phase - 1], bool(settled), name)
+    return Record(offset, counter, SIDES[side], PHASES[side][phase - 1], bool(settled), epoch, name)
 
 
 def unsettled(path: Path) -> list[str]:
     return [f"{record.migration} is {record.phase} at its {record.side}" for record in read(path) if not record.settled]
+
+
+def last_epoch(paths: list[Path]) -> int:
+    return max((record.epoch for path in paths for record in read(path)), default=0)
+
+
+def phase_after(path: Path, side: str, epoch: int) -> str:
+    """What is recorded of the attempts since that epoch; `none`: nothing."""
+    newest = max((r for r in read(path) if r.side == side and r.epoch > epoch), key=lambda r: r.epoch, default=None)
+    return newest.phase if newest else "none"
 
 
 def take_back(path: Path, side: str, phase: str) -> None:

@@ -1,12 +1,15 @@
 #!/usr/bin/python3
-"""Stands between an agent and the coordinator, with the certificates of both, and does to the coordinator's commands what a
-bad network, or a coordinator with an old journal, could do. Runs on the coordinator's host.
+"""Stands between an agent and the coordinator, with the certificates of both, and does to the coordinator's commands, and to
+what the agent says, what a bad network, or a coordinator with an old journal, could do. Runs on the coordinator's host.
 
   relay.py LISTEN COORDINATOR COORDINATOR-CERTS NODE-CERTS SEED HABIT...
 
   late      each command waits for up to 50 ms, so that they overtake each other
   twice     each command comes twice, the second time up to half a second later
-  old       commands of all times, of finished migrations too, come again and again
+  old       commands of all times, of finished migrations too, come again and again; their commits and kills with every command
+  answers-late, answers-twice, answers-old
+            the same of all that the agent says: answers, what it reports of itself, and what it asks. `old` are those of former
+            connections too, and the answer that a request of the same number had in one of these comes before its own
   mute      every fourth answer in and after the pause is lost
   keep      from a SIGUSR1 on commits are kept back, until a SIGUSR2 hands them over, and every commit and kill there ever was
             once more
@@ -14,6 +17,7 @@ bad network, or a coordinator with an old journal, could do. Runs on the coordin
             that it was given a command of
 
 What is kept back, and what the agent answers to that or to a command of our own, is said: `kept N`, `N answered: ok` or a code.
+Ended with a SIGTERM it says how often it has done what: `HABIT: N`, and of what is old `HABIT former: N`, that of former connections.
 """
 
 import asyncio
@@ -22,21 +26,25 @@ import signal
 import ssl
 import struct
 import sys
+from collections import Counter
 
 HEAD = struct.Struct("<I")
 # The commands of a migration (docs/commit-protocol.md; the numbers are those of control.proto). What starts and kills
 # workloads is not among them: whoever repeats that means it.
 MIGRATION_COMMANDS = range(30, 70)
+DISORDER = ("late", "twice", "old")
+ANSWERS_IN_DISORDER = tuple(f"answers-{habit}" for habit in DISORDER)
+FORMER = "former"
 LATE_S = 0.05
 AGAIN_S = 0.5
 OLD_EVERY_S = 0.05
 KEPT = 500  # old commands
-KILL_SOURCE, COMMIT = 40, 54
+KILL_SOURCE, COMMIT, DISCARD = 40, 54, 56
 IN_THE_PAUSE = {36, 38, 41, 53, 55, 57}  # Frozen, Armed, SourceState, Finished, Resumed, DestinationState
 ONE_IN = 4
 ID, REPLY, FAILURE = 1, 2, 3  # of an envelope
 VARINT, BYTES = 0, 2  # wire types
-OWN = 1 << 40  # the id of our first own envelope: no coordinator counts so far
+OWN = 1 << 63  # the id of our first own envelope: nobody counts so far (control.proto)
 
 
 def fields(message: bytes):
@@ -123,6 +131,23 @@ async def envelopes(reader: asyncio.StreamReader):
         return
 
 
+def send(writer: asyncio.StreamWriter, envelope: bytes) -> bool:
+    """Whether there is still somebody to send it to."""
+    if writer.is_closing():
+        return False
+    writer.write(HEAD.pack(len(envelope)) + envelope)
+    return True
+
+
+async def until_one_ends(*parts) -> None:
+    """Of a connection: the others end with it."""
+    tasks = [asyncio.create_task(part) for part in parts]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 class Relay:
     def __init__(self, coordinator: str, coordinator_certs: str, node_certs: str, seed: int, habits: set[str]):
         self._host, _, self._port = coordinator.rpartition(":")
@@ -130,7 +155,11 @@ class Relay:
         self._client_side = context(ssl.Purpose.SERVER_AUTH, node_certs)
         self._random = random.Random(seed)
         self._habits = habits
-        self._old: list[bytes] = []
+        self.done: Counter[str] = Counter(dict.fromkeys(habits, 0))
+        self._connections = 0
+        self._old: list[tuple[int, bytes]] = []  # commands, and the connections that they came by
+        self._old_answers: list[tuple[int, bytes]] = []  # and all else that agents have said
+        self._answer_to: dict[int, bytes] = {}  # what was answered to a request of this number
         self._says = [int(habit.partition(":")[2]) for habit in habits if habit.startswith("say:")]
         self._keeps_commits = False
         self._kept: list[bytes] = []
@@ -154,7 +183,7 @@ class Relay:
         number = OWN + len(self._own)
         self._own[number] = command
         for to_agent in self._agents:
-            self._send(to_agent, field(ID, number) + field(command, body))
+            send(to_agent, field(ID, number) + field(command, body))
 
     async def serve(self, from_agent: asyncio.StreamReader, to_agent: asyncio.StreamWriter) -> None:
         try:
@@ -163,27 +192,22 @@ class Relay:
             to_agent.close()
             return
         self._agents.add(to_agent)
-        tasks = [asyncio.create_task(self._commands(from_coordinator, to_agent)),
-                 asyncio.create_task(self._answers(from_agent, to_coordinator)),
-                 *([asyncio.create_task(self._repeat_old(to_agent))] if "old" in self._habits else [])]
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._connections += 1
+        here = self._connections
+        await until_one_ends(self._commands(here, from_coordinator, to_agent, to_coordinator),
+                             self._answers(here, from_agent, to_coordinator),
+                             *self._repetitions(here, to_agent, to_coordinator))
         self._agents.discard(to_agent)
         for writer in (to_agent, to_coordinator):
             writer.close()
 
-    @staticmethod
-    def _send(writer: asyncio.StreamWriter, envelope: bytes) -> None:
-        if not writer.is_closing():
-            writer.write(HEAD.pack(len(envelope)) + envelope)
-
-    async def _commands(self, source: asyncio.StreamReader, to_agent: asyncio.StreamWriter) -> None:
-        loop = asyncio.get_running_loop()
+    async def _commands(self, here: int, source: asyncio.StreamReader, to_agent: asyncio.StreamWriter,
+                        to_coordinator: asyncio.StreamWriter) -> None:
         async for envelope in envelopes(source):
+            if "answers-old" in self._habits and (old := self._answer_to.get(id_of(envelope))):
+                self._send_as("answers-old", to_coordinator, old)
             if not has_body(envelope, MIGRATION_COMMANDS):
-                self._send(to_agent, envelope)
+                send(to_agent, envelope)
                 continue
             self._last_migration = migration_of(envelope) or self._last_migration
             commit = has_body(envelope, {COMMIT})
@@ -192,27 +216,61 @@ class Relay:
                 if commit and self._keeps_commits:
                     print(f"kept {COMMIT}", flush=True)
                     continue
-            self._old = [*self._old[-KEPT:], envelope]
-            late = self._random.uniform(0, LATE_S) if "late" in self._habits else 0
-            loop.call_later(late, self._send, to_agent, envelope)
-            if "twice" in self._habits:
-                loop.call_later(late + self._random.uniform(0, AGAIN_S), self._send, to_agent, envelope)
+            self._pass_on(envelope, to_agent)
+            if "old" in self._habits:
+                for _, old in self._old:
+                    if has_body(old, {COMMIT, KILL_SOURCE}):
+                        self._send_as("old", to_agent, old)
+            self._remember(here, envelope, self._old)
 
-    async def _answers(self, source: asyncio.StreamReader, to_coordinator: asyncio.StreamWriter) -> None:
+    async def _answers(self, here: int, source: asyncio.StreamReader, to_coordinator: asyncio.StreamWriter) -> None:
         async for envelope in envelopes(source):
             if command := self._own.get(id_of(envelope)) if has_body(envelope, {REPLY}) else None:
                 print(f"{command} answered: {answer_in(envelope)}", flush=True)
                 continue
             if "mute" in self._habits and has_body(envelope, IN_THE_PAUSE) and not self._random.randrange(ONE_IN):
+                self.done["mute"] += 1
                 continue
-            self._send(to_coordinator, envelope)
+            if has_body(envelope, {REPLY}):
+                self._answer_to[id_of(envelope)] = envelope
+            self._remember(here, envelope, self._old_answers)
+            self._pass_on(envelope, to_coordinator, "answers-")
 
-    async def _repeat_old(self, to_agent: asyncio.StreamWriter) -> None:
+    @staticmethod
+    def _remember(here: int, envelope: bytes, old: list[tuple[int, bytes]]) -> None:
+        old.append((here, envelope))
+        del old[:-KEPT]
+
+    def _send_as(self, habit: str, to: asyncio.StreamWriter, envelope: bytes) -> bool:
+        sent = send(to, envelope)
+        self.done[habit] += sent
+        return sent
+
+    def _pass_on(self, envelope: bytes, to: asyncio.StreamWriter, whose: str = "") -> None:
+        loop = asyncio.get_running_loop()
+        late = self._random.uniform(0, LATE_S) if whose + "late" in self._habits else 0
+        if late:
+            loop.call_later(late, self._send_as, whose + "late", to, envelope)
+        else:
+            send(to, envelope)
+        if whose + "twice" in self._habits:
+            loop.call_later(late + self._random.uniform(0, AGAIN_S), self._send_as, whose + "twice", to, envelope)
+
+    def _repetitions(self, here: int, to_agent: asyncio.StreamWriter, to_coordinator: asyncio.StreamWriter):
+        if "old" in self._habits:
+            yield self._repeat(here, "old", self._old, to_agent)
+        if "answers-old" in self._habits:
+            yield self._repeat(here, "answers-old", self._old_answers, to_coordinator)
+
+    async def _repeat(self, here: int, habit: str, said: list[tuple[int, bytes]], to: asyncio.StreamWriter) -> None:
         while True:
             await asyncio.sleep(OLD_EVERY_S)
-            if self._old:
-                # With its old number: nobody waits for that answer any more.
-                self._send(to_agent, self._random.choice(self._old))
+            if not said:
+                continue
+            connection, old = self._random.choice(said)
+            # With its old number: nobody waits for that answer any more.
+            if self._send_as(habit, to, old) and connection != here:
+                self.done[f"{habit} {FORMER}"] += 1
 
 
 async def main(listen: str, coordinator: str, coordinator_certs: str, node_certs: str, seed: str, *habits: str) -> None:
@@ -222,8 +280,11 @@ async def main(listen: str, coordinator: str, coordinator_certs: str, node_certs
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGUSR1, relay.keep_or_say)
     loop.add_signal_handler(signal.SIGUSR2, relay.hand_over)
+    ended = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, ended.set)
     async with server:
-        await server.serve_forever()
+        await ended.wait()
+        print("\n".join(f"{habit}: {count}" for habit, count in relay.done.items()), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 #!/usr/bin/python3
 """Redis under load is moved to and fro, most of the time with a fault of the table (cells.py) in some phase. Ends with a
-line of counts and with 1 if a write was lost, redis lived twice or nowhere, or anything was left behind.
+line of counts and with 1 if a write was lost, redis lived twice or nowhere, or anything was left behind; also if no move
+arrived, or none was disturbed.
 
   soak.py [--minutes N] [--seed S] [--logs DIR]
 
-Every other fault strikes at some moment within the phase, not as it is entered. The seed decides the moves, the faults
+Every other fault strikes at some moment within the phase, not as it is entered; one that comes when the migration has ended
+is not counted among the faults. The seed decides the moves, the faults
 and the moments; what a step has done by then it cannot decide. --logs keeps the daemons' logs of what went wrong."""
 
 import argparse
@@ -19,22 +21,25 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bed import REDIS, Bed, outside
-from cell_run import GONE, PATIENT, End, await_end, run_cell
+from cell_run import GONE, PATIENT, End, When, await_end, run_cell
 from cells import LASTS_S, Fault, cells
 from godwit_lab import daemons
+from relay import ANSWERS_IN_DISORDER, DISORDER
 
 UNDISTURBED = 0.25  # of the moves
 WITHIN = 0.5  # of the faults
-RELAYED = 0.2  # of the rounds
+RELAYED = 0.2  # of the rounds: the coordinator's commands come in disorder, or what the agents answer does
+BETWEEN = 0.2  # of the rounds: what the agents say to each other does, besides any fault
 MOVES_OF_A_ROUND = 5  # then a new round may begin, with other habits
-HABITS = (("late",), ("twice",), ("late", "twice"), ("old",), ("mute",), ("late", "twice", "old"))
+HABITS = (("late",), ("twice",), ("late", "twice"), ("old",), ("mute",), DISORDER, ANSWERS_IN_DISORDER,
+          (*DISORDER, *ANSWERS_IN_DISORDER))
 
 
 class Soak:
     def __init__(self, seed: int, logs: Path | None):
         self._random, self._seed, self._logs = random.Random(seed), seed, logs
         self._cells = cells()
-        self.counts = Counter(moves=0, arrived=0, faults=0, lost_writes=0, double_lives=0, none_alive=0, left_overs=0,
+        self.counts = Counter(moves=0, arrived=0, faults=0, faults_too_late=0, lost_writes=0, double_lives=0, none_alive=0, left_overs=0,
                               gone_with_node=0)
         self.troubles = 0
 
@@ -47,15 +52,19 @@ class Soak:
 
     def _round(self, bed: Bed, until: float) -> bool:
         """Whether the bed can be used for another one."""
-        habits = self._random.choice(HABITS) if self._random.random() < RELAYED else ()
+        kind = self._random.random()
+        habits = self._random.choice(HABITS) if kind < RELAYED else ()
+        between = RELAYED <= kind < RELAYED + BETWEEN
         with ExitStack() as relays:
             if habits:
                 relays.enter_context(bed.relays(self._random.randrange(1 << 30), *habits))
+            if between:
+                relays.enter_context(bed.disorder(self._random.randrange(1 << 30), *DISORDER))
             for _ in range(MOVES_OF_A_ROUND):
                 if time.monotonic() >= until:
                     return True
                 try:
-                    problems = self._move(bed, habits)
+                    problems = self._move(bed, habits, between)
                 except (RuntimeError, OSError, ValueError, subprocess.SubprocessError) as error:
                     problems = [f"{type(error).__name__}: {error}"]
                 if problems:
@@ -63,7 +72,7 @@ class Soak:
                     return False
         return True
 
-    def _move(self, bed: Bed, habits: tuple[str, ...]) -> list[str]:
+    def _move(self, bed: Bed, habits: tuple[str, ...], between: bool) -> list[str]:
         # Behind a relay the addresses are others, and what is rebooted forgets its relay: only commands go wrong there.
         disturbed = not habits and self._random.random() >= UNDISTURBED
         phase, fault = self._random.choice(self._cells) if disturbed else ("", None)
@@ -71,20 +80,22 @@ class Soak:
         after_s = self._random.uniform(0, LASTS_S[phase]) if within else None
         source = bed.where()
         self.counts["moves"] += 1
-        self.counts["faults"] += disturbed or bool(habits)
         when = f"{after_s:.3f} s into {phase}" if within else phase
-        what = f"{when}: {fault.name}" if fault else f"commands are {' and '.join(habits)}" if habits else "undisturbed"
+        what = f"{when}: {fault.name}" if fault else f"a relay's habits are {', '.join(habits)}" if habits else "undisturbed"
+        what += ", the agents talk in disorder" * between
         print(f"{time.strftime('%T')} {self.counts['moves']:4} from {source}, {what}", end="", flush=True)
         with bed.writing() as load:
             watch = outside.Watch(bed.lab, "redis-server")
             try:
                 with watch:
-                    end = self._end_of(bed, phase, fault, after_s, habits)
+                    end = self._end_of(bed, phase, fault, When(after_s), not habits and not between)
             finally:
                 self.counts["double_lives"] += len(watch.doubles)
             if not end.at:
                 load.abandon()
-        print(f" -> {end.at or 'gone with its node'}", flush=True)
+        print(f" -> {end.at or 'gone with its node'}", "" if end.has_struck else " (the fault came too late)", sep="", flush=True)
+        self.counts["faults"] += disturbed and end.has_struck or between or bool(habits)
+        self.counts["faults_too_late"] += not end.has_struck
         self.counts["arrived"] += end.at == bed.other(source)
         self.counts["none_alive"] += GONE in end.problems
         self.counts["left_overs"] += len([problem for problem in end.problems if problem != GONE])
@@ -101,13 +112,13 @@ class Soak:
         return problems
 
     @staticmethod
-    def _end_of(bed: Bed, phase: str, fault: Fault | None, after_s: float | None, habits: tuple[str, ...]) -> End:
+    def _end_of(bed: Bed, phase: str, fault: Fault | None, when: When, is_calm: bool) -> End:
         if fault:
-            return run_cell(bed, phase, fault, after_s)
+            return run_cell(bed, phase, fault, when, is_calm)
         code, said = bed.try_migrate(REDIS, bed.other(bed.where()), *PATIENT)
         end = await_end(bed, may_be_gone=False)
         end.said = f"{code}: {said}"
-        if code and not habits:
+        if code and is_calm:
             end.problems.append("it failed without a fault")
         return end
 
@@ -138,6 +149,9 @@ def main() -> int:
     soak.run(time.monotonic() + 60 * options.minutes)
     counts = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in soak.counts.items())
     print(f"seed {options.seed}: {counts}; {soak.troubles} in trouble", flush=True)
+    if not (soak.counts["arrived"] and soak.counts["faults"]):
+        print("nothing was shown: no move has arrived, or none was disturbed", flush=True)
+        return 1
     return 1 if soak.troubles else 0
 
 

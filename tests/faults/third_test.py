@@ -9,10 +9,10 @@ import time
 from bed import COORDINATOR, REDIS, outside
 from fault_case import FaultCase, main
 from godwit_lab import daemons, wire
+from relay import COMMIT
 
 SEED = 3
 SENT_WITHIN = 5  # a command has reached the relay, an answer comes back
-COMMIT = 54  # control.proto
 UNANSWERED_S = 6  # longer than an armed source waits before it asks for a refusal
 QUICK = ("third_node",)
 

@@ -1,5 +1,5 @@
-// A set of images as a whole: the tree, the tables of descriptors, the paths, the queues and the terminals that a
-// restore finds in it, and what it refuses.
+// A set of images as a whole: the tree, the tables of descriptors, the paths, the queues, the terminals and the
+// filters that a restore finds in it, and what it refuses.
 // Each piece of the input is a file: its kind, its number, its length in two bytes, its records.
 #include "agent/engine/resources/fd_table.h"
 #include "agent/engine/resources/terminal_images.h"
@@ -7,11 +7,14 @@
 #include "agent/engine/restore/foreign_state.h"
 #include "agent/engine/restore/process_plan.h"
 #include "agent/engine/restore/shell_job.h"
+#include "agent/engine/restore/thread_plan.h"
+#include "agent/engine/tasks/filters.h"
 #include "common/base/error.h"
 #include "common/image/image_set.h"
 #include "tests/fuzz/fuzz.h"
 
 #include <algorithm>
+#include <set>
 
 namespace godwit {
 
@@ -50,6 +53,27 @@ void terminals(const image::ImageSet& set) {
   }
 }
 
+// Each thread gets its own, and no filter is installed twice on top of the same ones.
+void filters_of_threads(const image::ImageSet& set) {
+  const tasks::filters::Stored stored(set);
+  std::vector<tasks::filters::Chain> chains;
+  for (const std::uint64_t id : set.ids(image::Kind::core))
+    ask([&] {
+      const auto core = set.get<image::CoreEntry>(image::Kind::core, id);
+      chains.push_back(stored.chain_of(core.thread_core(), core.thread_core()));
+    });
+  if (chains.empty()) return;
+  std::vector<tasks::filters::Chain> made(chains.size());
+  std::set<tasks::filters::Chain> installed;
+  for (const ThreadStep& step : plan_threads(chains)) {
+    for (const std::size_t thread : step.made) made[thread] = made[step.maker];
+    if (!step.adds) continue;
+    made[step.maker].push_back(*step.adds);
+    require(installed.insert(made[step.maker]).second);
+  }
+  require(made == chains);
+}
+
 }  // namespace
 
 void fuzz(std::string_view input) {
@@ -69,6 +93,7 @@ void fuzz(std::string_view input) {
   });
   ask([&] { resources::read_unix_queues(set); });
   ask([&] { terminals(set); });
+  ask([&] { filters_of_threads(set); });
   ask([&] { refuse_foreign_state(set); });
   ask([&] { shell_job_of(set); });
 }

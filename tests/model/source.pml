@@ -18,9 +18,17 @@ end:
       SOURCE_SERVES && source[m] == FROZEN && HOLDS(m) && MOVED(m) == RUNS && run_ons > 0 ->
       run_ons--; runs_on[m] = true; printf("%d: too large, it runs on\n", m); IS_TOO_LARGE(m) }
 #endif
+#ifdef BREAK_TOKEN_BEFORE_RECORD
+  :: d_step {
+      SOURCE_SERVES && source[m] == FROZEN && MAY_ARM(m) && COMMANDED(m, ARM, COMMITTING, SOURCE_NODE(m)) &&
+      !(sent[m] & TOKEN) -> SEND(m, TOKEN) }
+  :: d_step {
+      SOURCE_SERVES && source[m] == FROZEN && (sent[m] & TOKEN) -> SOURCE_RECORD(m, ARMED) }
+#else
   :: d_step { /* Arm. A source that was frozen when its agent died has aborted before it serves again */
       SOURCE_SERVES && source[m] == FROZEN && MAY_ARM(m) && COMMANDED(m, ARM, COMMITTING, SOURCE_NODE(m)) ->
       SOURCE_RECORD(m, ARMED); SEND(m, TOKEN) }
+#endif
 
   :: d_step { /* on its own word: a failure, a time-out, an Abort, a restart */
       AT_SOURCE && MAY_ABORT(m) && !GONE(m) -> SOURCE_RECORD(m, ABORTED) }

@@ -36,6 +36,8 @@ class Actions(SeedCase):
     def test_they_see_what_criu_shows_them(self):
         workload = self.begin("python")
         pid, name = workload.pid, "python3"
+        self.run_line(f"godwit pre-dump -t $PID -D 0 {self.hook}", workload)
+        self.assertEqual(self.steps(), [])
         self.run_line(f"godwit dump -t $PID -D 1 {self.hook}", workload)
         self.assertEqual(self.steps(), [f"{step} IMAGES {pid} {name}" for step in ("pre-dump", "post-dump")])
         self.veto_at("nothing")

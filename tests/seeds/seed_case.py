@@ -17,6 +17,7 @@ import machine  # noqa: E402
 from godwit_lab import cgroups, hosts  # noqa: E402
 from godwit_lab.hosts import Lab  # noqa: E402
 from page import Line  # noqa: E402
+from page_files import page_blocks  # noqa: E402
 from waiting import WITHIN, wait_until  # noqa: E402
 
 SOURCE, DESTINATION = "h1", "h2"
@@ -219,8 +220,7 @@ class SeedCase(unittest.TestCase):
 
     def blocks(self, directory: str) -> int:
         """Bytes that the page files of a directory take."""
-        files = (self.bed.root(SOURCE) / self.place.lstrip("/") / directory).glob("pages-*.img")
-        return sum(file.stat().st_blocks * 512 for file in files)
+        return page_blocks(self.bed.root(SOURCE) / self.place.lstrip("/") / directory)
 
     def size(self, directory: str) -> int:
         files = (self.bed.root(SOURCE) / self.place.lstrip("/") / directory).glob("pages-*.img")

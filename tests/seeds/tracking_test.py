@@ -104,7 +104,9 @@ class Tracking(SeedCase):
 
     def test_a_tracker_that_dies_during_a_dump(self):
         workload = self.begin("python")
-        self.run_line("GODWIT_FAULT=engine.dump.frozen=kill " + FIRST + " || true", workload)
+        said = self.run_line("GODWIT_FAULT=engine.dump.frozen=kill " + FIRST + " || true", workload)
+        self.assertEqual(self.unusable(said, "dump.unusable", "directory"), {f"{self.place}/1"})
+        self.assertNotIn("dump.parents_unusable", said)
         at = workload.progress()
         wait_until(lambda: workload.progress() > at + 20, "it runs on")
         self.dump("2", "../1", workload, whole=True)

@@ -27,6 +27,7 @@ KINDS = {
     "mm": ("MmEntry", None),
     "pipes-data": ("PipeDataEntry", "bytes"),
     "pstree": ("PstreeEntry", None),
+    "seccomp": ("SeccompEntry", None),
     "sk-queues": ("SkPacketEntry", "length"),
     "timens": ("TimensEntry", None),
     "tty-data": ("TtyDataEntry", None),

@@ -35,6 +35,11 @@ for line in sys.stdin:
 """
 
 
+def waits_in_read(pid: int) -> bool:
+    with open(f"/proc/{pid}/syscall") as file:
+        return file.read().startswith("0 0x0 ")  # read(0)
+
+
 class Shell:
     """A bash on a terminal of so many lines."""
 
@@ -90,6 +95,17 @@ class Shell:
         """The job in the foreground. What a shell that was slow has still to say stands before the answer."""
         self.run(question)
         return self.expect(r"(?m)^(?:prompt> )?= (.*)\r\n")[1]
+
+    def interrupt(self, pid: int) -> str:
+        """Ctrl-C, for a job in the foreground that waits in its read: a signal just before that is told after it only. What came
+        until the job has told it."""
+        end = time.monotonic() + WITHIN
+        while not waits_in_read(pid):
+            if time.monotonic() > end:
+                raise AssertionError(f"process {pid} does not read")
+            time.sleep(0.005)
+        self.type("\x03")
+        return self.expect("(?s).*interrupted")[0]
 
     def settings(self) -> list:
         return termios.tcgetattr(self.terminal)

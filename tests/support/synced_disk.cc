@@ -45,8 +45,10 @@ void SyncedDisk::note(int fd) {
       if (entry.is_regular_file()) names_[entry.path().filename()] = inode_of(entry.path());
     synced_.emplace_back(".");
   } else if (fs::path(path).parent_path() == directory_) {
-    std::ifstream in(self);  // opened anew: whoever syncs may only write
-    contents_[inode_of(self)] = std::string(std::istreambuf_iterator<char>(in), {});
+    if (!fs::is_directory(self)) {
+      std::ifstream in(self);  // opened anew: whoever syncs may only write
+      contents_[inode_of(self)] = std::string(std::istreambuf_iterator<char>(in), {});
+    }
     synced_.push_back(fs::path(path).filename());
   }
 }

@@ -23,7 +23,7 @@ class SyncedDisk {
   // Makes `directory`, or makes it anew, with the files as they would be found.
   void find_after_power_loss(const std::string& directory) const;
 
-  // What was synced, in order: the names of files, and "." for the directory.
+  // What was synced, in order: the names of files and directories in it, and "." for itself.
   const std::vector<std::string>& synced() const { return synced_; }
 
   void note(int fd);

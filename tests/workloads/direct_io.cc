@@ -1,9 +1,8 @@
 // Checks: buffers that reads with O_DIRECT fill: a device writes into them past the page tables, where no tracker sees
 // it.
 
-#include "tests/workloads/workload.h"
+#include "tests/workloads/direct_blocks.h"
 
-#include <cerrno>
 #include <fcntl.h>
 #include <list>
 #include <thread>
@@ -13,8 +12,7 @@ using namespace godwit::workloads;
 
 namespace {
 
-constexpr std::size_t block = 64 << 10;
-constexpr std::size_t blocks = 32;    // of the file
+constexpr std::size_t block = direct_block, blocks = direct_blocks;
 constexpr std::size_t buffers = 128;  // of a thread
 constexpr std::size_t threads = 4;
 
@@ -29,26 +27,14 @@ void fill_buffers(Workload& w, int fd, std::uint64_t seed, const std::atomic<boo
     if (!w.check(got == static_cast<ssize_t>(block), "pread with O_DIRECT returned %zd: %m", got)) return;
     if (i % 16 == 0) pause_for(0.001);
   }
-  for (std::size_t i = 0; i < buffers; ++i) {
-    w.check(content[i] == blocks || holds(memory + i * block, block, content[i] * block),
-            "buffer %zu is not what was read from block %zu", i, content[i]);
-  }
+  check_direct_blocks(w, memory, content);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   Workload w(argc, argv);
-  const std::string name = w.path("blocks");
-  {
-    std::string content(blocks * block, 0);
-    fill(content.data(), content.size(), 0);
-    write_file(name, content);
-  }
-  const int fd = open(name.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
-  if (fd < 0 && errno == EINVAL) w.skip("this file system has no O_DIRECT");
-  if (fd < 0) give_up("open");
-  must(fdatasync(fd), "fdatasync");
+  const int fd = open_direct_blocks(w);
   std::atomic<bool> stop = false;
   std::list<std::thread> readers;
   for (std::uint64_t i = 0; i < threads; ++i) readers.emplace_back([&, i] { fill_buffers(w, fd, i + 1, stop); });

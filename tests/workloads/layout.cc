@@ -26,11 +26,13 @@ bool continues(const Mapping& a, const Mapping& b) {
 }
 
 // Without "sh": the permissions say the same, and for what cannot become writable the kernel sets it only when the file
-// was open for writing.
+// was open for writing. And without "gu" (6.18+): a mapping may have guards, because one that it was merged with had
+// some.
 std::string kept_flags(std::istringstream words) {
   std::string kept;
   for (std::string word; words >> word;) {
-    if (word != "VmFlags:" && word != "sh" && word != "sd" && word != "uw" && word != "um" && word != "ac")
+    if (word != "VmFlags:" && word != "sh" && word != "sd" && word != "gu" && word != "uw" && word != "um" &&
+        word != "ac")
       kept += " " + word;
   }
   return kept;

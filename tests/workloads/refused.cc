@@ -1,6 +1,7 @@
 // What a process, its threads or its relatives are or have that cannot be carried. Files: refused_files.cc.
 
 #include "tests/workloads/refused.h"
+#include "tests/workloads/seccomp.h"
 #include "tests/workloads/system_v.h"
 
 #include <asm/ldt.h>
@@ -9,10 +10,8 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <immintrin.h>
-#include <linux/filter.h>
 #include <linux/keyctl.h>
 #include <linux/mempolicy.h>
-#include <linux/seccomp.h>
 #include <mqueue.h>
 #include <sched.h>
 #include <sys/ioctl.h>
@@ -76,6 +75,54 @@ long files_past_parent(Workload& w) {
 }
 long child_pid_namespace(Workload&) {
   return relative(CLONE_NEWPID, SIGCHLD, [] {});
+}
+// Another child has come into it, and bears one there.
+long enter_pid_namespace(Workload& w, bool bears) {
+  const long init = relative(CLONE_NEWPID, SIGCHLD, [] {});
+  if (init < 0) return -1;
+  relative(0, SIGCHLD, [&] {
+    const int pidfd = static_cast<int>(syscall(SYS_pidfd_open, init, 0));
+    const bool entered = setns(pidfd, CLONE_NEWPID) == 0 && (!bears || relative(0, SIGCHLD, [] {}) > 0);
+    close(pidfd);
+    w.tell("entered", entered ? "yes" : "no");
+  });
+  while (!w.asked("entered")) pause_for(0.001);
+  return read_file(w.path("entered")) == "yes" ? 0 : -1;
+}
+long entered_pid_namespace(Workload& w) { return enter_pid_namespace(w, false); }
+long entered_from_outside(Workload& w) { return enter_pid_namespace(w, true); }
+// Of a namespace in which nobody can be born any more.
+long ended_pid_namespace(Workload& w) {
+  relative(0, SIGCHLD, [&] {
+    bool ended = unshare(CLONE_NEWPID) == 0;
+    const pid_t init = ended ? fork() : -1;
+    if (init == 0) _exit(0);
+    ended = init > 0 && waitpid(init, nullptr, 0) == init;
+    w.tell("ended", ended ? "yes" : "no");
+  });
+  while (!w.asked("ended")) pause_for(0.001);
+  return read_file(w.path("ended")) == "yes" ? 0 : -1;
+}
+// One that has no init yet, of a process with a thread that was there before.
+long threads_namespace(Workload& w) {
+  relative(0, SIGCHLD, [&] {
+    const bool unshared = in_a_thread([] { return 0; }) == 0 && unshare(CLONE_NEWPID) == 0;
+    w.tell("unshared", unshared ? "yes" : "no");
+  });
+  while (!w.asked("unshared")) pause_for(0.001);
+  return read_file(w.path("unshared")) == "yes" ? 0 : -1;
+}
+long thread_pid_namespace(Workload&) {
+  return in_a_thread([] { return unshare(CLONE_NEWPID); });
+}
+// Only its own fault ends an init by a signal other than SIGKILL.
+long faulty_init(Workload&) {
+  const long init = relative(CLONE_NEWPID, SIGCHLD, [] {
+    prctl(PR_SET_DUMPABLE, 0);
+    *static_cast<volatile int*>(nullptr) = 1;
+  });
+  siginfo_t info;
+  return init < 0 ? -1 : waitid(P_PID, static_cast<id_t>(init), &info, WEXITED | WNOWAIT);
 }
 long child_exit_signal(Workload&) {
   return relative(0, SIGUSR2, [] {});
@@ -141,11 +188,17 @@ long deleted_mapping(Workload& w) {
   return at == MAP_FAILED ? -1 : unlink(name.c_str());
 }
 
-long seccomp(Workload&) {
-  sock_filter allow_all[] = {{BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW}};
-  const sock_fprog program{1, allow_all};
+// In a thread; whoever would be asked has gone.
+long seccomp_notification(Workload&) {
+  return in_a_thread([] {
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    const long listener = add_filter(SYS_getpgid, SECCOMP_RET_USER_NOTIF, SECCOMP_FILTER_FLAG_NEW_LISTENER);
+    return listener < 0 ? listener : close(static_cast<int>(listener));
+  });
+}
+long seccomp_computed(Workload&) {
   prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-  return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0);
+  return add_filter({{BPF_LD | BPF_IMM, 0, 0, SECCOMP_RET_ALLOW}, {BPF_RET | BPF_A, 0, 0, 0}});
 }
 
 // A machine without a pool of huge pages lets them be mapped, but not used.
@@ -423,13 +476,20 @@ constexpr Kind kinds[] = {{"vfork_child", vfork_child},
                           {"directory_outside", directory_outside},
                           {"files_past_parent", files_past_parent},
                           {"child_pid_namespace", child_pid_namespace},
+                          {"entered_pid_namespace", entered_pid_namespace},
+                          {"entered_from_outside", entered_from_outside},
+                          {"ended_pid_namespace", ended_pid_namespace},
+                          {"threads_namespace", threads_namespace},
+                          {"thread_pid_namespace", thread_pid_namespace},
+                          {"faulty_init", faulty_init},
                           {"child_exit_signal", child_exit_signal},
                           {"member_tracer", member_tracer},
                           {"traced", traced},
                           {"sysv_shm", sysv_shm},
                           {"memfd_secret", secret_memory},
                           {"deleted_mapping", deleted_mapping},
-                          {"seccomp", seccomp},
+                          {"seccomp_notification", seccomp_notification},
+                          {"seccomp_computed", seccomp_computed},
                           {"hugetlb", huge_page},
                           {"protection_key", protection_key},
                           {"spare_protection_key", spare_protection_key},

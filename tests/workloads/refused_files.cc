@@ -18,6 +18,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <netinet/udp.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/fanotify.h>
@@ -56,13 +57,27 @@ long ring_without_descriptor(unsigned flags) {
 long registered_ring(Workload&) { return ring_without_descriptor(0); }
 long polling_ring(Workload&) { return ring_without_descriptor(IORING_SETUP_SQPOLL); }
 
+// Nothing ever comes through the pipe.
 long aio(Workload&) {
   static aio_context_t context = 0;
-  return syscall(SYS_io_setup, 8, &context);
+  static iocb request{};
+  static int ends[2];
+  if (syscall(SYS_io_setup, 8, &context) != 0 || pipe2(ends, O_CLOEXEC) != 0) return -1;
+  request.aio_lio_opcode = IOCB_CMD_POLL;
+  request.aio_fildes = static_cast<std::uint32_t>(ends[0]);
+  request.aio_buf = POLLIN;
+  iocb* const list = &request;
+  return syscall(SYS_io_submit, context, 1, &list);
+}
+
+long aio_inherited(Workload&) {
+  static aio_context_t context = 0;
+  if (syscall(SYS_io_setup, 8, &context) != 0) return -1;
+  return relative(0, SIGCHLD, [] {});
 }
 
 long stranger(Workload&) { return syscall(SYS_pidfd_open, getppid(), 0); }
-long thread_pidfd(Workload&) { return syscall(SYS_pidfd_open, gettid(), O_EXCL /* PIDFD_THREAD */); }
+long thread_pidfd(Workload&) { return syscall(SYS_pidfd_open, getppid(), O_EXCL /* PIDFD_THREAD */); }
 
 long user_faults(Workload&) { return syscall(SYS_userfaultfd, O_CLOEXEC | 1 /* UFFD_USER_MODE_ONLY */); }
 
@@ -250,6 +265,14 @@ long stranger_status(Workload& w) {
 }
 long pressure(Workload&) { return open("/proc/pressure/memory", O_RDWR | O_CLOEXEC); }
 
+// Its signals go to somebody who has another name inside.
+long inner_owner(Workload&) {
+  int ends[2];
+  const long init = relative(CLONE_NEWPID, SIGCHLD, [] {});
+  if (init < 0 || pipe2(ends, O_CLOEXEC) != 0) return -1;
+  return fcntl(ends[0], F_SETOWN, static_cast<int>(init));
+}
+
 long pipe_outside(Workload&) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return -1;
@@ -329,6 +352,7 @@ long signed_segments(Workload&) {
 
 constexpr Kind kinds[] = {{"io_uring", uring},
                           {"aio", aio},
+                          {"aio_inherited", aio_inherited},
                           {"pidfd", stranger},
                           {"thread_pidfd", thread_pidfd},
                           {"userfaultfd", user_faults},
@@ -366,6 +390,7 @@ constexpr Kind kinds[] = {{"io_uring", uring},
                           {"eventfd_outside", eventfd_outside},
                           {"stranger_status", stranger_status},
                           {"pressure", pressure},
+                          {"inner_owner", inner_owner},
                           {"pipe_outside", pipe_outside},
                           {"network_namespace", network_namespace},
                           {"uts_namespace", uts_namespace},

@@ -1,5 +1,6 @@
 // Checks: processes whose parent has exited: they go on as children of their PID namespace's init, in a session of
-// their own, in the workload's session, and in a session whose leader has exited; with children of their own.
+// their own, in the workload's session, in that of a grandchild of the workload, and in a session whose leader has
+// exited; with children of their own.
 
 #include "tests/workloads/children.h"
 
@@ -67,15 +68,36 @@ void orphans_together(Workload& w, const std::string& one, const std::string& ot
   await_settled(w, other);
 }
 
+// One whose session is that of a living process further below.
+Child orphan_of_a_grandchild(Workload& w, const std::string& name, std::uint64_t seed) {
+  const Child above = start_child(w, "above-" + name, 6, [&] {
+    const Child leader = start_child(w, "leader-of-" + name, 7, [&] {
+      must(setsid(), "setsid");
+      orphan(w, name, seed, false);
+      settled(w, "leader-of-" + name);
+      w.wait_for_verify();
+      w.check(getsid(0) == getpid(), "its session is %d", getsid(0));
+    });
+    await_settled(w, leader.name);
+    settled(w, "above-" + name);
+    w.wait_for_verify();
+    check_end(w, leader);
+  });
+  await_settled(w, above.name);
+  return above;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   Workload w(argc, argv);
-  const std::vector<std::string> names{"leader", "plain", "left", "second-plain", "left-together"};
+  const std::vector<std::string> names{"leader", "plain", "left", "second-plain", "left-together", "deep"};
   orphan(w, names[0], 0x0f0, true);
   orphan(w, names[1], 0x0f1, false);
   orphans_together(w, names[2], names[4]);
   orphan(w, names[3], 0x0f3, false);
+
+  const Child above = orphan_of_a_grandchild(w, names[5], 0x0f5);
 
   w.ready();
   w.wait_for_verify();
@@ -85,5 +107,6 @@ int main(int argc, char** argv) {
     const std::string complaint = read_file(w.path(verdict));
     w.check(complaint.empty(), "%s: %s", name.c_str(), complaint.c_str());
   }
+  check_end(w, above);
   return w.finish();
 }

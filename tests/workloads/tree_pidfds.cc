@@ -2,45 +2,15 @@
 // been waited for; what they are, whether they can be waited and watched for, who gets a signal through them.
 
 #include "tests/workloads/children.h"
-#include "tests/workloads/descriptors.h"
+#include "tests/workloads/pidfds.h"
 
 #include <cerrno>
 #include <csignal>
-#include <fcntl.h>
-#include <poll.h>
-#include <sys/epoll.h>
-#include <sys/ioctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 using namespace godwit::workloads;
 
 namespace {
-
-int open_process(pid_t pid, int flags = 0) {
-  return must(static_cast<int>(syscall(SYS_pidfd_open, pid, flags)), "pidfd_open");
-}
-
-int signal_to(int fd, int signal) { return static_cast<int>(syscall(SYS_pidfd_send_signal, fd, signal, nullptr, 0)); }
-
-bool ended(int fd) {
-  pollfd one{fd, POLLIN, 0};
-  return poll(&one, 1, 0) == 1;
-}
-
-// -1: it has been waited for.
-pid_t process_of(int fd) { return atoi(fdinfo(fd, {"Pid:"}).substr(4).c_str()); }
-
-// How the process ended, as PIDFD_GET_INFO tells since 6.15; -1: it does not.
-int end_of(int fd) {
-  struct {
-    std::uint64_t mask = 1 << 3, cgroup = 0;
-    std::uint32_t ids[11] = {};
-    std::int32_t exit_code = 0;
-  } info;
-  if (ioctl(fd, _IOWR(0xFF, 11, info), &info) != 0 || (info.mask & 1 << 3) == 0) return -1;
-  return info.exit_code;
-}
 
 struct Ended {
   int fd;
@@ -89,9 +59,7 @@ int main(int argc, char** argv) {
   const int dead = child_that_ends(42 << 8);
   wait_for(dead, WNOWAIT);
   const Ended gone[] = {waited_for(0), waited_for(7 << 8), waited_for(SIGKILL), waited_for(SIGTERM)};
-  const int watch = must(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
-  epoll_event event{.events = EPOLLIN, .data = {.u64 = 0x1234}};
-  must(epoll_ctl(watch, EPOLL_CTL_ADD, living, &event), "epoll_ctl");
+  const int watch = watch_for_end(living);
 
   w.ready();
   w.expect_interrupts();
@@ -111,11 +79,9 @@ int main(int argc, char** argv) {
     w.check(signal_to(one.fd, 0) == -1 && errno == ESRCH, "one that was waited for gets signals: %m");
     w.check(end_of(one.fd) == one.end || w.beside_criu(), "it ended as %#x instead of %#x", end_of(one.fd), one.end);
   }
-  w.check(epoll_wait(watch, &event, 1, 0) == 0, "the child is said to have ended");
+  w.check(told_by(watch, 0) == 0, "the child is said to have ended");
   w.tell("go", "");
-  while (epoll_wait(watch, &event, 1, 10000) == -1 && errno == EINTR) {
-  }
-  w.check(event.data.u64 == 0x1234, "nobody tells of the child's end");
+  w.check(told_by(watch, 10'000) == of_the_watched, "nobody tells of the child's end");
   info = wait_for(same, WNOWAIT);
   w.check(info.si_pid == child.pid, "process %d has ended, not %d", info.si_pid, child.pid);
   check_end(w, child);

@@ -95,11 +95,18 @@ int main(int argc, char** argv) {
   children.push_back(member(w, "stranger", 9, {born_into, own, 0, 0},
                             [&] { return std::vector<Child>{member(w, "guest", 10, {born_into, group, 0, 2})}; }));
 
-  // A session whose leader had children before: they have stayed in the old one.
+  // A session whose leader had children before: they have stayed in the old one, of which one has ended.
   children.push_back(start_child(w, "late-leader", 11, [&] {
     const Child before = member(w, "before", 12, {born_into, group, 0, 2});
+    const pid_t ended = must(fork(), "fork");
+    if (ended == 0) _exit(15);
+    siginfo_t info;
+    must(waitid(P_PID, static_cast<id_t>(ended), &info, WEXITED | WNOWAIT), "waitid");
     be_member(w, "late-leader", {own, own, 0, 0},
               [&] { return std::vector<Child>{before, member(w, "after", 13, {born_into, born_into, 0, 0})}; });
+    int status = 0;
+    w.check(waitpid(ended, &status, 0) == ended && status == 15 << 8, "its child that has ended: %s",
+            how_it_ended(status).c_str());
   }));
   await_settled(w, "late-leader");
   children.push_back(member(w, "lonely", 14, {own, own, 0, 0}));

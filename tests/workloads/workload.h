@@ -82,7 +82,7 @@ class Workload {
   std::string path(const std::string& name) const { return directory_ + "/" + name; }
 
   // Whether the process was dumped and restored, or moved; a mere stop does not count.
-  bool moved() const { return mode_ == "restore" || mode_ == "live"; }
+  bool moved() const { return mode_ != "native" && mode_ != "stopped" && mode_ != "refuse"; }
 
   double lost() const { return lost_; }
   static double now();
