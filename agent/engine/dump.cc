@@ -315,8 +315,17 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
   for (const auto& task : tasks_)
     if (first && task->begun()) witnesses.try_emplace(task->pid(), task->pid());
   tasks::FactsReader facts;
+  // What is told in the stop before there is a deadline (the tree, layouts) has room in the ring, whatever the
+  // destination does.
+  while (may_run_on() && !all_acknowledged()) sink.wait();
   if (before_stop_) before_stop_();
   std::uint64_t emitted_bytes = 0;
+  bool sends_state = false;  // of which a copy could be built: it does not run on to another attempt of this dump
+  const auto undo = [&] {
+    sink.set_deadline(0);
+    hold_.reset();
+    if (first) begin_again();  // the next attempt is the first one again
+  };
   try {
     hold_ = hold();
     // From here on nothing of the tree runs.
@@ -381,35 +390,36 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
       // Pages alone do no harm when it runs on. The state, of which a copy could be built, follows when they are
       // stored.
       while (!all_acknowledged()) sink.wait();
-      sink.set_deadline(0);
       frozen.steps.lap("store");
     }
+    sends_state = true;
 
     ids_.forget_files();
     ids_.write(images);
     for (const auto& [name, bytes] : images.files()) sink.file(name, bytes);
     sink.end_round();
+    sink.set_deadline(0);
     frozen.round.set_last_sequence(sink.last_sequence());
     frozen.steps.lap("images");
     if (caught_up_) caught_up_->set_dirty_bytes_after(frozen.round.bytes());
     frozen.caught_up = caught_up_;
     return frozen;
   } catch (const TooSlow&) {
+    if (sends_state) {
+      undo();
+      fail(Errc::refused, "its state is still being sent when the pause is as long as it may be");
+    }
     Frozen frozen{.round = {}, .steps = Steps(hold_->stopped_at_ns()), .at_ns = hold_->stopped_at_ns()};
     const std::uint64_t difference = std::max(owed_bytes(), emitted_bytes);
     run_on(frozen, difference > 0 ? difference : most_bytes_, sink);  // in the middle of shared memory nobody knows
     if (first) forget_all(sink);
     return frozen;
   } catch (const Error& e) {
-    sink.set_deadline(0);
-    hold_.reset();
-    if (first) begin_again();  // the next attempt is the first one again
+    undo();
     if (!emitting) try_again_without_the_dead(e);
     throw;
   } catch (...) {
-    sink.set_deadline(0);
-    hold_.reset();
-    if (first) begin_again();
+    undo();
     throw;
   }
 }

@@ -212,6 +212,7 @@ net::awaitable<void> SourceMigration::wait_stored(std::uint64_t sequence, Clock:
     problem = std::current_exception();
   }
   if (!problem) co_return;
+  if (Clock::now() >= until) std::rethrow_exception(problem);  // the copy stands still
   const auto deadline = Clock::now() + 2 * explain_limit;
   while (!failure_ && Clock::now() < deadline) co_await changed_.wait_until(deadline);
   if (failure_) throw *failure_;

@@ -59,10 +59,11 @@ Forecast forecast(const MigrationSpec& spec, std::uint64_t resident_bytes, const
       return static_cast<double>(total_bytes(m)) / static_cast<double>(m.rounds.front().bytes);
     });
   const auto& on_path = same_way.empty() ? of_workload : same_way;
-  const auto rate_of = [](const Migration& m) { return transfer_rate(m); };
-  double rate = on_path.empty() ? default_rate : median_of(on_path, rate_of);
+  double rate = on_path.empty() ? default_rate : median_of(on_path, transfer_rate);
   if (rate <= 0) rate = default_rate;
+  // Those that had a share of the path only, or were not to use it all, tell less than it carries.
   f.path_rate = rate;
+  for (const Migration* m : on_path) f.path_rate = std::max(f.path_rate, transfer_rate(*m));
   if (spec.rate_limit > 0) rate = std::min(rate, static_cast<double>(spec.rate_limit));
   const auto setup_of = [](const Migration& m) { return std::max(0.0, m.total_s - seconds_of_rounds(m)); };
   const double setup = on_path.empty() ? default_setup_s : median_of(on_path, setup_of);

@@ -156,14 +156,14 @@ void Driver::launch(Migration m, Clock::duration again) {
   const auto has_a_share = std::make_shared<bool>(false);
   run->set_on_sending([this, id, source, has_a_share] {
     *has_a_share = true;
-    shares_changed(source, id);
+    shares_changed(source, id, Run::Share::may_have_fallen);
   });
   runs_[id] = run;
   net::spawn(executor_, run->drive(), [this, id, source, run, again, has_a_share](std::exception_ptr problem) {
     if (problem)
       log::error("migration.driver_failed", {{"migration", id}, {"message", net::to_error(problem).message()}});
     runs_.erase(id);
-    if (*has_a_share) shares_changed(source, id);
+    if (*has_a_share) shares_changed(source, id, Run::Share::grew);
     run->changed().notify();
     if (run->migration().phase == Phase::undecided && !stopping_)
       net::spawn(executor_, "migration.ask_again", ask_again(id, again));
@@ -190,12 +190,12 @@ net::awaitable<void> Driver::set_rate(std::string id, std::uint64_t bytes_per_se
   co_await run->set_rate(bytes_per_second, std::move(by));
 }
 
-void Driver::node_rate_changed(const std::string& node) { shares_changed(node, {}); }
+void Driver::node_rate_changed(const std::string& node) { shares_changed(node, {}, Run::Share::may_have_fallen); }
 
 // Those that leave a node share what it may send, and its link.
-void Driver::shares_changed(const std::string& node, const std::string& but) {
+void Driver::shares_changed(const std::string& node, const std::string& but, Run::Share share) {
   for (const auto& [id, run] : runs_)
-    if (id != but && run->migration().spec.source == node) run->share_changed();
+    if (id != but && run->migration().spec.source == node) run->share_changed(share);
 }
 
 void Driver::fail_not_under_way(const std::string& id, std::string_view unknown) const {

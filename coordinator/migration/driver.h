@@ -70,7 +70,7 @@ class Driver {
  private:
   [[noreturn]] void fail_not_under_way(const std::string& id, std::string_view unknown) const;
   void launch(Migration migration, Clock::duration again);
-  void shares_changed(const std::string& node, const std::string& but);
+  void shares_changed(const std::string& node, const std::string& but, Run::Share share);
   net::awaitable<void> ask_again(std::string id, Clock::duration pause);
   api::Envelope statement_of(Statement statement, const std::string& by) const;
   void name_by_pid(MigrationSpec& spec) const;

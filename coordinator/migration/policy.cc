@@ -307,9 +307,10 @@ Decision decide_by(const Measurements& measured, const PolicyOptions& options) {
   if (rounds.size() <= measured.throttled_since)
     return {Action::another_round, predicted, "with less CPU time it should write less"};
   const bool time_is_over = options.max_total_time.count() > 0 && measured.elapsed >= options.max_total_time;
-  if (measured.rate_since > 0 && rounds.size() <= measured.rate_since && rounds.size() < options.max_rounds &&
-      !time_is_over)
-    return {Action::another_round, predicted, "the rate has changed, and no round has been sent at it yet"};
+  const bool untried = measured.rate_since > 0 && rounds.size() <= measured.rate_since &&
+                       rounds.size() < options.max_rounds && !time_is_over;
+  const Decision try_it{Action::another_round, predicted, "the rate has changed, and no round has been sent at it yet"};
+  if (untried && measured.rate_fell) return try_it;
   if (measured.owed_bytes > 0 && !time_is_over)
     return {Action::another_round, predicted,
             fmt::format("the last difference, {}, cannot be sent within the budget, and is sent while it runs on",
@@ -318,10 +319,12 @@ Decision decide_by(const Measurements& measured, const PolicyOptions& options) {
     return no_progress(measured, options, predicted,
                        fmt::format("the last difference {} {} times", fault_of_last(measured), measured.over_budget));
 
-  const std::size_t telling = std::max(measured.throttled_since, measured.rate_since);
-  const Progress progress = progress_of(std::span(rounds).subspan(std::min(rounds.size(), telling)));
+  const auto progress_since = [&](std::size_t first) {
+    return progress_of(std::span(rounds).subspan(std::min(rounds.size(), std::max(first, measured.throttled_since))));
+  };
   const bool within = predicted <= options.downtime;
   if (within && measured.owed_bytes == 0) {
+    const Progress progress = progress_since(measured.rate_fell ? measured.rate_since : 0);
     const nanoseconds transfer = predicted - measured.overhead;
     const std::string text = numbers(measured, options, predicted);
     if (transfer <= negligible_transfer) return freeze(measured, options, text);
@@ -330,9 +333,10 @@ Decision decide_by(const Measurements& measured, const PolicyOptions& options) {
     if (rounds.size() >= options.max_rounds || time_is_over) return freeze(measured, options, text);
     return {Action::another_round, predicted, text + "; another round should leave less"};
   }
+  if (untried) return try_it;
   if (time_is_over) return out_of_time(measured, options, predicted);
   if (rounds.size() >= options.max_rounds) return no_progress(measured, options, predicted, "the rounds are used up");
-  if (progress.stalled >= rounds_without_progress)
+  if (progress_since(measured.rate_since).stalled >= rounds_without_progress)
     return no_progress(measured, options, predicted, "the workload writes faster than its pages can be sent");
   if (may_give_up && least > options.downtime)
     return give_up(predicted,

@@ -31,7 +31,8 @@ struct Measurements {
   unsigned cpu_percent = 100;                  // what the workload may use of the CPU time that it used before
   std::uint64_t resident_bytes = 0;            // of the workload, and the bytes per second that others have seen on
   double expected_rate = 0;                    // this path: all there is to go by before the first round; 0: not known
-  std::size_t rate_since = 0;                  // the first round at the rate of now; the same goes for those
+  std::size_t rate_since = 0;                  // the first round at the rate of now
+  bool rate_fell = false;  // then: less may be sent in a pause than the rounds before that one tell, else only more
   std::size_t throttled_since = 0;  // the first round with so much; how the ones before went says nothing any more
 };
 

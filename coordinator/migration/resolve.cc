@@ -56,16 +56,18 @@ void check_runs(const Side& side) {
                 "`godwit history` tells how it ended, `godwit ps` where the workload is");
 }
 
-// A node that does not answer in time goes on with it all the same: the statement was made, and counts.
+// A node that does not answer, in time or any more, may go on with it all the same: the statement was made, and counts.
+bool may_have_heard(const Error& e) { return e.errc() == Errc::timed_out || e.errc() == Errc::peer_lost; }
+
 net::awaitable<Side> answer_of(std::shared_ptr<net::Channel> asked, std::string node, api::Envelope request,
                                Clock::duration limit) {
   try {
     const api::Envelope answer = co_await asked->ask(std::move(request), limit);
     co_return side_of(answer);
   } catch (const Error& e) {
-    if (e.errc() != Errc::timed_out) throw;
-    throw Error(Errc::timed_out, fmt::format("node '{}' has not let it go on yet: {}", node, e.message()),
-                "it was told, and may let the workload go on still: `godwit ps` tells; the same can be said again");
+    if (!may_have_heard(e)) throw;
+    throw Error(e.errc(), fmt::format("node '{}' has not let it go on yet: {}", node, e.message()),
+                "it may have been told, and let the workload go on still: `godwit ps` tells; the same can be said again");
   }
 }
 
@@ -111,11 +113,12 @@ net::awaitable<void> Driver::resolve(std::string id, Statement statement, std::s
     const std::optional<Migration> now = store_.migration(id);
     if (now && now->phase == Phase::undecided && !runs_.contains(id)) launch(*now, limits_.again);
   };
+  const std::shared_ptr<net::Channel> asked = registry_.channel(told);
   std::optional<Side> side;
   try {
-    side = co_await answer_of(registry_.channel(told), told, std::move(request), limits_.resolve);
+    side = co_await answer_of(asked, told, std::move(request), limits_.resolve);
   } catch (const Error& e) {
-    if (e.errc() != Errc::timed_out) throw;
+    if (!may_have_heard(e)) throw;
     store_.append(id, "resolve", {{"by", by}, {what, other}, {"unanswered", told}});
     look_again();
     throw;

@@ -70,9 +70,10 @@ class Run {
   // For the pages from now on, 0: no limit. Errc::busy when there are none to be sent or it is too late. `by` as above.
   net::awaitable<void> set_rate(std::uint64_t bytes_per_second, std::string by);
 
-  // What the source may send for this migration is another share from now on: rounds so far say nothing about those to
-  // come.
-  void share_changed();
+  // What the source may send for this migration is another share from now on: rounds so far do not tell how fast those
+  // to come will be. When it `grew`, what was within the budget still is.
+  enum class Share { grew, may_have_fallen };
+  void share_changed(Share share);
   // Called when pages begin to be sent.
   void set_on_sending(std::function<void()> on_sending) { on_sending_ = std::move(on_sending); }
 

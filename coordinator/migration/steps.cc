@@ -239,14 +239,17 @@ awaitable<void> Run::set_rate(std::uint64_t bytes_per_second, std::string by) {
   request.mutable_set_rate()->set_rate_limit(bytes_per_second);
   co_await ask(m_.spec.source, std::move(request), api::Envelope::kOk, limits_.question);
   const bool raised = measured_.rate_limit > 0 && (bytes_per_second == 0 || bytes_per_second > measured_.rate_limit);
-  if (raised) share_changed();
+  if (raised) share_changed(Share::grew);
   measured_.rate_limit = bytes_per_second;
   record("rate", {{"rate_limit", bytes_per_second}, {"by", by}});
 }
 
-void Run::share_changed() {
+void Run::share_changed(Share share) {
   if (m_.phase <= Phase::connecting) return;
+  const bool still_untried = measured_.rate_fell && m_.rounds.size() <= measured_.rate_since;
+  measured_.rate_fell = share == Share::may_have_fallen || still_untried;
   measured_.rate_since = m_.rounds.size() + 1;  // the one that is under way has some of both
+  measured_.over_budget = measured_.too_slow = 0;
 }
 
 // From here until the destination has resumed the workload stands still: no fsync, no news to watchers, five messages.

@@ -11,6 +11,9 @@ namespace {
 // record, so that the payload never moves.
 constexpr std::size_t header_room = sizeof(pagewire::FrameHeader) + pagewire::max_runs * sizeof(pagewire::Run);
 constexpr std::size_t largest = header_room + pagewire::max_payload;
+
+// How long it waits for room before it looks at the rest of the world again.
+constexpr std::chrono::milliseconds look_at_commands{100}, look_at_deadline{5};
 }  // namespace
 
 RingSink::RingSink(pagewire::Ring& ring, std::uint64_t seed, Idle idle)
@@ -20,7 +23,7 @@ std::span<std::byte> RingSink::reserve() {
   while (reserved_.empty()) {
     wait(std::chrono::milliseconds(0));
     try {
-      reserved_ = ring_.reserve(largest, std::chrono::milliseconds(100));
+      reserved_ = ring_.reserve(largest, deadline_ns_ > 0 ? look_at_deadline : look_at_commands);
     } catch (const Error& e) {
       if (e.errc() != Errc::timed_out) throw;
     }

@@ -75,6 +75,8 @@ void Family::set_plan(TreePlan plan) {
   if (!plan_.empty() && plan_.front().pid != plan.front().pid)
     fail(Errc::protocol, "the tree of process {} has become that of process {}", plan_.front().pid, plan.front().pid);
   plan_ = std::move(plan);
+  place_.clear();
+  for (std::size_t i = 0; i < plan_.size(); i++) place_.emplace(plan_[i].pid, i);
   nested_ = std::ranges::any_of(plan_, &ProcessPlan::makes_namespace);
   remove_strangers();
 }
@@ -88,12 +90,12 @@ void Family::remove_strangers() {
 }
 
 const ProcessPlan& Family::planned(pid_t pid) const {
-  const auto it = std::ranges::find(plan_, pid, &ProcessPlan::pid);
-  if (it == plan_.end()) fail(Errc::image_corrupt, "process {} is not in pstree.img", pid);
-  return *it;
+  const auto it = place_.find(pid);
+  if (it == place_.end()) fail(Errc::image_corrupt, "process {} is not in pstree.img", pid);
+  return plan_[it->second];
 }
 
-bool Family::in_plan(pid_t pid) const { return std::ranges::find(plan_, pid, &ProcessPlan::pid) != plan_.end(); }
+bool Family::in_plan(pid_t pid) const { return place_.contains(pid); }
 
 // A session or group that the root has come from, and whose leader stays behind, is the root's own here.
 pid_t Family::session_of(const ProcessPlan& p) const {

@@ -18,6 +18,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <unordered_map>
 
 namespace godwit::engine {
 
@@ -89,6 +90,7 @@ class Family {
   bool sibling_;
   ShellJob job_;
   TreePlan plan_;
+  std::unordered_map<pid_t, std::size_t> place_;  // in the plan, by PID
   bool nested_ = false;  // somebody of it has made a PID namespace
   std::map<pid_t, Member> members_;
   std::vector<pid_t> order_;  // of birth
