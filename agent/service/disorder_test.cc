@@ -218,7 +218,7 @@ INSTANTIATE_TEST_SUITE_P(Messages, DisorderOfEachSeed, testing::Range(1u, 5u));
 TEST_F(Disorder, of_what_announces_pages_ends_the_attempt) {
   const pid_t root = run_workload();
   identify("pages");
-  stand_between({.manifests = true});
+  stand_between({.manifests_twice = true});
   EXPECT_NE(error_of([&] { arm(prepare_in_disorder()); }), "it succeeded");
   abort();
   discard();

@@ -85,9 +85,9 @@ awaitable<void> Middleman::pass_on(Shared state, std::shared_ptr<Link> link, boo
     const api::Envelope envelope = co_await read_one(from);
     if (state->silent) continue;
     if (envelope.reply() && envelope.id() >= own_ids) continue;
-    const bool in_order = envelope.has_manifest() && !state->habits.manifests;
-    if (in_order) {
-      co_await deliver(link, !from_source, net::frame(envelope), {});
+    if (envelope.has_manifest()) {  // what announces pages has an order
+      for (int i = 0; i < (state->habits.manifests_twice ? 2 : 1); ++i)
+        co_await deliver(link, !from_source, net::frame(envelope), {});
       continue;
     }
     if (from_source && envelope.id() > 0 && !envelope.reply()) state->old.push_back(envelope);

@@ -18,7 +18,7 @@ class Middleman {
  public:
   struct Habits {
     unsigned seed = 1;
-    bool manifests = false;  // of these, too: what announces pages has an order
+    bool manifests_twice = false;  // what announces pages comes in its order in any case
   };
 
   Middleman(TestPair& pair, TestNode& destination, Habits habits);

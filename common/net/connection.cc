@@ -1,20 +1,20 @@
 #include "common/net/connection.h"
 
 #include "common/net/openssl.h"
+#include "common/net/pacing.h"
 #include "common/net/plain_socket.h"
 #include "common/net/within.h"
 
 #include <boost/asio/as_tuple.hpp>
-#include <boost/asio/connect.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <tuple>
 
 #include <netinet/tcp.h>
-#include <openssl/err.h>
 
 namespace godwit::net {
 
@@ -105,7 +105,7 @@ awaitable<std::size_t> read_some_of(Shared c, std::span<std::byte> into) {
     int result = 1, error_number = 0;
     while (total < into.size()) {
       std::size_t n = 0;
-      ERR_clear_error();
+      forget_errors();
       errno = 0;
       result = SSL_read_ex(c->ssl.get(), into.data() + total, into.size() - total, &n);
       error_number = errno;
@@ -155,7 +155,7 @@ awaitable<void> write_piece(Shared c, Bytes data) {
   while (!data.empty()) {
     need_open(c);
     std::size_t n = 0;
-    ERR_clear_error();
+    forget_errors();
     errno = 0;
     const int result = SSL_write_ex(c->ssl.get(), data.data(), data.size(), &n);
     const int error_number = errno;
@@ -172,7 +172,7 @@ awaitable<void> write_piece(Shared c, Bytes data) {
 awaitable<void> flush(Shared c) {
   for (;;) {
     need_open(c);
-    ERR_clear_error();
+    forget_errors();
     errno = 0;
     BIO* bio = SSL_get_wbio(c->ssl.get());
     const int result = BIO_flush(bio);
@@ -245,7 +245,7 @@ awaitable<void> shutdown_of(Shared c) {
   if (c->said_goodbye) co_return;
   c->said_goodbye = true;
   for (;;) {
-    ERR_clear_error();
+    forget_errors();
     errno = 0;
     const int result = SSL_shutdown(c->ssl.get());
     const int error_number = errno;
@@ -316,7 +316,7 @@ awaitable<Connection> handshake(tcp::socket socket, TlsContext tls, Side side) {
   else
     SSL_set_accept_state(c->ssl.get());
   for (;;) {
-    ERR_clear_error();
+    forget_errors();
     errno = 0;
     const int result = SSL_do_handshake(c->ssl.get());
     const int error_number = errno;
@@ -332,19 +332,31 @@ awaitable<Connection> handshake(tcp::socket socket, TlsContext tls, Side side) {
 
 namespace {
 
+awaitable<boost::system::error_code> connect_to_one(tcp::socket& socket, const std::vector<tcp::endpoint>& ends) {
+  boost::system::error_code refused = asio::error::host_not_found;
+  for (const tcp::endpoint& end : ends) {
+    socket.close();
+    socket.open(end.protocol());
+    begin_unpaced(socket.native_handle());
+    std::tie(refused) = co_await socket.async_connect(end, asio::as_tuple(asio::use_awaitable));
+    if (!refused) break;
+  }
+  co_return refused;
+}
+
 awaitable<Connection> dial(Address address, TlsContext tls) {
   const Executor executor = co_await asio::this_coro::executor;
   const std::string what = "connect to " + to_string(address);
   const std::vector<tcp::endpoint> ends = co_await resolve(address);
   tcp::socket socket(executor);
-  const auto [refused, end] = co_await asio::async_connect(socket, ends, asio::as_tuple(asio::use_awaitable));
-  if (refused) {
+  if (const auto refused = co_await connect_to_one(socket, ends)) {
     // There is no way to it, whatever the kernel calls that (a prohibited route: EACCES; a black hole: EINVAL).
     const Error e = to_error(refused, what);
     const bool ours = refused.value() == EMFILE || refused.value() == ENFILE || refused.value() == ENOBUFS;
     if (e.errc() == Errc::internal && !ours) throw Error(Errc::peer_lost, e.message(), e.hint());
     throw e;
   }
+  pace_if_far(socket.native_handle());
   co_return co_await handshake(std::move(socket), tls, Side::client);
 }
 

@@ -1,6 +1,7 @@
 #include "common/net/plain_socket.h"
 
 #include "common/base/waiting.h"
+#include "common/net/pacing.h"
 
 #include <algorithm>
 #include <memory>
@@ -69,6 +70,7 @@ void notice_dead_host(int socket) {
 
 UniqueFd connect_to(const addrinfo& address, const std::string& name, Deadline deadline) {
   UniqueFd socket = make_socket(address);
+  begin_unpaced(socket.get());
   const std::string what = fmt::format("connect to {}", name);
   int problem = ::connect(socket.get(), address.ai_addr, address.ai_addrlen) == 0 ? 0 : errno;
   if (problem == EINPROGRESS) {
@@ -78,6 +80,7 @@ UniqueFd connect_to(const addrinfo& address, const std::string& name, Deadline d
   }
   if (problem != 0) throw syscall_error(problem, what);
   adopt_stream(socket.get());
+  pace_if_far(socket.get());
   notice_dead_host(socket.get());
   return socket;
 }
@@ -105,14 +108,11 @@ void adopt_stream(int socket) {
 
 // 1 MiB within half a millisecond is 2 GB/s.
 void fit_buffers(int socket) {
-  constexpr std::uint32_t short_trip_us = 500;
   constexpr int enough = 1024 * 1024;
-  tcp_info info{};
-  socklen_t length = sizeof info;
-  if (::getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &length) < 0 || info.tcpi_rtt > short_trip_us) return;
+  if (!is_near(socket)) return;
   for (const int buffer : {SO_SNDBUF, SO_RCVBUF}) {
     int got = 0;
-    length = sizeof got;
+    socklen_t length = sizeof got;
     ::setsockopt(socket, SOL_SOCKET, buffer, &enough, sizeof enough);
     // The kernel doubles it. Where it allows less (net.core.rmem_max), its own sizing is better.
     if (::getsockopt(socket, SOL_SOCKET, buffer, &got, &length) == 0 && got >= 2 * enough) continue;

@@ -17,22 +17,23 @@ constexpr std::chrono::seconds patience{30};
 }  // namespace
 
 std::span<const std::byte> RingPages::take_some(std::size_t most) {
-  while (left_.empty()) next();
+  while (left_.empty())
+    if (!next()) return {};
   const std::span<const std::byte> some = left_.first(std::min(most, left_.size()));
   left_ = left_.subspan(some.size());
   return some;
 }
 
-void RingPages::next() {
+bool RingPages::next() {
   if (std::exchange(taken_, false)) ring_.release();
-  for (const auto deadline = Clock::now() + patience;;) {
-    if (const auto record = ring_.front()) {
-      left_ = *record;
-      taken_ = true;
-      return;
-    }
-    wait(deadline);
-  }
+  const auto record = ring_.front();
+  if (!record) return false;
+  left_ = *record;
+  return taken_ = true;
+}
+
+void RingPages::wait() {
+  for (const auto deadline = Clock::now() + patience; !ring_.front();) wait(deadline);
 }
 
 void RingPages::wait(Clock::time_point deadline) {

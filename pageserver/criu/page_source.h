@@ -12,9 +12,10 @@ namespace godwit::pageserver::criu {
 class PageSource {
  public:
   virtual ~PageSource() = default;
-  // At least one byte and at most so many of what comes next; valid until the next call. Errc::peer_lost,
-  // Errc::timed_out.
+  // At most so many bytes of what comes next, or none when it is not there yet; valid until the next call.
   virtual std::span<const std::byte> take_some(std::size_t most) = 0;
+  // For more. Errc::peer_lost, Errc::timed_out.
+  virtual void wait() = 0;
 };
 
 // The records of a ring, one behind the other. One thread.
@@ -23,9 +24,10 @@ class RingPages : public PageSource {
   // `engine`: its socket, which hangs up when it dies; a ring does not say so. Both are borrowed.
   RingPages(pagewire::Ring& ring, int engine) : ring_(ring), engine_(engine) {}
   std::span<const std::byte> take_some(std::size_t most) override;
+  void wait() override;
 
  private:
-  void next();
+  bool next();
   void wait(Clock::time_point deadline);
 
   pagewire::Ring& ring_;

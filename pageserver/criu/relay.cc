@@ -48,25 +48,34 @@ void pass_pages(PageSource& pages, Stream& server, std::uint64_t bytes) {
   for (std::uint64_t done = 0; done < bytes;) {
     const std::uint64_t piece = std::min(bytes - done, record_boundary - done % record_boundary);
     const std::span<const std::byte> some = pages.take_some(piece);
-    server.send(some, net::in(patience));
+    if (some.empty()) {
+      server.flush(net::in(patience));
+      pages.wait();
+      continue;
+    }
+    server.write(some, net::in(patience));
     done += some.size();
   }
 }
 
 }  // namespace
 
+// What goes to the server is gathered as long as there is more of it.
 void relay(Stream& engine, PageSource& pages, Stream& server, HeaderSize size) {
   BufferedReader reader(engine);
   bool has_pages = false;
   for (;;) {
+    if (!reader.has(bytes_in(size))) server.flush(net::in(patience));
     const std::span<const std::byte> bytes = reader.take(bytes_in(size), net::in(while_the_engine_thinks));
     if (bytes.empty()) fail(Errc::peer_lost, "the engine went away without closing the session");
     const Header header = decode(size, bytes);
-    server.send(bytes, net::in(patience));
+    server.write(bytes, net::in(patience));
     pass_pages(pages, server, header.payload_bytes());
     has_pages = has_pages || header.payload_bytes() > 0;
-    if (const std::size_t answer = answer_bytes(header.command))
+    if (const std::size_t answer = answer_bytes(header.command)) {
+      server.flush(net::in(patience));
       pass_answer(server, engine, answer, has_pages && header.command != Command::parent ? stored_within : patience);
+    }
     if (header.command == Command::close || header.command == Command::force_close) return;
   }
 }

@@ -20,6 +20,9 @@ class Stream {
   virtual std::size_t receive(std::span<std::byte> into, net::Deadline deadline) = 0;
   // All of it. With TLS: in records of its own.
   virtual void send(std::span<const std::byte> data, net::Deadline deadline) = 0;
+  // The same, but some of it may stay here until flush() or send().
+  virtual void write(std::span<const std::byte> data, net::Deadline deadline) { send(data, deadline); }
+  virtual void flush(net::Deadline) {}
   // Says that nothing more comes, and lets the peer hang up first, so that the port is free at once. Never throws.
   virtual void part(net::Deadline deadline) noexcept = 0;
 };
@@ -44,6 +47,7 @@ class BufferedReader {
   using Leaving = std::function<void(std::size_t from, std::size_t to)>;
   explicit BufferedReader(Stream& stream, std::size_t buffers = 1, Leaving leaving = {});
 
+  bool has(std::size_t count) const { return buffered() >= count; }  // without a wait
   // Exactly `count` bytes, few of them; an empty span when the stream ends before the first.
   std::span<const std::byte> take(std::size_t count, net::Deadline deadline);
   // At least one byte of `most`; more while they are few and the stream has them. The end of the stream is an error.

@@ -8,7 +8,6 @@
 #include <climits>
 
 #include <arpa/inet.h>
-#include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <poll.h>
 
@@ -104,7 +103,7 @@ TlsStream::~TlsStream() { SSL_free(ssl_); }
 template <class Call>
 int TlsStream::drive(std::string_view what, net::Deadline deadline, Call call) {
   for (;;) {
-    ERR_clear_error();
+    net::forget_errors();
     errno = 0;
     const int result = call();
     if (result > 0) return result;
@@ -123,10 +122,14 @@ std::size_t TlsStream::receive(std::span<std::byte> into, net::Deadline deadline
   return static_cast<std::size_t>(drive("receive", deadline, [&] { return SSL_read(ssl_, into.data(), most); }));
 }
 
-void TlsStream::send(std::span<const std::byte> data, net::Deadline deadline) {
+void TlsStream::write(std::span<const std::byte> data, net::Deadline deadline) {
   // Without partial writes, OpenSSL cuts what is larger than a record into full ones, and returns when all is sent.
   if (drive("send", deadline, [&] { return SSL_write(ssl_, data.data(), static_cast<int>(data.size())); }) == 0)
     fail(Errc::peer_lost, "send: the peer hung up");
+}
+
+void TlsStream::send(std::span<const std::byte> data, net::Deadline deadline) {
+  write(data, deadline);
   flush(deadline);
 }
 
@@ -134,7 +137,7 @@ void TlsStream::send(std::span<const std::byte> data, net::Deadline deadline) {
 void TlsStream::flush(net::Deadline deadline) {
   BIO* bio = SSL_get_wbio(ssl_);
   for (;;) {
-    ERR_clear_error();
+    net::forget_errors();
     errno = 0;
     if (BIO_flush(bio) > 0) return;
     if (!BIO_should_retry(bio)) throw net::tls_error(ssl_, SSL_ERROR_SYSCALL, errno, "send");
@@ -144,7 +147,7 @@ void TlsStream::flush(net::Deadline deadline) {
 
 void TlsStream::part(net::Deadline deadline) noexcept {
   try {
-    ERR_clear_error();
+    net::forget_errors();
     if (SSL_shutdown(ssl_) < 0) return;
     std::byte ignored{};
     while (receive(std::span(&ignored, 1), deadline) > 0) {

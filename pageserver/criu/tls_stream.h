@@ -48,13 +48,14 @@ class TlsStream : public Stream {
   ~TlsStream() override;
   std::size_t receive(std::span<std::byte> into, net::Deadline deadline) override;
   void send(std::span<const std::byte> data, net::Deadline deadline) override;
+  void write(std::span<const std::byte> data, net::Deadline deadline) override;
+  void flush(net::Deadline deadline) override;
   void part(net::Deadline deadline) noexcept override;
 
  private:
   // Repeats an SSL_* call until it is done; 0 when the peer has said goodbye.
   template <class Call>
   int drive(std::string_view what, net::Deadline deadline, Call call);
-  void flush(net::Deadline deadline);
 
   UniqueFd socket_;
   ssl_st* ssl_ = nullptr;

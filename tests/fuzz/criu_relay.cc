@@ -22,6 +22,7 @@ class Zeroes : public PageSource {
     left_ -= some;
     return std::span(zeroes_).first(some);
   }
+  void wait() override {}
 
  private:
   std::array<std::byte, 8192> zeroes_{};
