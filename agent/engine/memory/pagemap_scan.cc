@@ -55,7 +55,8 @@ bool PagemapScanner::scan(const ScanRequest& request, Half& half, std::vector<Pa
     arg.end = request.end;
     arg.vec = reinterpret_cast<std::uint64_t>(half.buffer.data());
     arg.vec_len = half.buffer.size();
-    arg.category_mask = request.all_of;
+    arg.category_inverted = request.none_of;
+    arg.category_mask = request.all_of | request.none_of;
     arg.category_anyof_mask = request.any_of;
     arg.return_mask = (request.report == ~0ull ? reported : request.report) & half.known;
     const int n = ::ioctl(pagemap_, pagemap_scan_request, &arg);

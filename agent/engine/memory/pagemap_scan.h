@@ -35,6 +35,7 @@ struct ScanRequest {
   bool protect = false;          // PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC
   std::uint64_t all_of = 0;      // category_mask
   std::uint64_t any_of = 0;      // category_anyof_mask
+  std::uint64_t none_of = 0;     // category_inverted
   std::uint64_t report = ~0ull;  // return_mask; all known categories when ~0
 };
 

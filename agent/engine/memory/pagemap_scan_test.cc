@@ -72,6 +72,20 @@ TEST(PagemapScanner, reports_nothing_twice_and_leaves_nothing_out) {
   }
 }
 
+TEST(PagemapScanner, finds_what_lacks_a_category) {
+  Mapping mapping;
+  for (std::uint64_t i = 0; i < 3; i++) mapping.bytes[i * page_size] = 1;
+  const UniqueFd pagemap = open_file("/proc/self/pagemap", O_RDONLY);
+  PagemapScanner scanner(pagemap.get());
+  const auto start = reinterpret_cast<std::uint64_t>(mapping.bytes);
+  std::vector<PageRegion> found;
+  EXPECT_TRUE(scanner.scan(
+      {.start = start, .end = start + 8 * page_size, .none_of = page_present, .report = page_present}, found));
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].start, start + 3 * page_size);
+  EXPECT_EQ(found[0].end, start + 8 * page_size);
+}
+
 TEST(PagemapScanner, says_when_either_half_is_not_tracked) {
   Mapping mapping;
   const UniqueFd pagemap = open_file("/proc/self/pagemap", O_RDONLY);

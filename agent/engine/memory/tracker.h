@@ -77,11 +77,10 @@ class Tracker {
     std::uint64_t start = 0, end = 0;
   };
   void register_together(const std::vector<proc::Vma>& maps);
-  bool try_register(const Range& range);
+  bool try_register(const Range& range);  // if so, no page of it counts as clean
   bool registered(const proc::Vma& vma);  // registers; false when the kernel will not track it
-  void clear_marks(const proc::Vma& vma);
-  // `tracked_before`: the process was, when this mapping may not have been there yet.
-  void scan_new(const proc::Vma& vma, Kind kind, PageChanges& emitter, ScanCount& count, bool tracked_before);
+  bool clear_marks(const Range& range);   // false: it is not registered any more
+  void scan_new(const proc::Vma& vma, Kind kind, PageChanges& emitter, ScanCount& count);
   void scan_dense(const proc::Vma& vma, Kind kind, PageChanges& emitter, ScanCount& count);
   void scan_sparse(const proc::Vma& vma, Kind kind, PageChanges& emitter, const PageSet& sent, ScanCount& count,
                    bool frozen);
