@@ -2,12 +2,16 @@
 
 #include "tests/engine/job_fixture.h"
 
+#include "agent/engine/memory/aio_ring.h"
 #include "common/base/check.h"
+#include "common/base/fd.h"
 #include "common/proc/reader.h"
 #include "tests/support/aio_request.h"
 
 #include <algorithm>
 #include <csignal>
+#include <cstddef>
+#include <span>
 #include <thread>
 
 #include <fcntl.h>
@@ -133,6 +137,13 @@ std::uint64_t open_descriptors() {
   return open;
 }
 
+bool has_native_aio() {
+  aio_context_t context = 0;
+  if (::syscall(SYS_io_setup, 1000, &context) != 0) return false;
+  ::syscall(SYS_io_destroy, context);
+  return true;
+}
+
 // A target with completed AIO requests that it has not fetched, which looks all the time whether they are there. Or one
 // that has none, but one in flight.
 class RingDeath : public RecoveryDeath, public ::testing::WithParamInterface<std::uint32_t> {
@@ -165,10 +176,7 @@ class RingDeath : public RecoveryDeath, public ::testing::WithParamInterface<std
 
  protected:
   void SetUp() override {
-    aio_context_t context = 0;
-    if (::syscall(SYS_io_setup, 1000, &context) != 0)
-      GTEST_SKIP() << "this machine has no native AIO, or no room for more of it";
-    ::syscall(SYS_io_destroy, context);
+    if (!has_native_aio()) GTEST_SKIP() << "this machine has no native AIO, or no room for more of it";
     RecoveryDeath::SetUp();
   }
 };
@@ -209,6 +217,45 @@ TEST_P(RingDeath, or_a_failure_leaves_them_whole) {
 
 INSTANTIATE_TEST_SUITE_P(OfUnfetchedEvents, RingDeath, ::testing::Values(0u, 700u),
                          ::testing::PrintToStringParamName());
+
+// Whoever inherited the mapping of a ring can write into it, too.
+class OverwrittenRingDeath : public RecoveryDeath {
+  void be_target() override {
+    aio_context_t context = 0;
+    const int empty = ::eventfd(0, EFD_NONBLOCK);
+    if (::syscall(SYS_io_setup, 100, &context) == 0) submit_aio(context, IOCB_CMD_PREAD, empty, 1);
+    count();
+  }
+
+ protected:
+  void SetUp() override {
+    if (!has_native_aio()) GTEST_SKIP() << "this machine has no native AIO, or no room for more of it";
+    RecoveryDeath::SetUp();
+  }
+};
+
+TEST_F(OverwrittenRingDeath, leaves_the_target_running) {
+  const std::vector<int> descriptors = proc::Reader(pid_).fds();
+  UniqueFd journal = make_journal();
+  {
+    JobClient source(journal.get(), true, "engine.aio.run=kill");
+    ASSERT_TRUE(survey(source).has_surveyed());
+    EXPECT_THROW(source.ask(freeze(0, source_cgroup_)), Error);
+  }
+  ASSERT_TRUE(wait_for([&] { return proc::Reader(pid_).status().tracer_pid == 0; }));
+  const std::vector<proc::Vma> maps = proc::Reader(pid_).maps();
+  const auto ring = std::ranges::find_if(maps, is_aio_ring);
+  ASSERT_NE(ring, maps.end());
+  const UniqueFd memory = open_file(fmt::format("/proc/{}/mem", pid_), O_RDWR);
+  const std::uint32_t beyond = ~0u;
+  pwrite_all(memory.get(), std::as_bytes(std::span(&beyond, 1)),
+             static_cast<off_t>(ring->start + offsetof(AioRing, tail)));
+  JobClient fresh(journal.get(), false);
+  const Event done = recover(fresh);
+  EXPECT_TRUE(done.has_done()) << done.failure().message();
+  expect_undisturbed();
+  EXPECT_EQ(proc::Reader(pid_).fds(), descriptors);
+}
 
 class CommandDeath : public JobTest, public ::testing::WithParamInterface<const char*> {};
 

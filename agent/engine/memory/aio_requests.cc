@@ -3,6 +3,7 @@
 #include "agent/engine/memory/aio_probe.h"
 #include "common/base/check.h"
 #include "common/base/fd.h"
+#include "common/base/log.h"
 #include "common/base/units.h"
 #include "common/proc/reader.h"
 
@@ -113,6 +114,15 @@ std::optional<Error> look_into(Hold& hold, const BlankRequests& blanks, int file
   return Error(Errc::busy, "requests are in flight, which cannot be moved", "try again when they are done");
 }
 
+void finish(Journal::Process& journal, RemoteSyscalls& leader, const AioLook& left) {
+  if (!is_eventfd(journal.pid(), left.eventfd)) return;
+  const BlankRequests blanks(leader, journal.scratch_address(), left.eventfd);
+  if (!left.ring) return;
+  Doing doing("the AIO ring at {:#x}", left.ring);
+  const UniqueFd file = open_memory(journal.pid());
+  AioProbe(journal, blanks, file.get(), left).finish();
+}
+
 }  // namespace
 
 void refuse_strange_aio_rings(Hold& hold) {
@@ -150,13 +160,11 @@ void refuse_aio_requests(Hold& hold) {
 void finish_aio_look(Journal::Process& journal, RemoteSyscalls& leader) {
   const std::optional<AioLook> left = journal.aio();
   if (!left) return;
-  if (is_eventfd(journal.pid(), left->eventfd)) {
-    const BlankRequests blanks(leader, journal.scratch_address(), left->eventfd);
-    if (left->ring) {
-      Doing doing("the AIO ring at {:#x}", left->ring);
-      const UniqueFd file = open_memory(journal.pid());
-      AioProbe(journal, blanks, file.get(), *left).finish();
-    }
+  try {
+    finish(journal, leader, *left);
+  } catch (const Error& e) {
+    if (e.errc() == Errc::target_gone) throw;
+    log::error("aio.not_put_back", {{"pid", journal.pid()}, {"events", left->unfetched.size()}, {"error", e.what()}});
   }
   journal.aio_gone();
 }

@@ -26,7 +26,8 @@ std::optional<Error> find_aio_requests(Hold& hold);
 void refuse_aio_requests(Hold& hold);
 
 // What a look has left in a process whose engine died in it: afterwards its rings are as before, and nothing of ours is
-// there.
+// there. Where that fails, since somebody else has written into a ring, it is logged: the process does not stay stopped
+// for it.
 void finish_aio_look(Journal::Process& journal, RemoteSyscalls& leader);
 
 }  // namespace godwit::engine
