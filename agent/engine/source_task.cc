@@ -1,16 +1,30 @@
 #include "agent/engine/source_task.h"
 
+#include "agent/engine/memory/aio_ring.h"
 #include "agent/engine/program.h"
 #include "agent/engine/resources/direct_io.h"
 #include "common/base/check.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/units.h"
+#include "common/proc/reader.h"
+
+#include <algorithm>
 
 #include <poll.h>
 #include <sys/syscall.h>
 
 namespace godwit::engine {
+namespace {
+
+// What a read with O_DIRECT brings is written by a device, past the page tables: of one that is under way while its
+// pages are protected and copied, the rest goes unseen. In a stopped task none is, but for native AIO, which goes on
+// even when the file has been closed.
+bool device_may_write(pid_t pid) {
+  return resources::reads_directly(pid) || std::ranges::any_of(proc::Reader(pid).maps(), is_aio_ring);
+}
+
+}  // namespace
 
 SourceTask::SourceTask(const Relative& relative)
     : pid_(relative.host),
@@ -60,14 +74,12 @@ void SourceTask::look(const MemoriesSeen& seen) {
     memory_->look();
 }
 
-// What a read with O_DIRECT brings is written by a device, past the page tables: of one that is under way while its
-// pages are protected and copied, the rest goes unseen. In a stopped task none is.
 RoundCount SourceTask::running_round(PageSink& sink, const TaskMemory::Stop& stop) {
-  direct_reads_ = direct_reads_ || resources::reads_directly(pid_);
-  if (direct_reads_) return memory_->round_with_stop(sink, stop);
+  device_writes_ = device_writes_ || device_may_write(pid_);
+  if (device_writes_) return memory_->round_with_stop(sink, stop);
   const RoundCount count = memory_->round(sink, false);
-  if (resources::reads_directly(pid_)) {  // since when, nobody knows
-    direct_reads_ = true;
+  if (device_may_write(pid_)) {  // since when, nobody knows
+    device_writes_ = true;
     memory_->start_over();
   }
   return count;

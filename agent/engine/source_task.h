@@ -63,7 +63,7 @@ class SourceTask {
   bool forked_only_ = false;
   std::optional<bool> like_its_parent_;  // once somebody has asked
   bool known_ = false;
-  bool direct_reads_ = false;  // seen a descriptor that reads with O_DIRECT
+  bool device_writes_ = false;  // or may: it was seen to read with O_DIRECT, or to have an AIO ring
 };
 
 }  // namespace godwit::engine
