@@ -137,6 +137,7 @@ RoundCount Dump::emit_frozen(PageSink& sink) {
 RoundCount Dump::emit_running_tasks(PageSink& sink) {
   const std::uint64_t begun = monotonic_ns();
   RoundCount count;
+  requests_.begin_round();
   look_at_tree(tree_of(pid_, orphans_), sink);
   for (const auto& task : tasks_ | std::views::reverse) {
     try {
@@ -157,15 +158,18 @@ RoundCount Dump::emit_running_tasks(PageSink& sink) {
       continue;
     }
     try {
-      bool in_flight = false;
+      std::optional<Error> in_flight;
       const auto stop = [&] {
         const std::shared_ptr<HeldTree> held = hold({task->pid()});
         // Then a device may write to its memory although it is stopped.
-        if (Hold* const stopped = held->find(task->pid())) in_flight = find_aio_requests(*stopped).has_value();
+        if (Hold* const stopped = held->find(task->pid())) in_flight = find_aio_requests(*stopped);
+        if (in_flight && in_flight->errc() != Errc::busy) throw *in_flight;  // that does not pass
         return held;
       };
       count.add(task->running_round(sink, stop));
-      if (in_flight) task->memory().start_over();
+      if (!in_flight) continue;
+      task->memory().start_over();
+      requests_.found(task->pid(), *in_flight);
     } catch (const Error& e) {
       if (task->pid() == pid_ || !memory_has_gone(*task, e, sink)) throw;
       missing.insert(task->guest_pid());
@@ -223,6 +227,7 @@ RoundDone Dump::round(std::uint32_t number, PageSink& sink) {
   sink.set_round(number);
   RoundDone done = describe(number, emit_running(sink));
   sink.end_round();
+  requests_.end_round(monotonic_ns());
   dirty_bytes_ = of_the_living(sink, [](SourceTask& task) { return task.memory().dirty_bytes(); });
   done.set_dirty_bytes_after(dirty_bytes_);
   done.set_last_sequence(sink.last_sequence());

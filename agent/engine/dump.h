@@ -5,6 +5,7 @@
 #pragma once
 
 #include "agent/engine/kinship.h"
+#include "agent/engine/lasting_requests.h"
 #include "agent/engine/memory/page_sink.h"
 #include "agent/engine/memory/shared_memory.h"
 #include "agent/engine/ptrace/held_tree.h"
@@ -141,6 +142,7 @@ class Dump {
   std::chrono::nanoseconds longest_stop_{0};
   std::function<void()> before_stop_;
   MemoriesSeen seen_;
+  LastingRequests requests_;
   std::optional<RoundDone> caught_up_;
   std::map<pid_t, InterruptedCalls> calls_;  // from one stop of a process to the next
   std::shared_ptr<HeldTree> hold_;

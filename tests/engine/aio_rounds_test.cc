@@ -4,11 +4,13 @@
 #include "common/base/check.h"
 #include "common/base/units.h"
 #include "tests/support/aio_request.h"
+#include "tests/support/cpu_set.h"
 
 #include <cstring>
 #include <optional>
 #include <thread>
 
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -72,6 +74,35 @@ TEST_F(AioRounds, send_everything_again_as_long_as_a_request_is_in_flight) {
   const Event done = make_round(3);
   ASSERT_TRUE(done.has_round_done()) << done.failure().message();
   EXPECT_LT(done.round_done().pages(), filled / page_size);
+  expect_undisturbed();
+}
+
+TEST_F(AioRounds, end_when_requests_are_in_flight_for_long) {
+  begin();
+  const auto begun = Clock::now();
+  std::uint32_t rounds = 0;
+  Event refused;
+  while (!refused.has_failure() && Clock::now() - begun < std::chrono::seconds(60)) {
+    refused = make_round(rounds++);
+    ::usleep(200'000);
+  }
+  EXPECT_GE(Clock::now() - begun, std::chrono::seconds(10));
+  EXPECT_GT(rounds, 2u);
+  ASSERT_TRUE(refused.has_failure());
+  EXPECT_EQ(refused.failure().code(), "busy");
+  EXPECT_NE(refused.failure().message().find("requests are in flight"), std::string::npos)
+      << refused.failure().message();
+  expect_undisturbed();
+}
+
+TEST_F(AioRounds, end_at_once_where_nobody_can_tell_whether_requests_are_in_flight) {
+  const CpuSet set;
+  if (::sysconf(_SC_NPROCESSORS_ONLN) < 2 || !set.take(pid_)) GTEST_SKIP() << "there is no second CPU, or no cpuset";
+  begin();
+  const Event refused = make_round(0);
+  ASSERT_TRUE(refused.has_failure());
+  EXPECT_EQ(refused.failure().code(), "unsupported");
+  EXPECT_NE(refused.failure().message().find("cpuset"), std::string::npos) << refused.failure().message();
   expect_undisturbed();
 }
 

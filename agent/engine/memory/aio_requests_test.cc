@@ -5,13 +5,13 @@
 #include "common/base/fd.h"
 #include "common/proc/reader.h"
 #include "tests/support/aio_request.h"
+#include "tests/support/cpu_set.h"
 
 #include <gtest/gtest.h>
 
 #include <array>
 #include <atomic>
 #include <csignal>
-#include <filesystem>
 #include <thread>
 #include <vector>
 
@@ -163,32 +163,6 @@ TEST_P(AioRequests, are_looked_for_without_a_trace_while_somebody_else_sends_sig
   }
   EXPECT_TRUE(disturbed) << "it never came in the middle";
 }
-
-// The set of CPU 0 alone, in which a process ends its life.
-class CpuSet {
- public:
-  CpuSet() {
-    const bool v1 = std::filesystem::exists("/sys/fs/cgroup/cpuset");
-    path_ = fmt::format("/sys/fs/cgroup/{}godwit-aio-{}", v1 ? "cpuset/" : "", ::getpid());
-    std::error_code none;
-    std::filesystem::create_directory(path_, none);
-    made_ = put("cpuset.cpus", "0") && put("cpuset.mems", "0");
-  }
-  ~CpuSet() { ::rmdir(path_.c_str()); }
-  CpuSet(const CpuSet&) = delete;
-  CpuSet& operator=(const CpuSet&) = delete;
-
-  bool take(pid_t pid) const { return made_ && put("cgroup.procs", std::to_string(pid)); }
-
- private:
-  bool put(const char* name, const std::string& text) const {
-    const UniqueFd file(::open((path_ + "/" + name).c_str(), O_WRONLY | O_CLOEXEC));
-    return file && ::write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
-  }
-
-  std::string path_;
-  bool made_ = false;
-};
 
 TEST(AioRequestsInACpuset, are_refused_where_nobody_can_tell_whether_there_are_any) {
   const CpuSet set;
