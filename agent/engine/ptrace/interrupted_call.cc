@@ -18,7 +18,8 @@
 namespace godwit::engine {
 namespace {
 
-constexpr long restart_block = -516;  // -ERESTART_RESTARTBLOCK
+constexpr long restart_block = -516;       // -ERESTART_RESTARTBLOCK
+constexpr long restart_no_handler = -514;  // -ERESTARTNOHAND
 constexpr std::size_t syscall_length = 2;
 
 // A stop switches a thread at most this often: the group stop, the seizure, a trap.
@@ -53,13 +54,17 @@ bool interrupted_by_any_stop(long number) {
   }
 }
 
+// The kernel begins it again by itself, but with all of its timeout.
+bool restarted_in_full(long number) { return number == SYS_io_pgetevents; }
+
 // The argument that points to a relative timeout, which the kernel does not write back.
 unsigned long long* timeout_in_memory(long number, Regs& regs) {
   switch (number) {
     case SYS_epoll_pwait2:
     case SYS_semtimedop: return &regs.r10;
     case SYS_rt_sigtimedwait: return &regs.rdx;
-    case SYS_io_getevents: return &regs.r8;
+    case SYS_io_getevents:
+    case SYS_io_pgetevents: return &regs.r8;
     default: return nullptr;
   }
 }
@@ -151,7 +156,8 @@ InterruptedCall InterruptedCalls::settle(pid_t pid, pid_t tid, std::uint64_t sto
   const long result = static_cast<long>(regs.rax);
   long number = static_cast<long>(regs.orig_rax);
   const bool block = result == restart_block && number >= 0;
-  const bool again = result == -EINTR && interrupted_by_any_stop(number);
+  const bool again = (result == -EINTR && interrupted_by_any_stop(number)) ||
+                     (result == restart_no_handler && restarted_in_full(number));
   if (!block && !again) {
     seen_.erase(tid);
     return {};

@@ -1,12 +1,13 @@
 // System calls that the stop has interrupted, and how they go on without the process noticing.
 //
-// For most of them the kernel does it: it restarts the call when the thread runs again. Two kinds need help:
+// For most of them the kernel does it: it restarts the call when the thread runs again. Three kinds need help:
 //  - calls with a relative timeout (nanosleep, futex, poll) leave a restart block in the kernel, which a restore must
 //    make anew with what is left of the timeout; how long the call had slept is only known before the stop
 //    (se.exec_start of /proc/PID/task/TID/sched), and a second stop of such a call sees restart_syscall in its place;
 //  - epoll_wait, sigtimedwait and sockets with timeouts return EINTR after any stop, even without a handler
 //  (signal(7)):
-//    the thread is moved back to the call, unless a signal is there that shall interrupt it.
+//    the thread is moved back to the call, unless a signal is there that shall interrupt it;
+//  - io_pgetevents is restarted, but with all of its timeout: it is moved back, too, with what is left.
 #pragma once
 
 #include "agent/engine/ptrace/stop.h"
