@@ -25,11 +25,9 @@ std::optional<Received> ControlSocket::receive(std::chrono::milliseconds limit) 
   message.msg_iov = &part;
   message.msg_iovlen = 1;
   PassedFds passed;
-  passed.expect(message);
-  const ssize_t got = ::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  const ssize_t got = passed.receive(socket_.get(), message, MSG_DONTWAIT);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return std::nullopt;
-  if (got < 0 && errno != ECONNRESET) check(got, "hear from the agent");
-  if (got <= 0) fail(Errc::peer_lost, "the agent has gone");
+  if (check(got, "hear from the agent") == 0) fail(Errc::peer_lost, "the agent has gone");
   Received received;
   received.fds = PassedFds::take(message);
   if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) fail(Errc::protocol, "a command that is too long");

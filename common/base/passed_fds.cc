@@ -2,6 +2,7 @@
 
 #include "common/base/error.h"
 
+#include <cerrno>
 #include <cstring>
 
 namespace godwit {
@@ -18,9 +19,14 @@ void PassedFds::attach(msghdr& message, std::span<const int> fds) {
   std::memcpy(CMSG_DATA(head), fds.data(), fds.size_bytes());
 }
 
-void PassedFds::expect(msghdr& message) {
+ssize_t PassedFds::receive(int socket, msghdr& message, int flags) {
   message.msg_control = control_.data();
   message.msg_controllen = control_.size();
+  ssize_t received = -1;
+  do {
+    received = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC | flags);
+  } while (received < 0 && errno == ECONNRESET);
+  return received;
 }
 
 std::vector<UniqueFd> PassedFds::take(msghdr& message) {

@@ -30,14 +30,11 @@ awaitable<std::optional<Packet>> receive_on(Shared s) {
     iovec data{s->buffer.data(), s->buffer.size()};
     msghdr message{.msg_iov = &data, .msg_iovlen = 1};
     PassedFds passed;
-    passed.expect(message);
-    const ssize_t n = ::recvmsg(s->socket.native_handle(), &message, MSG_CMSG_CLOEXEC);
+    const ssize_t n = passed.receive(s->socket.native_handle(), message);
     if (n < 0 && errno == EAGAIN) {
       co_await wait(s, Descriptor::wait_read);
       continue;
     }
-    // It has ended without reading all that we have sent; what it said before that is still to be read.
-    if (n < 0 && errno == ECONNRESET) continue;
     if (n == 0) co_return std::nullopt;
     check(n, "receive on the control socket");
     Packet packet{.bytes = {}, .fds = PassedFds::take(message)};

@@ -84,10 +84,8 @@ RingFds receive_ring(int socket, std::chrono::milliseconds limit) {
   iovec part{&sign, sizeof sign};
   msghdr message{.msg_iov = &part, .msg_iovlen = 1};
   PassedFds passed;
-  passed.expect(message);
-  const ssize_t got = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-  if (got == 0 || (got < 0 && errno == ECONNRESET)) fail(Errc::peer_lost, "be given a ring: the other end has gone");
-  check(got, "be given a ring");
+  if (check(passed.receive(socket, message), "be given a ring") == 0)
+    fail(Errc::peer_lost, "be given a ring: the other end has gone");
   std::vector<UniqueFd> fds = PassedFds::take(message);
   if (fds.size() != 3) fail(Errc::protocol, "a ring of {} descriptors", fds.size());
   return {.memory = std::move(fds[0]), .data = std::move(fds[1]), .space = std::move(fds[2])};

@@ -135,9 +135,6 @@ class Keeper {
               "nothing was done; try again"));
     try {
       send(socket, reply);
-      // A request that has come meanwhile, unread, would take the reply away from who sent it.
-      for (char word = 0; ::recv(socket, &word, 1, MSG_DONTWAIT) > 0;) {
-      }
     } catch (const Error&) {  // it has gone
     }
   }

@@ -36,14 +36,13 @@ std::vector<UniqueFd> receive(int socket, google::protobuf::MessageLite& message
   packet.msg_iov = &part;
   packet.msg_iovlen = 1;
   PassedFds passed;
-  passed.expect(packet);
   ssize_t got = -1;
   do {
-    got = ::recvmsg(socket, &packet, MSG_CMSG_CLOEXEC);
+    got = passed.receive(socket, packet);
   } while (got < 0 && errno == EINTR);
-  if (got < 0 && errno != ECONNRESET) check(got, "hear from the other side of the tracker");
-  std::vector<UniqueFd> fds = got > 0 ? PassedFds::take(packet) : std::vector<UniqueFd>();
-  if (got <= 0) fail(Errc::peer_lost, "the other side of the tracker has gone");
+  if (check(got, "hear from the other side of the tracker") == 0)
+    fail(Errc::peer_lost, "the other side of the tracker has gone");
+  std::vector<UniqueFd> fds = PassedFds::take(packet);
   if ((packet.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || !message.ParseFromArray(bytes.data(), static_cast<int>(got)))
     fail(Errc::protocol, "a message about the tracker that cannot be read");
   return fds;

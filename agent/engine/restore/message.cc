@@ -28,8 +28,7 @@ Message receive_message(int socket) {
   message.msg_iov = &part;
   message.msg_iovlen = 1;
   PassedFds passed;
-  passed.expect(message);
-  const ssize_t n = check(::recvmsg(socket, &message, MSG_CMSG_CLOEXEC), "hear from the other side of the restore");
+  const ssize_t n = check(passed.receive(socket, message), "hear from the other side of the restore");
   std::vector<UniqueFd> fds = PassedFds::take(message);
   if (message.msg_flags & MSG_TRUNC) fail(Errc::internal, "a message of more than {} bytes", largest);
   received.text.resize(static_cast<std::size_t>(n));
