@@ -96,20 +96,25 @@ void FileIds::add(image::FileEntry entry) {
 
 std::uint32_t FileIds::file_for_mapping(const std::string& path, const struct stat& st, int flags,
                                         const OpenFile& mapped) {
-  const auto [found, fresh] = mappings_.try_emplace({st.st_dev, st.st_ino, path, flags}, last_file_ + 1);
-  const std::uint32_t id = fresh ? fresh_id() : found->second;
+  const std::tuple file(st.st_dev, st.st_ino, path, flags);
+  const auto found = mappings_.find(file);
+  const Content content{st.st_size, st.st_ctim.tv_sec, st.st_ctim.tv_nsec};
+  const auto known = found != mappings_.end() ? contents_.find(found->second) : contents_.end();
+  std::optional<std::string> build_id;
+  // First of all, since it fails where the file has gone: a record that has no content is none.
+  if (mapped && (known == contents_.end() || known->second != content)) build_id = elf_build_id(mapped().get());
+  const std::uint32_t id = found != mappings_.end() ? found->second : fresh_id();
+  mappings_.emplace(file, id);
   used_files_.insert(id);
   image::FileEntry& entry = mapping_entries_[id];
   entry.set_type(image::FD_REG);
   entry.set_id(id);
   image::RegFileEntry reg = path_entry(id, path, st, flags);
-  const Content content{st.st_size, st.st_ctim.tv_sec, st.st_ctim.tv_nsec};
-  const auto known = contents_.find(id);
-  if (!mapped || (known != contents_.end() && known->second == content)) {
-    *reg.mutable_build_id() = entry.reg().build_id();
-  } else {
-    put_build_id(elf_build_id(mapped().get()), reg);
+  if (build_id) {
+    put_build_id(*build_id, reg);
     contents_[id] = content;
+  } else {
+    *reg.mutable_build_id() = entry.reg().build_id();
   }
   *entry.mutable_reg() = std::move(reg);
   return id;

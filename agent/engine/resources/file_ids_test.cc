@@ -69,6 +69,23 @@ TEST(FileIds, says_what_a_mapped_file_is_like_now) {
   EXPECT_EQ(0, files_of(ids)[0].reg().build_id_size());
 }
 
+TEST(FileIds, knows_nothing_of_a_file_that_cannot_be_opened) {
+  FileIds ids;
+  const auto gone = []() -> UniqueFd { fail(Errc::not_found, "it has gone"); };
+  EXPECT_THROW(ids.file_for_mapping("/gone", file(1), O_RDONLY, gone), Error);
+  EXPECT_EQ(files_of(ids).size(), 0u);
+}
+
+TEST(FileIds, keeps_what_it_knows_of_a_file_that_cannot_be_opened_any_more) {
+  FileIds ids;
+  const auto gone = []() -> UniqueFd { fail(Errc::not_found, "it has gone"); };
+  const std::uint32_t id = ids.file_for_mapping("/file", file(1, 4096), O_RDONLY);
+  EXPECT_THROW(ids.file_for_mapping("/file", file(1, 8192), O_RDONLY, gone), Error);
+  ASSERT_EQ(files_of(ids).size(), 1u);
+  EXPECT_EQ(files_of(ids)[0].reg().size(), 4096u);
+  EXPECT_EQ(ids.file_for_mapping("/file", file(1, 4096), O_RDONLY), id);
+}
+
 TEST(FileIds, lets_go_of_memfds_that_a_freeze_does_not_come_across) {
   FileIds ids;
   const UniqueFd kept(check(::memfd_create("kept", MFD_CLOEXEC), "create a memfd"));
