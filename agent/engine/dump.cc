@@ -104,12 +104,15 @@ std::shared_ptr<HeldTree> Dump::hold(std::set<pid_t> only) {
   const auto calls = [this](pid_t pid) -> InterruptedCalls& { return calls_[pid]; };
   HoldOptions options = hold_options_;
   if (options_.shell_job) options.still = parent_on_terminal(pid_);
-  // Whoever shares descriptors would see those that are made for a moment.
-  std::set<pid_t> tables;
+  // Whoever shares descriptors, or memory, would see those that are made for a moment, and the scratch memory.
+  std::set<pid_t> tables, memories;
   for (const Relative& r : tree_)
-    if (only.contains(r.host)) tables.insert(r.files);
+    if (only.contains(r.host)) {
+      tables.insert(r.files);
+      memories.insert(r.memory);
+    }
   for (const Relative& r : tree_)
-    if (!r.dead && tables.contains(r.files)) only.insert(r.host);
+    if (!r.dead && (tables.contains(r.files) || memories.contains(r.memory))) only.insert(r.host);
   return std::make_shared<HeldTree>(pid_, orphans_, journal_, calls, options, std::move(only));
 }
 
@@ -153,10 +156,11 @@ RoundCount Dump::emit_running_tasks(PageSink& sink) {
   spare_shared_pages();
   std::set<pid_t> missing;  // and their children: they come when somebody knows whose children they are by then
   for (const auto& task : tasks_) {
-    if (!task->begun() || missing.contains(task->kinship().parent)) {
+    if ((!task->begun() && !task->uses_others_memory()) || missing.contains(task->kinship().parent)) {
       missing.insert(task->guest_pid());
       continue;
     }
+    if (task->uses_others_memory()) continue;
     try {
       std::optional<Error> in_flight;
       const auto stop = [&] {
@@ -197,16 +201,19 @@ RoundCount Dump::emit_frozen_tasks(PageSink& sink) {
   spare_shared_pages();
   RoundCount count;
   if (most_bytes_ == 0) {
-    for (const auto& task : tasks_) count.add(task->memory().round(sink, true));
+    for (const auto& task : tasks_)
+      if (task->begun()) count.add(task->memory().round(sink, true));
   } else {
     for (const auto& task : tasks_) {
+      if (!task->begun()) continue;
       count.add(task->memory().scan_last(sink));
       count.over_bytes += task->memory().owed_bytes();
     }
     if (count.over_bytes > most_bytes_) return count;
     count.over_bytes = 0;
     if (may_run_on()) sink.set_deadline(hold_->stopped_at_ns() + static_cast<std::uint64_t>(longest_stop_.count()));
-    for (const auto& task : tasks_) count.add(task->memory().send_owed(sink));
+    for (const auto& task : tasks_)
+      if (task->begun()) count.add(task->memory().send_owed(sink));
   }
   emit_shared(sink, true, most_bytes_, count);
   count.nanoseconds = monotonic_ns() - begun;
@@ -288,6 +295,7 @@ Dump::Frozen Dump::freeze(std::uint32_t number, PageSink& sink, std::chrono::mil
 void Dump::begin_untracked(PageSink& sink) {
   look_at_tree(tree_of(pid_, orphans_), sink);
   for (const auto& task : tasks_) {
+    if (task->uses_others_memory()) continue;
     try {
       task->begin({}, ids_, second_);
     } catch (const Error& e) {
@@ -338,8 +346,8 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     frozen.steps.lap("stop");
     fault::point("engine.dump.frozen");
     look_at_tree(hold_->members(), sink);
-    for (const auto& refused : {refuse_kinship(tree_), refuse_shared_memory(tree_), refuse_births_of_threads(tree_),
-                                tasks::refuse_ipc_objects(pids())})
+    for (const auto& refused :
+         {refuse_kinship(tree_), refuse_births_of_threads(tree_), tasks::refuse_ipc_objects(pids())})
       tasks::throw_refusals(refused);
     std::set<pid_t> asked;
     for (const pid_t pid : pids()) {
@@ -361,6 +369,7 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
         if (task->pid() == pid_) fail(Errc::busy, "process {} ran another program just now", pid_);
         forget_program(*task, sink);
       }
+      if (task->uses_others_memory()) continue;
       const bool newborn = !task->begun();
       if (newborn) task->begin({}, ids_, second_);
       if ((first || newborn) && tracking == Tracking::begin)
@@ -431,7 +440,7 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
 
 std::vector<resources::StoppedTask> Dump::stopped_tasks() const {
   std::vector<resources::StoppedTask> stopped;
-  std::map<pid_t, std::uint32_t> files, fs;  // by who has it first
+  std::map<pid_t, std::uint32_t> files, fs, memories, handlers;  // by who has it first
   const std::size_t level = tree_.front().level;
   for (const auto& task : tasks_) {
     const Relative& r = *std::ranges::find(tree_, task->pid(), &Relative::host);
@@ -440,9 +449,10 @@ std::vector<resources::StoppedTask> Dump::stopped_tasks() const {
                        .pidfd = task->pidfd(),
                        .guest_pid = task->guest_pid(),
                        .level = level,
-                       .own_id = own,
                        .files_id = files.try_emplace(r.files, own).first->second,
-                       .fs_id = fs.try_emplace(r.fs, own).first->second});
+                       .fs_id = fs.try_emplace(r.fs, own).first->second,
+                       .memory_id = memories.try_emplace(r.memory, own).first->second,
+                       .handlers_id = handlers.try_emplace(r.handlers, own).first->second});
   }
   return stopped;
 }
@@ -472,7 +482,9 @@ void Dump::dump_state(const tasks::Facts& facts, const std::set<pid_t>& asked, i
     const Hidden hidden = asked.contains(stopped.pid) ? Hidden::was_asked : Hidden::to_be_asked;
     TaskState state = dump_task(hold, facts, stopped, ids_, filters, hidden);
     if (hold.was_stopped()) dump_stop(hold, state.cores.at(state.guest_pid), state.guest_pid);
-    tasks_[states.size()]->memory().describe(state.mm);
+    const SourceTask& task = *tasks_[states.size()];
+    state.keeps_memory = !task.uses_others_memory();
+    if (state.keeps_memory) task.memory().describe(state.mm);
     write_task(state, images);
     states.push_back(std::move(state));
   }
@@ -482,7 +494,8 @@ void Dump::dump_state(const tasks::Facts& facts, const std::set<pid_t>& asked, i
 
 std::uint64_t Dump::owed_bytes() const {
   std::uint64_t owed = 0;
-  for (const auto& task : tasks_) owed += task->memory().owed_bytes();
+  for (const auto& task : tasks_)
+    if (task->begun()) owed += task->memory().owed_bytes();
   return owed;
 }
 

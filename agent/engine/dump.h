@@ -103,6 +103,7 @@ class Dump {
   void forget_all(PageSink& sink);
   void forget_program(SourceTask& task, PageSink& sink);
   bool memory_has_gone(SourceTask& task, const Error& why, PageSink& sink);
+  void find_users_of_memory();
   void track_new();
   std::uint64_t of_the_living(PageSink& sink, const std::function<std::uint64_t(SourceTask&)>& count);
   std::shared_ptr<HeldTree> hold(std::set<pid_t> only = {});

@@ -56,15 +56,26 @@ void Dump::look_at_tree(const std::vector<TreeMember>& tree, PageSink& sink) {
       calls_, [&](const auto& calls) { return std::ranges::find(tree_, calls.first, &Relative::host) == tree_.end(); });
   for (const auto& task : known | std::views::reverse)
     if (task) forget(*task, sink);
+  find_users_of_memory();
   const image::ImageSet image = tree_image(tree_);
   for (const auto& [name, bytes] : image.files()) sink.file(fmt::format("{}{}", layout_prefix, name), bytes);
+}
+
+void Dump::find_users_of_memory() {
+  std::map<pid_t, std::vector<pid_t>> users;
+  for (const auto& task : tasks_)
+    if (task->uses_others_memory()) users[task->kinship().memory].push_back(task->pid());
+  for (const auto& task : tasks_) {
+    const auto found = users.find(task->guest_pid());
+    task->used_by(found == users.end() ? std::vector<pid_t>{} : found->second);
+  }
 }
 
 // Makes a tracker in each task without one, which needs an injected call. Who has ended meanwhile stays without.
 void Dump::track_new() {
   std::set<pid_t> fresh;
   for (const auto& task : tasks_)
-    if (!task->begun() && !task->has_ended()) fresh.insert(task->pid());
+    if (!task->begun() && !task->uses_others_memory() && !task->has_ended()) fresh.insert(task->pid());
   if (fresh.empty()) return;
   std::map<pid_t, tasks::Witnesses> witnesses;
   for (const pid_t pid : fresh) witnesses.try_emplace(pid, pid);

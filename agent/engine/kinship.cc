@@ -1,7 +1,7 @@
 #include "agent/engine/kinship.h"
 
 #include "agent/engine/resources/pseudo_terminal.h"
-#include "agent/engine/sharing.h"
+#include "agent/engine/ptrace/sharing.h"
 #include "common/base/error.h"
 #include "common/image/pstree.pb.h"
 #include "common/proc/reader.h"
@@ -69,6 +69,50 @@ void find_shared(std::vector<Relative>& tree, int kind, pid_t Relative::* owner,
   for (std::size_t i = 0; i < tree.size(); ++i) tree[i].kin.*birth = births[i];
 }
 
+// Handlers of signals can only be shared by those who share memory.
+void find_memory(std::vector<Relative>& tree) {
+  const std::vector<pid_t> memories = owners(tree, KCMP_VM);
+  bool shared = false;
+  for (std::size_t i = 0; i < tree.size(); ++i) {
+    Relative& r = tree[i];
+    r.memory = memories[i];
+    r.handlers = r.pid;
+    if (r.memory != r.pid) r.kin.memory = r.memory;
+    shared = shared || r.kin.memory != 0;
+  }
+  if (!shared) return;
+  const std::vector<pid_t> handlers = owners(tree, KCMP_SIGHAND);
+  for (std::size_t i = 0; i < tree.size(); ++i) {
+    Relative& r = tree[i];
+    r.handlers = handlers[i];
+    const Relative* const parent = r.kin.memory != 0 ? find(tree, r.kin.parent) : nullptr;
+    r.kin.handlers = parent != nullptr && parent->handlers == r.handlers;
+  }
+}
+
+// Why it cannot be made with the memory that it shares, or without that of its parent; empty: it can. Memory is
+// inherited and cannot be left, and who shares it is made last (restore/family.h).
+std::string refuse_memory(const std::vector<Relative>& tree, const Relative& r) {
+  const Relative* const parent = find(tree, r.kin.parent);
+  if (r.kin.memory == 0) {
+    if (r.dead) return {};
+    const Relative* const leader = find(tree, r.kin.session);
+    for (const Relative* const before : {parent, leader})
+      if (before && before->kin.memory != 0)
+        return fmt::format("process {}, who has to be there before it, uses the memory of process {}", before->host,
+                           find(tree, before->kin.memory)->host);
+    return {};
+  }
+  const auto shares = [&](const char* what) {
+    return fmt::format("it uses the memory of process {}, too, {}", find(tree, r.memory)->host, what);
+  };
+  if (!parent || parent->memory != r.memory) return shares("which is not its parent's");
+  if (r.handlers != r.pid && !r.kin.handlers) return shares("and signal handlers that are not its parent's");
+  if (r.kin.session != r.pid && r.kin.session != parent->kin.session)
+    return shares("in an older session than its parent's");
+  return {};
+}
+
 }  // namespace
 
 std::vector<Relative> relatives_of(const std::vector<TreeMember>& tree) {
@@ -108,6 +152,7 @@ std::vector<Relative> relatives_of(const std::vector<TreeMember>& tree) {
   }
   find_shared(sorted, KCMP_FILES, &Relative::files, &Kinship::files);
   find_shared(sorted, KCMP_FS, &Relative::fs, &Kinship::fs);
+  find_memory(sorted);
   return sorted;
 }
 
@@ -135,6 +180,7 @@ std::vector<tasks::Refusal> refuse_kinship(const std::vector<Relative>& tree) {
         if (birth == Birth::out_of_reach)
           refuse(fmt::format("nobody from whom it comes has the {} that it shares with another process", name),
                  "end it first");
+      if (std::string reason = refuse_memory(tree, r); !reason.empty()) refuse(std::move(reason), "end it first");
       for (const std::string& reason : r.nested.reasons) refuse(reason, "end it, or move it by itself");
       if (r.dead || &r == &root) continue;
       const proc::Reader proc(r.host);
@@ -157,17 +203,6 @@ std::vector<tasks::Refusal> refuse_kinship(const std::vector<Relative>& tree) {
   return refusals;
 }
 
-std::vector<tasks::Refusal> refuse_shared_memory(const std::vector<Relative>& tree) {
-  std::vector<tasks::Refusal> refusals;
-  const std::vector<pid_t> found = owners(tree, KCMP_VM);
-  for (std::size_t i = 0; i < tree.size(); ++i)
-    if (found[i] != tree[i].pid)
-      refusals.push_back({fmt::format("process {}", tree[i].host),
-                          fmt::format("it uses the memory of process {}, too", find(tree, found[i])->host),
-                          "end it first"});
-  return refusals;
-}
-
 image::PstreeEntry pstree_entry(const Relative& r) {
   image::PstreeEntry entry;
   entry.set_pid(static_cast<std::uint32_t>(r.pid));
@@ -177,6 +212,10 @@ image::PstreeEntry pstree_entry(const Relative& r) {
   if (r.kin.terminal >= 0) entry.set_terminal(static_cast<std::uint32_t>(r.kin.terminal));
   entry.set_born_with_files(r.kin.files == Birth::with_makers);
   entry.set_born_with_fs(r.kin.fs == Birth::with_makers);
+  if (r.kin.memory != 0) {
+    entry.set_memory_of(static_cast<std::uint32_t>(r.kin.memory));
+    entry.set_born_with_handlers(r.kin.handlers);
+  }
   describe(r.nested, r.pid, r.pgid, entry);
   entry.add_threads(static_cast<std::uint32_t>(r.pid));
   return entry;

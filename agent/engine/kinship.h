@@ -20,6 +20,8 @@ struct Kinship {
   pid_t session = 0;
   int terminal = -1;                            // its controlling terminal is /dev/pts/TERMINAL; -1: none
   Birth files = Birth::anew, fs = Birth::anew;  // table of descriptors; working directory, root and umask
+  pid_t memory = 0;                             // whose it uses, the first one's of those who do; 0: its own
+  bool handlers = false;                        // of signals: its parent's, where that uses the same memory
   bool operator==(const Kinship&) const = default;
 };
 
@@ -27,9 +29,10 @@ struct Relative {
   pid_t host = 0, pid = 0;
   Kinship kin;
   pid_t pgid = 0;
-  pid_t files = 0, fs = 0;  // the first of those who share it; its own PID: nobody else does, before it
-  bool dead = false;        // a zombie
-  std::size_t level = 0;    // where in lists of ids (proc::Status) those of the tree's PID namespace, the root's, are
+  // The first of those who share it; its own PID: nobody else does, before it.
+  pid_t files = 0, fs = 0, memory = 0, handlers = 0;
+  bool dead = false;      // a zombie
+  std::size_t level = 0;  // where in lists of ids (proc::Status) those of the tree's PID namespace, the root's, are
   NestedPids nested;
 };
 
@@ -42,8 +45,6 @@ pid_t name_of(const Relative& relative, const Relative& other);
 // What of the relations cannot be rebuilt, and what relatives share beyond being relatives. At the survey and, again,
 // at the freeze.
 std::vector<tasks::Refusal> refuse_kinship(const std::vector<Relative>& tree);
-// Only in a stopped tree: a child of vfork(2) shares its parent's memory until it runs another program.
-std::vector<tasks::Refusal> refuse_shared_memory(const std::vector<Relative>& tree);
 
 image::PstreeEntry pstree_entry(const Relative& relative);
 // pstree.img, each process with its first thread.

@@ -8,13 +8,14 @@
 #include "agent/engine/resources/process_file.h"
 #include "agent/engine/resources/terminal_images.h"
 #include "agent/engine/restore/layout_file.h"
-#include "agent/engine/sharing.h"
+#include "agent/engine/ptrace/sharing.h"
 #include "common/base/check.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/image/files.pb.h"
 #include "common/image/page_reader.h"
 #include "common/image/pstree.pb.h"
+#include "common/image/timens.pb.h"
 #include "common/image/tty.pb.h"
 #include "common/image/unfinished.h"
 #include "common/proc/reader.h"
@@ -31,6 +32,7 @@
 #include <linux/sched.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 namespace godwit::engine {
 namespace {
@@ -221,8 +223,9 @@ std::uint64_t Restore::absorb_directory(int directory, const Frees& frees) {
   };
   // Content comes when everybody is there: a fork of a full process copies its page tables. Not where somebody has
   // mappings from his maker: those pages that are the same in both are shared by the fork (memory/forked_memory.cc).
+  const auto has_memory = [&](const ProcessPlan& p) { return p.memory_of == 0 && !is_dead(images_, p.pid); };
   for (const ProcessPlan& p : family().plan()) {
-    if (is_dead(images_, p.pid)) continue;
+    if (!has_memory(p)) continue;
     const auto id = static_cast<std::uint64_t>(p.pid);
     const auto mm = images_.get<image::MmEntry>(image::Kind::mm, id);
     const Doing doing("{}", image::file_name(image::Kind::mm, id));
@@ -234,17 +237,38 @@ std::uint64_t Restore::absorb_directory(int directory, const Frees& frees) {
     apply_layout(p.pid, layout, images_);
   }
   for (const ProcessPlan& p : family().plan())
-    if (!is_dead(images_, p.pid)) fill(p.pid);
+    if (has_memory(p)) fill(p.pid);
   for (const std::uint64_t shmid : images_.ids(image::Kind::pagemap_shmem))
     absorb(image::Kind::pagemap_shmem, shmid, pagewire::object_id(pagewire::ObjectType::shmem, shmid));
   return total;
 }
 
+namespace {
+
+struct Clocks {
+  std::uint64_t monotonic_ns = 0, boottime_ns = 0;
+};
+
+// Those that the process has seen. Nothing when the images do not say.
+std::optional<Clocks> clocks_in(const image::ImageSet& images, pid_t pid) {
+  const auto leader = images.get<image::CoreEntry>(image::Kind::core, static_cast<std::uint64_t>(pid));
+  if (leader.tc().has_monotonic_ns()) return Clocks{leader.tc().monotonic_ns(), leader.tc().boottime_ns()};
+  // CRIU's images have them to themselves.
+  const std::vector<std::uint64_t> ids = images.ids(image::Kind::timens);
+  if (ids.empty()) return std::nullopt;
+  const auto clocks = images.get<image::TimensEntry>(image::Kind::timens, ids.front());
+  return Clocks{clocks.monotonic().tv_sec() * 1'000'000'000u + clocks.monotonic().tv_nsec(),
+                clocks.boottime().tv_sec() * 1'000'000'000u + clocks.boottime().tv_nsec()};
+}
+
+}  // namespace
+
 // The clocks of two hosts differ, and deadlines that the tasks keep in their memory must stay true: they get a time
 // namespace whose clocks go on where the source's stopped. Not when ours are a little ahead: a pause looks the same.
-void Restore::join_clocks(std::vector<TaskRestore>& tasks) {
+// Whoever is made later is born into it.
+void Restore::join_clocks() {
   constexpr std::uint64_t close_enough = 60'000'000'000;
-  const auto clocks = tasks.front().clocks();
+  const auto clocks = clocks_in(images_, family().plan().front().pid);
   if (!clocks) return;
   timespec boot{};
   ::clock_gettime(CLOCK_BOOTTIME, &boot);
@@ -252,7 +276,23 @@ void Restore::join_clocks(std::vector<TaskRestore>& tasks) {
       static_cast<std::uint64_t>(boot.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(boot.tv_nsec);
   if (monotonic_ns() - clocks->monotonic_ns < close_enough && boot_ns - clocks->boottime_ns < close_enough) return;
   const int ns = helper_->time_namespace(clocks->monotonic_ns, clocks->boottime_ns);
-  for (TaskRestore& task : tasks) task.join_time_namespace(*helper_, ns);
+  for (const ProcessPlan& p : family().plan())
+    if (Skeleton* const skeleton = family().find(p.pid)) skeleton->join_time_namespace(helper_->guest_pid(), ns);
+}
+
+// Memory is inherited, and nobody can leave it.
+void Restore::check_shared_memory(const std::vector<TaskRestore>& tasks) const {
+  const TreePlan& plan = family_->plan();
+  if (std::ranges::all_of(plan, [](const ProcessPlan& p) { return p.memory_of == 0; })) return;
+  std::vector<pid_t> pids;
+  for (const TaskRestore& task : tasks) pids.push_back(task.skeleton().pid());
+  const std::vector<pid_t> found = first_sharers(pids, KCMP_VM);
+  for (std::size_t i = 0; i < tasks.size(); i++) {
+    const pid_t pid = tasks[i].skeleton().guest_pid();
+    const pid_t memory_of = std::ranges::find(plan, pid, &ProcessPlan::pid)->memory_of;
+    if (found[i] != family_->of(memory_of != 0 ? memory_of : pid).pid())
+      fail(Errc::image_corrupt, "process {} is not born to share its memory with those that it should", pid);
+  }
 }
 
 // Only whoever has a controlling terminal can open it as /dev/tty.
@@ -327,7 +367,7 @@ void Restore::restore_all(std::vector<TaskRestore>& tasks, Steps& steps) {
   };
   all(&TaskRestore::address_space);
   segments_->finish();
-  join_clocks(tasks);
+  check_shared_memory(tasks);
   steps.lap("address space");
 
   const std::vector<TaskRestore*> with_places = share_out(tasks, shared_places);
@@ -417,6 +457,7 @@ Prepared Restore::finish(const std::function<void(pid_t)>& before_it_runs) {
   family().set_plan(read_tree(images_));
   if (is_dead(images_, family().plan().front().pid))
     fail(Errc::image_corrupt, "process {}, the first of pstree.img, has ended", family().plan().front().pid);
+  join_clocks();
   family().settle(images_);
   const resources::FilePaths paths = resources::paths_of(images_);
   const tasks::filters::Stored filters(images_);

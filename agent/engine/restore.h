@@ -76,7 +76,8 @@ class Restore : public FrameTarget {
   bool any_stands_for_a_thread() const;
   void restore_all(std::vector<TaskRestore>& tasks, Steps& steps);
   void adopt_current_terminals();
-  void join_clocks(std::vector<TaskRestore>& tasks);
+  void join_clocks();
+  void check_shared_memory(const std::vector<TaskRestore>& tasks) const;
   void let_go(const std::vector<TaskRestore>& tasks);
   static Prepared describe(const std::vector<TaskRestore>& tasks);
   Family& family();

@@ -74,11 +74,31 @@ void SourceTask::look(const MemoriesSeen& seen) {
     memory_->look();
 }
 
+bool SourceTask::others_read_directly() const {
+  return std::ranges::any_of(others_, [](pid_t other) {
+    try {
+      return resources::reads_directly(other);
+    } catch (const Error& e) {
+      if (e.errc() != Errc::target_gone) throw;
+      return false;
+    }
+  });
+}
+
+// Who is new may have read during the last round, when nobody looked.
+void SourceTask::used_by(std::vector<pid_t> others) {
+  if (others == others_) return;
+  others_ = std::move(others);
+  if (!begun() || device_writes_ || !others_read_directly()) return;
+  device_writes_ = true;
+  memory_->start_over();
+}
+
 RoundCount SourceTask::running_round(PageSink& sink, const TaskMemory::Stop& stop) {
-  device_writes_ = device_writes_ || device_may_write(pid_);
+  device_writes_ = device_writes_ || device_may_write(pid_) || others_read_directly();
   if (device_writes_) return memory_->round_with_stop(sink, stop);
   const RoundCount count = memory_->round(sink, false);
-  if (device_may_write(pid_)) {  // since when, nobody knows
+  if (device_may_write(pid_) || others_read_directly()) {  // since when, nobody knows
     device_writes_ = true;
     memory_->start_over();
   }

@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <sys/types.h>
 
@@ -25,6 +26,10 @@ class SourceTask {
   pid_t guest_pid() const { return guest_pid_; }
   int pidfd() const { return pidfd_.get(); }
   const Kinship& kinship() const { return kinship_; }
+  // Another one's: it is never begun.
+  bool uses_others_memory() const { return kinship_.memory != 0; }
+  // Who uses the memory of this one, too, as of now.
+  void used_by(std::vector<pid_t> others);
 
   // Nothing has been emitted yet, or all of it is forgotten.
   bool begun() const { return static_cast<bool>(memory_); }
@@ -54,6 +59,8 @@ class SourceTask {
   RoundCount running_round(PageSink& sink, const TaskMemory::Stop& stop);
 
  private:
+  bool others_read_directly() const;
+
   pid_t pid_;
   UniqueFd pidfd_;
   pid_t guest_pid_;
@@ -61,6 +68,7 @@ class SourceTask {
   std::unique_ptr<TaskMemory> memory_;
   std::string program_;  // tells an exec: the new program has other bounds
   bool forked_only_ = false;
+  std::vector<pid_t> others_;            // who use its memory, too
   std::optional<bool> like_its_parent_;  // once somebody has asked
   bool known_ = false;
   bool device_writes_ = false;  // or may: it was seen to read with O_DIRECT, or to have an AIO ring

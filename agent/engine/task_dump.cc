@@ -29,10 +29,10 @@ constexpr std::uint64_t user_code_64 = 0x33;  // segment selector
 
 image::TaskKobjIdsEntry ids_of(const resources::StoppedTask& task) {
   image::TaskKobjIdsEntry ids;
-  ids.set_vm_id(task.own_id);
+  ids.set_vm_id(task.memory_id);
   ids.set_files_id(task.files_id);
   ids.set_fs_id(task.fs_id);
-  ids.set_sighand_id(task.own_id);
+  ids.set_sighand_id(task.handlers_id);
   return ids;
 }
 
@@ -164,7 +164,7 @@ image::TimensEntry clocks_of(const image::TaskCoreEntry& tc) {
 
 void write_task(const TaskState& state, image::ImageSet& out) {
   for (const auto& [tid, core] : state.cores) out.put(image::Kind::core, static_cast<std::uint64_t>(tid), core);
-  out.put(image::Kind::mm, static_cast<std::uint64_t>(state.guest_pid), state.mm);
+  if (state.keeps_memory) out.put(image::Kind::mm, static_cast<std::uint64_t>(state.guest_pid), state.mm);
   out.put(image::Kind::ids, static_cast<std::uint64_t>(state.guest_pid), state.ids);
 }
 
@@ -188,7 +188,7 @@ void write_tree(const std::vector<Relative>& tree, const std::vector<TaskState>&
   inventory.set_img_version(image::image_version);
   inventory.set_fdinfo_per_id(true);
   inventory.set_ns_per_id(true);
-  *inventory.mutable_root_ids() = ids_of({.own_id = 1, .files_id = 1, .fs_id = 1});
+  *inventory.mutable_root_ids() = ids_of({.files_id = 1, .fs_id = 1, .memory_id = 1, .handlers_id = 1});
   out.put(image::Kind::inventory, 0, inventory);
 }
 

@@ -26,6 +26,7 @@ struct TaskState {
   std::map<pid_t, pid_t> guest_tids;        // by host TID
   std::map<pid_t, image::CoreEntry> cores;  // by guest TID
   std::map<pid_t, InnerPids> inner;         // of threads in a nested namespace, by guest TID
+  bool keeps_memory = true;                 // that of another process is in the images of that one
   image::MmEntry mm;                        // without mappings
   image::TaskKobjIdsEntry ids;
 };

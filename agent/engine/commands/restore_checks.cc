@@ -72,9 +72,11 @@ void check_process(const image::ImageSet& images) {
   require(images, image::Kind::files, 0);
   for (const auto& p : images.records<image::PstreeEntry>(image::Kind::pstree)) {
     require(images, image::Kind::core, p.pid());
-    if (!is_dead(images, static_cast<pid_t>(p.pid())))
-      for (const image::Kind kind : {image::Kind::ids, image::Kind::mm, image::Kind::fs, image::Kind::pagemap})
-        require(images, kind, p.pid());
+    if (!is_dead(images, static_cast<pid_t>(p.pid()))) {
+      for (const image::Kind kind : {image::Kind::ids, image::Kind::fs}) require(images, kind, p.pid());
+      for (const image::Kind kind : {image::Kind::mm, image::Kind::pagemap})
+        require(images, kind, p.has_memory_of() ? p.memory_of() : p.pid());
+    }
     for (const std::uint32_t tid : p.threads()) {
       image::RecordReader reader = images.open(image::Kind::core, tid);
       image::CoreEntry core;
@@ -88,7 +90,7 @@ void check_process(const image::ImageSet& images) {
 // Without its pagemap shared memory would come back empty, and nobody would know. CRIU writes none for an empty memfd.
 void check_shared_memory(const image::ImageSet& images) {
   for (const auto& p : images.records<image::PstreeEntry>(image::Kind::pstree)) {
-    if (is_dead(images, static_cast<pid_t>(p.pid()))) continue;
+    if (p.has_memory_of() || is_dead(images, static_cast<pid_t>(p.pid()))) continue;
     const auto mm = images.get<image::MmEntry>(image::Kind::mm, p.pid());
     for (const image::VmaEntry& v : mm.vmas())
       if (v.status() & image::vma_status::anon_shared) require(images, image::Kind::pagemap_shmem, v.shmid());

@@ -1,5 +1,6 @@
 #include "agent/engine/ptrace/held_tree.h"
 
+#include "agent/engine/ptrace/sharing.h"
 #include "common/base/check.h"
 #include "common/base/log.h"
 #include "common/base/units.h"
@@ -31,6 +32,7 @@ HeldTree::HeldTree(pid_t root, Orphans orphans, Journal& journal, const CallsOf&
     if (m.dead) zombies_.insert(m.pid);
   try {
     hold_all(journal, calls, options);
+    find_shared_memory();
     forget_child_stops();
   } catch (...) {
     try {
@@ -81,6 +83,17 @@ bool HeldTree::hold_new(Journal& journal, const CallsOf& calls, const HoldOption
     }
   }
   return found;
+}
+
+void HeldTree::find_shared_memory() {
+  std::vector<pid_t> pids;
+  for (const auto& hold : holds_) pids.push_back(hold->pid());
+  const std::vector<pid_t> first = first_sharers(pids, KCMP_VM);
+  for (std::size_t i = 0; i < pids.size(); ++i) {
+    if (first[i] == pids[i]) continue;
+    of(first[i]).share_memory();
+    holds_[i]->share_memory();
+  }
 }
 
 void HeldTree::forget_child_stops() {

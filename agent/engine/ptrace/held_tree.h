@@ -45,6 +45,7 @@ class HeldTree {
   void look();
   void hold_all(Journal& journal, const CallsOf& calls, const HoldOptions& options);
   bool hold_new(Journal& journal, const CallsOf& calls, const HoldOptions& options);
+  void find_shared_memory();
   void forget_child_stops();
   template <class Act>
   void children_first(Act act);

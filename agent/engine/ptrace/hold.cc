@@ -210,12 +210,17 @@ RemoteSyscalls& Hold::remote(pid_t tid) { return remotes_.try_emplace(tid, pid_,
 
 RemoteAddr Hold::scratch() {
   if (!scratch_) {
-    const RemoteAddr at = find_hole(maps_, ScratchLayout::size);
+    const RemoteAddr at = find_hole(shares_memory_ ? proc::Reader(pid_).maps() : maps_, ScratchLayout::size);
     journal_->scratch(at);
     scratch_ = std::make_unique<Scratch>(leader(), at);
     fault::point("engine.inject.scratch");
   }
   return scratch_->address();
+}
+
+void Hold::share_memory() {
+  shares_memory_ = true;
+  maps_ = proc::Reader(pid_).maps();  // another one may have mapped something after this one stopped
 }
 
 // Whoever stands in its stub leaves it first, and the leader, who unmaps it, last.

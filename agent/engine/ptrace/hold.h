@@ -75,6 +75,8 @@ class Hold {
   RemoteSyscalls& remote(pid_t tid);
   RemoteAddr scratch();
   void drop_scratch();
+  // Others use its memory, too, and have scratch memory of their own there. When all of them are held.
+  void share_memory();
 
   // Everything back, and it runs on (or stays stopped, when it was, or is a zombie, when somebody has killed it).
   void release();
@@ -116,6 +118,7 @@ class Hold {
   std::uint64_t stopped_at_ = 0;
   std::vector<HeldThread> threads_;
   std::vector<proc::Vma> maps_;
+  bool shares_memory_ = false;
   RemoteAddr instruction_{};
   std::map<pid_t, RemoteSyscalls> remotes_;
   std::unique_ptr<Scratch> scratch_;

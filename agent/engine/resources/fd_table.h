@@ -69,9 +69,9 @@ struct StoppedTask {
   int pidfd = -1;              // borrowed
   pid_t guest_pid = 0;         // names fs-PID.img
   std::size_t level = ~0u;     // of the tree's PID namespace, in lists of ids (proc::Status)
-  std::uint32_t own_id = 0;    // of what it shares with nobody
   std::uint32_t files_id = 0;  // names fdinfo-ID.img; those who share a table have the same
   std::uint32_t fs_id = 0;
+  std::uint32_t memory_id = 0, handlers_id = 0;
 };
 
 // Describes every descriptor of a tree: fdinfo-ID.img, content of pipes and sockets into `out`, open files into `ids`.

@@ -179,7 +179,8 @@ Skeleton& Family::make(pid_t pid, const Vmas& layout) {
   if (session != pid && session != born_into)
     fail(Errc::unsupported, "process {} is in session {}, its parent {} in {}", pid, session, p.ppid, born_into);
   if (p.makes_namespace()) enter_outer_group(p);
-  const std::uint64_t shared = (p.with_files ? CLONE_FILES : 0u) | (p.with_fs ? CLONE_FS : 0u);
+  const std::uint64_t shared = (p.with_files ? CLONE_FILES : 0u) | (p.with_fs ? CLONE_FS : 0u) |
+                               (p.memory_of != 0 ? CLONE_VM : 0u) | (p.with_handlers ? CLONE_SIGHAND : 0u);
   add(pid, std::make_unique<Skeleton>(parent, p.names_of(pid), layout, segments_, shared), p.ppid, born_into,
       maker.group);
   return inherited(pid, maker.terminal);
@@ -188,6 +189,9 @@ Skeleton& Family::make(pid_t pid, const Vmas& layout) {
 // Others need it. Its layout is still to come, or it has ended and nobody has waited for it.
 void Family::make_early(pid_t pid) {
   if (find(pid)) return;
+  if (const pid_t memory_of = planned(pid).memory_of; memory_of != 0)
+    fail(Errc::unsupported, "process {} uses the memory of process {} and would have to be there before that is whole",
+         pid, memory_of);
   constexpr std::size_t most = 1000;  // one calls for the next, on our stack
   if (early_.size() == most || !early_.insert(pid).second)
     fail(Errc::image_corrupt, "process {} would have to be there before it is made", pid);
@@ -417,7 +421,7 @@ void Family::end_dead(const image::ImageSet& images) {
 void Family::settle(const image::ImageSet& images) {
   check_ends(images, plan_);
   for (const ProcessPlan& p : plan_)
-    if (!find(p.pid) && is_dead(images, p.pid)) make(p.pid, {});
+    if (!find(p.pid) && (is_dead(images, p.pid) || p.memory_of != 0)) make(p.pid, {});
   for (const ProcessPlan& p : plan_)
     if (p.pid == session_of(p)) lead_session(p.pid);
   join_groups();

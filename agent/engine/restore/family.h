@@ -8,7 +8,9 @@
 // its children of the same session.
 //
 // Who comes late (processes are born and die while the source still runs) is made when its layout comes,
-// or earlier, without memory, when others are to be born into what it leads. One thread.
+// or earlier, without memory, when others are to be born into what it leads. Who uses another's memory (CLONE_VM) is
+// made last, when that is whole and its owner has entered its time namespace: nobody can who is not alone in his
+// memory. One thread.
 #pragma once
 
 #include "agent/engine/restore/process_plan.h"
@@ -91,7 +93,7 @@ class Family {
   ShellJob job_;
   TreePlan plan_;
   std::unordered_map<pid_t, std::size_t> place_;  // in the plan, by PID
-  bool nested_ = false;  // somebody of it has made a PID namespace
+  bool nested_ = false;                           // somebody of it has made a PID namespace
   std::map<pid_t, Member> members_;
   std::vector<pid_t> order_;  // of birth
   std::set<pid_t> early_;     // who is being made before its layout has come

@@ -205,6 +205,7 @@ std::vector<std::string> refuse_foreign_state(const image::ImageSet& images, Con
     first = false;
     if (ended) continue;
     const std::uint64_t pid = process.pid();
+    if (process.has_memory_of()) continue;
     look_at_memory(image::file_name(image::Kind::mm, pid), images.get<image::MmEntry>(image::Kind::mm, pid), found);
     const auto ids = images.get<image::TaskKobjIdsEntry>(image::Kind::ids, pid);
     if (!memories.insert(ids.vm_id()).second)

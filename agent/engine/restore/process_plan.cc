@@ -110,6 +110,12 @@ TreePlan read_tree(const image::ImageSet& images) {
     p.with_files = e.born_with_files();
     p.with_fs = e.born_with_fs();
     said = said || e.has_born_with_files();
+    if (e.has_memory_of()) {
+      p.memory_of = static_cast<pid_t>(e.memory_of());
+      p.with_handlers = e.born_with_handlers();
+      require(e.memory_of() != e.pid() && processes.contains(e.memory_of()) && p.ppid != 0, e.pid(),
+              "nobody who comes before it has the memory that it uses");
+    }
     for (const std::uint32_t tid : e.threads()) {
       require(tid > 0 && tid <= highest_pid && threads.insert(tid).second, e.pid(),
               "a thread without a TID of its own");

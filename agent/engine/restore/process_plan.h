@@ -17,6 +17,8 @@ struct ProcessPlan {
   pid_t pgid = 0, sid = 0;
   int terminal = -1;                         // its controlling terminal is /dev/pts/TERMINAL; -1: none
   bool with_files = false, with_fs = false;  // born with its maker's table of descriptors, working directory
+  pid_t memory_of = 0;                       // whose it uses (CLONE_VM), as its parent does or has it; 0: its own
+  bool with_handlers = false;                // of signals: its parent's (CLONE_SIGHAND)
   std::vector<pid_t> threads;
 
   // PID namespaces below that of the root (nested_pids.h).

@@ -114,12 +114,13 @@ Skeleton::Skeleton(Helper& helper, SpawnRequest request, const Vmas& layout, Res
 // It begins as a copy of the parent, whose tracer it has, too (CLONE_PTRACE).
 Skeleton::Skeleton(Skeleton& parent, std::vector<pid_t> names, const Vmas& layout, RestoredSegments& segments,
                    std::uint64_t shared)
-    : scratch_(parent.scratch_), names_(std::move(names)) {
+    : scratch_(parent.scratch_), names_(std::move(names)), uses_others_memory_((shared & CLONE_VM) != 0) {
   const pid_t guest_pid = names_.front();
   Doing doing("making process {}", guest_pid);
   const bool nested = names_.size() > 1, makes_namespace = names_.size() > parent.names_.size();
   if (nested) helper_ = parent.kept_helper() >= 0 ? parent.kept_helper() : parent.open_helper(segments.maker());
-  AddressSpace::Inherited inherited = parent.memory().inherited_by(layout);
+  AddressSpace::Inherited inherited;
+  if (!uses_others_memory_) inherited = parent.memory().inherited_by(layout);
   Batch batch(parent.scratch());
   clone_args a{};
   a.flags = clone_ptrace | shared | (makes_namespace ? CLONE_NEWPID : 0u);
@@ -140,8 +141,9 @@ Skeleton::Skeleton(Skeleton& parent, std::vector<pid_t> names, const Vmas& layou
   try {
     const Stop stop = wait_stop(pid_);
     if (!stop.trap_stop()) fail(Errc::internal, "process {} began with status {:#x}", guest_pid, stop.raw());
+    if (uses_others_memory_) memory_ = parent.memory_;
     begin(segments, (shared & CLONE_FILES) != 0, std::move(inherited));
-    make_room_for(layout);
+    if (!uses_others_memory_) make_room_for(layout);
   } catch (...) {
     kill();
     throw;
@@ -152,8 +154,9 @@ void Skeleton::begin(RestoredSegments& segments, bool shares_table, AddressSpace
   set_sigmask(pid_, all_signals);
   leader_ = std::make_unique<RemoteSyscalls>(pid_, pid_, scratch_);
   Calls calls(*leader_, scratch_);
-  for (const LayoutDelta::Range& r : outside(inherited.mappings, scratch_))
-    calls.room().add("clear memory", SYS_munmap, r.start, r.end - r.start);
+  if (!uses_others_memory_)
+    for (const LayoutDelta::Range& r : outside(inherited.mappings, scratch_))
+      calls.room().add("clear memory", SYS_munmap, r.start, r.end - r.start);
   calls.room().add("live without the helper", SYS_prctl, PR_SET_PDEATHSIG, 0);  // its tracer's death is enough
   // In a table that it shares are the descriptors of segments by which its maker maps them.
   if (!shares_table) {
@@ -162,7 +165,8 @@ void Skeleton::begin(RestoredSegments& segments, bool shares_table, AddressSpace
   }
   calls.run();
   fault::point("engine.restore.cleared");
-  memory_ = std::make_unique<AddressSpace>(*leader_, scratch_, pidfd_.get(), segments, std::move(inherited));
+  if (uses_others_memory_) return;
+  memory_ = std::make_shared<AddressSpace>(*leader_, scratch_, pidfd_.get(), segments, std::move(inherited));
   if (helper_ >= 0) memory_->reach_maker_by(helper_);
 }
 
@@ -174,6 +178,16 @@ int Skeleton::open_helper(pid_t helper) {
   const long number = helper_ < 0 ? leader_->call("open the helper", SYS_pidfd_open, helper, 0)
                                   : leader_->call("duplicate a pidfd", SYS_dup, helper_);
   return static_cast<int>(number);
+}
+
+void Skeleton::join_time_namespace(pid_t helper, int time_namespace) {
+  const int maker = open_helper(helper);
+  const long here = leader_->call("take over the time namespace", SYS_pidfd_getfd, maker, time_namespace, 0);
+  Batch batch(scratch_);
+  batch.add("enter the time namespace", SYS_setns, here, CLONE_NEWTIME);
+  batch.add("close the time namespace", SYS_close, here);
+  batch.add("close a pidfd", SYS_close, maker);
+  leader_->run(batch);
 }
 
 // As its tracer we have to take notice of the end of each thread, the first one's last; then it is a zombie of its
@@ -251,7 +265,7 @@ void Skeleton::make_room_for(const Vmas& layout) {
 
 void Skeleton::drop_scratch(RemoteAddr syscall_instruction) {
   leader_->run_from(syscall_instruction);
-  leader_->call("unmap scratch memory", SYS_munmap, scratch_, ScratchLayout::size);
+  if (!uses_others_memory_) leader_->call("unmap scratch memory", SYS_munmap, scratch_, ScratchLayout::size);
 }
 
 }  // namespace godwit::engine

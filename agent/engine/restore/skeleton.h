@@ -17,7 +17,8 @@ class Skeleton {
   Skeleton(Helper& helper, SpawnRequest request, const Vmas& layout, RestoredSegments& segments);
   // A child of `parent`, with its table of descriptors, its working directory (CLONE_FILES, CLONE_FS) or copies of
   // them, and with what `layout` has of its memory. `names`: in all PID namespaces, the tree's first; if it has one
-  // more than its parent, it becomes the init of a new one. Errc::already_exists when the PID is taken.
+  // more than its parent, it becomes the init of a new one. With CLONE_VM it uses the parent's memory, and `layout` is
+  // of no account. Errc::already_exists when the PID is taken.
   Skeleton(Skeleton& parent, std::vector<pid_t> names, const Vmas& layout, RestoredSegments& segments,
            std::uint64_t shared = 0);
   ~Skeleton();
@@ -41,11 +42,14 @@ class Skeleton {
   // A descriptor of the helper, to be closed again: in a nested namespace nobody can call it by its PID.
   int open_helper(pid_t helper);
   int kept_helper() const { return helper_; }
+  // It enters this namespace, a descriptor of the helper. While it is alone in its memory, with one thread.
+  void join_time_namespace(pid_t helper, int time_namespace);
 
   // The next layout may want the place of the scratch memory: then that moves.
   void make_room_for(const Vmas& layout);
 
-  // The scratch memory goes; the leader's last calls run from the vdso at `syscall_instruction`.
+  // The scratch memory goes, unless it is in another's memory; the leader's last calls run from the vdso at
+  // `syscall_instruction`.
   void drop_scratch(RemoteAddr syscall_instruction);
 
   void dismiss() { dismissed_ = true; }  // it lives on
@@ -62,7 +66,8 @@ class Skeleton {
   pid_t pid_ = 0;
   UniqueFd pidfd_;
   std::unique_ptr<RemoteSyscalls> leader_;
-  std::unique_ptr<AddressSpace> memory_;
+  std::shared_ptr<AddressSpace> memory_;  // that of all who use it is filled through the first one
+  bool uses_others_memory_ = false;
   bool dismissed_ = false;
 };
 

@@ -57,9 +57,14 @@ void pass_filters(pid_t tid) {
 
 TaskRestore::TaskRestore(Skeleton& skeleton, const image::ImageSet& images, const resources::FilePaths& paths,
                          const tasks::filters::Stored& filters, const ProcessPlan& plan)
-    : skeleton_(&skeleton), images_(&images), paths_(&paths), filters_(&filters) {
+    : skeleton_(&skeleton),
+      images_(&images),
+      paths_(&paths),
+      filters_(&filters),
+      uses_others_memory_(plan.memory_of != 0) {
   const auto pid = static_cast<std::uint64_t>(skeleton.guest_pid());
-  mm_ = images.get<image::MmEntry>(image::Kind::mm, pid);
+  mm_ = images.get<image::MmEntry>(image::Kind::mm,
+                                   uses_others_memory_ ? static_cast<std::uint64_t>(plan.memory_of) : pid);
   ids_ = images.get<image::TaskKobjIdsEntry>(image::Kind::ids, pid);
   for (const pid_t tid : plan.threads) {
     Thread t;
@@ -102,6 +107,7 @@ std::string TaskRestore::vdso_functions() const {
 bool TaskRestore::was_stopped() const { return leader_.tc().task_state() == image::task_state::stopped; }
 
 void TaskRestore::address_space() {
+  if (uses_others_memory_) return;
   RemoteSyscalls& remote = skeleton_->leader();
   const RemoteAddr scratch = skeleton_->scratch();
   {
@@ -118,27 +124,6 @@ void TaskRestore::address_space() {
   batch.clear();
   tasks::bounds::restore(batch, mm_, number);
   batch.add("close the executable", SYS_close, number);
-  remote.run(batch);
-}
-
-std::optional<TaskRestore::Clocks> TaskRestore::clocks() const {
-  if (leader_.tc().has_monotonic_ns()) return Clocks{leader_.tc().monotonic_ns(), leader_.tc().boottime_ns()};
-  // CRIU's images have them to themselves.
-  const std::vector<std::uint64_t> ids = images_->ids(image::Kind::timens);
-  if (ids.empty()) return std::nullopt;
-  const auto clocks = images_->get<image::TimensEntry>(image::Kind::timens, ids.front());
-  return Clocks{clocks.monotonic().tv_sec() * 1'000'000'000u + clocks.monotonic().tv_nsec(),
-                clocks.boottime().tv_sec() * 1'000'000'000u + clocks.boottime().tv_nsec()};
-}
-
-void TaskRestore::join_time_namespace(const Helper& helper, int time_namespace) {
-  RemoteSyscalls& remote = skeleton_->leader();
-  const int maker = skeleton_->open_helper(helper.guest_pid());
-  const long here = remote.call("take over the time namespace", SYS_pidfd_getfd, maker, time_namespace, 0);
-  Batch batch(skeleton_->scratch());
-  batch.add("enter the time namespace", SYS_setns, here, CLONE_NEWTIME);
-  batch.add("close the time namespace", SYS_close, here);
-  batch.add("close a pidfd", SYS_close, maker);
   remote.run(batch);
 }
 
@@ -222,8 +207,10 @@ void TaskRestore::process() {
   tasks::signals::restore_actions(batch, leader_.tc());
   tasks::process_flags::restore(batch, leader_.tc(), mm_);
   remote.run(batch);
-  tasks::process_flags::restore_merging(remote, scratch, mm_);
-  tasks::process_flags::restore_future_locks(remote, mm_);
+  if (!uses_others_memory_) {
+    tasks::process_flags::restore_merging(remote, scratch, mm_);
+    tasks::process_flags::restore_future_locks(remote, mm_);
+  }
   tasks::process_flags::restore_loginuid(remote, scratch, leader_.tc(), notices_);
 }
 
@@ -421,7 +408,7 @@ void TaskRestore::registers() {
   if (vdso == mm_.vmas().end()) fail(Errc::unsupported, "the process has no vdso");
   skeleton_->drop_scratch(
       find_syscall_instruction(skeleton_->pid(), RemoteAddr{vdso->start()}, RemoteAddr{vdso->end()}));
-  tasks::process_flags::restore_write_or_execute(skeleton_->leader(), mm_);
+  if (!uses_others_memory_) tasks::process_flags::restore_write_or_execute(skeleton_->leader(), mm_);
   for (Thread& t : threads_) {
     t.remote->set_saved(t.regs);
     t.remote->end();

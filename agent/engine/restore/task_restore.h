@@ -25,17 +25,11 @@ class TaskRestore {
   TaskRestore(TaskRestore&&) = default;
 
   void address_space();
-  // The clocks that the task has seen: monotonic and since boot, in nanoseconds. Nothing when the images do not say.
-  struct Clocks {
-    std::uint64_t monotonic_ns = 0, boottime_ns = 0;
-  };
-  std::optional<Clocks> clocks() const;
-  // While there is one thread. `time_namespace` is a descriptor of the helper.
-  void join_time_namespace(const Helper& helper, int time_namespace);
   // What it was only born with, and shares with nobody in the end.
   void unshare(std::uint64_t what);  // CLONE_FILES, CLONE_FS
   std::uint32_t files_id() const { return ids_.files_id(); }
   std::uint32_t fs_id() const { return ids_.fs_id(); }
+  bool uses_others_memory() const { return uses_others_memory_; }
   void descriptors(Helper& helper);
   void locks();   // of files; after all descriptors
   void places();  // working directory, root, umask
@@ -82,7 +76,8 @@ class TaskRestore {
   const image::ImageSet* images_;
   const resources::FilePaths* paths_;
   const tasks::filters::Stored* filters_;
-  image::MmEntry mm_;
+  bool uses_others_memory_;
+  image::MmEntry mm_;  // of whom it is
   image::CoreEntry leader_;
   image::TaskKobjIdsEntry ids_;
   std::vector<Thread> threads_;

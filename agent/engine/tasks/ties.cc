@@ -34,16 +34,16 @@ std::string namespace_of_children(const proc::Reader& thread) {
   }
 }
 
-void look_at(pid_t pid, pid_t other, pid_t parent, bool relative, const std::string& name,
+void look_at(pid_t pid, pid_t other, std::span<const pid_t> tree, const std::string& name,
              const std::vector<pid_t>& threads, std::vector<Refusal>& out) {
   const proc::Status status = proc::Reader(other).status();
   if (std::ranges::binary_search(threads, status.tracer_pid))
     out.push_back({name, fmt::format("it traces process {} ({})", other, status.name), "let it detach first"});
   for (const Shared& s : between_processes) {
-    if (relative && s.what != KCMP_VM) continue;
-    // A child of vfork(2) uses its parent's memory until it runs another program; whoever keeps it is found at the
-    // freeze.
-    if (share(pid, other, s.what) && !(s.what == KCMP_VM && (status.ppid == pid || parent == other))) {
+    if (std::ranges::find(tree, other) != tree.end()) continue;  // kinship.h
+    // Who has come since the tree was looked at is found at the freeze.
+    const bool newborn = std::ranges::find(tree, status.ppid) != tree.end();
+    if (share(pid, other, s.what) && !(s.what == KCMP_VM && newborn)) {
       out.push_back(
           {name, fmt::format("process {} ({}) uses {}, too", other, status.name, s.name), "end that process first"});
       return;
@@ -57,12 +57,10 @@ std::vector<Refusal> ties_to_others(const proc::Reader& proc, pid_t pid, std::sp
   std::vector<Refusal> out;
   const std::string name = fmt::format("process {} ({})", pid, proc.comm());
   const std::vector<pid_t> threads = proc.threads();
-  const pid_t parent = pid == tree.front() ? 0 : proc.status().ppid;  // the root's stays behind
   for (const pid_t other : proc::all_pids()) {
     if (other == pid || other == ::getpid()) continue;
     try {
-      const bool relative = std::ranges::find(tree, other) != tree.end();
-      look_at(pid, other, parent, relative, name, threads, out);
+      look_at(pid, other, tree, name, threads, out);
     } catch (const Error& e) {
       if (e.errc() != Errc::target_gone) throw;
     }

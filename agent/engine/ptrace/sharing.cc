@@ -1,4 +1,4 @@
-#include "agent/engine/sharing.h"
+#include "agent/engine/ptrace/sharing.h"
 
 #include "common/base/check.h"
 #include "common/proc/reader.h"
