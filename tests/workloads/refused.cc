@@ -5,6 +5,7 @@
 #include "tests/workloads/system_v.h"
 
 #include <asm/ldt.h>
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <fcntl.h>
@@ -235,6 +236,40 @@ long shared_memory(Workload&) {
         return 0;
       },
       stack + sizeof stack, CLONE_VM | CLONE_PARENT | SIGCHLD, nullptr);
+}
+
+// A child of this process that has the memory of another child, not of this process.
+long memory_of_sibling(Workload& w) {
+  static char stack[1 << 16];
+  relative(0, SIGCHLD, [&] {
+    const int made = clone(
+        [](void*) {
+          for (;;) syscall(SYS_pause);
+          return 0;
+        },
+        stack + sizeof stack, CLONE_VM | CLONE_PARENT | SIGCHLD, nullptr);
+    w.tell("made", made > 0 ? "yes" : "no");
+  });
+  while (!w.asked("made")) pause_for(0.001);
+  return read_file(w.path("made")) == "yes" ? 0 : -1;
+}
+
+// A child that uses this process's memory has a child with memory of its own.
+long child_beside_memory(Workload&) {
+  static char stack[1 << 16];
+  static std::atomic<long> below = 0;
+  clone(
+      [](void*) {
+        syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
+        const long pid = syscall(SYS_clone, SIGCHLD, nullptr, nullptr, nullptr, 0);
+        if (pid == 0) syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
+        below = pid;
+        for (;;) syscall(SYS_pause);
+        return 0;
+      },
+      stack + sizeof stack, CLONE_VM | SIGCHLD, nullptr);
+  while (below == 0) pause_for(0.001);
+  return below;
 }
 
 long thread_files(Workload&) {
@@ -497,6 +532,8 @@ constexpr Kind kinds[] = {{"vfork_child", vfork_child},
                           {"time_namespace", time_namespace},
                           {"tracer", tracer},
                           {"shared_memory", shared_memory},
+                          {"memory_of_sibling", memory_of_sibling},
+                          {"child_beside_memory", child_beside_memory},
                           {"thread_files", thread_files},
                           {"thread_namespace", thread_namespace},
                           {"thread_personality", thread_personality},

@@ -1,7 +1,7 @@
 // Checks: processes that use one memory (CLONE_VM) without being threads: what one writes or maps the others see, while
 // descriptors and signal handlers are shared only by those who shared them; that one of them leads a session, with a
 // thread, a child that uses the same memory and one that has ended; that the end of one clears its TID for the others;
-// and that such processes come and go until the move.
+// that such processes come and go until the move; and that the clocks go on for all of them.
 //
 // They have no thread-local memory of their own, so they do nothing but system calls and what is in `state`.
 
@@ -24,6 +24,7 @@ using namespace godwit::workloads;
 namespace {
 
 constexpr std::size_t page = 4096, pages = 64;
+constexpr std::uint64_t seed = 0x5a7ed;
 constexpr int of_main = 70, of_member = 71;  // descriptors that are opened after the move; each member its own
 enum Who { alone, sharing, leading, below, passing, members };
 constexpr const char* names[members] = {"alone", "sharing", "leading", "below", "passing"};
@@ -33,6 +34,7 @@ struct Member {
   std::atomic<pid_t> tid_word = 0;  // the kernel clears it
   std::atomic<int> said = 0;        // what was asked of it last
   std::atomic<bool> sees_main = false;
+  std::atomic<long> behind = 0;               // seconds that CLOCK_MONOTONIC is behind CLOCK_REALTIME
   std::atomic<int> handled = 0, handler = 0;  // of SIGUSR1: how often, and by which
   alignas(16) char stack[32 * 1024];
 };
@@ -51,10 +53,18 @@ struct State {
 };
 State state;
 char* memory;
+char* common;  // which nobody changes
 
 void nap() {
   const timespec time{0, 2'000'000};
   syscall(SYS_nanosleep, &time, nullptr);
+}
+
+long behind() {
+  timespec real{}, monotonic{};
+  syscall(SYS_clock_gettime, CLOCK_REALTIME, &real);
+  syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &monotonic);
+  return real.tv_sec - monotonic.tv_sec;
 }
 
 void handled_by(int number) {
@@ -103,6 +113,7 @@ void begin(Who who) {
 
 void look(Who who) {
   Member& self = state.member[who];
+  self.behind = behind();
   self.sees_main = syscall(SYS_fcntl, of_main, F_GETFD) >= 0;
   syscall(SYS_dup3, 0, of_member + who, 0);
   if (who == alone) {
@@ -181,10 +192,13 @@ void check_signal(Workload& w, Who who, int handler) {
 int main(int argc, char** argv) {
   Workload w(argc, argv);
   memory = map(pages * page);
+  common = map(page);
+  fill(common, page, seed);
   must(open("/dev/null", O_RDWR), "open");
   handle(first_handler);
   for (const Who who : {alone, sharing, leading, passing}) begun(who);
   while (state.member[below].said == 0) nap();
+  const long before = behind();
   w.ready();
   w.wait_for_verify([&] { pass_on(w); });
 
@@ -195,11 +209,14 @@ int main(int argc, char** argv) {
     const bool share = who == sharing;
     w.check(w.wait_until([&] { return state.member[who].said == 1; }), "%s: it does not see what is written",
             names[who]);
+    const long clocks = state.member[who].behind - before;
+    w.check(clocks > -60 && clocks < 60, "%s: its clock is off by %ld s", names[who], clocks);
     w.check(state.member[who].sees_main == share, "%s: what the parent has opened is %s", names[who],
             share ? "missing" : "there");
     w.check((fcntl(of_member + who, F_GETFD) >= 0) == share, "%s: what it has opened is %s", names[who],
             share ? "missing" : "there");
   }
+  w.check(holds(common, page, seed), "what all have in common changed");
   w.check(!state.changed, "memory that another process writes changed");
   w.check(state.mapped != nullptr && *state.mapped == 'm', "what another process has mapped is not there");
   w.check(state.session == state.member[leading].pid, "leading: the session is %d", state.session.load());
