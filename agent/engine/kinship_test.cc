@@ -1,14 +1,17 @@
 #include "agent/engine/kinship.h"
 
+#include <atomic>
 #include <csignal>
 #include <functional>
 
-#include <linux/sched.h>
+#include <sched.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 namespace godwit::engine {
@@ -63,6 +66,79 @@ TEST(Kinship, who_has_just_lost_his_parent_is_a_child_of_the_init_of_his_namespa
   ::kill(init, SIGKILL);
   ::waitpid(init, nullptr, 0);
   ::close(ends[0]);
+}
+
+// A process, its child and the child's child.
+struct OneMemory {
+  pid_t root, middle, last;
+  std::vector<Relative> tree;
+};
+
+// `flags`: with what, besides the memory, the middle one makes the last one, before it may leave the session.
+template <class Look>
+void with_one_memory(std::uint64_t flags, bool leave_session, Look look) {
+  static char stacks[2][1 << 16];
+  static std::uint64_t flags_of_last;
+  static std::atomic<int> last;
+  static bool leave;
+  flags_of_last = flags;
+  last = 0;
+  leave = leave_session;
+  const auto wait = [](void*) {
+    for (;;) ::syscall(SYS_pause);
+    return 0;
+  };
+  static int (*const pause)(void*) = wait;
+  const auto between = [](void*) {
+    const int made =
+        ::clone(pause, stacks[1] + sizeof stacks[1], static_cast<int>(flags_of_last | CLONE_VM | SIGCHLD), nullptr);
+    if (leave) ::syscall(SYS_setsid);
+    last = made;
+    return pause(nullptr);
+  };
+  static int (*const middle)(void*) = between;
+  auto* const shared = static_cast<std::atomic<pid_t>*>(
+      ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  const pid_t root = child(0, [&] {
+    const int made = ::clone(middle, stacks[0] + sizeof stacks[0], CLONE_VM | SIGCHLD, nullptr);
+    while (last == 0) ::usleep(100);
+    shared[1] = last.load();
+    shared[0] = made;
+  });
+  while (shared[0] == 0) ::usleep(100);
+  look(OneMemory{
+      .root = root, .middle = shared[0], .last = shared[1], .tree = relatives_of(tree_of(root, Orphans::left_out))});
+  for (const pid_t pid : {shared[1].load(), shared[0].load(), root}) ::kill(pid, SIGKILL);
+  ::waitpid(root, nullptr, 0);
+  ::munmap(shared, 4096);
+}
+
+std::string refused(const std::vector<Relative>& tree) {
+  const std::vector<tasks::Refusal> refusals = refuse_kinship(tree);
+  return refusals.empty() ? "" : refusals.front().reason;
+}
+
+TEST(Kinship, the_first_of_those_who_use_one_memory_owns_it) {
+  with_one_memory(CLONE_SIGHAND, false, [](const OneMemory& f) {
+    ASSERT_EQ(f.tree.size(), 3u);
+    EXPECT_EQ(f.tree[0].kin.memory, 0);
+    for (const std::size_t i : {1u, 2u}) EXPECT_EQ(f.tree[i].kin.memory, f.root) << i;
+    EXPECT_FALSE(f.tree[1].kin.handlers);
+    EXPECT_TRUE(f.tree[2].kin.handlers);
+    EXPECT_EQ(refused(f.tree), "");
+  });
+}
+
+TEST(Kinship, handlers_of_signals_are_had_from_the_parent) {
+  with_one_memory(CLONE_SIGHAND | CLONE_PARENT, false, [](const OneMemory& f) {
+    EXPECT_THAT(refused(f.tree), testing::HasSubstr("signal handlers that are not its parent's"));
+  });
+}
+
+TEST(Kinship, nobody_who_uses_others_memory_is_born_into_a_session_that_was_left) {
+  with_one_memory(0, true, [](const OneMemory& f) {
+    EXPECT_THAT(refused(f.tree), testing::HasSubstr("in an older session than its parent's"));
+  });
 }
 
 }  // namespace

@@ -53,6 +53,7 @@ image::ImageSet good_set() {
   process.set_pid(pid);
   process.clear_threads();
   process.add_threads(pid);
+  process.clear_memory_of();
   set.put(Kind::pstree, 0, process);
   set.put(Kind::core, pid, core());
   auto mm = image::full<image::MmEntry>();

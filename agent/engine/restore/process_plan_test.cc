@@ -115,5 +115,24 @@ TEST(ProcessPlan, RefusesEndsThatNobodyComesTo) {
   EXPECT_EQ(verdict_on_end(30, 7 << 8), Errc::image_corrupt);   // with a child
 }
 
+TEST(ProcessPlan, KnowsWhoseMemoryAProcessUses) {
+  const auto read = [](std::uint32_t memory_of) {
+    std::vector<image::PstreeEntry> all{process(10, 0), process(20, 10), process(30, 20)};
+    all[1].set_memory_of(10);
+    all[1].set_born_with_handlers(true);
+    all[2].set_memory_of(memory_of);
+    image::ImageSet images;
+    for (const image::PstreeEntry& entry : all) images.append(image::Kind::pstree, 0, entry);
+    return read_tree(images);
+  };
+  const TreePlan tree = read(10);
+  EXPECT_EQ(tree[0].memory_of, 0);
+  EXPECT_EQ(tree[1].memory_of, 10);
+  EXPECT_TRUE(tree[1].with_handlers);
+  EXPECT_EQ(tree[2].memory_of, 10);
+  EXPECT_FALSE(tree[2].with_handlers);
+  for (const std::uint32_t wrong : {0u, 30u, 77u}) EXPECT_THROW(read(wrong), Error) << wrong;
+}
+
 }  // namespace
 }  // namespace godwit::engine
