@@ -350,14 +350,15 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
          {refuse_kinship(tree_), refuse_births_of_threads(tree_), tasks::refuse_ipc_objects(pids())})
       tasks::throw_refusals(refused);
     std::set<pid_t> asked;
-    for (const pid_t pid : pids()) {
+    for (const auto& task : tasks_) {
+      const pid_t pid = task->pid();
       Hold& hold = hold_->of(pid);
       if (const auto witness = witnesses.find(pid); witness != witnesses.end()) {
         tasks::refuse_hidden(hold, witness->second);
         asked.insert(pid);
       }
       tasks::refuse_undo_values(hold, Errc::busy);
-      refuse_aio_requests(hold);
+      if (!task->uses_others_memory()) refuse_aio_requests(hold);
       hold.drop_scratch();  // no mapping of ours is there when the layout is read
     }
     std::vector<tasks::FactsReader::Thread> threads;

@@ -190,6 +190,7 @@ struct TreeLook {
   const resources::Options& options;
   const resources::TreeFiles& files;
   Leased leased;
+  std::set<pid_t> without_memory;  // they use that of others of the tree
   SharedMappings shared;
   MemoriesSeen seen;
 };
@@ -206,7 +207,7 @@ void survey_process(pid_t pid, TreeLook& look, Surveyed& out) {
   for (const auto& more : {tasks::ties_to_others(proc, pid, look.files.tree), tasks::ties_of_threads(proc, pid),
                            tasks::refuse_ipc_objects({pid})})
     for (const tasks::Refusal& r : more) refuse(out, pid, r.what, r.reason, r.hint, r.option);
-  look.seen.of[pid] = look_at_memory(proc, pid, look.leased, look.shared, out);
+  if (!look.without_memory.contains(pid)) look.seen.of[pid] = look_at_memory(proc, pid, look.leased, look.shared, out);
   survey_fds(pid, look.options, look.files, out);
 }
 
@@ -248,7 +249,10 @@ Surveyed look_once(pid_t root, Orphans orphans, const resources::Options& option
   for (const tasks::Refusal& r : refuse_kinship(tree)) refuse(out, root, r.what, r.reason, r.hint, r.option);
   const resources::TreeFiles files = resources::look_at_files(living);
   notice_session(tree.front(), options.shell_job && has_outer_terminal(tree.front(), files), out);
-  TreeLook look{.options = options, .files = files, .leased = std::move(leased), .shared = {}, .seen = {}};
+  TreeLook look{
+      .options = options, .files = files, .leased = std::move(leased), .without_memory = {}, .shared = {}, .seen = {}};
+  for (const Relative& r : tree)
+    if (r.kin.memory != 0) look.without_memory.insert(r.host);
   for_each_living(tree, [&](pid_t pid) { survey_process(pid, look, out); });
   refuse_mapped_outside(std::move(look.shared), living, out);
   seen = std::move(look.seen);
