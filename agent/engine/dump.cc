@@ -154,7 +154,11 @@ RoundCount Dump::emit_running_tasks(PageSink& sink) {
   }
   track_new();
   spare_shared_pages();
-  std::set<pid_t> missing;  // and their children: they come when somebody knows whose children they are by then
+  // And their children: they come when somebody knows whose children they are by then. Who ended while the tree was
+  // looked at has no task.
+  std::set<pid_t> missing;
+  for (const Relative& r : tree_) missing.insert(r.pid);
+  for (const auto& task : tasks_) missing.erase(task->guest_pid());
   for (const auto& task : tasks_) {
     if ((!task->begun() && !task->uses_others_memory()) || missing.contains(task->kinship().parent)) {
       missing.insert(task->guest_pid());

@@ -1,7 +1,8 @@
 // Checks: processes that use one memory (CLONE_VM) without being threads: what one writes or maps the others see, while
 // descriptors and signal handlers are shared only by those who shared them; that one of them leads a session, with a
 // thread, a child that uses the same memory and one that has ended; that the end of one clears its TID for the others;
-// that such processes come and go until the move; and that the clocks go on for all of them.
+// that such processes come and go until the move, and whose maker ends and leaves them its memory; and that the clocks
+// go on for all of them.
 //
 // They have no thread-local memory of their own, so they do nothing but system calls and what is in `state`.
 
@@ -10,6 +11,7 @@
 #include <atomic>
 #include <csignal>
 #include <fcntl.h>
+#include <new>
 #include <sched.h>
 #include <string>
 #include <sys/mman.h>
@@ -179,6 +181,58 @@ void pass_on(Workload& w) {
   begun(passing);
 }
 
+// A child makes a process that uses its memory, and ends: that one has it to itself then, as a child of this process.
+struct Legacy {
+  std::atomic<int> asked = 0;  // 1: the child is to end, 2: its heir
+  std::atomic<pid_t> heir = 0;
+};
+Legacy* legacy;
+pid_t testator = 0;
+const pid_t root = getpid();
+
+int inherit(void*) {
+  for (std::uint64_t turns = 0; legacy->asked != 2; nap()) {
+    if (turns > 0 && !holds(memory, page, turns)) syscall(SYS_exit_group, 98);
+    fill(memory, page, ++turns);
+    if (syscall(SYS_kill, root, 0) != 0) syscall(SYS_exit_group, 97);
+  }
+  syscall(SYS_exit_group, 30);
+  return 0;
+}
+
+void bequeath() {
+  legacy->asked = 0;
+  legacy->heir = 0;
+  testator = must(fork(), "fork");
+  if (testator == 0) {
+    legacy->heir = clone(inherit, state.thread_stack + sizeof state.thread_stack, CLONE_VM | SIGCHLD, nullptr);
+    while (legacy->asked == 0) nap();
+    _exit(29);
+  }
+  while (legacy->heir == 0) nap();
+}
+
+void end_of_testator(Workload& w) {
+  int status = 0;
+  legacy->asked = 1;
+  must(waitpid(testator, &status, 0), "waitpid");
+  w.check(status == 29 << 8, "who left its memory to another ended with status %#x", status);
+  testator = 0;
+}
+
+void end_of_heir(Workload& w) {
+  int status = 0;
+  legacy->asked = 2;
+  must(waitpid(legacy->heir, &status, 0), "waitpid");
+  w.check(status == 30 << 8, "who was left memory ended with status %#x", status);
+}
+
+void hand_down(Workload& w) {
+  if (testator != 0) return end_of_testator(w);
+  end_of_heir(w);
+  bequeath();
+}
+
 void check_signal(Workload& w, Who who, int handler) {
   Member& m = state.member[who];
   must(kill(m.pid, SIGUSR1), "kill");
@@ -196,11 +250,18 @@ int main(int argc, char** argv) {
   fill(common, page, seed);
   must(open("/dev/null", O_RDWR), "open");
   handle(first_handler);
+  legacy = new (must(mmap(nullptr, page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), "mmap")) Legacy;
+  must(prctl(PR_SET_CHILD_SUBREAPER, 1), "PR_SET_CHILD_SUBREAPER");
+  bequeath();
   for (const Who who : {alone, sharing, leading, passing}) begun(who);
   while (state.member[below].said == 0) nap();
   const long before = behind();
   w.ready();
-  w.wait_for_verify([&] { pass_on(w); });
+  long turns = 0;
+  w.wait_for_verify([&] {
+    pass_on(w);
+    if (++turns % 8 == 0) hand_down(w);
+  });
 
   const long beats = state.thread_beats;
   w.check(dup2(0, of_main) == of_main, "dup2");
@@ -227,6 +288,8 @@ int main(int argc, char** argv) {
   check_signal(w, alone, 2);
   check_signal(w, sharing, 3);
   check_signal(w, leading, 1);
+  if (testator != 0) end_of_testator(w);
+  end_of_heir(w);
   state.asked = 2;
   for (const Who who : {alone, sharing, leading, passing}) check_end(w, who);
   return w.finish();
