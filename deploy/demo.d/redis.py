@@ -41,6 +41,7 @@ class Client:
     """Writes at a rate until it is stopped, wherever the workload is."""
 
     def __init__(self, lab: DemoLab, workload: str, data: "Dataset", rate: int):
+        self.said = ""  # what it has logged, once it is stopped
         self._process = lab.start(lab.client, TOOL, "write", "--workload", workload, "--port", str(PORT), "--rate",
                                   str(rate), "--log", LOG, *data.flags, stdout=subprocess.PIPE,
                                   stderr=subprocess.PIPE)
@@ -51,6 +52,7 @@ class Client:
         for pid in children.split():
             subprocess.run(["kill", f"-{signal.SIGTERM.value}", pid], check=False)
         out, err = self._process.communicate(timeout=90)
+        self.said = err
         if self._process.returncode:
             raise RuntimeError(f"the client failed: {err.strip()}")
         return json.loads(out)

@@ -17,6 +17,7 @@ using Steady = std::chrono::steady_clock;
 constexpr milliseconds tick{1};  // writes go out in groups: a wake-up per write would cost more than the write
 constexpr milliseconds connect_limit{250};
 constexpr milliseconds retry_pause{2};
+constexpr double worth_a_line_ms = 500;
 
 double to_ms(Steady::duration d) { return std::chrono::duration<double, std::milli>(d).count(); }
 
@@ -144,6 +145,7 @@ void Writer::take_replies() {
 void Writer::note_gap(Time now) {
   if (report_.acknowledged > 0) {
     const double gap = to_ms(now - last_answer_);
+    if (gap > worth_a_line_ms) log::info("client.gap", {{"ms", gap}});
     if (gap > report_.longest_gap_ms) {
       report_.second_longest_gap_ms = std::exchange(report_.longest_gap_ms, gap);
     } else {
