@@ -1,4 +1,4 @@
-// The set of CPU 0 alone, in which a process ends its life.
+// The set of CPU 0 alone. Who is in it in the end goes back to the set of all CPUs.
 #pragma once
 
 #include "common/base/fd.h"
@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <system_error>
 
@@ -23,7 +24,11 @@ class CpuSet {
     std::filesystem::create_directory(path_, none);
     made_ = put("cpuset.cpus", "0") && put("cpuset.mems", "0");
   }
-  ~CpuSet() { ::rmdir(path_.c_str()); }
+  ~CpuSet() {
+    std::ifstream members(path_ + "/cgroup.procs");
+    for (std::string pid; members >> pid;) put("../cgroup.procs", pid);
+    ::rmdir(path_.c_str());
+  }
   CpuSet(const CpuSet&) = delete;
   CpuSet& operator=(const CpuSet&) = delete;
 
