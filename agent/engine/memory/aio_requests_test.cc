@@ -146,8 +146,8 @@ TEST_P(AioRequests, are_looked_for_without_a_trace_while_somebody_else_sends_sig
     const std::vector<int> fds = target.fds();
     Journal journal{UniqueFd()};
     InterruptedCalls calls;
-    Disturber disturber(target);
     {
+      const Disturber disturber(target);  // does not outlive the target
       Hold hold(target.pid(), journal, calls);
       try {
         find_aio_requests(hold);
