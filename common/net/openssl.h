@@ -12,8 +12,8 @@
 
 namespace godwit::net {
 
-// Before each SSL_* call, since SSL_get_error() looks at what is queued. That there is nothing is seen at once; to clear
-// it costs a walk through 16 places.
+// Before each SSL_* call, since SSL_get_error() looks at what is queued. That there is nothing is seen at once; to
+// clear it costs a walk through 16 places.
 inline void forget_errors() {
   if (ERR_peek_error() != 0) ERR_clear_error();
 }

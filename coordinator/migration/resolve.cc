@@ -66,8 +66,9 @@ net::awaitable<Side> answer_of(std::shared_ptr<net::Channel> asked, std::string 
     co_return side_of(answer);
   } catch (const Error& e) {
     if (!may_have_heard(e)) throw;
-    throw Error(e.errc(), fmt::format("node '{}' has not let it go on yet: {}", node, e.message()),
-                "it may have been told, and let the workload go on still: `godwit ps` tells; the same can be said again");
+    throw Error(
+        e.errc(), fmt::format("node '{}' has not let it go on yet: {}", node, e.message()),
+        "it may have been told, and let the workload go on still: `godwit ps` tells; the same can be said again");
   }
 }
 

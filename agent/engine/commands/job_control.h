@@ -8,8 +8,8 @@
 
 namespace godwit::engine::commands {
 
-// From when the job runs in the foreground the signals of the keyboard are for it. Where it is in our group, they come to
-// us as well.
+// From when the job runs in the foreground the signals of the keyboard are for it. Where it is in our group, they come
+// to us as well.
 void leave_keyboard_to_job();
 
 // Waits for `root`, a child of ours. When it stops (Ctrl-Z) our process group stops, too, so that the shell takes the
