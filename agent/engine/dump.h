@@ -98,6 +98,7 @@ class Dump {
   std::vector<pid_t> pids() const;  // of the living, the root first
 
  private:
+  static RoundDone describe(std::uint32_t number, const RoundCount& count);
   void look_at_tree(const std::vector<TreeMember>& tree, PageSink& sink);
   void forget(SourceTask& task, PageSink& sink);
   void forget_all(PageSink& sink);
