@@ -135,7 +135,7 @@ RoundCount Dump::emit_running_tasks(PageSink& sink) {
       task->memory().start_over();
       requests_.found(task->pid(), *in_flight);
     } catch (const Error& e) {
-      if (task->pid() == pid_ || !memory_has_gone(*task, e, sink)) throw;
+      if ((task->pid() == pid_ && task->has_ended()) || !memory_has_gone(*task, e, sink)) throw;
       missing.insert(task->guest_pid());
     }
   }

@@ -128,7 +128,7 @@ std::uint64_t Dump::of_the_living(PageSink& sink, const std::function<std::uint6
     try {
       if (task->begun() && !task->has_ended()) sum += count(*task);
     } catch (const Error& e) {
-      if (task->pid() == pid_ || !memory_has_gone(*task, e, sink)) throw;
+      if ((task->pid() == pid_ && task->has_ended()) || !memory_has_gone(*task, e, sink)) throw;
     }
   }
   return sum;

@@ -38,6 +38,7 @@ enum class Kind {
   stats_restore,
   file_locks,
 };
+constexpr Kind last_kind = Kind::file_locks;
 
 // The words in front of the records.
 enum class Framing {

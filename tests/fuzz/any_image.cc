@@ -8,7 +8,7 @@ namespace godwit {
 void fuzz(std::string_view input) {
   if (input.empty()) return;
   const auto kind = static_cast<image::Kind>(input[0]);
-  if (kind < image::Kind::inventory || kind > image::Kind::stats_restore || kind == image::Kind::pages) return;
+  if (kind < image::Kind::inventory || kind > image::last_kind || kind == image::Kind::pages) return;
   const std::string bytes = image::header(kind).append(input.substr(1));
   image::RecordReader reader(kind, image::file_name(kind, 1), bytes);
   image::read_any(kind, reader, [](const google::protobuf::Message& record) { require(record.IsInitialized()); });

@@ -29,7 +29,7 @@ image::ImageSet set_of(std::string_view input) {
     const auto byte = [&](std::size_t at) { return static_cast<std::size_t>(static_cast<unsigned char>(input[at])); };
     const std::size_t id = byte(1), length = byte(2) | byte(3) << 8;
     input.remove_prefix(4);
-    if (kind >= image::Kind::inventory && kind <= image::Kind::stats_restore && kind != image::Kind::pages)
+    if (kind >= image::Kind::inventory && kind <= image::last_kind && kind != image::Kind::pages)
       set.put_file(image::file_name(kind, id), image::header(kind).append(input.substr(0, length)));
     input.remove_prefix(std::min(length, input.size()));
   }

@@ -42,7 +42,7 @@ class Options(SeedCase):
         self.run_line(f"kill -CONT {workload.pid}")
         self.assertTrue(workload.alive())
 
-    def test_options_of_later_kinds_are_there_and_what_they_are_about_is_refused(self):
+    def test_options_of_later_kinds_are_taken(self):
         workload = self.begin("python")
         kinds = "--file-locks --link-remap --tcp-established --ext-unix-sk --shell-job"
         self.run_line(f"godwit dump -t $PID -D 1 {kinds}", workload)

@@ -42,7 +42,10 @@ void add_carried(CLI::App& app, Options& o) {
   app.add_flag("-l,--file-locks", o.file_locks, "carry locks and leases of files");
   app.add_flag("--link-remap", o.link_remap, "deleted files that have other names (not carried yet)");
   app.add_flag("--tcp-established", o.tcp_established, "established TCP connections (not carried yet)");
-  app.add_flag("-x,--ext-unix-sk", o.unix_sockets, "unix sockets connected to the outside (not carried yet)");
+  app.add_option_function<std::string>(
+         "-x,--ext-unix-sk", [&o](const std::string&) { o.unix_sockets = true; },
+         "unix sockets connected to the outside, or the one with this inode (not carried yet)")
+      ->expected(0, 1);
 }
 
 void add_dump(CLI::App& app, Options& o) {

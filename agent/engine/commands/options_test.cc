@@ -147,6 +147,14 @@ TEST(Options, of_a_shell_job_that_cannot_be_together) {
   EXPECT_EQ(with({"-d", "-s", "-S"}), "not refused");
 }
 
+TEST(Options, the_inode_of_a_unix_socket_is_attached_as_criu_writes_it) {
+  for (const std::string said : {"-x", "-x12345", "--ext-unix-sk", "--ext-unix-sk=12345", "--ext-unix-sk=0"}) {
+    const auto o = parse({"dump", "-t", "1", said, "-R"});
+    EXPECT_TRUE(o && o->unix_sockets && o->leave_running) << said;
+  }
+  EXPECT_FALSE(parse({"dump", "-t", "1"})->unix_sockets);
+}
+
 TEST(Refusals, name_the_option_that_is_about_them) {
   for (const std::string option : {"--shell-job", "--file-locks", "--link-remap", "--tcp-established", "--ext-unix-sk"})
     EXPECT_EQ(refusal(surveyed({option}), {option}),
