@@ -85,8 +85,8 @@ void move_all(const Cgroup& from, Cgroup& to) {
     for (const pid_t pid : pids) {
       try {
         to.add(pid);
-      } catch (const Error&) {
-        if (::kill(pid, 0) == 0) throw;  // else it has ended
+      } catch (const Error& e) {
+        if (e.errc() != Errc::target_gone) throw;  // it ends, and may still be there as a zombie
       }
     }
   }

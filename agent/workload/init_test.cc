@@ -89,7 +89,10 @@ TEST_F(InitTest, leaves_the_workload_only_its_own_descriptors) {
   Started started = start(shell("exec sleep 60"));
   // Its loader opens libraries first.
   const auto fds = [&] { return proc::Reader(started.root).fds(); };
-  for (int i = 0; i < 2000 && fds().size() != 3; i++) ::usleep(1000);
+  for (int tries = 0, settled = 0; tries < 2000 && settled < 50; tries++) {
+    settled = fds().size() == 3 ? settled + 1 : 0;
+    ::usleep(1000);
+  }
   EXPECT_THAT(fds(), testing::ElementsAre(0, 1, 2));
   EXPECT_EQ(proc::Reader(started.root).fd_link(0), "/dev/null");
   EXPECT_EQ(proc::Reader(started.root).status().sig_blocked, 0u);
