@@ -77,18 +77,21 @@ LimitPlace limit_place_v1(const Cgroup& copy, const std::string& name) {
   return {.file = group + "/cpu.cfs_quota_us", .lifted = "-1", .group = group, .home = home};
 }
 
+// One that ends may still be there as a zombie.
+void add_unless_ended(Cgroup& to, pid_t pid) {
+  try {
+    to.add(pid);
+  } catch (const Error& e) {
+    if (e.errc() != Errc::target_gone) throw;
+  }
+}
+
 // Until nobody is left in `from`, where tasks may be born meanwhile.
 void move_all(const Cgroup& from, Cgroup& to) {
   for (int pass = 0; pass < most_passes; ++pass) {
     const std::vector<pid_t> pids = from.pids();
     if (pids.empty()) return;
-    for (const pid_t pid : pids) {
-      try {
-        to.add(pid);
-      } catch (const Error& e) {
-        if (e.errc() != Errc::target_gone) throw;  // it ends, and may still be there as a zombie
-      }
-    }
+    for (const pid_t pid : pids) add_unless_ended(to, pid);
   }
 }
 
@@ -161,7 +164,7 @@ void CpuLimit::move_in() {
     for (const pid_t pid : copy_.pids()) {
       if (std::ranges::find(in, pid) != in.end()) continue;
       all = false;
-      group.add(pid);
+      add_unless_ended(group, pid);
     }
     if (all) return;
   }
