@@ -50,6 +50,13 @@ struct Mapped {
 };
 using SharedMappings = std::map<Inode, Mapped>;  // that somebody outside the tree may have, too
 
+// Born since the tree was looked at: the freeze will find it there.
+bool is_below(pid_t pid, const std::vector<pid_t>& tree) {
+  for (pid_t one = pid; one > 1; one = proc::Reader(one).stat().ppid)
+    if (std::ranges::find(tree, one) != tree.end()) return true;
+  return false;
+}
+
 // One pass over all processes, however much is shared.
 void refuse_mapped_outside(SharedMappings shared, const std::vector<pid_t>& tree, Surveyed& out) {
   for (const pid_t other : proc::all_pids()) {
@@ -59,6 +66,7 @@ void refuse_mapped_outside(SharedMappings shared, const std::vector<pid_t>& tree
       for (const proc::Vma& v : proc::Reader(other).maps()) {
         const auto found = v.shared ? shared.find({v.dev, v.inode}) : shared.end();
         if (found == shared.end()) continue;
+        if (is_below(other, tree)) break;
         const auto& [pid, vma] = found->second;
         refuse(out, pid, fmt::format("memory at {:#x} {}", vma.start, vma.name),
                fmt::format("process {} has it mapped, too", other), "end that process first");
