@@ -420,6 +420,7 @@ void Family::end_dead(const image::ImageSet& images) {
 
 void Family::settle(const image::ImageSet& images) {
   check_ends(images, plan_);
+  check_locks(images, plan_);
   for (const ProcessPlan& p : plan_)
     if (!find(p.pid) && (is_dead(images, p.pid) || p.memory_of != 0)) make(p.pid, {});
   for (const ProcessPlan& p : plan_)

@@ -57,6 +57,7 @@ void check_result(long result, const image::FileLockEntry& lock, pid_t task) {
                 fmt::format("{}: {} is locked{}", describe(lock),
                             read_link(fmt::format("/proc/{}/fd/{}", task, lock.fd())), holder_of(task, lock.fd())),
                 "restore when the lock is free, after the end of the original say");
+  if (result == -EBADF) fail(Errc::image_corrupt, "filelocks.img: {}, which is not open for that", describe(lock));
   throw syscall_error(static_cast<int>(-result), fmt::format("place a lock: {}", describe(lock)));
 }
 

@@ -4,6 +4,7 @@
 #include "agent/engine/resources/terminal_images.h"
 #include "common/base/error.h"
 #include "common/image/core.pb.h"
+#include "common/image/filelock.pb.h"
 #include "common/image/inventory.pb.h"
 #include "common/image/pstree.pb.h"
 #include "common/image/task_state.h"
@@ -179,6 +180,14 @@ void check_ends(const image::ImageSet& images, const TreePlan& tree) {
     const int status = static_cast<int>(core.tc().exit_code());
     if (p.makes_namespace() && WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
       fail(Errc::image_corrupt, "signal {} ends no init of a PID namespace, as process {} is", WTERMSIG(status), p.pid);
+  }
+}
+
+void check_locks(const image::ImageSet& images, const TreePlan& tree) {
+  for (const auto& lock : images.records<image::FileLockEntry>(image::Kind::file_locks)) {
+    const auto owner = std::ranges::find(tree, lock.pid(), &ProcessPlan::pid);
+    if (owner == tree.end() || is_dead(images, owner->pid))
+      fail(Errc::image_corrupt, "filelocks.img: a lock of process {}, which is not there to place it", lock.pid());
   }
 }
 

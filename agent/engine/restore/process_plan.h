@@ -43,6 +43,8 @@ bool is_dead(const image::ImageSet& images, pid_t pid);
 
 // Errc::image_corrupt when somebody has ended as nobody can, or is still needed. With all images.
 void check_ends(const image::ImageSet& images, const TreePlan& tree);
+// The same when a lock of a file would be placed by nobody.
+void check_locks(const image::ImageSet& images, const TreePlan& tree);
 
 // All PIDs and TIDs: nobody else may take one.
 std::vector<pid_t> ids_of(const TreePlan& tree);
