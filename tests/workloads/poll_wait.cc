@@ -1,10 +1,9 @@
 // Checks: poll, ppoll, select and pselect, with and without timeout: no EINTR, the right length, the right event.
 
-#include "tests/workloads/blocked_call.h"
+#include "tests/workloads/waits.h"
 
 #include <csignal>
 #include <fcntl.h>
-#include <list>
 #include <poll.h>
 #include <sys/select.h>
 #include <unistd.h>
@@ -13,8 +12,7 @@ using namespace godwit::workloads;
 
 namespace {
 
-constexpr int seconds = 3;
-constexpr double before_ready = 1.2;
+constexpr int seconds = Waits::seconds;
 
 struct Pipe {
   int ends[2];
@@ -62,36 +60,25 @@ int main(int argc, char** argv) {
   const Pipe later;
   const int silent = quiet.ends[0];
   const int fd = later.ends[0];
-  std::list<BlockedCall> endless, timed;
-  endless.emplace_back("poll", [=] { return by_poll(fd, -1); });
-  endless.emplace_back("ppoll", [=] { return by_ppoll(fd, nullptr); });
-  endless.emplace_back("select", [=] { return by_select(fd, nullptr); });
-  endless.emplace_back("pselect", [=] { return by_pselect(fd, nullptr); });
-  endless.emplace_back("poll with a very long timeout", [=] { return by_poll(fd, 3600'000); });
-  timed.emplace_back("poll with a timeout", [=] { return by_poll(silent, seconds * 1000); });
-  timed.emplace_back("ppoll with a timeout", [=] {
+  Waits waits;
+  waits.endless.emplace_back("poll", [=] { return by_poll(fd, -1); });
+  waits.endless.emplace_back("ppoll", [=] { return by_ppoll(fd, nullptr); });
+  waits.endless.emplace_back("select", [=] { return by_select(fd, nullptr); });
+  waits.endless.emplace_back("pselect", [=] { return by_pselect(fd, nullptr); });
+  waits.endless.emplace_back("poll with a very long timeout", [=] { return by_poll(fd, 3600'000); });
+  waits.timed.emplace_back("poll with a timeout", [=] { return by_poll(silent, seconds * 1000); });
+  waits.timed.emplace_back("ppoll with a timeout", [=] {
     const timespec timeout{seconds, 0};
     return by_ppoll(silent, &timeout);
   });
-  timed.emplace_back("select with a timeout", [=] {
+  waits.timed.emplace_back("select with a timeout", [=] {
     timeval timeout{seconds, 0};
     return by_select(silent, &timeout);
   });
-  timed.emplace_back("pselect with a timeout", [=] {
+  waits.timed.emplace_back("pselect with a timeout", [=] {
     const timespec timeout{seconds, 0};
     return by_pselect(silent, &timeout);
   });
-  for (const BlockedCall& call : endless) call.settle();
-  for (const BlockedCall& call : timed) call.settle();
-  pause_for(before_ready);
-
-  w.ready();
-  w.wait_for_verify();
-  for (const BlockedCall& call : endless) call.still_blocked(w);
-  w.check(write(later.ends[1], "x", 1) == 1, "write to the pipe: %m");
-  for (const BlockedCall& call : endless) call.comes_back(w, 1);
-  for (const BlockedCall& call : timed) {
-    if (call.comes_back(w, 0, seconds + 5)) call.took(w, seconds);
-  }
+  waits.across_the_move(w, [&] { w.check(write(later.ends[1], "x", 1) == 1, "write to the pipe: %m"); });
   return w.finish();
 }
