@@ -1,75 +1,24 @@
 // The shadow test: a hostile target is tracked over many rounds while it runs, then frozen; what was emitted must be,
 // page by page, what it has. Run in a sanitized build, the target is a sparse giant as well (terabytes of shadow
 // memory).
+#include "agent/engine/memory/failing_reader.h"
 #include "agent/engine/memory/hostile_target.h"
+#include "agent/engine/memory/shadow_sink.h"
 #include "agent/engine/memory/task_memory.h"
-
 #include "common/base/check.h"
 #include "common/base/fd.h"
-#include "common/image/test_dir.h"
 #include "common/proc/reader.h"
 
 #include <gtest/gtest.h>
-#include <sys/mman.h>
-#include <sys/ioctl.h>
-#include <linux/userfaultfd.h>
 
 #include <array>
-#include <cstring>
-#include <filesystem>
-#include <optional>
-#include <unordered_map>
 
 #include <sys/ptrace.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
 namespace godwit::engine {
 namespace {
-
-// A receiver that keeps everything in memory.
-class Shadow : public PageSink {
- public:
-  std::span<std::byte> buffer() override { return buffer_; }
-  std::uint64_t pages(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override {
-    const std::byte* from = buffer_.data();
-    for (const pagewire::Run& r : runs)
-      for (std::uint64_t i = 0; i < r.pages; i++, from += page_size)
-        std::memcpy(content_[object][r.address + i * page_size].data(), from, page_size);
-    return ++sequence_;
-  }
-  std::uint64_t zero(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override {
-    for (const pagewire::Run& r : runs)
-      for (std::uint64_t i = 0; i < r.pages; i++) content_[object][r.address + i * page_size].fill(std::byte{});
-    return ++sequence_;
-  }
-  std::uint64_t drop(pagewire::ObjectId object, std::span<const pagewire::Run> runs) override {
-    for (const pagewire::Run& r : runs)
-      for (std::uint64_t i = 0; i < r.pages; i++) content_[object].erase(r.address + i * page_size);
-    return ++sequence_;
-  }
-  std::uint64_t file(std::string_view, std::string_view) override { return ++sequence_; }
-  std::uint64_t end_round() override { return ++sequence_; }
-  void set_round(std::uint32_t) override {}
-  std::uint64_t last_sequence() const override { return sequence_; }
-
-  const std::array<std::byte, page_size>* find(pagewire::ObjectId object, std::uint64_t page) const {
-    const auto o = content_.find(object);
-    if (o == content_.end()) return nullptr;
-    const auto p = o->second.find(page);
-    return p == o->second.end() ? nullptr : &p->second;
-  }
-  void add_held(pagewire::ObjectId object, std::uint64_t start, std::uint64_t end, PageSet& into) const {
-    for (const auto& [page, content] : content_.at(object))
-      if (page >= start && page < end) into.add(page, page + page_size);
-  }
-
- private:
-  std::vector<std::byte> buffer_ = std::vector<std::byte>(pagewire::max_payload);
-  std::unordered_map<pagewire::ObjectId, std::unordered_map<std::uint64_t, std::array<std::byte, page_size>>> content_;
-  std::uint64_t sequence_ = 0;
-};
 
 class Target {
  public:
@@ -249,39 +198,6 @@ TEST(Tracker, without_a_userfaultfd_every_round_sends_everything) {
   }
 }
 
-// Fails to read every sixteenth page when it is first asked for, as memory that is short might; or one for good.
-class FailingReader : public PageReader {
- public:
-  explicit FailingReader(pid_t pid)
-      : mem_(open_file(fmt::format("/proc/{}/mem", pid), O_RDONLY)), reader_(pid, mem_.get()) {}
-  void read(std::vector<pagewire::Run>& runs, std::span<std::byte> into) override {
-    std::vector<pagewire::Run> kept;
-    for (const pagewire::Run& r : runs)
-      for (std::uint64_t page = r.address; page < r.address + r.pages * page_size; page += page_size) {
-        const bool fails = for_good ? page == for_good : once && page / page_size % 16 == 0 && !failed_.contains(page);
-        if (fails)
-          failed_.add(page, page + page_size);
-        else if (!kept.empty() && kept.back().address + kept.back().pages * page_size == page)
-          kept.back().pages++;
-        else
-          kept.push_back({page, 1});
-      }
-    runs = kept;
-    if (!runs.empty()) reader_.read(runs, into);
-    if (runs.size() == kept.size()) return;
-    for (const pagewire::Run& r : kept) failed_.add(r.address, r.address + page_size);
-    for (const pagewire::Run& r : runs) failed_.remove(r.address, r.address + r.pages * page_size);
-  }
-  bool once = true;
-  std::uint64_t for_good = 0;
-  const PageSet& failed() const { return failed_; }
-
- private:
-  UniqueFd mem_;
-  ProcessReader reader_;
-  PageSet failed_;
-};
-
 TEST(Tracker, a_page_that_could_not_be_read_is_read_again) {
   Target target;
   resources::FileIds ids;
@@ -319,251 +235,6 @@ TEST(Tracker, a_page_that_can_never_be_read_is_an_error_in_the_end) {
   } catch (const Error& e) {
     EXPECT_NE(e.message().find(fmt::format("memory at {:#x}", stack)), std::string::npos) << e.message();
   }
-}
-
-int open_userfaultfd() {
-  const int fd = static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | 1));
-  uffdio_api api{};
-  api.api = UFFD_API;
-  api.features = 1 << 12 | 1 << 13 | 1 << 15;  // as inject_userfaultfd
-  return ::ioctl(fd, UFFDIO_API, &api) == 0 ? fd : -1;
-}
-
-// A descriptor of another process.
-UniqueFd taken_over(pid_t pid, std::uint64_t number) {
-  const UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-  return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_getfd, pidfd.get(), number, 0)));
-}
-
-// As memory that the hardware has lost: whoever touches it gets SIGBUS.
-long poison_a_page(char* at) {
-  const UniqueFd userfaultfd(static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | 1)));
-  uffdio_api api{};
-  api.api = UFFD_API;
-  api.features = 1 << 14;  // UFFD_FEATURE_POISON, 6.6+
-  uffdio_register request{};
-  request.range = {reinterpret_cast<std::uint64_t>(at), page_size};
-  request.mode = UFFDIO_REGISTER_MODE_MISSING;
-  struct {
-    uffdio_range range;
-    std::uint64_t mode = 0;
-    std::int64_t updated = 0;
-  } poison{request.range};
-  return ::ioctl(userfaultfd.get(), UFFDIO_API, &api) == 0 &&
-                 ::ioctl(userfaultfd.get(), UFFDIO_REGISTER, &request) == 0 &&
-                 ::ioctl(userfaultfd.get(), _IOWR(UFFDIO, 8, decltype(poison)), &poison) == 0
-             ? 0
-             : -1;
-}
-
-TEST(Tracker, poisoned_memory_is_an_error) {
-  char* const lost =
-      static_cast<char*>(::mmap(nullptr, page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-  ASSERT_EQ(poison_a_page(lost), 0) << std::strerror(errno);
-  const pid_t pid = ::fork();
-  if (pid == 0)
-    for (;;) ::pause();
-  resources::FileIds ids;
-  TaskMemory memory(pid, pid, UniqueFd{}, ids);
-  Shadow shadow;
-  EXPECT_NO_THROW(memory.round(shadow, false));
-  std::string said;
-  try {
-    memory.round(shadow, true);
-  } catch (const Error& e) {
-    said = e.message();
-  }
-  ::kill(pid, SIGKILL);
-  ::waitpid(pid, nullptr, 0);
-  ::munmap(lost, page_size);
-  EXPECT_NE(said.find(fmt::format("memory at {:#x}", reinterpret_cast<std::uint64_t>(lost))), std::string::npos)
-      << said;
-}
-
-// A page of a file mapping that was written, given back, and is now past the end of the file: a marker is left of it.
-TEST(Tracker, pages_past_the_end_of_a_file_are_left_out) {
-  auto [their_end, our_end] = make_socketpair(AF_UNIX, SOCK_STREAM);
-  const pid_t pid = ::fork();
-  if (pid == 0) {
-    const int file = ::memfd_create("short", MFD_CLOEXEC);
-    if (::ftruncate(file, 2 * page_size) != 0) ::_exit(1);
-    void* const at = ::mmap(nullptr, 2 * page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0);
-    char* const beyond = static_cast<char*>(at) + page_size;
-    beyond[0] = 1;
-    const int userfaultfd = open_userfaultfd();
-    char byte = 0;
-    if (::write(their_end.get(), &userfaultfd, sizeof userfaultfd) < 0 || ::read(their_end.get(), &byte, 1) != 1)
-      ::_exit(1);
-    if (::madvise(beyond, page_size, MADV_DONTNEED) != 0 || ::ftruncate(file, page_size) != 0) ::_exit(1);
-    ::write(their_end.get(), &byte, 1) == 1 ? ::pause() : 0;
-    ::_exit(1);
-  }
-  their_end.reset();
-  int number = -1;
-  ASSERT_EQ(::read(our_end.get(), &number, sizeof number), static_cast<ssize_t>(sizeof number));
-  UniqueFd userfaultfd = taken_over(pid, static_cast<std::uint64_t>(number));
-  ASSERT_TRUE(userfaultfd);
-  resources::FileIds ids;
-  TaskMemory memory(pid, pid, std::move(userfaultfd), ids);
-  auto noting = std::make_unique<FailingReader>(pid);
-  FailingReader& reader = *noting;
-  reader.once = false;
-  memory.read_by(std::move(noting));
-  Shadow shadow;
-  memory.round(shadow, false);
-  char byte = 0;
-  ASSERT_EQ(::write(our_end.get(), &byte, 1), 1);
-  ASSERT_EQ(::read(our_end.get(), &byte, 1), 1);
-  EXPECT_NO_THROW(memory.round(shadow, true));
-  EXPECT_EQ(reader.failed().size(), 1u);
-  ::kill(pid, SIGKILL);
-  ::waitpid(pid, nullptr, 0);
-}
-
-// The receiver takes a file of another name for another one, and maps it anew.
-TEST(Tracker, what_was_written_to_a_file_that_is_renamed_is_sent_again) {
-  const image::TestDir dir;
-  auto [their_end, our_end] = make_socketpair(AF_UNIX, SOCK_STREAM);
-  const pid_t pid = ::fork();
-  if (pid == 0) {
-    const UniqueFd file = open_file(dir.path() + "/one", O_RDWR | O_CREAT, 0600);
-    if (::ftruncate(file.get(), 2 * page_size) != 0) ::_exit(1);
-    char* const at =
-        static_cast<char*>(::mmap(nullptr, 2 * page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, file.get(), 0));
-    at[page_size] = 1;
-    const std::uint64_t said[] = {static_cast<std::uint64_t>(open_userfaultfd()),
-                                  reinterpret_cast<std::uint64_t>(at) + page_size};
-    if (::write(their_end.get(), said, sizeof said) == sizeof said) ::pause();
-    ::_exit(1);
-  }
-  their_end.reset();
-  std::uint64_t said[2]{};
-  ASSERT_EQ(::read(our_end.get(), said, sizeof said), static_cast<ssize_t>(sizeof said));
-  UniqueFd userfaultfd = taken_over(pid, said[0]);
-  ASSERT_TRUE(userfaultfd);
-  resources::FileIds ids;
-  TaskMemory memory(pid, pid, std::move(userfaultfd), ids);
-  const auto is_sent = [&] {
-    Shadow shadow;
-    memory.round(shadow, false);
-    return shadow.find(pagewire::object_id(pagewire::ObjectType::task, static_cast<std::uint64_t>(pid)), said[1]) !=
-           nullptr;
-  };
-  EXPECT_TRUE(is_sent());
-  EXPECT_FALSE(is_sent()) << "nothing has happened";
-  std::filesystem::rename(dir.path() + "/one", dir.path() + "/other");
-  EXPECT_TRUE(is_sent());
-  EXPECT_FALSE(is_sent()) << "it was sent again";
-  ::kill(pid, SIGKILL);
-  ::waitpid(pid, nullptr, 0);
-}
-
-// By its name the second one may be the first, renamed; its pages are its own.
-TEST(Tracker, what_was_written_to_a_file_is_not_owed_of_another_that_is_mapped_in_its_place) {
-  const image::TestDir dir;
-  auto [their_end, our_end] = make_socketpair(AF_UNIX, SOCK_STREAM);
-  const pid_t pid = ::fork();
-  if (pid == 0) {
-    const auto map = [&](const char* name, char* place) {
-      const UniqueFd file = open_file(dir.path() + name, O_RDWR | O_CREAT, 0600);
-      if (::pwrite(file.get(), "content", 7, page_size) != 7) ::_exit(1);
-      return static_cast<char*>(
-          ::mmap(place, 2 * page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | (place ? MAP_FIXED : 0), file.get(), 0));
-    };
-    char* const at = map("/one", nullptr);
-    at[page_size] = 1;
-    const std::uint64_t said[] = {static_cast<std::uint64_t>(open_userfaultfd()),
-                                  reinterpret_cast<std::uint64_t>(at) + page_size};
-    char byte = 0;
-    if (::write(their_end.get(), said, sizeof said) != sizeof said || ::read(their_end.get(), &byte, 1) != 1 ||
-        map("/other", at) != at || ::write(their_end.get(), &byte, 1) != 1)
-      ::_exit(1);
-    for (;;) ::pause();
-  }
-  their_end.reset();
-  std::uint64_t said[2]{};
-  ASSERT_EQ(::read(our_end.get(), said, sizeof said), static_cast<ssize_t>(sizeof said));
-  UniqueFd userfaultfd = taken_over(pid, said[0]);
-  ASSERT_TRUE(userfaultfd);
-  resources::FileIds ids;
-  TaskMemory memory(pid, pid, std::move(userfaultfd), ids);
-  Shadow before, after;
-  memory.round(before, false);
-  const pagewire::ObjectId task = pagewire::object_id(pagewire::ObjectType::task, static_cast<std::uint64_t>(pid));
-  EXPECT_NE(before.find(task, said[1]), nullptr);
-  char byte = 0;
-  ASSERT_EQ(::write(our_end.get(), &byte, 1), 1);
-  ASSERT_EQ(::read(our_end.get(), &byte, 1), 1);
-  memory.round(after, false);
-  EXPECT_EQ(after.find(task, said[1]), nullptr) << "it is the file's own";
-  ::kill(pid, SIGKILL);
-  ::waitpid(pid, nullptr, 0);
-}
-
-// A page that is moved to the end of a tracked mapping becomes one with it, and the tracker goes from both, but not its
-// marks.
-class MovedBeside : public testing::Test {
- protected:
-  void SetUp() override {
-    const auto map = [](char* at, std::size_t count, int protection, int how) {
-      return static_cast<char*>(::mmap(at, count * page_size, protection, MAP_PRIVATE | MAP_ANONYMOUS | how, -1, 0));
-    };
-    base_ = map(nullptr, room, PROT_NONE, 0);
-    ::munmap(base_, room * page_size);
-    kept_ = map(base_ + 8 * page_size, pages, PROT_READ | PROT_WRITE, MAP_FIXED_NOREPLACE);
-    moved_ = map(base_ + 32 * page_size, 1, PROT_READ | PROT_WRITE, MAP_FIXED_NOREPLACE);
-    ASSERT_TRUE(kept_ != MAP_FAILED && moved_ != MAP_FAILED);
-    std::memset(kept_, 1, pages * page_size);
-    track();
-    scan();
-    ASSERT_EQ(scan().size(), 0u);
-    char* const beside = kept_ + pages * page_size;
-    ASSERT_EQ(::mremap(moved_, page_size, page_size, MREMAP_MAYMOVE | MREMAP_FIXED, beside), beside);
-    kept_[0] = 2;
-  }
-  void TearDown() override { ::munmap(kept_, (pages + 1) * page_size); }
-
-  // Two trackers of one mapping are refused: the one before goes first.
-  void track() {
-    tracker_.reset();
-    UniqueFd userfaultfd(open_userfaultfd());
-    ASSERT_TRUE(userfaultfd);
-    tracker_.emplace(::getpid(), std::move(userfaultfd));
-  }
-  PageSet scan() {
-    std::vector<proc::Vma> maps = proc::Reader(::getpid()).maps();
-    const auto from = reinterpret_cast<std::uint64_t>(base_), to = from + room * page_size;
-    std::erase_if(maps, [&](const proc::Vma& vma) { return vma.start < from || vma.end > to; });
-    NotedChanges noted;
-    tracker_->scan(maps, noted, {}, false);
-    return noted.added();
-  }
-  void expect_writes_to_be_seen() {
-    scan();
-    kept_[0] = kept_[page_size] = 3;
-    const PageSet written = scan();
-    const auto at = reinterpret_cast<std::uint64_t>(kept_);
-    EXPECT_TRUE(written.intersects(at, at + page_size));
-    EXPECT_TRUE(written.intersects(at + page_size, at + 2 * page_size));
-  }
-
-  std::optional<Tracker> tracker_;
-
- private:
-  static constexpr std::size_t pages = 4, room = 64;
-  char *base_ = nullptr, *kept_ = nullptr, *moved_ = nullptr;
-};
-
-TEST_F(MovedBeside, is_seen_by_the_tracker_that_it_lost) { expect_writes_to_be_seen(); }
-
-TEST_F(MovedBeside, is_seen_by_a_tracker_that_starts_over) {
-  tracker_->forget();
-  expect_writes_to_be_seen();
-}
-
-TEST_F(MovedBeside, is_seen_by_another_tracker) {
-  track();
-  expect_writes_to_be_seen();
 }
 
 }  // namespace
