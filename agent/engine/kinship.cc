@@ -18,11 +18,6 @@
 namespace godwit::engine {
 namespace {
 
-const Relative* find(const std::vector<Relative>& tree, pid_t pid) {
-  const auto it = std::ranges::find(tree, pid, &Relative::pid);
-  return it == tree.end() ? nullptr : &*it;
-}
-
 // Its own, its parent's, or one that an ancestor has come from.
 bool can_be_born_into(const std::vector<Relative>& tree, const Relative& r) {
   const pid_t session = r.kin.session;
@@ -114,6 +109,11 @@ std::string refuse_memory(const std::vector<Relative>& tree, const Relative& r) 
 }
 
 }  // namespace
+
+const Relative* find(const std::vector<Relative>& tree, pid_t pid) {
+  const auto it = std::ranges::find(tree, pid, &Relative::pid);
+  return it == tree.end() ? nullptr : &*it;
+}
 
 std::vector<Relative> relatives_of(const std::vector<TreeMember>& tree) {
   std::map<pid_t, pid_t> guests;  // by host PID

@@ -36,6 +36,8 @@ struct Relative {
   NestedPids nested;
 };
 
+const Relative* find(const std::vector<Relative>& tree, pid_t pid);  // null: nobody of it
+
 // The root first, every parent before its children; of these, who has an older session than his parent comes first.
 std::vector<Relative> relatives_of(const std::vector<TreeMember>& tree);
 

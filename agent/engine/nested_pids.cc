@@ -14,11 +14,6 @@
 namespace godwit::engine {
 namespace {
 
-const Relative* find(const std::vector<Relative>& tree, pid_t pid) {
-  const auto it = std::ranges::find(tree, pid, &Relative::pid);
-  return it == tree.end() ? nullptr : &*it;
-}
-
 bool is_nested(const Relative& r) { return !r.nested.own.empty(); }
 bool is_init(const Relative& r) { return is_nested(r) && r.nested.init == r.pid; }
 

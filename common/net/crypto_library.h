@@ -16,4 +16,8 @@ struct CryptoLibrary {
 // would get it too. From any thread.
 const CryptoLibrary& crypto_library();
 
+// A context of that library for TLS 1.3 between two that show certificates, without sessions that are resumed, which is
+// what our connections and those of a page server have in common. Owned by the caller. Errc::internal.
+SSL_CTX* new_tls_context();
+
 }  // namespace godwit::net

@@ -14,29 +14,6 @@
 namespace godwit::pageserver::criu {
 namespace {
 
-// AES-128-GCM first: the fastest where there are AES instructions, and the stream is bound by it. GnuTLS has it too.
-constexpr const char* cipher_suites = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
-constexpr long read_buffer = 128 * 1024;
-
-SSL_CTX* new_context() {
-  const net::CryptoLibrary& library = net::crypto_library();
-  return SSL_CTX_new_ex(library.context, library.properties, TLS_method());
-}
-
-void configure(SSL_CTX* ctx) {
-  SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION);
-  if (SSL_CTX_set_ciphersuites(ctx, cipher_suites) != 1)
-    fail(Errc::internal, "set cipher suites: {}", net::openssl_reason());
-  SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_NO_TICKET);
-  SSL_CTX_set_num_tickets(ctx, 0);
-  SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-  SSL_CTX_set_mode(ctx, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-  SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
-  // Several records per recv() instead of two calls per record.
-  SSL_CTX_set_read_ahead(ctx, 1);
-  SSL_CTX_set_default_read_buffer_len(ctx, read_buffer);
-}
-
 void load(SSL_CTX* ctx, const TlsFiles& files) {
   const auto must = [](bool loaded, const std::string& file) {
     if (!loaded) fail(Errc::invalid_argument, "read {}: {}", file, net::openssl_reason());
@@ -69,10 +46,8 @@ void expect_name(SSL* ssl, const std::string& name) {
 }  // namespace
 
 TlsSettings::TlsSettings(const TlsFiles& files, std::string peer_name)
-    : context_(new_context()), peer_name_(std::move(peer_name)) {
-  if (!context_) fail(Errc::internal, "make a TLS context: {}", net::openssl_reason());
+    : context_(net::new_tls_context()), peer_name_(std::move(peer_name)) {
   try {
-    configure(context_);
     load(context_, files);
   } catch (...) {
     SSL_CTX_free(context_);
