@@ -7,6 +7,7 @@
 #include "agent/engine/memory/aio_requests.h"
 #include "agent/engine/ptrace/recover.h"
 #include "agent/engine/restore.h"
+#include "agent/engine/steps.h"
 #include "agent/engine/survey.h"
 #include "common/base/check.h"
 #include "common/base/log.h"
@@ -228,6 +229,7 @@ class Job {
 
   void finish(const Finish& request, Event& event) {
     if (!restore_) fail(Errc::protocol, "a finish without a prepare");
+    Steps steps;
     Clock::time_point progress = Clock::now();
     while (absorber_->absorbed() < request.sequence()) {
       if (absorb_some()) {
@@ -239,9 +241,13 @@ class Job {
         fail(Errc::timed_out, "frame {} did not arrive, the last was {}", request.sequence(), absorber_->absorbed());
       listen(1ms);
     }
+    steps.lap("absorb");
     broken_ = true;
     *event.mutable_prepared() = restore_->finish();
     broken_ = false;
+    google::protobuf::RepeatedPtrField<Step> all = steps.list();
+    all.MergeFrom(event.prepared().steps());
+    event.mutable_prepared()->mutable_steps()->Swap(&all);
     done_ = true;  // the tasks need no engine any more
   }
 

@@ -110,10 +110,12 @@ net::awaitable<api::Envelope> DestinationMigration::do_finish(api::Finish reques
   }
   api::Envelope answer;
   api::Finished& finished = *answer.mutable_finished();
-  if (phase() == DestinationPhase::building) {
+  Laps laps(*finished.mutable_steps());
+  const bool built_now = phase() == DestinationPhase::building;
+  if (built_now) {
     std::exception_ptr problem;
     try {
-      *finished.mutable_steps() = co_await build_last(request.sequence());
+      co_await build_last(request.sequence(), laps);
     } catch (...) {
       problem = std::current_exception();
     }
@@ -124,24 +126,18 @@ net::awaitable<api::Envelope> DestinationMigration::do_finish(api::Finish reques
   }
   *finished.mutable_workload() = context_.workloads->info(record().workload);
   finished.set_boot_id(context_.facts.boot_id);
+  if (built_now) laps.lap("record prepared");
   heard_ = Clock::now();
   co_return answer;
 }
 
-net::awaitable<google::protobuf::RepeatedPtrField<api::Step>> DestinationMigration::build_last(std::uint64_t sequence) {
+net::awaitable<void> DestinationMigration::build_last(std::uint64_t sequence, Laps& laps) {
   const auto self = shared_from_this();
-  google::protobuf::RepeatedPtrField<api::Step> steps;
-  std::uint64_t since = monotonic_ns();
-  const auto lap = [&](const char* step) {
-    const std::uint64_t now = monotonic_ns();
-    steps.Add()->set_name(step);
-    steps.rbegin()->set_nanoseconds(now - std::exchange(since, now));
-  };
   co_await wait_complete(sequence);
-  lap("arrive");
+  laps.lap("arrive");
   if (names_fifos(survey_)) {  // not before everything is there: they are filled next
     if (const auto held = check_fifos(survey_); !held.empty()) fail(Errc::busy, "{}", fmt::join(held, "; "));
-    lap("look for fifos");
+    laps.lap("look for fifos");
   }
   engine::Command command;
   command.mutable_finish()->set_sequence(sequence);
@@ -150,12 +146,7 @@ net::awaitable<google::protobuf::RepeatedPtrField<api::Step>> DestinationMigrati
   const engine::Event event =
       co_await job->ask(std::move(command), {}, context_.options.limits.finish, std::move(moved));
   if (!event.has_prepared()) fail(Errc::protocol, "the engine does not answer a finish with what it prepared");
-  for (const engine::Step& s : event.prepared().steps()) {
-    api::Step* step = steps.Add();
-    step->set_name(s.name());
-    step->set_nanoseconds(s.nanoseconds());
-  }
-  since = monotonic_ns();  // until here the engine has told of
+  laps.lap(event.prepared().steps(), "hear of it");
   workload::HeldTasks held = check_held(event.prepared());
   // Who they are is on file before the record that says that they are there: a Commit looks for each of them.
   context_.workloads->prepared(request_.workload().name(), root_, start_time_, std::move(held));
@@ -163,8 +154,6 @@ net::awaitable<google::protobuf::RepeatedPtrField<api::Step>> DestinationMigrati
   context_.records.enter(record(), DestinationPhase::prepared);
   context_.promised.erase(key_);
   fault::point("agent.destination.prepared");
-  lap("record prepared");
-  co_return steps;
 }
 
 // Held means: without any engine, in the copy's cgroup, frozen, and every task that was announced is there.

@@ -9,6 +9,7 @@
 #include "agent/jobs/engine_job.h"
 #include "agent/service/context.h"
 #include "agent/service/resolution.h"
+#include "agent/service/laps.h"
 #include "agent/service/steps.h"
 #include "agent/service/token.h"
 #include "common/net/channel.h"
@@ -61,7 +62,7 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   void close_network(const workload::Cgroup& copy);
   net::awaitable<void> start_job(UniqueFd spool, std::uint64_t window, UniqueFd init);
   net::awaitable<void> wait_complete(std::uint64_t sequence);
-  net::awaitable<google::protobuf::RepeatedPtrField<api::Step>> build_last(std::uint64_t sequence);
+  net::awaitable<void> build_last(std::uint64_t sequence, Laps& laps);
   net::awaitable<void> wait_for_leftovers();
   workload::HeldTasks check_held(const engine::Prepared& prepared);
   jobs::EngineJob::Handlers job_handlers();

@@ -105,6 +105,7 @@ bool DestinationMigration::copy_held() {
 
 net::awaitable<api::Envelope> DestinationMigration::do_commit(api::Commit request) {
   const auto hold = co_await turn_.take();
+  Laps laps(*resumed_.mutable_steps());
   api::Envelope answer;
   answer.mutable_resumed();
   if (phase() == DestinationPhase::resumed) {  // answered, not acted on
@@ -118,11 +119,8 @@ net::awaitable<api::Envelope> DestinationMigration::do_commit(api::Commit reques
       co_await give_up(Error(Errc::target_gone, "the restored copy is not there any more"));
       throw *failure_;
     }
-    const std::uint64_t begin = monotonic_ns();
     context_.records.enter(record(), DestinationPhase::committed);
-    api::Step* recorded = resumed_.add_steps();
-    recorded->set_name("record committed");
-    recorded->set_nanoseconds(monotonic_ns() - begin);
+    laps.lap("record committed");
     fault::point("agent.destination.committed");
   }
   if (phase() != DestinationPhase::committed) {
@@ -139,7 +137,7 @@ net::awaitable<api::Envelope> DestinationMigration::do_commit(api::Commit reques
 // this one's work.
 net::awaitable<void> DestinationMigration::resume() {
   const auto self = shared_from_this();
-  const std::uint64_t begin = monotonic_ns();
+  Laps laps(*resumed_.mutable_steps());
   const Record committed = record();
   auto copy = living_copy(context_, committed);
   const bool ran = !copy && thawed_root_ && co_await has_ended_by_itself(thawed_root_.get());
@@ -158,7 +156,7 @@ net::awaitable<void> DestinationMigration::resume() {
     co_await lose("the restored copy does not thaw");
     throw *failure_;
   }
-  const std::uint64_t thawed = monotonic_ns();
+  laps.lap("thaw");
   fault::point("agent.destination.thawed");
   // A cgroup whose tasks have died is not frozen either.
   if (!ran && !copy_intact() && !co_await has_ended_by_itself(thawed_root_ ? thawed_root_.get() : -1)) {
@@ -170,12 +168,7 @@ net::awaitable<void> DestinationMigration::resume() {
   fault::point("agent.destination.resumed");
   if (copy) workload::open_network(*copy);
   context_.workloads->running(committed.workload);
-  api::Step* thaw = resumed_.add_steps();
-  thaw->set_name("thaw");
-  thaw->set_nanoseconds(thawed - begin);
-  api::Step* recorded = resumed_.add_steps();
-  recorded->set_name("record resumed");
-  recorded->set_nanoseconds(monotonic_ns() - thawed);
+  laps.lap("record resumed");
   log::info("destination.resumed", {{"migration", key_.migration}, {"workload", committed.workload}});
   net::spawn(context_.executor, "destination.release", release());
 }

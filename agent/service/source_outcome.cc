@@ -1,4 +1,5 @@
 // How a migration ends at its source: armed and decided by the destination, or let go on the source's own word.
+#include "agent/service/laps.h"
 #include "agent/service/source_migration.h"
 #include "agent/workload/cgroup_wait.h"
 #include "common/base/fault.h"
@@ -52,6 +53,7 @@ SourcePhase SourceMigration::phase() const {
 net::awaitable<api::Envelope> SourceMigration::do_arm(api::Arm request) {
   const auto hold = co_await turn_.take();
   api::Envelope answer;
+  Laps laps(*answer.mutable_armed()->mutable_steps());
   if (phase() == SourcePhase::frozen) {
     if (failure_) throw *failure_;
     if (runs_on_) fail(Errc::refused, "the workload runs on: its last difference was too large");
@@ -64,11 +66,8 @@ net::awaitable<api::Envelope> SourceMigration::do_arm(api::Arm request) {
       failed(why);
       throw why;
     }
-    const std::uint64_t begin = monotonic_ns();
     context_.records.enter(record(), SourcePhase::armed);
-    api::Step* recorded = answer.mutable_armed()->add_steps();
-    recorded->set_name("record armed");
-    recorded->set_nanoseconds(monotonic_ns() - begin);
+    laps.lap("record armed");
     fault::point("agent.source.armed");
     if (!deciding_) net::spawn(context_.executor, "source.decide", decide());
   } else if (phase() != SourcePhase::armed) {

@@ -66,10 +66,23 @@ TEST(Report, steps_add_up_to_the_downtime) {
     by_name[s.name] = s.nanoseconds;
   }
   EXPECT_EQ(sum, times.downtime_ns);
-  EXPECT_EQ(by_name["transit"], (2 + 3 + 2 + 3) * ms);  // of finish, arm, commit; the two at the ends as arm's
+  EXPECT_EQ(by_name["transit"],
+            (2 + 3 + 2 + 5) * ms);  // of finish, arm, commit; the two at the ends as freeze's and arm's
   EXPECT_EQ(by_name["coordinator"], (1 + 2 + 1 + 1) * ms);
   EXPECT_EQ(by_name["destination_freeze"], 1 * ms);
-  EXPECT_EQ(by_name["unexplained"], 10 * ms);
+  EXPECT_EQ(by_name["unexplained"], 8 * ms);
+}
+
+TEST(Report, gives_the_messages_at_the_ends_no_more_than_is_left) {
+  constexpr std::int64_t ms = 1'000'000;
+  const PauseTimes times{.downtime_ns = 12 * ms,
+                         .freeze = {.asked_ns = 100 * ms, .answered_ns = 112 * ms, .steps = {{"freeze", 2 * ms}}},
+                         .arm = {.asked_ns = 112 * ms, .answered_ns = 118 * ms, .steps = {{"record", 1 * ms}}},
+                         .kill_asked_ns = 119 * ms};
+  std::map<std::string, std::int64_t> by_name;
+  for (const StepRecord& s : split_pause(times)) by_name[s.name] = s.nanoseconds;
+  EXPECT_EQ(by_name["transit"], (5 + 4) * ms);
+  EXPECT_EQ(by_name["unexplained"], 0);
 }
 
 // Not under the name of somebody else.
