@@ -140,6 +140,20 @@ net::awaitable<void> DestinationMigration::manifest(std::string entries) {
   co_await job->room();
 }
 
+// The source, which is about to freeze, is not kept for ever: what is not absorbed by then is absorbed in the pause.
+net::awaitable<api::Envelope> DestinationMigration::drain(api::Drain request) {
+  const auto self = shared_from_this();
+  const auto deadline = Clock::now() + std::min<Clock::duration>(std::chrono::milliseconds(request.limit_ms()), 1s);
+  const auto behind = [this] {
+    return std::ranges::any_of(streams_, [](const auto& s) { return s.second.absorbed < s.second.needed; });
+  };
+  while (behind() && phase() == DestinationPhase::building && !failure_ && Clock::now() < deadline)
+    co_await changed_.wait_until(deadline);
+  api::Envelope answer;
+  answer.mutable_ok();
+  co_return answer;
+}
+
 void DestinationMigration::stored(std::uint32_t stream, std::uint64_t upto) {
   heard_ = Clock::now();
   streams_[stream].stored = upto;
@@ -153,7 +167,11 @@ void DestinationMigration::stored(std::uint32_t stream, std::uint64_t upto) {
 
 void DestinationMigration::absorbed(const engine::Absorbed& a) {
   absorbed_ = Clock::now();
-  for (const engine::Released& r : a.released()) context_.pages->released(key_.migration, r.stream(), r.upto());
+  for (const engine::Released& r : a.released()) {
+    streams_[r.stream()].absorbed = r.upto();
+    context_.pages->released(key_.migration, r.stream(), r.upto());
+  }
+  changed_.notify();
   if (Clock::now() - told_ < progress_interval || phase() != DestinationPhase::building) return;
   told_ = Clock::now();
   api::Envelope notice;

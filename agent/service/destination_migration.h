@@ -41,6 +41,7 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   // From the source's agent, on a channel whose certificate names `source_node()`.
   api::Envelope hello(const api::PeerHello& hello, std::weak_ptr<net::Channel> channel);
   net::awaitable<void> manifest(std::string entries);
+  net::awaitable<api::Envelope> drain(api::Drain request);
   net::awaitable<api::Envelope> refuse();
   net::awaitable<api::Envelope> settled(api::Settled settled);
   net::awaitable<api::Envelope> relayed(api::Relay relay);  // one of these, by way of the coordinator
@@ -105,6 +106,7 @@ class DestinationMigration : public std::enable_shared_from_this<DestinationMigr
   struct Stream {
     std::uint64_t needed = 0;  // by the manifests so far
     std::uint64_t stored = 0;
+    std::uint64_t absorbed = 0;  // by the engine: the copy holds it
   };
 
   Context& context_;

@@ -83,6 +83,7 @@ awaitable<api::Envelope> answer_peer(std::shared_ptr<Peer> peer, api::Envelope r
     case api::Envelope::kRefuse: co_return co_await peer->migration_of(request.refuse().id())->refuse();
     case api::Envelope::kSettled:
       co_return co_await peer->migration_of(request.settled().id())->settled(request.settled());
+    case api::Envelope::kDrain: co_return co_await peer->migration_of(request.drain().id())->drain(request.drain());
     default: fail(Errc::unsupported, "an agent does not answer this to another");
   }
 }

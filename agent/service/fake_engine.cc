@@ -35,7 +35,10 @@ constexpr std::uint64_t many_frames = 100;  // more than the ring holds
 class FakeEngine {
  public:
   int run() {
-    while (!done_) step(-1);
+    while (!done_) {
+      step(begun_to_wait_ ? 20 : -1);
+      absorb();
+    }
     return 0;
   }
 
@@ -72,7 +75,11 @@ class FakeEngine {
         break;
       case engine::Command::kPrepare: prepare(c.prepare(), fds); break;
       case engine::Command::kManifest: {
-        for (auto& entry : pagewire::parse_manifest(c.manifest().entries())) entries_.push_back(std::move(entry));
+        for (auto& entry : pagewire::parse_manifest(c.manifest().entries())) {
+          if (begun_to_wait_ && !entries_.empty() && entries_.front().header.round < entry.header.round)
+            overtaken_ = true;
+          entries_.push_back(std::move(entry));
+        }
         absorb();
         return false;
       }
@@ -210,6 +217,7 @@ class FakeEngine {
 
   // In sequence order, as far as payloads have arrived; each is verified and its place given back.
   void absorb() {
+    if (is_late()) return;
     engine::Event event;
     while (!entries_.empty()) {
       const pagewire::ManifestEntry& e = entries_.front();
@@ -234,8 +242,16 @@ class FakeEngine {
       absorbed_ = e.header.sequence;
       entries_.pop_front();
     }
+    if (event.absorbed().released().empty()) return;
     event.mutable_absorbed()->set_sequence(absorbed_);
     send(event);
+  }
+
+  // "slow-absorb": nothing for a while, from when there is something.
+  bool is_late() {
+    if (migration_.find("slow-absorb") == std::string::npos || entries_.empty()) return false;
+    if (!begun_to_wait_) begun_to_wait_ = Clock::now();
+    return Clock::now() - *begun_to_wait_ < 300ms;
   }
 
   void finish(std::uint64_t sequence, engine::Prepared& answer) {
@@ -248,6 +264,7 @@ class FakeEngine {
       event.mutable_absorbed()->set_sequence(absorbed_);
       send(event);
     }
+    if (overtaken_) fail(Errc::internal, "a round came before the former one was absorbed");
     if (absorbed_ < sequence) fail(Errc::internal, "absorbed {} of {} when told to finish", absorbed_, sequence);
     copy_->freeze(1s);
     add_sleep(2, answer);
@@ -339,6 +356,8 @@ class FakeEngine {
   std::string migration_;
   std::uint64_t frames_ = usual_frames;
   std::uint64_t seed_ = 0, sequence_ = 0, absorbed_ = 0;
+  std::optional<Clock::time_point> begun_to_wait_;  // to absorb
+  bool overtaken_ = false;                          // a round was announced before the former one was absorbed
   std::optional<pagewire::Ring> ring_;
   std::optional<workload::Cgroup> frozen_, copy_;
   UniqueFd spool_, init_;

@@ -71,6 +71,15 @@ TEST_F(PaceTest, a_pause_takes_as_long_as_its_pages_take) {
   EXPECT_EQ(kill_source().phase(), api::SOURCE_KILLED);
 }
 
+// Else the copy would be filled while the workload stands still.
+TEST_F(PaceTest, a_freeze_waits_until_what_was_sent_is_in_the_copy) {
+  identify("slow-absorb");
+  connect_all();
+  round(0);
+  commit(arm(finish(freeze().round().last_sequence())));
+  EXPECT_EQ(kill_source().phase(), api::SOURCE_KILLED);
+}
+
 // A rate limit below a frame in such a time holds them back: nothing is stored meanwhile, and nothing is wrong.
 TEST_F(PaceTest, what_a_rate_limit_holds_back_is_under_way) {
   identify("small");

@@ -13,6 +13,7 @@ using namespace std::chrono_literals;
 
 constexpr auto explain_limit = 300ms;
 constexpr std::uint32_t most_probe_ms = 10'000;
+constexpr std::uint32_t drain_limit_ms = 500;        // many times what a spool of the usual size takes
 constexpr std::uint64_t most_freeze_ms = 3'600'000;  // a number from outside must not overflow a clock
 
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
@@ -238,11 +239,28 @@ net::awaitable<void> SourceMigration::report_progress(std::weak_ptr<PageFeed> fe
   } while (asking_engine_ > 0);
 }
 
+// What is stored at the destination and not yet in the copy would be put there while the workload stands still. What is
+// written meanwhile the engine sends ahead of the stop (Dump::catch_up).
+net::awaitable<void> SourceMigration::drain_destination() {
+  const auto self = shared_from_this();
+  api::Envelope request;
+  fill(request.mutable_drain()->mutable_id(), key_);
+  request.mutable_drain()->set_limit_ms(drain_limit_ms);
+  try {
+    const auto link = peer();
+    co_await link->ask(std::move(request));
+  } catch (const Error& e) {  // the freeze finds out what it means
+    log::warn("source.drain", {{"migration", key_.migration}, {"message", e.message()}});
+  }
+}
+
 net::awaitable<api::Envelope> SourceMigration::do_freeze(api::Freeze request) {
   const auto hold = co_await turn_.take();
   if (failure_) throw *failure_;
   if (!feed_) fail(Errc::invalid_argument, "the migration is not connected");
   check_freezable();
+  co_await drain_destination();
+  if (failure_) throw *failure_;
   if (!runs_on_) {
     if (phase() == SourcePhase::frozen) fail(Errc::refused, "the copy has been frozen already");
     try {

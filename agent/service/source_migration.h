@@ -59,6 +59,7 @@ class SourceMigration : public std::enable_shared_from_this<SourceMigration> {
   net::awaitable<api::Envelope> do_freeze(api::Freeze request);
   net::awaitable<engine::Surveyed> ask_survey(std::shared_ptr<jobs::EngineJob> job);
   net::awaitable<engine::Probed> probe(std::shared_ptr<jobs::EngineJob> job, std::uint32_t length_ms);
+  net::awaitable<void> drain_destination();
   net::awaitable<engine::Frozen> freeze_and_send(api::Freeze request);
   void run_on();
   net::awaitable<void> report_progress(std::weak_ptr<PageFeed> feed, std::uint32_t round);

@@ -83,9 +83,9 @@ std::vector<StepRecord> split_pause(const PauseTimes& t) {
   const std::int64_t between = t.finish.transit() + t.arm.transit() + t.commit.transit();
   const std::int64_t turns = turn(t.freeze.answered_ns, t.finish.asked_ns) +
                              turn(t.finish.answered_ns, t.arm.asked_ns) + turn(t.arm.answered_ns, t.commit.asked_ns) +
-                             turn(t.commit.answered_ns, t.kill_asked_ns);
+                             turn(t.commit.answered_ns, t.kill.asked_ns);
   const std::int64_t rest = t.downtime_ns - sum(steps) - between - turns;
-  const std::int64_t at_the_ends = std::clamp<std::int64_t>(rest, 0, t.freeze.transit() + t.arm.transit());
+  const std::int64_t at_the_ends = std::clamp<std::int64_t>(rest, 0, t.freeze.transit() + t.kill.transit());
   append(steps, {{"transit", between + at_the_ends}}, "messages");
   append(steps, {{"coordinator", turns}}, "between");
   append(steps, {{"unexplained", t.downtime_ns - sum(steps)}}, "whole");

@@ -124,12 +124,11 @@ struct Exchange {
 // Splits the pause: the source's and the destination's own durations, what the messages between took (`transit`), what
 // the coordinator took from an answer to the next request (`coordinator`), and what nobody accounts for
 // (`unexplained`), so that the values add up to `downtime_ns`. The downtime begins at the first stop and ends when the
-// source is told to kill its copy, so the answer to the freeze and that order belong to it; no one clock sees both ends of
-// these two, so they are given what is left over, at most what the messages of the freeze and of the arming took.
+// source is told to kill its copy, so the answer to the freeze and that order belong to it; no one clock sees both ends
+// of these two, so they are given what is left over, at most what the messages of the freeze and of the kill took.
 struct PauseTimes {
   std::int64_t downtime_ns = 0;
-  Exchange freeze, finish, arm, commit;
-  std::int64_t kill_asked_ns = 0;
+  Exchange freeze, finish, arm, commit, kill;
 };
 std::vector<StepRecord> split_pause(const PauseTimes& times);
 

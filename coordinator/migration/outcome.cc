@@ -20,8 +20,7 @@ awaitable<Event> Run::kill() {
   for (;;) {
     api::Envelope request;
     fill(request.mutable_kill_source()->mutable_id());
-    times_.kill_asked_ns = static_cast<std::int64_t>(monotonic_ns());
-    const SourceAnswer source = co_await ask_source(std::move(request));
+    const SourceAnswer source = co_await ask_source(std::move(request), &times_.kill);
     if (source && (source->phase() == api::SOURCE_KILLING || source->phase() == api::SOURCE_KILLED ||
                    source->phase() == api::SOURCE_LOST)) {
       m_.downtime_ns = believable(source->frozen_ns());
@@ -195,11 +194,16 @@ void Run::no_longer_held() {
                      "what both have written into shared files is there"};
 }
 
-awaitable<Run::SourceAnswer> Run::ask_source(api::Envelope request) {
+awaitable<Run::SourceAnswer> Run::ask_source(api::Envelope request, Exchange* times) {
   std::exception_ptr problem;
   try {
+    if (times) *times = {.asked_ns = static_cast<std::int64_t>(monotonic_ns())};
     auto asking = ask(m_.spec.source, std::move(request), api::Envelope::kSourceState, limits_.question);
     api::Envelope reply = co_await answer_or(std::move(asking), cancelled_meanwhile());
+    if (times) {
+      times->answered_ns = static_cast<std::int64_t>(monotonic_ns());
+      times->took_ns = believable(reply.took_ns());
+    }
     co_return reply.source_state();
   } catch (const Error&) {
     problem = std::current_exception();

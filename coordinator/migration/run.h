@@ -130,7 +130,7 @@ class Run {
   net::awaitable<std::exception_ptr> stalled_or_given_up(Clock::duration stall, std::optional<Deadline> deadline);
   net::awaitable<std::exception_ptr> cancelled_meanwhile();
   std::optional<Error> why_given_up() const;
-  net::awaitable<SourceAnswer> ask_source(api::Envelope request);
+  net::awaitable<SourceAnswer> ask_source(api::Envelope request, Exchange* times = nullptr);
   net::awaitable<DestinationAnswer> ask_destination(api::Envelope request);
   Reason reason_while_held() const;
   bool was_held() const;
