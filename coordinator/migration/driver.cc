@@ -17,7 +17,7 @@ namespace {
 using std::chrono::nanoseconds;
 
 // Freezing, restoring and committing a process without its pages, before anything was measured here.
-constexpr nanoseconds default_overhead = std::chrono::milliseconds(30);
+constexpr nanoseconds default_overhead = std::chrono::milliseconds(20);
 constexpr unsigned remembered = 5;
 constexpr std::size_t enough_seen = 3;
 constexpr Clock::duration most_again = std::chrono::minutes(1);
@@ -104,8 +104,8 @@ std::vector<Error> Driver::obstacles(MigrationSpec& spec) const {
 
 std::optional<Error> Driver::hopeless(const MigrationSpec& spec) const {
   const Overhead overhead = expected_overhead(spec.workload);
-  return coordinator::hopeless(
-      {.overhead = overhead.least, .usual_overhead = overhead.usual, .rate_limit = spec.rate_limit}, spec.policy);
+  return coordinator::hopeless({.overhead = overhead.least, .pauses = overhead.pauses, .rate_limit = spec.rate_limit},
+                               spec.policy);
 }
 
 // A workload of ours is one by whatever name: its epochs count under its own.
@@ -248,34 +248,29 @@ net::awaitable<void> Driver::stop(Clock::duration grace) {
 }
 
 // What the pauses of this workload took beyond their pages, or those of others while it has none. For deciding the
-// least counts, and no few of them are believed: a hiccup must not make the policy refuse for ever. For a prediction
-// the median.
+// least counts, and no few of them are believed: a hiccup must not make the policy refuse for ever.
 Overhead Driver::expected_overhead(const std::string& workload) const {
-  std::vector<nanoseconds> seen = workload.empty() ? std::vector<nanoseconds>{} : overheads_of(workload);
-  Overhead expected{.least = default_overhead, .usual = default_overhead};
-  if (!seen.empty()) {
-    const nanoseconds least = std::ranges::min(seen);
-    expected.least = seen.size() < enough_seen ? std::min(least, default_overhead) : least;
-  }
-  if (seen.empty()) seen = overheads_of("");
-  if (!seen.empty()) {
-    const auto middle = seen.begin() + static_cast<std::ptrdiff_t>(seen.size() / 2);
-    std::ranges::nth_element(seen, middle);
-    expected.usual = *middle;
+  Overhead expected{.least = default_overhead, .pauses = {}};
+  if (!workload.empty()) expected.pauses = pauses_of(workload);
+  if (expected.pauses.empty()) {
+    expected.pauses = pauses_of("");
+  } else {
+    const nanoseconds least = std::ranges::min_element(expected.pauses, {}, &SeenPause::overhead)->overhead;
+    expected.least = expected.pauses.size() < enough_seen ? std::min(least, default_overhead) : least;
   }
   return expected;
 }
 
 // Of the last few migrations of a workload; of all for an empty name.
-std::vector<nanoseconds> Driver::overheads_of(const std::string& workload) const {
-  std::vector<nanoseconds> seen;
+std::vector<SeenPause> Driver::pauses_of(const std::string& workload) const {
+  std::vector<SeenPause> seen;
   for (const Migration& m : store_.migrations(remembered, workload)) {
     if (m.outcome != Outcome::done || m.downtime_ns <= 0 || m.rounds.empty() || !m.rounds.back().final) continue;
     const double rate = bandwidth(m.rounds);
     const double pages_s = rate > 0 ? static_cast<double>(m.rounds.back().bytes) / rate : 0;
     const nanoseconds overhead =
         nanoseconds(m.downtime_ns) - std::chrono::duration_cast<nanoseconds>(std::chrono::duration<double>(pages_s));
-    seen.push_back(std::max(overhead, nanoseconds(0)));
+    seen.push_back({std::max(overhead, nanoseconds(0)), m.rounds.back().bytes});
   }
   return seen;
 }

@@ -76,7 +76,7 @@ class Driver {
   void name_by_pid(MigrationSpec& spec) const;
   std::uint64_t epoch_of_copy(const MigrationSpec& spec) const;
   Overhead expected_overhead(const std::string& workload) const;
-  std::vector<std::chrono::nanoseconds> overheads_of(const std::string& workload) const;
+  std::vector<SeenPause> pauses_of(const std::string& workload) const;
 
   net::Executor executor_;
   Store& store_;

@@ -207,12 +207,12 @@ TEST(Migration, gives_up_when_the_workload_writes_too_fast) {
 TEST(Migration, is_refused_before_anything_is_asked_when_the_pause_alone_is_over_the_budget) {
   Cluster c;
   MigrationSpec spec = c.to_b();
-  spec.policy.downtime = std::chrono::milliseconds(20);
+  spec.policy.downtime = std::chrono::milliseconds(10);
   const Migration m = c.finish(c.daemon.driver.start(spec));
   EXPECT_EQ(m.outcome, Outcome::refused);
   EXPECT_EQ(m.reason->code, Errc::refused);
-  EXPECT_THAT(m.reason->message, HasSubstr("a pause takes 30 ms without any page, the budget is 20 ms"));
-  EXPECT_THAT(m.reason->hint, HasSubstr("a budget of 40 ms could be met"));
+  EXPECT_THAT(m.reason->message, HasSubstr("a pause takes 20 ms without any page, the budget is 10 ms"));
+  EXPECT_THAT(m.reason->hint, HasSubstr("a budget of 30 ms could be met"));
   EXPECT_EQ(std::ranges::count(c.a.asked, Env::kSurvey), 0);
   EXPECT_TRUE(without_lists(c.b.asked).empty());
   expect_one_copy_as_told(c, m);

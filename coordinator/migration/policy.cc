@@ -44,6 +44,8 @@ constexpr unsigned most_alike = 4;
 
 // What a round of catching up takes beyond its bytes.
 constexpr double catch_up_cost_s = 0.005;
+constexpr double about_as_much = 4;  // of two last differences, and one below `little` is as good as none
+constexpr std::uint64_t little = 1 << 20;
 
 double seconds_of(nanoseconds t) { return std::chrono::duration<double>(t).count(); }
 double milliseconds(nanoseconds t) { return std::chrono::duration<double, std::milli>(t).count(); }
@@ -223,22 +225,45 @@ nanoseconds predict_downtime(const Measurements& measured) {
   return measured.overhead + transfer_time(measured.rounds.back().dirty_bytes_after, usable_bandwidth(measured));
 }
 
+namespace {
+
+// Who writes much keeps the node busy, and the rest of the pause takes longer, too: the median of those that had about
+// as much to move, as long as there is one.
+nanoseconds usual_overhead(const Measurements& measured, std::uint64_t bytes) {
+  const auto size = [](std::uint64_t b) { return static_cast<double>(std::max(b, little)); };
+  const auto alike = [&](const SeenPause& p) {
+    const double ratio = size(p.bytes) / size(bytes);
+    return ratio <= about_as_much && ratio >= 1 / about_as_much;
+  };
+  std::vector<nanoseconds> seen;
+  const bool known = std::ranges::any_of(measured.pauses, alike);
+  for (const SeenPause& p : measured.pauses)
+    if (!known || alike(p)) seen.push_back(p.overhead);
+  if (seen.empty()) return measured.overhead;
+  const auto middle = seen.begin() + static_cast<std::ptrdiff_t>(seen.size() / 2);
+  std::ranges::nth_element(seen, middle);
+  return *middle;
+}
+
+}  // namespace
+
 nanoseconds expect_downtime(const Measurements& measured) {
   const auto& rounds = measured.rounds;
   if (rounds.empty()) return predict_downtime(measured);
   const double path = usual_bandwidth(measured);
   const double written = write_rate(rounds), most = most_dirty(measured);
-  const nanoseconds overhead = measured.usual_overhead.count() > 0 ? measured.usual_overhead : measured.overhead;
-  if (path <= 0) return overhead + transfer_time(rounds.back().dirty_bytes_after, path);
+  const std::uint64_t dirty = rounds.back().dirty_bytes_after;
+  if (path <= 0) return usual_overhead(measured, dirty) + transfer_time(dirty, path);
   // What is dirty was counted when the round had been emitted; until it was stored more was written.
-  double left = std::max(static_cast<double>(rounds.back().dirty_bytes_after),
-                         rounds.size() > 1 ? std::min(written * rounds.back().seconds, most) : 0);
+  double left =
+      std::max(static_cast<double>(dirty), rounds.size() > 1 ? std::min(written * rounds.back().seconds, most) : 0);
   CatchingUp catching_up;
   for (bool more = CatchingUp::begins(left); more;) {
     const double seconds = catch_up_cost_s + left / path;
     more = catching_up.goes_on(std::exchange(left, std::min(written * seconds, most)), seconds);
   }
-  return overhead + transfer_time(static_cast<std::uint64_t>(left), path);
+  const auto bytes = static_cast<std::uint64_t>(left);
+  return usual_overhead(measured, bytes) + transfer_time(bytes, path);
 }
 
 nanoseconds least_downtime(const Measurements& measured, const PolicyOptions& options) {
@@ -269,8 +294,7 @@ nanoseconds stop_and_copy_downtime(const Measurements& measured) {
   if (measured.resident_bytes == 0 || measured.expected_rate <= 0) return nanoseconds(0);
   const double allowed = static_cast<double>(measured.rate_limit);
   const double path = allowed > 0 ? std::min(measured.expected_rate, allowed) : measured.expected_rate;
-  const nanoseconds overhead = measured.usual_overhead.count() > 0 ? measured.usual_overhead : measured.overhead;
-  return overhead + transfer_time(measured.resident_bytes, path);
+  return usual_overhead(measured, measured.resident_bytes) + transfer_time(measured.resident_bytes, path);
 }
 
 namespace {

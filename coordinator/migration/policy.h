@@ -19,19 +19,25 @@
 
 namespace godwit::coordinator {
 
+// Of a former migration: what its pause took beyond the pages, and how much these were.
+struct SeenPause {
+  std::chrono::nanoseconds overhead{0};
+  std::uint64_t bytes = 0;
+};
+
 struct Measurements {
-  std::vector<RoundRecord> rounds;             // pre-copy rounds so far, in order
-  std::chrono::nanoseconds elapsed{0};         // since the migration began
-  std::chrono::nanoseconds overhead{0};        // of a pause without pages, at least: final dump, restore, commit
-  std::chrono::nanoseconds usual_overhead{0};  // what it mostly is, for a prediction; 0: the same
-  std::uint64_t rate_limit = 0;                // bytes per second that the next rounds may take, 0: no limit
-  std::uint64_t owed_bytes = 0;                // of a last difference that was too large: the next round sends it
-  unsigned over_budget = 0;                    // how often that was so, since the last step of throttling
-  unsigned too_slow = 0;                       // of these, for the time that it took, whatever its size
-  unsigned cpu_percent = 100;                  // what the workload may use of the CPU time that it used before
-  std::uint64_t resident_bytes = 0;            // of the workload, and the bytes per second that others have seen on
-  double expected_rate = 0;                    // this path: all there is to go by before the first round; 0: not known
-  std::size_t rate_since = 0;                  // the first round at the rate of now
+  std::vector<RoundRecord> rounds;       // pre-copy rounds so far, in order
+  std::chrono::nanoseconds elapsed{0};   // since the migration began
+  std::chrono::nanoseconds overhead{0};  // of a pause without pages, at least: final dump, restore, commit
+  std::vector<SeenPause> pauses;         // former ones, for a prediction; none: the overhead at least
+  std::uint64_t rate_limit = 0;          // bytes per second that the next rounds may take, 0: no limit
+  std::uint64_t owed_bytes = 0;          // of a last difference that was too large: the next round sends it
+  unsigned over_budget = 0;              // how often that was so, since the last step of throttling
+  unsigned too_slow = 0;                 // of these, for the time that it took, whatever its size
+  unsigned cpu_percent = 100;            // what the workload may use of the CPU time that it used before
+  std::uint64_t resident_bytes = 0;      // of the workload, and the bytes per second that others have seen on
+  double expected_rate = 0;              // this path: all there is to go by before the first round; 0: not known
+  std::size_t rate_since = 0;            // the first round at the rate of now
   bool rate_fell = false;  // then: less may be sent in a pause than the rounds before that one tell, else only more
   std::size_t throttled_since = 0;  // the first round with so much; how the ones before went says nothing any more
 };

@@ -84,9 +84,19 @@ TEST(Policy, expects_what_is_written_while_the_source_catches_up) {
   EXPECT_EQ(near(predict_downtime(measured)), 70ms);
   EXPECT_EQ(near(expect_downtime(measured)), 31ms);
   EXPECT_EQ(near(decide(measured, {.max_rounds = 1}).predicted_downtime), 31ms);
-  measured.usual_overhead = 50ms;
+  measured.pauses = {{50ms, 0}};
   EXPECT_EQ(near(expect_downtime(measured)), 51ms) << "what is told is what is usual";
   EXPECT_EQ(near(predict_downtime(measured)), 70ms) << "what is decided by is the least";
+}
+
+TEST(Policy, expects_the_pause_of_those_that_had_about_as_much_to_move) {
+  const auto bytes = static_cast<std::uint64_t>(100 * mib), page = std::uint64_t{4096};
+  Measurements measured{.rounds = {{.bytes = bytes, .seconds = 0.1, .dirty_bytes_after = page}}, .overhead = 5ms};
+  const auto near = [](std::chrono::nanoseconds t) { return std::chrono::round<std::chrono::milliseconds>(t); };
+  measured.pauses = {{40ms, bytes / 2}, {50ms, bytes}, {30ms, bytes / 3}};
+  EXPECT_EQ(near(expect_downtime(measured)), 40ms) << "nobody had as little: any of them";
+  measured.pauses.push_back({12ms, 100 * page});
+  EXPECT_EQ(near(expect_downtime(measured)), 12ms);
 }
 
 TEST(Policy, expects_all_that_is_dirty_when_catching_up_does_not_help) {

@@ -67,7 +67,7 @@ TEST(Rehearsal, stands_in_the_way_of_nothing_and_teaches_no_downtime) {
   c.b.destination = api::DESTINATION_NONE;
   const Migration m = c.migrate();
   EXPECT_EQ(m.outcome, Outcome::done) << (m.reason ? m.reason->message : "");
-  EXPECT_NEAR(static_cast<double>(m.predicted_downtime_ns), 30e6, 3e6) << "as if nothing had been measured";
+  EXPECT_NEAR(static_cast<double>(m.predicted_downtime_ns), 20e6, 3e6) << "as if nothing had been measured";
 }
 
 TEST(Rehearsal, fails_when_the_destination_does_not_say_that_it_has_discarded) {

@@ -32,7 +32,7 @@ Run::Run(net::Executor executor, Store& store, Registry& registry, const Limits&
       giving_up_(std::move(executor)),
       began_here_(m_.phase == Phase::queued) {
   measured_.overhead = overhead.least;
-  measured_.usual_overhead = overhead.usual;
+  measured_.pauses = overhead.pauses;
   measured_.rate_limit = m_.spec.rate_limit;
 }
 

@@ -44,7 +44,8 @@ struct Limits {
 
 // Of a pause without pages, by the last ones.
 struct Overhead {
-  std::chrono::nanoseconds least{0}, usual{0};
+  std::chrono::nanoseconds least{0};
+  std::vector<SeenPause> pauses;
 };
 
 // What the agents need to know of a request.
