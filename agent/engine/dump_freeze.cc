@@ -158,7 +158,10 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
         asked.insert(pid);
       }
       tasks::refuse_undo_values(hold, Errc::busy);
-      if (!task->uses_others_memory()) refuse_aio_requests(hold);
+      if (!task->uses_others_memory()) {
+        refuse_aio_requests(hold);
+        task->ask_policies(hold);
+      }
       hold.drop_scratch();  // no mapping of ours is there when the layout is read
     }
     std::vector<tasks::FactsReader::Thread> threads;

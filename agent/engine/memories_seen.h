@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,8 @@ struct MemoriesSeen {
   struct Memory {
     std::string program;  // program_of(), before smaps was read
     std::vector<proc::VmaUsage> smaps;
-    std::uint64_t at_ns = 0;  // monotonic: when that was read
+    std::set<std::uint64_t> placed;  // starts of those at which numa_maps shows a policy, maybe a thread's
+    std::uint64_t at_ns = 0;         // monotonic: when that was read
   };
   std::map<pid_t, Memory> of;
 };

@@ -53,6 +53,7 @@ UniqueFd SourceTask::make_userfaultfd(RemoteSyscalls& leader) const {
 
 void SourceTask::begin(UniqueFd userfaultfd, resources::FileIds& ids, Worker& second) {
   memory_ = std::make_unique<TaskMemory>(pid_, guest_pid_, std::move(userfaultfd), ids, &second);
+  memory_->describe_policies(policies_);
   program_ = program_of(pid_);
   forked_only_ = engine::forked_only(pid_);
   like_its_parent_.reset();
@@ -69,9 +70,19 @@ void SourceTask::look(const MemoriesSeen& seen) {
   constexpr std::uint64_t just_now_ns = 1'000'000'000;
   const auto it = seen.of.find(pid_);
   if (it != seen.of.end() && it->second.program == program_ && monotonic_ns() - it->second.at_ns < just_now_ns)
-    memory_->know(it->second.smaps);
+    know(it->second);
   else
     memory_->look();
+}
+
+void SourceTask::know(const MemoriesSeen::Memory& seen) {
+  memory_->know(seen.smaps);
+  policies_.know_without(seen.smaps, seen.placed);
+}
+
+void SourceTask::ask_policies(Hold& hold) {
+  if (!begun() || !same_program()) policies_.forget();  // another address space
+  if (policies_.has_to_ask(hold.maps())) policies_.ask(hold.leader(), hold.scratch(), hold.maps());
 }
 
 bool SourceTask::others_read_directly() const {
@@ -96,8 +107,9 @@ void SourceTask::used_by(std::vector<pid_t> others) {
 
 RoundCount SourceTask::running_round(PageSink& sink, const TaskMemory::Stop& stop) {
   device_writes_ = device_writes_ || device_may_write(pid_) || others_read_directly();
-  if (device_writes_) return memory_->round_with_stop(sink, stop);
-  const RoundCount count = memory_->round(sink, false);
+  const RoundCount count = device_writes_ ? memory_->round_with_stop(sink, stop) : memory_->round(sink, false);
+  for (const std::uint64_t start : memory_->take_new_mappings()) policies_.forget(start);
+  if (device_writes_) return count;
   if (device_may_write(pid_) || others_read_directly()) {  // since when, nobody knows
     device_writes_ = true;
     memory_->start_over();

@@ -4,6 +4,8 @@
 #include "agent/engine/kinship.h"
 #include "agent/engine/memories_seen.h"
 #include "agent/engine/memory/task_memory.h"
+#include "agent/engine/memory/mapping_policies.h"
+#include "agent/engine/ptrace/hold.h"
 #include "agent/engine/ptrace/remote_syscalls.h"
 #include "agent/engine/resources/file_ids.h"
 #include "common/base/fd.h"
@@ -52,6 +54,8 @@ class SourceTask {
   // TaskMemory::look(), where that was not seen just now.
   void look(const MemoriesSeen& seen);
 
+  // In the stopped process, before a round that it is stopped for.
+  void ask_policies(Hold& hold);
   // In the stopped task. Empty where the kernel cannot track it, with a warning.
   UniqueFd make_userfaultfd(RemoteSyscalls& leader) const;
 
@@ -59,12 +63,14 @@ class SourceTask {
   RoundCount running_round(PageSink& sink, const TaskMemory::Stop& stop);
 
  private:
+  void know(const MemoriesSeen::Memory& seen);
   bool others_read_directly() const;
 
   pid_t pid_;
   UniqueFd pidfd_;
   pid_t guest_pid_;
   Kinship kinship_;
+  MappingPolicies policies_;
   std::unique_ptr<TaskMemory> memory_;
   std::string program_;  // tells an exec: the new program has other bounds
   bool forked_only_ = false;

@@ -1,7 +1,9 @@
 #include "agent/engine/survey.h"
 
 #include "agent/engine/kinship.h"
+#include "agent/engine/memory/mapping_policies.h"
 #include "agent/engine/memory/vma_image.h"
+#include "agent/engine/numa/policy_text.h"
 #include "agent/engine/program.h"
 #include "agent/engine/tasks/ipc_objects.h"
 #include "agent/engine/tasks/refusals.h"
@@ -12,6 +14,7 @@
 #include "common/proc/reader.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <fcntl.h>
 #include <future>
 #include <map>
@@ -125,15 +128,35 @@ void survey_memory(const std::vector<proc::VmaUsage>& smaps, pid_t pid, const Le
   }
 }
 
-// Policy -> the first mapping that has it. The process's own policy shows at every mapping; that one is refused as the
-// thread's.
-std::map<std::string, std::string> memory_policies(const proc::Reader& proc) {
-  if (::faccessat(proc.dir(), "numa_maps", R_OK, 0) != 0) return {};  // a kernel without NUMA
+// What numa_maps shows at each mapping, by its start: its own policy or, where it has none, that of the first thread.
+// Empty in a kernel without NUMA.
+using ShownPolicies = std::map<std::uint64_t, std::string>;
+ShownPolicies shown_policies(const proc::Reader& proc) {
+  if (::faccessat(proc.dir(), "numa_maps", R_OK, 0) != 0) return {};
   std::istringstream lines(proc.text("numa_maps"));
-  std::map<std::string, std::string> found;
+  ShownPolicies shown;
   for (std::string line; std::getline(lines, line);)
-    if (const auto policy = tasks::numa_policy(line)) found.try_emplace(*policy, line.substr(0, line.find(' ')));
-  return found;
+    shown.emplace(std::strtoull(line.c_str(), nullptr, 16), numa::shown_policy(line));
+  return shown;
+}
+
+// Shared memory may have the policy of the thread or one of its own: that shows only where the two differ, else in the
+// first stop. The kernel's own mappings, which are the last ones, have none.
+void survey_policies(const ShownPolicies& shown, const std::vector<proc::VmaUsage>& smaps, pid_t pid,
+                     std::set<std::string>& policies, Surveyed& out) {
+  for (const proc::VmaUsage& u : smaps) {
+    const auto it = shown.find(u.vma.start);
+    if (it == shown.end() || it->second == numa::default_policy) continue;
+    const std::string what = fmt::format("memory at {:#x}{}{}", u.vma.start, u.vma.name.empty() ? "" : " ", u.vma.name);
+    const std::string& policy = it->second;
+    if (!numa::parse_policy(policy))
+      refuse(out, pid, what, fmt::format("a NUMA memory policy of this kind ({}) is not carried", policy),
+             std::string(no_policies_hint));
+    else if (policy != shown.rbegin()->second && policy_of_file(pid, u.vma))
+      refuse(out, pid, what, fmt::format(fmt::runtime(no_shared_policies), policy), std::string(no_policies_hint));
+    else
+      policies.insert(policy);
+  }
 }
 
 void set_name(const resources::BoundName& from, BoundName& name) {
@@ -179,20 +202,6 @@ void describe_task(const proc::Reader& proc, pid_t pid, std::size_t level, Surve
   }
 }
 
-// Both files take the kernel 12 to 30 ms per GiB, so they are read side by side.
-MemoriesSeen::Memory look_at_memory(const proc::Reader& proc, pid_t pid, const Leased& leased, SharedMappings& shared,
-                                    Surveyed& out) {
-  std::future<std::map<std::string, std::string>> policies =
-      std::async(std::launch::async, [&] { return memory_policies(proc); });
-  MemoriesSeen::Memory seen{.program = program_of(pid), .smaps = proc.smaps(), .at_ns = monotonic_ns()};
-  survey_memory(seen.smaps, pid, leased, shared, out);
-  for (const auto& [policy, address] : policies.get())
-    refuse(out, pid, fmt::format("memory at 0x{}", address),
-           fmt::format("its NUMA memory policy ({}) is not carried", policy),
-           "start it without numactl, set_mempolicy or mbind");
-  return seen;
-}
-
 // What all looks at the processes of a tree have in common.
 struct TreeLook {
   const resources::Options& options;
@@ -200,13 +209,27 @@ struct TreeLook {
   Leased leased;
   std::set<pid_t> without_memory;  // they use that of others of the tree
   SharedMappings shared;
+  std::set<std::string> numa_policies;
   MemoriesSeen seen;
 };
+
+// Both files take the kernel 12 to 30 ms per GiB, so they are read side by side.
+MemoriesSeen::Memory look_at_memory(const proc::Reader& proc, pid_t pid, TreeLook& look, Surveyed& out) {
+  std::future<ShownPolicies> shown = std::async(std::launch::async, [&] { return shown_policies(proc); });
+  MemoriesSeen::Memory seen{.program = program_of(pid), .smaps = proc.smaps(), .at_ns = monotonic_ns()};
+  survey_memory(seen.smaps, pid, look.leased, look.shared, out);
+  const ShownPolicies policies = shown.get();
+  for (const auto& [start, policy] : policies)
+    if (policy != numa::default_policy) seen.placed.insert(start);
+  survey_policies(policies, seen.smaps, pid, look.numa_policies, out);
+  return seen;
+}
 
 void survey_process(pid_t pid, TreeLook& look, Surveyed& out) {
   const proc::Reader proc(pid);
   if (pid != out.tasks(0).pid() && is_zombie(pid)) return;  // since just now
   tasks::Refusals found = tasks::refusals_of(proc, pid);
+  look.numa_policies.merge(found.numa_policies);
   for (const tasks::Refusal& r : found.refusals) refuse(out, pid, r.what, r.reason, r.hint, r.option);
   for (const std::string& notice : found.notices) out.add_notices(notice);
   for (const std::string& notice : tasks::notices_of_ipc(proc, pid)) out.add_notices(notice);
@@ -215,7 +238,7 @@ void survey_process(pid_t pid, TreeLook& look, Surveyed& out) {
   for (const auto& more : {tasks::ties_to_others(proc, pid, look.files.tree), tasks::ties_of_threads(proc, pid),
                            tasks::refuse_ipc_objects({pid})})
     for (const tasks::Refusal& r : more) refuse(out, pid, r.what, r.reason, r.hint, r.option);
-  if (!look.without_memory.contains(pid)) look.seen.of[pid] = look_at_memory(proc, pid, look.leased, look.shared, out);
+  if (!look.without_memory.contains(pid)) look.seen.of[pid] = look_at_memory(proc, pid, look, out);
   survey_fds(pid, look.options, look.files, out);
 }
 
@@ -257,12 +280,18 @@ Surveyed look_once(pid_t root, Orphans orphans, const resources::Options& option
   for (const tasks::Refusal& r : refuse_kinship(tree)) refuse(out, root, r.what, r.reason, r.hint, r.option);
   const resources::TreeFiles files = resources::look_at_files(living);
   notice_session(tree.front(), options.shell_job && has_outer_terminal(tree.front(), files), out);
-  TreeLook look{
-      .options = options, .files = files, .leased = std::move(leased), .without_memory = {}, .shared = {}, .seen = {}};
+  TreeLook look{.options = options,
+                .files = files,
+                .leased = std::move(leased),
+                .without_memory = {},
+                .shared = {},
+                .numa_policies = {},
+                .seen = {}};
   for (const Relative& r : tree)
     if (r.kin.memory != 0) look.without_memory.insert(r.host);
   for_each_living(tree, [&](pid_t pid) { survey_process(pid, look, out); });
   refuse_mapped_outside(std::move(look.shared), living, out);
+  for (const std::string& policy : look.numa_policies) out.add_numa_policies(policy);
   seen = std::move(look.seen);
   out.set_xfeatures(tasks::enabled_xfeatures());
   out.set_tracker(tasks::tracker_backend());

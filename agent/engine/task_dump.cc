@@ -5,6 +5,7 @@
 #include "agent/engine/tasks/credentials.h"
 #include "agent/engine/tasks/hidden.h"
 #include "agent/engine/tasks/limits.h"
+#include "agent/engine/tasks/memory_policy.h"
 #include "agent/engine/tasks/process_flags.h"
 #include "agent/engine/tasks/registers.h"
 #include "agent/engine/tasks/scheduling.h"
@@ -79,6 +80,7 @@ void dump_thread(const HeldThread& thread, const proc::Status& status, tasks::In
   tasks::thread_flags::dump(ask, t);
   tasks::signals::dump_stack(ask, t);
   tasks::scheduling::dump(thread, ask, t);
+  tasks::memory_policy::dump(ask, t);
   tasks::credentials::dump(status, ask, *t.mutable_creds());
 }
 

@@ -1,5 +1,6 @@
 #include "agent/service/facts.h"
 
+#include "agent/engine/numa/policy.h"
 #include "common/base/fd.h"
 
 #include <cstdlib>
@@ -63,6 +64,7 @@ NodeFacts read_facts() {
   facts.xfeatures = enabled_xfeatures() & left_by_test();
   facts.cpus = static_cast<std::uint32_t>(::sysconf(_SC_NPROCESSORS_ONLN));
   facts.cpu_flags = flags_in(read_file("/proc/cpuinfo"));
+  facts.numa_nodes = engine::numa::usable_nodes(::getpid());
   return facts;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@ struct NodeFacts {
   std::uint64_t xfeatures = 0;  // XCR0: the register state that this CPU and kernel can hold
   std::uint32_t cpus = 0;
   std::vector<std::string> cpu_flags;
+  std::set<std::uint32_t> numa_nodes;  // whose memory it may use; none: a kernel without NUMA
 };
 
 NodeFacts read_facts();

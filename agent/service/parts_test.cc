@@ -55,6 +55,28 @@ TEST(Preflight, names_instructions_that_the_cpu_lacks) {
   EXPECT_THAT(check_cpu(survey, {.cpu_flags = {"sse2"}}), ElementsAre(HasSubstr("its CPU lacks bmi2, sha_ni")));
 }
 
+// One that this machine does not have, in two policies.
+TEST(Preflight, names_numa_nodes_that_are_not_here) {
+  const NodeFacts here = read_facts();
+  if (here.numa_nodes.empty()) GTEST_SKIP() << "this kernel has no NUMA";
+  engine::Surveyed survey;
+  survey.add_numa_policies(fmt::format("bind:{}", *here.numa_nodes.begin()));
+  survey.add_numa_policies("bind=static:1000");  // of which nodes the program knows
+  EXPECT_THAT(check_numa(survey, here), IsEmpty());
+  survey.add_numa_policies("prefer:1000");
+  survey.add_numa_policies("prefer:1000");
+  survey.add_numa_policies("nearby:0");
+  EXPECT_THAT(check_numa(survey, here),
+              ElementsAre(HasSubstr("NUMA node 1000, which a memory policy names (prefer:1000), is not here"),
+                          HasSubstr("of this kind (nearby:0)")));
+}
+
+TEST(Preflight, names_numa_policies_where_the_kernel_has_none) {
+  engine::Surveyed survey;
+  survey.add_numa_policies("local");
+  EXPECT_THAT(check_numa(survey, {}), ElementsAre(HasSubstr("has no NUMA memory policies")));
+}
+
 TEST(Preflight, names_who_holds_a_pid) {
   engine::Surveyed survey;
   survey.add_tasks()->set_comm("redis");

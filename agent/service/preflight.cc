@@ -1,5 +1,6 @@
 #include "agent/service/preflight.h"
 
+#include "agent/engine/numa/policy.h"
 #include "agent/service/held_fifos.h"
 #include "common/net/address.h"
 #include "common/proc/cpu_features.h"
@@ -139,6 +140,20 @@ Sentences check_cpu(const engine::Surveyed& survey, const NodeFacts& here) {
   return wrong;
 }
 
+Sentences check_numa(const engine::Surveyed& survey, const NodeFacts& here) {
+  namespace numa = engine::numa;
+  std::set<std::string> wrong;  // a node may be in several policies
+  for (const std::string& text : survey.numa_policies()) {
+    const std::optional<numa::Policy> policy = numa::parse_policy(text);
+    if (!policy) {
+      wrong.insert(fmt::format("a NUMA memory policy of this kind ({}) is not known here", text));
+    } else if (std::optional<std::string> why = numa::lacking_as_shown(*policy, here.numa_nodes)) {
+      wrong.insert(std::move(*why));
+    }
+  }
+  return {wrong.begin(), wrong.end()};
+}
+
 Sentences check_pids(const engine::Surveyed& survey) {
   Sentences wrong;
   for (const engine::Task& task : survey.tasks()) {
@@ -230,6 +245,7 @@ Sentences preflight(const Context& context, const api::Prepare& request, const e
   append(wrong, check_needed_files(context, request, survey));
   if (!has_own_namespaces(survey)) append(wrong, check_pids(survey));
   append(wrong, check_cpu(survey, context.facts));
+  append(wrong, check_numa(survey, context.facts));
   append(wrong, check_ports(survey));
   append(wrong, check_socket_names(survey, shared_paths(context, request)));
   append(wrong, check_locks(survey, shared_paths(context, request)));

@@ -37,6 +37,7 @@ void make_own_log(const Context& context, const api::Prepare& request, const eng
 // The pieces, for tests.
 engine::resources::NeededFile needed_file(const engine::NeededFile& file);
 std::vector<std::string> check_cpu(const engine::Surveyed& survey, const NodeFacts& here);
+std::vector<std::string> check_numa(const engine::Surveyed& survey, const NodeFacts& here);
 std::uint64_t promised_to_others(const Context& context, const Key& key);  // and not taken yet
 std::vector<std::string> check_ports(const engine::Surveyed& survey);
 std::vector<std::string> check_pids(const engine::Surveyed& survey);

@@ -150,7 +150,7 @@ TEST(Status, reads_ids_signals_and_capabilities) {
       "SigPnd:\t0000000000000001\nShdPnd:\t0000000000000002\nSigBlk:\t8000000000000000\nSigIgn:\t0000000000001000\n"
       "SigCgt:\t00000000000044eb\nCapInh:\t0000000000000000\nCapPrm:\t000001fffeffffff\nCapEff:\t0000000000000400\n"
       "CapBnd:\t000001ffffffffff\nCapAmb:\t0000000000000400\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t3\n"
-      "untag_mask:\t0x81ffffffffffffff\nTomorrow:\tx y z\n");
+      "Mems_allowed:\t00000005\nMems_allowed_list:\t0,2\nuntag_mask:\t0x81ffffffffffffff\nTomorrow:\tx y z\n");
   EXPECT_EQ(s.name, "redis");
   EXPECT_EQ(s.umask, 027u);
   EXPECT_EQ(s.state, 'S');
@@ -175,6 +175,7 @@ TEST(Status, reads_ids_signals_and_capabilities) {
   EXPECT_EQ(s.cap_prm, 0x1fffeffffffu);
   EXPECT_EQ(s.cap_bnd, 0x1ffffffffffu);
   EXPECT_EQ(s.cap_amb, 0x400u);
+  EXPECT_EQ(s.mems_allowed, "0,2");
   EXPECT_TRUE(s.no_new_privs);
   EXPECT_EQ(s.seccomp, 2u);
   EXPECT_EQ(s.seccomp_filters, 3u);

@@ -88,6 +88,7 @@ constexpr Field fields[] = {
     {"CapEff", [](Status& s, std::string_view v) { s.cap_eff = hex(v); }},
     {"CapBnd", [](Status& s, std::string_view v) { s.cap_bnd = hex(v); }},
     {"CapAmb", [](Status& s, std::string_view v) { s.cap_amb = hex(v); }},
+    {"Mems_allowed_list", [](Status& s, std::string_view v) { s.mems_allowed = v; }},
     {"NoNewPrivs", [](Status& s, std::string_view v) { s.no_new_privs = yes(v); }},
     {"Seccomp", [](Status& s, std::string_view v) { s.seccomp = dec<std::uint32_t>(v); }},
     {"Seccomp_filters", [](Status& s, std::string_view v) { s.seccomp_filters = dec<std::uint32_t>(v); }},

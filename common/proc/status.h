@@ -57,6 +57,7 @@ struct Status {
   std::uint64_t cap_eff = 0;
   std::uint64_t cap_bnd = 0;
   std::uint64_t cap_amb = 0;
+  std::string mems_allowed;  // "0-1": NUMA nodes
   bool no_new_privs = false;
   std::uint32_t seccomp = 0;  // SECCOMP_MODE_*
   std::uint32_t seccomp_filters = 0;

@@ -17,6 +17,7 @@ void fuzz(std::string_view input) {
   service::has_own_namespaces(survey);
   service::check_socket_names(survey, {"/srv/shared"});
   service::check_cpu(survey, {.xfeatures = 7, .cpu_flags = {"fpu", "sse2"}});
+  service::check_numa(survey, {.numa_nodes = {0}});
   std::vector<engine::resources::NeededFile> files;
   for (const engine::NeededFile& f : survey.files()) files.push_back(service::needed_file(f));
   engine::resources::check_files(files);

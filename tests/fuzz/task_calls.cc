@@ -3,6 +3,7 @@
 #include "agent/engine/ptrace/batch.h"
 #include "agent/engine/tasks/bounds.h"
 #include "agent/engine/tasks/credentials.h"
+#include "agent/engine/tasks/memory_policy.h"
 #include "agent/engine/tasks/process_flags.h"
 #include "agent/engine/tasks/registers.h"
 #include "agent/engine/tasks/scheduling.h"
@@ -14,6 +15,8 @@
 #include "common/image/core.pb.h"
 #include "common/image/mm.pb.h"
 #include "tests/fuzz/fuzz.h"
+
+#include <unistd.h>
 
 namespace godwit {
 
@@ -32,12 +35,14 @@ void batch(Fill fill) {
 }
 
 void core(const image::CoreEntry& e) {
+  numa::Requirements requirements(::getpid());
   batch([&](Batch& b) { signals::restore_actions(b, e.tc()); });
   batch([&](Batch& b) { signals::restore_stack(b, e.thread_core()); });
   batch([&](Batch& b) { signals::restore_queue(b, SignalQueue::process, 1, 1, e.tc().signals_s()); });
   batch([&](Batch& b) { timers::restore(b, e.tc().timers()); });
   batch([&](Batch& b) { credentials::restore(b, e.thread_core().creds()); });
   batch([&](Batch& b) { scheduling::restore(b, e.thread_core()); });
+  batch([&](Batch& b) { memory_policy::restore(b, e.thread_core(), requirements); });
   batch([&](Batch& b) { thread_flags::restore(b, e.thread_core()); });
   batch([&](Batch& b) { thread_links::restore(b, e, true); });
   batch([&](Batch& b) { thread_links::restore_parent_death(b, e); });

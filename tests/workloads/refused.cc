@@ -162,8 +162,18 @@ long shm_outside(Workload&) {
   return shared_file_outside(fd);
 }
 
-long numa_policy(Workload&) { return syscall(SYS_set_mempolicy, MPOL_LOCAL, nullptr, 0); }
-long numa_memory(Workload&) { return syscall(SYS_mbind, map(1 << 16), 1 << 16, MPOL_LOCAL, nullptr, 0, 0); }
+long give_policy(int fd, int flags) {
+  if (fd >= 0 && ftruncate(fd, 1 << 16) != 0) return -1;
+  void* const at = mmap(nullptr, 1 << 16, PROT_READ | PROT_WRITE, flags, fd, 0);
+  if (fd >= 0) close(fd);
+  return at == MAP_FAILED ? -1 : syscall(SYS_mbind, at, 1 << 16, MPOL_LOCAL, nullptr, 0, 0);
+}
+// Also where nobody shares the mapping.
+long numa_memfd(Workload&) { return give_policy(memfd_create("placed", MFD_CLOEXEC), MAP_PRIVATE); }
+// The thread has the same one: which of them numa_maps shows cannot be told.
+long numa_segment(Workload&) {
+  return syscall(SYS_set_mempolicy, MPOL_LOCAL, nullptr, 0) == 0 ? give_policy(-1, MAP_SHARED | MAP_ANONYMOUS) : -1;
+}
 
 // All of the address space may make system calls as before.
 long dispatch(Workload&) {
@@ -350,8 +360,8 @@ constexpr Kind kinds[] = {{"sysv_shm", sysv_shm},
                           {"shared_outside", shared_outside},
                           {"memfd_mapped_outside", memfd_mapped_outside},
                           {"shm_outside", shm_outside},
-                          {"numa_policy", numa_policy},
-                          {"numa_memory", numa_memory},
+                          {"numa_memfd", numa_memfd},
+                          {"numa_segment", numa_segment},
                           {"dispatch", dispatch},
                           {"descriptor_table", descriptor_table},
                           {"program_32", program_32},

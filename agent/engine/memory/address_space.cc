@@ -40,7 +40,8 @@ AddressSpace::AddressSpace(RemoteSyscalls& remote, RemoteAddr scratch, int pidfd
       placer_(remote, pidfd),
       layout_(std::move(inherited.mappings)),
       segments_(segments),
-      mapped_(std::move(inherited.files)) {
+      mapped_(std::move(inherited.files)),
+      policies_(remote.pid()) {
   note_forked();
 }
 
@@ -50,6 +51,8 @@ void AddressSpace::apply(const Vmas& vmas, const FileOf& file) {
     if (!made_by_kernel(e)) target.push_back(is_ring(e) ? aio_stand_in(e) : e);
     if (e.status() & image::vma_status::vdso) vdso_range_ = {e.start(), e.end()};
   }
+  for (const image::VmaEntry& e : target)
+    if (e.has_numa()) policies_.require(e.numa());
   std::vector<SavedPages> saved = outgrow_fork(target);
   target = united(target, forked_);
   size_segments(target);
@@ -61,15 +64,19 @@ void AddressSpace::apply(const Vmas& vmas, const FileOf& file) {
   for (const auto& [start, end] : delta.unmap) calls.room().add("unmap", SYS_munmap, start, end - start);
   calls.run();
   forget(delta.unmap);
-  if (!delta.map.empty() || !delta.protect.empty()) placer_.release();  // else a new part would not join the old ones
+  const bool changed = !delta.map.empty() || !delta.protect.empty() || !delta.place.empty();
+  if (changed) placer_.release();  // else a new part would not join the old ones
   map_all(delta.map, files);
   for (const LayoutDelta::Protect& p : delta.protect)
     calls.room().add("protect", SYS_mprotect, p.range.start, p.range.end - p.range.start, p.prot);
+  for (const LayoutDelta::Place& p : delta.place)
+    numa::set_mapping(calls.room(numa::question_size), p.range.start, p.range.end, p.policy ? &*p.policy : nullptr,
+                      numa::Pages::move);
   for (const auto& [key, number] : files) calls.room().add("close a mapped file", SYS_close, number);
   calls.run();
   layout_ = std::move(target);
   put_back(saved);
-  if (!delta.map.empty() || !delta.protect.empty()) unite_mappings();
+  if (changed) unite_mappings();
 }
 
 void AddressSpace::size_segments(const Vmas& vmas) {
@@ -234,6 +241,9 @@ void AddressSpace::finish(const Vmas& last) {
   for (const image::VmaEntry& e : layout_)
     if (is_ring(e)) restore_aio_ring(remote_, scratch_, memory_.get(), e);
   Calls calls(remote_, scratch_);
+  for (const image::VmaEntry& e : layout_)
+    if (is_ring(e) && e.has_numa())  // which its stand-in had until now
+      numa::set_mapping(calls.room(numa::question_size), e.start(), e.end(), &e.numa(), numa::Pages::move);
   for (const image::VmaEntry& e : last)
     for (int i = 0; i + 1 < e.guards_size(); i += 2)
       calls.room().add("install guard pages", SYS_madvise, e.guards(i), e.guards(i + 1) - e.guards(i),

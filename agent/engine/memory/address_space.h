@@ -9,6 +9,7 @@
 #include "agent/engine/memory/page_placer.h"
 #include "agent/engine/memory/page_set.h"
 #include "agent/engine/memory/restored_segments.h"
+#include "agent/engine/numa/policy.h"
 #include "agent/engine/ptrace/remote_syscalls.h"
 #include "common/base/buffer.h"
 #include "common/base/fd.h"
@@ -134,6 +135,7 @@ class AddressSpace {
   std::map<std::uint64_t, int> numbers_;         // of segments, in the task
   std::map<std::uint64_t, std::string> absent_;  // files that are not there, by id: their mappings are stand-ins
   std::map<std::uint64_t, Inode> mapped_;        // the others, by id: a path may lead to another file by now
+  numa::Requirements policies_;
 };
 
 }  // namespace godwit::engine

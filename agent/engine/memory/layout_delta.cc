@@ -1,5 +1,6 @@
 #include "agent/engine/memory/layout_delta.h"
 
+#include "agent/engine/numa/policy.h"
 #include "common/base/error.h"
 #include "common/base/units.h"
 #include "common/image/vma_status.h"
@@ -73,6 +74,15 @@ bool continues(const image::VmaEntry& last, const image::VmaEntry& next) {
   return a.SerializePartialAsString() == b.SerializePartialAsString();
 }
 
+std::optional<image::NumaPolicyEntry> policy_of(const image::VmaEntry& e) {
+  return e.has_numa() ? std::optional(e.numa()) : std::nullopt;
+}
+
+bool same_policy(const image::VmaEntry& a, const image::VmaEntry& b) {
+  return a.has_numa() == b.has_numa() && a.numa().mode() == b.numa().mode() &&
+         std::ranges::equal(a.numa().nodes(), b.numa().nodes());
+}
+
 bool guards_fit(const image::VmaEntry& e) {
   std::uint64_t last = e.start();
   for (const std::uint64_t guard : e.guards()) {
@@ -95,6 +105,7 @@ void check_layout(const Vmas& layout) {
     require(e.start() >= free_from, "it comes before the one in front of it ends");
     require(!has_offset(e) || (e.pgoff() <= largest_offset && e.end() - e.start() <= largest_offset - e.pgoff()),
             "no file is as long as that");
+    require(!e.has_numa() || numa::valid(e.numa()), "its NUMA memory policy is none");
     require(guards_fit(e), "its guard pages are not pages of it");
     free_from = e.end();
   }
@@ -148,6 +159,8 @@ Vmas inherited(const Vmas& parent, const Vmas& child) {
     if (!from) continue;
     image::VmaEntry kept = e;
     kept.set_prot(from->prot());
+    kept.clear_numa();
+    if (from->has_numa()) *kept.mutable_numa() = from->numa();
     if (!out.empty() && within == from->start() && continues(out.back(), kept))
       out.back().set_end(kept.end());
     else
@@ -192,6 +205,7 @@ LayoutDelta difference(const Vmas& from, const Vmas& to) {
     const image::VmaEntry* now = covering(to, start);
     if (old && now && same_backing(*old, *now)) {
       if (old->prot() != now->prot()) delta.protect.push_back({{start, end}, now->prot()});
+      if (!same_policy(*old, *now)) delta.place.push_back({{start, end}, policy_of(*now)});
       continue;
     }
     if (old) append(delta.unmap, start, end);

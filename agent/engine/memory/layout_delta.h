@@ -4,6 +4,7 @@
 #include "common/image/mm.pb.h"
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -26,6 +27,11 @@ struct LayoutDelta {
     std::uint32_t prot;
   };
   std::vector<Protect> protect;
+  struct Place {
+    Range range;
+    std::optional<image::NumaPolicyEntry> policy;  // nothing: the default
+  };
+  std::vector<Place> place;
 };
 
 // What turns `from` into `to`. Parts with the same backing are kept with their content.
@@ -47,7 +53,7 @@ std::vector<LayoutDelta::Range> without(std::span<const LayoutDelta::Range> rang
                                         std::span<const LayoutDelta::Range> holes);
 
 // The mappings of `child` that it can have from a fork of `parent`: private ones, each whole in one of the parent's,
-// with that one's protection.
+// with that one's protection and NUMA policy.
 Vmas inherited(const Vmas& parent, const Vmas& child);
 bool inherits_any(const Vmas& parent, const Vmas& child);
 

@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include <linux/mempolicy.h>
 #include <sys/mman.h>
 
 namespace godwit::engine {
@@ -53,6 +54,43 @@ TEST(LayoutDelta, a_split_by_protection_keeps_the_content) {
   EXPECT_EQ(d.protect[0].range.start, 0x2000u);
 }
 
+TEST(LayoutDelta, another_policy_keeps_the_content) {
+  Vmas to{anonymous(0x1000, 0x2000), anonymous(0x2000, 0x4000)};
+  to[1].mutable_numa()->set_mode(MPOL_BIND);
+  to[1].mutable_numa()->add_nodes(0);
+  const LayoutDelta given = difference({anonymous(0x1000, 0x4000)}, to);
+  EXPECT_TRUE(given.unmap.empty() && given.map.empty() && given.protect.empty());
+  ASSERT_EQ(given.place.size(), 1u);
+  EXPECT_EQ(given.place[0].range.start, 0x2000u);
+  ASSERT_TRUE(given.place[0].policy);
+  EXPECT_EQ(given.place[0].policy->mode(), std::uint32_t{MPOL_BIND});
+
+  EXPECT_TRUE(difference(to, to).place.empty());
+  Vmas other = to;
+  other[1].mutable_numa()->set_nodes(0, 1);
+  EXPECT_EQ(difference(to, other).place.size(), 1u);
+  const LayoutDelta taken = difference(to, {anonymous(0x1000, 0x4000)});
+  ASSERT_EQ(taken.place.size(), 1u);
+  EXPECT_FALSE(taken.place[0].policy);
+}
+
+// What a child is forked with is as the parent has it, until its own layout is applied.
+TEST(Layout, that_a_child_inherits_has_the_policy_of_its_parent) {
+  Vmas parent{anonymous(0x1000, 0x4000)}, child = parent;
+  parent[0].mutable_numa()->set_mode(MPOL_LOCAL);
+  const Vmas kept = inherited(parent, child);
+  ASSERT_EQ(kept.size(), 1u);
+  EXPECT_EQ(kept[0].numa().mode(), std::uint32_t{MPOL_LOCAL});
+  EXPECT_EQ(difference(kept, child).place.size(), 1u);
+}
+
+TEST(Layout, is_not_united_where_the_policy_differs) {
+  Vmas layout{anonymous(0x1000, 0x2000), anonymous(0x2000, 0x3000)};
+  EXPECT_EQ(united(layout).size(), 1u);
+  layout[1].mutable_numa()->set_mode(MPOL_LOCAL);
+  EXPECT_EQ(united(layout).size(), 2u);
+}
+
 TEST(Layout, from_outside_is_checked) {
   const auto errc_of = [](const Vmas& layout) {
     try {
@@ -77,6 +115,11 @@ TEST(Layout, from_outside_is_checked) {
   EXPECT_EQ(errc_of({guarded}), Errc::image_corrupt);
   guarded.mutable_guards()->RemoveLast();
   EXPECT_EQ(errc_of({guarded}), Errc::image_corrupt);
+  image::VmaEntry placed = anonymous(0x1000, 0x4000);
+  placed.mutable_numa()->set_mode(MPOL_BIND);
+  EXPECT_EQ(errc_of({placed}), Errc{});
+  placed.mutable_numa()->add_nodes(1024);
+  EXPECT_EQ(errc_of({placed}), Errc::image_corrupt);
 }
 
 TEST(LayoutDelta, neighbours_that_nothing_tells_apart_are_one) {

@@ -144,6 +144,8 @@ void AddressSpace::map_all(const Vmas& vmas, const std::map<OpenFile, int>& file
     }
     calls.room().add(fmt::format("map {:#x}-{:#x}", e.start(), e.end()), SYS_mmap, e.start(), e.end() - e.start(),
                      e.prot(), flags, fd, e.pgoff());
+    if (e.has_numa())
+      numa::set_mapping(calls.room(numa::question_size), e.start(), e.end(), &e.numa(), numa::Pages::stay);
   }
   calls.run();
 }

@@ -89,6 +89,7 @@ void TaskMemory::describe(image::MmEntry& mm) const {
     }
     image::VmaEntry& entry = *mm.add_vmas();
     entry = imager_.entry(vma, *flags_.find(vma));
+    if (const numa::Policy* policy = policies_ ? policies_->find(vma) : nullptr) *entry.mutable_numa() = *policy;
     for (const pagewire::Run& guard : tracker_.guards().runs(vma.start, vma.end)) {
       entry.add_guards(guard.address);
       entry.add_guards(guard.address + guard.pages * page_size);

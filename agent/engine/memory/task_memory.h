@@ -7,6 +7,7 @@
 #pragma once
 
 #include "agent/engine/memory/dump_sink.h"
+#include "agent/engine/memory/mapping_policies.h"
 #include "agent/engine/memory/page_emitter.h"
 #include "agent/engine/memory/process_reader.h"
 #include "agent/engine/memory/shared_memory.h"
@@ -53,7 +54,8 @@ class TaskMemory {
   std::uint64_t owed_bytes() const { return owed_.size() * page_size; }
   RoundCount send_owed(PageSink& sink);
   void look();
-  void know(const std::vector<proc::VmaUsage>& smaps) { flags_.learn(smaps); }  // somebody else looked
+  void know(const std::vector<proc::VmaUsage>& smaps) { flags_.learn(smaps); }        // somebody else looked
+  void describe_policies(const MappingPolicies& policies) { policies_ = &policies; }  // which outlive this
   // What is written from here on is dirty, and nothing before; for dirty_bytes(), without a round.
   void begin_count();
   // A round whose scan, but not the copying, needs the task to stand still while what `stop` returns exists.
@@ -61,6 +63,7 @@ class TaskMemory {
   RoundCount round_with_stop(PageSink& sink, const Stop& stop);
   // What the scans so far have said is not to be relied upon: the next round sends everything.
   void start_over() { tracker_.forget(); }
+  std::vector<std::uint64_t> take_new_mappings() { return tracker_.take_new(); }  // Tracker::take_new()
   bool tracked() const { return tracker_.tracking(); }
   // Whether another process may have pages in common with it since a fork (ProcessReader).
   void spare_shared(bool may_share) { process_.spare_shared(may_share ? tracker_.pagemap() : -1); }
@@ -108,6 +111,7 @@ class TaskMemory {
   resources::FileIds& ids_;
   VmaImager imager_;
   VmaFlags flags_;
+  const MappingPolicies* policies_ = nullptr;
   Tracker tracker_;
   Debt debt_;
   PageSet sent_;

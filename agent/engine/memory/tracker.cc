@@ -146,6 +146,7 @@ void Tracker::sort_region(const PageRegion& region, Kind kind, PageChanges& emit
 
 void Tracker::scan_new(const proc::Vma& vma, Kind kind, PageChanges& emitter, ScanCount& count) {
   count.new_vmas++;
+  if (!seen_.empty()) new_.push_back(vma.start);  // else it is the first scan
   guards_.remove(vma.start, vma.end);
   const bool tracked = registered(vma);
   std::vector<PageRegion> present;

@@ -16,6 +16,7 @@
 
 #include <map>
 #include <optional>
+#include <utility>
 #include <vector>
 
 namespace godwit::engine {
@@ -49,6 +50,10 @@ class Tracker {
   // vanished. `frozen`: nothing in the target runs; only then vanished pages of sparse and file mappings are found, so
   // the last round must be frozen.
   ScanCount scan(const std::vector<proc::Vma>& maps, PageChanges& emitter, const PageSet& sent, bool frozen);
+
+  // Mappings, by their starts, that running scans have found to be new since the last call: others may have been there
+  // before.
+  std::vector<std::uint64_t> take_new() { return std::exchange(new_, {}); }
 
   bool tracking() const { return static_cast<bool>(userfaultfd_); }
   // The next scan reports everything.
@@ -95,6 +100,7 @@ class Tracker {
   PagemapScanner scanner_;
   std::map<std::uint64_t, Known> known_;         // by start
   std::map<std::uint64_t, std::uint64_t> seen_;  // private mappings of the last scan, start -> end
+  std::vector<std::uint64_t> new_;
   PageSet guards_;
   Range room_;                       // of the mapping looked at: with the holes on both sides
   std::vector<PageRegion> regions_;  // reused

@@ -12,6 +12,7 @@
 #include "agent/engine/tasks/call_restart.h"
 #include "agent/engine/tasks/credentials.h"
 #include "agent/engine/tasks/limits.h"
+#include "agent/engine/tasks/memory_policy.h"
 #include "agent/engine/tasks/process_flags.h"
 #include "agent/engine/tasks/registers.h"
 #include "agent/engine/tasks/scheduling.h"
@@ -61,6 +62,7 @@ TaskRestore::TaskRestore(Skeleton& skeleton, const image::ImageSet& images, cons
       images_(&images),
       paths_(&paths),
       filters_(&filters),
+      numa_(skeleton.pid()),
       uses_others_memory_(plan.memory_of != 0) {
   const auto pid = static_cast<std::uint64_t>(skeleton.guest_pid());
   mm_ = images.get<image::MmEntry>(image::Kind::mm,
@@ -307,6 +309,7 @@ void TaskRestore::restore_thread(Thread& t) {
   tasks::thread_flags::restore(batch, t.core.thread_core());
   tasks::signals::restore_stack(batch, t.core.thread_core());
   tasks::scheduling::restore(batch, t.core.thread_core());
+  tasks::memory_policy::restore(batch, t.core.thread_core(), numa_);
   // The alternate stack and the queue are the thread's; the process's queue is filled by the leader.
   tasks::signals::restore_queue(batch, SignalQueue::thread, pid, tid, t.core.thread_core().signals_p());
   if (leader) tasks::signals::restore_queue(batch, SignalQueue::process, pid, tid, leader_.tc().signals_s());

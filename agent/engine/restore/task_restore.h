@@ -2,6 +2,7 @@
 // part after another, each for all tasks of a tree before the next.
 #pragma once
 
+#include "agent/engine/numa/policy.h"
 #include "agent/engine/resources/fd_table.h"
 #include "agent/engine/restore/process_plan.h"
 #include "agent/engine/restore/skeleton.h"
@@ -76,6 +77,7 @@ class TaskRestore {
   const image::ImageSet* images_;
   const resources::FilePaths* paths_;
   const tasks::filters::Stored* filters_;
+  numa::Requirements numa_;
   bool uses_others_memory_;
   image::MmEntry mm_;  // of whom it is
   image::CoreEntry leader_;

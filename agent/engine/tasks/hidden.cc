@@ -9,7 +9,6 @@
 
 #include <linux/io_uring.h>
 #include <linux/keyctl.h>
-#include <linux/mempolicy.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -49,17 +48,6 @@ void ask_keyrings(Inquiry& ask, const std::string& name, std::vector<Refusal>& f
       found.push_back({name, "the keys in its session keyring are not carried", std::string(keys_hint)});
     if (b.result(target) > KEY_REQKEY_DEFL_DEFAULT)
       found.push_back({name, "a keyring of its choice for requested keys is not carried", std::string(keys_hint)});
-  });
-}
-
-void ask_numa(Inquiry& ask, const std::string& name, std::vector<Refusal>& found) {
-  const RemoteAddr mode = ask.batch().reserve(sizeof(int));
-  const std::size_t policy =
-      ask.batch().attempt("read the NUMA policy", SYS_get_mempolicy, mode, 0, 0, 0, 0);  // ENOSYS without NUMA
-  ask.then([=, &found](const Batch& b) {
-    if (b.result(policy) == 0 && b.read<int>(mode) != MPOL_DEFAULT)
-      found.push_back({name, fmt::format("its NUMA memory policy ({}) is not carried", b.read<int>(mode)),
-                       "start it without numactl, set_mempolicy or mbind"});
   });
 }
 
@@ -152,7 +140,6 @@ void ask_hidden(Inquiry& ask, pid_t pid, pid_t tid, std::vector<Refusal>& found)
   const bool leader = tid == pid;
   const std::string name = fmt::format("{} {}", leader ? "process" : "thread", tid);
   ask_keyrings(ask, name, found);
-  ask_numa(ask, name, found);
   ask_rings(ask, name, found);
   if (leader) ask_descriptor_table(ask, name, found);
   if (leader) ask_protection_keys(ask, name, found);

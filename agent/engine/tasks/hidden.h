@@ -1,4 +1,4 @@
-// What cannot be carried and only the task itself can tell: keyrings, a NUMA policy, a local descriptor table, a
+// What cannot be carried and only the task itself can tell: keyrings, a local descriptor table, a
 // supervisor of its seccomp filters. Asked in the first stop of a process, before anything of it is sent, and again at
 // the freeze when that is another one, but for a Landlock domain. What nobody can tell is in docs/engine.md.
 #pragma once

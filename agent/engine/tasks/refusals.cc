@@ -1,5 +1,6 @@
 #include "agent/engine/tasks/refusals.h"
 
+#include "agent/engine/numa/policy_text.h"
 #include "agent/engine/ptrace/process_tree.h"
 #include "common/base/check.h"
 
@@ -46,8 +47,12 @@ void look_at_numa(const proc::Reader& thread, const std::string& name, Refusals&
   char line[256];
   const ssize_t n = ::read(file.get(), line, sizeof line);
   if (n <= 0) return;
-  if (const auto policy = numa_policy({line, static_cast<std::size_t>(n)}))
-    out.refusals.push_back({name, fmt::format("its NUMA memory policy ({}) is not carried", *policy),
+  const std::string policy(numa::shown_policy({line, static_cast<std::size_t>(n)}));
+  if (policy.empty() || policy == numa::default_policy) return;
+  if (numa::parse_policy(policy))
+    out.numa_policies.insert(policy);
+  else
+    out.refusals.push_back({name, fmt::format("a NUMA memory policy of this kind ({}) is not carried", policy),
                             "start it without numactl, set_mempolicy or mbind"});
 }
 
@@ -138,14 +143,6 @@ std::vector<Refusal> refusals_of_thread(const std::string& name, const proc::Sta
     found.push_back({name, fmt::format("linear address masking (untag mask {:#x}) is not carried", status.untag_mask),
                      "run it without tagged pointers"});
   return found;
-}
-
-std::optional<std::string> numa_policy(std::string_view line) {
-  line = line.substr(0, line.find('\n'));
-  const std::size_t begin = line.find(' ');
-  if (begin == std::string_view::npos) return std::nullopt;
-  const std::string_view policy = line.substr(begin + 1, line.find(' ', begin + 1) - begin - 1);
-  return policy == "default" ? std::nullopt : std::optional<std::string>(policy);
 }
 
 void throw_refusals(const std::vector<Refusal>& refusals) {

@@ -3,9 +3,8 @@
 
 #include "common/proc/reader.h"
 
-#include <optional>
+#include <set>
 #include <string>
-#include <string_view>
 #include <vector>
 
 namespace godwit::engine::tasks {
@@ -19,15 +18,13 @@ struct Refusals {
   std::vector<Refusal> refusals;
   std::vector<std::string> notices;
   std::vector<std::string> namespaces;  // that the task does not share with us
+  std::set<std::string> numa_policies;  // that its threads seem to have, as numa_maps shows them
 };
 
 Refusals refusals_of(const proc::Reader& proc, pid_t pid);
 
 // What can change while a process is looked at; asked again at the freeze. `name` is the thread in the refusals.
 std::vector<Refusal> refusals_of_thread(const std::string& name, const proc::Stat& stat, const proc::Status& status);
-
-// From one line of numa_maps: the policy, unless it is the default.
-std::optional<std::string> numa_policy(std::string_view line);
 
 // Errc::refused with all of them, when there are any.
 void throw_refusals(const std::vector<Refusal>& refusals);

@@ -40,13 +40,6 @@ TEST(Refusals, deadlines_workers_and_unknown_modes_are_named) {
   EXPECT_EQ(reason({}, status), "seccomp mode 3 is not carried");
 }
 
-TEST(Refusals, numa_policies_are_read_from_numa_maps) {
-  EXPECT_EQ(numa_policy("55933e520000 default file=/bin/true mapped=1 N0=1"), std::nullopt);
-  EXPECT_EQ(numa_policy("55933e520000 default\n55933e530000 bind:0"), std::nullopt);
-  EXPECT_EQ(numa_policy("55933e520000 bind:0-1 anon=1"), "bind:0-1");
-  EXPECT_EQ(numa_policy("55933e520000"), std::nullopt);
-}
-
 TEST(Refusals, a_call_that_waits_for_system_v_objects_is_known) {
   EXPECT_EQ(awaited_ipc_object("65 0x1a 0x7ffd0 0x1 0x0 0x0 0x0 0x7ffd0 0x7f31"), "sysv semaphores 26");
   EXPECT_EQ(awaited_ipc_object("70 0x3 0x7ffd0 0x1 0x0 0x0 0x0 0x7ffd0 0x7f31"), "sysv message queue 3");
