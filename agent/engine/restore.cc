@@ -216,10 +216,12 @@ std::uint64_t Restore::absorb_directory(int directory, const Frees& frees) {
     }
   };
   std::set<pid_t> filled;
+  std::optional<Pin> pin(std::in_place);  // not while content goes in, which two threads do
   const auto fill = [&](pid_t pid) {
     const auto id = static_cast<std::uint64_t>(pid);
-    if (filled.insert(pid).second)
-      absorb(image::Kind::pagemap, id, pagewire::object_id(pagewire::ObjectType::task, id));
+    if (!filled.insert(pid).second) return;
+    pin.reset();
+    absorb(image::Kind::pagemap, id, pagewire::object_id(pagewire::ObjectType::task, id));
   };
   // Content comes when everybody is there: a fork of a full process copies its page tables. Not where somebody has
   // mappings from his maker: those pages that are the same in both are shared by the fork (memory/forked_memory.cc).
@@ -232,10 +234,11 @@ std::uint64_t Restore::absorb_directory(int directory, const Frees& frees) {
     const Vmas layout(mm.vmas().begin(), mm.vmas().end());
     Skeleton* const maker = family().maker_of(p.pid);
     if (maker && inherits_any(maker->memory().layout(), layout)) fill(maker->guest_pid());
-    const Pin pin;  // not while content goes in, which two threads do
-    pin.bring(maker ? maker->pid() : helper_->pid());
+    if (!pin) pin.emplace();
+    pin->bring(maker ? maker->pid() : helper_->pid());
     apply_layout(p.pid, layout, images_);
   }
+  pin.reset();
   for (const ProcessPlan& p : family().plan())
     if (has_memory(p)) fill(p.pid);
   for (const std::uint64_t shmid : images_.ids(image::Kind::pagemap_shmem))

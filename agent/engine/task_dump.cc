@@ -18,6 +18,7 @@
 #include "common/image/pstree.pb.h"
 #include "common/image/task_state.h"
 #include "common/image/timens.pb.h"
+#include "common/image/unknown_fields.h"
 #include "common/proc/reader.h"
 
 #include <sys/syscall.h>
@@ -190,6 +191,7 @@ void write_tree(const std::vector<Relative>& tree, const std::vector<TaskState>&
   inventory.set_img_version(image::image_version);
   inventory.set_fdinfo_per_id(true);
   inventory.set_ns_per_id(true);
+  inventory.set_known_fields(std::string(image::known_fields()));
   *inventory.mutable_root_ids() = ids_of({.files_id = 1, .fs_id = 1, .memory_id = 1, .handlers_id = 1});
   out.put(image::Kind::inventory, 0, inventory);
 }

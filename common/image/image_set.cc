@@ -97,6 +97,7 @@ ImageSet ImageSet::load(int dirfd) {
     if (!S_ISREG(st.st_mode)) fail(Errc::image_corrupt, "not a regular file");
     std::string bytes = read_all(fd.get(), left);
     left -= bytes.size();
+    bytes.shrink_to_fit();  // a tree has hundreds of images, each read with room for many times what it holds
     set.put_file(name, std::move(bytes));
   }
   return set;

@@ -1,6 +1,7 @@
 #include "common/image/unknown_fields.h"
 
 #include "common/image/any_image.h"
+#include "common/image/inventory.pb.h"
 
 #include <set>
 
@@ -33,6 +34,8 @@ void collect(const google::protobuf::Message& message, std::set<std::string>& fo
 
 }  // namespace
 
+std::string_view known_fields() { return GODWIT_IMAGE_FIELDS; }
+
 std::vector<std::string> unknown_fields(const google::protobuf::Message& message) {
   std::set<std::string> found;
   collect(message, found);
@@ -40,6 +43,7 @@ std::vector<std::string> unknown_fields(const google::protobuf::Message& message
 }
 
 std::vector<std::string> unknown_fields(const ImageSet& set) {
+  if (set.has(Kind::inventory) && set.get<InventoryEntry>(Kind::inventory).known_fields() == known_fields()) return {};
   std::vector<std::string> all;
   for (const auto& [name, bytes] : set.files()) {
     const std::optional<NamedImage> image = parse_file_name(name);

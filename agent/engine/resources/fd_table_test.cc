@@ -1,3 +1,4 @@
+#include "agent/engine/resources/file_entry.h"
 #include "agent/engine/resources/pidfd.h"
 #include "agent/engine/resources/round_trip.h"
 
@@ -77,6 +78,11 @@ TEST(Restore, refuses_images_whose_parts_are_missing) {
   }
   EXPECT_THAT(restore_and_verify(broken, [] { return std::string("restored"); }),
               ::testing::HasSubstr("files.img has no file"));
+}
+
+TEST(FileEntry, types_are_named_as_in_the_images) {
+  for (int type = image::FdType_MIN; type <= image::FdType_MAX; ++type)
+    EXPECT_EQ(type_name(static_cast<image::FdType>(type)), image::FdType_Name(static_cast<image::FdType>(type)));
 }
 
 TEST(Dump, of_the_same_task_twice_says_the_same) {

@@ -68,4 +68,31 @@ const image::FownEntry& fown_of(const image::FileEntry& entry) {
   return *with_member(entry, [](const auto& member) { return &member.fown(); });
 }
 
+std::string_view type_name(image::FdType type) {
+  switch (type) {
+    case image::FD_UND: return "FD_UND";
+    case image::FD_REG: return "FD_REG";
+    case image::FD_PIPE: return "FD_PIPE";
+    case image::FD_FIFO: return "FD_FIFO";
+    case image::FD_INETSK: return "FD_INETSK";
+    case image::FD_UNIXSK: return "FD_UNIXSK";
+    case image::FD_EVENTFD: return "FD_EVENTFD";
+    case image::FD_EVENTPOLL: return "FD_EVENTPOLL";
+    case image::FD_INOTIFY: return "FD_INOTIFY";
+    case image::FD_SIGNALFD: return "FD_SIGNALFD";
+    case image::FD_PACKETSK: return "FD_PACKETSK";
+    case image::FD_TTY: return "FD_TTY";
+    case image::FD_FANOTIFY: return "FD_FANOTIFY";
+    case image::FD_NETLINKSK: return "FD_NETLINKSK";
+    case image::FD_NS: return "FD_NS";
+    case image::FD_TUNF: return "FD_TUNF";
+    case image::FD_EXT: return "FD_EXT";
+    case image::FD_TIMERFD: return "FD_TIMERFD";
+    case image::FD_MEMFD: return "FD_MEMFD";
+    case image::FD_BPFMAP: return "FD_BPFMAP";
+    case image::FD_PIDFD: return "FD_PIDFD";
+  }
+  return "unknown";
+}
+
 }  // namespace godwit::engine::resources

@@ -60,7 +60,7 @@ std::map<std::uint32_t, UniqueFd> open_files(const Tables& tables, int floor, co
   std::map<std::uint32_t, UniqueFd> open;
   for (const auto& [stage, id] : order) {
     const image::FileEntry& entry = file_of(context, id);
-    const Doing doing("files.img at offset {}: file {} ({})", offsets.at(id), id, image::FdType_Name(entry.type()));
+    const Doing doing("files.img at offset {}: file {} ({})", offsets.at(id), id, type_name(entry.type()));
     flags_of(described_by(context, entry));  // the member that the type names is there
     const UniqueFd fd = kind_of(entry.type()).restore(entry, context);
     open[id] = UniqueFd(check(::fcntl(fd.get(), F_DUPFD_CLOEXEC, floor), "move a descriptor above {}", floor));

@@ -39,6 +39,8 @@ class Helper {
 
   pid_t guest_pid() const { return guest_pid_; }  // as the tasks know it
   pid_t pid() const { return helper_; }
+  // Whether the tasks are called by us what they call themselves.
+  bool in_our_namespace() const { return !init_ && guest_pid_ == helper_; }
 
   // Forks a skeleton; returns its pidfd. Errc::already_exists when the PID is taken.
   UniqueFd spawn(const SpawnRequest& request);

@@ -3,6 +3,8 @@
 #include "common/base/check.h"
 #include "common/base/passed_fds.h"
 
+#include <array>
+
 #include <sys/socket.h>
 
 namespace godwit::engine {
@@ -21,9 +23,8 @@ void send_message(int socket, const std::string& text, int fd) {
 }
 
 Message receive_message(int socket) {
-  Message received;
-  received.text.resize(largest);
-  iovec part{received.text.data(), received.text.size()};
+  std::array<char, largest> text;  // not filled with zeros first
+  iovec part{text.data(), text.size()};
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
@@ -31,7 +32,7 @@ Message receive_message(int socket) {
   const ssize_t n = check(passed.receive(socket, message), "hear from the other side of the restore");
   std::vector<UniqueFd> fds = PassedFds::take(message);
   if (message.msg_flags & MSG_TRUNC) fail(Errc::internal, "a message of more than {} bytes", largest);
-  received.text.resize(static_cast<std::size_t>(n));
+  Message received{.text = {text.data(), static_cast<std::size_t>(n)}, .fd = {}};
   if (!fds.empty()) received.fd = std::move(fds.front());
   return received;
 }

@@ -87,7 +87,7 @@ bool is_ready(pid_t pid, RemoteAddr scratch) {
 }  // namespace
 
 Skeleton::Skeleton(Helper& helper, SpawnRequest request, const Vmas& layout, RestoredSegments& segments)
-    : names_{request.pid} {
+    : names_{request.pid}, in_our_namespace_(helper.in_our_namespace()) {
   Doing doing("making process {}", request.pid);
   scratch_ = free_place(proc::Reader(::getpid()).maps(), layout, {});
   request.scratch = raw(scratch_);
@@ -114,7 +114,10 @@ Skeleton::Skeleton(Helper& helper, SpawnRequest request, const Vmas& layout, Res
 // It begins as a copy of the parent, whose tracer it has, too (CLONE_PTRACE).
 Skeleton::Skeleton(Skeleton& parent, std::vector<pid_t> names, const Vmas& layout, RestoredSegments& segments,
                    std::uint64_t shared)
-    : scratch_(parent.scratch_), names_(std::move(names)), uses_others_memory_((shared & CLONE_VM) != 0) {
+    : scratch_(parent.scratch_),
+      names_(std::move(names)),
+      in_our_namespace_(parent.in_our_namespace_),
+      uses_others_memory_((shared & CLONE_VM) != 0) {
   const pid_t guest_pid = names_.front();
   Doing doing("making process {}", guest_pid);
   const bool nested = names_.size() > 1, makes_namespace = names_.size() > parent.names_.size();
@@ -136,7 +139,7 @@ Skeleton::Skeleton(Skeleton& parent, std::vector<pid_t> names, const Vmas& layou
   check_raw(batch.result(call), "fork process {}", guest_pid);
   if (nested && parent.kept_helper() < 0 && !(shared & CLONE_FILES))
     parent.leader().call("close a pidfd", SYS_close, helper_);
-  pid_ = child_of(parent.pid(), names_);
+  pid_ = in_our_namespace_ ? guest_pid : child_of(parent.pid(), names_);
   pidfd_.reset(static_cast<int>(check(::syscall(SYS_pidfd_open, pid_, 0), "open process {}", guest_pid)));
   try {
     const Stop stop = wait_stop(pid_);

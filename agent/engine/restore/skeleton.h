@@ -62,7 +62,8 @@ class Skeleton {
 
   RemoteAddr scratch_{};
   std::vector<pid_t> names_;
-  int helper_ = -1;  // in a nested namespace: inherited, a pidfd of the helper
+  bool in_our_namespace_;  // the tree's: we know it by the same PID
+  int helper_ = -1;        // in a nested namespace: inherited, a pidfd of the helper
   pid_t pid_ = 0;
   UniqueFd pidfd_;
   std::unique_ptr<RemoteSyscalls> leader_;

@@ -355,7 +355,7 @@ void TaskRestore::restore_sleeps() {
     const long number = interrupted::rearm(*t.remote, skeleton_->scratch(), entry, t.regs);
     if (number >= 0) notes.push_back({t.host, number, t.regs.rip, t.regs.rsp, monotonic_ns() - entry.slept_ns()});
   }
-  keep_notes(skeleton_->pid(), proc::Reader(skeleton_->pid()).stat().start_time, notes);
+  if (!notes.empty()) keep_notes(skeleton_->pid(), proc::Reader(skeleton_->pid()).stat().start_time, notes);
 }
 
 // Any thread may take a SIGSTOP, which becomes the signal that it was. The kernel drops the others in an orphaned
