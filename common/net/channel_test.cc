@@ -55,7 +55,7 @@ class ChannelTest : public testing::Test {
   }
   awaitable<void> note(api::Envelope e) {
     co_await sleep_for(1ms);
-    notices.push_back(e.absorbed().sequence());
+    notices.push_back(e.progress().bytes());
   }
   awaitable<std::shared_ptr<Channel>> dial() {
     Connection c = co_await connect(address, client_tls, 5s);
@@ -93,7 +93,7 @@ class ChannelTest : public testing::Test {
     const auto channel = co_await dial();
     for (std::uint64_t i = 1; i <= 50; ++i) {
       api::Envelope e;
-      e.mutable_absorbed()->set_sequence(i);
+      e.mutable_progress()->set_bytes(i);
       co_await channel->post(std::move(e));
     }
     const api::Envelope reply = co_await channel->ask(run("after"), 5s);  // answered after all notices are handled

@@ -57,7 +57,8 @@ class Tool:
 
 
 def tools(build: Path, suite: str) -> list[Tool]:
-    criu, binaries = [COMPAT / "criu", suite], build / "bin"
+    words = subprocess.run([COMPAT / "criu", "--words", suite], check=True, capture_output=True, text=True).stdout
+    criu, binaries = words.splitlines(), build / "bin"
     return [Tool("criu", criu, criu, suite),
             Tool("godwit", [binaries / "godwit-engine"], [binaries / "godwit"], suite)]
 
