@@ -53,20 +53,6 @@ pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(LIBBPF REQUIRED IMPORTED_TARGET libbpf)
 find_library(IPSEC_MB IPSec_MB REQUIRED)
 
-# To look up the symbols of libstdc++ and libprotobuf takes longer than all else of a program's start (more than 1 ms), which
-# is a good part of a short command. Sanitizers want the shared libraries.
-if(CMAKE_BUILD_TYPE STREQUAL "Release")
-  find_library(PROTOBUF_ARCHIVE libprotobuf.a REQUIRED)
-  set_target_properties(protobuf::libprotobuf PROPERTIES IMPORTED_LOCATION_RELEASE ${PROTOBUF_ARCHIVE})
-endif()
-
-# godwit_fast_start(PROGRAM): one that starts often, for a short time.
-function(godwit_fast_start program)
-  if(CMAKE_BUILD_TYPE STREQUAL "Release")
-    target_link_options(${program} PRIVATE -static-libstdc++ -static-libgcc)
-  endif()
-endfunction()
-
 # godwit_library(NAME DEPS lib... SOURCES file...): a static library `godwit_NAME`.
 function(godwit_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
