@@ -8,8 +8,8 @@
 
 #include "agent/jobs/engine_job.h"
 #include "agent/service/context.h"
-#include "agent/service/resolution.h"
 #include "agent/service/laps.h"
+#include "agent/service/resolution.h"
 #include "agent/service/steps.h"
 #include "agent/service/token.h"
 #include "common/net/channel.h"
