@@ -1,4 +1,5 @@
 #include "agent/service/facts.h"
+#include "agent/service/laps.h"
 #include "agent/service/migrations.h"
 #include "agent/service/preflight.h"
 #include "agent/service/steps.h"
@@ -10,6 +11,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 namespace godwit::service {
 namespace {
@@ -17,6 +19,29 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+
+// An answer's steps are all of its time, whatever the engine says of its own part.
+TEST(Laps, leave_nothing_between_them) {
+  const std::uint64_t begun = monotonic_ns();
+  Laps::List steps;
+  Laps laps(steps);
+  laps.lap("first");
+  ::usleep(2000);
+  google::protobuf::RepeatedPtrField<engine::Step> told;
+  told.Add()->set_name("engine");
+  told.rbegin()->set_nanoseconds(1'000'000);
+  laps.lap(told, "rest");
+  const std::uint64_t took = monotonic_ns() - begun;
+  ASSERT_EQ(steps.size(), 3);
+  EXPECT_EQ(steps[1].name(), "engine");
+  EXPECT_EQ(steps[1].nanoseconds(), 1'000'000u);
+  EXPECT_GE(steps[2].nanoseconds(), 900'000u);
+  EXPECT_LE(steps[0].nanoseconds() + steps[1].nanoseconds() + steps[2].nanoseconds(), took);
+
+  told.rbegin()->set_nanoseconds(~0ull / 2);  // more than there was
+  laps.lap(told, "rest");
+  EXPECT_LT(steps[4].nanoseconds(), 1'000'000'000u);
+}
 
 TEST(Facts, are_read_from_this_machine) {
   const NodeFacts facts = read_facts();
