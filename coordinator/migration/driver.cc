@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <random>
+#include <set>
 
 namespace godwit::coordinator {
 namespace {
@@ -103,7 +104,7 @@ std::vector<Error> Driver::obstacles(MigrationSpec& spec) const {
 }
 
 std::optional<Error> Driver::hopeless(const MigrationSpec& spec) const {
-  const Overhead overhead = expected_overhead(spec.workload);
+  const Overhead overhead = expected_overhead(spec);
   return coordinator::hopeless({.overhead = overhead.least, .pauses = overhead.pauses, .rate_limit = spec.rate_limit},
                                spec.policy);
 }
@@ -150,7 +151,7 @@ std::string Driver::start(MigrationSpec spec, std::int64_t evacuation) {
 // `again`: the pause after which an unknown outcome is asked for anew.
 void Driver::launch(Migration m, Clock::duration again) {
   const std::string id = m.id, source = m.spec.source, destination = m.spec.destination;
-  const Overhead overhead = expected_overhead(m.spec.workload);
+  const Overhead overhead = expected_overhead(m.spec);
   auto run = std::make_shared<Run>(executor_, store_, registry_, limits_, std::move(m), overhead);
   run->set_number(++launched_);
   const auto has_a_share = std::make_shared<bool>(false);
@@ -249,11 +250,11 @@ net::awaitable<void> Driver::stop(Clock::duration grace) {
 
 // What the pauses of this workload took beyond their pages, or those of others while it has none. For deciding the
 // least counts, and no few of them are believed: a hiccup must not make the policy refuse for ever.
-Overhead Driver::expected_overhead(const std::string& workload) const {
+Overhead Driver::expected_overhead(const MigrationSpec& spec) const {
   Overhead expected{.least = default_overhead, .pauses = {}};
-  if (!workload.empty()) expected.pauses = pauses_of(workload);
+  if (!spec.workload.empty()) expected.pauses = pauses_of(spec.workload, spec);
   if (expected.pauses.empty()) {
-    expected.pauses = pauses_of("");
+    expected.pauses = pauses_of("", spec);
   } else {
     const nanoseconds least = std::ranges::min_element(expected.pauses, {}, &SeenPause::overhead)->overhead;
     expected.least = expected.pauses.size() < enough_seen ? std::min(least, default_overhead) : least;
@@ -262,15 +263,13 @@ Overhead Driver::expected_overhead(const std::string& workload) const {
 }
 
 // Of the last few migrations of a workload; of all for an empty name.
-std::vector<SeenPause> Driver::pauses_of(const std::string& workload) const {
+std::vector<SeenPause> Driver::pauses_of(const std::string& workload, const MigrationSpec& spec) const {
+  const std::set<std::string> nodes{spec.source, spec.destination};
   std::vector<SeenPause> seen;
   for (const Migration& m : store_.migrations(remembered, workload)) {
     if (m.outcome != Outcome::done || m.downtime_ns <= 0 || m.rounds.empty() || !m.rounds.back().final) continue;
-    const double rate = bandwidth(m.rounds);
-    const double pages_s = rate > 0 ? static_cast<double>(m.rounds.back().bytes) / rate : 0;
-    const nanoseconds overhead =
-        nanoseconds(m.downtime_ns) - std::chrono::duration_cast<nanoseconds>(std::chrono::duration<double>(pages_s));
-    seen.push_back({std::max(overhead, nanoseconds(0)), m.rounds.back().bytes});
+    const bool same_nodes = std::set{m.spec.source, m.spec.destination} == nodes;
+    seen.push_back(seen_pause(m.rounds, nanoseconds(m.downtime_ns), same_nodes));
   }
   return seen;
 }

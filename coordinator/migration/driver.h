@@ -75,8 +75,8 @@ class Driver {
   api::Envelope statement_of(Statement statement, const std::string& by) const;
   void name_by_pid(MigrationSpec& spec) const;
   std::uint64_t epoch_of_copy(const MigrationSpec& spec) const;
-  Overhead expected_overhead(const std::string& workload) const;
-  std::vector<SeenPause> pauses_of(const std::string& workload) const;
+  Overhead expected_overhead(const MigrationSpec& spec) const;
+  std::vector<SeenPause> pauses_of(const std::string& workload, const MigrationSpec& spec) const;
 
   net::Executor executor_;
   Store& store_;

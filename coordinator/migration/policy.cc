@@ -225,16 +225,43 @@ nanoseconds predict_downtime(const Measurements& measured) {
   return measured.overhead + transfer_time(measured.rounds.back().dirty_bytes_after, usable_bandwidth(measured));
 }
 
+SeenPause seen_pause(const std::vector<RoundRecord>& rounds, nanoseconds downtime, bool same_nodes) {
+  const RoundRecord& last = rounds.back();
+  const double rate = bandwidth(rounds);
+  const double pages_s = rate > 0 ? static_cast<double>(last.bytes) / rate : 0;
+  const auto pages = std::chrono::duration_cast<nanoseconds>(std::chrono::duration<double>(pages_s));
+  SeenPause seen{.overhead = std::max(downtime - pages, nanoseconds(0)), .bytes = last.bytes};
+  if (same_nodes && last.bytes >= telling_round && last.seconds > 0) {
+    seen.path = static_cast<double>(last.bytes) / last.seconds;
+    seen.rounds_path = bandwidth({rounds.begin(), rounds.end() - 1});
+  }
+  return seen;
+}
+
 namespace {
+
+bool are_about_the_same(double a, double b) { return a <= about_as_much * b && b <= about_as_much * a; }
+
+bool had_about_as_much(const SeenPause& p, std::uint64_t bytes) {
+  const auto size = [](std::uint64_t b) { return static_cast<double>(std::max(b, little)); };
+  return are_about_the_same(size(p.bytes), size(bytes));
+}
+
+// Over the same path the pages of a pause go as fast as those of the last one did: nobody else writes to it then. No
+// slower than those of the rounds.
+double bandwidth_of_pause(const Measurements& measured, std::uint64_t bytes, double path) {
+  for (const SeenPause& p : measured.pauses) {
+    if (!had_about_as_much(p, bytes) || p.path <= 0 || !are_about_the_same(p.rounds_path, path)) continue;
+    const double faster = std::max(path, p.path);
+    return measured.rate_limit > 0 ? std::min(faster, static_cast<double>(measured.rate_limit)) : faster;
+  }
+  return path;
+}
 
 // Who writes much keeps the node busy, and the rest of the pause takes longer, too: the median of those that had about
 // as much to move, as long as there is one.
 nanoseconds usual_overhead(const Measurements& measured, std::uint64_t bytes) {
-  const auto size = [](std::uint64_t b) { return static_cast<double>(std::max(b, little)); };
-  const auto alike = [&](const SeenPause& p) {
-    const double ratio = size(p.bytes) / size(bytes);
-    return ratio <= about_as_much && ratio >= 1 / about_as_much;
-  };
+  const auto alike = [&](const SeenPause& p) { return had_about_as_much(p, bytes); };
   std::vector<nanoseconds> seen;
   const bool known = std::ranges::any_of(measured.pauses, alike);
   for (const SeenPause& p : measured.pauses)
@@ -263,7 +290,7 @@ nanoseconds expect_downtime(const Measurements& measured) {
     more = catching_up.goes_on(std::exchange(left, std::min(written * seconds, most)), seconds);
   }
   const auto bytes = static_cast<std::uint64_t>(left);
-  return usual_overhead(measured, bytes) + transfer_time(bytes, path);
+  return usual_overhead(measured, bytes) + transfer_time(bytes, bandwidth_of_pause(measured, bytes, path));
 }
 
 nanoseconds least_downtime(const Measurements& measured, const PolicyOptions& options) {

@@ -19,17 +19,22 @@
 
 namespace godwit::coordinator {
 
-// Of a former migration: what its pause took beyond the pages, and how much these were.
+// Of a former migration: what its pause took beyond the pages, how much these were, and the bytes per second that they
+// moved with. A workload's own traffic shares the path in the rounds, not in the pause.
 struct SeenPause {
   std::chrono::nanoseconds overhead{0};
   std::uint64_t bytes = 0;
+  double path = 0;         // 0: of other nodes, or there was too little to tell
+  double rounds_path = 0;  // of the rounds before it
 };
+// `rounds`: all, the last difference at the end.
+SeenPause seen_pause(const std::vector<RoundRecord>& rounds, std::chrono::nanoseconds downtime, bool same_nodes);
 
 struct Measurements {
   std::vector<RoundRecord> rounds;       // pre-copy rounds so far, in order
   std::chrono::nanoseconds elapsed{0};   // since the migration began
   std::chrono::nanoseconds overhead{0};  // of a pause without pages, at least: final dump, restore, commit
-  std::vector<SeenPause> pauses;         // former ones, for a prediction; none: the overhead at least
+  std::vector<SeenPause> pauses;         // former ones, newest first, for a prediction; none: the overhead at least
   std::uint64_t rate_limit = 0;          // bytes per second that the next rounds may take, 0: no limit
   std::uint64_t owed_bytes = 0;          // of a last difference that was too large: the next round sends it
   unsigned over_budget = 0;              // how often that was so, since the last step of throttling

@@ -84,7 +84,7 @@ TEST(Policy, expects_what_is_written_while_the_source_catches_up) {
   EXPECT_EQ(near(predict_downtime(measured)), 70ms);
   EXPECT_EQ(near(expect_downtime(measured)), 31ms);
   EXPECT_EQ(near(decide(measured, {.max_rounds = 1}).predicted_downtime), 31ms);
-  measured.pauses = {{50ms, 0}};
+  measured.pauses = {{.overhead = 50ms, .bytes = 0}};
   EXPECT_EQ(near(expect_downtime(measured)), 51ms) << "what is told is what is usual";
   EXPECT_EQ(near(predict_downtime(measured)), 70ms) << "what is decided by is the least";
 }
@@ -93,10 +93,33 @@ TEST(Policy, expects_the_pause_of_those_that_had_about_as_much_to_move) {
   const auto bytes = static_cast<std::uint64_t>(100 * mib), page = std::uint64_t{4096};
   Measurements measured{.rounds = {{.bytes = bytes, .seconds = 0.1, .dirty_bytes_after = page}}, .overhead = 5ms};
   const auto near = [](std::chrono::nanoseconds t) { return std::chrono::round<std::chrono::milliseconds>(t); };
-  measured.pauses = {{40ms, bytes / 2}, {50ms, bytes}, {30ms, bytes / 3}};
+  measured.pauses = {{.overhead = 40ms, .bytes = bytes / 2},
+                     {.overhead = 50ms, .bytes = bytes},
+                     {.overhead = 30ms, .bytes = bytes / 3}};
   EXPECT_EQ(near(expect_downtime(measured)), 40ms) << "nobody had as little: any of them";
-  measured.pauses.push_back({12ms, 100 * page});
+  measured.pauses.push_back({.overhead = 12ms, .bytes = 100 * page});
   EXPECT_EQ(near(expect_downtime(measured)), 12ms);
+}
+
+TEST(Policy, expects_the_pages_of_a_pause_to_go_as_fast_as_those_of_the_last_one) {
+  // Measured at 100 Mbit/s: a client that fills the way to redis holds up what acknowledges pages, until the pause.
+  const auto size = static_cast<std::uint64_t>(260 * mib);
+  const auto round = [&](double seconds) {
+    return RoundRecord{.bytes = size, .seconds = seconds, .dirty_bytes_after = size};
+  };
+  Measurements measured{.rounds = {round(23), round(70), round(70), round(70)}, .overhead = 30ms};
+  const auto expected = [&] { return std::chrono::duration<double>(expect_downtime(measured)).count(); };
+  EXPECT_NEAR(expected(), 70, 1);
+  const std::vector<RoundRecord> before{round(23), round(27), round(27), round(22)};
+  measured.pauses = {seen_pause(before, 22100ms, true)};
+  EXPECT_NEAR(expected(), 22, 1);
+  measured.rate_limit = size / 40;
+  EXPECT_NEAR(expected(), 40, 1) << "no faster than allowed";
+  measured.rate_limit = 0;
+  measured.pauses = {seen_pause(before, 22100ms, false)};
+  EXPECT_NEAR(expected(), 70, 1) << "over another path";
+  measured.pauses = {seen_pause({round(4), round(3)}, 3s, true)};
+  EXPECT_NEAR(expected(), 70, 1) << "the path has become another one";
 }
 
 TEST(Policy, expects_all_that_is_dirty_when_catching_up_does_not_help) {
