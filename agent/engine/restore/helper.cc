@@ -7,8 +7,10 @@
 #include "agent/engine/restore/pid_holder.h"
 #include "common/base/check.h"
 #include "common/base/log.h"
+#include "common/image/magic.h"
 
 #include <algorithm>
+#include <array>
 #include <csignal>
 
 #include <linux/sched.h>
@@ -28,6 +30,18 @@ constexpr int patience_ms = 60'000;  // descriptors of a large task, not memory
 [[noreturn]] void refuse_taken(pid_t pid, pid_t member) {
   throw Error(Errc::already_exists, fmt::format("PID {} is taken by {}", pid, pid_holder(pid, member)),
               "restore in a PID namespace of its own, or end the process that has it");
+}
+
+// What is not of tasks and their memory: a thread's state alone has 12 KB.
+image::ImageSet of_descriptors(const image::ImageSet& images) {
+  using enum image::Kind;
+  constexpr std::array others{core, ids, mm, pagemap, pagemap_shmem};
+  image::ImageSet some;
+  for (const auto& [name, bytes] : images.files()) {
+    const auto file = image::parse_file_name(name);
+    if (!file || std::ranges::find(others, file->kind) == others.end()) some.put_file(name, bytes);
+  }
+  return some;
 }
 
 }  // namespace
@@ -106,7 +120,7 @@ int Helper::time_namespace(std::uint64_t monotonic, std::uint64_t boottime) {
 void Helper::open_files(const image::ImageSet& images, const std::map<std::uint32_t, int>& segments) {
   // In a memfd: a task with many sockets has megabytes of them.
   UniqueFd memory(check(::memfd_create("godwit-images", MFD_CLOEXEC), "create a memfd"));
-  write_all(memory.get(), helper::packed(images));
+  write_all(memory.get(), helper::packed(of_descriptors(images)));
   ask(helper::OpenFiles{segments}, memory.get());
 }
 

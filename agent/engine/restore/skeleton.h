@@ -30,6 +30,7 @@ class Skeleton {
   RemoteAddr scratch() const { return scratch_; }
   pid_t pid() const { return pid_; }  // host
   pid_t guest_pid() const { return names_.front(); }
+  bool in_our_namespace() const { return in_our_namespace_; }  // the tree's: we know it by the same PID
   // In all PID namespaces that it is in, from the tree's down to its own.
   const std::vector<pid_t>& names() const { return names_; }
   // Of what `names` are, that by which this process knows it; 0: none.
@@ -62,8 +63,8 @@ class Skeleton {
 
   RemoteAddr scratch_{};
   std::vector<pid_t> names_;
-  bool in_our_namespace_;  // the tree's: we know it by the same PID
-  int helper_ = -1;        // in a nested namespace: inherited, a pidfd of the helper
+  bool in_our_namespace_;
+  int helper_ = -1;  // in a nested namespace: inherited, a pidfd of the helper
   pid_t pid_ = 0;
   UniqueFd pidfd_;
   std::unique_ptr<RemoteSyscalls> leader_;

@@ -274,17 +274,27 @@ void TaskRestore::clone_threads(const Thread& maker, const std::vector<std::size
   find_threads(born);
 }
 
-void TaskRestore::find_threads(const std::vector<std::size_t>& born) {
-  std::map<pid_t, pid_t> hosts;  // by guest TID
+// By guest TID.
+std::map<pid_t, pid_t> TaskRestore::hosts_of_threads() const {
+  std::map<pid_t, pid_t> hosts;
   for (const pid_t tid : proc::Reader(skeleton_->pid()).threads()) {
     const proc::Status s = proc::Reader(skeleton_->pid(), tid).status();
     hosts[s.ns_pid.empty() ? tid : skeleton_->name_in_tree(s.ns_pid)] = tid;
   }
+  return hosts;
+}
+
+void TaskRestore::find_threads(const std::vector<std::size_t>& born) {
+  std::map<pid_t, pid_t> hosts;
+  if (!skeleton_->in_our_namespace()) hosts = hosts_of_threads();
   for (const std::size_t i : born) {
     Thread& t = threads_[i];
-    const auto it = hosts.find(t.guest);
-    if (it == hosts.end()) fail(Errc::internal, "thread {} is not there", t.guest);
-    t.host = it->second;
+    t.host = t.guest;
+    if (!skeleton_->in_our_namespace()) {
+      const auto it = hosts.find(t.guest);
+      if (it == hosts.end()) fail(Errc::internal, "thread {} is not there", t.guest);
+      t.host = it->second;
+    }
     const Stop stop = wait_stop(t.host);
     if (!stop.trap_stop()) fail(Errc::internal, "thread {} began with status {:#x}", t.guest, stop.raw());
     set_sigmask(t.host, all_signals);

@@ -65,6 +65,7 @@ class TaskRestore {
 
   std::string vdso_functions() const;
   void clone_threads(const Thread& maker, const std::vector<std::size_t>& born);
+  std::map<pid_t, pid_t> hosts_of_threads() const;
   void find_threads(const std::vector<std::size_t>& born);
   void add_filter(const Thread& t, std::uint32_t number);
   void restore_thread(Thread& t);
