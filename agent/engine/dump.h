@@ -80,7 +80,11 @@ class Dump {
     pid_t pid;
     std::uint64_t start_time;
   };
-  std::vector<Ended> kill();  // and waits until it is gone
+  struct Killed {
+    std::vector<Ended> processes;
+    std::uint64_t at_ns = 0;
+  };
+  Killed kill();  // and waits until it is gone
 
   // Undo of hold_in.
   void thaw();
@@ -110,15 +114,17 @@ class Dump {
   std::shared_ptr<HeldTree> hold(std::set<pid_t> only = {});
   Frozen freeze_once(std::uint32_t number, PageSink& sink, Tracking tracking, bool& emitting);
   void try_again_without_the_dead(const Error& why) const;
+  std::vector<tasks::FactsReader::Thread> held_threads() const;
   std::vector<resources::StoppedTask> stopped_tasks() const;
   void dump_stop(const Hold& hold, image::CoreEntry& core, pid_t pid) const;
-  // `asked`: who has been asked in this stop about what cannot be carried.
-  void dump_state(const tasks::Facts& facts, const std::set<pid_t>& asked, image::ImageSet& images);
+  // `witnesses`: of those whose first stop this is.
+  void dump_state(tasks::FactsReader& facts, const std::map<pid_t, tasks::Witnesses>& witnesses,
+                  image::ImageSet& images);
   void begin_untracked(PageSink& sink);
   void run_on(Frozen& frozen, std::uint64_t over_bytes, PageSink& sink);
   std::uint64_t owed_bytes() const;
   bool may_run_on() const { return most_bytes_ > 0 && longest_stop_.count() > 0; }  // when that has taken too long
-  void end_all();
+  std::uint64_t end_all();                                                          // when they were told to
   void catch_up(std::uint32_t number, PageSink& sink);
   std::uint64_t catch_up_once(std::uint32_t number, PageSink& sink);  // pages
   RoundCount emit_running(PageSink& sink);

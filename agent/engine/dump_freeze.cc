@@ -11,7 +11,6 @@
 #include "common/base/log.h"
 
 #include <algorithm>
-#include <set>
 #include <thread>
 
 #include <sys/syscall.h>
@@ -144,19 +143,17 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     // From here on nothing of the tree runs.
     Frozen frozen{.round = {}, .steps = Steps(hold_->stopped_at_ns()), .at_ns = hold_->stopped_at_ns()};
     frozen.steps.lap("stop");
+    facts.begin(held_threads());
     fault::point("engine.dump.frozen");
     look_at_tree(hold_->members(), sink);
     for (const auto& refused :
          {refuse_kinship(tree_), refuse_births_of_threads(tree_), tasks::refuse_ipc_objects(pids())})
       tasks::throw_refusals(refused);
-    std::set<pid_t> asked;
     for (const auto& task : tasks_) {
       const pid_t pid = task->pid();
       Hold& hold = hold_->of(pid);
-      if (const auto witness = witnesses.find(pid); witness != witnesses.end()) {
-        tasks::refuse_hidden(hold, witness->second);
-        asked.insert(pid);
-      }
+      if (const auto witness = witnesses.find(pid); witness != witnesses.end())
+        tasks::refuse_hidden(hold, witness->second, tasks::Asked::first_thread);
       tasks::refuse_undo_values(hold, Errc::busy);
       if (!task->uses_others_memory()) {
         refuse_aio_requests(hold);
@@ -164,10 +161,6 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
       }
       hold.drop_scratch();  // no mapping of ours is there when the layout is read
     }
-    std::vector<tasks::FactsReader::Thread> threads;
-    for (const auto& task : tasks_)
-      for (const pid_t tid : hold_->of(task->pid()).tids()) threads.push_back({task->pid(), tid});
-    facts.begin(std::move(threads));
     for (const auto& task : tasks_) {
       if (task->begun() && !task->same_program()) {
         if (task->pid() == pid_) fail(Errc::busy, "process {} ran another program just now", pid_);
@@ -201,7 +194,7 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     frozen.round = describe(number, count);
     if (may_run_on()) sink.end_round();  // or the last pages would lie for a moment before they are stored
     frozen.steps.lap("memory");
-    dump_state(facts.take(), asked, images);
+    dump_state(facts, witnesses, images);
     frozen.steps.lap("tasks");
     fault::point("engine.dump.state");
     if (may_run_on()) {
@@ -242,6 +235,14 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
   }
 }
 
+std::vector<tasks::FactsReader::Thread> Dump::held_threads() const {
+  std::vector<tasks::FactsReader::Thread> threads;
+  for (const TreeMember& m : hold_->members())
+    if (const Hold* const hold = hold_->find(m.pid))
+      for (const pid_t tid : hold->tids()) threads.push_back({m.pid, tid});
+  return threads;
+}
+
 std::vector<resources::StoppedTask> Dump::stopped_tasks() const {
   std::vector<resources::StoppedTask> stopped;
   std::map<pid_t, std::uint32_t> files, fs, memories, handlers;  // by who has it first
@@ -276,15 +277,17 @@ void Dump::dump_stop(const Hold& hold, image::CoreEntry& core, pid_t pid) const 
   tc.set_stop_seen(batch.read<Siginfo>(info).number() == 0);
 }
 
-void Dump::dump_state(const tasks::Facts& facts, const std::set<pid_t>& asked, image::ImageSet& images) {
+void Dump::dump_state(tasks::FactsReader& facts, const std::map<pid_t, tasks::Witnesses>& witnesses,
+                      image::ImageSet& images) {
   std::vector<TaskState> states;
   tasks::filters::Dump filters;
   for (const resources::StoppedTask& stopped : stopped_tasks()) {
     Doing doing("process {}", stopped.pid);
     resources::dump_fs(stopped, facts.at(stopped.pid).status.umask, ids_, images);
     Hold& hold = hold_->of(stopped.pid);
-    const Hidden hidden = asked.contains(stopped.pid) ? Hidden::was_asked : Hidden::to_be_asked;
-    TaskState state = dump_task(hold, facts, stopped, ids_, filters, hidden);
+    const auto witness = witnesses.find(stopped.pid);
+    TaskState state =
+        dump_task(hold, facts, stopped, ids_, filters, witness == witnesses.end() ? nullptr : &witness->second);
     if (hold.was_stopped()) dump_stop(hold, state.cores.at(state.guest_pid), state.guest_pid);
     const SourceTask& task = *tasks_[states.size()];
     state.keeps_memory = !task.uses_others_memory();

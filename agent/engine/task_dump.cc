@@ -21,6 +21,8 @@
 #include "common/image/unknown_fields.h"
 #include "common/proc/reader.h"
 
+#include <ranges>
+
 #include <sys/syscall.h>
 #include <time.h>
 
@@ -87,36 +89,40 @@ void dump_thread(const HeldThread& thread, const proc::Status& status, tasks::In
 
 }  // namespace
 
-TaskState dump_task(Hold& hold, const tasks::Facts& facts, const resources::StoppedTask& task, resources::FileIds& ids,
-                    tasks::filters::Dump& filters, Hidden hidden) {
+TaskState dump_task(Hold& hold, tasks::FactsReader& facts, const resources::StoppedTask& task, resources::FileIds& ids,
+                    tasks::filters::Dump& filters, const tasks::Witnesses* witnesses) {
   const proc::Reader proc(hold.pid());
   const proc::Status& status = facts.at(hold.pid()).status;
   TaskState state;
   state.guest_pid = proc::at_level(status.ns_pid, task.level, hold.pid());
   state.ids = ids_of(task);
-  for (const HeldThread& t : hold.threads()) {
-    const std::vector<pid_t>& ids = facts.at(t.tid).status.ns_pid;
-    const pid_t guest = state.guest_tids[t.tid] = proc::at_level(ids, task.level, t.tid);
-    if (InnerPids inner = below(ids, task.level); !inner.empty()) state.inner[guest] = std::move(inner);
-  }
   std::vector<tasks::Refusal> refusals;
   std::vector<tasks::filters::Dump::Thread> filtered;
-  for (const HeldThread& t : hold.threads()) {
+  const auto dump_one = [&](const HeldThread& t) {
     Doing doing("thread {}", t.tid);
     const auto& [stat, thread_status] = facts.at(t.tid);
+    const pid_t guest = state.guest_tids[t.tid] = proc::at_level(thread_status.ns_pid, task.level, t.tid);
+    if (InnerPids inner = below(thread_status.ns_pid, task.level); !inner.empty())
+      state.inner[guest] = std::move(inner);
     for (tasks::Refusal& r : tasks::refusals_of_thread(fmt::format("thread {}", t.tid), stat, thread_status))
       refusals.push_back(std::move(r));
-    image::CoreEntry& core = state.cores[state.guest_tids[t.tid]];
+    image::CoreEntry& core = state.cores[guest];
     const bool leader = t.tid == hold.pid();
     filtered.insert(leader ? filtered.begin() : filtered.end(),
                     {t.tid, thread_status.seccomp, core.mutable_thread_core()});
     tasks::Inquiry ask(hold.remote(t.tid), hold.scratch());
     if (leader) dump_process(hold, proc, stat, ids, ask, state, core);
     dump_thread(t, thread_status, ask, core);
-    if (hidden == Hidden::to_be_asked) tasks::ask_hidden(ask, hold.pid(), t.tid, refusals);
+    if (!witnesses)
+      tasks::ask_hidden(ask, hold.pid(), t.tid, refusals);
+    else if (!leader)
+      tasks::ask_hidden(ask, hold.pid(), t.tid, *witnesses, refusals);
     ask.run();
     if (leader) fault::point("engine.inject.batch");
-  }
+  };
+  // The first one is asked about the timers, which name the others.
+  for (const HeldThread& t : hold.threads() | std::views::drop(1)) dump_one(t);
+  dump_one(hold.threads().front());
 
   filters.process(filtered, refusals);
   tasks::throw_refusals(refusals);

@@ -7,6 +7,7 @@
 #include "agent/engine/resources/file_ids.h"
 #include "agent/engine/tasks/facts_reader.h"
 #include "agent/engine/tasks/filters.h"
+#include "agent/engine/tasks/witnesses.h"
 #include "common/image/core.pb.h"
 #include "common/image/image_set.h"
 #include "common/image/mm.pb.h"
@@ -31,12 +32,10 @@ struct TaskState {
   image::TaskKobjIdsEntry ids;
 };
 
-// Whether the threads have been asked in this stop about what cannot be carried (tasks/hidden.h).
-enum class Hidden { was_asked = 1, to_be_asked };
-
-// Reads everything; injects one batch per thread. `facts` are those of all held threads.
-TaskState dump_task(Hold& hold, const tasks::Facts& facts, const resources::StoppedTask& task, resources::FileIds& ids,
-                    tasks::filters::Dump& filters, Hidden hidden);
+// Reads everything; injects one batch per thread. `facts` are those of all held threads. `witnesses`: there are any
+// when this is the first stop, in which the first thread was asked about what cannot be carried (tasks/hidden.h).
+TaskState dump_task(Hold& hold, tasks::FactsReader& facts, const resources::StoppedTask& task, resources::FileIds& ids,
+                    tasks::filters::Dump& filters, const tasks::Witnesses* witnesses);
 
 // core-*, mm-*, ids-*. `state.mm` has its mappings by now.
 void write_task(const TaskState& state, image::ImageSet& out);

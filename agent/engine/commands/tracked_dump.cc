@@ -268,7 +268,7 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
     throw;
   }
   std::map<pid_t, StoppedBy> stopped;
-  std::vector<Dump::Ended> killed;
+  Dump::Killed killed;
   if (!pre) {
     if (o.leave_running || veto) {
       dump_.release();
@@ -280,8 +280,9 @@ void TrackedDump::run(const Options& o, const Places& places, const RunAction& a
       dump_.leave_stopped();
     }
   }
-  const std::uint64_t frozen_ns = pre ? 0 : monotonic_ns() - frozen.at_ns;
-  for (const auto& [pid, start_time] : killed) forget_process(pid, start_time);
+  const std::uint64_t ended_ns = killed.at_ns > 0 ? killed.at_ns : monotonic_ns();
+  const std::uint64_t frozen_ns = pre ? 0 : ended_ns - frozen.at_ns;
+  for (const auto& [pid, start_time] : killed.processes) forget_process(pid, start_time);
   if (o.leave_running || veto) note_again(stopped_by_us);
   if (o.leave_running) close_late(*sink, places);
   for (const Step& s : frozen.steps.list())

@@ -1,5 +1,6 @@
 #include "agent/engine/ptrace/remote_syscalls.h"
 
+#include "agent/engine/ptrace/tracing.h"
 #include "common/base/check.h"
 #include "common/base/fd.h"
 #include "common/base/log.h"
@@ -56,13 +57,11 @@ RemoteSyscalls::~RemoteSyscalls() {
   }
 }
 
+// Where signals are handled, as in a trap stop or at a batch's SIGSTOP, the kernel itself restarts the call that the
+// stop interrupted: a sleep sees no EINTR. A syscall stop is not there.
 void RemoteSyscalls::end() {
   ended_ = true;
-  // From a trap stop the kernel itself restarts the call that the stop interrupted: a sleep sees no EINTR.
-  trace(PTRACE_INTERRUPT, tid_, 0, 0, "interrupt");
-  trace(PTRACE_CONT, tid_, 0, 0, "continue");
-  const Stop stop = wait_stop(tid_);
-  if (!stop.trap_stop()) fail(Errc::target_gone, "thread {} stopped with status {:#x}", tid_, stop.raw());
+  if (in_syscall_stop_) to_trap_stop(tid_, 0);
   set_regs(tid_, saved_);
 }
 
@@ -88,6 +87,7 @@ long RemoteSyscalls::call_raw(long nr, std::array<std::uint64_t, 6> args) {
   regs.r8 = args[4];
   regs.r9 = args[5];
   set_regs(tid_, regs);
+  in_syscall_stop_ = true;
   for (int side = 0; side < 2; side++) {  // entry, exit
     Stop stop = resume(PTRACE_SYSCALL);
     for (; stop.signal_stop(SIGSTOP); stop = resume(PTRACE_SYSCALL)) disturbed_ = true;
@@ -108,6 +108,7 @@ void RemoteSyscalls::start(const Batch& batch) {
   regs.r14 = batch.size();
   regs.orig_rax = static_cast<unsigned long long>(-1);
   set_regs(tid_, regs);
+  in_syscall_stop_ = false;
   trace(PTRACE_CONT, tid_, 0, 0, "continue");
 }
 

@@ -25,7 +25,7 @@ Error disturbed_by_stop(pid_t pid);
 class RemoteSyscalls {
  public:
   RemoteSyscalls(pid_t pid, pid_t tid, RemoteAddr syscall_instruction);
-  // Puts the registers back, in a trap stop, so that the kernel itself restarts the interrupted call.
+  // Puts the registers back where the kernel itself restarts the interrupted call.
   ~RemoteSyscalls();
   RemoteSyscalls(const RemoteSyscalls&) = delete;
   RemoteSyscalls& operator=(const RemoteSyscalls&) = delete;
@@ -54,8 +54,8 @@ class RemoteSyscalls {
   void finish(Batch& batch);
   void collect(Batch& batch);  // results of a batch that has come to its end, its last stop already waited for
 
-  // Ends the borrow with an error where the destructor would only log one: after it the thread is in a trap stop with
-  // its registers back.
+  // Ends the borrow with an error where the destructor would only log one: after it the thread has its registers back,
+  // and is in a trap stop or at a SIGSTOP of its own, which is dropped when it goes on without a signal.
   void end();
   void forget() { ended_ = true; }  // the thread is gone
   // Single calls run from this `syscall` instruction from now on.
@@ -82,6 +82,7 @@ class RemoteSyscalls {
   RemoteAddr syscall_instruction_;
   Regs saved_;
   bool ended_ = false;
+  bool in_syscall_stop_ = false;
   bool disturbed_ = false;  // by a SIGSTOP from elsewhere, which the end of the next batch tells
 };
 

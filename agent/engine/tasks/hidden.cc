@@ -148,13 +148,18 @@ void ask_hidden(Inquiry& ask, pid_t pid, pid_t tid, std::vector<Refusal>& found)
   look_at_tiles(tid, name, found);
 }
 
-void refuse_hidden(Hold& hold, const Witnesses& witnesses) {
+void ask_hidden(Inquiry& ask, pid_t pid, pid_t tid, const Witnesses& witnesses, std::vector<Refusal>& found) {
+  ask_hidden(ask, pid, tid, found);
+  ask_landlock(ask, fmt::format("thread {}", tid), witnesses.of(tid), found);
+}
+
+void refuse_hidden(Hold& hold, const Witnesses& witnesses, Asked asked) {
   std::vector<Refusal> found;
   for (const HeldThread& t : hold.threads()) {
+    if (asked == Asked::first_thread && t.tid != hold.pid()) continue;
     Inquiry ask(hold.remote(t.tid), hold.scratch());
-    ask_hidden(ask, hold.pid(), t.tid, found);
+    ask_hidden(ask, hold.pid(), t.tid, witnesses, found);
     filters::refuse_chain(t.tid, fmt::format("thread {}", t.tid), found);
-    ask_landlock(ask, fmt::format("thread {}", t.tid), witnesses.of(t.tid), found);
     ask.run();
   }
   throw_refusals(found);
