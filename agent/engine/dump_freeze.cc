@@ -153,7 +153,7 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
       const pid_t pid = task->pid();
       Hold& hold = hold_->of(pid);
       if (const auto witness = witnesses.find(pid); witness != witnesses.end())
-        tasks::refuse_hidden(hold, witness->second, tasks::Asked::first_thread);
+        tasks::refuse_hidden(hold, witness->second, tasks::Asked::some);
       tasks::refuse_undo_values(hold, Errc::busy);
       if (!task->uses_others_memory()) {
         refuse_aio_requests(hold);

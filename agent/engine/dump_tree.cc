@@ -84,7 +84,7 @@ void Dump::track_new() {
     Hold* const hold = fresh.contains(task->pid()) ? held->find(task->pid()) : nullptr;
     if (!hold) continue;
     try {
-      tasks::refuse_hidden(*hold, witnesses.at(task->pid()), tasks::Asked::all_threads);
+      tasks::refuse_hidden(*hold, witnesses.at(task->pid()), tasks::Asked::all);
       tasks::refuse_undo_values(*hold, Errc::refused);
       refuse_strange_aio_rings(*hold);
       task->ask_policies(*hold);

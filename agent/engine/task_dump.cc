@@ -21,8 +21,6 @@
 #include "common/image/unknown_fields.h"
 #include "common/proc/reader.h"
 
-#include <ranges>
-
 #include <sys/syscall.h>
 #include <time.h>
 
@@ -63,7 +61,7 @@ void dump_process(Hold& hold, const proc::Reader& proc, const proc::Stat& stat, 
   tasks::process_flags::dump(proc, ask, tc, state.mm);
   tasks::bounds::dump(proc, stat, ids, ask, state.mm);
   tasks::limits::dump(proc.limits(), *tc.mutable_rlimits());
-  tasks::timers::dump(ask, proc.timers(), state.guest_tids, *tc.mutable_timers());
+  tasks::timers::dump(ask, proc.timers(), *tc.mutable_timers());
   ask_clock(ask, CLOCK_MONOTONIC, tc, &image::TaskCoreEntry::set_monotonic_ns);
   ask_clock(ask, CLOCK_BOOTTIME, tc, &image::TaskCoreEntry::set_boottime_ns);
 }
@@ -98,7 +96,7 @@ TaskState dump_task(Hold& hold, tasks::FactsReader& facts, const resources::Stop
   state.ids = ids_of(task);
   std::vector<tasks::Refusal> refusals;
   std::vector<tasks::filters::Dump::Thread> filtered;
-  const auto dump_one = [&](const HeldThread& t) {
+  for (const HeldThread& t : hold.threads()) {
     Doing doing("thread {}", t.tid);
     const auto& [stat, thread_status] = facts.at(t.tid);
     const pid_t guest = state.guest_tids[t.tid] = proc::at_level(thread_status.ns_pid, task.level, t.tid);
@@ -115,20 +113,18 @@ TaskState dump_task(Hold& hold, tasks::FactsReader& facts, const resources::Stop
     dump_thread(t, thread_status, ask, core);
     if (!witnesses)
       tasks::ask_hidden(ask, hold.pid(), t.tid, refusals);
-    else if (!leader)
+    else if (!leader && !tasks::are_asked_at_once(hold))
       tasks::ask_hidden(ask, hold.pid(), t.tid, *witnesses, refusals);
     ask.run();
     if (leader) fault::point("engine.inject.batch");
-  };
-  // The first one is asked about the timers, which name the others.
-  for (const HeldThread& t : hold.threads() | std::views::drop(1)) dump_one(t);
-  dump_one(hold.threads().front());
+  }
 
   filters.process(filtered, refusals);
   tasks::throw_refusals(refusals);
 
   // After the timers: an expiry in between is then in the queue, and its timer is not to fire twice.
   image::CoreEntry& leader = state.cores.at(state.guest_pid);
+  tasks::timers::name_threads(*leader.mutable_tc()->mutable_timers(), state.guest_tids);
   const auto ours = [&](const Siginfo& info) { return hold.caused_by_us(info); };
   tasks::signals::dump_queue(hold.pid(), SignalQueue::process, hold.kept_signals(), ours,
                              *leader.mutable_tc()->mutable_signals_s());

@@ -33,7 +33,7 @@ struct TaskState {
 };
 
 // Reads everything; injects one batch per thread. `facts` are those of all held threads. `witnesses`: there are any
-// when this is the first stop, in which the first thread was asked about what cannot be carried (tasks/hidden.h).
+// when this is the first stop, in which refuse_hidden() was called with them.
 TaskState dump_task(Hold& hold, tasks::FactsReader& facts, const resources::StoppedTask& task, resources::FileIds& ids,
                     tasks::filters::Dump& filters, const tasks::Witnesses* witnesses);
 

@@ -184,7 +184,7 @@ class Aftermath(CommandCase):
         return int(shown["entries"][0]["dump"]["frozen_time"]) / 1e6
 
     def test_it_is_frozen_until_it_runs_again(self):
-        """Nothing is left out that happens while it stands still: what is written then, the scripts, its end."""
+        """Nothing is left out that happens while it stands still: what is written then, the scripts."""
         pid = self.start()
         script = self.script("sleep 0.7")
         for number, options in enumerate((["-R"], ["--leave-stopped"], [])):

@@ -70,8 +70,7 @@ class Hold {
 
   // Scratch memory for injected calls, from the first use to the release.
   RemoteSyscalls& leader() { return remote(pid_); }
-  // A thread stays borrowed as long as the scratch memory is there, in which its last batch has left it: to leave takes
-  // as long as a batch, and who has been killed need not.
+  // A thread stays borrowed as long as the scratch memory is there, in which its last batch has left it.
   RemoteSyscalls& remote(pid_t tid);
   RemoteAddr scratch();
   void drop_scratch();

@@ -2,7 +2,8 @@
 // pending stop signal, whoever had sent them and whether they are blocked or not; the hold sends both. So they are read
 // out before, kept in the borrow journal, and queued again afterwards with every byte of their siginfo.
 //
-// Threads are given by host TID; all of a process's are in a trap stop of this engine, unless it says otherwise.
+// Threads are given by host TID; all of a process's are in a trap stop of this engine, or at the SIGSTOP of a
+// batch, unless it says otherwise.
 #pragma once
 
 #include "agent/engine/ptrace/journal.h"

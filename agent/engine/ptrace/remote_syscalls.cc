@@ -31,6 +31,12 @@ void copy_out(pid_t pid, RemoteAddr at, std::span<T> into) {
   check(::process_vm_readv(pid, &local, 1, &remote, 1, 0), "read from process {} at {:#x}", pid, raw(at));
 }
 
+// Or is on its way out: no tracee in a stop.
+bool runs(pid_t tid) {
+  std::uint64_t mask = 0;
+  return ::ptrace(static_cast<__ptrace_request>(PTRACE_GETSIGMASK), tid, sizeof mask, &mask) != 0 && errno == ESRCH;
+}
+
 }  // namespace
 
 RemoteAddr find_syscall_instruction(pid_t pid, RemoteAddr start, RemoteAddr end) {
@@ -61,6 +67,11 @@ RemoteSyscalls::~RemoteSyscalls() {
 // stop interrupted: a sleep sees no EINTR. A syscall stop is not there.
 void RemoteSyscalls::end() {
   ended_ = true;
+  if (runs(tid_)) {  // a call that took too long was given up
+    trace(PTRACE_INTERRUPT, tid_, 0, 0, "interrupt");
+    wait_stop(tid_);
+    in_syscall_stop_ = true;  // maybe
+  }
   if (in_syscall_stop_) to_trap_stop(tid_, 0);
   set_regs(tid_, saved_);
 }

@@ -30,8 +30,8 @@ constexpr std::uint64_t signal_bit(int number) { return std::uint64_t{1} << (num
 enum class SignalQueue { thread = 1, process };
 std::vector<Siginfo> queued_signals(pid_t tid, SignalQueue queue);
 
-// A thread in a trap stop goes on to the stop in which it is about to act on signal `number`, which must be pending and
-// the only one that it does not block.
+// A thread in a trap stop, or at a SIGSTOP of its own, goes on to the stop in which it is about to act on signal
+// `number`, which must be pending and the only one that it does not block.
 void take_signal(pid_t tid, int number);
 // And from any stop back to a trap stop; `number` is the signal that it goes on with, 0 drops it.
 void to_trap_stop(pid_t tid, int number);

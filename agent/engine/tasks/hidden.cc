@@ -153,10 +153,15 @@ void ask_hidden(Inquiry& ask, pid_t pid, pid_t tid, const Witnesses& witnesses, 
   ask_landlock(ask, fmt::format("thread {}", tid), witnesses.of(tid), found);
 }
 
+bool are_asked_at_once(const Hold& hold) {
+  constexpr std::size_t most = 32;  // 2 ms
+  return hold.threads().size() <= most;
+}
+
 void refuse_hidden(Hold& hold, const Witnesses& witnesses, Asked asked) {
   std::vector<Refusal> found;
   for (const HeldThread& t : hold.threads()) {
-    if (asked == Asked::first_thread && t.tid != hold.pid()) continue;
+    if (asked == Asked::some && t.tid != hold.pid() && !are_asked_at_once(hold)) continue;
     Inquiry ask(hold.remote(t.tid), hold.scratch());
     ask_hidden(ask, hold.pid(), t.tid, witnesses, found);
     filters::refuse_chain(t.tid, fmt::format("thread {}", t.tid), found);

@@ -42,8 +42,7 @@ void set_itimer(Batch& batch, int which, const image::ItimerEntry& from) {
 
 }  // namespace
 
-void dump(Inquiry& ask, const std::vector<proc::PosixTimer>& posix, const std::map<pid_t, pid_t>& guest_tids,
-          image::TaskTimersEntry& into) {
+void dump(Inquiry& ask, const std::vector<proc::PosixTimer>& posix, image::TaskTimersEntry& into) {
   ask_itimer(ask, ITIMER_REAL, *into.mutable_real());
   ask_itimer(ask, ITIMER_VIRTUAL, *into.mutable_virt());
   ask_itimer(ask, ITIMER_PROF, *into.mutable_prof());
@@ -56,8 +55,7 @@ void dump(Inquiry& ask, const std::vector<proc::PosixTimer>& posix, const std::m
     e.set_si_signo(static_cast<std::uint32_t>(timer.signal));
     e.set_it_sigev_notify(static_cast<std::uint32_t>(timer.sigev_notify()));
     e.set_sival_ptr(timer.sigval);
-    if (timer.to_thread)
-      if (const auto it = guest_tids.find(timer.target); it != guest_tids.end()) e.set_notify_thread_id(it->second);
+    if (timer.to_thread) e.set_notify_thread_id(timer.target);
     const RemoteAddr at = ask.batch().reserve(sizeof(itimerspec));
     ask.batch().add("read a timer", SYS_timer_gettime, timer.id, at);
     const std::size_t overrun = ask.batch().add("read a timer's overrun", SYS_timer_getoverrun, timer.id);
@@ -69,6 +67,17 @@ void dump(Inquiry& ask, const std::vector<proc::PosixTimer>& posix, const std::m
       e.set_vnsec(static_cast<std::uint64_t>(t.it_value.tv_nsec));
       e.set_overrun(static_cast<std::uint32_t>(b.result(overrun)));
     });
+  }
+}
+
+void name_threads(image::TaskTimersEntry& timers, const std::map<pid_t, pid_t>& guest_tids) {
+  for (image::PosixTimerEntry& e : *timers.mutable_posix()) {
+    if (!e.has_notify_thread_id()) continue;
+    const auto it = guest_tids.find(e.notify_thread_id());
+    if (it != guest_tids.end())
+      e.set_notify_thread_id(it->second);
+    else
+      e.clear_notify_thread_id();
   }
 }
 

@@ -10,9 +10,12 @@
 
 namespace godwit::engine::tasks::timers {
 
-// `guest_tids`: host TID -> TID as the task sees it, for timers that signal one thread.
-void dump(Inquiry& ask, const std::vector<proc::PosixTimer>& posix, const std::map<pid_t, pid_t>& guest_tids,
-          image::TaskTimersEntry& into);
+// Asked of the first thread before any other one is asked anything: what these use of the CPU counts for some timers.
+// Who is to be signalled is a host TID until name_threads().
+void dump(Inquiry& ask, const std::vector<proc::PosixTimer>& posix, image::TaskTimersEntry& into);
+
+// `guest_tids`: host TID -> TID as the task sees it.
+void name_threads(image::TaskTimersEntry& timers, const std::map<pid_t, pid_t>& guest_tids);
 
 // A one-shot timer whose signal is queued already has expired between two looks: it is not to fire again.
 void disarm_expired(image::TaskTimersEntry& timers, const image::SignalQueueEntry& queued);
