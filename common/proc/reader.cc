@@ -53,9 +53,10 @@ Reader::Reader(pid_t pid, pid_t tid)
 
 void Reader::check_alive(int error_number) const {
   // Inside the directory of an ended task every name gives ENOENT; `stat` is there as long as the task is. Before that,
-  // and as a zombie, it has no program, directories and namespaces any more.
+  // and as a zombie, it has no program, directories and namespaces any more, and its links may be denied.
   constexpr std::uint64_t exiting = 0x4;  // PF_EXITING
-  if (error_number == ENOENT && (::faccessat(dir_.get(), "stat", F_OK, 0) != 0 || stat().flags & exiting))
+  const bool may_be_ending = error_number == ENOENT || error_number == EACCES;
+  if (may_be_ending && (::faccessat(dir_.get(), "stat", F_OK, 0) != 0 || stat().flags & exiting))
     fail(Errc::target_gone, "{} is gone", path_);
   errno = error_number;
 }

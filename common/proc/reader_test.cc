@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <csignal>
 #include <thread>
 
 #include <sys/epoll.h>
@@ -14,6 +16,7 @@
 namespace godwit::proc {
 namespace {
 
+using namespace std::chrono_literals;
 using testing::Contains;
 
 Errc errc_of(auto&& f) {
@@ -143,6 +146,35 @@ TEST(Reader, finds_children_and_notices_that_they_are_gone) {
   EXPECT_EQ(errc_of([&] { reader.stat(); }), Errc::target_gone);
   EXPECT_EQ(errc_of([&] { reader.link("exe"); }), Errc::target_gone);
   EXPECT_EQ(errc_of([&] { Reader again(child); }), Errc::target_gone);
+}
+
+[[noreturn]] void make_short_threads() {
+  std::vector<std::thread> makers;
+  for (int i = 0; i < 4; i++)
+    makers.emplace_back([] {
+      for (;;) std::thread([] { ::usleep(50); }).join();
+    });
+  for (;;) ::pause();
+}
+
+// The kernel denies their links for a moment.
+TEST(Reader, knows_threads_that_end_meanwhile_as_gone) {
+  const pid_t child = check(::fork(), "fork");
+  if (child == 0) make_short_threads();
+  const Reader process(child);
+  unsigned ended = 0;
+  for (const auto end = std::chrono::steady_clock::now() + 1s; std::chrono::steady_clock::now() < end;)
+    for (const pid_t tid : process.threads()) try {
+        if (tid == child) continue;
+        const Reader thread(child, tid);
+        for (int i = 0; i < 20; i++) thread.link("ns/cgroup");
+      } catch (const Error& error) {
+        ended++;
+        EXPECT_EQ(error.errc(), Errc::target_gone) << error.what();
+      }
+  EXPECT_GT(ended, 0u);
+  ::kill(child, SIGKILL);
+  ASSERT_EQ(::waitpid(child, nullptr, 0), child);
 }
 
 // It may be reaped between any two calls of a reading.
