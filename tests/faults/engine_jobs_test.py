@@ -21,6 +21,8 @@ SOURCE = [
 ]
 DESTINATION = ["engine.restore.spawned", "engine.restore.cleared", "engine.restore.filled", "engine.restore.fds",
                "engine.restore.threads", "engine.restore.registers", "engine.restore.held"]
+QUICK = ("is_tried", "between_the_commit", "*killed_at_engine_hold_seized_without_precopy", "*killed_at_engine_dump*",
+         "*killed_at_engine_restore*", "source_fails")
 
 
 class EngineJobs(FaultCase):
@@ -78,4 +80,4 @@ for point in DESTINATION:
     add(f"test_destination_fails_at_{point}", False, f"{point}=fail")
 
 if __name__ == "__main__":
-    main()
+    main(QUICK)

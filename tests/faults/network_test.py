@@ -20,7 +20,7 @@ PATIENT = ("--on-no-progress", "force")
 HEARD_WITHIN_S = 40  # two questions of five seconds that nobody answers, before the other way is tried
 SLOW = ("--rate-limit", "10M", "--downtime", "2s")  # 64 MiB take six seconds; redis writes about as fast
 CUT_S = 15
-QUICK = ("page_server_dies", "by_way_of_the_coordinator", "strangers", "lies_about_its_length")
+QUICK = ("page_server_dies", "by_way_of_the_coordinator", "strangers")
 
 
 class Network(FaultCase):
