@@ -82,9 +82,9 @@ class Dump {
   };
   struct Killed {
     std::vector<Ended> processes;
-    std::uint64_t at_ns = 0;
+    std::uint64_t at_ns = 0;  // when the last one was told to end
   };
-  Killed kill();  // and waits until it is gone
+  Killed kill();  // and waits until all have gone
 
   // Undo of hold_in.
   void thaw();
@@ -124,7 +124,6 @@ class Dump {
   void run_on(Frozen& frozen, std::uint64_t over_bytes, PageSink& sink);
   std::uint64_t owed_bytes() const;
   bool may_run_on() const { return most_bytes_ > 0 && longest_stop_.count() > 0; }  // when that has taken too long
-  std::uint64_t end_all();                                                          // when they were told to
   void catch_up(std::uint32_t number, PageSink& sink);
   std::uint64_t catch_up_once(std::uint32_t number, PageSink& sink);  // pages
   RoundCount emit_running(PageSink& sink);

@@ -60,23 +60,20 @@ void Dump::thaw() {
   owe_unacknowledged();
 }
 
-// Held threads are on this CPU, and end there. Meanwhile another one frees their memory, too (5.15+), if it comes
-// before the last of them has let go of it.
-std::uint64_t Dump::end_all() {
-  const Aside aside;
-  for (const auto& task : tasks_)
-    check(::syscall(SYS_pidfd_send_signal, task->pidfd(), SIGKILL, nullptr, 0), "kill process {}", task->pid());
-  const std::uint64_t told = monotonic_ns();
-  for (const auto& task : tasks_) ::syscall(SYS_process_mrelease, task->pidfd(), 0);
-  // Children first: the init of a PID namespace ends after all that are in it.
-  for (const auto& task : tasks_ | std::views::reverse) wait_for_end(*task, hold_->of(task->pid()).tids());
-  return told;
-}
-
 Dump::Killed Dump::kill() {
   Killed killed;
   for (const auto& task : tasks_) killed.processes.push_back({task->pid(), hold_->of(task->pid()).start_time()});
-  killed.at_ns = end_all();
+  {
+    // Held threads are on this CPU, and end there. Meanwhile another one frees their memory, too (5.15+), if it comes
+    // before the last of them has let go of it.
+    const Aside aside;
+    for (const auto& task : tasks_)
+      check(::syscall(SYS_pidfd_send_signal, task->pidfd(), SIGKILL, nullptr, 0), "kill process {}", task->pid());
+    killed.at_ns = monotonic_ns();
+    for (const auto& task : tasks_) ::syscall(SYS_process_mrelease, task->pidfd(), 0);
+    // Children first: the init of a PID namespace ends after all that are in it.
+    for (const auto& task : tasks_ | std::views::reverse) wait_for_end(*task, hold_->of(task->pid()).tids());
+  }
   hold_->gone();
   hold_.reset();
   return killed;

@@ -111,10 +111,8 @@ TaskState dump_task(Hold& hold, tasks::FactsReader& facts, const resources::Stop
     tasks::Inquiry ask(hold.remote(t.tid), hold.scratch());
     if (leader) dump_process(hold, proc, stat, ids, ask, state, core);
     dump_thread(t, thread_status, ask, core);
-    if (!witnesses)
-      tasks::ask_hidden(ask, hold.pid(), t.tid, refusals);
-    else if (!leader && !tasks::are_asked_at_once(hold))
-      tasks::ask_hidden(ask, hold.pid(), t.tid, *witnesses, refusals);
+    const bool was_asked = witnesses && (leader || tasks::are_asked_at_once(hold));
+    if (!was_asked) tasks::ask_hidden(ask, hold.pid(), t.tid, witnesses, refusals);
     ask.run();
     if (leader) fault::point("engine.inject.batch");
   }

@@ -326,8 +326,20 @@ long enter_landlock() {
   return entered;
 }
 long landlock(Workload&) { return enter_landlock(); }
+// More than are asked before anything is sent (agent/engine/tasks/hidden.h).
+void make_many_threads() {
+  for (int i = 0; i < 40; i++) std::thread([] { ::pause(); }).detach();
+}
+long keyring_of_many_threads(Workload& w) {
+  make_many_threads();
+  return thread_keyring(w);
+}
 long thread_landlock(Workload&) {
   return in_a_thread([] { return syscall(SYS_setresuid, 2001, 2001, 2001) == 0 ? enter_landlock() : -1; });
+}
+long landlock_of_many_threads(Workload& w) {
+  make_many_threads();
+  return thread_landlock(w);
 }
 
 constexpr Kind kinds[] = {{"sysv_shm", sysv_shm},
@@ -373,7 +385,9 @@ constexpr Kind kinds[] = {{"sysv_shm", sysv_shm},
                           {"device_memory", device_memory},
                           {"tiles", tiles},
                           {"landlock", landlock},
-                          {"thread_landlock", thread_landlock}};
+                          {"thread_landlock", thread_landlock},
+                          {"keyring_of_many_threads", keyring_of_many_threads},
+                          {"landlock_of_many_threads", landlock_of_many_threads}};
 
 }  // namespace
 

@@ -67,12 +67,12 @@ RemoteSyscalls::~RemoteSyscalls() {
 // stop interrupted: a sleep sees no EINTR. A syscall stop is not there.
 void RemoteSyscalls::end() {
   ended_ = true;
-  if (runs(tid_)) {  // a call that took too long was given up
+  const bool given_up = runs(tid_);  // in a call that took too long
+  if (given_up) {
     trace(PTRACE_INTERRUPT, tid_, 0, 0, "interrupt");
     wait_stop(tid_);
-    in_syscall_stop_ = true;  // maybe
   }
-  if (in_syscall_stop_) to_trap_stop(tid_, 0);
+  if (given_up || in_syscall_stop_) to_trap_stop(tid_, 0);
   set_regs(tid_, saved_);
 }
 

@@ -117,5 +117,34 @@ TEST(RemoteSyscalls, a_foreign_stop_signal_is_not_the_end_of_a_batch) {
   EXPECT_EQ(target.finish(), 0);
 }
 
+TEST(RemoteSyscalls, a_sleep_goes_on_from_where_a_batch_has_ended) {
+  Target target;
+  {
+    RemoteSyscalls remote(target.pid_, target.pid_, target.instruction_);
+    Scratch scratch(remote, RemoteAddr{0x10000000});
+    Batch batch(scratch.address());
+    batch.add("getppid", SYS_getppid);
+    remote.run(batch);
+    remote.end();
+    scratch.forget();  // to unmap it would be a call
+  }
+  EXPECT_EQ(target.finish(), 0);
+}
+
+TEST(RemoteSyscalls, a_borrow_can_end_while_a_call_of_its_batch_sleeps) {
+  Target target;
+  {
+    RemoteSyscalls remote(target.pid_, target.pid_, target.instruction_);
+    Scratch scratch(remote, RemoteAddr{0x10000000});
+    Batch batch(scratch.address());
+    batch.add("pause", SYS_pause);
+    remote.start(batch);
+    ::usleep(20'000);
+    remote.end();
+    scratch.forget();
+  }
+  EXPECT_EQ(target.finish(), 0);
+}
+
 }  // namespace
 }  // namespace godwit::engine

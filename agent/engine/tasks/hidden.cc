@@ -136,7 +136,7 @@ void ask_landlock(Inquiry& ask, const std::string& name, pid_t witness, std::vec
 
 }  // namespace
 
-void ask_hidden(Inquiry& ask, pid_t pid, pid_t tid, std::vector<Refusal>& found) {
+void ask_hidden(Inquiry& ask, pid_t pid, pid_t tid, const Witnesses* witnesses, std::vector<Refusal>& found) {
   const bool leader = tid == pid;
   const std::string name = fmt::format("{} {}", leader ? "process" : "thread", tid);
   ask_keyrings(ask, name, found);
@@ -146,11 +146,7 @@ void ask_hidden(Inquiry& ask, pid_t pid, pid_t tid, std::vector<Refusal>& found)
   look_at_thread_areas(tid, name, found);
   look_at_io_permissions(tid, name, found);
   look_at_tiles(tid, name, found);
-}
-
-void ask_hidden(Inquiry& ask, pid_t pid, pid_t tid, const Witnesses& witnesses, std::vector<Refusal>& found) {
-  ask_hidden(ask, pid, tid, found);
-  ask_landlock(ask, fmt::format("thread {}", tid), witnesses.of(tid), found);
+  if (witnesses) ask_landlock(ask, fmt::format("thread {}", tid), witnesses->of(tid), found);
 }
 
 bool are_asked_at_once(const Hold& hold) {
@@ -163,7 +159,7 @@ void refuse_hidden(Hold& hold, const Witnesses& witnesses, Asked asked) {
   for (const HeldThread& t : hold.threads()) {
     if (asked == Asked::some && t.tid != hold.pid() && !are_asked_at_once(hold)) continue;
     Inquiry ask(hold.remote(t.tid), hold.scratch());
-    ask_hidden(ask, hold.pid(), t.tid, witnesses, found);
+    ask_hidden(ask, hold.pid(), t.tid, &witnesses, found);
     filters::refuse_chain(t.tid, fmt::format("thread {}", t.tid), found);
     ask.run();
   }

@@ -12,10 +12,9 @@
 
 namespace godwit::engine::tasks {
 
-// `found` gets its refusals when the questions are asked; it must live until then.
-void ask_hidden(Inquiry& ask, pid_t pid, pid_t tid, std::vector<Refusal>& found);
-// And about a Landlock domain.
-void ask_hidden(Inquiry& ask, pid_t pid, pid_t tid, const Witnesses& witnesses, std::vector<Refusal>& found);
+// With witnesses about a Landlock domain, too. `found` gets its refusals when the questions are asked; it must live
+// until then.
+void ask_hidden(Inquiry& ask, pid_t pid, pid_t tid, const Witnesses* witnesses, std::vector<Refusal>& found);
 
 // Threads of a held process, in batches of their own, about all of that: `some`, all that are_asked_at_once(), else the
 // first one.
