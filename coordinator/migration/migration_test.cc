@@ -118,6 +118,32 @@ TEST(Migration, foretells_the_usual_pause_and_decides_by_the_least) {
   EXPECT_NEAR(static_cast<double>(m.predicted_downtime_ns), 100e6, 2e6);
 }
 
+TEST(Migration, foretells_the_pages_of_a_pause_by_the_last_one_between_the_same_nodes) {
+  // Rounds of 100 MB at 1 GB/s, and all of it dirty again after each; a pause went four times as fast.
+  const auto predicted_s = [](const std::string& source, const std::string& destination) {
+    Cluster c;
+    c.a.dirty_after = {100'000'000};
+    Migration past{.id = "past", .epoch = 1, .spec = c.to_b(), .phase = Phase::done};
+    past.spec.source = source;
+    past.spec.destination = destination;
+    past.outcome = Outcome::done;
+    past.downtime_ns = 25'000'000;
+    c.store.add(past);
+    c.store.add_round(past.id, {.number = 1, .bytes = 100'000'000, .seconds = 0.1});
+    c.store.add_round(past.id, {.number = 2, .bytes = 100'000'000, .seconds = 0.025, .final = true});
+    c.store.finish(past);
+    MigrationSpec spec = c.to_b();
+    spec.policy.on_no_progress = OnNoProgress::force;
+    const Migration m = c.finish(c.daemon.driver.start(spec));
+    EXPECT_EQ(m.outcome, Outcome::done) << (m.reason ? m.reason->message : "");
+    return static_cast<double>(m.predicted_downtime_ns) / 1e9;
+  };
+  const double elsewhere = predicted_s("b", "c");
+  EXPECT_NEAR(elsewhere, 0.1, 0.02);
+  EXPECT_NEAR(predicted_s("b", "a"), elsewhere - 0.075, 0.01);
+  EXPECT_NEAR(predicted_s("a", "b"), elsewhere - 0.075, 0.01);
+}
+
 TEST(Migration, takes_the_pid_of_a_known_workload_for_its_name) {
   Cluster c;
   c.a.workloads[0].set_pid(4711);
