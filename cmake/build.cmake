@@ -43,15 +43,27 @@ endif()
 
 find_package(Threads REQUIRED)
 find_package(PkgConfig REQUIRED)
-find_package(Protobuf REQUIRED)
 find_package(fmt REQUIRED)
 find_package(OpenSSL REQUIRED)
 find_package(GTest REQUIRED)
 pkg_check_modules(URING REQUIRED IMPORTED_TARGET liburing)
 pkg_check_modules(CAP REQUIRED IMPORTED_TARGET libcap)
-pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(LIBBPF REQUIRED IMPORTED_TARGET libbpf)
 find_library(IPSEC_MB IPSec_MB REQUIRED)
+if(CMAKE_BUILD_TYPE STREQUAL "Release")  # what is linked into a program of a fast start as well
+  set(CMAKE_FIND_LIBRARY_SUFFIXES .a)
+endif()
+find_package(Protobuf REQUIRED)
+pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+
+# godwit_fast_start(PROGRAM): one that starts often, for a short time. A release has no shared libraries in it: to load them,
+# to look up their symbols and to touch their pages takes longer than all else of its start, and more so when the caches are
+# cold. Sanitizers want the shared libraries.
+function(godwit_fast_start program)
+  if(CMAKE_BUILD_TYPE STREQUAL "Release")
+    target_link_options(${program} PRIVATE -static-pie)
+  endif()
+endfunction()
 
 # godwit_library(NAME DEPS lib... SOURCES file...): a static library `godwit_NAME`.
 function(godwit_library name)
