@@ -11,6 +11,7 @@
 #include "common/base/log.h"
 
 #include <algorithm>
+#include <set>
 #include <thread>
 
 #include <sys/syscall.h>
@@ -149,20 +150,22 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
     for (const auto& refused :
          {refuse_kinship(tree_), refuse_births_of_threads(tree_), tasks::refuse_ipc_objects(pids())})
       tasks::throw_refusals(refused);
+    std::set<pid_t> same_program;
     for (const auto& task : tasks_) {
       const pid_t pid = task->pid();
       Hold& hold = hold_->of(pid);
+      if (task->begun() && task->same_program()) same_program.insert(pid);
       if (const auto witness = witnesses.find(pid); witness != witnesses.end())
         tasks::refuse_hidden(hold, witness->second, tasks::Asked::some);
       tasks::refuse_undo_values(hold, Errc::busy);
       if (!task->uses_others_memory()) {
         refuse_aio_requests(hold);
-        task->ask_policies(hold);
+        task->ask_policies(hold, same_program.contains(pid));
       }
       hold.drop_scratch();  // no mapping of ours is there when the layout is read
     }
     for (const auto& task : tasks_) {
-      if (task->begun() && !task->same_program()) {
+      if (task->begun() && !same_program.contains(task->pid())) {
         if (task->pid() == pid_) fail(Errc::busy, "process {} ran another program just now", pid_);
         forget_program(*task, sink);
       }

@@ -87,7 +87,7 @@ void Dump::track_new() {
       tasks::refuse_hidden(*hold, witnesses.at(task->pid()), tasks::Asked::all);
       tasks::refuse_undo_values(*hold, Errc::refused);
       refuse_strange_aio_rings(*hold);
-      task->ask_policies(*hold);
+      task->ask_policies(*hold, false);
       task->begin(task->make_userfaultfd(hold->leader()), ids_, second_);
     } catch (const Error&) {
       if (task->pid() == pid_ || !task->has_ended()) throw;

@@ -193,15 +193,18 @@ std::uint64_t Restore::absorb_directory(int directory, const Frees& frees) {
   for (const std::string& notice : refuse_foreign_state(images_, connections_, job_.terminal))
     log::warn("restore.notice", {{"what", notice}});
   begin(read_tree(images_));
+  Buffer room;
   const auto absorb = [&](image::Kind kind, std::uint64_t id, pagewire::ObjectId object) {
     image::PageReader reader(directory, kind, id, frees ? image::PagesAccess::punch : image::PagesAccess::read);
     const std::string name = image::file_name(kind, id);
+    const bool compared = kind == image::Kind::pagemap && memory_of(object).compares();
     PageStretches stretches(reader);
     for (auto parts = stretches.next(); !parts.empty(); parts = stretches.next()) {  // maybe a million runs
       const image::PageSource& first = parts.front();
       const std::size_t length =
           static_cast<std::size_t>(parts.back().offset - first.offset) + parts.back().pages * page_size;
-      const PageWindow window(first.fd, first.offset, length);
+      const PageWindow window =
+          compared ? PageWindow(first.fd, first.offset, length, room) : PageWindow(first.fd, first.offset, length);
       for (const image::PageSource& part : parts) {
         const Doing doing("{} at offset {}", name, part.record_at);
         const pagewire::Run run{part.vaddr, part.pages};
@@ -444,8 +447,9 @@ Prepared Restore::describe(const std::vector<TaskRestore>& tasks) {
     t.set_pid(task.skeleton().pid());
     t.set_guest_pid(task.skeleton().guest_pid());
     const proc::Reader proc(task.skeleton().pid());
-    t.set_comm(proc.comm());
-    t.set_start_time(proc.stat().start_time);
+    const proc::Stat stat = proc.stat();
+    t.set_comm(stat.comm);
+    t.set_start_time(stat.start_time);
     t.set_uid(proc.status().uid.effective);
     for (const pid_t tid : task.guest_tids()) t.add_threads(tid);
   }
@@ -464,11 +468,12 @@ Prepared Restore::finish(const std::function<void(pid_t)>& before_it_runs) {
   family().settle(images_);
   const resources::FilePaths paths = resources::paths_of(images_);
   const tasks::filters::Stored filters(images_);
+  tasks::bounds::KernelAreas areas;
   std::vector<TaskRestore> tasks;
   for (const ProcessPlan& p : family().plan()) {
     if (is_dead(images_, p.pid)) continue;
     pin.bring(family().of(p.pid).pid());  // its affinity is restored in the end
-    tasks.emplace_back(family().of(p.pid), images_, paths, filters, p);
+    tasks.emplace_back(family().of(p.pid), images_, paths, filters, areas, p);
   }
   restore_all(tasks, steps);
   for (const TaskRestore& task : tasks)

@@ -80,8 +80,8 @@ void SourceTask::know(const MemoriesSeen::Memory& seen) {
   policies_.know_without(seen.smaps, seen.placed);
 }
 
-void SourceTask::ask_policies(Hold& hold) {
-  if (!begun() || !same_program()) policies_.forget();  // another address space
+void SourceTask::ask_policies(Hold& hold, bool same_program) {
+  if (!same_program) policies_.forget();  // another address space
   if (policies_.has_to_ask(hold.maps())) policies_.ask(hold.leader(), hold.scratch(), hold.maps());
 }
 

@@ -55,7 +55,7 @@ class SourceTask {
   void look(const MemoriesSeen& seen);
 
   // In the stopped process, before a round that it is stopped for.
-  void ask_policies(Hold& hold);
+  void ask_policies(Hold& hold, bool same_program);
   // In the stopped task. Empty where the kernel cannot track it, with a warning.
   UniqueFd make_userfaultfd(RemoteSyscalls& leader) const;
 

@@ -24,9 +24,12 @@ UniqueFd open_beneath(int dir, const std::string& path, int flags, mode_t mode) 
 std::string read_all(int fd, std::size_t limit) {
   std::string text;
   std::size_t used = 0;
-  text.resize(16384);
+  const auto make_room = [&](std::size_t size) {  // which is not cleared: most files are small
+    text.resize_and_overwrite(size, [](char*, std::size_t all) { return all; });
+  };
+  make_room(16384);
   for (;;) {
-    if (used == text.size()) text.resize(text.size() * 2);
+    if (used == text.size()) make_room(text.size() * 2);
     const ssize_t n = ::read(fd, text.data() + used, text.size() - used);
     if (n < 0 && errno == EINTR) continue;
     check(n, "read");

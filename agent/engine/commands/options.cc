@@ -5,7 +5,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include <array>
+#include <algorithm>
 
 namespace godwit::engine::commands {
 namespace {
@@ -114,43 +114,73 @@ void check_together(const Options& o) {
          "--restore-sibling and --namespaces exclude each other: PID 1 of the new one is the parent");
 }
 
-CLI::App* add(CLI::App& app, const char* name, const char* help, void (*options)(CLI::App&, Options&), Options& o) {
-  CLI::App* command = app.add_subcommand(name, help);
-  command->allow_extras();
-  if (options) options(*command, o);
-  return command;
+using AddOptions = void (*)(CLI::App&, Options&);
+
+void add_whole_dump(CLI::App& app, Options& o) {
+  add_dump(app, o);
+  app.add_flag("-s,--leave-stopped", o.leave_stopped, "leave the process stopped");
 }
 
-void add_commands(CLI::App& app, Options& o) {
-  app.require_subcommand(1);
-  CLI::App* dump = add(app, "dump", "write a process into an images directory", add_dump, o);
-  dump->add_flag("-s,--leave-stopped", o.leave_stopped, "leave the process stopped");
-  add(app, "pre-dump", "write the memory of a process that runs on", add_dump, o);
-  add(app, "restore", "make the process anew", add_restore, o);
-  CLI::App* dedup = add(app, "dedup", "free what a dump supersedes in the ones before it", add_images, o);
-  add_common(*dedup, o);
-  add(app, "check", "what of the kernel is there", add_common, o);
-  CLI::App* cpuinfo = app.add_subcommand("cpuinfo", "the processor: describe it, or compare it with a description");
-  cpuinfo->require_subcommand(1);
-  for (const auto& [name, help] :
-       {std::pair("dump", "write cpuinfo.img"), std::pair("check", "compare with cpuinfo.img")})
-    add_images(*add(*cpuinfo, name, help, add_common, o), o);
-  CLI::App* image = app.add_subcommand("image", "look at images");
-  image->require_subcommand(1);
-  add(*image, "show", "print images as JSON", nullptr, o)
-      ->add_option("files", o.names, "files or directories")
-      ->required();
-  add(app, "kill", "end a process that a dump has left stopped", add_stopped, o);
-  add(app, "resume", "let a process run on that a dump has left stopped", add_stopped, o);
-  CLI::App* survey = add(app, "survey", "what a process consists of, and what cannot be carried", add_tree, o);
-  survey->add_flag("--json", o.json, "print JSON");
-  survey->add_flag("--tcp-close", o.tcp_close, "let established TCP connections be reset");
-  survey->add_flag("-l,--file-locks", o.file_locks, "carry locks and leases of files");
-  survey->add_flag("-j,--shell-job", o.shell_job, "exchange a terminal from outside");
-  for (const auto& [name, of] :
-       {std::pair<const char*, void (*)(CLI::App&, Options&)>("job", nullptr), {"holder", add_tree}})
-    add(app, name, "", of, o)->group("")->add_option("--control-fd", o.control)->required();
+void add_in_images(CLI::App& app, Options& o) {
+  add_images(app, o);
+  add_common(app, o);
 }
+
+void add_show(CLI::App& app, Options& o) { app.add_option("files", o.names, "files or directories")->required(); }
+
+void add_survey(CLI::App& app, Options& o) {
+  add_tree(app, o);
+  app.add_flag("--json", o.json, "print JSON");
+  app.add_flag("--tcp-close", o.tcp_close, "let established TCP connections be reset");
+  app.add_flag("-l,--file-locks", o.file_locks, "carry locks and leases of files");
+  app.add_flag("-j,--shell-job", o.shell_job, "exchange a terminal from outside");
+}
+
+void add_job(CLI::App& app, Options& o) { app.add_option("--control-fd", o.control)->required(); }
+
+void add_holder(CLI::App& app, Options& o) {
+  add_tree(app, o);
+  add_job(app, o);
+}
+
+// Of a command that is not among `words` (nothing: all are) only the name: its options would take longer to add than
+// others take to parse.
+class Commands {
+ public:
+  Commands(Options& o, const std::vector<std::string>* words) : o_(o), words_(words) {}
+
+  CLI::App& add(CLI::App& app, const char* name, const char* help, AddOptions options) {
+    CLI::App& command = *app.add_subcommand(name, help);
+    command.allow_extras();
+    if (!words_ || std::ranges::find(*words_, name) != words_->end()) options(command, o_);
+    return command;
+  }
+
+  void add_all(CLI::App& app) {
+    app.require_subcommand(1);
+    add(app, "dump", "write a process into an images directory", add_whole_dump);
+    add(app, "pre-dump", "write the memory of a process that runs on", add_dump);
+    add(app, "restore", "make the process anew", add_restore);
+    add(app, "dedup", "free what a dump supersedes in the ones before it", add_in_images);
+    add(app, "check", "what of the kernel is there", add_common);
+    CLI::App* cpuinfo = app.add_subcommand("cpuinfo", "the processor: describe it, or compare it with a description");
+    cpuinfo->require_subcommand(1);
+    add(*cpuinfo, "dump", "write cpuinfo.img", add_in_images);
+    add(*cpuinfo, "check", "compare with cpuinfo.img", add_in_images);
+    CLI::App* image = app.add_subcommand("image", "look at images");
+    image->require_subcommand(1);
+    add(*image, "show", "print images as JSON", add_show);
+    add(app, "kill", "end a process that a dump has left stopped", add_stopped);
+    add(app, "resume", "let a process run on that a dump has left stopped", add_stopped);
+    add(app, "survey", "what a process consists of, and what cannot be carried", add_survey);
+    add(app, "job", "", add_job).group("");
+    add(app, "holder", "", add_holder).group("");
+  }
+
+ private:
+  Options& o_;
+  const std::vector<std::string>* words_;
+};
 
 void collect_options_with_value(CLI::App& app, std::set<std::string>& names) {
   for (const CLI::Option* option : app.get_options()) {
@@ -166,7 +196,7 @@ void collect_options_with_value(CLI::App& app, std::set<std::string>& names) {
 std::set<std::string> options_with_value() {
   Options o;
   CLI::App app(about, program);
-  add_commands(app, o);
+  Commands(o, nullptr).add_all(app);
   std::set<std::string> names;
   collect_options_with_value(app, names);
   return names;
@@ -175,7 +205,7 @@ std::set<std::string> options_with_value() {
 std::optional<Options> parse(const std::vector<std::string>& words) {
   Options o;
   CLI::App app(about, program);
-  add_commands(app, o);
+  Commands(o, &words).add_all(app);
   try {
     parse_words(app, words);
   } catch (const CLI::CallForHelp& e) {

@@ -63,6 +63,8 @@ class AddressSpace {
 
   // Content of the task's own memory (pagewire::ObjectType::task).
   void fill(std::span<const pagewire::Run> runs, std::span<const std::byte> data);
+  // Whether fill() reads `data` itself, else only the kernel does.
+  bool compares() const { return unconfirmed_.size() > 0; }
   void zero(std::span<const pagewire::Run> runs);
   void drop(std::span<const pagewire::Run> runs);
   // The vdso that the task had; it goes to no mapping. Empty when its content has not come.
@@ -125,8 +127,7 @@ class AddressSpace {
   PagePlacer placer_;
   PageSet placed_;                          // what is there already of private anonymous mappings
   std::vector<LayoutDelta::Range> forked_;  // what the mappings lie in that are from the parent
-  PageSet unconfirmed_;    // pages of the parent's in them of which nobody has said yet whether the task has them, too
-  Buffer wanted_, found_;  // reused
+  PageSet unconfirmed_;  // pages of the parent's in them of which nobody has said yet whether the task has them, too
   Vmas layout_;
   LayoutDelta::Range vdso_range_{};
   std::string vdso_;

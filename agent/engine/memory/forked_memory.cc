@@ -50,23 +50,18 @@ void AddressSpace::note_forked() {
 std::uint64_t AddressSpace::confirm(const image::VmaEntry& vma, std::uint64_t address,
                                     std::span<const std::byte> data) {
   data = data.first(std::min(data.size(), compared_at_once));
-  if (wanted_.size() < data.size()) {
-    wanted_.resize(data.size());
-    found_.resize(data.size());
-  }
-  const std::span wanted = std::span(wanted_).first(data.size()), found = std::span(found_).first(data.size());
-  copy(data, wanted);
+  thread_local Buffer room;  // not of each process: there are hundreds
+  if (room.size() < data.size()) room.resize(data.size());
+  const std::span found = std::span(room).first(data.size());
   // Not by process_vm_readv: since 5.19 it pins what it reads, and the kernel first makes a copy of a page that two
   // share.
   pread_exact(memory_.get(), found, static_cast<off_t>(address));
 
-  const auto differs = [&](std::size_t at) {
-    return std::memcmp(wanted.data() + at, found.data() + at, page_size) != 0;
-  };
+  const auto differs = [&](std::size_t at) { return std::memcmp(data.data() + at, found.data() + at, page_size) != 0; };
   for (std::size_t at = 0; at < data.size(); at += page_size) {
     std::size_t end = at;
     while (end < data.size() && differs(end)) end += page_size;
-    if (end > at) write_memory(address + at, wanted.subspan(at, end - at), writable(vma));
+    if (end > at) write_memory(address + at, data.subspan(at, end - at), writable(vma));
     at = end;  // which is not different
   }
   unconfirmed_.remove(address, address + data.size());

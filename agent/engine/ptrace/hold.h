@@ -93,7 +93,8 @@ class Hold {
 
  private:
   void stop();
-  void send_stop(bool continued);
+  void send_stop();
+  void stop_with_signal_kept();
   void seize_all();
   void borrow();
   void end_calls();

@@ -4,6 +4,7 @@
 #include "agent/engine/resources/terminal_images.h"
 #include "common/base/error.h"
 #include "common/image/core.pb.h"
+#include "common/image/core_state.pb.h"
 #include "common/image/filelock.pb.h"
 #include "common/image/inventory.pb.h"
 #include "common/image/pstree.pb.h"
@@ -162,7 +163,7 @@ void correct_ended(image::ImageSet& images) {
 }
 
 bool is_dead(const image::ImageSet& images, pid_t pid) {
-  return images.get<image::CoreEntry>(image::Kind::core, static_cast<std::uint64_t>(pid)).tc().task_state() ==
+  return images.get<image::CoreState>(image::Kind::core, static_cast<std::uint64_t>(pid)).tc().task_state() ==
          image::task_state::dead;
 }
 

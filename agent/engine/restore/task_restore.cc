@@ -57,11 +57,13 @@ void pass_filters(pid_t tid) {
 }  // namespace
 
 TaskRestore::TaskRestore(Skeleton& skeleton, const image::ImageSet& images, const resources::FilePaths& paths,
-                         const tasks::filters::Stored& filters, const ProcessPlan& plan)
+                         const tasks::filters::Stored& filters, tasks::bounds::KernelAreas& areas,
+                         const ProcessPlan& plan)
     : skeleton_(&skeleton),
       images_(&images),
       paths_(&paths),
       filters_(&filters),
+      areas_(&areas),
       numa_(skeleton.pid()),
       uses_others_memory_(plan.memory_of != 0) {
   const auto pid = static_cast<std::uint64_t>(skeleton.guest_pid());
@@ -116,7 +118,7 @@ void TaskRestore::address_space() {
     const Doing doing("mm-{}.img", skeleton_->guest_pid());
     skeleton_->memory().finish({mm_.vmas().begin(), mm_.vmas().end()});
   }
-  tasks::bounds::restore_vdso(remote, scratch, mm_, vdso_functions());
+  areas_->restore(remote, scratch, mm_, vdso_functions());
   Batch batch(scratch);
   const std::string path = resources::path_of(*paths_, mm_.exe_file_id());
   const std::size_t exe = batch.add(fmt::format("open {}", path), SYS_openat, AT_FDCWD,

@@ -6,6 +6,7 @@
 #include "agent/engine/resources/fd_table.h"
 #include "agent/engine/restore/process_plan.h"
 #include "agent/engine/restore/skeleton.h"
+#include "agent/engine/tasks/bounds.h"
 #include "agent/engine/tasks/filters.h"
 #include "common/image/core.pb.h"
 #include "common/image/image_set.h"
@@ -20,9 +21,9 @@ namespace godwit::engine {
 
 class TaskRestore {
  public:
-  // `images`, their `paths` and `filters` outlive this.
+  // `images`, their `paths` and `filters`, and `areas` outlive this.
   TaskRestore(Skeleton& skeleton, const image::ImageSet& images, const resources::FilePaths& paths,
-              const tasks::filters::Stored& filters, const ProcessPlan& plan);
+              const tasks::filters::Stored& filters, tasks::bounds::KernelAreas& areas, const ProcessPlan& plan);
   TaskRestore(TaskRestore&&) = default;
 
   void address_space();
@@ -78,6 +79,7 @@ class TaskRestore {
   const image::ImageSet* images_;
   const resources::FilePaths* paths_;
   const tasks::filters::Stored* filters_;
+  tasks::bounds::KernelAreas* areas_;
   numa::Requirements numa_;
   bool uses_others_memory_;
   image::MmEntry mm_;  // of whom it is

@@ -18,12 +18,14 @@ namespace {
 constexpr int arch_map_vdso_64 = 0x2003;
 constexpr int criu_auxv_words = 44;  // more is a corrupted image to it
 
-std::string read_vdso(pid_t pid, std::uint64_t start, std::uint64_t end) {
-  std::string image(end - start, '\0');
-  const iovec local{image.data(), image.size()};
-  const iovec remote{reinterpret_cast<void*>(start), image.size()};
-  check(::process_vm_readv(pid, &local, 1, &remote, 1, 0), "read the vdso of process {}", pid);
-  return image;
+// Shorter, where not all of it is mapped.
+std::string read_memory(pid_t pid, std::uint64_t start, std::uint64_t end) {
+  std::string content(end - start, '\0');
+  const iovec local{content.data(), content.size()};
+  const iovec remote{reinterpret_cast<void*>(start), content.size()};
+  const ssize_t n = ::process_vm_readv(pid, &local, 1, &remote, 1, 0);
+  content.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
+  return content;
 }
 
 }  // namespace
@@ -78,8 +80,8 @@ void restore(Batch& batch, const image::MmEntry& from, int exe) {
   batch.add("set the bounds of the address space", SYS_prctl, PR_SET_MM, PR_SET_MM_MAP, batch.put(map), sizeof map, 0);
 }
 
-void restore_vdso(RemoteSyscalls& remote, RemoteAddr scratch, const image::MmEntry& from,
-                  const std::string& functions) {
+void KernelAreas::restore(RemoteSyscalls& remote, RemoteAddr scratch, const image::MmEntry& from,
+                          const std::string& functions) {
   std::uint64_t first = ~std::uint64_t{0}, vdso = 0, vdso_end = 0;
   for (const image::VmaEntry& e : from.vmas()) {
     if (e.status() & image::vma_status::vdso) {
@@ -95,12 +97,16 @@ void restore_vdso(RemoteSyscalls& remote, RemoteAddr scratch, const image::MmEnt
   batch.add("map the vdso", SYS_arch_prctl, arch_map_vdso_64, first);
   remote.run(batch);
   // The kernel puts it elsewhere, silently, when the place is taken; and another kernel's may differ in size.
-  const std::vector<proc::Vma> maps = proc::parse_maps(read_file(fmt::format("/proc/{}/maps", remote.pid())));
-  const auto here = std::ranges::find(maps, proc::VmaName::vdso, &proc::Vma::kind);
-  if (here == maps.end() || here->start != vdso || here->end != vdso_end)
-    throw Error(Errc::unsupported, "this kernel's vdso does not have the layout of the source's",
-                "move to a node with the same kernel");
-  if (!functions.empty() && functions != vdso_symbols(read_vdso(remote.pid(), vdso, vdso_end)))
+  if (vdso_end - vdso != vdso_.size() || read_memory(remote.pid(), vdso, vdso_end) != vdso_) {
+    const std::vector<proc::Vma> maps = proc::parse_maps(read_file(fmt::format("/proc/{}/maps", remote.pid())));
+    const auto here = std::ranges::find(maps, proc::VmaName::vdso, &proc::Vma::kind);
+    if (here == maps.end() || here->start != vdso || here->end != vdso_end)
+      throw Error(Errc::unsupported, "this kernel's vdso does not have the layout of the source's",
+                  "move to a node with the same kernel");
+    vdso_ = read_memory(remote.pid(), vdso, vdso_end);
+    functions_ = vdso_symbols(vdso_);
+  }
+  if (!functions.empty() && functions != functions_)
     throw Error(Errc::unsupported, "this kernel's vdso has its functions elsewhere than the source's",
                 "move to a node with the same kernel");
 }

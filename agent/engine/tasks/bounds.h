@@ -8,6 +8,7 @@
 #include "common/proc/maps.h"
 #include "common/proc/reader.h"
 
+#include <string>
 #include <vector>
 
 namespace godwit::engine::tasks::bounds {
@@ -19,9 +20,18 @@ void dump(const proc::Reader& proc, const proc::Stat& stat, resources::FileIds& 
 // mappings must be there. `exe` is a descriptor in the task.
 void restore(Batch& batch, const image::MmEntry& from, int exe);
 
-// Maps the kernel's own areas where the image has them and checks that they are the ones the process knows; they must
-// be unmapped. `functions`: the vdso's as the process had it (vdso_symbols), or nothing. Errc::unsupported when this
-// kernel's differ.
-void restore_vdso(RemoteSyscalls& remote, RemoteAddr scratch, const image::MmEntry& from, const std::string& functions);
+// The kernel's own areas, vdso and vvar. One for all address spaces of a restore: what the first one has shown is not
+// asked of the others.
+class KernelAreas {
+ public:
+  // Maps them where the image has them and checks that they are the ones the process knows; they must be unmapped.
+  // `functions`: the vdso's as the process had it (vdso_symbols), or nothing. Errc::unsupported when this kernel's
+  // differ.
+  void restore(RemoteSyscalls& remote, RemoteAddr scratch, const image::MmEntry& from, const std::string& functions);
+
+ private:
+  std::string vdso_;       // this kernel's, once it was where it belongs
+  std::string functions_;  // in it
+};
 
 }  // namespace godwit::engine::tasks::bounds
