@@ -175,8 +175,7 @@ Restore::JobGroups Restore::job_groups() const {
   const TreePlan& plan = family_->plan();
   const auto info = describe_terminal(job_, images_);
   const auto front = static_cast<pid_t>(info ? info->pgrp() : 0);
-  const bool of_tree =
-      std::ranges::any_of(plan, [&](const ProcessPlan& p) { return p.pgid == front && !is_dead(images_, p.pid); });
+  const bool of_tree = std::ranges::any_of(plan, [&](const ProcessPlan& p) { return p.pgid == front && !p.dead; });
   const pid_t of_root = plan.front().pgid;
   return {.root = here(of_root), .front = here(of_tree ? front : of_root)};
 }
@@ -228,7 +227,7 @@ std::uint64_t Restore::absorb_directory(int directory, const Frees& frees) {
   };
   // Content comes when everybody is there: a fork of a full process copies its page tables. Not where somebody has
   // mappings from his maker: those pages that are the same in both are shared by the fork (memory/forked_memory.cc).
-  const auto has_memory = [&](const ProcessPlan& p) { return p.memory_of == 0 && !is_dead(images_, p.pid); };
+  const auto has_memory = [](const ProcessPlan& p) { return p.memory_of == 0 && !p.dead; };
   for (const ProcessPlan& p : family().plan()) {
     if (!has_memory(p)) continue;
     const auto id = static_cast<std::uint64_t>(p.pid);
@@ -462,7 +461,7 @@ Prepared Restore::finish(const std::function<void(pid_t)>& before_it_runs) {
   const Pin pin;
   pin.bring(helper_->pid());  // it is asked, and answers, several times for each process
   family().set_plan(read_tree(images_));
-  if (is_dead(images_, family().plan().front().pid))
+  if (family().plan().front().dead)
     fail(Errc::image_corrupt, "process {}, the first of pstree.img, has ended", family().plan().front().pid);
   join_clocks();
   family().settle(images_);
@@ -471,7 +470,7 @@ Prepared Restore::finish(const std::function<void(pid_t)>& before_it_runs) {
   tasks::bounds::KernelAreas areas;
   std::vector<TaskRestore> tasks;
   for (const ProcessPlan& p : family().plan()) {
-    if (is_dead(images_, p.pid)) continue;
+    if (p.dead) continue;
     pin.bring(family().of(p.pid).pid());  // its affinity is restored in the end
     tasks.emplace_back(family().of(p.pid), images_, paths, filters, areas, p);
   }

@@ -8,6 +8,7 @@
 #include "common/base/error.h"
 #include "common/image/any_image.h"
 #include "common/image/core.pb.h"
+#include "common/image/core_state.pb.h"
 #include "common/image/files.pb.h"
 #include "common/image/fs.pb.h"
 #include "common/image/generation.h"
@@ -78,11 +79,10 @@ void check_process(const image::ImageSet& images) {
         require(images, kind, p.has_memory_of() ? p.memory_of() : p.pid());
     }
     for (const std::uint32_t tid : p.threads()) {
-      image::RecordReader reader = images.open(image::Kind::core, tid);
-      image::CoreEntry core;
-      if (!reader.next(core)) reader.corrupt("no record");
-      if (core.mtype() != image::CoreEntry::X86_64)
-        reader.corrupt(fmt::format("a process of another machine: {}", image::CoreEntry::March_Name(core.mtype())));
+      const auto of = images.get<image::CoreState>(image::Kind::core, tid).mtype();
+      if (of != image::CoreEntry::X86_64)
+        fail(Errc::image_corrupt, "{}: a process of another machine: {}", image::file_name(image::Kind::core, tid),
+             image::CoreEntry::March_Name(static_cast<image::CoreEntry::March>(of)));
     }
   }
 }

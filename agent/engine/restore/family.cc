@@ -345,7 +345,7 @@ void Family::set_foreground(const image::ImageSet& images) {
     if (terminal == job_.terminal) continue;  // whoever asked for this has it
     if (!leader || members_.at(leader->guest_pid()).terminal != terminal) continue;
     const auto group = static_cast<pid_t>(info.pgrp());
-    if (!std::ranges::any_of(plan_, [&](const ProcessPlan& p) { return p.pgid == group && !is_dead(images, p.pid); })) {
+    if (!std::ranges::any_of(plan_, [&](const ProcessPlan& p) { return p.pgid == group && !p.dead; })) {
       log::warn(
           "restore.notice",
           {{"what", fmt::format("process group {}, in the foreground of /dev/pts/{}, has ended", group, terminal)}});
@@ -405,7 +405,7 @@ void Family::join_groups() {
 // Zombies that are children of an init were waited for by it.
 void Family::end_dead(const image::ImageSet& images) {
   for (const ProcessPlan& p : plan_) {
-    if (!is_dead(images, p.pid)) continue;
+    if (!p.dead) continue;
     const auto core = images.get<image::CoreEntry>(image::Kind::core, static_cast<std::uint64_t>(p.pid));
     Skeleton& dead = of(p.pid);
     Batch batch(dead.scratch());
@@ -422,7 +422,7 @@ void Family::settle(const image::ImageSet& images) {
   check_ends(images, plan_);
   check_locks(images, plan_);
   for (const ProcessPlan& p : plan_)
-    if (!find(p.pid) && (is_dead(images, p.pid) || p.memory_of != 0)) make(p.pid, {});
+    if (!find(p.pid) && (p.dead || p.memory_of != 0)) make(p.pid, {});
   for (const ProcessPlan& p : plan_)
     if (p.pid == session_of(p)) lead_session(p.pid);
   join_groups();

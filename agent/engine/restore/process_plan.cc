@@ -129,6 +129,7 @@ TreePlan read_tree(const image::ImageSet& images) {
       p.init_of_children = static_cast<pid_t>(e.pid_namespace_for_children());
     }
     if (const char* const wrong = nested ? read_inner(e, tree, p) : nullptr) require(false, e.pid(), wrong);
+    p.dead = images.has(image::Kind::core, e.pid()) && is_dead(images, p.pid);
     tree.push_back(std::move(p));
   }
   for (const ProcessPlan& p : tree) {
@@ -174,7 +175,7 @@ void check_ends(const image::ImageSet& images, const TreePlan& tree) {
     if (!p.makes_namespace()) needed.insert(p.init);
   }
   for (const ProcessPlan& p : tree) {
-    if (!is_dead(images, p.pid)) continue;
+    if (!p.dead) continue;
     if (needed.contains(p.pid)) fail(Errc::image_corrupt, "process {} has ended, and others need it", p.pid);
     // Of what else would end it an init is not told: a restore would wait for ever.
     const auto core = images.get<image::CoreEntry>(image::Kind::core, static_cast<std::uint64_t>(p.pid));
@@ -187,7 +188,7 @@ void check_ends(const image::ImageSet& images, const TreePlan& tree) {
 void check_locks(const image::ImageSet& images, const TreePlan& tree) {
   for (const auto& lock : images.records<image::FileLockEntry>(image::Kind::file_locks)) {
     const auto owner = std::ranges::find(tree, lock.pid(), &ProcessPlan::pid);
-    if (owner == tree.end() || is_dead(images, owner->pid))
+    if (owner == tree.end() || owner->dead)
       fail(Errc::image_corrupt, "filelocks.img: a lock of process {}, which is not there to place it", lock.pid());
   }
 }

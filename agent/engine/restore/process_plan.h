@@ -20,6 +20,7 @@ struct ProcessPlan {
   pid_t memory_of = 0;                       // whose it uses (CLONE_VM), as its parent does or has it; 0: its own
   bool with_handlers = false;                // of signals: its parent's (CLONE_SIGHAND)
   std::vector<pid_t> threads;
+  bool dead = false;  // it has ended and was not waited for: all that is left of it is in core-PID.img
 
   // PID namespaces below that of the root (nested_pids.h).
   pid_t init = 0;                               // of the one that it is in; 0: the root's
@@ -32,13 +33,14 @@ struct ProcessPlan {
 };
 using TreePlan = std::vector<ProcessPlan>;
 
-// The root first, every parent before its children. Errc::image_corrupt when it is no such tree.
+// The root first, every parent before its children. Errc::image_corrupt when it is no such tree. Without the images of
+// the processes nobody counts as dead.
 TreePlan read_tree(const image::ImageSet& images);
 
 // The only thread of a process that has ended has a TID that nobody set, in the images of CRIU (up to 4.2).
 void correct_ended(image::ImageSet& images);
 
-// Of a process that has ended and was not waited for: all that is left of it is in core-PID.img.
+// ProcessPlan::dead, of one process.
 bool is_dead(const image::ImageSet& images, pid_t pid);
 
 // Errc::image_corrupt when somebody has ended as nobody can, or is still needed. With all images.

@@ -88,16 +88,17 @@ TEST(ProcessPlan, RefusesNamespacesThatNobodyCanMake) {
 // That of `pid` has come with this status of wait(2).
 Errc verdict_on_end(pid_t pid, std::uint32_t status) {
   image::ImageSet images;
-  const TreePlan tree = nested();
-  for (const ProcessPlan& p : tree) {
+  TreePlan tree = nested();
+  for (ProcessPlan& p : tree) {
+    p.dead = p.pid == pid;
     image::CoreEntry core;
     core.set_mtype(image::CoreEntry::X86_64);
     core.mutable_tc()->set_personality(0);
     core.mutable_tc()->set_flags(0);
     core.mutable_tc()->set_blk_sigset(0);
     core.mutable_tc()->set_comm("test");
-    core.mutable_tc()->set_task_state(p.pid == pid ? image::task_state::dead : image::task_state::alive);
-    core.mutable_tc()->set_exit_code(p.pid == pid ? status : 0);
+    core.mutable_tc()->set_task_state(p.dead ? image::task_state::dead : image::task_state::alive);
+    core.mutable_tc()->set_exit_code(p.dead ? status : 0);
     images.put(image::Kind::core, static_cast<std::uint64_t>(p.pid), core);
   }
   try {
