@@ -51,10 +51,14 @@ pkg_check_modules(CAP REQUIRED IMPORTED_TARGET libcap)
 pkg_check_modules(LIBBPF REQUIRED IMPORTED_TARGET libbpf)
 find_library(IPSEC_MB IPSec_MB REQUIRED)
 if(CMAKE_BUILD_TYPE STREQUAL "Release")  # what is linked into a program of a fast start as well
+  set(all_suffixes ${CMAKE_FIND_LIBRARY_SUFFIXES})
   set(CMAKE_FIND_LIBRARY_SUFFIXES .a)
 endif()
 find_package(Protobuf REQUIRED)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+if(all_suffixes)
+  set(CMAKE_FIND_LIBRARY_SUFFIXES ${all_suffixes})
+endif()
 
 # godwit_fast_start(PROGRAM): one that starts often, for a short time. A release has no shared libraries in it: to load them,
 # to look up their symbols and to touch their pages takes longer than all else of its start, and more so when the caches are

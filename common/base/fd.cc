@@ -21,24 +21,19 @@ UniqueFd open_beneath(int dir, const std::string& path, int flags, mode_t mode) 
       static_cast<int>(check(::syscall(SYS_openat2, dir, path.c_str(), &how, sizeof how), "open {}", path)));
 }
 
+// Most files are small: nothing is cleared for what they might be.
 std::string read_all(int fd, std::size_t limit) {
   std::string text;
-  std::size_t used = 0;
-  const auto make_room = [&](std::size_t size) {  // which is not cleared: most files are small
-    text.resize_and_overwrite(size, [](char*, std::size_t all) { return all; });
-  };
-  make_room(16384);
+  std::array<char, 65536> piece;
   for (;;) {
-    if (used == text.size()) make_room(text.size() * 2);
-    const ssize_t n = ::read(fd, text.data() + used, text.size() - used);
+    const ssize_t n = ::read(fd, piece.data(), piece.size());
     if (n < 0 && errno == EINTR) continue;
     check(n, "read");
-    if (n == 0) break;
-    used += static_cast<std::size_t>(n);
-    if (used > limit) fail(Errc::image_corrupt, "more than {} bytes where at most that many are expected", limit);
+    if (n == 0) return text;
+    text.append(piece.data(), static_cast<std::size_t>(n));
+    if (text.size() > limit)
+      fail(Errc::image_corrupt, "more than {} bytes where at most that many are expected", limit);
   }
-  text.resize(used);
-  return text;
 }
 
 std::string read_file(const std::string& path, std::size_t limit) {

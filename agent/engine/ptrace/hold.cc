@@ -155,43 +155,26 @@ void Hold::stop() {
   journal_ = whole_journal_.begin(pid_, start_time_, was_stopped_);
   calls_.look(pid_);
   if (options_.pin) pin_.emplace();
-  std::optional<Hurry> hurry;
-  const auto now = [&] {
-    hurry.emplace();
-    stopped_at_ = monotonic_ns();
-  };
-  std::vector<pid_t> tids;
-  if (!was_stopped_)
-    tids = seize_and_stop(pid_, PTRACE_O_TRACESYSGOOD, options_.limit, [&] {
-      if (any_pending(pid_, proc.status(), continue_signal)) return false;
-      now();
-      send_stop();
-      fault::point("engine.hold.stopped");
-      return true;
-    });
-  if (tids.empty()) {
-    now();
-    if (!was_stopped_) stop_with_signal_kept();
-    fault::point("engine.hold.stopped");
-    tids = seize_threads(pid_, PTRACE_O_TRACESYSGOOD, false, options_.limit);
-  }
-  for (const pid_t tid : tids) threads_.push_back({.tid = tid});
+  const bool continued = any_pending(pid_, continue_signal);
+  Hurry hurry;
+  stopped_at_ = monotonic_ns();
+  if (!was_stopped_) send_stop(continued);
+  fault::point("engine.hold.stopped");
+  for (const pid_t tid : seize_threads(pid_, PTRACE_O_TRACESYSGOOD, false, options_.limit))
+    threads_.push_back({.tid = tid});
   if (was_stopped_) stop_signal_ = stop_signal_of(threads_.front().tid);
   fault::point("engine.hold.seized");
 }
 
-void Hold::send_stop() {
-  check(::kill(pid_, SIGSTOP), "stop process {}", pid_);
-  stop_sent_ = true;
-}
-
-// A SIGCONT is pending, which the stop destroys. The threads stand still from before it is read until the stop has been
-// sent: none can take it in between, and once more afterwards.
-void Hold::stop_with_signal_kept() {
-  const std::vector<pid_t> standing = seize_threads(pid_, PTRACE_O_TRACESYSGOOD, true, options_.limit);
+// `continued`: a SIGCONT is pending, which the stop destroys. The threads stand still from before it is read until the
+// stop has been sent: none can take it in between, and once more afterwards.
+void Hold::send_stop(bool continued) {
+  std::vector<pid_t> standing;
+  if (continued) standing = seize_threads(pid_, PTRACE_O_TRACESYSGOOD, true, options_.limit);
   try {
-    keep_pending(*journal_, pid_, standing, continue_signal);
-    send_stop();
+    if (continued) keep_pending(*journal_, pid_, standing, continue_signal);
+    check(::kill(pid_, SIGSTOP), "stop process {}", pid_);
+    stop_sent_ = true;
   } catch (...) {
     detach_threads(standing);
     throw;

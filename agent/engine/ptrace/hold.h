@@ -93,8 +93,7 @@ class Hold {
 
  private:
   void stop();
-  void send_stop();
-  void stop_with_signal_kept();
+  void send_stop(bool continued);
   void seize_all();
   void borrow();
   void end_calls();

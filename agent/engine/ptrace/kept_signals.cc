@@ -14,8 +14,7 @@ namespace godwit::engine {
 const std::uint64_t continue_signal = signal_bit(SIGCONT);
 const std::uint64_t stop_signals = signal_bit(SIGTSTP) | signal_bit(SIGTTIN) | signal_bit(SIGTTOU);
 
-bool any_pending(pid_t pid, const proc::Status& status, std::uint64_t signals) {
-  if (status.threads == 1) return ((status.sig_pending | status.shared_sig_pending) & signals) != 0;
+bool any_pending(pid_t pid, std::uint64_t signals) {
   return std::ranges::any_of(proc::Reader(pid).threads(), [&](pid_t tid) {
     try {
       const proc::Status s = proc::Reader(pid, tid).status();

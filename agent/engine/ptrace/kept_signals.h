@@ -8,7 +8,6 @@
 
 #include "agent/engine/ptrace/journal.h"
 #include "agent/engine/ptrace/tracing.h"
-#include "common/proc/status.h"
 
 #include <cstdint>
 #include <span>
@@ -20,8 +19,8 @@ namespace godwit::engine {
 extern const std::uint64_t continue_signal;
 extern const std::uint64_t stop_signals;  // those that can be blocked, and thus stay pending: not SIGSTOP
 
-// Whether the process, which has this `status`, or one of its threads has one of `signals` in its queue. It may run.
-bool any_pending(pid_t pid, const proc::Status& status, std::uint64_t signals);
+// Whether the process or one of its threads has one of `signals` in its queue. The process may run.
+bool any_pending(pid_t pid, std::uint64_t signals);
 
 // Writes those of `signals` that are pending into the journal, each once; they stay in their queues. Throws
 // Errc::unsupported when there are more than a journal keeps.

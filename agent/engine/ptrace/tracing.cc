@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <csignal>
-#include <deque>
 #include <set>
 
 #include <sys/ptrace.h>
@@ -29,8 +28,8 @@ namespace {
   throw syscall_error(error, fmt::format("trace process {}", pid));
 }
 
-// One that has not stopped yet.
-enum class Progress { waiting = 1, passed_stop, stopped, gone };
+// One more thread that has not stopped yet: true when it is done with (stopped, or gone).
+enum class Progress { waiting = 1, stopped, gone };
 Progress advance(pid_t tid) {
   int status = 0;
   const pid_t got = ::waitpid(tid, &status, __WALL | WNOHANG);
@@ -41,7 +40,7 @@ Progress advance(pid_t tid) {
   if (stop.trap_stop()) return Progress::stopped;
   // A signal on its way to the thread, SIGSTOP among them: let it arrive as if nobody were tracing.
   ::ptrace(PTRACE_CONT, tid, 0, stop.syscall_stop() ? 0 : stop.signal());
-  return stop.signal_stop(SIGSTOP) ? Progress::passed_stop : Progress::waiting;
+  return Progress::waiting;
 }
 
 // What it does instead: "state D in folio_wait_bit_common".
@@ -55,115 +54,6 @@ std::string where_it_is(pid_t pid, pid_t tid) {
   }
 }
 
-class Seizing {
- public:
-  Seizing(pid_t pid, unsigned long options, bool interrupt, std::chrono::milliseconds limit)
-      : pid_(pid),
-        proc_(pid),
-        options_(options),
-        interrupt_(interrupt),
-        limit_(limit),
-        deadline_(monotonic_ns() + static_cast<std::uint64_t>(limit.count()) * 1'000'000),
-        all_stop_(interrupt) {}
-
-  // `stop`, if any, is called once, as soon as all that are there are seized. Nothing, when it says so.
-  std::vector<pid_t> all(const std::function<bool()>& stop) {
-    try {
-      for (bool called = false; seize_new(); called = true) {
-        if (stop && !called && !stop()) {
-          let_go();
-          return {};
-        }
-        wait();
-      }
-      if (std::ranges::find(stopped_, pid_) == stopped_.end())
-        fail(Errc::target_gone, "the first thread of process {} has ended", pid_);
-    } catch (...) {
-      let_go();
-      throw;
-    }
-    std::ranges::sort(stopped_, [&](pid_t a, pid_t b) { return std::pair(a != pid_, a) < std::pair(b != pid_, b); });
-    return std::move(stopped_);
-  }
-
- private:
-  // Whether there are any.
-  bool seize_new() {
-    bool any = false;
-    for (const pid_t tid : proc_.threads()) {
-      if (!seen_.insert(tid).second) continue;
-      any = true;
-      if (::ptrace(PTRACE_SEIZE, tid, 0, options_) != 0) {
-        if (errno == ESRCH) continue;  // ended meanwhile
-        refuse_seize(pid_, errno);
-      }
-      waiting_.push_back(tid);
-      if (interrupt_) ::ptrace(PTRACE_INTERRUPT, tid, 0, 0);
-    }
-    return any;
-  }
-
-  // One thread that takes the SIGSTOP stops all others: it may be any. From then on they are asked in turn: there may
-  // be thousands, and the stop of each ends a wait. All of them again when nothing comes of that.
-  void wait() {
-    constexpr std::uint64_t soon_ns = 1'000'000;
-    for (std::uint64_t moved = monotonic_ns();;) {
-      const std::size_t before = waiting_.size();
-      look(!all_stop_ || monotonic_ns() - moved > soon_ns);
-      if (waiting_.empty()) return;
-      const std::uint64_t now = monotonic_ns();
-      if (waiting_.size() != before) moved = now;
-      if (now > deadline_)
-        throw Error(Errc::timed_out,
-                    fmt::format("thread {} of process {} did not stop within {} ms: {}", waiting_.front(), pid_,
-                                limit_.count(), where_it_is(pid_, waiting_.front())),
-                    "a thread in vfork() stops only when its child has run another program");
-      wait_for_change(std::chrono::milliseconds(1));
-    }
-  }
-
-  // At those that do not stand still yet, or up to the first one that does not.
-  void look(bool at_all) {
-    for (auto it = waiting_.begin(); it != waiting_.end();) {
-      const Progress p = advance(*it);
-      if (p == Progress::passed_stop || p == Progress::stopped) all_stop_ = true;
-      if (p == Progress::stopped) stopped_.push_back(*it);
-      if (p == Progress::stopped || p == Progress::gone) {
-        it = waiting_.erase(it);
-        continue;
-      }
-      if (!at_all) return;
-      ++it;
-    }
-  }
-
-  void let_go() {
-    detach_threads(stopped_);
-    // A running thread cannot be detached: stop it first, as far as it will.
-    for (const pid_t tid : waiting_) {
-      ::ptrace(PTRACE_INTERRUPT, tid, 0, 0);
-      for (int i = 0; i < 1000; i++) {
-        const Progress p = advance(tid);
-        if (p == Progress::stopped || p == Progress::gone) break;
-        ::usleep(50);
-      }
-    }
-    const std::vector<pid_t> left(waiting_.begin(), waiting_.end());
-    detach_threads(left);
-  }
-
-  const pid_t pid_;
-  const proc::Reader proc_;
-  const unsigned long options_;
-  const bool interrupt_;
-  const std::chrono::milliseconds limit_;
-  const std::uint64_t deadline_;
-  bool all_stop_;  // none has to be let on first for the others to stop
-  std::set<pid_t> seen_;
-  std::deque<pid_t> waiting_;
-  std::vector<pid_t> stopped_;
-};
-
 bool any_queued(pid_t tid, int number) {
   const auto in = [&](SignalQueue queue) {
     return std::ranges::any_of(queued_signals(tid, queue), [&](const Siginfo& s) { return s.number() == number; });
@@ -174,14 +64,53 @@ bool any_queued(pid_t tid, int number) {
 }  // namespace
 
 std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, bool interrupt, std::chrono::milliseconds limit) {
-  Seizing seizing(pid, options, interrupt, limit);
-  return seizing.all({});
-}
-
-std::vector<pid_t> seize_and_stop(pid_t pid, unsigned long options, std::chrono::milliseconds limit,
-                                  const std::function<bool()>& stop) {
-  Seizing seizing(pid, options, false, limit);
-  return seizing.all(stop);
+  const std::uint64_t deadline = monotonic_ns() + static_cast<std::uint64_t>(limit.count()) * 1'000'000;
+  const proc::Reader proc(pid);
+  std::set<pid_t> seen;
+  std::vector<pid_t> stopped;
+  std::vector<pid_t> waiting;
+  try {
+    for (bool changed = true; changed;) {
+      changed = false;
+      for (const pid_t tid : proc.threads()) {
+        if (!seen.insert(tid).second) continue;
+        changed = true;
+        if (::ptrace(PTRACE_SEIZE, tid, 0, options) != 0) {
+          if (errno == ESRCH) continue;  // ended meanwhile
+          refuse_seize(pid, errno);
+        }
+        waiting.push_back(tid);
+        if (interrupt) ::ptrace(PTRACE_INTERRUPT, tid, 0, 0);
+      }
+      while (!waiting.empty()) {
+        std::erase_if(waiting, [&](pid_t tid) {
+          const Progress p = advance(tid);
+          if (p == Progress::stopped) stopped.push_back(tid);
+          return p != Progress::waiting;
+        });
+        if (waiting.empty()) break;
+        if (monotonic_ns() > deadline)
+          throw Error(Errc::timed_out,
+                      fmt::format("thread {} of process {} did not stop within {} ms: {}", waiting[0], pid,
+                                  limit.count(), where_it_is(pid, waiting[0])),
+                      "a thread in vfork() stops only when its child has run another program");
+        wait_for_change(std::chrono::milliseconds(1));
+      }
+    }
+    if (std::ranges::find(stopped, pid) == stopped.end())
+      fail(Errc::target_gone, "the first thread of process {} has ended", pid);
+  } catch (...) {
+    detach_threads(stopped);
+    // A running thread cannot be detached: stop it first, as far as it will.
+    for (const pid_t tid : waiting) {
+      ::ptrace(PTRACE_INTERRUPT, tid, 0, 0);
+      for (int i = 0; i < 1000 && advance(tid) == Progress::waiting; i++) ::usleep(50);
+    }
+    detach_threads(waiting);
+    throw;
+  }
+  std::ranges::sort(stopped, [&](pid_t a, pid_t b) { return std::pair(a != pid, a) < std::pair(b != pid, b); });
+  return stopped;
 }
 
 // An engine that may not is no worse off where there is nothing to pass.

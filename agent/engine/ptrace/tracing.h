@@ -5,7 +5,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <vector>
 
@@ -16,13 +15,6 @@ namespace godwit::engine {
 // Seizes every thread of `pid` and waits until all are in a trap stop. Threads that end meanwhile are left out; threads
 // that appear are included. On failure nothing stays seized. Returns host TIDs, the leader first.
 std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, bool interrupt, std::chrono::milliseconds limit);
-
-// The same of a process that runs, and that `stop` sends a SIGSTOP. It is called once all threads are seized: to seize
-// one that has stopped already is to wait for it to wake up and stop again, on a CPU that has gone to sleep by then (60
-// us each, 6.18). A signal that comes before holds the thread that it comes to until `stop` has returned. Should that
-// be false, the threads run on untraced, and none is returned.
-std::vector<pid_t> seize_and_stop(pid_t pid, unsigned long options, std::chrono::milliseconds limit,
-                                  const std::function<bool()>& stop);
 
 // From here on what is injected into `tid`, which is in a trap stop, passes its seccomp filters, whose answer to a call
 // that the program never makes may be its death. Not before it stands still: until then what it calls is its own. The

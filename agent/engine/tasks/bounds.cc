@@ -104,6 +104,7 @@ void KernelAreas::restore(RemoteSyscalls& remote, RemoteAddr scratch, const imag
       throw Error(Errc::unsupported, "this kernel's vdso does not have the layout of the source's",
                   "move to a node with the same kernel");
     vdso_ = read_memory(remote.pid(), vdso, vdso_end);
+    if (vdso_.size() != vdso_end - vdso) fail(Errc::target_gone, "the vdso of process {} cannot be read", remote.pid());
     functions_ = vdso_symbols(vdso_);
   }
   if (!functions.empty() && functions != functions_)
