@@ -32,8 +32,9 @@ constexpr unsigned rseq_flag_unregister = 1;
 
 // The skeleton until the engine seizes it: nothing of the engine's memory is used after that. Its rseq area would lie
 // in memory that will be gone, a SIGSEGV at the first instruction in user mode: the helper has unregistered it.
-[[noreturn]] void be_skeleton(std::uint64_t scratch, bool own_session) {
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // until it is traced, and dies with its tracer
+[[noreturn]] void be_skeleton(pid_t helper, std::uint64_t scratch, bool own_session) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);      // until it is traced, and dies with its tracer
+  if (::getppid() != helper) ::_exit(91);  // it had ended before that
   if (own_session) ::setsid();
   ::close_range(0, ~0u, 0);
   void* at = ::mmap(reinterpret_cast<void*>(scratch), ScratchLayout::size, PROT_READ | PROT_WRITE | PROT_EXEC,
@@ -113,7 +114,7 @@ class Server {
 
  private:
   void serve(const helper::Spawn& request) {
-    const pid_t pid = request.pid;
+    const pid_t pid = request.pid, helper = ::getpid();
     int pidfd = -1;
     clone_args arguments{};
     arguments.flags = CLONE_PIDFD;
@@ -122,7 +123,7 @@ class Server {
     arguments.set_tid = reinterpret_cast<std::uint64_t>(&pid);
     arguments.set_tid_size = 1;
     const long child = ::syscall(SYS_clone3, &arguments, sizeof arguments);
-    if (child == 0) be_skeleton(request.scratch, request.own_session);
+    if (child == 0) be_skeleton(helper, request.scratch, request.own_session);
     if (child < 0 && errno == EEXIST) return tell("taken");
     check(child, "fork process {}", pid);
     const UniqueFd made(pidfd);
@@ -207,7 +208,7 @@ void run_sibling(std::uint64_t scratch, bool own_session) {
   try {
     unregister_rseq();
     resources::raise_descriptor_limit();
-    be_skeleton(scratch, own_session);
+    be_skeleton(::getppid(), scratch, own_session);
   } catch (const std::exception&) {  // the engine sees that it has ended
   }
   ::_exit(1);
