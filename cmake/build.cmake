@@ -53,6 +53,10 @@ find_library(IPSEC_MB IPSec_MB REQUIRED)
 if(CMAKE_BUILD_TYPE STREQUAL "Release")  # what is linked into a program of a fast start as well
   set(all_suffixes ${CMAKE_FIND_LIBRARY_SUFFIXES})
   set(CMAKE_FIND_LIBRARY_SUFFIXES .a)
+  # A build directory that has found the shared ones keeps them, and what is linked with those does not start.
+  foreach(found Protobuf_LIBRARY_RELEASE Protobuf_LIBRARY_DEBUG Protobuf_LIBRARY pkgcfg_lib_XXHASH_xxhash)
+    unset(${found} CACHE)
+  endforeach()
 endif()
 find_package(Protobuf REQUIRED)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)

@@ -8,8 +8,10 @@
 #include "common/image/core.pb.h"
 #include "common/image/image_set.h"
 #include "common/image/inventory.pb.h"
+#include "common/image/mm.pb.h"
 #include "common/image/pagemap.h"
 #include "common/image/pagemap.pb.h"
+#include "common/image/vma_status.h"
 #include "common/proc/reader.h"
 
 #include <gtest/gtest.h>
@@ -264,6 +266,66 @@ TEST_F(ParentsTest, a_freed_page_of_a_parent_is_named) {
   const UniqueFd pages = open_file(parent_ + "/pages-1.img", O_RDWR);
   check(::fallocate(pages.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, page_size), "punch");
   expect_refused("parent/pages-1.img", "offset 0");
+}
+
+// What the kernel maps of its own is looked at in every process, not in the first one only.
+TEST(KernelAreas, that_lie_otherwise_are_refused_in_whichever_process) {
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+  const TempDir dir;
+  const std::string set = dir.path("set");
+  const pid_t parent = ::fork();
+  if (parent == 0) {
+    ::setsid();
+    const int null = ::open("/dev/null", O_RDWR);
+    for (int fd = 0; fd < 3; fd++) ::dup2(null, fd);
+    ::close_range(3, ~0u, 0);
+    ::chdir("/");
+    ::execlp("sh", "sh", "-c", "sleep 1000 & exec sleep 1001", nullptr);
+    ::_exit(127);
+  }
+  std::vector<pid_t> both;
+  ASSERT_TRUE(wait_for([&] {
+    both = {parent};
+    std::ranges::copy(proc::Reader(parent).children(), std::back_inserter(both));
+    return both.size() == 2 && std::ranges::all_of(both, [](pid_t pid) {
+             return contents(fmt::format("/proc/{}/comm", pid)) == "sleep\n";
+           });
+  }));
+  ::usleep(100'000);
+  const Ran dumped = run_engine({"dump", "-t", std::to_string(parent), "-D", set});
+  ASSERT_TRUE(dumped.ok()) << dumped.output;
+  for (const pid_t pid : both) ::waitpid(pid, nullptr, 0);
+
+  for (const pid_t pid : both) {
+    const UniqueFd fd = open_file(set, O_RDONLY | O_DIRECTORY);
+    const std::string name = image::file_name(image::Kind::mm, static_cast<std::uint64_t>(pid));
+    const std::string good = read_file(set + "/" + name);
+    image::ImageSet images = image::ImageSet::load(fd.get());
+    auto mm = images.get<image::MmEntry>(image::Kind::mm, static_cast<std::uint64_t>(pid));
+    // The kernel puts the vdso behind it: a page further on.
+    const auto vvar =
+        std::ranges::find_if(*mm.mutable_vmas(), [](const auto& e) { return e.status() & image::vma_status::vvar; });
+    ASSERT_NE(vvar, mm.mutable_vmas()->end());
+    vvar->set_start(vvar->start() + page_size);
+    images = {};
+    images.put(image::Kind::mm, static_cast<std::uint64_t>(pid), mm);
+    images.save(fd.get());
+    const Ran ran = run_engine({"restore", "-d", "-D", set});
+    EXPECT_FALSE(ran.ok());
+    EXPECT_NE(ran.output.find("vdso does not have the layout"), std::string::npos) << ran.output;
+    EXPECT_TRUE(wait_for([&] {  // what was made of them has ended, and comes to us
+      while (::waitpid(-1, nullptr, WNOHANG) > 0) {
+      }
+      return std::ranges::none_of(both, [](pid_t made) { return ::kill(made, 0) == 0; });
+    }));
+    write_file(set + "/" + name, good, 0600);
+  }
+  const Ran restored = run_engine({"restore", "-d", "-D", set});
+  EXPECT_TRUE(restored.ok()) << restored.output;
+  for (const pid_t pid : both) {
+    ::kill(pid, SIGKILL);
+    ::waitpid(pid, nullptr, 0);
+  }
 }
 
 }  // namespace

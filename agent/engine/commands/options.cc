@@ -149,13 +149,6 @@ class Commands {
  public:
   Commands(Options& o, const std::vector<std::string>* words) : o_(o), words_(words) {}
 
-  CLI::App& add(CLI::App& app, const char* name, const char* help, AddOptions options) {
-    CLI::App& command = *app.add_subcommand(name, help);
-    command.allow_extras();
-    if (!words_ || std::ranges::find(*words_, name) != words_->end()) options(command, o_);
-    return command;
-  }
-
   void add_all(CLI::App& app) {
     app.require_subcommand(1);
     add(app, "dump", "write a process into an images directory", add_whole_dump);
@@ -178,6 +171,13 @@ class Commands {
   }
 
  private:
+  CLI::App& add(CLI::App& app, const char* name, const char* help, AddOptions options) {
+    CLI::App& command = *app.add_subcommand(name, help);
+    command.allow_extras();
+    if (!words_ || std::ranges::find(*words_, name) != words_->end()) options(command, o_);
+    return command;
+  }
+
   Options& o_;
   const std::vector<std::string>* words_;
 };
