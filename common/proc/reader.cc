@@ -73,6 +73,13 @@ std::string Reader::text(const std::string& name) const {
   return read_all(fd.get());
 }
 
+// Of a task that has just been reaped the kernel still tells, of a thread group 0.
+Status Reader::status() const {
+  const std::string content = text("status");
+  if (content.contains("\nTgid:\t0\n")) fail(Errc::target_gone, "{} is gone", path_);
+  return parse_status(content);
+}
+
 std::string Reader::link(const std::string& name) const {
   std::string target(4096, '\0');
   const ssize_t n = ::readlinkat(dir_.get(), name.c_str(), target.data(), target.size());

@@ -27,7 +27,7 @@ class Reader {
   std::vector<Vma> maps() const { return parse_maps(text("maps")); }
   std::vector<VmaUsage> smaps() const { return parse_smaps(text("smaps")); }
   Stat stat() const { return parse_stat(text("stat")); }
-  Status status() const { return parse_status(text("status")); }
+  Status status() const;
   Limits limits() const { return parse_limits(text("limits")); }
   std::vector<PosixTimer> timers() const { return parse_timers(text("timers")); }
   std::vector<Mount> mountinfo() const { return parse_mountinfo(text("mountinfo")); }

@@ -177,6 +177,21 @@ TEST(Reader, knows_threads_that_end_meanwhile_as_gone) {
   ASSERT_EQ(::waitpid(child, nullptr, 0), child);
 }
 
+// Its status is there for another moment, and says little.
+TEST(Reader, knows_a_process_that_is_reaped_while_its_status_is_read_as_gone) {
+  for (int i = 0; i < 500; i++) {
+    const pid_t child = check(::fork(), "fork");
+    if (child == 0) ::_exit(0);
+    const Reader reader(child);
+    std::thread reaping([child] { ::waitpid(child, nullptr, 0); });
+    const auto read_on = [&] {
+      for (;;) EXPECT_EQ(reader.status().pid, child);
+    };
+    EXPECT_EQ(errc_of(read_on), Errc::target_gone);
+    reaping.join();
+  }
+}
+
 // It may be reaped between any two calls of a reading.
 TEST(Reader, knows_a_process_that_is_reaped_while_it_is_listed_as_gone) {
   for (int i = 0; i < 500; i++) {
