@@ -1,7 +1,5 @@
 #include "agent/engine/restore.h"
 
-#include "agent/engine/memory/page_stretches.h"
-#include "agent/engine/memory/page_window.h"
 #include "agent/engine/memory/task_memory.h"
 #include "agent/engine/ptrace/pin.h"
 #include "agent/engine/ptrace/tracing.h"
@@ -13,7 +11,6 @@
 #include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/image/files.pb.h"
-#include "common/image/page_reader.h"
 #include "common/image/pstree.pb.h"
 #include "common/image/timens.pb.h"
 #include "common/image/tty.pb.h"
@@ -187,46 +184,22 @@ const image::ImageSet& Restore::load(int directory) {
   return images_;
 }
 
-std::uint64_t Restore::absorb_directory(int directory, const Frees& frees) {
-  std::uint64_t total = 0;
+std::uint64_t Restore::absorb_directory(int directory, const DirectoryPages::Frees& frees) {
   for (const std::string& notice : refuse_foreign_state(images_, connections_, job_.terminal))
     log::warn("restore.notice", {{"what", notice}});
   begin(read_tree(images_));
-  Buffer room;
-  const auto absorb = [&](image::Kind kind, std::uint64_t id, pagewire::ObjectId object) {
-    image::PageReader reader(directory, kind, id, frees ? image::PagesAccess::punch : image::PagesAccess::read);
-    const std::string name = image::file_name(kind, id);
-    const bool compared = kind == image::Kind::pagemap && memory_of(object).compares();
-    PageStretches stretches(reader);
-    for (auto parts = stretches.next(); !parts.empty(); parts = stretches.next()) {  // maybe a million runs
-      const image::PageSource& first = parts.front();
-      const std::size_t length =
-          static_cast<std::size_t>(parts.back().offset - first.offset) + parts.back().pages * page_size;
-      const PageWindow window =
-          compared ? PageWindow(first.fd, first.offset, length, room) : PageWindow(first.fd, first.offset, length);
-      for (const image::PageSource& part : parts) {
-        const Doing doing("{} at offset {}", name, part.record_at);
-        const pagewire::Run run{part.vaddr, part.pages};
-        pages(object, std::span(&run, 1),
-              window.bytes().subspan(static_cast<std::size_t>(part.offset - first.offset), part.pages * page_size));
-        total += part.pages;
-      }
-      if (!frees) continue;
-      frees(first.depth);
-      check(::fallocate(first.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, first.offset, static_cast<off_t>(length)),
-            "free pages that have been read");
-    }
-  };
-  std::set<pid_t> filled;
+  DirectoryPages content(directory, frees);
+  std::set<pid_t> parents;
+  for (const ProcessPlan& p : family().plan()) parents.insert(p.ppid);
+  if (family().plan().size() > 1) content.begin_aside(family().plan().size());
   std::optional<Pin> pin(std::in_place);  // not while content goes in, which two threads do
   const auto fill = [&](pid_t pid) {
-    const auto id = static_cast<std::uint64_t>(pid);
-    if (!filled.insert(pid).second) return;
     pin.reset();
-    absorb(image::Kind::pagemap, id, pagewire::object_id(pagewire::ObjectType::task, id));
+    content.fill(pid, family().of(pid).memory());
   };
   // Content comes when everybody is there: a fork of a full process copies its page tables. Not where somebody has
   // mappings from his maker: those pages that are the same in both are shared by the fork (memory/forked_memory.cc).
+  // Nor that of whoever bears nobody.
   const auto has_memory = [](const ProcessPlan& p) { return p.memory_of == 0 && !p.dead; };
   for (const ProcessPlan& p : family().plan()) {
     if (!has_memory(p)) continue;
@@ -239,13 +212,13 @@ std::uint64_t Restore::absorb_directory(int directory, const Frees& frees) {
     if (!pin) pin.emplace();
     pin->bring(maker ? maker->pid() : helper_->pid());
     apply_layout(p.pid, layout, images_);
+    if (maker && !parents.contains(p.pid)) content.fill_aside(p.pid, family().of(p.pid).memory());
   }
   pin.reset();
   for (const ProcessPlan& p : family().plan())
-    if (has_memory(p)) fill(p.pid);
-  for (const std::uint64_t shmid : images_.ids(image::Kind::pagemap_shmem))
-    absorb(image::Kind::pagemap_shmem, shmid, pagewire::object_id(pagewire::ObjectType::shmem, shmid));
-  return total;
+    if (has_memory(p) && !content.is_aside(p.pid)) fill(p.pid);
+  for (const std::uint64_t shmid : images_.ids(image::Kind::pagemap_shmem)) content.fill(shmid, *segments_);
+  return content.finish();
 }
 
 namespace {
@@ -469,6 +442,7 @@ Prepared Restore::finish(const std::function<void(pid_t)>& before_it_runs) {
   const tasks::filters::Stored filters(images_);
   tasks::bounds::KernelAreas areas;
   std::vector<TaskRestore> tasks;
+  tasks.reserve(family().plan().size());
   for (const ProcessPlan& p : family().plan()) {
     if (p.dead) continue;
     pin.bring(family().of(p.pid).pid());  // its affinity is restored in the end

@@ -1,13 +1,14 @@
 // The destination's side: prepare, absorb, finish. A plain restore from a directory is the same three in a row.
 //
 // Frames come through FrameTarget in sequence order. The skeleton of a process is made when its first layout is known
-// and filled as pages arrive; finish() gives all of them everything else. Until then they die with this object. One
-// thread.
+// and filled as pages arrive; finish() gives all of them everything else. Until then they die with this object. For one
+// thread; of a directory's pages a second one puts some in place (restore/directory_pages.h).
 #pragma once
 
 #include "agent/engine/memory/absorber.h"
 #include "agent/engine/ptrace/cgroup.h"
 #include "agent/engine/restore/callers_terminal.h"
+#include "agent/engine/restore/directory_pages.h"
 #include "agent/engine/restore/family.h"
 #include "agent/engine/restore/foreign_state.h"
 #include "agent/engine/restore/task_restore.h"
@@ -44,10 +45,8 @@ class Restore : public FrameTarget {
   // the skeleton and fills it.
   const image::ImageSet& load(int directory);
   const image::ImageSet& images() const { return images_; }
-  // With `frees`, pages are freed in their files as they are read; it is told before, how many parents up from that
-  // directory. Returns how many pages.
-  using Frees = std::function<void(std::size_t level)>;
-  std::uint64_t absorb_directory(int directory, const Frees& frees = {});
+  // Returns how many pages.
+  std::uint64_t absorb_directory(int directory, const DirectoryPages::Frees& frees = {});
 
   // Everything else, then the tasks are let go of: held by the freezer of their cgroup, or running when there is none.
   // They need no engine any more. `before_it_runs` gets the root's PID; when it throws, nothing is left of the tree.

@@ -77,7 +77,7 @@ int run_restore(const Options& o) {
   std::uint64_t pages = 0;
   Prepared prepared;
   std::optional<FreedImages> freed;
-  Restore::Frees frees;
+  DirectoryPages::Frees frees;
   if (o.auto_dedup) {
     freed.emplace(names_of_chain(places), ids_of(read_tree(restore.images())));
     frees = [&](std::size_t level) { freed->add(level); };

@@ -1,8 +1,8 @@
 // The address space of a task that is being restored: mappings by injected calls, content from outside.
 //
 // The task is a skeleton: stopped, its own memory unmapped but for the scratch mapping. Layouts may be applied again
-// and again as the source changes; content that lies in kept parts stays. One thread; every call may throw, after which
-// the skeleton is of no use.
+// and again as the source changes; content that lies in kept parts stays. For one thread; every call may throw, after
+// which the skeleton is of no use.
 #pragma once
 
 #include "agent/engine/memory/layout_delta.h"
@@ -63,6 +63,8 @@ class AddressSpace {
 
   // Content of the task's own memory (pagewire::ObjectType::task).
   void fill(std::span<const pagewire::Run> runs, std::span<const std::byte> data);
+  // From now on fill() makes no call in the task: another thread than the tracer's may do it. Much takes longer then.
+  void fill_without_calls() { placer_.forgo(); }
   // Whether fill() reads `data` itself, else only the kernel does.
   bool compares() const { return unconfirmed_.size() > 0; }
   void zero(std::span<const pagewire::Run> runs);

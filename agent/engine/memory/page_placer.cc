@@ -80,4 +80,9 @@ void PagePlacer::release() {
   start_ = end_ = 0;
 }
 
+void PagePlacer::forgo() {
+  release();
+  unavailable_ = true;
+}
+
 }  // namespace godwit::engine

@@ -27,6 +27,8 @@ class PagePlacer {
 
   // Nothing is registered any more: before the mappings change.
   void release();
+  // Nothing is placed any more.
+  void forgo();
 
  private:
   bool registered(std::uint64_t start, std::uint64_t end);

@@ -70,6 +70,7 @@ TaskRestore::TaskRestore(Skeleton& skeleton, const image::ImageSet& images, cons
   mm_ = images.get<image::MmEntry>(image::Kind::mm,
                                    uses_others_memory_ ? static_cast<std::uint64_t>(plan.memory_of) : pid);
   ids_ = images.get<image::TaskKobjIdsEntry>(image::Kind::ids, pid);
+  threads_.reserve(plan.threads.size());
   for (const pid_t tid : plan.threads) {
     Thread t;
     t.guest = tid;
@@ -82,7 +83,6 @@ TaskRestore::TaskRestore(Skeleton& skeleton, const image::ImageSet& images, cons
   if (leader == threads_.end())
     fail(Errc::image_corrupt, "pstree.img does not list the first thread of process {}", skeleton.guest_pid());
   std::iter_swap(threads_.begin(), leader);
-  leader_ = threads_.front().core;
 }
 
 void TaskRestore::note(std::vector<std::string> more) {
@@ -108,7 +108,7 @@ std::string TaskRestore::vdso_functions() const {
   return tasks::vdso_symbols(vdso);
 }
 
-bool TaskRestore::was_stopped() const { return leader_.tc().task_state() == image::task_state::stopped; }
+bool TaskRestore::was_stopped() const { return leader_core().tc().task_state() == image::task_state::stopped; }
 
 void TaskRestore::address_space() {
   if (uses_others_memory_) return;
@@ -208,14 +208,14 @@ void TaskRestore::process() {
   RemoteSyscalls& remote = skeleton_->leader();
   const RemoteAddr scratch = skeleton_->scratch();
   Batch batch(scratch);
-  tasks::signals::restore_actions(batch, leader_.tc());
-  tasks::process_flags::restore(batch, leader_.tc(), mm_);
+  tasks::signals::restore_actions(batch, leader_core().tc());
+  tasks::process_flags::restore(batch, leader_core().tc(), mm_);
   remote.run(batch);
   if (!uses_others_memory_) {
     tasks::process_flags::restore_merging(remote, scratch, mm_);
     tasks::process_flags::restore_future_locks(remote, mm_);
   }
-  tasks::process_flags::restore_loginuid(remote, scratch, leader_.tc(), notices_);
+  tasks::process_flags::restore_loginuid(remote, scratch, leader_core().tc(), notices_);
 }
 
 void TaskRestore::make_threads() {
@@ -224,7 +224,7 @@ void TaskRestore::make_threads() {
   std::vector<tasks::filters::Chain> chains;
   for (const Thread& t : threads_) {
     Doing doing("{}", image::file_name(image::Kind::core, static_cast<std::uint64_t>(t.guest)));
-    chains.push_back(filters_->chain_of(t.core.thread_core(), leader_.thread_core()));
+    chains.push_back(filters_->chain_of(t.core.thread_core(), leader_core().thread_core()));
   }
   for (const ThreadStep& step : plan_threads(chains)) {
     clone_threads(threads_[step.maker], step.made);
@@ -307,7 +307,7 @@ void TaskRestore::find_threads(const std::vector<std::size_t>& born) {
 
 void TaskRestore::threads() {
   // Limits before credentials, which take the right to raise them; after the descriptors, which may exceed them.
-  note(tasks::limits::restore(skeleton_->pid(), leader_.tc().rlimits()));
+  note(tasks::limits::restore(skeleton_->pid(), leader_core().tc().rlimits()));
   fault::point("engine.restore.threads");
   for (Thread& t : threads_) restore_thread(t);
 }
@@ -324,7 +324,7 @@ void TaskRestore::restore_thread(Thread& t) {
   tasks::memory_policy::restore(batch, t.core.thread_core(), numa_);
   // The alternate stack and the queue are the thread's; the process's queue is filled by the leader.
   tasks::signals::restore_queue(batch, SignalQueue::thread, pid, tid, t.core.thread_core().signals_p());
-  if (leader) tasks::signals::restore_queue(batch, SignalQueue::process, pid, tid, leader_.tc().signals_s());
+  if (leader) tasks::signals::restore_queue(batch, SignalQueue::process, pid, tid, leader_core().tc().signals_s());
   tasks::credentials::restore(batch, t.core.thread_core().creds());
   if (leader) tasks::process_flags::restore_dumpable(batch, mm_);
   tasks::thread_links::restore_parent_death(batch, t.core);
@@ -354,9 +354,9 @@ pid_t TaskRestore::name_of(pid_t tid) const {
 void TaskRestore::timers() {
   restore_sleeps();
   Batch batch(skeleton_->scratch());
-  for (image::PosixTimerEntry& timer : *leader_.mutable_tc()->mutable_timers()->mutable_posix())
+  for (image::PosixTimerEntry& timer : *threads_.front().core.mutable_tc()->mutable_timers()->mutable_posix())
     if (timer.has_notify_thread_id()) timer.set_notify_thread_id(name_of(timer.notify_thread_id()));
-  tasks::timers::restore(batch, leader_.tc().timers());
+  tasks::timers::restore(batch, leader_core().tc().timers());
   skeleton_->leader().run(batch);
 }
 
@@ -386,7 +386,7 @@ bool TaskRestore::stop_leader(int number) {
 // All threads have to go on to take part in the stop.
 void TaskRestore::stop() {
   Doing doing("stopping process {}", skeleton_->guest_pid());
-  int number = leader_.tc().has_stop_signo() ? static_cast<int>(leader_.tc().stop_signo()) : SIGSTOP;
+  int number = leader_core().tc().has_stop_signo() ? static_cast<int>(leader_core().tc().stop_signo()) : SIGSTOP;
   if (number != SIGSTOP && number != SIGTSTP && number != SIGTTIN && number != SIGTTOU)
     fail(Errc::image_corrupt, "signal {} stops nobody", number);
   const pid_t leader = threads_.front().host;
@@ -410,7 +410,7 @@ void TaskRestore::child_has_stopped(const Skeleton& child, bool seen) {
   if (seen)
     batch.add("wait for a child's stop", SYS_waitid, P_PID, skeleton_->name_here(child.names()), 0, WSTOPPED | WNOHANG,
               0);
-  if (!tasks::signals::has(leader_.tc().signals_s(), SIGCHLD)) {  // else the second one is not queued
+  if (!tasks::signals::has(leader_core().tc().signals_s(), SIGCHLD)) {  // else the second one is not queued
     const RemoteAddr set = batch.put(signal_bit(SIGCHLD)), no_time = batch.put(timespec{});
     batch.attempt("take a signal", SYS_rt_sigtimedwait, set, 0, no_time, sizeof(std::uint64_t));
   }
@@ -428,7 +428,7 @@ void TaskRestore::registers() {
     t.remote->set_saved(t.regs);
     t.remote->end();
     if (&t == &threads_.front())
-      tasks::signals::restore_continue(SignalQueue::process, t.host, t.host, leader_.tc().signals_s());
+      tasks::signals::restore_continue(SignalQueue::process, t.host, t.host, leader_core().tc().signals_s());
     tasks::signals::restore_continue(SignalQueue::thread, skeleton_->pid(), t.host, t.core.thread_core().signals_p());
     tasks::registers::restore_xstate(t.host, t.core.thread_info());
     set_regs(t.host, t.regs);
@@ -436,7 +436,7 @@ void TaskRestore::registers() {
                 t.core.thread_core().has_blk_sigset() ? t.core.thread_core().blk_sigset() : t.core.tc().blk_sigset());
     note(tasks::scheduling::restore_last(t.host, t.core.thread_core()));
   }
-  note(tasks::process_flags::restore_outside(skeleton_->pid(), leader_.tc()));
+  note(tasks::process_flags::restore_outside(skeleton_->pid(), leader_core().tc()));
 }
 
 }  // namespace godwit::engine

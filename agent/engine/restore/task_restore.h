@@ -48,7 +48,7 @@ class TaskRestore {
   std::vector<pid_t> guest_tids() const;
   Skeleton& skeleton() const { return *skeleton_; }
   bool was_stopped() const;  // by a signal, at the dump
-  bool stop_was_seen() const { return leader_.tc().stop_seen(); }
+  bool stop_was_seen() const { return leader_core().tc().stop_seen(); }
   // After registers(): in the group stop that it was in.
   void stop();
   // Before registers(): what that has told this one, its parent, is taken back as far as it was known before.
@@ -64,6 +64,7 @@ class TaskRestore {
     Regs regs{};
   };
 
+  const image::CoreEntry& leader_core() const { return threads_.front().core; }
   std::string vdso_functions() const;
   void clone_threads(const Thread& maker, const std::vector<std::size_t>& born);
   std::map<pid_t, pid_t> hosts_of_threads() const;
@@ -83,9 +84,8 @@ class TaskRestore {
   numa::Requirements numa_;
   bool uses_others_memory_;
   image::MmEntry mm_;  // of whom it is
-  image::CoreEntry leader_;
   image::TaskKobjIdsEntry ids_;
-  std::vector<Thread> threads_;
+  std::vector<Thread> threads_;  // the leader first
   std::vector<std::string> notices_;
 };
 
