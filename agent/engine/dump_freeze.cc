@@ -9,6 +9,8 @@
 #include "common/base/check.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
+#include "common/base/warm_heap.h"
+#include "common/proc/reader.h"
 
 #include <algorithm>
 #include <set>
@@ -23,6 +25,22 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::chrono::milliseconds first_pause = 20ms, longest_pause = 200ms;
+
+// What the state of a tree takes while it is collected, about.
+constexpr std::size_t of_process = 96u << 10, of_thread = 20u << 10, most_warm = 64u << 20;
+
+void warm_heap_for(const std::vector<std::unique_ptr<SourceTask>>& tasks) {
+  std::size_t bytes = 0;
+  for (const auto& task : tasks) {
+    std::int64_t threads = 1;
+    try {
+      threads = proc::Reader(task->pid()).stat().num_threads;
+    } catch (const Error&) {  // it has ended; who needs it will say so
+    }
+    bytes += of_process + static_cast<std::size_t>(std::max<std::int64_t>(threads, 1)) * of_thread;
+  }
+  warm_heap(std::min(bytes, most_warm));
+}
 
 }  // namespace
 
@@ -131,6 +149,7 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
   // What is told in the stop before there is a deadline (the tree, layouts) has room in the ring, whatever the
   // destination does.
   while (may_run_on() && !all_acknowledged()) sink.wait();
+  warm_heap_for(tasks_);
   if (before_stop_) before_stop_();
   std::uint64_t emitted_bytes = 0;
   bool sends_state = false;  // of which a copy could be built: it does not run on to another attempt of this dump

@@ -34,8 +34,13 @@ void append_record(std::string& bytes, const google::protobuf::MessageLite& mess
     fail(Errc::internal, "{} lacks {}", message.GetTypeName(), message.InitializationErrorString());
   const std::size_t size = message.ByteSizeLong();
   if (size > max_record) fail(Errc::internal, "{} of {} bytes does not fit a record", message.GetTypeName(), size);
-  append_word(bytes, static_cast<std::uint32_t>(size));
-  message.AppendToString(&bytes);
+  const auto word = static_cast<std::uint32_t>(size);
+  const std::size_t begin = bytes.size(), end = begin + sizeof word + size;
+  bytes.resize_and_overwrite(end, [&](char* content, std::size_t) {
+    std::memcpy(content + begin, &word, sizeof word);
+    message.SerializeWithCachedSizesToArray(reinterpret_cast<std::uint8_t*>(content + begin + sizeof word));
+    return end;
+  });
 }
 
 RecordReader::RecordReader(Kind kind, std::string name, std::string_view bytes)

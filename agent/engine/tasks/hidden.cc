@@ -118,7 +118,7 @@ void look_at_io_permissions(pid_t tid, const std::string& name, std::vector<Refu
 // The kernel gives a thread room for tiles when it first uses them, so nobody else can put them there.
 void look_at_tiles(pid_t tid, const std::string& name, std::vector<Refusal>& found) {
   static const bool here = enabled_xfeatures() & registers::on_request;
-  if (here && registers::features_in_use(registers::read_xstate(tid)) & registers::on_request)
+  if (here && (registers::read_features_in_use(tid) & registers::on_request))
     found.push_back(
         {name, "the content of its tile registers (AMX) is not carried", "try again when it has left them"});
 }

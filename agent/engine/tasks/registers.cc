@@ -2,10 +2,12 @@
 
 #include "common/base/check.h"
 
+#include <algorithm>
 #include <array>
 #include <cpuid.h>
 #include <cstring>
 #include <elf.h>
+#include <span>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 
@@ -22,6 +24,7 @@ struct Component {
 };
 constexpr Component ymm{2, 256}, bndregs{3, 64}, bndcsr{4, 16}, opmask{5, 64}, zmm_upper{6, 512}, hi16_zmm{7, 1024},
     pkru{9, 8};
+constexpr std::array known_components{ymm, bndregs, bndcsr, opmask, zmm_upper, hi16_zmm, pkru};
 
 std::size_t ask_offset(unsigned component) {
   unsigned a = 0, b = 0, c = 0, d = 0;
@@ -66,7 +69,30 @@ void put(std::string& xstate, const Component& c, const Field& field) {
   std::memcpy(xstate.data() + at, field.data(), bytes);
 }
 
-void dump_fpregs(const std::string& x, image::UserX86FpregsEntry& fp) {
+std::uint64_t features_in_use(std::string_view x) {
+  return x.size() < legacy_size + header_size ? 3 : load<std::uint64_t>(x, legacy_size);
+}
+
+// Up to the end of the last component in use. All of it when one has a place that nobody here knows.
+std::size_t size_in_use(std::string_view x) {
+  std::size_t end = std::min(legacy_size + header_size, x.size());
+  const std::uint64_t in_use = features_in_use(x);
+  for (unsigned number = 2; number < 64; number++) {
+    if (!(in_use >> number & 1)) continue;
+    const auto* const c = std::ranges::find(known_components, number, &Component::number);
+    if (c == known_components.end() || !offset_of(number)) return x.size();
+    end = std::max(end, offset_of(number) + c->bytes);
+  }
+  return std::min(end, x.size());
+}
+
+std::string_view read_regset(pid_t tid, std::span<char> into) {
+  iovec view{into.data(), into.size()};
+  trace(PTRACE_GETREGSET, tid, NT_X86_XSTATE, reinterpret_cast<unsigned long>(&view), "read the extended state of");
+  return {into.data(), view.iov_len};
+}
+
+void dump_fpregs(std::string_view x, image::UserX86FpregsEntry& fp) {
   fp.set_cwd(load<std::uint16_t>(x, 0));
   fp.set_swd(load<std::uint16_t>(x, 2));
   fp.set_twd(load<std::uint16_t>(x, 4));
@@ -124,19 +150,17 @@ void build_xstate(const image::UserX86FpregsEntry& fp, std::string& x) {
 
 }  // namespace
 
-std::string read_xstate(pid_t tid) {
-  std::string x(16 * 1024, '\0');
-  iovec view{x.data(), x.size()};
-  trace(PTRACE_GETREGSET, tid, NT_X86_XSTATE, reinterpret_cast<unsigned long>(&view), "read the extended state of");
-  x.resize(view.iov_len);
-  return x;
+std::string_view read_xstate(pid_t tid) {
+  thread_local std::array<char, 16 * 1024> room;
+  return read_regset(tid, room);
 }
 
-std::uint64_t features_in_use(std::string_view x) {
-  return x.size() < legacy_size + header_size ? 3 : load<std::uint64_t>(x, legacy_size);
+std::uint64_t read_features_in_use(pid_t tid) {
+  std::array<char, legacy_size + header_size> room;
+  return features_in_use(read_regset(tid, room));
 }
 
-void dump(const Regs& r, const std::string& xstate, image::ThreadInfoX86& into) {
+void dump(const Regs& r, std::string_view xstate, image::ThreadInfoX86& into) {
   image::UserX86RegsEntry& g = *into.mutable_gpregs();
   g.set_r15(r.r15);
   g.set_r14(r.r14);
@@ -167,7 +191,7 @@ void dump(const Regs& r, const std::string& xstate, image::ThreadInfoX86& into) 
   g.set_gs(r.gs);
   g.set_mode(image::X86_NATIVE);
   dump_fpregs(xstate, *into.mutable_fpregs());
-  into.set_xstate(xstate);
+  into.set_xstate(xstate.data(), size_in_use(xstate));
 }
 
 Regs restore(const image::ThreadInfoX86& from) {
@@ -208,7 +232,6 @@ std::string xstate_of(const image::ThreadInfoX86& from, std::size_t size) {
   if (from.has_xstate() && from.xstate().size() >= legacy_size + header_size) {
     x = from.xstate();
     const std::uint64_t in_use = features_in_use(x);
-    if (x.size() == size) return x;
     for (unsigned c = 2; c < 63; c++)
       if ((in_use >> c & 1) && (!offset_of(c) || offset_of(c) >= size))
         fail(Errc::unsupported, "extended state component {} is in use, and this CPU does not have it", c);
