@@ -4,10 +4,11 @@
 
 #include <sys/uio.h>
 
-// r15 = next call, r14 = calls left. Each record: number, six arguments, result.
+// r15 = next call, r14 = calls left, r13 = the signal of the end. Each record: number, six arguments, result.
 //
-// The end is SIGSTOP to itself, not int3: should the engine die in that very moment, the signal is delivered, and it
-// stops the target, where a SIGTRAP would kill it. A target that is continued there by anybody stops again.
+// The end is a signal to itself: SIGSTOP, not int3. Should the engine die in that very moment, the signal is delivered,
+// and it stops the target, where a SIGTRAP would kill it. A target that is continued there by anybody stops again.
+// Where the first one is a signal that the target ignores, the next is SIGSTOP.
 asm(R"(
  .pushsection .rodata
  .global godwit_stub_begin, godwit_stub_loop, godwit_stub_end
@@ -19,9 +20,10 @@ godwit_stub_begin:
  mov $186, %eax
  syscall
  mov %eax, %esi
- mov $19, %edx
+ mov %r13d, %edx
  mov $234, %eax
  syscall
+ mov $19, %r13d
  jmp 2b
 godwit_stub_loop:
 1: mov 0(%r15), %rax

@@ -33,7 +33,7 @@ struct ScratchLayout {
 // The position-independent code at the start of the scratch mapping.
 struct Stub {
   static std::span<const std::byte> code();
-  static std::size_t loop_offset();  // of the loop that runs a table: r15 = table, r14 = calls; ends in SIGSTOP
+  static std::size_t loop_offset();  // of the loop that runs a table: r15 = table, r14 = calls, r13 = signal of the end
 };
 
 class Batch {

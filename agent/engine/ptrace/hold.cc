@@ -200,13 +200,30 @@ void Hold::borrow() {
         {.tid = t.tid, .pinned = pin_.has_value(), .regs = t.regs, .sigmask = t.sigmask, .affinity = t.affinity});
   }
   journal_->held(raw(instruction_));
+  end_signal_ = end_of_batches();
+  const std::uint64_t open = end_signal_ ? signal_bit(end_signal_) : 0;
   for (const HeldThread& t : threads_) {
-    set_sigmask(t.tid, all_signals);
+    set_sigmask(t.tid, all_signals & ~open);
     if (pin_) pin_->bring(t.tid);
   }
 }
 
-RemoteSyscalls& Hold::remote(pid_t tid) { return remotes_.try_emplace(tid, pid_, tid, instruction_).first->second; }
+// With many threads, a signal of which the process would take no notice, nor has a thread that waits for it.
+int Hold::end_of_batches() const {
+  constexpr std::size_t many = 32;
+  if (threads_.size() <= many) return 0;
+  std::uint64_t used = proc::Reader(pid_).status().sig_caught;
+  for (const HeldThread& t : threads_) used |= t.sigmask;
+  for (const int number : {SIGURG, SIGWINCH})
+    if (!(used & signal_bit(number))) return number;
+  return 0;
+}
+
+RemoteSyscalls& Hold::remote(pid_t tid) {
+  const auto [at, fresh] = remotes_.try_emplace(tid, pid_, tid, instruction_);
+  if (fresh && end_signal_) at->second.end_batches_with(end_signal_);
+  return at->second;
+}
 
 RemoteAddr Hold::scratch() {
   if (!scratch_) {

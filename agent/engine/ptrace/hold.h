@@ -96,6 +96,7 @@ class Hold {
   void send_stop(bool continued);
   void seize_all();
   void borrow();
+  int end_of_batches() const;
   void end_calls();
   void put_back();
   void swallow_sigcont();
@@ -119,6 +120,7 @@ class Hold {
   std::vector<proc::Vma> maps_;
   bool shares_memory_ = false;
   RemoteAddr instruction_{};
+  int end_signal_ = 0;  // of batches; 0: the usual one
   std::map<pid_t, RemoteSyscalls> remotes_;
   std::unique_ptr<Scratch> scratch_;
   std::set<pid_t> held_children_, zombies_;

@@ -52,7 +52,7 @@ Error disturbed_by_stop(pid_t pid) {
 }
 
 RemoteSyscalls::RemoteSyscalls(pid_t pid, pid_t tid, RemoteAddr syscall_instruction)
-    : pid_(pid), tid_(tid), syscall_instruction_(syscall_instruction), saved_(get_regs(tid)) {}
+    : pid_(pid), tid_(tid), syscall_instruction_(syscall_instruction), saved_(get_regs(tid)), end_signal_(SIGSTOP) {}
 
 RemoteSyscalls::~RemoteSyscalls() {
   if (ended_) return;
@@ -97,11 +97,13 @@ long RemoteSyscalls::call_raw(long nr, std::array<std::uint64_t, 6> args) {
   regs.r10 = args[3];
   regs.r8 = args[4];
   regs.r9 = args[5];
+  regs.r13 = SIGSTOP;  // what may lie behind the instruction is the end of the stub
   set_regs(tid_, regs);
   in_syscall_stop_ = true;
   for (int side = 0; side < 2; side++) {  // entry, exit
     Stop stop = resume(PTRACE_SYSCALL);
-    for (; stop.signal_stop(SIGSTOP); stop = resume(PTRACE_SYSCALL)) disturbed_ = true;
+    for (; stop.signal_stop(SIGSTOP) || stop.signal_stop(end_signal_); stop = resume(PTRACE_SYSCALL))
+      disturbed_ |= stop.signal_stop(SIGSTOP);
     if (!stop.syscall_stop())
       fail(Errc::target_gone, "thread {} stopped with status {:#x} instead of running system call {}", tid_, stop.raw(),
            nr);
@@ -117,20 +119,27 @@ void RemoteSyscalls::start(const Batch& batch) {
   regs.rip = raw(batch.scratch()) + Stub::loop_offset();
   regs.r15 = raw(batch.scratch()) + ScratchLayout::table;
   regs.r14 = batch.size();
+  regs.r13 = static_cast<unsigned long long>(end_signal_);
   regs.orig_rax = static_cast<unsigned long long>(-1);
   set_regs(tid_, regs);
   in_syscall_stop_ = false;
   trace(PTRACE_CONT, tid_, 0, 0, "continue");
 }
 
+// Not a signal from elsewhere, while there are calls left or before the stub has sent its own.
+bool RemoteSyscalls::is_end(const Stop& stop) const {
+  const Regs regs = get_regs(tid_);
+  return regs.r14 == 0 && stop.signal_stop(static_cast<int>(regs.r13));
+}
+
 bool RemoteSyscalls::finish_disturbed(Batch& batch) {
   Stop stop = wait_stop(tid_);
   if (stop.trap_stop()) stop = resume(PTRACE_CONT);
-  while (stop.signal_stop(SIGSTOP) && get_regs(tid_).r14 != 0) {  // the calls that are left
-    disturbed_ = true;
+  while ((stop.signal_stop(SIGSTOP) || stop.signal_stop(end_signal_)) && !is_end(stop)) {
+    disturbed_ |= stop.signal_stop(SIGSTOP);
     stop = resume(PTRACE_CONT);
   }
-  if (!stop.signal_stop(SIGSTOP))
+  if (!stop.signal_stop(SIGSTOP) && !stop.signal_stop(end_signal_))
     fail(Errc::target_gone, "thread {} stopped with status {:#x} in a batch of {} calls", tid_, stop.raw(),
          batch.size());
   collect(batch);

@@ -1,8 +1,9 @@
 // An RAII borrow of a stopped thread that runs system calls in it and puts its registers back.
 //
 // Preconditions, which the caller sees to (ptrace/hold.h): the thread is seized by this engine with
-// PTRACE_O_TRACESYSGOOD, in a ptrace stop, all its signals are blocked, any rseq critical section has been fixed
-// up, and what is borrowed is in the journal. One RemoteSyscalls per thread at a time.
+// PTRACE_O_TRACESYSGOOD, in a ptrace stop, all its signals are blocked (but for the one that batches end with), any
+// rseq critical section has been fixed up, and what is borrowed is in the journal. One RemoteSyscalls per thread at a
+// time.
 //
 // The vdso's own `syscall` instruction is used for single calls, so that no code is patched.
 #pragma once
@@ -58,6 +59,9 @@ class RemoteSyscalls {
   // and is in a trap stop or at a SIGSTOP of its own, which is dropped when it goes on without a signal.
   void end();
   void forget() { ended_ = true; }  // the thread is gone
+  // Batches end in this signal instead of SIGSTOP, for which the kernel goes through all threads of the process (23 us
+  // at 1,000). It is one that the process ignores, and is not blocked.
+  void end_batches_with(int signal) { end_signal_ = signal; }
   // Single calls run from this `syscall` instruction from now on.
   void run_from(RemoteAddr syscall_instruction) { syscall_instruction_ = syscall_instruction; }
 
@@ -76,11 +80,13 @@ class RemoteSyscalls {
   }
   long call_raw(long nr, std::array<std::uint64_t, 6> args);
   Stop resume(int request);
+  bool is_end(const Stop& stop) const;
   bool finish_disturbed(Batch& batch);
 
   pid_t pid_, tid_;
   RemoteAddr syscall_instruction_;
   Regs saved_;
+  int end_signal_;
   bool ended_ = false;
   bool in_syscall_stop_ = false;
   bool disturbed_ = false;  // by a SIGSTOP from elsewhere, which the end of the next batch tells

@@ -1,5 +1,6 @@
 #include "agent/engine/ptrace/remote_syscalls.h"
 
+#include "agent/engine/ptrace/tracing.h"
 #include "common/base/check.h"
 #include "common/base/fd.h"
 
@@ -114,6 +115,56 @@ TEST(RemoteSyscalls, a_foreign_stop_signal_is_not_the_end_of_a_batch) {
     }
     sender.join();
   }
+  EXPECT_EQ(target.finish(), 0);
+}
+
+// Ends the same batch of calls in SIGURG, which the target ignores, with `meanwhile` done while its first call sleeps.
+// Returns whether it was disturbed.
+template <class Meanwhile>
+bool run_until_urgent(Target& target, Meanwhile meanwhile) {
+  RemoteSyscalls remote(target.pid_, target.pid_, target.instruction_);
+  remote.end_batches_with(SIGURG);
+  Scratch scratch(remote, RemoteAddr{0x10000000});
+  Batch batch(scratch.address());
+  const RemoteAddr no_signal = batch.put(std::uint64_t{0});
+  const RemoteAddr limit = batch.put(timespec{0, 100'000'000});
+  batch.attempt("wait", SYS_rt_sigtimedwait, no_signal, 0, limit, sizeof(std::uint64_t));
+  const std::size_t last = batch.add("getppid", SYS_getppid);
+  std::thread sender([&] {
+    ::usleep(30'000);
+    meanwhile();
+  });
+  const bool disturbed = remote.run_disturbed(batch);
+  sender.join();
+  EXPECT_EQ(batch.result(last), ::getpid());
+  return disturbed;
+}
+
+TEST(RemoteSyscalls, a_batch_ends_with_a_signal_that_the_target_ignores) {
+  Target target;
+  EXPECT_FALSE(run_until_urgent(target, [] {}));
+  EXPECT_EQ(target.finish(), 0);
+}
+
+TEST(RemoteSyscalls, such_a_signal_from_elsewhere_is_not_the_end_and_disturbs_nobody) {
+  Target target;
+  ::kill(target.pid_, SIGURG);
+  EXPECT_FALSE(run_until_urgent(target, [&] { ::kill(target.pid_, SIGURG); }));
+  EXPECT_EQ(target.finish(), 0);
+}
+
+TEST(RemoteSyscalls, a_foreign_stop_signal_is_noticed_by_a_batch_that_ends_with_another) {
+  Target target;
+  EXPECT_TRUE(run_until_urgent(target, [&] { ::kill(target.pid_, SIGSTOP); }));
+  EXPECT_EQ(target.finish(), 0);
+}
+
+TEST(RemoteSyscalls, a_batch_whose_last_signal_is_blocked_ends_all_the_same) {
+  Target target;
+  const std::uint64_t mask = get_sigmask(target.pid_);
+  set_sigmask(target.pid_, all_signals);
+  EXPECT_FALSE(run_until_urgent(target, [] {}));
+  set_sigmask(target.pid_, mask);
   EXPECT_EQ(target.finish(), 0);
 }
 
