@@ -9,8 +9,10 @@
 #include "tests/support/aio_request.h"
 
 #include <algorithm>
+#include <array>
 #include <csignal>
 #include <cstddef>
+#include <map>
 #include <span>
 #include <thread>
 
@@ -127,6 +129,42 @@ TEST_F(RecoveryDeath, leaves_no_thread_where_nothing_is_mapped_any_more) {
   JobClient last(journal.get(), false);
   const Event done = recover(last);
   EXPECT_TRUE(done.has_done()) << done.failure().message();
+  expect_undisturbed();
+}
+
+using Cpus = std::array<std::byte, 128>;
+
+Cpus cpus_of(pid_t tid) {
+  Cpus cpus{};
+  check(::syscall(SYS_sched_getaffinity, tid, cpus.size(), cpus.data()), "ask for the CPUs of {}", tid);
+  return cpus;
+}
+
+std::map<pid_t, Cpus> cpus_of_threads(pid_t pid) {
+  std::map<pid_t, Cpus> all;
+  for (const pid_t tid : proc::Reader(pid).threads()) all[tid] = cpus_of(tid);
+  return all;
+}
+
+// Threads are brought to the engine's CPU before they are seized, when nothing else of them is in the journal yet.
+TEST_F(RecoveryDeath, takes_threads_back_to_their_cpus) {
+  const std::map<pid_t, Cpus> before = cpus_of_threads(pid_);
+  UniqueFd journal = make_journal();
+  {
+    JobClient source(journal.get(), true, "engine.hold.seized=kill");
+    ASSERT_TRUE(survey(source).has_surveyed());
+    Command c = freeze(0, source_cgroup_);
+    c.set_id(1000);
+    source.post(c);
+    EXPECT_THROW(source.await(1000, [] {}), Error);
+    EXPECT_EQ(WTERMSIG(source.wait_end()), SIGKILL);
+  }
+  const bool has_others = std::thread::hardware_concurrency() > 1;
+  EXPECT_EQ(cpus_of_threads(pid_) != before, has_others) << "no thread was moved";
+  JobClient last(journal.get(), false);
+  const Event done = recover(last);
+  EXPECT_TRUE(done.has_done()) << done.failure().message();
+  EXPECT_EQ(cpus_of_threads(pid_), before);
   expect_undisturbed();
 }
 

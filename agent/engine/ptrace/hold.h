@@ -94,7 +94,8 @@ class Hold {
  private:
   void stop();
   void send_stop(bool continued);
-  void seize_all();
+  void bring(pid_t tid);
+  void move_back() noexcept;
   void borrow();
   int end_of_batches() const;
   void end_calls();
@@ -117,6 +118,11 @@ class Hold {
   bool stop_sent_ = false;
   std::uint64_t stopped_at_ = 0;
   std::vector<HeldThread> threads_;
+  struct Moved {
+    Journal::Process::Place place = 0;
+    std::array<std::byte, 128> affinity{};
+  };
+  std::map<pid_t, Moved> moved_;  // to our CPU, before they were seized
   std::vector<proc::Vma> maps_;
   bool shares_memory_ = false;
   RemoteAddr instruction_{};

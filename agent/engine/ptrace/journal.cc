@@ -11,7 +11,7 @@
 namespace godwit::engine {
 namespace {
 
-constexpr std::uint64_t magic = 0x4a57444734ull;
+constexpr std::uint64_t magic = 0x4a57444735ull;
 constexpr std::uint32_t most_threads = 100'000;
 
 // What is below is on memory (for another process to see) before what follows.
@@ -100,14 +100,25 @@ void Journal::Process::held(std::uint64_t syscall_instruction) {
   fence();
 }
 
-void Journal::Process::add(const ThreadRecord& record) {
+Journal::Process::Place Journal::Process::add(const ThreadRecord& record) {
   Journal& j = *journal_;
   if (j.header().threads == most_threads) fail(Errc::unsupported, "more than {} threads", most_threads);
   const std::size_t needed = first_thread + (j.header().threads + 1) * sizeof(ThreadSlot);
   if (needed > j.size_) j.map(j.size_ * 2);
-  j.threads()[j.header().threads] = {.process = index_, .record = record};
+  const Place place = j.header().threads;
+  j.threads()[place] = {.process = index_, .record = record};
   fence();
   j.header().threads++;
+  fence();
+  return place;
+}
+
+void Journal::Process::borrow(Place place, const Regs& regs, std::uint64_t sigmask) {
+  ThreadRecord& record = journal_->threads()[place].record;
+  record.regs = regs;
+  record.sigmask = sigmask;
+  fence();
+  record.borrowed = 1;
   fence();
 }
 

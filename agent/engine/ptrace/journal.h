@@ -22,17 +22,18 @@ namespace godwit::engine {
 
 enum class HoldPhase : std::uint32_t {
   idle = 1,   // nothing is borrowed
-  stopping,   // SIGSTOP may have been sent; nothing else
-  held,       // the listed threads may have borrowed registers, masks and affinity
+  stopping,   // SIGSTOP may have been sent, and listed threads may have been moved to another CPU
+  held,       // what is listed of the threads may have been changed
   releasing,  // everything is put back; SIGCONT may not have been sent
 };
 
 struct ThreadRecord {
-  pid_t tid = 0;  // host
-  std::uint32_t pinned = 0;
+  pid_t tid = 0;               // host
+  std::uint32_t pinned = 0;    // it has been moved, and `affinity` is what it had
+  std::uint64_t borrowed = 0;  // `regs` and `sigmask` are what it had
+  std::array<std::byte, 128> affinity{};
   Regs regs{};
   std::uint64_t sigmask = 0;
-  std::array<std::byte, 128> affinity{};
 };
 
 // A pending signal that holding the process would destroy (kept_signals.h).
@@ -69,7 +70,10 @@ class Journal {
   class Process {
    public:
     void held(std::uint64_t syscall_instruction);
-    void add(const ThreadRecord& record);
+    using Place = std::uint32_t;  // of a record
+    Place add(const ThreadRecord& record);
+    // One that was added when it had only been moved.
+    void borrow(Place place, const Regs& regs, std::uint64_t sigmask);
     // Once per queue and number: a standard signal is pending once. Errc::unsupported when there is no more room.
     void keep(const KeptSignal& signal);
     void scratch(RemoteAddr at);  // before it is mapped

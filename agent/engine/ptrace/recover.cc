@@ -28,18 +28,27 @@ bool same_process(const Journal::Process& journal) {
   }
 }
 
-void put_back(const ThreadRecord& thread) {
-  set_regs(thread.tid, thread.regs);
+void move_back(const ThreadRecord& thread) {
   if (thread.pinned) ::syscall(SYS_sched_setaffinity, thread.tid, thread.affinity.size(), thread.affinity.data());
+}
+
+void put_back(const ThreadRecord& thread) {
+  if (thread.borrowed) set_regs(thread.tid, thread.regs);
+  move_back(thread);
 }
 
 // Whoever stands in the scratch leaves it first, and the leader, who unmaps it, last.
 void put_back(Journal::Process& journal, std::span<const pid_t> tids, FinishInterrupted finish) {
+  const auto is_there = [&](const ThreadRecord& t) { return std::ranges::find(tids, t.tid) != tids.end(); };
+  if (journal.phase() == HoldPhase::stopping) {
+    for (const ThreadRecord& t : journal.threads())
+      if (is_there(t)) move_back(t);
+  }
   if (journal.phase() != HoldPhase::held) return;
   for (const pid_t tid : tids) set_sigmask(tid, all_signals);
   std::optional<ThreadRecord> first;
   for (const ThreadRecord& t : journal.threads()) {
-    if (std::ranges::find(tids, t.tid) == tids.end()) continue;
+    if (!is_there(t)) continue;
     if (t.tid == journal.pid())
       first = t;
     else
@@ -72,7 +81,7 @@ std::vector<pid_t> put_back(Journal::Process& journal, FinishInterrupted finish)
   for (const pid_t tid : tids) masks.emplace_back(tid, get_sigmask(tid));
   for (const ThreadRecord& t : journal.threads())
     for (auto& [tid, mask] : masks)
-      if (tid == t.tid) mask = t.sigmask;
+      if (tid == t.tid && t.borrowed) mask = t.sigmask;
   put_back(journal, tids, finish);
   journal.releasing();
   if (!journal.was_stopped()) {

@@ -7,11 +7,15 @@
 #include "common/proc/reader.h"
 
 #include <algorithm>
+#include <array>
 #include <csignal>
 #include <set>
+#include <string_view>
 
+#include <fcntl.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 namespace godwit::engine {
 namespace {
@@ -54,6 +58,13 @@ std::string where_it_is(pid_t pid, pid_t tid) {
   }
 }
 
+[[noreturn]] void fail_to_stop(pid_t pid, pid_t tid, std::chrono::milliseconds limit) {
+  throw Error(Errc::timed_out,
+              fmt::format("thread {} of process {} did not stop within {} ms: {}", tid, pid, limit.count(),
+                          where_it_is(pid, tid)),
+              "a thread in vfork() stops only when its child has run another program");
+}
+
 bool any_queued(pid_t tid, int number) {
   const auto in = [&](SignalQueue queue) {
     return std::ranges::any_of(queued_signals(tid, queue), [&](const Siginfo& s) { return s.number() == number; });
@@ -63,7 +74,8 @@ bool any_queued(pid_t tid, int number) {
 
 }  // namespace
 
-std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, bool interrupt, std::chrono::milliseconds limit) {
+std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, bool interrupt, std::chrono::milliseconds limit,
+                                 const std::function<void(pid_t)>& before) {
   const std::uint64_t deadline = monotonic_ns() + static_cast<std::uint64_t>(limit.count()) * 1'000'000;
   const proc::Reader proc(pid);
   std::set<pid_t> seen;
@@ -75,6 +87,7 @@ std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, bool interrup
       for (const pid_t tid : proc.threads()) {
         if (!seen.insert(tid).second) continue;
         changed = true;
+        if (before) before(tid);
         if (::ptrace(PTRACE_SEIZE, tid, 0, options) != 0) {
           if (errno == ESRCH) continue;  // ended meanwhile
           refuse_seize(pid, errno);
@@ -89,11 +102,7 @@ std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, bool interrup
           return p != Progress::waiting;
         });
         if (waiting.empty()) break;
-        if (monotonic_ns() > deadline)
-          throw Error(Errc::timed_out,
-                      fmt::format("thread {} of process {} did not stop within {} ms: {}", waiting[0], pid,
-                                  limit.count(), where_it_is(pid, waiting[0])),
-                      "a thread in vfork() stops only when its child has run another program");
+        if (monotonic_ns() > deadline) fail_to_stop(pid, waiting[0], limit);
         wait_for_change(std::chrono::milliseconds(1));
       }
     }
@@ -111,6 +120,22 @@ std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, bool interrup
   }
   std::ranges::sort(stopped, [&](pid_t a, pid_t b) { return std::pair(a != pid, a) < std::pair(b != pid, b); });
   return stopped;
+}
+
+void wait_group_stop(pid_t pid, std::chrono::milliseconds limit) {
+  const std::uint64_t deadline = monotonic_ns() + static_cast<std::uint64_t>(limit.count()) * 1'000'000;
+  const UniqueFd stat = proc::Reader(pid, pid).open("stat", O_RDONLY);
+  for (;;) {
+    std::array<char, 64> text;  // the name takes at most 17
+    const ssize_t n = ::pread(stat.get(), text.data(), text.size(), 0);
+    if (n < 0 && errno == ESRCH) return;
+    const std::string_view found(text.data(), static_cast<std::size_t>(check(n, "read the state of process {}", pid)));
+    const std::size_t at = found.rfind(") ");
+    if (at == found.npos || at + 2 >= found.size()) fail(Errc::internal, "cannot understand /proc stat: \"{}\"", found);
+    if (std::string_view("TtZX").contains(found[at + 2])) return;
+    if (monotonic_ns() > deadline) fail_to_stop(pid, pid, limit);
+    ::usleep(10);  // not a yield: it may be waiting for this CPU
+  }
 }
 
 // An engine that may not is no worse off where there is nothing to pass.

@@ -2,10 +2,12 @@
 
 #include "agent/engine/memory/page_stretches.h"
 #include "agent/engine/memory/page_window.h"
+#include "agent/engine/resources/descriptor_limit.h"
 #include "common/base/check.h"
 
-#include <memory>
+#include <cerrno>
 #include <span>
+#include <utility>
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -23,7 +25,7 @@ std::uint64_t pages_in(image::PageReader& reader) {
 
 // A table that several threads share grows only when an RCU grace period has passed, which takes some milliseconds.
 void make_room_for_descriptors(std::size_t processes) {
-  constexpr std::size_t of_each = 4, others = 32;
+  constexpr std::size_t of_each = 8, others = 64;
   UniqueFd(::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, processes * of_each + others));  // it may be more than we may have
 }
 
@@ -35,13 +37,14 @@ image::PageReader DirectoryPages::reader(image::Kind kind, std::uint64_t id) con
 
 void DirectoryPages::begin_aside(std::size_t processes) {
   if (frees_) return;  // who is told is the caller's
+  resources::raise_descriptor_limit();
   make_room_for_descriptors(processes);
   second_.emplace();
 }
 
 void DirectoryPages::fill(pid_t pid, AddressSpace& memory) {
   if (const auto begun = aside_.extract(pid)) {
-    pages_ += begun.mapped().get();
+    pages_ += result(pid, begun.mapped());
     return;
   }
   if (!begun_.insert(pid).second) return;
@@ -50,13 +53,33 @@ void DirectoryPages::fill(pid_t pid, AddressSpace& memory) {
 }
 
 void DirectoryPages::fill_aside(pid_t pid, AddressSpace& memory) {
-  if (!second_) return;
-  auto pages = std::make_unique<image::PageReader>(reader(image::Kind::pagemap, static_cast<std::uint64_t>(pid)));
-  if (pages_in(*pages) > most_aside || !begun_.insert(pid).second) return;
+  if (!second_ || begun_.contains(pid)) return;
+  const auto id = static_cast<std::uint64_t>(pid);
+  {
+    image::PageReader pages = reader(image::Kind::pagemap, id);
+    if (pages_in(pages) > most_aside) return;
+  }
+  begun_.insert(pid);
   memory.fill_without_calls();
-  aside_.emplace(pid, second_->run([this, pid, &memory, pages = std::move(pages)] {
-    return read(*pages, pid, memory, room_aside_);
-  }));
+  // What reads has descriptors, and there are hundreds of processes: it is made when it is their turn.
+  std::future<std::uint64_t> filled = second_->run([this, pid, id, &memory]() -> std::uint64_t {
+    if (abandoned_) return 0;
+    image::PageReader pages = reader(image::Kind::pagemap, id);
+    return read(pages, pid, memory, room_aside_);
+  });
+  aside_.emplace(pid, Aside{memory, std::move(filled)});
+}
+
+// Where only the tracer itself may write to memory that the task may not write to
+// (proc_mem.force_override=ptrace, 6.12+), it begins anew.
+std::uint64_t DirectoryPages::result(pid_t pid, Aside& aside) {
+  try {
+    return aside.pages.get();
+  } catch (const Error& e) {
+    if (e.sys_errno() != EIO) throw;
+  }
+  image::PageReader pages = reader(image::Kind::pagemap, static_cast<std::uint64_t>(pid));
+  return read(pages, pid, aside.memory, room_);
 }
 
 void DirectoryPages::fill(std::uint64_t shmid, RestoredSegments& segments) {
@@ -67,7 +90,7 @@ void DirectoryPages::fill(std::uint64_t shmid, RestoredSegments& segments) {
 }
 
 std::uint64_t DirectoryPages::finish() {
-  for (auto& [pid, pages] : aside_) pages_ += pages.get();
+  for (auto& [pid, aside] : aside_) pages_ += result(pid, aside);
   aside_.clear();
   second_.reset();
   return pages_;

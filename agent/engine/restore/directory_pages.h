@@ -14,6 +14,7 @@
 #include "common/base/worker.h"
 #include "common/image/page_reader.h"
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <future>
@@ -31,8 +32,12 @@ class DirectoryPages {
   // directory. Both are borrowed.
   using Frees = std::function<void(std::size_t level)>;
   DirectoryPages(int directory, const Frees& frees) : directory_(directory), frees_(frees) {}
+  ~DirectoryPages() { abandoned_ = true; }
+  DirectoryPages(const DirectoryPages&) = delete;
+  DirectoryPages& operator=(const DirectoryPages&) = delete;
 
-  // Makes the second thread, before there are so many processes. It takes the CPUs of its maker, who is not to be pinned.
+  // Makes the second thread, before there are so many processes. It takes the CPUs of its maker, who is not to be
+  // pinned.
   void begin_aside(std::size_t processes);
   // The content of a process, once: it is whole on return.
   void fill(pid_t pid, AddressSpace& memory);
@@ -46,6 +51,11 @@ class DirectoryPages {
  private:
   using Put = std::function<void(std::span<const pagewire::Run>, std::span<const std::byte>)>;
   image::PageReader reader(image::Kind kind, std::uint64_t id) const;
+  struct Aside {
+    AddressSpace& memory;
+    std::future<std::uint64_t> pages;
+  };
+  std::uint64_t result(pid_t pid, Aside& aside);
   std::uint64_t read(image::PageReader& reader, const std::string& name, bool compared, Buffer& room,
                      const Put& put) const;
   std::uint64_t read(image::PageReader& reader, pid_t pid, AddressSpace& memory, Buffer& room) const;
@@ -55,7 +65,8 @@ class DirectoryPages {
   std::set<pid_t> begun_;
   std::uint64_t pages_ = 0;
   Buffer room_, room_aside_;
-  std::map<pid_t, std::future<std::uint64_t>> aside_;
+  std::map<pid_t, Aside> aside_;
+  std::atomic<bool> abandoned_ = false;
   std::optional<Worker> second_;  // ends before what it works on
 };
 
