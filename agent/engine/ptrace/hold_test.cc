@@ -7,12 +7,17 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <atomic>
 #include <csignal>
 #include <cstddef>
 #include <map>
+#include <new>
+#include <stop_token>
 #include <thread>
 
 #include <sched.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -104,6 +109,39 @@ TEST(Hold, leaves_threads_on_their_cpus) {
   }
   EXPECT_EQ(cpus_of_threads(pid), before);
   end(pid);
+}
+
+// What the process ignores is not ignored for a thread that is traced: it must have stopped by then.
+TEST(Hold, lets_no_call_return_for_a_signal_that_nobody_handles) {
+  void* const shared =
+      ::mmap(nullptr, sizeof(std::atomic<int>), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(shared, MAP_FAILED);
+  auto* const interrupted = new (shared) std::atomic<int>(0);
+  const pid_t pid = forked([&] {
+    for (int i = 0; i < 40; i++)
+      std::thread([&] {
+        const int nothing = ::epoll_create1(0);
+        epoll_event event{};
+        for (;;)
+          if (::epoll_wait(nothing, &event, 1, 10) < 0) ++*interrupted;
+      }).detach();
+  });
+  std::jthread sender([&](const std::stop_token& ended) {
+    while (!ended.stop_requested()) {
+      for (const int number : {SIGURG, SIGWINCH, SIGCHLD}) ::kill(pid, number);
+      ::usleep(100);
+    }
+  });
+  Journal journal{UniqueFd()};
+  InterruptedCalls calls;
+  for (int i = 0; i < 100; i++) {
+    Hold(pid, journal, calls).release();
+    ::usleep(10'000);
+  }
+  sender = {};
+  EXPECT_EQ(interrupted->load(), 0);
+  end(pid);
+  ::munmap(shared, sizeof *interrupted);
 }
 
 // A signal by which batches would end is one that the program has a use for: it waits where it was.
