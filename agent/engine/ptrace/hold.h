@@ -1,8 +1,8 @@
 // Holds a process: all its threads stopped, traced by this engine and ready for injected calls, in such a way that the
 // death of the engine at any instruction leaves it stopped and whole.
 //
-// SIGSTOP's group stop comes first: a thread whose tracer dies goes back into it, wherever its registers point. Then
-// every thread is seized. What is borrowed (registers, signal mask, affinity) is in the journal before it is changed.
+// SIGSTOP's group stop comes first: a thread whose tracer dies goes back into it, wherever its registers point. When it
+// has begun every thread is seized. What is borrowed (registers, signal mask, affinity) is in the journal before it is changed.
 //
 // What others can see: the parent may get SIGCHLD and see the stop and the continuation by waitpid(WUNTRACED |
 // WCONTINUED). No handler of the process runs: the SIGCONT that ends the stop is swallowed. What was stopped stays so.
