@@ -158,15 +158,34 @@ void Hold::stop() {
   const bool continued = any_pending(pid_, continue_signal);
   Hurry hurry;
   stopped_at_ = monotonic_ns();
-  if (!was_stopped_) send_stop(continued);
+  const bool stands = was_stopped_ || stop_group(continued);
   fault::point("engine.hold.stopped");
-  if (!was_stopped_) wait_group_stop(pid_, options_.limit);
-  std::function<void(pid_t)> before;
-  if (pin_) before = [this](pid_t tid) { bring(tid); };
-  for (const pid_t tid : seize_threads(pid_, PTRACE_O_TRACESYSGOOD, false, options_.limit, before))
+  const Bringing bringing{.bring = [this](pid_t tid) { bring(tid); }, .give_up = [this] { move_back(); }};
+  for (const pid_t tid :
+       seize_threads(pid_, PTRACE_O_TRACESYSGOOD, false, options_.limit, stands && pin_ ? &bringing : nullptr))
     threads_.push_back({.tid = tid});
   if (was_stopped_) stop_signal_ = stop_signal_of(threads_.front().tid);
   fault::point("engine.hold.seized");
+}
+
+// Whether all stand still, or will before they run their program.
+bool Hold::stop_group(bool continued) {
+  constexpr int most_waits = 40;
+  constexpr std::chrono::milliseconds between{5};
+  send_stop(continued);
+  for (int waits = 0; waits < most_waits; waits++) {
+    const GroupStop stop = wait_group_stop(pid_, between);
+    if (stop != GroupStop::awaited) return stop == GroupStop::begun;
+    if (stop_is_undone()) send_stop(any_pending(pid_, continue_signal));
+  }
+  return false;
+}
+
+// A SIGCONT from elsewhere has done that: nobody sleeps between the one and the other. Not when there is any doubt: a
+// second SIGSTOP would stay in the queue.
+bool Hold::stop_is_undone() const {
+  const proc::Status status = proc::Reader(pid_).status();
+  return status.state == 'S' && !(status.shared_sig_pending & signal_bit(SIGSTOP));
 }
 
 // `continued`: a SIGCONT is pending, which the stop destroys. The threads stand still from before it is read until the
@@ -218,12 +237,13 @@ void Hold::borrow() {
     leave_rseq_section(pid_, t.tid, t.regs);
     t.sigmask = get_sigmask(t.tid);
     t.interrupted = calls_.settle(pid_, t.tid, stopped_at_, t.sigmask, maps_, t.regs);
+    ::syscall(SYS_sched_getaffinity, t.tid, t.affinity.size(), t.affinity.data());
     if (const auto moved = moved_.find(t.tid); moved != moved_.end()) {
-      t.affinity = moved->second.affinity;
-      journal_->borrow(moved->second.place, t.regs, t.sigmask);
+      // Else it is another thread by now: it has run another program, and has the leader's TID since.
+      if (pin_->is_place(t.affinity)) t.affinity = moved->second.affinity;
+      journal_->borrow(moved->second.place, t.regs, t.sigmask, t.affinity);
       continue;
     }
-    ::syscall(SYS_sched_getaffinity, t.tid, t.affinity.size(), t.affinity.data());
     journal_->add({.tid = t.tid,
                    .pinned = pin_.has_value(),
                    .borrowed = 1,

@@ -2,7 +2,8 @@
 // death of the engine at any instruction leaves it stopped and whole.
 //
 // SIGSTOP's group stop comes first: a thread whose tracer dies goes back into it, wherever its registers point. When it
-// has begun every thread is seized. What is borrowed (registers, signal mask, affinity) is in the journal before it is changed.
+// has begun every thread is seized. What is borrowed (registers, signal mask, affinity) is in the journal before it is
+// changed.
 //
 // What others can see: the parent may get SIGCHLD and see the stop and the continuation by waitpid(WUNTRACED |
 // WCONTINUED). No handler of the process runs: the SIGCONT that ends the stop is swallowed. What was stopped stays so.
@@ -93,6 +94,8 @@ class Hold {
 
  private:
   void stop();
+  bool stop_group(bool continued);
+  bool stop_is_undone() const;
   void send_stop(bool continued);
   void bring(pid_t tid);
   void move_back() noexcept;

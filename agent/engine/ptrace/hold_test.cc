@@ -82,6 +82,7 @@ TEST(Hold, that_fails_leaves_threads_on_their_cpus) {
     EXPECT_EQ(e.errc(), Errc::timed_out) << e.message();
   }
   EXPECT_EQ(cpus_of_threads(pid), before);
+  for (int i = 0; proc::Reader(pid).status().state != 'S' && i < 1000; i++) ::usleep(1000);
   EXPECT_EQ(proc::Reader(pid).status().state, 'S');
   EXPECT_TRUE(journal.idle());
   end(pid);
@@ -108,6 +109,33 @@ TEST(Hold, leaves_threads_on_their_cpus) {
     hold.release();
   }
   EXPECT_EQ(cpus_of_threads(pid), before);
+  end(pid);
+}
+
+// Each may come between the stop and the seizure of a thread, and undo the one before the other.
+TEST(Hold, of_who_is_continued_again_and_again_leaves_threads_on_their_cpus) {
+  const pid_t pid = forked([] { add_sleeping_threads(12); });
+  const auto before = cpus_of_threads(pid);
+  std::jthread sender([&](const std::stop_token& ended) {
+    for (useconds_t pause = 50; !ended.stop_requested(); pause = pause % 700 + 37) {
+      ::kill(pid, SIGCONT);
+      ::usleep(pause);
+    }
+  });
+  Journal journal{UniqueFd()};
+  InterruptedCalls calls;
+  unsigned held = 0;
+  for (int i = 0; i < 100; i++) {
+    try {
+      Hold(pid, journal, calls, {.limit = 200ms}).release();
+      held++;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.errc(), Errc::timed_out) << e.message();
+    }
+    EXPECT_EQ(cpus_of_threads(pid), before);
+  }
+  EXPECT_GT(held, 80u);
+  sender = {};
   end(pid);
 }
 

@@ -113,10 +113,12 @@ Journal::Process::Place Journal::Process::add(const ThreadRecord& record) {
   return place;
 }
 
-void Journal::Process::borrow(Place place, const Regs& regs, std::uint64_t sigmask) {
+void Journal::Process::borrow(Place place, const Regs& regs, std::uint64_t sigmask,
+                              const std::array<std::byte, 128>& affinity) {
   ThreadRecord& record = journal_->threads()[place].record;
   record.regs = regs;
   record.sigmask = sigmask;
+  record.affinity = affinity;
   fence();
   record.borrowed = 1;
   fence();

@@ -73,7 +73,7 @@ class Journal {
     using Place = std::uint32_t;  // of a record
     Place add(const ThreadRecord& record);
     // One that was added when it had only been moved.
-    void borrow(Place place, const Regs& regs, std::uint64_t sigmask);
+    void borrow(Place place, const Regs& regs, std::uint64_t sigmask, const std::array<std::byte, 128>& affinity);
     // Once per queue and number: a standard signal is pending once. Errc::unsupported when there is no more room.
     void keep(const KeptSignal& signal);
     void scratch(RemoteAddr at);  // before it is mapped

@@ -33,6 +33,14 @@ void Pin::bring(pid_t tid) const {
   if (active_) move_to(tid, affinity_.cpu());
 }
 
+bool Pin::is_place(const std::array<std::byte, 128>& affinity) const {
+  if (!active_) return false;
+  std::array<std::byte, 128> here{};
+  const auto cpu = static_cast<unsigned>(affinity_.cpu());
+  here.at(cpu / 8) |= std::byte{1} << (cpu % 8);
+  return affinity == here;
+}
+
 Aside::Aside() {
   if (affinity_.cpu() < 0) return;
   const auto here = static_cast<unsigned>(affinity_.cpu());

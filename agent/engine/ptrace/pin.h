@@ -32,6 +32,8 @@ class Pin {
 
   // Brings another thread here; it stays until somebody moves it. A cpuset may forbid it: slower, nothing else.
   void bring(pid_t tid) const;
+  // Whether this is the affinity of who was brought.
+  bool is_place(const std::array<std::byte, 128>& affinity) const;
 
  private:
   Affinity affinity_;

@@ -11,6 +11,7 @@
 #include <csignal>
 #include <set>
 #include <string_view>
+#include <utility>
 
 #include <fcntl.h>
 #include <sys/ptrace.h>
@@ -19,6 +20,8 @@
 
 namespace godwit::engine {
 namespace {
+
+constexpr std::uint64_t latest_brought_ns = 5'000'000;
 
 [[noreturn]] void refuse_seize(pid_t pid, int error) {
   const proc::Reader proc(pid);
@@ -65,6 +68,13 @@ std::string where_it_is(pid_t pid, pid_t tid) {
               "a thread in vfork() stops only when its child has run another program");
 }
 
+// Of a thread in a trap stop: the group stop that it is in has ended, or begun anew.
+bool has_news(pid_t tid) {
+  siginfo_t info{};
+  return ::waitid(P_PID, static_cast<id_t>(tid), &info, WSTOPPED | WEXITED | WNOHANG | WNOWAIT | __WALL) == 0 &&
+         info.si_pid != 0;
+}
+
 bool any_queued(pid_t tid, int number) {
   const auto in = [&](SignalQueue queue) {
     return std::ranges::any_of(queued_signals(tid, queue), [&](const Siginfo& s) { return s.number() == number; });
@@ -75,25 +85,30 @@ bool any_queued(pid_t tid, int number) {
 }  // namespace
 
 std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, bool interrupt, std::chrono::milliseconds limit,
-                                 const std::function<void(pid_t)>& before) {
-  const std::uint64_t deadline = monotonic_ns() + static_cast<std::uint64_t>(limit.count()) * 1'000'000;
+                                 const Bringing* bringing) {
+  const std::uint64_t begun = monotonic_ns();
+  const std::uint64_t deadline = begun + static_cast<std::uint64_t>(limit.count()) * 1'000'000;
   const proc::Reader proc(pid);
   std::set<pid_t> seen;
   std::vector<pid_t> stopped;
   std::vector<pid_t> waiting;
+  const auto give_up_bringing = [&] { std::exchange(bringing, nullptr)->give_up(); };
   try {
     for (bool changed = true; changed;) {
       changed = false;
       for (const pid_t tid : proc.threads()) {
         if (!seen.insert(tid).second) continue;
         changed = true;
-        if (before) before(tid);
+        if (bringing && !stopped.empty() && has_news(stopped.front())) give_up_bringing();
+        if (bringing) bringing->bring(tid);
         if (::ptrace(PTRACE_SEIZE, tid, 0, options) != 0) {
           if (errno == ESRCH) continue;  // ended meanwhile
           refuse_seize(pid, errno);
         }
-        waiting.push_back(tid);
         if (interrupt) ::ptrace(PTRACE_INTERRUPT, tid, 0, 0);
+        const Progress p = advance(tid);  // what had stopped is in its trap stop already
+        if (p == Progress::stopped) stopped.push_back(tid);
+        if (p == Progress::waiting) waiting.push_back(tid);
       }
       while (!waiting.empty()) {
         std::erase_if(waiting, [&](pid_t tid) {
@@ -122,18 +137,19 @@ std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, bool interrup
   return stopped;
 }
 
-void wait_group_stop(pid_t pid, std::chrono::milliseconds limit) {
-  const std::uint64_t deadline = monotonic_ns() + static_cast<std::uint64_t>(limit.count()) * 1'000'000;
+GroupStop wait_group_stop(pid_t pid, std::chrono::milliseconds time) {
+  const std::uint64_t end = monotonic_ns() + static_cast<std::uint64_t>(time.count()) * 1'000'000;
   const UniqueFd stat = proc::Reader(pid, pid).open("stat", O_RDONLY);
   for (;;) {
     std::array<char, 64> text;  // the name takes at most 17
     const ssize_t n = ::pread(stat.get(), text.data(), text.size(), 0);
-    if (n < 0 && errno == ESRCH) return;
+    if (n < 0 && errno == ESRCH) return GroupStop::begun;
     const std::string_view found(text.data(), static_cast<std::size_t>(check(n, "read the state of process {}", pid)));
     const std::size_t at = found.rfind(") ");
     if (at == found.npos || at + 2 >= found.size()) fail(Errc::internal, "cannot understand /proc stat: \"{}\"", found);
-    if (std::string_view("TtZX").contains(found[at + 2])) return;
-    if (monotonic_ns() > deadline) fail_to_stop(pid, pid, limit);
+    const char state = found[at + 2];
+    if (std::string_view("TtZX").contains(state)) return GroupStop::begun;
+    if (monotonic_ns() > end) return state == 'D' ? GroupStop::held_up : GroupStop::awaited;
     ::usleep(10);  // not a yield: it may be waiting for this CPU
   }
 }

@@ -16,14 +16,23 @@ namespace godwit::engine {
 // Seizes every thread of `pid` and waits until all are in a trap stop. Threads that end meanwhile are left out; threads
 // that appear are included. On failure nothing stays seized. Returns host TIDs, the leader first.
 //
-// `before` gets each thread before it is seized.
+// `bringing`: of a process in a group stop; null: nothing of the kind.
+struct Bringing {
+  std::function<void(pid_t)> bring;  // gets each thread before it is seized
+  std::function<void()> give_up;     // somebody has ended the group stop, or a thread is late: what was brought may run
+};
 std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, bool interrupt, std::chrono::milliseconds limit,
-                                 const std::function<void(pid_t)>& before = {});
+                                 const Bringing* bringing = nullptr);
 
-// Until the first thread of a process that SIGSTOP was sent to has stopped, or ended. From then on no thread comes to
-// run its program before it has stopped, too, and none can make another one. A thread that is seized earlier gives the
-// process signals that it would ignore, and a call of another thread returns EINTR for one. Errc::timed_out.
-void wait_group_stop(pid_t pid, std::chrono::milliseconds limit);
+// Waits until the first thread of a process that SIGSTOP was sent to has stopped, or ended. From then on no thread
+// comes to run its program before it has stopped, too, and none can make another one. A thread that is seized earlier
+// gives the process signals that it would ignore, and a call of another thread returns EINTR for one.
+enum class GroupStop {
+  begun = 1,
+  awaited,  // not within this time: it has no CPU, or somebody has sent SIGCONT
+  held_up,  // nor soon: it is in a call that nothing interrupts, as vfork
+};
+GroupStop wait_group_stop(pid_t pid, std::chrono::milliseconds time);
 
 // From here on what is injected into `tid`, which is in a trap stop, passes its seccomp filters, whose answer to a call
 // that the program never makes may be its death. Not before it stands still: until then what it calls is its own. The
