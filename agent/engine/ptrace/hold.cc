@@ -155,73 +155,32 @@ void Hold::stop() {
   journal_ = whole_journal_.begin(pid_, start_time_, was_stopped_);
   calls_.look(pid_);
   if (options_.pin) pin_.emplace();
-  const bool continued = any_pending(pid_, continue_signal);
+  if (pin_) brought_.emplace(pid_, *journal_, *pin_);
+  group_stop_.emplace(pid_, *journal_);
   Hurry hurry;
-  stopped_at_ = monotonic_ns();
-  const bool stands = was_stopped_ || stop_group(continued);
-  fault::point("engine.hold.stopped");
-  const Bringing bringing{.bring = [this](pid_t tid) { bring(tid); }, .give_up = [this] { move_back(); }};
-  for (const pid_t tid :
-       seize_threads(pid_, PTRACE_O_TRACESYSGOOD, false, options_.limit, stands && pin_ ? &bringing : nullptr))
-    threads_.push_back({.tid = tid});
+  const StopLimit limit(options_.limit);
+  while (!seize(limit))
+    if (limit.over()) fail(Errc::timed_out, "somebody else goes on sending SIGCONT to process {}", pid_);
   if (was_stopped_) stop_signal_ = stop_signal_of(threads_.front().tid);
   fault::point("engine.hold.seized");
 }
 
-// Whether all stand still, or will before they run their program.
-bool Hold::stop_group(bool continued) {
-  constexpr int most_waits = 40;
-  constexpr std::chrono::milliseconds between{5};
-  send_stop(continued);
-  for (int waits = 0; waits < most_waits; waits++) {
-    const GroupStop stop = wait_group_stop(pid_, between);
-    if (stop != GroupStop::awaited) return stop == GroupStop::begun;
-    if (stop_is_undone()) send_stop(any_pending(pid_, continue_signal));
+// False: a SIGCONT from elsewhere has come before the last thread was seized.
+bool Hold::seize(const StopLimit& limit) {
+  stopped_at_ = monotonic_ns();
+  if (!was_stopped_) group_stop_->begin(limit);
+  fault::point("engine.hold.stopped");
+  const auto bring = [this](pid_t tid) {
+    if (brought_) brought_->bring(tid);
+  };
+  const auto tids = seize_stopped_threads(pid_, PTRACE_O_TRACESYSGOOD, limit, bring);
+  if (!tids) {
+    if (brought_) brought_->take_back();
+    if (std::exchange(was_stopped_, false)) journal_->runs();
+    return false;
   }
-  return false;
-}
-
-// A SIGCONT from elsewhere has done that: nobody sleeps between the one and the other. Not when there is any doubt: a
-// second SIGSTOP would stay in the queue.
-bool Hold::stop_is_undone() const {
-  const proc::Status status = proc::Reader(pid_).status();
-  return status.state == 'S' && !(status.shared_sig_pending & signal_bit(SIGSTOP));
-}
-
-// `continued`: a SIGCONT is pending, which the stop destroys. The threads stand still from before it is read until the
-// stop has been sent: none can take it in between, and once more afterwards.
-void Hold::send_stop(bool continued) {
-  std::vector<pid_t> standing;
-  if (continued) standing = seize_threads(pid_, PTRACE_O_TRACESYSGOOD, true, options_.limit);
-  try {
-    if (continued) keep_pending(*journal_, pid_, standing, continue_signal);
-    check(::kill(pid_, SIGSTOP), "stop process {}", pid_);
-    stop_sent_ = true;
-  } catch (...) {
-    detach_threads(standing);
-    throw;
-  }
-  detach_threads(standing);
-}
-
-// To seize a thread that has stopped the kernel wakes it up and waits for it. On another CPU, which as a rule has gone
-// to sleep, that takes 60 us instead of 10.
-void Hold::bring(pid_t tid) {
-  ThreadRecord record{.tid = tid, .pinned = 1};
-  if (::syscall(SYS_sched_getaffinity, tid, record.affinity.size(), record.affinity.data()) < 0)
-    return;  // it has ended
-  moved_[tid] = {.place = journal_->add(record), .affinity = record.affinity};
-  pin_->bring(tid);
-}
-
-// Those that have not ended meanwhile: the TID may be another's by now.
-void Hold::move_back() noexcept {
-  for (const auto& [tid, moved] : moved_) {
-    std::array<char, 64> task;
-    *fmt::format_to_n(task.data(), task.size() - 1, "/proc/{}/task/{}", pid_, tid).out = '\0';
-    if (::access(task.data(), F_OK) == 0)
-      ::syscall(SYS_sched_setaffinity, tid, moved.affinity.size(), moved.affinity.data());
-  }
+  for (const pid_t tid : *tids) threads_.push_back({.tid = tid});
+  return true;
 }
 
 void Hold::borrow() {
@@ -238,10 +197,10 @@ void Hold::borrow() {
     t.sigmask = get_sigmask(t.tid);
     t.interrupted = calls_.settle(pid_, t.tid, stopped_at_, t.sigmask, maps_, t.regs);
     ::syscall(SYS_sched_getaffinity, t.tid, t.affinity.size(), t.affinity.data());
-    if (const auto moved = moved_.find(t.tid); moved != moved_.end()) {
+    if (const auto* brought = brought_ ? brought_->find(t.tid) : nullptr) {
       // Else it is another thread by now: it has run another program, and has the leader's TID since.
-      if (pin_->is_place(t.affinity)) t.affinity = moved->second.affinity;
-      journal_->borrow(moved->second.place, t.regs, t.sigmask, t.affinity);
+      if (pin_->is_place(t.affinity)) t.affinity = brought->affinity;
+      journal_->borrow(brought->place, t.regs, t.sigmask, t.affinity);
       continue;
     }
     journal_->add({.tid = t.tid,
@@ -256,8 +215,17 @@ void Hold::borrow() {
   const std::uint64_t open = end_signal_ ? signal_bit(end_signal_) : 0;
   for (const HeldThread& t : threads_) {
     set_sigmask(t.tid, all_signals & ~open);
-    if (pin_ && !moved_.contains(t.tid)) pin_->bring(t.tid);
+    if (pin_ && !brought_->find(t.tid)) pin_->bring(t.tid);
   }
+  if (group_stop_->sent_again()) drop_second_stop();
+}
+
+// It has waited since the first one stopped the process, and would look like somebody else's.
+void Hold::drop_second_stop() {
+  if (!any_pending(pid_, signal_bit(SIGSTOP))) return;
+  const pid_t leader = threads_.front().tid;
+  take_signal(leader, SIGSTOP);
+  to_trap_stop(leader, 0);
 }
 
 // With many threads, a signal of which the process would take no notice, nor has a thread that waits for it.
@@ -435,10 +403,10 @@ void Hold::abandon() noexcept {
       }
     }
   }
-  move_back();
+  if (brought_) brought_->take_back();
   held_ = false;
   detach_threads(tids());
-  if (stop_sent_) ::kill(pid_, SIGCONT);
+  if (group_stop_ && group_stop_->sent()) ::kill(pid_, SIGCONT);
   journal_->end();
   pin_.reset();
 }

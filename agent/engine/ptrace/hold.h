@@ -12,7 +12,9 @@
 // Errc::timed_out: a thread does not stop, a vfork parent say), having let go of it again.
 #pragma once
 
+#include "agent/engine/ptrace/brought.h"
 #include "agent/engine/ptrace/cgroup.h"
+#include "agent/engine/ptrace/group_stop.h"
 #include "agent/engine/ptrace/interrupted_call.h"
 #include "agent/engine/ptrace/journal.h"
 #include "agent/engine/ptrace/pin.h"
@@ -94,12 +96,9 @@ class Hold {
 
  private:
   void stop();
-  bool stop_group(bool continued);
-  bool stop_is_undone() const;
-  void send_stop(bool continued);
-  void bring(pid_t tid);
-  void move_back() noexcept;
+  bool seize(const StopLimit& limit);
   void borrow();
+  void drop_second_stop();
   int end_of_batches() const;
   void end_calls();
   void put_back();
@@ -118,14 +117,8 @@ class Hold {
   HoldOptions options_;
   bool was_stopped_ = false;
   int stop_signal_ = 0;
-  bool stop_sent_ = false;
   std::uint64_t stopped_at_ = 0;
   std::vector<HeldThread> threads_;
-  struct Moved {
-    Journal::Process::Place place = 0;
-    std::array<std::byte, 128> affinity{};
-  };
-  std::map<pid_t, Moved> moved_;  // to our CPU, before they were seized
   std::vector<proc::Vma> maps_;
   bool shares_memory_ = false;
   RemoteAddr instruction_{};
@@ -133,7 +126,9 @@ class Hold {
   std::map<pid_t, RemoteSyscalls> remotes_;
   std::unique_ptr<Scratch> scratch_;
   std::set<pid_t> held_children_, zombies_;
+  std::optional<GroupStop> group_stop_;
   std::optional<Pin> pin_;
+  std::optional<BroughtThreads> brought_;
   bool held_ = false;
 };
 

@@ -36,22 +36,31 @@ std::map<pid_t, Cpus> cpus_of_threads(pid_t pid) {
   return all;
 }
 
-template <class Do>
-pid_t forked(Do what) {
-  const pid_t pid = ::fork();
-  if (pid != 0) {
-    ::usleep(100'000);
-    return pid;
+// A process that does something, and then nothing.
+class Target {
+ public:
+  template <class Do>
+  explicit Target(Do what) : pid_(::fork()) {
+    if (pid_ != 0) {
+      ::usleep(100'000);
+      return;
+    }
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    what();
+    for (;;) ::pause();
   }
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  what();
-  for (;;) ::pause();
-}
+  ~Target() {
+    ::kill(pid_, SIGKILL);
+    while (::waitpid(-1, nullptr, __WALL) > 0) continue;  // a thread that could not be let go of is a tracee still
+  }
+  Target(const Target&) = delete;
+  Target& operator=(const Target&) = delete;
 
-void end(pid_t pid) {
-  ::kill(pid, SIGKILL);
-  while (::waitpid(-1, nullptr, __WALL) > 0) continue;  // a thread that could not be let go of is a tracee still
-}
+  pid_t pid() const { return pid_; }
+
+ private:
+  pid_t pid_;
+};
 
 void add_sleeping_threads(int count) {
   for (int i = 0; i < count; i++)
@@ -60,9 +69,45 @@ void add_sleeping_threads(int count) {
     }).detach();
 }
 
+long gettid_in(Hold& hold, pid_t tid) {
+  Batch batch(hold.scratch());
+  const std::size_t call = batch.add("gettid", SYS_gettid);
+  hold.remote(tid).run(batch);
+  return batch.result(call);
+}
+
+void expect_not_held(pid_t pid, Journal& journal, InterruptedCalls& calls) {
+  try {
+    const Hold hold(pid, journal, calls, {.limit = 100ms});
+    ADD_FAILURE() << "all have stopped";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.errc(), Errc::timed_out) << e.message();
+    EXPECT_NE(e.message().find("state D"), std::string::npos) << e.message();
+  }
+}
+
+// Sends one SIGCONT when the first thread of the process is traced.
+class ContinuesOnce {
+ public:
+  explicit ContinuesOnce(pid_t pid)
+      : sender_([=, this](const std::stop_token& ended) {
+          while (!ended.stop_requested())
+            if (proc::Reader(pid).status().state == 't') {
+              ::kill(pid, SIGCONT);
+              sent_ = true;
+              return;
+            }
+        }) {}
+  bool sent() const { return sent_; }
+
+ private:
+  std::atomic<bool> sent_ = false;
+  std::jthread sender_;
+};
+
 // Some are on the engine's CPU by then.
 TEST(Hold, that_fails_leaves_threads_on_their_cpus) {
-  const pid_t pid = forked([] {
+  const Target target([] {
     add_sleeping_threads(3);
     std::thread([] {  // it waits for its child, and stops for nobody
       if (::vfork() == 0) {
@@ -72,24 +117,40 @@ TEST(Hold, that_fails_leaves_threads_on_their_cpus) {
     })
         .detach();
   });
+  const pid_t pid = target.pid();
   const auto before = cpus_of_threads(pid);
   Journal journal{UniqueFd()};
   InterruptedCalls calls;
-  try {
-    const Hold hold(pid, journal, calls, {.limit = 100ms});
-    ADD_FAILURE() << "all have stopped";
-  } catch (const Error& e) {
-    EXPECT_EQ(e.errc(), Errc::timed_out) << e.message();
-  }
+  expect_not_held(pid, journal, calls);
   EXPECT_EQ(cpus_of_threads(pid), before);
   for (int i = 0; proc::Reader(pid).status().state != 'S' && i < 1000; i++) ::usleep(1000);
   EXPECT_EQ(proc::Reader(pid).status().state, 'S');
   EXPECT_TRUE(journal.idle());
-  end(pid);
+}
+
+// Nobody is seized before the first thread has stopped: later it could not be let go of.
+TEST(Hold, that_fails_for_its_first_thread_leaves_nobody_traced) {
+  const Target target([] {
+    add_sleeping_threads(3);
+    if (::vfork() == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      for (;;) ::syscall(SYS_pause);
+    }
+  });
+  const pid_t pid = target.pid();
+  const auto before = cpus_of_threads(pid);
+  Journal journal{UniqueFd()};
+  InterruptedCalls calls;
+  for (int i = 0; i < 2; i++) {
+    expect_not_held(pid, journal, calls);
+    for (const pid_t tid : proc::Reader(pid).threads()) EXPECT_EQ(proc::Reader(pid, tid).status().tracer_pid, 0);
+    EXPECT_EQ(cpus_of_threads(pid), before);
+    EXPECT_TRUE(journal.idle());
+  }
 }
 
 TEST(Hold, leaves_threads_on_their_cpus) {
-  const pid_t pid = forked([] {
+  const Target target([] {
     add_sleeping_threads(3);
     cpu_set_t first;
     CPU_ZERO(&first);
@@ -99,6 +160,7 @@ TEST(Hold, leaves_threads_on_their_cpus) {
       for (;;) ::pause();
     }).detach();
   });
+  const pid_t pid = target.pid();
   const auto before = cpus_of_threads(pid);
   Journal journal{UniqueFd()};
   InterruptedCalls calls;
@@ -109,12 +171,89 @@ TEST(Hold, leaves_threads_on_their_cpus) {
     hold.release();
   }
   EXPECT_EQ(cpus_of_threads(pid), before);
-  end(pid);
+}
+
+// By then some threads have been seized, as a rule, and some not.
+TEST(Hold, of_who_is_continued_once_stops_it_again) {
+  const Target target([] { add_sleeping_threads(200); });
+  const pid_t pid = target.pid();
+  const auto before = cpus_of_threads(pid);
+  Journal journal{UniqueFd()};
+  InterruptedCalls calls;
+  int sent = 0;
+  for (int i = 0; i < 20; i++) {
+    const ContinuesOnce sender(pid);
+    Hold hold(pid, journal, calls);
+    EXPECT_EQ(hold.threads().size(), before.size());
+    hold.release();
+    sent += sender.sent();
+  }
+  EXPECT_GT(sent, 0);
+  EXPECT_EQ(cpus_of_threads(pid), before);
+  EXPECT_TRUE(journal.idle());
+}
+
+TEST(Hold, of_who_was_stopped_and_is_continued_meanwhile_lets_it_run) {
+  const Target target([] { add_sleeping_threads(200); });
+  const pid_t pid = target.pid();
+  Journal journal{UniqueFd()};
+  InterruptedCalls calls;
+  for (int i = 0; i < 20; i++) {
+    ::kill(pid, SIGSTOP);
+    while (proc::Reader(pid).status().state != 'T') ::usleep(1000);
+    const ContinuesOnce sender(pid);
+    Hold(pid, journal, calls).release();
+    if (sender.sent()) EXPECT_EQ(proc::Reader(pid).status().state, 'S');
+    ::kill(pid, SIGCONT);
+  }
+  EXPECT_TRUE(journal.idle());
+}
+
+TEST(Hold, of_who_spins_and_is_continued_once_stops_it_again) {
+  const Target target([] {
+    for (volatile unsigned turns = 0;;) turns = turns + 1;
+  });
+  const pid_t pid = target.pid();
+  Journal journal{UniqueFd()};
+  InterruptedCalls calls;
+  for (int i = 0; i < 200; i++) {
+    std::jthread sender([&] {
+      ::usleep(static_cast<useconds_t>(i) * 10);
+      ::kill(pid, SIGCONT);
+    });
+    Hold(pid, journal, calls).release();
+  }
+  EXPECT_TRUE(journal.idle());
+}
+
+// The first thread is in a long call when another one hears of the stop, so that it looks as if somebody had undone it.
+TEST(Hold, takes_no_second_stop_of_its_own_for_somebody_elses) {
+  const Target target([] {
+    std::signal(SIGUSR1, [](int) {});
+    std::thread([] {
+      for (;;) ::raise(SIGUSR1);
+    }).detach();
+    constexpr std::size_t size = std::size_t{128} << 20;
+    for (;;) {
+      void* const area =
+          ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+      ::munmap(area, size);
+    }
+  });
+  const pid_t pid = target.pid();
+  Journal journal{UniqueFd()};
+  InterruptedCalls calls;
+  for (int i = 0; i < 20; i++) {
+    Hold hold(pid, journal, calls);
+    for (const HeldThread& t : hold.threads()) EXPECT_EQ(gettid_in(hold, t.tid), t.tid);
+    hold.release();
+  }
 }
 
 // Each may come between the stop and the seizure of a thread, and undo the one before the other.
 TEST(Hold, of_who_is_continued_again_and_again_leaves_threads_on_their_cpus) {
-  const pid_t pid = forked([] { add_sleeping_threads(12); });
+  const Target target([] { add_sleeping_threads(12); });
+  const pid_t pid = target.pid();
   const auto before = cpus_of_threads(pid);
   std::jthread sender([&](const std::stop_token& ended) {
     for (useconds_t pause = 50; !ended.stop_requested(); pause = pause % 700 + 37) {
@@ -136,7 +275,6 @@ TEST(Hold, of_who_is_continued_again_and_again_leaves_threads_on_their_cpus) {
   }
   EXPECT_GT(held, 80u);
   sender = {};
-  end(pid);
 }
 
 // What the process ignores is not ignored for a thread that is traced: it must have stopped by then.
@@ -145,7 +283,7 @@ TEST(Hold, lets_no_call_return_for_a_signal_that_nobody_handles) {
       ::mmap(nullptr, sizeof(std::atomic<int>), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   ASSERT_NE(shared, MAP_FAILED);
   auto* const interrupted = new (shared) std::atomic<int>(0);
-  const pid_t pid = forked([&] {
+  const Target target([&] {
     for (int i = 0; i < 40; i++)
       std::thread([&] {
         const int nothing = ::epoll_create1(0);
@@ -154,6 +292,7 @@ TEST(Hold, lets_no_call_return_for_a_signal_that_nobody_handles) {
           if (::epoll_wait(nothing, &event, 1, 10) < 0) ++*interrupted;
       }).detach();
   });
+  const pid_t pid = target.pid();
   std::jthread sender([&](const std::stop_token& ended) {
     while (!ended.stop_requested()) {
       for (const int number : {SIGURG, SIGWINCH, SIGCHLD}) ::kill(pid, number);
@@ -168,7 +307,6 @@ TEST(Hold, lets_no_call_return_for_a_signal_that_nobody_handles) {
   }
   sender = {};
   EXPECT_EQ(interrupted->load(), 0);
-  end(pid);
   ::munmap(shared, sizeof *interrupted);
 }
 
@@ -177,28 +315,23 @@ class HoldOfMany : public ::testing::TestWithParam<int> {};
 
 TEST_P(HoldOfMany, leaves_signals_that_wait_for_somebody) {
   const int number = GetParam();
-  const pid_t pid = forked([&] {
+  const Target target([&] {
     sigset_t waited;
     sigemptyset(&waited);
     sigaddset(&waited, number);
     ::sigprocmask(SIG_BLOCK, &waited, nullptr);
     add_sleeping_threads(40);
   });
+  const pid_t pid = target.pid();
   ::kill(pid, number);
   Journal journal{UniqueFd()};
   InterruptedCalls calls;
   {
     Hold hold(pid, journal, calls);
-    for (const HeldThread& t : hold.threads()) {
-      Batch batch(hold.scratch());
-      const std::size_t call = batch.add("gettid", SYS_gettid);
-      hold.remote(t.tid).run(batch);
-      EXPECT_EQ(batch.result(call), t.tid);
-    }
+    for (const HeldThread& t : hold.threads()) EXPECT_EQ(gettid_in(hold, t.tid), t.tid);
     hold.release();
   }
   EXPECT_NE(proc::Reader(pid).status().shared_sig_pending & signal_bit(number), 0u);
-  end(pid);
 }
 
 INSTANTIATE_TEST_SUITE_P(Of, HoldOfMany, ::testing::Values(SIGURG, SIGWINCH));

@@ -234,6 +234,10 @@ HoldPhase Journal::Process::phase() const { return journal_->processes()[index_]
 pid_t Journal::Process::pid() const { return journal_->processes()[index_].pid; }
 std::uint64_t Journal::Process::start_time() const { return journal_->processes()[index_].start_time; }
 bool Journal::Process::was_stopped() const { return journal_->processes()[index_].was_stopped != 0; }
+void Journal::Process::runs() {
+  journal_->processes()[index_].was_stopped = 0;
+  fence();
+}
 std::uint64_t Journal::Process::syscall_instruction() const {
   return journal_->processes()[index_].syscall_instruction;
 }

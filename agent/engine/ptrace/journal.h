@@ -91,6 +91,7 @@ class Journal {
     pid_t pid() const;
     std::uint64_t start_time() const;
     bool was_stopped() const;
+    void runs();  // it was stopped, and somebody has continued it before it was seized
     std::uint64_t syscall_instruction() const;
     RemoteAddr scratch_address() const;  // 0: none
     std::vector<ThreadRecord> threads() const;

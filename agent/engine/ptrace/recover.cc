@@ -76,7 +76,7 @@ std::vector<pid_t> put_back(Journal::Process& journal, FinishInterrupted finish)
   const pid_t pid = journal.pid();
   Doing doing("putting back what was borrowed from process {}", pid);
   wait_untraced(pid);
-  const std::vector<pid_t> tids = seize_threads(pid, PTRACE_O_TRACESYSGOOD, true, std::chrono::seconds(5));
+  const std::vector<pid_t> tids = seize_threads(pid, PTRACE_O_TRACESYSGOOD, StopLimit(std::chrono::seconds(5)));
   std::vector<std::pair<pid_t, std::uint64_t>> masks;
   for (const pid_t tid : tids) masks.emplace_back(tid, get_sigmask(tid));
   for (const ThreadRecord& t : journal.threads())

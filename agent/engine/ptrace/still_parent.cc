@@ -10,7 +10,7 @@ namespace godwit::engine {
 StillParent::StillParent(pid_t pid, std::chrono::milliseconds limit) {
   if (pid == 0) return;
   try {
-    tids_ = seize_threads(pid, 0, true, limit);
+    tids_ = seize_threads(pid, 0, limit);
   } catch (const Error& e) {
     log::warn("hold.parent", {{"pid", pid}, {"reason", e.message()}, {"consequence", "it may see its job stop"}});
   }

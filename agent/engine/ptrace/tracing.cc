@@ -21,8 +21,6 @@
 namespace godwit::engine {
 namespace {
 
-constexpr std::uint64_t latest_brought_ns = 5'000'000;
-
 [[noreturn]] void refuse_seize(pid_t pid, int error) {
   const proc::Reader proc(pid);
   constexpr std::uint64_t exiting = 0x4;  // PF_EXITING: from then on nobody may trace it (EPERM)
@@ -61,19 +59,99 @@ std::string where_it_is(pid_t pid, pid_t tid) {
   }
 }
 
-[[noreturn]] void fail_to_stop(pid_t pid, pid_t tid, std::chrono::milliseconds limit) {
-  throw Error(Errc::timed_out,
-              fmt::format("thread {} of process {} did not stop within {} ms: {}", tid, pid, limit.count(),
-                          where_it_is(pid, tid)),
-              "a thread in vfork() stops only when its child has run another program");
+// Whether `tid`, in a trap stop, is in a group stop as well: another trap stop says so.
+bool is_in_group_stop(pid_t tid) {
+  trace(PTRACE_INTERRUPT, tid, 0, 0, "interrupt");
+  trace(PTRACE_CONT, tid, 0, 0, "continue");
+  const Stop stop = wait_stop(tid);
+  if (!stop.trap_stop()) fail(Errc::target_gone, "thread {} stopped with status {:#x}", tid, stop.raw());
+  return stop.signal() != SIGTRAP;
 }
 
-// Of a thread in a trap stop: the group stop that it is in has ended, or begun anew.
-bool has_news(pid_t tid) {
-  siginfo_t info{};
-  return ::waitid(P_PID, static_cast<id_t>(tid), &info, WSTOPPED | WEXITED | WNOHANG | WNOWAIT | __WALL) == 0 &&
-         info.si_pid != 0;
-}
+// The threads of a process, seized one by one.
+class Seizing {
+ public:
+  Seizing(pid_t pid, unsigned long options, const StopLimit& limit) : pid_(pid), options_(options), limit_(limit) {}
+  ~Seizing() { let_go(); }
+  Seizing(const Seizing&) = delete;
+  Seizing& operator=(const Seizing&) = delete;
+
+  std::vector<pid_t> not_seized() const {
+    std::vector<pid_t> all = proc::Reader(pid_).threads();
+    std::erase_if(all, [&](pid_t tid) { return seen_.contains(tid); });
+    return all;
+  }
+
+  // Whether it stands already, as one in a group stop does.
+  bool seize(pid_t tid) {
+    seen_.insert(tid);
+    if (::ptrace(PTRACE_SEIZE, tid, 0, options_) != 0) {
+      if (errno == ESRCH) return false;  // ended meanwhile
+      refuse_seize(pid_, errno);
+    }
+    const Progress p = advance(tid);
+    if (p == Progress::stopped) stopped_.push_back(tid);
+    if (p == Progress::waiting) waiting_.push_back(tid);
+    return p == Progress::stopped;
+  }
+
+  bool all_stand() const { return waiting_.empty(); }
+  // For one more to stop, or for a millisecond.
+  void wait() {
+    if (limit_.over()) fail_to_stop(pid_, waiting_[0], limit_);
+    wait_for_change(std::chrono::milliseconds(1));
+    look();
+  }
+
+  // True also when nobody stands who could tell.
+  bool in_group_stop() {
+    if (stopped_.empty()) {
+      if (waiting_.empty()) return true;
+      ::ptrace(PTRACE_INTERRUPT, waiting_[0], 0, 0);
+      wait();
+    }
+    return stopped_.empty() || is_in_group_stop(stopped_[asked_++ % stopped_.size()]);
+  }
+
+  // Whoever runs is stopped for it, as far as it will; who does not is traced still.
+  void let_go() noexcept {
+    for (const pid_t tid : waiting_) ::ptrace(PTRACE_INTERRUPT, tid, 0, 0);
+    for (int i = 0; i < 1000 && !waiting_.empty(); i++) {
+      look();
+      if (!waiting_.empty()) ::usleep(50);
+    }
+    detach_threads(stopped_);
+    stopped_.clear();
+  }
+  void let_all_go() {
+    let_go();
+    if (!waiting_.empty()) fail_to_stop(pid_, waiting_[0], limit_);
+  }
+
+  // The first one first. They stay seized.
+  std::vector<pid_t> take() {
+    if (std::ranges::find(stopped_, pid_) == stopped_.end())
+      fail(Errc::target_gone, "the first thread of process {} has ended", pid_);
+    std::ranges::sort(stopped_, [&](pid_t a, pid_t b) { return std::pair(a != pid_, a) < std::pair(b != pid_, b); });
+    return std::exchange(stopped_, {});
+  }
+
+ private:
+  void look() {
+    std::erase_if(waiting_, [&](pid_t tid) {
+      const Progress p = advance(tid);
+      if (p == Progress::stopped) stopped_.push_back(tid);
+      return p != Progress::waiting;
+    });
+  }
+
+  pid_t pid_;
+  unsigned long options_;
+  const StopLimit& limit_;
+  std::set<pid_t> seen_;
+  std::vector<pid_t> stopped_, waiting_;
+  std::size_t asked_ = 0;  // in turn: it is one more switch of a thread (interrupted_call.cc)
+};
 
 bool any_queued(pid_t tid, int number) {
   const auto in = [&](SignalQueue queue) {
@@ -84,74 +162,52 @@ bool any_queued(pid_t tid, int number) {
 
 }  // namespace
 
-std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, bool interrupt, std::chrono::milliseconds limit,
-                                 const Bringing* bringing) {
-  const std::uint64_t begun = monotonic_ns();
-  const std::uint64_t deadline = begun + static_cast<std::uint64_t>(limit.count()) * 1'000'000;
-  const proc::Reader proc(pid);
-  std::set<pid_t> seen;
-  std::vector<pid_t> stopped;
-  std::vector<pid_t> waiting;
-  const auto give_up_bringing = [&] { std::exchange(bringing, nullptr)->give_up(); };
-  try {
-    for (bool changed = true; changed;) {
-      changed = false;
-      for (const pid_t tid : proc.threads()) {
-        if (!seen.insert(tid).second) continue;
-        changed = true;
-        if (bringing && !stopped.empty() && has_news(stopped.front())) give_up_bringing();
-        if (bringing) bringing->bring(tid);
-        if (::ptrace(PTRACE_SEIZE, tid, 0, options) != 0) {
-          if (errno == ESRCH) continue;  // ended meanwhile
-          refuse_seize(pid, errno);
-        }
-        if (interrupt) ::ptrace(PTRACE_INTERRUPT, tid, 0, 0);
-        const Progress p = advance(tid);  // what had stopped is in its trap stop already
-        if (p == Progress::stopped) stopped.push_back(tid);
-        if (p == Progress::waiting) waiting.push_back(tid);
-      }
-      while (!waiting.empty()) {
-        std::erase_if(waiting, [&](pid_t tid) {
-          const Progress p = advance(tid);
-          if (p == Progress::stopped) stopped.push_back(tid);
-          return p != Progress::waiting;
-        });
-        if (waiting.empty()) break;
-        if (monotonic_ns() > deadline) fail_to_stop(pid, waiting[0], limit);
-        wait_for_change(std::chrono::milliseconds(1));
-      }
-    }
-    if (std::ranges::find(stopped, pid) == stopped.end())
-      fail(Errc::target_gone, "the first thread of process {} has ended", pid);
-  } catch (...) {
-    detach_threads(stopped);
-    // A running thread cannot be detached: stop it first, as far as it will.
-    for (const pid_t tid : waiting) {
-      ::ptrace(PTRACE_INTERRUPT, tid, 0, 0);
-      for (int i = 0; i < 1000 && advance(tid) == Progress::waiting; i++) ::usleep(50);
-    }
-    detach_threads(waiting);
-    throw;
-  }
-  std::ranges::sort(stopped, [&](pid_t a, pid_t b) { return std::pair(a != pid, a) < std::pair(b != pid, b); });
-  return stopped;
+void fail_to_stop(pid_t pid, pid_t tid, const StopLimit& limit) {
+  throw Error(Errc::timed_out,
+              fmt::format("thread {} of process {} did not stop within {} ms: {}", tid, pid, limit.limit.count(),
+                          where_it_is(pid, tid)),
+              "a thread in vfork() stops only when its child has run another program");
 }
 
-GroupStop wait_group_stop(pid_t pid, std::chrono::milliseconds time) {
-  const std::uint64_t end = monotonic_ns() + static_cast<std::uint64_t>(time.count()) * 1'000'000;
-  const UniqueFd stat = proc::Reader(pid, pid).open("stat", O_RDONLY);
-  for (;;) {
-    std::array<char, 64> text;  // the name takes at most 17
-    const ssize_t n = ::pread(stat.get(), text.data(), text.size(), 0);
-    if (n < 0 && errno == ESRCH) return GroupStop::begun;
-    const std::string_view found(text.data(), static_cast<std::size_t>(check(n, "read the state of process {}", pid)));
-    const std::size_t at = found.rfind(") ");
-    if (at == found.npos || at + 2 >= found.size()) fail(Errc::internal, "cannot understand /proc stat: \"{}\"", found);
-    const char state = found[at + 2];
-    if (std::string_view("TtZX").contains(state)) return GroupStop::begun;
-    if (monotonic_ns() > end) return state == 'D' ? GroupStop::held_up : GroupStop::awaited;
-    ::usleep(10);  // not a yield: it may be waiting for this CPU
+std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, const StopLimit& limit) {
+  Seizing threads(pid, options, limit);
+  for (auto more = threads.not_seized(); !more.empty(); more = threads.not_seized()) {
+    for (const pid_t tid : more)
+      if (!threads.seize(tid)) ::ptrace(PTRACE_INTERRUPT, tid, 0, 0);
+    while (!threads.all_stand()) threads.wait();
   }
+  return threads.take();
+}
+
+std::optional<std::vector<pid_t>> seize_stopped_threads(pid_t pid, unsigned long options, const StopLimit& limit,
+                                                        const std::function<void(pid_t)>& before) {
+  Seizing threads(pid, options, limit);
+  bool all_stood = true;
+  std::uint64_t next_doubt = 0, patience_ns = 100'000;
+  const auto ended = [&] {
+    if (monotonic_ns() < next_doubt) return false;
+    const bool in_stop = threads.in_group_stop();
+    next_doubt = monotonic_ns() + std::exchange(patience_ns, patience_ns * 4);
+    return !in_stop;
+  };
+  const auto give_up = [&] {
+    threads.let_all_go();
+    return std::nullopt;
+  };
+  for (auto more = threads.not_seized(); !more.empty(); more = threads.not_seized()) {
+    for (const pid_t tid : more) {
+      if (before) before(tid);
+      if (threads.seize(tid)) continue;
+      all_stood = false;
+      if (ended()) return give_up();
+    }
+    while (!threads.all_stand()) {
+      threads.wait();
+      if (ended()) return give_up();
+    }
+  }
+  if (!all_stood && !threads.in_group_stop()) return give_up();
+  return threads.take();
 }
 
 // An engine that may not is no worse off where there is nothing to pass.

@@ -2,10 +2,12 @@
 #pragma once
 
 #include "agent/engine/ptrace/stop.h"
+#include "common/base/units.h"
 
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -13,26 +15,27 @@
 
 namespace godwit::engine {
 
-// Seizes every thread of `pid` and waits until all are in a trap stop. Threads that end meanwhile are left out; threads
-// that appear are included. On failure nothing stays seized. Returns host TIDs, the leader first.
-//
-// `bringing`: of a process in a group stop; null: nothing of the kind.
-struct Bringing {
-  std::function<void(pid_t)> bring;  // gets each thread before it is seized
-  std::function<void()> give_up;     // somebody has ended the group stop, or a thread is late: what was brought may run
-};
-std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, bool interrupt, std::chrono::milliseconds limit,
-                                 const Bringing* bringing = nullptr);
+// How long something may take to stop, from now on.
+struct StopLimit {
+  StopLimit(std::chrono::milliseconds time) : limit(time) {}
+  bool over() const { return monotonic_ns() - begun_ns > static_cast<std::uint64_t>(limit.count()) * 1'000'000; }
 
-// Waits until the first thread of a process that SIGSTOP was sent to has stopped, or ended. From then on no thread
-// comes to run its program before it has stopped, too, and none can make another one. A thread that is seized earlier
-// gives the process signals that it would ignore, and a call of another thread returns EINTR for one.
-enum class GroupStop {
-  begun = 1,
-  awaited,  // not within this time: it has no CPU, or somebody has sent SIGCONT
-  held_up,  // nor soon: it is in a call that nothing interrupts, as vfork
+  std::chrono::milliseconds limit;
+  std::uint64_t begun_ns = monotonic_ns();
 };
-GroupStop wait_group_stop(pid_t pid, std::chrono::milliseconds time);
+
+// Seizes every thread of `pid` and interrupts it, and waits until all are in a trap stop. Threads that end meanwhile
+// are left out; threads that appear are included. On failure nothing stays seized, but for a thread that does not stop.
+// Returns host TIDs, the leader first.
+std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, const StopLimit& limit);
+
+// The same of a process that is in a group stop, as far as its first thread, and stays in it; `before` gets each thread
+// before it is seized. nullopt: somebody has ended the group stop meanwhile, and nothing is seized any more.
+std::optional<std::vector<pid_t>> seize_stopped_threads(pid_t pid, unsigned long options, const StopLimit& limit,
+                                                        const std::function<void(pid_t)>& before = {});
+
+// Throws Errc::timed_out, and says what `tid` does instead.
+[[noreturn]] void fail_to_stop(pid_t pid, pid_t tid, const StopLimit& limit);
 
 // From here on what is injected into `tid`, which is in a trap stop, passes its seccomp filters, whose answer to a call
 // that the program never makes may be its death. Not before it stands still: until then what it calls is its own. The

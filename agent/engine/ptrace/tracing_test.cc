@@ -1,11 +1,14 @@
 #include "agent/engine/ptrace/tracing.h"
 
 #include "common/base/error.h"
+#include "common/proc/reader.h"
 
 #include <gtest/gtest.h>
 
 #include <csignal>
 #include <string>
+#include <thread>
+
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -29,7 +32,7 @@ TEST(SeizeThreads, says_where_a_thread_is_that_does_not_stop) {
   }
   ::usleep(50'000);
   try {
-    seize_threads(pid, 0, true, 100ms);
+    seize_threads(pid, 0, 100ms);
     ADD_FAILURE() << "it has stopped";
   } catch (const Error& e) {
     EXPECT_EQ(e.errc(), Errc::timed_out);
@@ -38,6 +41,52 @@ TEST(SeizeThreads, says_where_a_thread_is_that_does_not_stop) {
   ::kill(pid, SIGKILL);
   ::waitpid(pid, nullptr, 0);
 }
+
+class SeizeStoppedThreads : public ::testing::TestWithParam<unsigned> {
+ protected:
+  static constexpr unsigned threads = 4;
+
+  SeizeStoppedThreads() : pid_(::fork()) {
+    if (pid_ == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      for (unsigned i = 1; i < threads; i++)
+        std::thread([] {
+          for (;;) ::pause();
+        }).detach();
+      for (;;) ::pause();
+    }
+    ::usleep(50'000);
+  }
+  ~SeizeStoppedThreads() override {
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+  }
+  void stop() const {
+    ::kill(pid_, SIGSTOP);
+    for (const pid_t tid : proc::Reader(pid_).threads())
+      for (int i = 0; proc::Reader(pid_, tid).status().state != 'T' && i < 1000; i++) ::usleep(1000);
+  }
+
+  pid_t pid_;
+};
+
+TEST_P(SeizeStoppedThreads, lets_go_of_all_when_somebody_has_continued_one) {
+  stop();
+  unsigned seen = 0;
+  const auto seized = seize_stopped_threads(pid_, 0, StopLimit(1000ms), [&](pid_t) {
+    if (++seen == GetParam()) ::kill(pid_, SIGCONT);
+  });
+  EXPECT_FALSE(seized);
+  for (const pid_t tid : proc::Reader(pid_).threads()) EXPECT_EQ(proc::Reader(pid_, tid).status().tracer_pid, 0);
+  stop();
+  const auto again = seize_stopped_threads(pid_, 0, StopLimit(1000ms));
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->size(), threads);
+  EXPECT_EQ(again->front(), pid_);
+  detach_threads(*again);
+}
+
+INSTANTIATE_TEST_SUITE_P(BeforeThread, SeizeStoppedThreads, ::testing::Range(1u, 5u));
 
 }  // namespace
 }  // namespace godwit::engine

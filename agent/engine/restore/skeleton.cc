@@ -103,7 +103,7 @@ Skeleton::Skeleton(Helper& helper, SpawnRequest request, const Vmas& layout, Res
       else
         ::sched_yield();
     }
-    seize_threads(pid_, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL, true, std::chrono::seconds(5));
+    seize_threads(pid_, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL, StopLimit(std::chrono::seconds(5)));
     begin(segments, false, {});
   } catch (...) {
     kill();

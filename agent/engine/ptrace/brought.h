@@ -1,0 +1,38 @@
+// Threads that are brought to the engine's CPU before they are seized. To seize a thread that has stopped the kernel
+// wakes it up and waits for it; on another CPU, which as a rule has gone to sleep, that takes 60 us instead of 10.
+#pragma once
+
+#include "agent/engine/ptrace/journal.h"
+#include "agent/engine/ptrace/pin.h"
+
+#include <array>
+#include <cstddef>
+#include <map>
+
+#include <sys/types.h>
+
+namespace godwit::engine {
+
+class BroughtThreads {
+ public:
+  struct Thread {
+    Journal::Process::Place place = 0;  // of its record
+    std::array<std::byte, 128> affinity{};
+  };
+
+  BroughtThreads(pid_t pid, Journal::Process& journal, const Pin& pin) : pid_(pid), journal_(journal), pin_(pin) {}
+
+  // `tid` has stopped, or will before it runs its program: else what it makes would have its affinity.
+  void bring(pid_t tid);
+  // All of them, back to where they were; none is brought any more.
+  void take_back() noexcept;
+  const Thread* find(pid_t tid) const;  // nullptr: it was not brought
+
+ private:
+  pid_t pid_;
+  Journal::Process& journal_;
+  const Pin& pin_;
+  std::map<pid_t, Thread> threads_;
+};
+
+}  // namespace godwit::engine
