@@ -17,10 +17,11 @@ bool Stop::syscall_stop() const { return stopped() && signal() == (SIGTRAP | 0x8
 bool Stop::signal_stop(int number) const { return stopped() && event() == 0 && signal() == number; }
 
 void wait_for_change(std::chrono::microseconds limit) {
-  sigset_t child;
+  sigset_t child, before;
   ::sigemptyset(&child);
   ::sigaddset(&child, SIGCHLD);
-  ::pthread_sigmask(SIG_BLOCK, &child, nullptr);  // blocked, it stays until it is taken: none is missed
+  ::pthread_sigmask(SIG_BLOCK, &child, &before);  // blocked, it stays until it is taken: none is missed
+  if (::sigismember(&before, SIGCHLD) == 0) return;  // but for one that came before: look again
   const timespec t{static_cast<time_t>(limit.count() / 1'000'000), static_cast<long>(limit.count() % 1'000'000) * 1000};
   ::sigtimedwait(&child, nullptr, &t);
 }
