@@ -15,15 +15,21 @@ void BroughtThreads::bring(pid_t tid) {
   pin_.bring(tid);
 }
 
-// Those that have not ended meanwhile: the TID may be another's by now.
-void BroughtThreads::take_back() noexcept {
-  for (const auto& [tid, thread] : threads_) {
-    std::array<char, 64> task;
-    *fmt::format_to_n(task.data(), task.size() - 1, "/proc/{}/task/{}", pid_, tid).out = '\0';
-    if (::access(task.data(), F_OK) == 0)
-      ::syscall(SYS_sched_setaffinity, tid, thread.affinity.size(), thread.affinity.data());
-  }
-  threads_.clear();
+// Unless it has ended: the TID may be another's by now.
+void BroughtThreads::take_back(pid_t tid) noexcept {
+  const auto at = threads_.find(tid);
+  if (at == threads_.end()) return;
+  std::array<char, 64> task;
+  *fmt::format_to_n(task.data(), task.size() - 1, "/proc/{}/task/{}", pid_, tid).out = '\0';
+  std::array<std::byte, 128> now{};
+  if (::access(task.data(), F_OK) == 0 && ::syscall(SYS_sched_getaffinity, tid, now.size(), now.data()) >= 0 &&
+      pin_.is_place(now))
+    ::syscall(SYS_sched_setaffinity, tid, at->second.affinity.size(), at->second.affinity.data());
+  threads_.erase(at);
+}
+
+void BroughtThreads::take_all_back() noexcept {
+  while (!threads_.empty()) take_back(threads_.begin()->first);
 }
 
 const BroughtThreads::Thread* BroughtThreads::find(pid_t tid) const {

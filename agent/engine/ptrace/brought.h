@@ -24,8 +24,9 @@ class BroughtThreads {
 
   // `tid` has stopped, or will before it runs its program: else what it makes would have its affinity.
   void bring(pid_t tid);
-  // All of them, back to where they were; none is brought any more.
-  void take_back() noexcept;
+  // Back to where it was, unless it has gone elsewhere by itself.
+  void take_back(pid_t tid) noexcept;
+  void take_all_back() noexcept;
   const Thread* find(pid_t tid) const;  // nullptr: it was not brought
 
  private:

@@ -8,6 +8,7 @@
 #include <array>
 #include <csignal>
 #include <string_view>
+#include <vector>
 
 #include <fcntl.h>
 #include <sys/ptrace.h>
@@ -33,21 +34,28 @@ GroupStop::GroupStop(pid_t pid, Journal::Process& journal)
     : pid_(pid), journal_(journal), continued_(any_pending(pid, continue_signal)) {}
 
 void GroupStop::begin(const StopLimit& limit) {
-  if (sent()) continued_ = any_pending(pid_, continue_signal);
   send(limit);
   while (!wait(limit)) {
     if (!seems_undone()) continue;
-    continued_ = any_pending(pid_, continue_signal);
+    undone();
     send(limit);
   }
 }
+
+void GroupStop::await(const StopLimit& limit) const {
+  while (!wait(limit)) continue;
+}
+
+void GroupStop::undone() { continued_ = any_pending(pid_, continue_signal); }
 
 // False: not soon.
 bool GroupStop::wait(const StopLimit& limit) const {
   constexpr int looks_at_once = 50, most_looks = looks_at_once + 10;
   const UniqueFd stat = proc::Reader(pid_, pid_).open("stat", O_RDONLY);
   for (int looks = 0; looks < most_looks; looks++) {
-    if (std::string_view("TtZX").contains(state_in(stat.get()))) return true;
+    const char state = state_in(stat.get());
+    if (state == 'T' || state == 't') return true;
+    if (state == 'Z' || state == 'X') fail(Errc::target_gone, "the first thread of process {} has ended", pid_);
     if (limit.over()) fail_to_stop(pid_, pid_, limit);
     ::usleep(looks < looks_at_once ? 10 : 500);  // not a yield: it may be waiting for this CPU
   }

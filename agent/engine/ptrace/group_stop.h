@@ -15,12 +15,15 @@ class GroupStop {
 
   // Returns when the first thread has stopped, or ended: from then on every other one stops before it runs its program,
   // and none can make another one. Nobody is seized until then: a thread that is gives the process signals that it
-  // would ignore, for which a call of another thread returns EINTR. Again when somebody else has ended the stop.
-  // Errc::timed_out: it does not stop, as in vfork().
+  // would ignore, for which a call of another thread returns EINTR. Errc::timed_out: it does not stop, as in vfork().
   void begin(const StopLimit& limit);
+  // The same of one that somebody else has asked for.
+  void await(const StopLimit& limit) const;
+  // Somebody else has ended it, and it may be begun again.
+  void undone();
 
   bool sent() const { return sent_ > 0; }
-  bool sent_again() const { return sent_ > 1; }  // a SIGSTOP may wait in the queue of the process
+  bool sent_again() const { return sent_ > 1; }  // one may wait in the queue of the process since it has stopped
 
  private:
   bool wait(const StopLimit& limit) const;

@@ -86,15 +86,6 @@ int stop_signal_of(pid_t tid) {
   return number == SIGTSTP || number == SIGTTIN || number == SIGTTOU ? number : SIGSTOP;
 }
 
-bool has_ended(pid_t pid) {
-  try {
-    const char state = proc::Reader(pid).status().state;
-    return state == 'Z' || state == 'X';
-  } catch (const Error&) {
-    return true;
-  }
-}
-
 }  // namespace
 
 RemoteAddr find_hole(const std::vector<proc::Vma>& maps, std::uint64_t size) {
@@ -168,15 +159,26 @@ void Hold::stop() {
 // False: a SIGCONT from elsewhere has come before the last thread was seized.
 bool Hold::seize(const StopLimit& limit) {
   stopped_at_ = monotonic_ns();
-  if (!was_stopped_) group_stop_->begin(limit);
+  if (was_stopped_)
+    group_stop_->await(limit);
+  else
+    group_stop_->begin(limit);
   fault::point("engine.hold.stopped");
-  const auto bring = [this](pid_t tid) {
-    if (brought_) brought_->bring(tid);
+  bool stopped_by_others = false;
+  Escort escort;
+  if (brought_) {
+    escort.bring = [this](pid_t tid) { brought_->bring(tid); };
+    escort.runs = [this](pid_t tid) { brought_->take_back(tid); };
+  }
+  escort.back = [&] {
+    if (brought_) brought_->take_all_back();
+    stopped_by_others = any_pending(pid_, signal_bit(SIGSTOP));  // ours are gone since the SIGCONT
   };
-  const auto tids = seize_stopped_threads(pid_, PTRACE_O_TRACESYSGOOD, limit, bring);
+  const auto tids = seize_stopped_threads(pid_, PTRACE_O_TRACESYSGOOD, limit, escort);
   if (!tids) {
-    if (brought_) brought_->take_back();
-    if (std::exchange(was_stopped_, false)) journal_->runs();
+    was_stopped_ = stopped_by_others;
+    journal_->begin_again(was_stopped_);
+    group_stop_->undone();
     return false;
   }
   for (const pid_t tid : *tids) threads_.push_back({.tid = tid});
@@ -190,6 +192,7 @@ void Hold::borrow() {
   for (const proc::Vma& vma : maps_)
     if (vma.kind == proc::VmaName::vdso)
       instruction_ = find_syscall_instruction(pid_, RemoteAddr{vma.start}, RemoteAddr{vma.end});
+  if (raw(instruction_) == 0 && is_ending(pid_)) fail(Errc::target_gone, "it has been killed");
   if (raw(instruction_) == 0) fail(Errc::unsupported, "it has no vdso to run system calls from");
   for (HeldThread& t : threads_) {
     t.regs = get_regs(t.tid);
@@ -217,15 +220,7 @@ void Hold::borrow() {
     set_sigmask(t.tid, all_signals & ~open);
     if (pin_ && !brought_->find(t.tid)) pin_->bring(t.tid);
   }
-  if (group_stop_->sent_again()) drop_second_stop();
-}
-
-// It has waited since the first one stopped the process, and would look like somebody else's.
-void Hold::drop_second_stop() {
-  if (!any_pending(pid_, signal_bit(SIGSTOP))) return;
-  const pid_t leader = threads_.front().tid;
-  take_signal(leader, SIGSTOP);
-  to_trap_stop(leader, 0);
+  own_stop_queued_ = group_stop_->sent_again() && any_queued(threads_.front().tid, SignalQueue::process, SIGSTOP);
 }
 
 // With many threads, a signal of which the process would take no notice, nor has a thread that waits for it.
@@ -242,6 +237,7 @@ int Hold::end_of_batches() const {
 RemoteSyscalls& Hold::remote(pid_t tid) {
   const auto [at, fresh] = remotes_.try_emplace(tid, pid_, tid, instruction_);
   if (fresh && end_signal_) at->second.end_batches_with(end_signal_);
+  if (fresh) at->second.expect_stop(own_stop_queued_);
   return at->second;
 }
 
@@ -327,17 +323,13 @@ void Hold::detach() {
   pin_.reset();
 }
 
-// What has been killed meanwhile is a zombie of its parent once its tracer has taken notice.
+// What has been killed meanwhile is a zombie of its parent once its tracer has taken notice of all its threads.
 bool Hold::bury() {
-  for (int i = 0; i < 1000; i++) {
-    for (const pid_t tid : tids()) ::waitpid(tid, nullptr, __WALL | WNOHANG);
-    if (has_ended(pid_)) {
-      gone();
-      return true;
-    }
-    ::usleep(100);
-  }
-  return false;
+  for (int i = 0; i < 1000 && !has_ended(pid_); i++) ::usleep(100);
+  if (!has_ended(pid_)) return false;
+  detach_threads(tids());
+  gone();
+  return true;
 }
 
 void Hold::release() {
@@ -403,10 +395,10 @@ void Hold::abandon() noexcept {
       }
     }
   }
-  if (brought_) brought_->take_back();
+  if (brought_) brought_->take_all_back();
   held_ = false;
   detach_threads(tids());
-  if (group_stop_ && group_stop_->sent()) ::kill(pid_, SIGCONT);
+  if (group_stop_ && group_stop_->sent() && !was_stopped_) ::kill(pid_, SIGCONT);
   journal_->end();
   pin_.reset();
 }

@@ -98,7 +98,6 @@ class Hold {
   void stop();
   bool seize(const StopLimit& limit);
   void borrow();
-  void drop_second_stop();
   int end_of_batches() const;
   void end_calls();
   void put_back();
@@ -122,7 +121,8 @@ class Hold {
   std::vector<proc::Vma> maps_;
   bool shares_memory_ = false;
   RemoteAddr instruction_{};
-  int end_signal_ = 0;  // of batches; 0: the usual one
+  int end_signal_ = 0;            // of batches; 0: the usual one
+  bool own_stop_queued_ = false;  // a second SIGSTOP of ours, which the first batch gets
   std::map<pid_t, RemoteSyscalls> remotes_;
   std::unique_ptr<Scratch> scratch_;
   std::set<pid_t> held_children_, zombies_;

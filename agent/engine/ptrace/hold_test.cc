@@ -209,6 +209,78 @@ TEST(Hold, of_who_was_stopped_and_is_continued_meanwhile_lets_it_run) {
   EXPECT_TRUE(journal.idle());
 }
 
+// One that is pending would be lost with the stop that ends it.
+TEST(Hold, of_who_was_stopped_and_is_continued_meanwhile_keeps_the_signal) {
+  const Target target([] {
+    sigset_t waited;
+    sigemptyset(&waited);
+    sigaddset(&waited, SIGCONT);
+    ::sigprocmask(SIG_BLOCK, &waited, nullptr);
+    add_sleeping_threads(200);
+  });
+  const pid_t pid = target.pid();
+  Journal journal{UniqueFd()};
+  InterruptedCalls calls;
+  for (int i = 0; i < 10; i++) {
+    ::kill(pid, SIGSTOP);
+    while (proc::Reader(pid).status().state != 'T') ::usleep(1000);
+    const ContinuesOnce sender(pid);
+    Hold(pid, journal, calls).release();
+    if (sender.sent()) EXPECT_NE(proc::Reader(pid).status().shared_sig_pending & signal_bit(SIGCONT), 0u);
+    ::kill(pid, SIGCONT);
+  }
+}
+
+TEST(Hold, waits_for_a_thread_in_vfork_although_somebody_continues_the_process) {
+  const Target target([] {
+    add_sleeping_threads(20);
+    std::thread([] {
+      for (;;) {
+        const pid_t child = ::vfork();
+        if (child == 0) {
+          const timespec a_while{0, 100'000'000};
+          ::syscall(SYS_nanosleep, &a_while, nullptr);
+          ::_exit(0);
+        }
+        ::waitpid(child, nullptr, 0);
+      }
+    }).detach();
+  });
+  const pid_t pid = target.pid();
+  Journal journal{UniqueFd()};
+  InterruptedCalls calls;
+  for (int i = 0; i < 5; i++) {
+    const ContinuesOnce sender(pid);
+    Hold hold(pid, journal, calls);
+    EXPECT_EQ(hold.threads().size(), 22u);
+    hold.release();
+  }
+}
+
+TEST(Hold, of_who_is_killed_meanwhile_leaves_no_zombie_behind) {
+  Journal journal{UniqueFd()};
+  InterruptedCalls calls;
+  for (int i = 0; i < 10; i++) {
+    const Target target([] { add_sleeping_threads(100); });
+    const pid_t pid = target.pid();
+    std::jthread killer([&](const std::stop_token& ended) {
+      while (!ended.stop_requested() && proc::Reader(pid).status().state != 't') continue;
+      ::kill(pid, SIGKILL);
+    });
+    try {
+      Hold(pid, journal, calls).release();
+    } catch (const Error& e) {
+      EXPECT_EQ(e.errc(), Errc::target_gone) << e.message();
+    }
+    killer = {};
+    // Its end is told, if it has not been already: all others have been waited for.
+    pid_t told = 0;
+    for (int looks = 0; told == 0 && looks < 5000; looks++, ::usleep(1000)) told = ::waitpid(pid, nullptr, WNOHANG);
+    EXPECT_NE(told, 0) << "there are threads that nobody has waited for";
+    EXPECT_TRUE(journal.idle());
+  }
+}
+
 TEST(Hold, of_who_spins_and_is_continued_once_stops_it_again) {
   const Target target([] {
     for (volatile unsigned turns = 0;;) turns = turns + 1;

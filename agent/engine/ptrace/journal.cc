@@ -92,6 +92,14 @@ Journal::Process Journal::begin(pid_t pid, std::uint64_t start_time, bool was_st
   return Process(*this, h.processes - 1);
 }
 
+void Journal::Process::begin_again(bool was_stopped) {
+  Journal& j = *journal_;
+  while (j.header().threads > 0 && j.threads()[j.header().threads - 1].process == index_) j.header().threads--;
+  fence();
+  j.processes()[index_].was_stopped = static_cast<std::uint32_t>(was_stopped);
+  fence();
+}
+
 void Journal::Process::held(std::uint64_t syscall_instruction) {
   ProcessSlot& slot = journal_->processes()[index_];
   slot.syscall_instruction = syscall_instruction;
@@ -234,10 +242,6 @@ HoldPhase Journal::Process::phase() const { return journal_->processes()[index_]
 pid_t Journal::Process::pid() const { return journal_->processes()[index_].pid; }
 std::uint64_t Journal::Process::start_time() const { return journal_->processes()[index_].start_time; }
 bool Journal::Process::was_stopped() const { return journal_->processes()[index_].was_stopped != 0; }
-void Journal::Process::runs() {
-  journal_->processes()[index_].was_stopped = 0;
-  fence();
-}
 std::uint64_t Journal::Process::syscall_instruction() const {
   return journal_->processes()[index_].syscall_instruction;
 }

@@ -69,6 +69,8 @@ class Journal {
   // What is borrowed from one process. A handle: it is valid as long as the journal, until end().
   class Process {
    public:
+    // Somebody has continued it before all was seized: no thread is listed any more. Of the last process that began.
+    void begin_again(bool was_stopped);
     void held(std::uint64_t syscall_instruction);
     using Place = std::uint32_t;  // of a record
     Place add(const ThreadRecord& record);
@@ -91,7 +93,6 @@ class Journal {
     pid_t pid() const;
     std::uint64_t start_time() const;
     bool was_stopped() const;
-    void runs();  // it was stopped, and somebody has continued it before it was seized
     std::uint64_t syscall_instruction() const;
     RemoteAddr scratch_address() const;  // 0: none
     std::vector<ThreadRecord> threads() const;

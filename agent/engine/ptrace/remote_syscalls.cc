@@ -86,6 +86,12 @@ Stop RemoteSyscalls::resume(int request) {
   }
 }
 
+// A signal that is not the end of a batch.
+void RemoteSyscalls::note(const Stop& stop) {
+  if (!stop.signal_stop(SIGSTOP)) return;
+  if (!expected_stop_ || !std::exchange(*expected_stop_, false)) disturbed_ = true;
+}
+
 long RemoteSyscalls::call_raw(long nr, std::array<std::uint64_t, 6> args) {
   Regs regs = saved_;
   regs.rip = raw(syscall_instruction_);
@@ -102,8 +108,7 @@ long RemoteSyscalls::call_raw(long nr, std::array<std::uint64_t, 6> args) {
   in_syscall_stop_ = true;
   for (int side = 0; side < 2; side++) {  // entry, exit
     Stop stop = resume(PTRACE_SYSCALL);
-    for (; stop.signal_stop(SIGSTOP) || stop.signal_stop(end_signal_); stop = resume(PTRACE_SYSCALL))
-      disturbed_ |= stop.signal_stop(SIGSTOP);
+    for (; stop.signal_stop(SIGSTOP) || stop.signal_stop(end_signal_); stop = resume(PTRACE_SYSCALL)) note(stop);
     if (!stop.syscall_stop())
       fail(Errc::target_gone, "thread {} stopped with status {:#x} instead of running system call {}", tid_, stop.raw(),
            nr);
@@ -136,7 +141,7 @@ bool RemoteSyscalls::finish_disturbed(Batch& batch) {
   Stop stop = wait_stop(tid_);
   if (stop.trap_stop()) stop = resume(PTRACE_CONT);
   while ((stop.signal_stop(SIGSTOP) || stop.signal_stop(end_signal_)) && !is_end(stop)) {
-    disturbed_ |= stop.signal_stop(SIGSTOP);
+    note(stop);
     stop = resume(PTRACE_CONT);
   }
   if (!stop.signal_stop(SIGSTOP) && !stop.signal_stop(end_signal_))

@@ -62,6 +62,8 @@ class RemoteSyscalls {
   // Batches end in this signal instead of SIGSTOP, for which the kernel goes through all threads of the process (23 us
   // at 1,000). It is one that the process ignores, and is not blocked.
   void end_batches_with(int signal) { end_signal_ = signal; }
+  // A SIGSTOP of our own may wait in the queue: the first one is nobody else's. `queued` must outlive this.
+  void expect_stop(bool& queued) { expected_stop_ = &queued; }
   // Single calls run from this `syscall` instruction from now on.
   void run_from(RemoteAddr syscall_instruction) { syscall_instruction_ = syscall_instruction; }
 
@@ -80,6 +82,7 @@ class RemoteSyscalls {
   }
   long call_raw(long nr, std::array<std::uint64_t, 6> args);
   Stop resume(int request);
+  void note(const Stop& stop);
   bool is_end(const Stop& stop) const;
   bool finish_disturbed(Batch& batch);
 
@@ -89,6 +92,7 @@ class RemoteSyscalls {
   int end_signal_;
   bool ended_ = false;
   bool in_syscall_stop_ = false;
+  bool* expected_stop_ = nullptr;
   bool disturbed_ = false;  // by a SIGSTOP from elsewhere, which the end of the next batch tells
 };
 

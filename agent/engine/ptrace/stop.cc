@@ -2,6 +2,7 @@
 
 #include "common/base/check.h"
 #include "common/base/units.h"
+#include "common/proc/reader.h"
 
 #include <bit>
 #include <csignal>
@@ -12,6 +13,27 @@
 
 namespace godwit::engine {
 
+bool has_ended(pid_t tid) {
+  try {
+    const char state = proc::Reader(tid).status().state;
+    return state == 'Z' || state == 'X';
+  } catch (const Error&) {
+    return true;
+  }
+}
+
+bool is_ending(pid_t tid) {
+  constexpr std::uint64_t exiting = 0x4;  // PF_EXITING
+  try {
+    const proc::Reader proc(tid);
+    const proc::Status s = proc.status();
+    return s.state == 'Z' || s.state == 'X' || (proc.stat().flags & exiting) != 0 ||
+           ((s.sig_pending | s.shared_sig_pending) >> (SIGKILL - 1) & 1) != 0;
+  } catch (const Error&) {
+    return true;
+  }
+}
+
 bool Stop::trap_stop() const { return stopped() && event() == PTRACE_EVENT_STOP; }
 bool Stop::syscall_stop() const { return stopped() && signal() == (SIGTRAP | 0x80); }
 bool Stop::signal_stop(int number) const { return stopped() && event() == 0 && signal() == number; }
@@ -20,7 +42,7 @@ void wait_for_change(std::chrono::microseconds limit) {
   sigset_t child, before;
   ::sigemptyset(&child);
   ::sigaddset(&child, SIGCHLD);
-  ::pthread_sigmask(SIG_BLOCK, &child, &before);  // blocked, it stays until it is taken: none is missed
+  ::pthread_sigmask(SIG_BLOCK, &child, &before);     // blocked, it stays until it is taken: none is missed
   if (::sigismember(&before, SIGCHLD) == 0) return;  // but for one that came before: look again
   const timespec t{static_cast<time_t>(limit.count() / 1'000'000), static_cast<long>(limit.count() % 1'000'000) * 1000};
   ::sigtimedwait(&child, nullptr, &t);
@@ -29,6 +51,8 @@ void wait_for_change(std::chrono::microseconds limit) {
 // Sleeping rather than spinning: engine and tracee are mostly on one CPU, and whoever spins there keeps the other off
 // it.
 Stop wait_stop(pid_t tid, std::chrono::milliseconds limit) {
+  constexpr std::uint64_t doubt_after_ns = 20'000'000;
+  std::uint64_t next_doubt = monotonic_ns() + doubt_after_ns;
   const std::uint64_t deadline = monotonic_ns() + static_cast<std::uint64_t>(limit.count()) * 1'000'000u;
   for (;;) {
     int status = 0;
@@ -37,6 +61,11 @@ Stop wait_stop(pid_t tid, std::chrono::milliseconds limit) {
     if (got < 0 && errno != EINTR) check(got, "wait for thread {}", tid);
     if (monotonic_ns() > deadline) fail(Errc::timed_out, "thread {} did not stop within {} ms", tid, limit.count());
     wait_for_change(std::chrono::milliseconds(2));
+    // Of a first thread that has ended the kernel tells only when all others have been waited for.
+    if (monotonic_ns() > next_doubt) {
+      if (has_ended(tid)) fail(Errc::target_gone, "thread {} has ended", tid);
+      next_doubt = monotonic_ns() + doubt_after_ns;
+    }
   }
 }
 

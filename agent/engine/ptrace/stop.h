@@ -38,8 +38,14 @@ class Stop {
   int status_;
 };
 
+// A thread, or (by its first one) a process: it is a zombie, or is no more.
+bool has_ended(pid_t tid);
+// Or it will have, and does not come to run its program again: it has been killed. Nobody may trace it any more
+// (EPERM).
+bool is_ending(pid_t tid);
+
 // Waits until `tid`, traced by this thread, stops or ends. Errc::timed_out after `limit`: a wedged tracee
-// must not wedge the engine.
+// must not wedge the engine. Errc::target_gone: it has ended, but others of its process are to be waited for first.
 Stop wait_stop(pid_t tid, std::chrono::milliseconds limit = std::chrono::seconds(10));
 
 // Sleeps until some child or tracee changes its state, or the limit is over; it may also return for nothing. Blocks

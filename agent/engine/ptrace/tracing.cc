@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <csignal>
+#include <iterator>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -22,9 +23,8 @@ namespace godwit::engine {
 namespace {
 
 [[noreturn]] void refuse_seize(pid_t pid, int error) {
+  if (is_ending(pid)) fail(Errc::target_gone, "process {} has ended", pid);
   const proc::Reader proc(pid);
-  constexpr std::uint64_t exiting = 0x4;  // PF_EXITING: from then on nobody may trace it (EPERM)
-  if (proc.stat().flags & exiting) fail(Errc::target_gone, "process {} has ended", pid);
   const pid_t tracer = proc.status().tracer_pid;
   if (tracer)
     throw Error(Errc::busy,
@@ -33,19 +33,23 @@ namespace {
   throw syscall_error(error, fmt::format("trace process {}", pid));
 }
 
-// One more thread that has not stopped yet: true when it is done with (stopped, or gone).
+// One more thread that has not stopped yet, and its trap stop when it has.
 enum class Progress { waiting = 1, stopped, gone };
-Progress advance(pid_t tid) {
+struct Advance {
+  Progress progress;
+  int signal = 0;  // of the trap stop: that of the group stop which it is in as well, or SIGTRAP
+};
+Advance advance(pid_t tid) {
   int status = 0;
   const pid_t got = ::waitpid(tid, &status, __WALL | WNOHANG);
-  if (got == 0 || (got < 0 && errno == EINTR)) return Progress::waiting;
-  if (got < 0) return Progress::gone;
+  if (got == 0 || (got < 0 && errno == EINTR)) return {Progress::waiting};
+  if (got < 0) return {Progress::gone};
   const Stop stop(status);
-  if (stop.gone()) return Progress::gone;
-  if (stop.trap_stop()) return Progress::stopped;
+  if (stop.gone()) return {Progress::gone};
+  if (stop.trap_stop()) return {Progress::stopped, stop.signal()};
   // A signal on its way to the thread, SIGSTOP among them: let it arrive as if nobody were tracing.
   ::ptrace(PTRACE_CONT, tid, 0, stop.syscall_stop() ? 0 : stop.signal());
-  return Progress::waiting;
+  return {Progress::waiting};
 }
 
 // What it does instead: "state D in folio_wait_bit_common".
@@ -57,15 +61,6 @@ std::string where_it_is(pid_t pid, pid_t tid) {
   } catch (const Error& e) {
     return e.message();
   }
-}
-
-// Whether `tid`, in a trap stop, is in a group stop as well: another trap stop says so.
-bool is_in_group_stop(pid_t tid) {
-  trace(PTRACE_INTERRUPT, tid, 0, 0, "interrupt");
-  trace(PTRACE_CONT, tid, 0, 0, "continue");
-  const Stop stop = wait_stop(tid);
-  if (!stop.trap_stop()) fail(Errc::target_gone, "thread {} stopped with status {:#x}", tid, stop.raw());
-  return stop.signal() != SIGTRAP;
 }
 
 // The threads of a process, seized one by one.
@@ -86,46 +81,58 @@ class Seizing {
   bool seize(pid_t tid) {
     seen_.insert(tid);
     if (::ptrace(PTRACE_SEIZE, tid, 0, options_) != 0) {
-      if (errno == ESRCH) return false;  // ended meanwhile
-      refuse_seize(pid_, errno);
+      const int error = errno;
+      if (error != ESRCH && !is_ending(tid)) try_again_or_refuse(tid, error);
+      return false;
     }
-    const Progress p = advance(tid);
-    if (p == Progress::stopped) stopped_.push_back(tid);
-    if (p == Progress::waiting) waiting_.push_back(tid);
-    return p == Progress::stopped;
+    waiting_.push_back(tid);
+    return look_at(waiting_.size() - 1);
   }
+  void interrupt(pid_t tid) { ::ptrace(PTRACE_INTERRUPT, tid, 0, 0); }
 
   bool all_stand() const { return waiting_.empty(); }
   // For one more to stop, or for a millisecond.
   void wait() {
-    if (limit_.over()) fail_to_stop(pid_, waiting_[0], limit_);
+    if (limit_.over()) fail_to_stop(pid_, waiting_.at(0), limit_);
     wait_for_change(std::chrono::milliseconds(1));
     look();
   }
-
-  // True also when nobody stands who could tell.
-  bool in_group_stop() {
-    if (stopped_.empty()) {
-      if (waiting_.empty()) return true;
-      ::ptrace(PTRACE_INTERRUPT, waiting_[0], 0, 0);
-      wait();
-    }
-    return stopped_.empty() || is_in_group_stop(stopped_[asked_++ % stopped_.size()]);
+  void look() {
+    const std::size_t before = waiting_.size();
+    for (std::size_t i = before; i-- > 0;) look_at(i);
+    if (waiting_.size() < before) return;
+    // Who has been killed: an exec waits until its tracer has taken notice of all other threads.
+    std::erase_if(stopped_, [](pid_t tid) { return advance(tid).progress == Progress::gone; });
   }
 
+  // One thread makes another trap stop, and shows by it whether it is in a group stop. In turn: it is one more switch
+  // of a thread (interrupted_call.cc).
+  void ask() {
+    if (stopped_.empty()) {
+      if (!waiting_.empty()) interrupt(waiting_[0]);
+      return;
+    }
+    const pid_t tid = stopped_.front();
+    interrupt(tid);
+    if (::ptrace(PTRACE_CONT, tid, 0, 0) != 0) return;  // it has been killed
+    stopped_.erase(stopped_.begin());
+    waiting_.push_back(tid);
+  }
+  bool one_is_in_no_group_stop() const { return in_no_stop_; }
+
+  void stop_all() {
+    for (const pid_t tid : waiting_) interrupt(tid);
+    while (!all_stand()) wait();
+  }
   // Whoever runs is stopped for it, as far as it will; who does not is traced still.
   void let_go() noexcept {
-    for (const pid_t tid : waiting_) ::ptrace(PTRACE_INTERRUPT, tid, 0, 0);
-    for (int i = 0; i < 1000 && !waiting_.empty(); i++) {
+    for (const pid_t tid : waiting_) interrupt(tid);
+    for (int looks = 0; !waiting_.empty() && looks < 1000; looks++) {  // a signal on its way is not to be dropped
       look();
       if (!waiting_.empty()) ::usleep(50);
     }
-    detach_threads(stopped_);
-    stopped_.clear();
-  }
-  void let_all_go() {
-    let_go();
-    if (!waiting_.empty()) fail_to_stop(pid_, waiting_[0], limit_);
+    std::ranges::copy(std::exchange(waiting_, {}), std::back_inserter(stopped_));
+    detach_threads(std::exchange(stopped_, {}));
   }
 
   // The first one first. They stay seized.
@@ -137,12 +144,23 @@ class Seizing {
   }
 
  private:
-  void look() {
-    std::erase_if(waiting_, [&](pid_t tid) {
-      const Progress p = advance(tid);
-      if (p == Progress::stopped) stopped_.push_back(tid);
-      return p != Progress::waiting;
-    });
+  bool look_at(std::size_t at) {
+    const pid_t tid = waiting_[at];
+    const Advance now = advance(tid);
+    if (now.progress == Progress::waiting) return false;
+    waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(at));
+    if (now.progress == Progress::gone) return false;
+    stopped_.push_back(tid);
+    in_no_stop_ |= now.signal == SIGTRAP;
+    return true;
+  }
+
+  // An exec gives the TID of the first thread to another one.
+  void try_again_or_refuse(pid_t tid, int error) {
+    constexpr int most_tries = 5;
+    if (error != EPERM || proc::Reader(pid_).status().tracer_pid || tries_++ == most_tries) refuse_seize(pid_, error);
+    seen_.erase(tid);
+    ::usleep(1000);
   }
 
   pid_t pid_;
@@ -150,15 +168,9 @@ class Seizing {
   const StopLimit& limit_;
   std::set<pid_t> seen_;
   std::vector<pid_t> stopped_, waiting_;
-  std::size_t asked_ = 0;  // in turn: it is one more switch of a thread (interrupted_call.cc)
+  bool in_no_stop_ = false;
+  int tries_ = 0;
 };
-
-bool any_queued(pid_t tid, int number) {
-  const auto in = [&](SignalQueue queue) {
-    return std::ranges::any_of(queued_signals(tid, queue), [&](const Siginfo& s) { return s.number() == number; });
-  };
-  return in(SignalQueue::thread) || in(SignalQueue::process);
-}
 
 }  // namespace
 
@@ -173,40 +185,49 @@ std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, const StopLim
   Seizing threads(pid, options, limit);
   for (auto more = threads.not_seized(); !more.empty(); more = threads.not_seized()) {
     for (const pid_t tid : more)
-      if (!threads.seize(tid)) ::ptrace(PTRACE_INTERRUPT, tid, 0, 0);
+      if (!threads.seize(tid)) threads.interrupt(tid);
     while (!threads.all_stand()) threads.wait();
   }
   return threads.take();
 }
 
 std::optional<std::vector<pid_t>> seize_stopped_threads(pid_t pid, unsigned long options, const StopLimit& limit,
-                                                        const std::function<void(pid_t)>& before) {
+                                                        const Escort& escort) {
+  constexpr std::uint64_t longest_ns = 5'000'000;
   Seizing threads(pid, options, limit);
   bool all_stood = true;
   std::uint64_t next_doubt = 0, patience_ns = 100'000;
-  const auto ended = [&] {
-    if (monotonic_ns() < next_doubt) return false;
-    const bool in_stop = threads.in_group_stop();
-    next_doubt = monotonic_ns() + std::exchange(patience_ns, patience_ns * 4);
-    return !in_stop;
+  const auto doubt = [&] {
+    if (monotonic_ns() < next_doubt) return;
+    threads.ask();
+    next_doubt = monotonic_ns() + patience_ns;
+    patience_ns = std::min(patience_ns * 4, longest_ns);
   };
   const auto give_up = [&] {
-    threads.let_all_go();
+    threads.stop_all();
+    escort.back();
+    threads.let_go();
     return std::nullopt;
   };
   for (auto more = threads.not_seized(); !more.empty(); more = threads.not_seized()) {
     for (const pid_t tid : more) {
-      if (before) before(tid);
+      escort.bring(tid);
       if (threads.seize(tid)) continue;
+      escort.runs(tid);
       all_stood = false;
-      if (ended()) return give_up();
+      doubt();
+      threads.look();
+      if (threads.one_is_in_no_group_stop()) return give_up();
     }
     while (!threads.all_stand()) {
       threads.wait();
-      if (ended()) return give_up();
+      if (threads.one_is_in_no_group_stop()) return give_up();
+      if (!threads.all_stand()) doubt();
     }
   }
-  if (!all_stood && !threads.in_group_stop()) return give_up();
+  if (!all_stood) threads.ask();
+  while (!threads.all_stand()) threads.wait();
+  if (threads.one_is_in_no_group_stop()) return give_up();
   return threads.take();
 }
 
@@ -247,6 +268,10 @@ std::vector<Siginfo> queued_signals(pid_t tid, SignalQueue queue) {
   }
 }
 
+bool any_queued(pid_t tid, SignalQueue queue, int number) {
+  return std::ranges::any_of(queued_signals(tid, queue), [&](const Siginfo& s) { return s.number() == number; });
+}
+
 void take_signal(pid_t tid, int number) {
   for (int tries = 0;; tries++) {
     trace(PTRACE_CONT, tid, 0, 0, "continue");
@@ -270,15 +295,25 @@ void swallow_sigcont(pid_t pid, pid_t tid) {
   check(::kill(pid, SIGCONT), "continue process {}", pid);
   take_signal(tid, SIGCONT);
   // Somebody else's may have been in the thread's own queue, which comes first.
-  if (any_queued(tid, SIGCONT)) take_signal(tid, SIGCONT);
+  if (any_queued(tid, SignalQueue::thread, SIGCONT) || any_queued(tid, SignalQueue::process, SIGCONT))
+    take_signal(tid, SIGCONT);
   to_trap_stop(tid, 0);
   set_sigmask(tid, mask);
 }
 
+// A thread that has been killed, or has not stopped yet, has something to tell first: it is asked for a while.
 void detach_threads(std::span<const pid_t> tids) noexcept {
-  for (const pid_t tid : tids)
-    if (::ptrace(PTRACE_DETACH, tid, 0, 0) != 0 && errno != ESRCH)
-      log::warn("hold.not_detached", {{"tid", tid}, {"errno", errno}});
+  const StopLimit limit(std::chrono::milliseconds(50)), limit_of_killed(std::chrono::seconds(2));
+  std::vector<pid_t> left(tids.begin(), tids.end());
+  for (;;) {
+    std::erase_if(left, [](pid_t tid) {
+      return ::ptrace(PTRACE_DETACH, tid, 0, 0) == 0 || advance(tid).progress == Progress::gone;
+    });
+    if (left.empty()) return;
+    if (limit_of_killed.over() || (limit.over() && std::ranges::none_of(left, is_ending))) break;
+    ::usleep(50);
+  }
+  for (const pid_t tid : left) log::warn("hold.not_detached", {{"tid", tid}});
 }
 
 }  // namespace godwit::engine

@@ -29,10 +29,16 @@ struct StopLimit {
 // Returns host TIDs, the leader first.
 std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, const StopLimit& limit);
 
-// The same of a process that is in a group stop, as far as its first thread, and stays in it; `before` gets each thread
-// before it is seized. nullopt: somebody has ended the group stop meanwhile, and nothing is seized any more.
+// What becomes of a thread besides being seized.
+struct Escort {
+  std::function<void(pid_t)> bring = [](pid_t) {};  // each, before it is seized
+  std::function<void(pid_t)> runs = [](pid_t) {};   // it does not stand: it may make another one
+  std::function<void()> back = [] {};               // all stand, and are let go of
+};
+// The same of a process that is in a group stop, as far as its first thread, and stays in it. nullopt: somebody has
+// ended the group stop meanwhile, and nothing is seized any more.
 std::optional<std::vector<pid_t>> seize_stopped_threads(pid_t pid, unsigned long options, const StopLimit& limit,
-                                                        const std::function<void(pid_t)>& before = {});
+                                                        const Escort& escort = {});
 
 // Throws Errc::timed_out, and says what `tid` does instead.
 [[noreturn]] void fail_to_stop(pid_t pid, pid_t tid, const StopLimit& limit);
@@ -50,6 +56,7 @@ constexpr std::uint64_t signal_bit(int number) { return std::uint64_t{1} << (num
 // What waits in a queue, left in place. `tid` is in a ptrace stop; any thread can tell the process's queue.
 enum class SignalQueue { thread = 1, process };
 std::vector<Siginfo> queued_signals(pid_t tid, SignalQueue queue);
+bool any_queued(pid_t tid, SignalQueue queue, int number);
 
 // A thread in a trap stop, or at a SIGSTOP of its own, goes on to the stop in which it is about to act on signal
 // `number`, which must be pending and the only one that it does not block.
@@ -61,7 +68,7 @@ void to_trap_stop(pid_t tid, int number);
 // and drops it, and is in a trap stop again. Other signals must be blocked in all threads. No SIGCONT is pending then.
 void swallow_sigcont(pid_t pid, pid_t tid);
 
-// Lets go; threads that have ended are no error.
+// Lets go; threads that have ended are no error, and are waited for.
 void detach_threads(std::span<const pid_t> tids) noexcept;
 
 }  // namespace godwit::engine

@@ -73,9 +73,10 @@ class SeizeStoppedThreads : public ::testing::TestWithParam<unsigned> {
 TEST_P(SeizeStoppedThreads, lets_go_of_all_when_somebody_has_continued_one) {
   stop();
   unsigned seen = 0;
-  const auto seized = seize_stopped_threads(pid_, 0, StopLimit(1000ms), [&](pid_t) {
+  const auto continue_it = [&](pid_t) {
     if (++seen == GetParam()) ::kill(pid_, SIGCONT);
-  });
+  };
+  const auto seized = seize_stopped_threads(pid_, 0, StopLimit(1000ms), {.bring = continue_it});
   EXPECT_FALSE(seized);
   for (const pid_t tid : proc::Reader(pid_).threads()) EXPECT_EQ(proc::Reader(pid_, tid).status().tracer_pid, 0);
   stop();
