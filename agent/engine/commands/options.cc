@@ -143,11 +143,10 @@ void add_holder(CLI::App& app, Options& o) {
   add_job(app, o);
 }
 
-// Of a command that is not among `words` (nothing: all are) only the name: its options would take longer to add than
-// others take to parse.
+// Of all commands, or of one: to add the others would take longer than to parse its options.
 class Commands {
  public:
-  Commands(Options& o, const std::vector<std::string>* words) : o_(o), words_(words) {}
+  explicit Commands(Options& o, std::string_view only = {}) : o_(o), only_(only) {}
 
   void add_all(CLI::App& app) {
     app.require_subcommand(1);
@@ -156,30 +155,35 @@ class Commands {
     add(app, "restore", "make the process anew", add_restore);
     add(app, "dedup", "free what a dump supersedes in the ones before it", add_in_images);
     add(app, "check", "what of the kernel is there", add_common);
-    CLI::App* cpuinfo = app.add_subcommand("cpuinfo", "the processor: describe it, or compare it with a description");
-    cpuinfo->require_subcommand(1);
-    add(*cpuinfo, "dump", "write cpuinfo.img", add_in_images);
-    add(*cpuinfo, "check", "compare with cpuinfo.img", add_in_images);
-    CLI::App* image = app.add_subcommand("image", "look at images");
-    image->require_subcommand(1);
-    add(*image, "show", "print images as JSON", add_show);
+    add(app, "cpuinfo", "the processor: describe it, or compare it with a description",
+        [](CLI::App& cpuinfo, Options& o) {
+          cpuinfo.require_subcommand(1);
+          Commands(o).add(cpuinfo, "dump", "write cpuinfo.img", add_in_images);
+          Commands(o).add(cpuinfo, "check", "compare with cpuinfo.img", add_in_images);
+        });
+    add(app, "image", "look at images", [](CLI::App& image, Options& o) {
+      image.require_subcommand(1);
+      Commands(o).add(image, "show", "print images as JSON", add_show);
+    });
     add(app, "kill", "end a process that a dump has left stopped", add_stopped);
     add(app, "resume", "let a process run on that a dump has left stopped", add_stopped);
     add(app, "survey", "what a process consists of, and what cannot be carried", add_survey);
-    add(app, "job", "", add_job).group("");
-    add(app, "holder", "", add_holder).group("");
+    add(app, "job", "", add_job);
+    add(app, "holder", "", add_holder);
   }
 
  private:
-  CLI::App& add(CLI::App& app, const char* name, const char* help, AddOptions options) {
-    CLI::App& command = *app.add_subcommand(name, help);
-    command.allow_extras();
-    if (!words_ || std::ranges::find(*words_, name) != words_->end()) options(command, o_);
-    return command;
+  // Without a help it is not listed.
+  void add(CLI::App& app, std::string_view name, std::string_view help, AddOptions options) {
+    if (!only_.empty() && name != only_) return;
+    CLI::App& command = *app.add_subcommand(std::string(name), std::string(help));
+    if (help.empty()) command.group("");
+    options(command, o_);
+    if (command.get_subcommands({}).empty()) command.allow_extras();
   }
 
   Options& o_;
-  const std::vector<std::string>* words_;
+  std::string_view only_;
 };
 
 void collect_options_with_value(CLI::App& app, std::set<std::string>& names) {
@@ -196,7 +200,7 @@ void collect_options_with_value(CLI::App& app, std::set<std::string>& names) {
 std::set<std::string> options_with_value() {
   Options o;
   CLI::App app(about, program);
-  Commands(o, nullptr).add_all(app);
+  Commands(o).add_all(app);
   std::set<std::string> names;
   collect_options_with_value(app, names);
   return names;
@@ -205,7 +209,8 @@ std::set<std::string> options_with_value() {
 std::optional<Options> parse(const std::vector<std::string>& words) {
   Options o;
   CLI::App app(about, program);
-  Commands(o, &words).add_all(app);
+  if (!words.empty()) Commands(o, words.front()).add_all(app);
+  if (app.get_subcommands({}).empty()) Commands(o).add_all(app);  // it begins with no command
   try {
     parse_words(app, words);
   } catch (const CLI::CallForHelp& e) {
