@@ -204,7 +204,7 @@ std::uint64_t Restore::absorb_directory(int directory, const DirectoryPages::Fre
   for (const ProcessPlan& p : family().plan()) {
     if (!has_memory(p)) continue;
     const auto id = static_cast<std::uint64_t>(p.pid);
-    const auto mm = images_.get<image::MmEntry>(image::Kind::mm, id);
+    const auto& mm = images_.view<image::MmEntry>(image::Kind::mm, id);
     const Doing doing("{}", image::file_name(image::Kind::mm, id));
     const Vmas layout(mm.vmas().begin(), mm.vmas().end());
     Skeleton* const maker = family().maker_of(p.pid);
@@ -229,7 +229,7 @@ struct Clocks {
 
 // Those that the process has seen. Nothing when the images do not say.
 std::optional<Clocks> clocks_in(const image::ImageSet& images, pid_t pid) {
-  const auto leader = images.get<image::CoreEntry>(image::Kind::core, static_cast<std::uint64_t>(pid));
+  const auto& leader = images.view<image::CoreEntry>(image::Kind::core, static_cast<std::uint64_t>(pid));
   if (leader.tc().has_monotonic_ns()) return Clocks{leader.tc().monotonic_ns(), leader.tc().boottime_ns()};
   // CRIU's images have them to themselves.
   const std::vector<std::uint64_t> ids = images.ids(image::Kind::timens);

@@ -38,12 +38,13 @@ void save_file(int dirfd, const std::string& name, const std::string& bytes, Sto
 void ImageSet::put(Kind kind, std::uint64_t id, const Message& message) {
   std::string bytes = header(kind);
   append_record(bytes, message);
-  files_.insert_or_assign(file_name(kind, id), std::move(bytes));
+  put_file(file_name(kind, id), std::move(bytes));
 }
 
 void ImageSet::append(Kind kind, std::uint64_t id, const Message& message, std::string_view payload) {
   std::string record;
   append_record(record, message);
+  views_.reset();
   std::string& bytes = files_[file_name(kind, id)];
   if (bytes.empty()) bytes = header(kind);
   bytes.append(record).append(payload);
@@ -67,6 +68,7 @@ void ImageSet::read_only_record(RecordReader& reader, Message& message) {
 
 void ImageSet::put_file(std::string name, std::string bytes) {
   if (!is_plain_name(name)) fail(Errc::image_corrupt, "\"{}\" is no name of an image file", name.substr(0, 80));
+  views_.reset();
   files_.insert_or_assign(std::move(name), std::move(bytes));
 }
 

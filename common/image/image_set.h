@@ -8,6 +8,7 @@
 //   images.save(dirfd);
 //
 //   MmEntry mm = images.get<MmEntry>(Kind::mm, pid);
+//   const MmEntry& same = images.view<MmEntry>(Kind::mm, pid);  // parsed once for all who ask
 //   for (const FileEntry& file : images.records<FileEntry>(Kind::files)) ...
 //
 // Errors: Errc::image_corrupt with file and offset. Names and bytes are hostile. Not thread-safe.
@@ -16,9 +17,13 @@
 #include "common/base/storage.h"
 #include "common/image/record.h"
 
+#include <google/protobuf/arena.h>
+
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 namespace godwit::image {
@@ -46,6 +51,20 @@ class ImageSet {
     RecordReader reader = open(kind, id);
     read_only_record(reader, message);
     return message;
+  }
+
+  // The same, kept: as long as the set is there and unchanged.
+  template <class M>
+  const M& view(Kind kind, std::uint64_t id = 0) const {
+    if (!views_) views_ = std::make_shared<Views>();
+    const Message*& kept = views_->parsed[{&M::default_instance(), kind, id}];
+    if (!kept) {
+      auto* message = google::protobuf::Arena::CreateMessage<M>(&views_->arena);
+      RecordReader reader = open(kind, id);
+      read_only_record(reader, *message);
+      kept = message;
+    }
+    return static_cast<const M&>(*kept);
   }
 
   // All records; none when there is no such file, since files without records are not written.
@@ -91,6 +110,12 @@ class ImageSet {
   static void read_only_record(RecordReader& reader, Message& message);
 
   Files files_;
+  // Of the files as they are. In an arena: a mapping of a process is a message of its own, and there are thousands.
+  struct Views {
+    google::protobuf::Arena arena;
+    std::map<std::tuple<const Message*, Kind, std::uint64_t>, const Message*> parsed;
+  };
+  mutable std::shared_ptr<Views> views_;
 };
 
 }  // namespace godwit::image

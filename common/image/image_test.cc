@@ -104,6 +104,22 @@ TEST(ImageSet, get_wants_exactly_one_record) {
   EXPECT_THAT(corruption([&] { set.get<PstreeEntry>(Kind::pstree); }), HasSubstr("no record"));
 }
 
+TEST(ImageSet, a_view_is_of_the_files_as_they_are) {
+  ImageSet set;
+  EXPECT_THAT(corruption([&] { set.view<PstreeEntry>(Kind::pstree); }), HasSubstr("pstree.img is missing"));
+  set.put(Kind::pstree, 0, process(1));
+  const PstreeEntry& first = set.view<PstreeEntry>(Kind::pstree);
+  EXPECT_EQ(first.pid(), 1u);
+  EXPECT_EQ(&set.view<PstreeEntry>(Kind::pstree), &first);
+  ImageSet copy = set;
+  copy.put(Kind::pstree, 0, process(2));
+  EXPECT_EQ(copy.view<PstreeEntry>(Kind::pstree).pid(), 2u);
+  EXPECT_EQ(first.pid(), 1u);
+  set.put_file("pstree.img", header(Kind::pstree));
+  EXPECT_THAT(corruption([&] { set.view<PstreeEntry>(Kind::pstree); }), HasSubstr("no record"));
+  EXPECT_THAT(corruption([&] { set.view<PstreeEntry>(Kind::pstree); }), HasSubstr("no record"));
+}
+
 TEST(ImageSet, every_cut_names_the_file_and_the_offset) {
   ImageSet set;
   set.append(Kind::pstree, 0, process(300));

@@ -8,7 +8,6 @@
 #include "common/base/error.h"
 #include "common/image/any_image.h"
 #include "common/image/core.pb.h"
-#include "common/image/core_state.pb.h"
 #include "common/image/files.pb.h"
 #include "common/image/fs.pb.h"
 #include "common/image/generation.h"
@@ -58,8 +57,14 @@ void check_records(const image::ImageSet& images) {
   for (const auto& [name, bytes] : images.files()) {
     const auto known = image::parse_file_name(name);
     if (!known || known->kind == image::Kind::pages) continue;
-    image::RecordReader reader(known->kind, name, bytes);
-    image::read_any(known->kind, reader, [](const google::protobuf::Message&) {});
+    if (known->kind == image::Kind::core) {
+      images.view<image::CoreEntry>(known->kind, known->id);  // kept: these are asked for again
+    } else if (known->kind == image::Kind::mm) {
+      images.view<image::MmEntry>(known->kind, known->id);
+    } else {
+      image::RecordReader reader(known->kind, name, bytes);
+      image::read_any(known->kind, reader, [](const google::protobuf::Message&) {});
+    }
   }
 }
 
@@ -79,10 +84,10 @@ void check_process(const image::ImageSet& images) {
         require(images, kind, p.has_memory_of() ? p.memory_of() : p.pid());
     }
     for (const std::uint32_t tid : p.threads()) {
-      const auto of = images.get<image::CoreState>(image::Kind::core, tid).mtype();
+      const auto of = images.view<image::CoreEntry>(image::Kind::core, tid).mtype();
       if (of != image::CoreEntry::X86_64)
         fail(Errc::image_corrupt, "{}: a process of another machine: {}", image::file_name(image::Kind::core, tid),
-             image::CoreEntry::March_Name(static_cast<image::CoreEntry::March>(of)));
+             image::CoreEntry::March_Name(of));
     }
   }
 }
@@ -91,7 +96,7 @@ void check_process(const image::ImageSet& images) {
 void check_shared_memory(const image::ImageSet& images) {
   for (const auto& p : images.records<image::PstreeEntry>(image::Kind::pstree)) {
     if (p.has_memory_of() || is_dead(images, static_cast<pid_t>(p.pid()))) continue;
-    const auto mm = images.get<image::MmEntry>(image::Kind::mm, p.pid());
+    const auto& mm = images.view<image::MmEntry>(image::Kind::mm, p.pid());
     for (const image::VmaEntry& v : mm.vmas())
       if (v.status() & image::vma_status::anon_shared) require(images, image::Kind::pagemap_shmem, v.shmid());
   }
@@ -133,7 +138,7 @@ std::vector<std::string> wrong_files(const image::ImageSet& images) {
 }
 
 bool is_stopped(const image::ImageSet& images, std::uint32_t pid) {
-  return images.get<image::CoreEntry>(image::Kind::core, pid).tc().task_state() == image::task_state::stopped;
+  return images.view<image::CoreEntry>(image::Kind::core, pid).tc().task_state() == image::task_state::stopped;
 }
 
 void check_terminal(const image::ImageSet& images, const Options& o) {

@@ -406,7 +406,7 @@ void Family::join_groups() {
 void Family::end_dead(const image::ImageSet& images) {
   for (const ProcessPlan& p : plan_) {
     if (!p.dead) continue;
-    const auto core = images.get<image::CoreEntry>(image::Kind::core, static_cast<std::uint64_t>(p.pid));
+    const auto& core = images.view<image::CoreEntry>(image::Kind::core, static_cast<std::uint64_t>(p.pid));
     Skeleton& dead = of(p.pid);
     Batch batch(dead.scratch());
     batch.add("set the name", SYS_prctl, PR_SET_NAME, batch.put(std::string_view(core.tc().comm())));

@@ -192,7 +192,7 @@ std::vector<std::string> refuse_foreign_state(const image::ImageSet& images, Con
     bool ended = false;
     for (const std::uint32_t tid : process.threads()) {
       const std::string name = image::file_name(image::Kind::core, tid);
-      const auto core = images.get<image::CoreEntry>(image::Kind::core, tid);
+      const auto& core = images.view<image::CoreEntry>(image::Kind::core, tid);
       if (tid == process.pid()) {
         look_at_process(name, core.tc(), found);
         ended = core.tc().task_state() == image::task_state::dead;
@@ -206,7 +206,7 @@ std::vector<std::string> refuse_foreign_state(const image::ImageSet& images, Con
     if (ended) continue;
     const std::uint64_t pid = process.pid();
     if (process.has_memory_of()) continue;
-    look_at_memory(image::file_name(image::Kind::mm, pid), images.get<image::MmEntry>(image::Kind::mm, pid), found);
+    look_at_memory(image::file_name(image::Kind::mm, pid), images.view<image::MmEntry>(image::Kind::mm, pid), found);
     const auto ids = images.get<image::TaskKobjIdsEntry>(image::Kind::ids, pid);
     if (!memories.insert(ids.vm_id()).second)
       found.refuse(fmt::format("{}: memory that is shared by processes cannot be restored",

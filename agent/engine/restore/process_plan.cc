@@ -4,7 +4,7 @@
 #include "agent/engine/resources/terminal_images.h"
 #include "common/base/error.h"
 #include "common/image/core.pb.h"
-#include "common/image/core_state.pb.h"
+#include "common/image/core.pb.h"
 #include "common/image/filelock.pb.h"
 #include "common/image/inventory.pb.h"
 #include "common/image/pstree.pb.h"
@@ -164,7 +164,7 @@ void correct_ended(image::ImageSet& images) {
 }
 
 bool is_dead(const image::ImageSet& images, pid_t pid) {
-  return images.get<image::CoreState>(image::Kind::core, static_cast<std::uint64_t>(pid)).tc().task_state() ==
+  return images.view<image::CoreEntry>(image::Kind::core, static_cast<std::uint64_t>(pid)).tc().task_state() ==
          image::task_state::dead;
 }
 
@@ -178,7 +178,7 @@ void check_ends(const image::ImageSet& images, const TreePlan& tree) {
     if (!p.dead) continue;
     if (needed.contains(p.pid)) fail(Errc::image_corrupt, "process {} has ended, and others need it", p.pid);
     // Of what else would end it an init is not told: a restore would wait for ever.
-    const auto core = images.get<image::CoreEntry>(image::Kind::core, static_cast<std::uint64_t>(p.pid));
+    const auto& core = images.view<image::CoreEntry>(image::Kind::core, static_cast<std::uint64_t>(p.pid));
     const int status = static_cast<int>(core.tc().exit_code());
     if (p.makes_namespace() && WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
       fail(Errc::image_corrupt, "signal {} ends no init of a PID namespace, as process {} is", WTERMSIG(status), p.pid);

@@ -67,16 +67,16 @@ TaskRestore::TaskRestore(Skeleton& skeleton, const image::ImageSet& images, cons
       numa_(skeleton.pid()),
       uses_others_memory_(plan.memory_of != 0) {
   const auto pid = static_cast<std::uint64_t>(skeleton.guest_pid());
-  mm_ = images.get<image::MmEntry>(image::Kind::mm,
-                                   uses_others_memory_ ? static_cast<std::uint64_t>(plan.memory_of) : pid);
+  mm_ = &images.view<image::MmEntry>(image::Kind::mm,
+                                     uses_others_memory_ ? static_cast<std::uint64_t>(plan.memory_of) : pid);
   ids_ = images.get<image::TaskKobjIdsEntry>(image::Kind::ids, pid);
   threads_.reserve(plan.threads.size());
   for (const pid_t tid : plan.threads) {
     Thread t;
     t.guest = tid;
     t.names = plan.names_of(tid);
-    t.core = images.get<image::CoreEntry>(image::Kind::core, static_cast<std::uint64_t>(tid));
-    t.regs = tasks::call_restart::restore(tasks::registers::restore(t.core.thread_info()), t.core.thread_core());
+    t.core = &images.view<image::CoreEntry>(image::Kind::core, static_cast<std::uint64_t>(tid));
+    t.regs = tasks::call_restart::restore(tasks::registers::restore(t.core->thread_info()), t.core->thread_core());
     threads_.push_back(std::move(t));
   }
   const auto leader = std::ranges::find(threads_, skeleton.guest_pid(), &Thread::guest);
@@ -113,20 +113,20 @@ bool TaskRestore::was_stopped() const { return leader_core().tc().task_state() =
 void TaskRestore::address_space() {
   if (uses_others_memory_) return;
   RemoteSyscalls& remote = skeleton_->leader();
-  const RemoteAddr scratch = skeleton_->scratch();
   {
     const Doing doing("mm-{}.img", skeleton_->guest_pid());
-    skeleton_->memory().finish({mm_.vmas().begin(), mm_.vmas().end()});
+    skeleton_->memory().finish({mm_->vmas().begin(), mm_->vmas().end()});
   }
-  areas_->restore(remote, scratch, mm_, vdso_functions());
-  Batch batch(scratch);
-  const std::string path = resources::path_of(*paths_, mm_.exe_file_id());
+  Batch batch(skeleton_->scratch());
+  tasks::bounds::KernelAreas::restore(batch, *mm_);
+  const std::string path = resources::path_of(*paths_, mm_->exe_file_id());
   const std::size_t exe = batch.add(fmt::format("open {}", path), SYS_openat, AT_FDCWD,
                                     batch.put(std::string_view(path)), O_RDONLY | O_CLOEXEC, 0);
   remote.run(batch);
+  areas_->check(remote, *mm_, vdso_functions());
   const int number = static_cast<int>(batch.result(exe));
   batch.clear();
-  tasks::bounds::restore(batch, mm_, number);
+  tasks::bounds::restore(batch, *mm_, number);
   batch.add("close the executable", SYS_close, number);
   remote.run(batch);
 }
@@ -191,16 +191,20 @@ void TaskRestore::places() {
   const resources::Places p = resources::places_of(*images_, *paths_, skeleton_->guest_pid());
   RemoteSyscalls& remote = skeleton_->leader();
   Batch batch(skeleton_->scratch());
+  batch.add("set the umask", SYS_umask, p.umask);
+  if (p.root == "/") {
+    batch.add(fmt::format("enter {}", p.cwd), SYS_chdir, batch.put(std::string_view(p.cwd)));
+    remote.run(batch);
+    return;
+  }
   const std::size_t open = batch.add(fmt::format("open {}", p.cwd), SYS_openat, AT_FDCWD,
                                      batch.put(std::string_view(p.cwd)), O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
   remote.run(batch);
   const long cwd = batch.result(open);
   batch.clear();
-  if (p.root != "/")
-    batch.add(fmt::format("change the root directory to {}", p.root), SYS_chroot, batch.put(std::string_view(p.root)));
+  batch.add(fmt::format("change the root directory to {}", p.root), SYS_chroot, batch.put(std::string_view(p.root)));
   batch.add("enter the working directory", SYS_fchdir, cwd);
   batch.add("close it", SYS_close, cwd);
-  batch.add("set the umask", SYS_umask, p.umask);
   remote.run(batch);
 }
 
@@ -209,11 +213,11 @@ void TaskRestore::process() {
   const RemoteAddr scratch = skeleton_->scratch();
   Batch batch(scratch);
   tasks::signals::restore_actions(batch, leader_core().tc());
-  tasks::process_flags::restore(batch, leader_core().tc(), mm_);
+  tasks::process_flags::restore(batch, leader_core().tc(), *mm_);
   remote.run(batch);
   if (!uses_others_memory_) {
-    tasks::process_flags::restore_merging(remote, scratch, mm_);
-    tasks::process_flags::restore_future_locks(remote, mm_);
+    tasks::process_flags::restore_merging(remote, scratch, *mm_);
+    tasks::process_flags::restore_future_locks(remote, *mm_);
   }
   tasks::process_flags::restore_loginuid(remote, scratch, leader_core().tc(), notices_);
 }
@@ -224,7 +228,7 @@ void TaskRestore::make_threads() {
   std::vector<tasks::filters::Chain> chains;
   for (const Thread& t : threads_) {
     Doing doing("{}", image::file_name(image::Kind::core, static_cast<std::uint64_t>(t.guest)));
-    chains.push_back(filters_->chain_of(t.core.thread_core(), leader_core().thread_core()));
+    chains.push_back(filters_->chain_of(t.core->thread_core(), leader_core().thread_core()));
   }
   for (const ThreadStep& step : plan_threads(chains)) {
     clone_threads(threads_[step.maker], step.made);
@@ -263,9 +267,9 @@ void TaskRestore::clone_threads(const Thread& maker, const std::vector<std::size
     const Thread& t = threads_[i];
     clone_args a{};
     a.flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | clone_ptrace;
-    if (t.core.thread_info().clear_tid_addr()) {
+    if (t.core->thread_info().clear_tid_addr()) {
       a.flags |= CLONE_CHILD_CLEARTID;
-      a.child_tid = t.core.thread_info().clear_tid_addr();
+      a.child_tid = t.core->thread_info().clear_tid_addr();
     }
     put_names(batch, t.names, a);
     const RemoteAddr at = batch.put(a);
@@ -317,19 +321,19 @@ void TaskRestore::restore_thread(Thread& t) {
   const bool leader = &t == &threads_.front();
   const pid_t pid = skeleton_->names().back(), tid = t.names.back();
   Batch batch(skeleton_->scratch());
-  tasks::thread_links::restore(batch, t.core, leader);
-  tasks::thread_flags::restore(batch, t.core.thread_core());
-  tasks::signals::restore_stack(batch, t.core.thread_core());
-  tasks::scheduling::restore(batch, t.core.thread_core());
-  tasks::memory_policy::restore(batch, t.core.thread_core(), numa_);
+  tasks::thread_links::restore(batch, *t.core, leader);
+  tasks::thread_flags::restore(batch, t.core->thread_core());
+  tasks::signals::restore_stack(batch, t.core->thread_core());
+  tasks::scheduling::restore(batch, t.core->thread_core());
+  tasks::memory_policy::restore(batch, t.core->thread_core(), numa_);
   // The alternate stack and the queue are the thread's; the process's queue is filled by the leader.
-  tasks::signals::restore_queue(batch, SignalQueue::thread, pid, tid, t.core.thread_core().signals_p());
+  tasks::signals::restore_queue(batch, SignalQueue::thread, pid, tid, t.core->thread_core().signals_p());
   if (leader) tasks::signals::restore_queue(batch, SignalQueue::process, pid, tid, leader_core().tc().signals_s());
-  tasks::credentials::restore(batch, t.core.thread_core().creds());
-  if (leader) tasks::process_flags::restore_dumpable(batch, mm_);
-  tasks::thread_links::restore_parent_death(batch, t.core);
-  if (t.core.thread_core().seccomp_mode() == image::SECCOMP_STRICT) pass_filters(t.host);
-  tasks::filters::restore_strict(batch, t.core.thread_core());
+  tasks::credentials::restore(batch, t.core->thread_core().creds());
+  if (leader) tasks::process_flags::restore_dumpable(batch, *mm_);
+  tasks::thread_links::restore_parent_death(batch, *t.core);
+  if (t.core->thread_core().seccomp_mode() == image::SECCOMP_STRICT) pass_filters(t.host);
+  tasks::filters::restore_strict(batch, t.core->thread_core());
   t.remote->run(batch);
 }
 
@@ -354,16 +358,17 @@ pid_t TaskRestore::name_of(pid_t tid) const {
 void TaskRestore::timers() {
   restore_sleeps();
   Batch batch(skeleton_->scratch());
-  for (image::PosixTimerEntry& timer : *threads_.front().core.mutable_tc()->mutable_timers()->mutable_posix())
+  image::TaskTimersEntry timers = leader_core().tc().timers();
+  for (image::PosixTimerEntry& timer : *timers.mutable_posix())
     if (timer.has_notify_thread_id()) timer.set_notify_thread_id(name_of(timer.notify_thread_id()));
-  tasks::timers::restore(batch, leader_core().tc().timers());
+  tasks::timers::restore(batch, timers);
   skeleton_->leader().run(batch);
 }
 
 void TaskRestore::restore_sleeps() {
   std::vector<CallNote> notes;
   for (Thread& t : threads_) {
-    const image::ThreadCoreEntry& entry = t.core.thread_core();
+    const image::ThreadCoreEntry& entry = t.core->thread_core();
     const long number = interrupted::rearm(*t.remote, skeleton_->scratch(), entry, t.regs);
     if (number >= 0) notes.push_back({t.host, number, t.regs.rip, t.regs.rsp, monotonic_ns() - entry.slept_ns()});
   }
@@ -419,22 +424,22 @@ void TaskRestore::child_has_stopped(const Skeleton& child, bool seen) {
 
 void TaskRestore::registers() {
   const auto vdso = std::ranges::find_if(  // where it is indeed: address_space() has looked
-      mm_.vmas(), [](const image::VmaEntry& e) { return (e.status() & image::vma_status::vdso) != 0; });
-  if (vdso == mm_.vmas().end()) fail(Errc::unsupported, "the process has no vdso");
+      mm_->vmas(), [](const image::VmaEntry& e) { return (e.status() & image::vma_status::vdso) != 0; });
+  if (vdso == mm_->vmas().end()) fail(Errc::unsupported, "the process has no vdso");
   skeleton_->drop_scratch(
       find_syscall_instruction(skeleton_->pid(), RemoteAddr{vdso->start()}, RemoteAddr{vdso->end()}));
-  if (!uses_others_memory_) tasks::process_flags::restore_write_or_execute(skeleton_->leader(), mm_);
+  if (!uses_others_memory_) tasks::process_flags::restore_write_or_execute(skeleton_->leader(), *mm_);
   for (Thread& t : threads_) {
     t.remote->set_saved(t.regs);
     t.remote->end();
     if (&t == &threads_.front())
       tasks::signals::restore_continue(SignalQueue::process, t.host, t.host, leader_core().tc().signals_s());
-    tasks::signals::restore_continue(SignalQueue::thread, skeleton_->pid(), t.host, t.core.thread_core().signals_p());
-    tasks::registers::restore_xstate(t.host, t.core.thread_info());
+    tasks::signals::restore_continue(SignalQueue::thread, skeleton_->pid(), t.host, t.core->thread_core().signals_p());
+    tasks::registers::restore_xstate(t.host, t.core->thread_info());
     set_regs(t.host, t.regs);
-    set_sigmask(t.host,
-                t.core.thread_core().has_blk_sigset() ? t.core.thread_core().blk_sigset() : t.core.tc().blk_sigset());
-    note(tasks::scheduling::restore_last(t.host, t.core.thread_core()));
+    set_sigmask(t.host, t.core->thread_core().has_blk_sigset() ? t.core->thread_core().blk_sigset()
+                                                               : t.core->tc().blk_sigset());
+    note(tasks::scheduling::restore_last(t.host, t.core->thread_core()));
   }
   note(tasks::process_flags::restore_outside(skeleton_->pid(), leader_core().tc()));
 }

@@ -58,13 +58,13 @@ class TaskRestore {
   struct Thread {
     pid_t host = 0, guest = 0;
     std::vector<pid_t> names;  // in all PID namespaces, the tree's first
-    image::CoreEntry core;
+    const image::CoreEntry* core = nullptr;
     std::unique_ptr<RemoteSyscalls> owned;  // of all but the leader
     RemoteSyscalls* remote = nullptr;
     Regs regs{};
   };
 
-  const image::CoreEntry& leader_core() const { return threads_.front().core; }
+  const image::CoreEntry& leader_core() const { return *threads_.front().core; }
   std::string vdso_functions() const;
   void clone_threads(const Thread& maker, const std::vector<std::size_t>& born);
   std::map<pid_t, pid_t> hosts_of_threads() const;
@@ -83,7 +83,7 @@ class TaskRestore {
   tasks::bounds::KernelAreas* areas_;
   numa::Requirements numa_;
   bool uses_others_memory_;
-  image::MmEntry mm_;  // of whom it is
+  const image::MmEntry* mm_;  // of whom it is
   image::TaskKobjIdsEntry ids_;
   std::vector<Thread> threads_;  // the leader first
   std::vector<std::string> notices_;

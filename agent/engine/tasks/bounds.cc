@@ -28,6 +28,23 @@ std::string read_memory(pid_t pid, std::uint64_t start, std::uint64_t end) {
   return content;
 }
 
+struct Areas {
+  std::uint64_t first = ~std::uint64_t{0}, vdso = 0, vdso_end = 0;
+};
+Areas areas_of(const image::MmEntry& from) {
+  Areas areas;
+  for (const image::VmaEntry& e : from.vmas()) {
+    if (e.status() & image::vma_status::vdso) {
+      areas.vdso = e.start();
+      areas.vdso_end = e.end();
+    } else if (!(e.status() & image::vma_status::vvar)) {
+      continue;
+    }
+    areas.first = std::min(areas.first, e.start());
+  }
+  return areas;
+}
+
 }  // namespace
 
 void dump(const proc::Reader& proc, const proc::Stat& stat, resources::FileIds& ids, Inquiry& ask,
@@ -80,22 +97,14 @@ void restore(Batch& batch, const image::MmEntry& from, int exe) {
   batch.add("set the bounds of the address space", SYS_prctl, PR_SET_MM, PR_SET_MM_MAP, batch.put(map), sizeof map, 0);
 }
 
-void KernelAreas::restore(RemoteSyscalls& remote, RemoteAddr scratch, const image::MmEntry& from,
-                          const std::string& functions) {
-  std::uint64_t first = ~std::uint64_t{0}, vdso = 0, vdso_end = 0;
-  for (const image::VmaEntry& e : from.vmas()) {
-    if (e.status() & image::vma_status::vdso) {
-      vdso = e.start();
-      vdso_end = e.end();
-    } else if (!(e.status() & image::vma_status::vvar)) {
-      continue;
-    }
-    first = std::min(first, e.start());
-  }
+void KernelAreas::restore(Batch& batch, const image::MmEntry& from) {
+  const Areas areas = areas_of(from);
+  if (areas.vdso) batch.add("map the vdso", SYS_arch_prctl, arch_map_vdso_64, areas.first);
+}
+
+void KernelAreas::check(const RemoteSyscalls& remote, const image::MmEntry& from, const std::string& functions) {
+  const auto [first, vdso, vdso_end] = areas_of(from);
   if (!vdso) return;
-  Batch batch(scratch);
-  batch.add("map the vdso", SYS_arch_prctl, arch_map_vdso_64, first);
-  remote.run(batch);
   // The kernel puts it elsewhere, silently, when the place is taken; and another kernel's may differ in size.
   if (vdso_end - vdso != vdso_.size() || read_memory(remote.pid(), vdso, vdso_end) != vdso_) {
     const std::vector<proc::Vma> maps = proc::parse_maps(read_file(fmt::format("/proc/{}/maps", remote.pid())));

@@ -24,10 +24,11 @@ void restore(Batch& batch, const image::MmEntry& from, int exe);
 // asked of the others.
 class KernelAreas {
  public:
-  // Maps them where the image has them and checks that they are the ones the process knows; they must be unmapped.
-  // `functions`: the vdso's as the process had it (vdso_symbols), or nothing. Errc::unsupported when this kernel's
-  // differ.
-  void restore(RemoteSyscalls& remote, RemoteAddr scratch, const image::MmEntry& from, const std::string& functions);
+  // Maps them where the image has them; they must be unmapped.
+  static void restore(Batch& batch, const image::MmEntry& from);
+  // Afterwards: they are the ones that the process knows. `functions`: the vdso's as the process had it (vdso_symbols),
+  // or nothing. Errc::unsupported when this kernel's differ.
+  void check(const RemoteSyscalls& remote, const image::MmEntry& from, const std::string& functions);
 
  private:
   std::string vdso_;       // this kernel's, once it was where it belongs
