@@ -42,8 +42,10 @@ void GroupStop::begin(const StopLimit& limit) {
   }
 }
 
-void GroupStop::await(const StopLimit& limit) const {
-  while (!wait(limit)) continue;
+bool GroupStop::await(const StopLimit& limit) const {
+  while (!wait(limit))
+    if (seems_undone()) return false;
+  return true;
 }
 
 void GroupStop::undone() { continued_ = any_pending(pid_, continue_signal); }

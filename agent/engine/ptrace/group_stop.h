@@ -17,8 +17,8 @@ class GroupStop {
   // and none can make another one. Nobody is seized until then: a thread that is gives the process signals that it
   // would ignore, for which a call of another thread returns EINTR. Errc::timed_out: it does not stop, as in vfork().
   void begin(const StopLimit& limit);
-  // The same of one that somebody else has asked for.
-  void await(const StopLimit& limit) const;
+  // The same of one that somebody else has asked for; false: it seems that somebody has ended it.
+  bool await(const StopLimit& limit) const;
   // Somebody else has ended it, and it may be begun again.
   void undone();
 

@@ -159,10 +159,16 @@ void Hold::stop() {
 // False: a SIGCONT from elsewhere has come before the last thread was seized.
 bool Hold::seize(const StopLimit& limit) {
   stopped_at_ = monotonic_ns();
-  if (was_stopped_)
-    group_stop_->await(limit);
-  else
+  const auto begin_again = [&](bool stopped) {
+    was_stopped_ = stopped;
+    journal_->begin_again(stopped);
+    group_stop_->undone();
+    return false;
+  };
+  if (!was_stopped_)
     group_stop_->begin(limit);
+  else if (!group_stop_->await(limit))
+    return begin_again(false);
   fault::point("engine.hold.stopped");
   bool stopped_by_others = false;
   Escort escort;
@@ -175,12 +181,7 @@ bool Hold::seize(const StopLimit& limit) {
     stopped_by_others = any_pending(pid_, signal_bit(SIGSTOP));  // ours are gone since the SIGCONT
   };
   const auto tids = seize_stopped_threads(pid_, PTRACE_O_TRACESYSGOOD, limit, escort);
-  if (!tids) {
-    was_stopped_ = stopped_by_others;
-    journal_->begin_again(was_stopped_);
-    group_stop_->undone();
-    return false;
-  }
+  if (!tids) return begin_again(stopped_by_others);
   for (const pid_t tid : *tids) threads_.push_back({.tid = tid});
   return true;
 }

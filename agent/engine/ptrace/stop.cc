@@ -54,18 +54,22 @@ Stop wait_stop(pid_t tid, std::chrono::milliseconds limit) {
   constexpr std::uint64_t doubt_after_ns = 20'000'000;
   std::uint64_t next_doubt = monotonic_ns() + doubt_after_ns;
   const std::uint64_t deadline = monotonic_ns() + static_cast<std::uint64_t>(limit.count()) * 1'000'000u;
-  for (;;) {
-    int status = 0;
+  int status = 0;
+  const auto has_told = [&] {
     const pid_t got = ::waitpid(tid, &status, __WALL | WNOHANG);
-    if (got == tid) return Stop(status);
     if (got < 0 && errno != EINTR) check(got, "wait for thread {}", tid);
+    return got == tid;
+  };
+  for (;;) {
+    if (has_told()) return Stop(status);
     if (monotonic_ns() > deadline) fail(Errc::timed_out, "thread {} did not stop within {} ms", tid, limit.count());
     wait_for_change(std::chrono::milliseconds(2));
+    if (monotonic_ns() < next_doubt) continue;
     // Of a first thread that has ended the kernel tells only when all others have been waited for.
-    if (monotonic_ns() > next_doubt) {
-      if (has_ended(tid)) fail(Errc::target_gone, "thread {} has ended", tid);
-      next_doubt = monotonic_ns() + doubt_after_ns;
-    }
+    const bool ended = has_ended(tid);
+    if (has_told()) return Stop(status);
+    if (ended) fail(Errc::target_gone, "thread {} has ended", tid);
+    next_doubt = monotonic_ns() + doubt_after_ns;
   }
 }
 

@@ -52,6 +52,16 @@ Advance advance(pid_t tid) {
   return {Progress::waiting};
 }
 
+// Its end is for whoever waits for it as its parent, which is this process.
+bool is_child(pid_t tid) {
+  try {
+    const proc::Reader proc(tid);
+    return proc.status().tgid == tid && proc.stat().ppid == ::getpid();
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 // What it does instead: "state D in folio_wait_bit_common".
 std::string where_it_is(pid_t pid, pid_t tid) {
   try {
@@ -307,7 +317,7 @@ void detach_threads(std::span<const pid_t> tids) noexcept {
   std::vector<pid_t> left(tids.begin(), tids.end());
   for (;;) {
     std::erase_if(left, [](pid_t tid) {
-      return ::ptrace(PTRACE_DETACH, tid, 0, 0) == 0 || advance(tid).progress == Progress::gone;
+      return ::ptrace(PTRACE_DETACH, tid, 0, 0) == 0 || is_child(tid) || advance(tid).progress == Progress::gone;
     });
     if (left.empty()) return;
     if (limit_of_killed.over() || (limit.over() && std::ranges::none_of(left, is_ending))) break;
