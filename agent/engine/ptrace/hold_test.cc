@@ -76,6 +76,11 @@ long gettid_in(Hold& hold, pid_t tid) {
   return batch.result(call);
 }
 
+void stop(pid_t pid) {
+  ::kill(pid, SIGSTOP);
+  for (int looks = 0; proc::Reader(pid).status().state != 'T' && looks < 1000; looks++) ::usleep(1000);
+}
+
 void expect_not_held(pid_t pid, Journal& journal, InterruptedCalls& calls) {
   try {
     const Hold hold(pid, journal, calls, {.limit = 100ms});
@@ -199,8 +204,7 @@ TEST(Hold, of_who_was_stopped_and_is_continued_meanwhile_lets_it_run) {
   Journal journal{UniqueFd()};
   InterruptedCalls calls;
   for (int i = 0; i < 20; i++) {
-    ::kill(pid, SIGSTOP);
-    while (proc::Reader(pid).status().state != 'T') ::usleep(1000);
+    stop(pid);
     const ContinuesOnce sender(pid);
     Hold(pid, journal, calls).release();
     if (sender.sent()) EXPECT_NE(proc::Reader(pid).status().state, 'T');
@@ -222,8 +226,7 @@ TEST(Hold, of_who_was_stopped_and_is_continued_meanwhile_keeps_the_signal) {
   Journal journal{UniqueFd()};
   InterruptedCalls calls;
   for (int i = 0; i < 10; i++) {
-    ::kill(pid, SIGSTOP);
-    while (proc::Reader(pid).status().state != 'T') ::usleep(1000);
+    stop(pid);
     const ContinuesOnce sender(pid);
     Hold(pid, journal, calls).release();
     if (sender.sent()) EXPECT_NE(proc::Reader(pid).status().shared_sig_pending & signal_bit(SIGCONT), 0u);
@@ -279,6 +282,19 @@ TEST(Hold, of_who_is_killed_meanwhile_leaves_no_zombie_behind) {
     EXPECT_NE(told, 0) << "there are threads that nobody has waited for";
     EXPECT_TRUE(journal.idle());
   }
+}
+
+TEST(GroupStop, that_somebody_has_ended_is_not_waited_for) {
+  const Target target([] { add_sleeping_threads(3); });
+  Journal journal{UniqueFd()};
+  Journal::Process process = journal.begin(target.pid(), 0, true);
+  const GroupStop group_stop(target.pid(), process);
+  const StopLimit limit(5000ms);
+  EXPECT_FALSE(group_stop.await(limit));
+  stop(target.pid());
+  EXPECT_TRUE(group_stop.await(limit));
+  EXPECT_FALSE(limit.over());
+  process.end();
 }
 
 TEST(Hold, of_who_spins_and_is_continued_once_stops_it_again) {

@@ -1,7 +1,7 @@
 #include "agent/engine/ptrace/sharing.h"
 
+#include "agent/engine/ptrace/stop.h"
 #include "common/base/check.h"
-#include "common/proc/reader.h"
 
 #include <algorithm>
 #include <optional>
@@ -12,18 +12,6 @@
 namespace godwit::engine {
 namespace {
 
-// To the kernel two processes that have none are the same, and one that has gone is none.
-bool is_ending(pid_t pid) {
-  constexpr std::uint64_t exiting = 0x4;  // PF_EXITING
-  try {
-    const proc::Stat stat = proc::Reader(pid).stat();
-    return stat.state == 'Z' || stat.state == 'X' || (stat.flags & exiting) != 0;
-  } catch (const Error& e) {
-    if (e.errc() != Errc::target_gone) throw;
-    return true;
-  }
-}
-
 // kcmp's order of them is arbitrary, but total and stable as long as nobody ends.
 class Known {
  public:
@@ -33,6 +21,7 @@ class Known {
   std::optional<pid_t> first_like(pid_t pid) {
     const auto at = std::ranges::partition_point(first_, [&](pid_t k) { return compare(k, pid) == less; });
     const bool same = at != first_.end() && compare(*at, pid) == 0;
+    // To the kernel two processes that have none are the same, and one that has gone is none.
     if (failed_ || (same && (is_ending(*at) || is_ending(pid)))) return std::nullopt;
     return same ? *at : *first_.insert(at, pid);
   }

@@ -29,7 +29,8 @@ bool is_ending(pid_t tid) {
     const proc::Status s = proc.status();
     return s.state == 'Z' || s.state == 'X' || (proc.stat().flags & exiting) != 0 ||
            ((s.sig_pending | s.shared_sig_pending) >> (SIGKILL - 1) & 1) != 0;
-  } catch (const Error&) {
+  } catch (const Error& e) {
+    if (e.errc() != Errc::target_gone) throw;
     return true;
   }
 }

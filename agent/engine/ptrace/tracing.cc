@@ -315,12 +315,19 @@ void swallow_sigcont(pid_t pid, pid_t tid) {
 void detach_threads(std::span<const pid_t> tids) noexcept {
   const StopLimit limit(std::chrono::milliseconds(50)), limit_of_killed(std::chrono::seconds(2));
   std::vector<pid_t> left(tids.begin(), tids.end());
+  const auto is_killed = [](pid_t tid) {
+    try {
+      return is_ending(tid);
+    } catch (const Error&) {
+      return false;
+    }
+  };
   for (;;) {
     std::erase_if(left, [](pid_t tid) {
       return ::ptrace(PTRACE_DETACH, tid, 0, 0) == 0 || is_child(tid) || advance(tid).progress == Progress::gone;
     });
     if (left.empty()) return;
-    if (limit_of_killed.over() || (limit.over() && std::ranges::none_of(left, is_ending))) break;
+    if (limit_of_killed.over() || (limit.over() && std::ranges::none_of(left, is_killed))) break;
     ::usleep(50);
   }
   for (const pid_t tid : left) log::warn("hold.not_detached", {{"tid", tid}});

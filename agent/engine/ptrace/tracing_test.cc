@@ -8,8 +8,10 @@
 #include <csignal>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -40,6 +42,36 @@ TEST(SeizeThreads, says_where_a_thread_is_that_does_not_stop) {
   }
   ::kill(pid, SIGKILL);
   ::waitpid(pid, nullptr, 0);
+}
+
+// The look at whether it is a zombie comes between the end and what the kernel tells of it.
+TEST(WaitStop, returns_an_end_that_comes_late) {
+  for (int i = 0; i < 60; i++) {
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      ::usleep(static_cast<useconds_t>(35'000 + i * 100));
+      ::_exit(0);
+    }
+    ASSERT_EQ(::ptrace(PTRACE_SEIZE, pid, 0, 0), 0);
+    EXPECT_TRUE(wait_stop(pid).gone());
+  }
+}
+
+// Who waits for it as its parent is told how it ended.
+TEST(DetachThreads, leaves_the_end_of_a_child_to_its_parent) {
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (;;) ::pause();
+  }
+  const std::vector<pid_t> threads = seize_threads(pid, 0, StopLimit(1000ms));
+  ::kill(pid, SIGKILL);
+  for (int i = 0; !has_ended(pid) && i < 1000; i++) ::usleep(1000);
+  detach_threads(threads);
+  int status = 0;
+  EXPECT_EQ(::waitpid(pid, &status, 0), pid);
+  EXPECT_TRUE(WIFSIGNALED(status));
 }
 
 class SeizeStoppedThreads : public ::testing::TestWithParam<unsigned> {
