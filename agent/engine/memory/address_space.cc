@@ -13,7 +13,6 @@
 #include <linux/prctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 
 namespace godwit::engine {
 namespace {
@@ -76,6 +75,7 @@ void AddressSpace::apply(const Vmas& vmas, const FileOf& file) {
   calls.run();
   layout_ = std::move(target);
   put_back(saved);
+  write_kept();
   if (changed) unite_mappings();
 }
 
@@ -113,17 +113,20 @@ void AddressSpace::copy(std::span<const std::byte> from, std::span<std::byte> to
   if (static_cast<std::size_t>(n) != from.size()) fail(Errc::internal, "of {} bytes {} were copied", from.size(), n);
 }
 
+// Where nothing can be, beyond the end of a mapped file, the content is kept for later.
 void AddressSpace::write_memory(std::uint64_t address, std::span<const std::byte> data, bool direct) {
-  if (!direct) {  // /proc/PID/mem writes where the task itself may not: PROT_NONE, read-only
-    pwrite_all(memory_.get(), data, static_cast<off_t>(address));
-    return;
-  }
+  const iovec place{reinterpret_cast<void*>(address), data.size()};
+  // /proc/PID/mem writes where the task itself may not: PROT_NONE, read-only.
+  const ssize_t n = direct ? write_directly({&place, 1}, data)
+                           : ::pwrite(memory_.get(), data.data(), data.size(), static_cast<off_t>(address));
+  if (n < 0 && errno != EFAULT && errno != EIO) check(n, "fill memory at {:#x}", address);
+  const std::uint64_t written = n < 0 ? 0 : static_cast<std::uint64_t>(n) / page_size * page_size;
+  if (written < data.size()) keep_for_later(address + written, data.subspan(written));
+}
+
+ssize_t AddressSpace::write_directly(std::span<const iovec> to, std::span<const std::byte> data) const {
   const iovec local{const_cast<std::byte*>(data.data()), data.size()};
-  const iovec remote{reinterpret_cast<void*>(address), data.size()};
-  const ssize_t n =
-      check(::process_vm_writev(remote_.pid(), &local, 1, &remote, 1, 0), "fill memory at {:#x}", address);
-  if (static_cast<std::size_t>(n) != data.size())
-    fail(Errc::internal, "memory at {:#x} took {} bytes of {}", address, n, data.size());
+  return ::process_vm_writev(remote_.pid(), &local, 1, to.data(), to.size(), 0);
 }
 
 bool AddressSpace::keep_vdso(std::uint64_t address, std::span<const std::byte> page) {
@@ -159,12 +162,15 @@ void AddressSpace::fill(std::span<const pagewire::Run> runs, std::span<const std
   std::size_t begun = 0, at = 0;
   const auto flush = [&] {
     if (remote.empty()) return;
-    const iovec local{const_cast<std::byte*>(data.data()) + begun, at - begun};
-    const ssize_t n = check(::process_vm_writev(remote_.pid(), &local, 1, remote.data(), remote.size(), 0),
-                            "fill memory from {:#x}", reinterpret_cast<std::uint64_t>(remote[0].iov_base));
-    if (static_cast<std::size_t>(n) != at - begun) fail(Errc::internal, "memory took {} bytes of {}", n, at - begun);
+    std::span<const std::byte> left = data.subspan(begun, at - begun);
+    if (write_directly(remote, left) != static_cast<ssize_t>(left.size()))
+      for (const iovec& piece : remote) {
+        write_memory(reinterpret_cast<std::uint64_t>(piece.iov_base), left.first(piece.iov_len), true);
+        left = left.subspan(piece.iov_len);
+      }
     remote.clear();
   };
+  for (const pagewire::Run& r : runs) forget_kept(r.address, r.address + r.pages * page_size);
   for (const pagewire::Run& r : runs)
     for (std::uint64_t address = r.address, end = r.address + r.pages * page_size; address < end;) {
       const image::VmaEntry* vma = vma_at(address);
@@ -207,6 +213,7 @@ void AddressSpace::zero(std::span<const pagewire::Run> runs) {
       if (private_anonymous(*vma)) {
         anonymous.push_back({page, 1});
       } else {
+        forget_kept(page, page + page_size);
         write_memory(page, zeros, writable(*vma));
         unconfirmed_.remove(page, page + page_size);
       }

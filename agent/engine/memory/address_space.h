@@ -25,6 +25,7 @@
 #include <vector>
 
 #include <sys/types.h>
+#include <sys/uio.h>
 
 namespace godwit::engine {
 
@@ -61,7 +62,8 @@ class AddressSpace {
   // to now is mapped, also where another one was mapped before.
   void apply(const Vmas& vmas, const FileOf& file);
 
-  // Content of the task's own memory (pagewire::ObjectType::task).
+  // Content of the task's own memory (pagewire::ObjectType::task). What lies beyond the end of a mapped file waits
+  // until the file is longer: apply() looks, and finish() throws when it still waits.
   void fill(std::span<const pagewire::Run> runs, std::span<const std::byte> data);
   // From now on fill() makes no call in the task: another thread than the tracer's may do it. Much takes longer then.
   void fill_without_calls() { placer_.forgo(); }
@@ -101,7 +103,10 @@ class AddressSpace {
   void save(const image::VmaEntry& mapping, const LayoutDelta::Range& range, std::vector<SavedPages>& saved);
   std::vector<SavedPages> unmap_outdated(const Vmas& next, const FileOf& file);
   void put_back(const std::vector<SavedPages>& saved);
-  void require_files() const;
+  void keep_for_later(std::uint64_t address, std::span<const std::byte> pages);
+  void write_kept();
+  void forget_kept(std::uint64_t start, std::uint64_t end);
+  void require_files();
   void unite_mappings();
   void unite(const image::VmaEntry& mapping, const std::vector<LayoutDelta::Range>& pieces);
   void renew(const image::VmaEntry& mapping, const LayoutDelta::Range& part);
@@ -115,6 +120,7 @@ class AddressSpace {
   };
   Piece place(const image::VmaEntry& vma, std::uint64_t address, std::span<const std::byte> data);
   void write_memory(std::uint64_t address, std::span<const std::byte> data, bool writable);
+  ssize_t write_directly(std::span<const iovec> to, std::span<const std::byte> data) const;
   void discard(std::span<const pagewire::Run> runs);
   bool keep_vdso(std::uint64_t address, std::span<const std::byte> page);
   const image::VmaEntry* vma_at(std::uint64_t address) const;
@@ -138,6 +144,7 @@ class AddressSpace {
   std::map<std::uint64_t, int> numbers_;         // of segments, in the task
   std::map<std::uint64_t, std::string> absent_;  // files that are not there, by id: their mappings are stand-ins
   std::map<std::uint64_t, Inode> mapped_;        // the others, by id: a path may lead to another file by now
+  std::map<std::uint64_t, Buffer> kept_;         // pages, by address, that lie beyond the end of their file
   numa::Requirements policies_;
 };
 

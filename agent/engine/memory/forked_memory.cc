@@ -87,6 +87,7 @@ std::vector<AddressSpace::SavedPages> AddressSpace::outgrow_fork(const Vmas& nex
 void AddressSpace::forget_pages(std::uint64_t start, std::uint64_t end) {
   placed_.remove(start, end);
   unconfirmed_.remove(start, end);
+  forget_kept(start, end);
 }
 
 void AddressSpace::forget(std::span<const LayoutDelta::Range> unmapped) {

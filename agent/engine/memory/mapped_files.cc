@@ -5,12 +5,17 @@
 // it, or the file is there after all, or finish() says that it is missing. Or another file has its name, and its inode
 // number as well, which file systems give out again: the same mapping for the source, though not of the file that was
 // opened here before. So with each layout it is asked where the paths lead; with the last one the program stands still.
+//
+// Or it has been made anew and is still empty: a page that the source has written in the mapping of the old one has no
+// place in it (SIGBUS, for the kernel EFAULT). It is kept, and written with one of the next layouts.
 
 #include "agent/engine/memory/address_space.h"
 #include "agent/engine/memory/calls.h"
 #include "agent/engine/memory/pagemap_scan.h"
 #include "common/base/check.h"
 #include "common/image/vma_status.h"
+#include "common/proc/maps.h"
+#include "common/proc/reader.h"
 
 #include <algorithm>
 
@@ -196,6 +201,8 @@ std::vector<LayoutDelta::Range> AddressSpace::own_pages(const LayoutDelta::Range
 void AddressSpace::save(const image::VmaEntry& mapping, const LayoutDelta::Range& range,
                         std::vector<SavedPages>& saved) {
   discard(unconfirmed_.runs(range.start, range.end));
+  for (auto page = kept_.lower_bound(range.start); page != kept_.lower_bound(range.end); ++page)
+    saved.push_back({mapping, page->first, page->second});
   for (const LayoutDelta::Range& r : own_pages(range)) {
     saved.push_back({mapping, r.start, Buffer(r.end - r.start)});
     pread_exact(memory_.get(), saved.back().content, static_cast<off_t>(r.start));
@@ -210,8 +217,33 @@ void AddressSpace::put_back(const std::vector<SavedPages>& saved) {
         write_memory(s.start + done, std::span(s.content).subspan(done, page_size), false);
 }
 
-void AddressSpace::require_files() const {
+void AddressSpace::keep_for_later(std::uint64_t address, std::span<const std::byte> pages) {
+  for (std::size_t at = 0; at < pages.size(); at += page_size) {
+    const image::VmaEntry* vma = vma_at(address + at);
+    if (!vma || !of_file(*vma)) throw syscall_error(EFAULT, fmt::format("fill memory at {:#x}", address + at));
+    Buffer page(page_size);
+    copy(pages.subspan(at, page_size), page);
+    kept_.insert_or_assign(address + at, std::move(page));
+  }
+}
+
+void AddressSpace::write_kept() {
+  for (const auto& [address, page] : std::exchange(kept_, {})) write_memory(address, page, false);
+}
+
+void AddressSpace::forget_kept(std::uint64_t start, std::uint64_t end) {
+  kept_.erase(kept_.lower_bound(start), kept_.lower_bound(end));
+}
+
+void AddressSpace::require_files() {
   for (const auto& [id, path] : absent_) throw syscall_error(ENOENT, opening(path));
+  write_kept();
+  if (kept_.empty()) return;
+  const std::uint64_t address = kept_.begin()->first;
+  for (const proc::Vma& vma : proc::Reader(remote_.pid()).maps())
+    if (address >= vma.start && address < vma.end)
+      throw Error(Errc::not_found, fmt::format("mapped file {} ends before its page at {:#x}", vma.name, address),
+                  "files must be as long here as at the source");
 }
 
 }  // namespace godwit::engine

@@ -8,6 +8,7 @@
 #include "common/image/vma_status.h"
 #include "common/proc/reader.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <array>
@@ -130,6 +131,78 @@ TEST_F(MappedFilesTest, a_file_that_comes_late_is_mapped) {
   replace('a');
   apply();
   EXPECT_EQ(at(start), 'a');
+}
+
+// The source has made the file anew and not filled it yet.
+class EmptyFileTest : public MappedFilesTest {
+ protected:
+  EmptyFileTest() {
+    write("file", 0);
+    apply();
+  }
+  void write(const std::string& name, std::size_t pages) const {
+    std::ofstream(path(name)) << std::string(pages * page_size, 'f');
+  }
+  void fill(std::uint64_t page, std::uint64_t pages = 1) {
+    const std::array runs = {pagewire::Run{start + page * page_size, pages}};
+    space_.fill(runs, std::vector(pages * page_size, std::byte{'w'}));
+  }
+};
+
+TEST_F(EmptyFileTest, pages_wait_until_it_is_filled) {
+  fill(1);
+  write("file", 2);
+  apply();
+  EXPECT_EQ(at(start), 'f');
+  EXPECT_EQ(at(start + page_size), 'w');
+}
+
+TEST_F(EmptyFileTest, pages_wait_also_for_another_file) {
+  fill(1);
+  write("next", 2);
+  std::filesystem::rename(path("next"), path("file"));
+  apply();
+  EXPECT_EQ(at(start), 'f');
+  EXPECT_EQ(at(start + page_size), 'w');
+}
+
+TEST_F(EmptyFileTest, what_has_a_place_is_written_at_once) {
+  write("file", 1);
+  fill(0, 2);
+  EXPECT_EQ(at(start), 'w');
+  write("file", 2);
+  space_.finish(space_.layout());
+  EXPECT_EQ(at(start + page_size), 'w');
+}
+
+TEST_F(EmptyFileTest, the_newest_content_of_a_page_stays) {
+  fill(1);
+  write("file", 2);
+  const std::array run = {pagewire::Run{start + page_size, 1}};
+  space_.fill(run, std::vector(page_size, std::byte{'n'}));
+  apply();
+  EXPECT_EQ(at(start + page_size), 'n');
+}
+
+TEST_F(EmptyFileTest, pages_that_are_dropped_do_not_wait) {
+  fill(1);
+  const std::array run = {pagewire::Run{start + page_size, 1}};
+  space_.drop(run);
+  write("file", 2);
+  apply();
+  EXPECT_EQ(at(start + page_size), 'f');
+}
+
+TEST_F(EmptyFileTest, a_file_that_stays_short_is_named) {
+  fill(1);
+  try {
+    space_.finish(space_.layout());
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.errc(), Errc::not_found);
+    EXPECT_THAT(e.message(),
+                testing::HasSubstr(fmt::format("{} ends before its page at {:#x}", path("file"), start + page_size)));
+  }
 }
 
 // The first page was mapped before, the second after the exchange.

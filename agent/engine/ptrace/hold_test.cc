@@ -260,6 +260,56 @@ TEST(Hold, waits_for_a_thread_in_vfork_although_somebody_continues_the_process) 
   }
 }
 
+// What it makes until it stops has its CPUs.
+TEST(Hold, that_waits_for_a_thread_leaves_it_on_its_cpus) {
+  const Target target([] {
+    add_sleeping_threads(3);
+    std::thread([] {
+      if (::vfork() == 0) {
+        const timespec a_while{0, 400'000'000};
+        ::syscall(SYS_nanosleep, &a_while, nullptr);
+        ::_exit(0);
+      }
+      for (;;) ::pause();
+    }).detach();
+  });
+  const pid_t pid = target.pid();
+  const auto before = cpus_of_threads(pid);
+  std::map<pid_t, std::array<std::byte, 128>> meanwhile;
+  std::jthread observer([&](const std::stop_token& ended) {
+    while (!ended.stop_requested() && proc::Reader(pid).status().state != 't') ::usleep(1000);
+    ::usleep(50'000);
+    meanwhile = cpus_of_threads(pid);
+  });
+  Journal journal{UniqueFd()};
+  InterruptedCalls calls;
+  Hold hold(pid, journal, calls);
+  observer.join();
+  const pid_t waited_for = before.rbegin()->first;
+  EXPECT_EQ(meanwhile.at(waited_for), before.at(waited_for));
+  EXPECT_NE(meanwhile.at(pid), before.at(pid));  // nobody had stopped yet, else
+  hold.release();
+  EXPECT_EQ(cpus_of_threads(pid), before);
+}
+
+TEST(Journal, begun_again_has_none_of_the_threads) {
+  Journal journal{UniqueFd()};
+  const Journal::Process other = [&] {
+    Journal::Process process = journal.begin(1, 0, false);
+    process.add({.tid = 1, .pinned = 1});
+    return process;
+  }();
+  Journal::Process process = journal.begin(2, 0, true);
+  process.add({.tid = 2, .pinned = 1});
+  process.begin_again(false);
+  EXPECT_TRUE(process.threads().empty());
+  EXPECT_FALSE(process.was_stopped());
+  process.add({.tid = 3, .pinned = 1});
+  EXPECT_EQ(process.threads().size(), 1u);
+  EXPECT_EQ(process.threads()[0].tid, 3);
+  EXPECT_EQ(other.threads().size(), 1u);
+}
+
 TEST(Hold, of_who_is_killed_meanwhile_leaves_no_zombie_behind) {
   Journal journal{UniqueFd()};
   InterruptedCalls calls;

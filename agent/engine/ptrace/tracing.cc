@@ -1,5 +1,6 @@
 #include "agent/engine/ptrace/tracing.h"
 
+#include "agent/engine/ptrace/seize_call.h"
 #include "common/base/check.h"
 #include "common/base/fd.h"
 #include "common/base/log.h"
@@ -52,6 +53,8 @@ Advance advance(pid_t tid) {
   return {Progress::waiting};
 }
 
+bool is_ours(pid_t tid) { return proc::Reader(tid).status().tracer_pid == ::gettid(); }
+
 // Its end is for whoever waits for it as its parent, which is this process.
 bool is_child(pid_t tid) {
   try {
@@ -81,7 +84,8 @@ class Seizing {
   Seizing(const Seizing&) = delete;
   Seizing& operator=(const Seizing&) = delete;
 
-  std::vector<pid_t> not_seized() const {
+  std::vector<pid_t> not_seized() {
+    look_at_first();
     std::vector<pid_t> all = proc::Reader(pid_).threads();
     std::erase_if(all, [&](pid_t tid) { return seen_.contains(tid); });
     return all;
@@ -90,9 +94,9 @@ class Seizing {
   // Whether it stands already, as one in a group stop does.
   bool seize(pid_t tid) {
     seen_.insert(tid);
-    if (::ptrace(PTRACE_SEIZE, tid, 0, options_) != 0) {
-      const int error = errno;
-      if (error != ESRCH && !is_ending(tid)) try_again_or_refuse(tid, error);
+    const int error = call_(tid, options_);
+    if (error && !(tid == pid_ && is_ours(pid_))) {
+      if (error != ESRCH && (tid == pid_ || !is_ending(tid))) try_again_or_refuse(tid, error);
       return false;
     }
     waiting_.push_back(tid);
@@ -110,23 +114,23 @@ class Seizing {
   void look() {
     const std::size_t before = waiting_.size();
     for (std::size_t i = before; i-- > 0;) look_at(i);
-    if (waiting_.size() < before) return;
-    // Who has been killed: an exec waits until its tracer has taken notice of all other threads.
-    std::erase_if(stopped_, [](pid_t tid) { return advance(tid).progress == Progress::gone; });
+    if (waiting_.size() == before || call_.took_notice()) look_at_stopped();
   }
 
   // One thread makes another trap stop, and shows by it whether it is in a group stop. In turn: it is one more switch
   // of a thread (interrupted_call.cc).
   void ask() {
-    if (stopped_.empty()) {
-      if (!waiting_.empty()) interrupt(waiting_[0]);
-      return;
+    look_at_first();
+    bool goes_on = false;  // not when it has been killed
+    while (!goes_on && !stopped_.empty()) {
+      const pid_t tid = stopped_.front();
+      stopped_.erase(stopped_.begin());
+      waiting_.push_back(tid);
+      interrupt(tid);
+      goes_on = ::ptrace(PTRACE_CONT, tid, 0, 0) == 0;
     }
-    const pid_t tid = stopped_.front();
-    interrupt(tid);
-    if (::ptrace(PTRACE_CONT, tid, 0, 0) != 0) return;  // it has been killed
-    stopped_.erase(stopped_.begin());
-    waiting_.push_back(tid);
+    if (goes_on) return;
+    for (const pid_t tid : waiting_) interrupt(tid);
   }
   bool one_is_in_no_group_stop() const { return in_no_stop_; }
 
@@ -156,16 +160,36 @@ class Seizing {
  private:
   bool look_at(std::size_t at) {
     const pid_t tid = waiting_[at];
-    const Advance now = advance(tid);
-    if (now.progress == Progress::waiting) return false;
+    const Progress now = progress_of(tid);
+    if (now == Progress::waiting) return false;
     waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(at));
-    if (now.progress == Progress::gone) return false;
-    stopped_.push_back(tid);
-    in_no_stop_ |= now.signal == SIGTRAP;
-    return true;
+    if (now == Progress::stopped) stopped_.push_back(tid);
+    return now == Progress::stopped;
+  }
+  // Who has been killed: an exec waits until its tracer has taken notice of all other threads.
+  void look_at_stopped() {
+    std::erase_if(stopped_, [&](pid_t tid) { return progress_of(tid) == Progress::gone; });
+  }
+  Progress progress_of(pid_t tid) {
+    const Advance now = advance(tid);
+    in_no_stop_ |= now.progress == Progress::stopped && now.signal == SIGTRAP;
+    if (now.progress == Progress::gone && tid == pid_ && !has_ended(pid_)) seen_.erase(pid_);  // it is another one now
+    return now.progress;
   }
 
-  // An exec gives the TID of the first thread to another one.
+  // The exec of another thread ends the first one and gives its TID to that thread, which may be seized already, and
+  // run.
+  void look_at_first() {
+    const auto first = std::ranges::find(stopped_, pid_);
+    unsigned long message = 0;
+    if (first == stopped_.end() || ::ptrace(PTRACE_GETEVENTMSG, pid_, 0, &message) == 0) return;
+    stopped_.erase(first);
+    for (const StopLimit exec(std::chrono::milliseconds(100)); has_ended(pid_) && !exec.over(); look())
+      wait_for_change(std::chrono::milliseconds(1));
+    if (!has_ended(pid_)) seen_.erase(pid_);
+  }
+
+  // Until the exec is done nobody may trace the first thread.
   void try_again_or_refuse(pid_t tid, int error) {
     constexpr int most_tries = 5;
     if (error != EPERM || proc::Reader(pid_).status().tracer_pid || tries_++ == most_tries) refuse_seize(pid_, error);
@@ -176,6 +200,7 @@ class Seizing {
   pid_t pid_;
   unsigned long options_;
   const StopLimit& limit_;
+  SeizeCall call_{pid_};
   std::set<pid_t> seen_;
   std::vector<pid_t> stopped_, waiting_;
   bool in_no_stop_ = false;
@@ -193,7 +218,7 @@ void fail_to_stop(pid_t pid, pid_t tid, const StopLimit& limit) {
 
 std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, const StopLimit& limit) {
   Seizing threads(pid, options, limit);
-  for (auto more = threads.not_seized(); !more.empty(); more = threads.not_seized()) {
+  for (auto more = threads.not_seized(); !more.empty() || !threads.all_stand(); more = threads.not_seized()) {
     for (const pid_t tid : more)
       if (!threads.seize(tid)) threads.interrupt(tid);
     while (!threads.all_stand()) threads.wait();
@@ -203,41 +228,26 @@ std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, const StopLim
 
 std::optional<std::vector<pid_t>> seize_stopped_threads(pid_t pid, unsigned long options, const StopLimit& limit,
                                                         const Escort& escort) {
-  constexpr std::uint64_t longest_ns = 5'000'000;
   Seizing threads(pid, options, limit);
-  bool all_stood = true;
-  std::uint64_t next_doubt = 0, patience_ns = 100'000;
-  const auto doubt = [&] {
-    if (monotonic_ns() < next_doubt) return;
-    threads.ask();
-    next_doubt = monotonic_ns() + patience_ns;
-    patience_ns = std::min(patience_ns * 4, longest_ns);
-  };
-  const auto give_up = [&] {
-    threads.stop_all();
-    escort.back();
-    threads.let_go();
-    return std::nullopt;
-  };
-  for (auto more = threads.not_seized(); !more.empty(); more = threads.not_seized()) {
+  for (auto more = threads.not_seized(); !more.empty() || !threads.all_stand(); more = threads.not_seized()) {
+    bool all_stood = true;
     for (const pid_t tid : more) {
       escort.bring(tid);
       if (threads.seize(tid)) continue;
       escort.runs(tid);
       all_stood = false;
-      doubt();
-      threads.look();
-      if (threads.one_is_in_no_group_stop()) return give_up();
     }
-    while (!threads.all_stand()) {
-      threads.wait();
-      if (threads.one_is_in_no_group_stop()) return give_up();
-      if (!threads.all_stand()) doubt();
+    // Whoever is seized makes a trap stop when somebody continues the process; of a SIGCONT that came before the last
+    // one was, one that stands tells when it is asked.
+    if (!all_stood) threads.ask();
+    while (!threads.all_stand() && !threads.one_is_in_no_group_stop()) threads.wait();
+    if (threads.one_is_in_no_group_stop()) {
+      threads.stop_all();
+      escort.back();
+      threads.let_go();
+      return std::nullopt;
     }
   }
-  if (!all_stood) threads.ask();
-  while (!threads.all_stand()) threads.wait();
-  if (threads.one_is_in_no_group_stop()) return give_up();
   return threads.take();
 }
 
