@@ -79,7 +79,8 @@ std::string where_it_is(pid_t pid, pid_t tid) {
 // The threads of a process, seized one by one.
 class Seizing {
  public:
-  Seizing(pid_t pid, unsigned long options, const StopLimit& limit) : pid_(pid), options_(options), limit_(limit) {}
+  Seizing(pid_t pid, unsigned long options, const StopLimit& limit, const Escort& escort)
+      : pid_(pid), options_(options), limit_(limit), escort_(escort) {}
   ~Seizing() { let_go(); }
   Seizing(const Seizing&) = delete;
   Seizing& operator=(const Seizing&) = delete;
@@ -94,13 +95,15 @@ class Seizing {
   // Whether it stands already, as one in a group stop does.
   bool seize(pid_t tid) {
     seen_.insert(tid);
-    const int error = call_(tid, options_);
-    if (error && !(tid == pid_ && is_ours(pid_))) {
+    escort_.bring(tid);
+    if (const int error = call_(tid, options_)) {
       if (error != ESRCH && (tid == pid_ || !is_ending(tid))) try_again_or_refuse(tid, error);
-      return false;
+    } else {
+      waiting_.push_back(tid);
+      if (look_at(waiting_.size() - 1)) return true;
     }
-    waiting_.push_back(tid);
-    return look_at(waiting_.size() - 1);
+    escort_.runs(tid);
+    return false;
   }
   void interrupt(pid_t tid) { ::ptrace(PTRACE_INTERRUPT, tid, 0, 0); }
 
@@ -184,9 +187,19 @@ class Seizing {
     unsigned long message = 0;
     if (first == stopped_.end() || ::ptrace(PTRACE_GETEVENTMSG, pid_, 0, &message) == 0) return;
     stopped_.erase(first);
-    for (const StopLimit exec(std::chrono::milliseconds(100)); has_ended(pid_) && !exec.over(); look())
+    waiting_.push_back(pid_);
+    const auto is_waited_for = [&] { return std::ranges::find(waiting_, pid_) != waiting_.end(); };
+    for (const StopLimit exec(std::chrono::milliseconds(100)); is_waited_for() && has_ended(pid_) && !exec.over();
+         look())
       wait_for_change(std::chrono::milliseconds(1));
-    if (!has_ended(pid_)) seen_.erase(pid_);
+    if (has_ended(pid_)) return;
+    if (is_ours(pid_)) {
+      if (is_waited_for()) interrupt(pid_);  // an exec forgets it, and group stops
+      escort_.bring(pid_);
+    } else {
+      std::erase(waiting_, pid_);
+      seen_.erase(pid_);
+    }
   }
 
   // Until the exec is done nobody may trace the first thread.
@@ -200,6 +213,7 @@ class Seizing {
   pid_t pid_;
   unsigned long options_;
   const StopLimit& limit_;
+  const Escort& escort_;
   SeizeCall call_{pid_};
   std::set<pid_t> seen_;
   std::vector<pid_t> stopped_, waiting_;
@@ -217,7 +231,8 @@ void fail_to_stop(pid_t pid, pid_t tid, const StopLimit& limit) {
 }
 
 std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, const StopLimit& limit) {
-  Seizing threads(pid, options, limit);
+  const Escort nothing;
+  Seizing threads(pid, options, limit, nothing);
   for (auto more = threads.not_seized(); !more.empty() || !threads.all_stand(); more = threads.not_seized()) {
     for (const pid_t tid : more)
       if (!threads.seize(tid)) threads.interrupt(tid);
@@ -228,15 +243,11 @@ std::vector<pid_t> seize_threads(pid_t pid, unsigned long options, const StopLim
 
 std::optional<std::vector<pid_t>> seize_stopped_threads(pid_t pid, unsigned long options, const StopLimit& limit,
                                                         const Escort& escort) {
-  Seizing threads(pid, options, limit);
+  Seizing threads(pid, options, limit, escort);
   for (auto more = threads.not_seized(); !more.empty() || !threads.all_stand(); more = threads.not_seized()) {
     bool all_stood = true;
-    for (const pid_t tid : more) {
-      escort.bring(tid);
-      if (threads.seize(tid)) continue;
-      escort.runs(tid);
-      all_stood = false;
-    }
+    for (const pid_t tid : more)
+      if (!threads.seize(tid)) all_stood = false;
     // Whoever is seized makes a trap stop when somebody continues the process; of a SIGCONT that came before the last
     // one was, one that stands tells when it is asked.
     if (!all_stood) threads.ask();
