@@ -119,9 +119,11 @@ void AddressSpace::write_memory(std::uint64_t address, std::span<const std::byte
   // /proc/PID/mem writes where the task itself may not: PROT_NONE, read-only.
   const ssize_t n = direct ? write_directly({&place, 1}, data)
                            : ::pwrite(memory_.get(), data.data(), data.size(), static_cast<off_t>(address));
-  if (n < 0 && errno != EFAULT && errno != EIO) check(n, "fill memory at {:#x}", address);
+  const int error = n < 0 ? errno : direct ? EFAULT : EIO;  // behind what was written
+  if (n < 0 && error != EFAULT && error != EIO) check(n, "fill memory at {:#x}", address);
+  if (n == 0) fail(Errc::target_gone, "process {} has no memory any more", remote_.pid());
   const std::uint64_t written = n < 0 ? 0 : static_cast<std::uint64_t>(n) / page_size * page_size;
-  if (written < data.size()) keep_for_later(address + written, data.subspan(written));
+  if (written < data.size()) keep_for_later(address + written, data.subspan(written), error);
 }
 
 ssize_t AddressSpace::write_directly(std::span<const iovec> to, std::span<const std::byte> data) const {

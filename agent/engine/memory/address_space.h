@@ -103,7 +103,7 @@ class AddressSpace {
   void save(const image::VmaEntry& mapping, const LayoutDelta::Range& range, std::vector<SavedPages>& saved);
   std::vector<SavedPages> unmap_outdated(const Vmas& next, const FileOf& file);
   void put_back(const std::vector<SavedPages>& saved);
-  void keep_for_later(std::uint64_t address, std::span<const std::byte> pages);
+  void keep_for_later(std::uint64_t address, std::span<const std::byte> pages, int error);
   void write_kept();
   void forget_kept(std::uint64_t start, std::uint64_t end);
   void require_files();

@@ -217,10 +217,10 @@ void AddressSpace::put_back(const std::vector<SavedPages>& saved) {
         write_memory(s.start + done, std::span(s.content).subspan(done, page_size), false);
 }
 
-void AddressSpace::keep_for_later(std::uint64_t address, std::span<const std::byte> pages) {
+void AddressSpace::keep_for_later(std::uint64_t address, std::span<const std::byte> pages, int error) {
   for (std::size_t at = 0; at < pages.size(); at += page_size) {
     const image::VmaEntry* vma = vma_at(address + at);
-    if (!vma || !of_file(*vma)) throw syscall_error(EFAULT, fmt::format("fill memory at {:#x}", address + at));
+    if (!vma || !of_file(*vma)) throw syscall_error(error, fmt::format("fill memory at {:#x}", address + at));
     Buffer page(page_size);
     copy(pages.subspan(at, page_size), page);
     kept_.insert_or_assign(address + at, std::move(page));
@@ -244,6 +244,7 @@ void AddressSpace::require_files() {
     if (address >= vma.start && address < vma.end)
       throw Error(Errc::not_found, fmt::format("mapped file {} ends before its page at {:#x}", vma.name, address),
                   "files must be as long here as at the source");
+  fail(Errc::target_gone, "process {} has no mapping at {:#x} any more", remote_.pid(), address);
 }
 
 }  // namespace godwit::engine

@@ -205,6 +205,26 @@ TEST_F(EmptyFileTest, a_file_that_stays_short_is_named) {
   }
 }
 
+// Who may not write (EIO) is told apart by it (restore/directory_pages.cc).
+TEST_F(MappedFilesTest, what_is_of_no_file_does_not_wait) {
+  image::VmaEntry e;
+  e.set_start(start);
+  e.set_end(start + page_size);
+  e.set_prot(PROT_READ);
+  e.set_flags(MAP_PRIVATE | MAP_ANONYMOUS);
+  e.set_status(image::vma_status::regular | image::vma_status::anon_private);
+  space_.apply({e}, {});
+  space_.fill_without_calls();
+  remote_.call("unmap", SYS_munmap, start, page_size);
+  const std::array page = {pagewire::Run{start, 1}};
+  try {
+    space_.fill(page, std::vector(page_size, std::byte{'w'}));
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.sys_errno(), EIO);
+  }
+}
+
 // The first page was mapped before, the second after the exchange.
 TEST_F(MappedFilesTest, both_parts_of_a_mapping_that_grew_are_of_one_file) {
   replace('a');

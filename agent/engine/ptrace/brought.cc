@@ -11,7 +11,8 @@ void BroughtThreads::bring(pid_t tid) {
   ThreadRecord record{.tid = tid, .pinned = 1};
   if (::syscall(SYS_sched_getaffinity, tid, record.affinity.size(), record.affinity.data()) < 0)
     return;  // it has ended
-  if (tid == pid_ && lost_ && pin_.is_place(record.affinity)) record.affinity = lost_->affinity;
+  const bool is_another_now = tid == pid_ && threads_.contains(pid_);
+  if (is_another_now && lost_ && pin_.is_place(record.affinity)) record.affinity = lost_->affinity;
   threads_[tid] = {.place = journal_.add(record), .affinity = record.affinity};
   pin_.bring(tid);
 }

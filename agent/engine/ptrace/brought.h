@@ -26,7 +26,7 @@ class BroughtThreads {
   // `tid` has stopped, or will before it runs its program: else what it makes would have its affinity.
   void bring(pid_t tid);
   // Back to where it was, unless it has gone elsewhere by itself. Where it is no more, an exec may have given it the
-  // TID of the first thread: when that is brought again it is this one.
+  // TID of the first thread: when that is brought once more it is this one.
   void take_back(pid_t tid) noexcept;
   void take_all_back() noexcept;
   const Thread* find(pid_t tid) const;  // nullptr: it was not brought

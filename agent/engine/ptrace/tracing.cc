@@ -96,7 +96,16 @@ class Seizing {
   bool seize(pid_t tid) {
     seen_.insert(tid);
     escort_.bring(tid);
-    if (const int error = call_(tid, options_)) {
+    const int error = call_(tid, options_);
+    if (error && tid == pid_ && is_ours(pid_)) {  // it was seized as another one
+      waiting_.push_back(pid_);
+      interrupt(pid_);
+    } else if (error == EINTR) {
+      throw Error(Errc::timed_out,
+                  fmt::format("process {} could not be traced within {} ms: an exec is under way in it", pid_,
+                              limit_.limit.count()),
+                  "the new program's file may be on storage that does not answer");
+    } else if (error) {
       if (error != ESRCH && (tid == pid_ || !is_ending(tid))) try_again_or_refuse(tid, error);
     } else {
       waiting_.push_back(tid);
@@ -176,10 +185,13 @@ class Seizing {
   Progress progress_of(pid_t tid) {
     const Advance now = advance(tid);
     in_no_stop_ |= now.progress == Progress::stopped && now.signal == SIGTRAP;
-    if (now.progress == Progress::gone && tid == pid_ && !has_ended(pid_)) seen_.erase(pid_);  // it is another one now
+    if (now.progress != Progress::gone) return now.progress;
+    if (tid == pid_ && !has_ended(pid_)) seen_.erase(pid_);   // it is another one now
+    if (tid != pid_ && is_waited_for(pid_)) interrupt(pid_);  // maybe it is `tid` now, and its exec has forgotten it
     return now.progress;
   }
 
+  bool is_waited_for(pid_t tid) const { return std::ranges::find(waiting_, tid) != waiting_.end(); }
   // The exec of another thread ends the first one and gives its TID to that thread, which may be seized already, and
   // run.
   void look_at_first() {
@@ -188,13 +200,14 @@ class Seizing {
     if (first == stopped_.end() || ::ptrace(PTRACE_GETEVENTMSG, pid_, 0, &message) == 0) return;
     stopped_.erase(first);
     waiting_.push_back(pid_);
-    const auto is_waited_for = [&] { return std::ranges::find(waiting_, pid_) != waiting_.end(); };
-    for (const StopLimit exec(std::chrono::milliseconds(100)); is_waited_for() && has_ended(pid_) && !exec.over();
-         look())
+    for (const StopLimit exec(std::chrono::milliseconds(100));
+         is_waited_for(pid_) && is_ending(pid_) && !exec.over();) {
       wait_for_change(std::chrono::milliseconds(1));
-    if (has_ended(pid_)) return;
+      look();
+    }
+    if (is_ending(pid_)) return;
     if (is_ours(pid_)) {
-      if (is_waited_for()) interrupt(pid_);  // an exec forgets it, and group stops
+      if (is_waited_for(pid_)) interrupt(pid_);  // an exec forgets it, and group stops
       escort_.bring(pid_);
     } else {
       std::erase(waiting_, pid_);
@@ -214,7 +227,7 @@ class Seizing {
   unsigned long options_;
   const StopLimit& limit_;
   const Escort& escort_;
-  SeizeCall call_{pid_};
+  SeizeCall call_{pid_, limit_};
   std::set<pid_t> seen_;
   std::vector<pid_t> stopped_, waiting_;
   bool in_no_stop_ = false;
@@ -345,7 +358,11 @@ void detach_threads(std::span<const pid_t> tids) noexcept {
   };
   for (;;) {
     std::erase_if(left, [](pid_t tid) {
-      return ::ptrace(PTRACE_DETACH, tid, 0, 0) == 0 || is_child(tid) || advance(tid).progress == Progress::gone;
+      if (::ptrace(PTRACE_DETACH, tid, 0, 0) == 0 || is_child(tid)) return true;
+      const Progress now = advance(tid).progress;
+      if (now == Progress::waiting)
+        ::ptrace(PTRACE_INTERRUPT, tid, 0, 0);  // it runs, when an exec has given it this TID
+      return now == Progress::gone;
     });
     if (left.empty()) return;
     if (limit_of_killed.over() || (limit.over() && std::ranges::none_of(left, is_killed))) break;

@@ -2,9 +2,8 @@
 #pragma once
 
 #include "agent/engine/ptrace/stop.h"
-#include "common/base/units.h"
+#include "agent/engine/ptrace/stop_limit.h"
 
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -14,15 +13,6 @@
 #include <sys/types.h>
 
 namespace godwit::engine {
-
-// How long something may take to stop, from now on.
-struct StopLimit {
-  StopLimit(std::chrono::milliseconds time) : limit(time) {}
-  bool over() const { return monotonic_ns() - begun_ns > static_cast<std::uint64_t>(limit.count()) * 1'000'000; }
-
-  std::chrono::milliseconds limit;
-  std::uint64_t begun_ns = monotonic_ns();
-};
 
 // Seizes every thread of `pid` and interrupts it, and waits until all are in a trap stop. Threads that end meanwhile
 // are left out; threads that appear are included. On failure nothing stays seized, but for a thread that does not stop.

@@ -295,10 +295,10 @@ TEST(SeizeThreads, seizes_whom_an_exec_leaves_that_it_waits_for) {
   detach_threads(threads);
 }
 
-// A thread that somebody else traces, and takes notice of 200 ms after its end.
+// A thread that somebody else traces, and takes notice of a while after its end.
 class TracedByAnother {
  public:
-  explicit TracedByAnother(pid_t tid) : tracer_(::fork()) {
+  TracedByAnother(pid_t tid, std::chrono::milliseconds a_while) : tracer_(::fork()) {
     if (tracer_ != 0) {
       for (int i = 0; proc::Reader(tid).status().tracer_pid == 0 && i < 1000; i++) ::usleep(1000);
       return;
@@ -307,7 +307,7 @@ class TracedByAnother {
     ::ptrace(PTRACE_SEIZE, tid, 0, 0);
     siginfo_t info;
     ::waitid(P_PID, static_cast<id_t>(tid), &info, WEXITED | WNOWAIT | __WALL);
-    ::usleep(200'000);
+    ::usleep(static_cast<useconds_t>(a_while.count()) * 1000);
     ::waitpid(tid, nullptr, __WALL);
     ::_exit(0);
   }
@@ -325,13 +325,28 @@ class TracedByAnother {
 // The seizure of the first thread waits for the exec, and the first thread is another one then (EPERM).
 TEST(SeizeThreads, seizes_whom_an_exec_leaves_that_was_waited_for) {
   const ExecsMidway target;
-  const TracedByAnother slow(proc::Reader(target.pid()).threads().at(1));
+  const TracedByAnother slow(proc::Reader(target.pid()).threads().at(1), 200ms);
   target.let_go_on();
   EXPECT_EQ(proc::Reader(target.pid()).status().state, 'Z');
   const std::vector<pid_t> threads = seize_threads(target.pid(), 0, StopLimit(2000ms));
   EXPECT_EQ(threads, std::vector{target.pid()});
   EXPECT_EQ(target.program(), "sleep");
   detach_threads(threads);
+}
+
+TEST(SeizeThreads, waits_no_longer_than_it_may_for_an_exec) {
+  const ExecsMidway target;
+  const TracedByAnother slow(proc::Reader(target.pid()).threads().at(1), 1500ms);
+  target.let_go_on();
+  const StopLimit limit(200ms);
+  try {
+    seize_threads(target.pid(), 0, limit);
+    ADD_FAILURE() << "it is seized";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.errc(), Errc::timed_out);
+    EXPECT_NE(e.message().find("an exec is under way"), std::string::npos) << e.message();
+  }
+  EXPECT_EQ(proc::Reader(target.pid()).status().state, 'Z');  // the exec is still under way
 }
 
 INSTANTIATE_TEST_SUITE_P(AfterThreads, SeizeBesideExec, ::testing::Range(1u, ExecsMidway::sleeping + 3));
