@@ -86,12 +86,16 @@ SeizeCall::~SeizeCall() {
   if (alarm_set_) alarm_of_this_thread().set(0);
 }
 
-// What stops meanwhile is not taken notice of here: it is told to whoever asks for it later.
+// What stops meanwhile is told to whoever asks for it later. Of a tracee, a stop is told also to who asks for ends
+// alone: so nothing is taken until it is seen to be one.
 bool SeizeCall::look() noexcept {
   for (const pid_t tid : others_) {
+    const auto id = static_cast<id_t>(tid);
     siginfo_t info{};
-    if (::waitid(P_PID, static_cast<id_t>(tid), &info, WEXITED | WNOHANG | __WALL) == 0 && info.si_pid == tid)
-      took_notice_ = true;
+    if (::waitid(P_PID, id, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) != 0 || info.si_pid != tid) continue;
+    if (info.si_code != CLD_EXITED && info.si_code != CLD_KILLED && info.si_code != CLD_DUMPED) continue;
+    ::waitid(P_PID, id, &info, WEXITED | WNOHANG | __WALL);
+    took_notice_ = true;
   }
   return !limit_.over();
 }
