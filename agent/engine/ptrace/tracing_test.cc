@@ -3,6 +3,7 @@
 #include "agent/engine/ptrace/brought.h"
 #include "agent/engine/ptrace/journal.h"
 #include "agent/engine/ptrace/pin.h"
+#include "agent/engine/ptrace/seize_call.h"
 #include "common/base/error.h"
 #include "common/base/fd.h"
 #include "common/proc/reader.h"
@@ -55,6 +56,33 @@ TEST(SeizeThreads, says_where_a_thread_is_that_does_not_stop) {
     EXPECT_NE(e.message().find("within 100 ms: state D"), std::string::npos) << e.message();
   }
   ::kill(pid, SIGKILL);
+  ::waitpid(pid, nullptr, 0);
+}
+
+// A stop that it took would be waited for until the limit.
+TEST(SeizeCall, takes_notice_of_ends_and_of_no_stops) {
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    std::thread([] {
+      for (;;) ::pause();
+    }).detach();
+    for (;;) ::pause();
+  }
+  ::usleep(50'000);
+  const pid_t other = proc::Reader(pid).threads().at(1);
+  const StopLimit limit(10'000ms);
+  SeizeCall seize(pid, limit);
+  ASSERT_EQ(seize(other, 0), 0);
+  ::ptrace(PTRACE_INTERRUPT, other, 0, 0);
+  for (int i = 0; proc::Reader(pid, other).status().state != 't' && i < 1000; i++) ::usleep(1000);
+  EXPECT_TRUE(seize.look());
+  EXPECT_FALSE(seize.took_notice());
+  EXPECT_EQ(::waitpid(other, nullptr, WNOHANG | __WALL), other);
+  ::kill(pid, SIGKILL);
+  for (int i = 0; proc::Reader(pid, other).status().state != 'Z' && i < 1000; i++) ::usleep(1000);
+  seize.look();
+  EXPECT_TRUE(seize.took_notice());
   ::waitpid(pid, nullptr, 0);
 }
 
