@@ -45,7 +45,6 @@ class ClockJumps : public MigrationTest, public testing::WithParamInterface<int>
 };
 
 TEST_P(ClockJumps, leave_a_migration_as_it_is) {
-  a.agent->context().options.limits.refuse_after = 60s;
   const pid_t root = run_workload();
   identify("moves");
   commit(arm_with_jumps());
@@ -58,6 +57,7 @@ TEST_P(ClockJumps, leave_a_migration_as_it_is) {
 }
 
 TEST_P(ClockJumps, keep_no_armed_source_from_asking_in_its_time) {
+  a.refuse_after(600ms);
   const pid_t root = run_workload();
   identify("refused");
   arm_with_jumps();

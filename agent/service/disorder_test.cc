@@ -58,7 +58,6 @@ class DisorderOfEachSeed : public Disorder, public testing::WithParamInterface<u
 TEST_P(DisorderOfEachSeed, keeps_no_workload_from_moving) {
   const pid_t root = run_workload();
   identify("moves");
-  a.agent->context().options.limits.refuse_after = 60s;
   commit(arm(prepare_in_disorder()));
   see_it_end();
   EXPECT_GT(between_.back().repeated(), 3u);
@@ -71,6 +70,7 @@ TEST_P(DisorderOfEachSeed, keeps_no_workload_from_moving) {
 TEST_P(DisorderOfEachSeed, lets_the_source_go_that_nobody_commits) {
   const pid_t root = run_workload();
   identify("nobody");
+  a.refuse_after(600ms);
   const std::string token = arm(prepare_in_disorder());
   see_it_end();
   EXPECT_NE(error_of([&] { commit(token); }), "it succeeded");
@@ -81,6 +81,7 @@ TEST_P(DisorderOfEachSeed, lets_the_source_go_that_nobody_commits) {
 TEST_P(DisorderOfEachSeed, leaves_one_copy_when_a_commit_meets_a_refusal) {
   const pid_t root = run_workload();
   identify("meets");
+  a.refuse_after(600ms);
   const std::string token = arm(prepare_in_disorder());
   pair.turn_until([] { return false; }, 580ms);
   error_of([&] { commit(token); });
@@ -165,11 +166,12 @@ class DisorderOfThree : public DisorderOfEachSeed {
 TEST_P(DisorderOfThree, tells_the_attempt_to_a_third_node_from_the_one_before) {
   const pid_t root = run_workload();
   identify("first");
+  a.refuse_after(600ms);
   token_ = arm(prepare_in_disorder());
   see_it_end();  // nobody commits: the second node refuses
   ASSERT_EQ(source(), SourcePhase::thawed);
   turn_to_third();
-  a.agent->context().options.limits.refuse_after = 60s;
+  a.refuse_after(60s);
   const std::string token = arm(prepare_in_disorder_and_repeat());
   repeat_first();
   EXPECT_EQ(running(), 0) << "it is armed: nobody runs it";
@@ -189,7 +191,6 @@ TEST_P(DisorderOfThree, tells_the_attempt_to_a_third_node_from_the_one_before) {
 TEST_P(DisorderOfThree, keeps_the_third_node_out_while_the_second_may_still_commit) {
   run_workload();
   identify("first");
-  a.agent->context().options.limits.refuse_after = 60s;
   token_ = arm(prepare_in_disorder());
   const api::MigrationId first = id;
   identify("second", 2);

@@ -35,7 +35,8 @@ class IfLostTest : public MigrationTest {
     return arm(finish(freeze().round().last_sequence()));
   }
   void lose_as_it_is_thawed(const std::string& token) {
-    const ArmedFault slow("agent.destination.thawed=pause:300");
+    const ArmedFault slow("agent.destination.thawed=stop");
+    const StandsUntilEmpty dead(b.options.cgroup + "/" + to_string(destination_key()));
     EXPECT_THAT(error_of([&] { commit(token); }), HasSubstr("died as it was thawed"));
     EXPECT_EQ(destination(), DestinationPhase::lost);
   }
@@ -109,7 +110,7 @@ TEST_F(IfLostTest, goes_by_what_was_asked_for) {
 }
 
 TEST_F(IfLostTest, lets_it_go_on_when_the_other_one_has_not_run) {
-  b.options.limits.ask_interval = 1s;  // until the destination goes on by itself
+  b.options.limits.ask_interval = 2s;  // until the destination goes on by itself
   pair.restart(b);
   const pid_t root = run_workload();
   identify("committed");
@@ -147,8 +148,7 @@ TEST_F(IfLostTest, does_not_need_the_destination_again_once_the_loss_was_told) {
 TEST_F(IfLostTest, is_not_decided_by_an_operator_while_nothing_was_lost) {
   run_workload();
   identify("early");
-  a.agent->context().options.limits.ask_after = a.agent->context().options.limits.refuse_after = 60s;
-  b.agent->context().options.limits.refuse_after = 60s;
+  a.agent->context().options.limits.ask_after = 60s;
   const std::string token = arm_with(api::IF_LOST_HOLD);
   EXPECT_THAT(error_of([&] { go_on(); }),
               HasSubstr("refused: the copy is not held for a loss: the destination is prep"));

@@ -138,6 +138,7 @@ TEST_F(MigrationTest, what_follows_the_commit_is_done_when_the_disk_has_room_aga
 TEST_F(MigrationTest, an_armed_source_gets_a_refusal_when_nobody_commits) {
   const pid_t root = run_workload();
   identify("nobody");
+  a.refuse_after(std::chrono::milliseconds(600));
   const std::string token = arm_all();
   EXPECT_TRUE(becomes(SourcePhase::thawed));
   EXPECT_EQ(destination(), DestinationPhase::refused);
@@ -156,7 +157,6 @@ TEST_F(MigrationTest, an_armed_source_learns_of_the_commit_by_itself) {
 
 TEST_F(MigrationTest, a_late_connect_does_not_touch_a_copy_that_another_migration_holds) {
   const pid_t root = run_workload();
-  a.agent->context().options.limits.refuse_after = std::chrono::seconds(60);
   identify("late", 2);
   survey();
   identify("armed", 1);
@@ -222,6 +222,7 @@ TEST_F(MigrationTest, a_restored_copy_that_somebody_thawed_is_not_committed) {
 TEST_F(MigrationTest, a_restored_copy_that_somebody_thawed_is_dead_before_its_refusal_is_told) {
   run_workload();
   identify("running");
+  a.refuse_after(std::chrono::milliseconds(600));
   arm_all();
   auto copy = workload::Cgroup::open(b.options.cgroup + "/running.1.dst");
   copy->request_thaw();
@@ -238,7 +239,8 @@ TEST_F(MigrationTest, a_workload_that_exits_as_it_is_thawed_has_moved_and_ends_o
   const pid_t root = run_workload();
   identify("exit-thawed");
   const std::string token = arm_all();
-  const ArmedFault slow("agent.destination.thawed=pause:300");
+  const ArmedFault slow("agent.destination.thawed=stop");
+  const StandsUntilEmpty gone(b.options.cgroup + "/" + to_string(key_of(id, Side::destination)));
   commit(token);
   EXPECT_TRUE(becomes(SourcePhase::killed));
   EXPECT_TRUE(ends(root));
@@ -266,7 +268,8 @@ TEST_F(MigrationTest, a_workload_that_crashes_as_it_is_thawed_goes_on_at_the_sou
   const pid_t root = run_workload();
   identify("crash-thawed");
   const std::string token = arm_all();
-  const ArmedFault slow("agent.destination.thawed=pause:300");
+  const ArmedFault slow("agent.destination.thawed=stop");
+  const StandsUntilEmpty gone(b.options.cgroup + "/" + to_string(key_of(id, Side::destination)));
   EXPECT_THAT(error_of([&] { commit(token); }), HasSubstr("died as it was thawed"));
   expect_running_at_the_source_only(root);
   EXPECT_EQ(destination(), DestinationPhase::lost);
@@ -274,7 +277,7 @@ TEST_F(MigrationTest, a_workload_that_crashes_as_it_is_thawed_goes_on_at_the_sou
 
 // A destination that has committed may die before its copy runs: then the source's is the only one.
 TEST_F(MigrationTest, a_source_is_not_killed_on_committed) {
-  b.options.limits.ask_interval = std::chrono::seconds(2);  // until the destination goes on by itself
+  b.options.limits.ask_interval = std::chrono::seconds(4);  // until the destination goes on by itself
   pair.restart(b);
   const pid_t root = run_workload();
   identify("committed");

@@ -17,7 +17,6 @@ class PaceTest : public MigrationTest {
 
   void SetUp() override {
     MigrationTest::SetUp();
-    limits().refuse_after = 60s;
     root = run_workload();
   }
   // From now on: programs may start as slowly as they like.

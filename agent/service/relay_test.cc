@@ -41,14 +41,13 @@ class RelayTest : public MigrationTest {
  protected:
   void SetUp() override {
     MigrationTest::SetUp();
-    a.agent->context().options.limits.refuse_after = 60s;  // nobody asks for a refusal before the cut
     know_each_other();
   }
   void TearDown() override {
     for (TestNode* node : {&a, &b}) node->agent->context().ask_coordinator = nobody;
     *carrier = {};
   }
-  void ask_for_a_refusal() { a.agent->context().options.limits.refuse_after = 0s; }
+  void ask_for_a_refusal() { a.refuse_after(0s); }
   // What a coordinator does with a Relay: each node's request goes to the other one.
   void know_each_other() {
     join(a, b);
@@ -144,6 +143,7 @@ TEST_F(RelayTest, lets_a_prepared_destination_ask) {
   identify("asks");
   prepare_all();
   // The source's agent does not tell; the destination's word for it is "refuse_after".
+  b.refuse_after(600ms);
   a.agent->context().ask_coordinator = nobody;
   pair.restart(b);
   join(b, a);
@@ -182,6 +182,7 @@ TEST_F(RelayTest, believes_nothing_of_a_source_whose_records_are_new) {
   run_workload();
   identify("forgotten");
   prepare_all();
+  b.refuse_after(600ms);
   a.drop();
   std::filesystem::remove(a.options.state + "/records");
   a.renew();

@@ -186,6 +186,7 @@ TEST_F(ResolveTest, is_what_it_takes_when_the_destinations_records_were_replaced
   b.drop();
   std::filesystem::remove(b.options.state + "/records");
   boot(b, {});
+  a.refuse_after(600ms);
   pair.restart(a);  // which does not wait for an operator
   EXPECT_TRUE(becomes(DestinationPhase::refused)) << "it was asked for a refusal";
   pair.turn_until([] { return false; }, 500ms);

@@ -153,6 +153,7 @@ TEST_F(RestartTest, of_an_armed_source_stays_frozen_and_asks) {
 TEST_F(RestartTest, of_an_armed_source_that_nobody_commits_ends_in_a_refusal) {
   const pid_t root = run_workload();
   identify("unwanted");
+  a.refuse_after(600ms);
   arm_all();
   pair.restart(a);
   expect_running_at_the_source_only(root);

@@ -192,6 +192,7 @@ TEST_F(RulesTest, a_commit_and_a_kill_of_what_nobody_knows_do_nothing) {
 TEST_F(RulesTest, a_prepared_destination_asks_over_the_channel_of_the_source) {
   run_workload();
   identify("asks");
+  b.refuse_after(600ms);
   prepare_all();
   a.agent->migrations().source(id)->stop();
   a.records().enter(Record(*a.records().find(source_key())), SourcePhase::aborted);

@@ -192,11 +192,13 @@ TEST_F(Strangers, that_stop_in_the_middle_of_a_frame_have_a_session_as_long_as_t
 TEST_F(Strangers, cannot_commit_with_the_token_of_another_migration) {
   const pid_t root = run_workload();
   identify("first", 1);
+  a.refuse_after(600ms);
   const std::string first = arm_all();
   EXPECT_TRUE(becomes(SourcePhase::thawed)) << "nobody commits, so it ends in a refusal";
   EXPECT_THAT(error_of([&] { commit(first); }), HasSubstr("refused")) << "its own time is over";
   expect_running_at_the_source_only(root);
   identify("second", 2);
+  a.refuse_after(60s);
   const auto finished = prepare_all();
   EXPECT_THAT(error_of([&] { commit(first); }), HasSubstr("denied: the commit token is wrong"));
   EXPECT_EQ(destination(), DestinationPhase::prepared);

@@ -49,8 +49,10 @@ TEST_P(FailingSync, ends_with_one_running_copy) {
   const pid_t root = run_workload();
   const bool crash = GetParam().then == Then::copy_crashes;
   identify(crash ? "crash-thawed" : "sync");
+  if (GetParam().record == std::string_view("source.armed")) a.refuse_after(600ms);  // nobody commits it
   const ArmedFault fault(
-      fmt::format("agent.record.{}=fail{}", GetParam().record, crash ? ",agent.destination.thawed=pause:300" : ""));
+      fmt::format("agent.record.{}=fail{}", GetParam().record, crash ? ",agent.destination.thawed=stop" : ""));
+  const StandsUntilEmpty dead(b.options.cgroup + "/" + to_string(key_of(id, Side::destination)));
   std::string said = error_of([&] { go_on(root); });
   // No word any more from the coordinator: also not that it was heard.
   a.agent->context().options.limits.undriven = 100ms;

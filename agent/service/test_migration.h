@@ -184,7 +184,7 @@ class MigrationTest : public testing::Test {
       }
       return names;
     };
-    EXPECT_TRUE(pair.turn_until([&] { return leftovers().empty(); }, std::chrono::seconds(5))) << leftovers();
+    EXPECT_TRUE(pair.turn_until([&] { return leftovers().empty(); })) << leftovers();
   }
 
   TestPair pair;

@@ -30,7 +30,7 @@ class TestNode {
     options.record_slots = 64;
     options.programs = options.state + "/programs";
     options.limits.ask_after = std::chrono::milliseconds(200);
-    options.limits.refuse_after = std::chrono::milliseconds(600);
+    options.limits.refuse_after = std::chrono::seconds(60);  // on a busy machine nobody refuses within a test by itself
     options.limits.ask_interval = std::chrono::milliseconds(50);
     options.limits.undriven = std::chrono::seconds(60);
     fs::create_directories(options.programs);
@@ -53,6 +53,11 @@ class TestNode {
   void renew() {
     io = std::make_unique<boost::asio::io_context>(1);
     agent = std::make_unique<Agent>(io->get_executor(), options);
+  }
+  // Now, and after a restart.
+  void refuse_after(Clock::duration time) {
+    options.limits.refuse_after = time;
+    if (agent) agent->context().options.limits.refuse_after = time;
   }
   workload::Workloads& workloads() { return *agent->context().workloads; }
   Records& records() { return agent->context().records; }

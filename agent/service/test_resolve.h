@@ -12,8 +12,7 @@ class ResolveTest : public MigrationTest {
   // Nobody but the operator decides within a test.
   void SetUp() override {
     MigrationTest::SetUp();
-    a.agent->context().options.limits.ask_after = a.agent->context().options.limits.refuse_after = 60s;
-    b.agent->context().options.limits.refuse_after = 60s;
+    a.agent->context().options.limits.ask_after = 60s;
     a.agent->context().tell_coordinator = [this](api::Envelope e) {
       if (e.has_alarm()) alarms.push_back(e.alarm().failure().code() + ": " + e.alarm().failure().message());
     };

@@ -66,7 +66,6 @@ TEST_F(TreeTest, that_loses_a_process_while_it_is_held_is_refused) {
 }
 
 TEST_F(TreeTest, that_loses_a_process_while_the_source_is_armed_is_refused) {
-  a.agent->context().options.limits.refuse_after = 60s;
   const pid_t root = run_workload();
   identify("tree");
   arm_all();
