@@ -131,6 +131,7 @@ class Dump {
   RoundCount emit_running_tasks(PageSink& sink);
   RoundCount emit_frozen_tasks(PageSink& sink);
   void spare_shared_pages();
+  void leave_out_scratch();
   void emit_shared(PageSink& sink, bool frozen, std::uint64_t most, RoundCount& count);
   bool all_acknowledged() const;
 

@@ -10,6 +10,7 @@
 #include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/warm_heap.h"
+#include "common/proc/kept_directories.h"
 #include "common/proc/reader.h"
 
 #include <algorithm>
@@ -65,11 +66,20 @@ void Dump::spare_shared_pages() {
     if (task->begun()) task->memory().spare_shared(may_share);
 }
 
+void Dump::leave_out_scratch() {
+  for (const auto& task : tasks_) {
+    if (!task->begun()) continue;
+    const auto [start, end] = hold_->of(task->pid()).scratch_range();
+    task->memory().leave_out(start, end);
+  }
+}
+
 // The tree stands still. A large difference may be given up before any private memory is sent; of shared memory, which
 // is compared piece by piece, as much as is allowed is sent before that is known.
 RoundCount Dump::emit_frozen_tasks(PageSink& sink) {
   const std::uint64_t begun = monotonic_ns();
   spare_shared_pages();
+  leave_out_scratch();
   RoundCount count;
   if (most_bytes_ == 0) {
     for (const auto& task : tasks_)
@@ -161,6 +171,7 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
   try {
     hold_ = hold();
     // From here on nothing of the tree runs.
+    const proc::KeptDirectories kept;
     Frozen frozen{.round = {}, .steps = Steps(hold_->stopped_at_ns()), .at_ns = hold_->stopped_at_ns()};
     frozen.steps.lap("stop");
     facts.begin(held_threads());
@@ -181,7 +192,7 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
         refuse_aio_requests(hold);
         task->ask_policies(hold, same_program.contains(pid));
       }
-      hold.drop_scratch();  // no mapping of ours is there when the layout is read
+      if (hold.shares_memory()) hold.drop_scratch();  // it is to be in nobody's layout
     }
     for (const auto& task : tasks_) {
       if (task->begun() && !same_program.contains(task->pid())) {

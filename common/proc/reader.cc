@@ -1,5 +1,6 @@
 #include "common/proc/reader.h"
 
+#include "common/proc/kept_directories.h"
 #include "common/proc/text.h"
 
 #include <algorithm>
@@ -11,12 +12,6 @@
 
 namespace godwit::proc {
 namespace {
-
-UniqueFd open_task_dir(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0 && errno == ENOENT) fail(Errc::target_gone, "there is no {}", path);
-  return UniqueFd(check(fd, "open {}", path));
-}
 
 // The files need CONFIG_PROC_CHILDREN, which Debian's kernels have, but not every kernel.
 bool has_children_files() {
@@ -47,9 +42,9 @@ std::vector<int> numbers_in(const UniqueFd& fd, const std::string& path) {
 
 }  // namespace
 
-Reader::Reader(pid_t pid) : path_("/proc/" + std::to_string(pid)), dir_(open_task_dir(path_)) {}
+Reader::Reader(pid_t pid) : path_("/proc/" + std::to_string(pid)), dir_(open_process(pid, path_)) {}
 Reader::Reader(pid_t pid, pid_t tid)
-    : path_("/proc/" + std::to_string(pid) + "/task/" + std::to_string(tid)), dir_(open_task_dir(path_)) {}
+    : path_("/proc/" + std::to_string(pid) + "/task/" + std::to_string(tid)), dir_(open_task(path_)) {}
 
 void Reader::check_alive(int error_number) const {
   // Inside the directory of an ended task every name gives ENOENT; `stat` is there as long as the task is. Before that,

@@ -19,6 +19,7 @@
 #include <csignal>
 #include <filesystem>
 #include <random>
+#include <set>
 
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -49,6 +50,7 @@ class ImagesTest : public ::testing::Test {
     pid_ = pid;
     ASSERT_TRUE(wait_for([&] { return contents(fmt::format("/proc/{}/comm", pid)) == "sleep\n"; }));
     ::usleep(100'000);
+    for (const proc::Vma& vma : proc::Reader(pid).maps()) mapped_.insert(vma.start);
     const Ran dumped = run_engine({"dump", "-t", std::to_string(pid), "-D", good_->path("set")});
     ASSERT_TRUE(dumped.ok()) << dumped.output;
     ::waitpid(pid, nullptr, 0);
@@ -99,6 +101,7 @@ class ImagesTest : public ::testing::Test {
   }
 
   static std::unique_ptr<TempDir> good_;
+  static inline std::set<std::uint64_t> mapped_;  // where the program's mappings began
   static pid_t pid_;
   TempDir dir_;
   std::string set_ = dir_.path("set");
@@ -111,6 +114,13 @@ TEST_F(ImagesTest, the_good_set_restores) {
   const Ran ran = restore();
   EXPECT_TRUE(ran.ok()) << ran.output;
   expect_sound(ran);
+}
+
+TEST_F(ImagesTest, have_no_mapping_of_the_engines_own) {
+  const auto images = image::ImageSet::load(open_file(set_, O_RDONLY | O_DIRECTORY).get());
+  const auto mm = images.get<image::MmEntry>(image::Kind::mm, static_cast<std::uint64_t>(pid_));
+  ASSERT_GT(mm.vmas_size(), 0);
+  for (const auto& vma : mm.vmas()) EXPECT_TRUE(mapped_.contains(vma.start())) << fmt::format("{:#x}", vma.start());
 }
 
 TEST_F(ImagesTest, truncated_images_are_named_with_the_offset) {

@@ -44,6 +44,12 @@ std::vector<proc::Vma> TaskMemory::look_again() {
   return maps;
 }
 
+std::vector<proc::Vma> TaskMemory::without_ours(std::vector<proc::Vma> maps, bool frozen) const {
+  if (frozen)
+    std::erase_if(maps, [&](const proc::Vma& vma) { return vma.start >= ours_.first && vma.end <= ours_.second; });
+  return maps;
+}
+
 void TaskMemory::look() { look_again(); }
 
 bool TaskMemory::still_there() const {
@@ -55,8 +61,8 @@ bool TaskMemory::still_there() const {
 
 // smaps costs 30 ms per GiB, in which a busy task writes megabytes: only where a mapping looks new.
 void TaskMemory::read_layout(bool frozen) {
-  maps_ = read_maps(pid_);
-  if (!flags_.covers(maps_)) maps_ = look_again();
+  maps_ = without_ours(read_maps(pid_), frozen);
+  if (!flags_.covers(maps_)) maps_ = without_ours(look_again(), frozen);
   for (const proc::Vma& vma : maps_)
     if (const auto refused = refuse_vma(vma, *flags_.find(vma)))
       throw Error(Errc::refused, fmt::format("memory at {:#x} ({}): {}", vma.start, vma.name, refused->reason),

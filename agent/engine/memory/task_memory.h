@@ -21,6 +21,7 @@
 #include <memory>
 #include <map>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <sys/types.h>
@@ -56,6 +57,8 @@ class TaskMemory {
   void look();
   void know(const std::vector<proc::VmaUsage>& smaps) { flags_.learn(smaps); }        // somebody else looked
   void describe_policies(const MappingPolicies& policies) { policies_ = &policies; }  // which outlive this
+  // In frozen rounds: mappings of the engine's own, which are no part of it.
+  void leave_out(std::uint64_t start, std::uint64_t end) { ours_ = {start, end}; }
   // What is written from here on is dirty, and nothing before; for dirty_bytes(), without a round.
   void begin_count();
   // A round whose scan, but not the copying, needs the task to stand still while what `stop` returns exists.
@@ -95,6 +98,7 @@ class TaskMemory {
   void owe_unacknowledged();
 
  private:
+  std::vector<proc::Vma> without_ours(std::vector<proc::Vma> maps, bool frozen) const;
   std::vector<proc::Vma> look_again();  // smaps: mappings with their flags, both from one read
   RoundCount round(PageSink& sink, bool frozen, const Stop* stop);
   pagewire::ObjectId object() const;
@@ -126,6 +130,7 @@ class TaskMemory {
   std::unique_ptr<PageReader> other_reader_;
   PageReader* reader_;
   std::vector<proc::Vma> maps_;
+  std::pair<std::uint64_t, std::uint64_t> ours_{};
 };
 
 // All shared memory of a tree: what its tasks have mapped, and memfds that somebody has a descriptor of.

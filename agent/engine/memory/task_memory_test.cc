@@ -64,6 +64,40 @@ TEST(TaskMemory, that_is_poisoned_is_an_error) {
       << said;
 }
 
+// Scratch memory is mapped while a stopped task is read, and is in no image.
+TEST(TaskMemory, leaves_out_what_is_the_engines_own) {
+  char* const apart = static_cast<char*>(::mmap(nullptr, 3 * page_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  char* const ours = apart + page_size;
+  ASSERT_EQ(::mprotect(ours, page_size, PROT_READ | PROT_WRITE | PROT_EXEC), 0);
+  *ours = 1;
+  const pid_t pid = ::fork();
+  if (pid == 0)
+    for (;;) ::pause();
+  const auto start = reinterpret_cast<std::uint64_t>(ours), end = start + page_size;
+  resources::FileIds ids;
+  TaskMemory memory(pid, pid, UniqueFd{}, ids);
+  Shadow shadow;
+  const auto described = [&] {
+    image::MmEntry mm;
+    memory.describe(mm);
+    return std::ranges::any_of(mm.vmas(),
+                               [&](const image::VmaEntry& vma) { return vma.start() < end && vma.end() > start; });
+  };
+  memory.leave_out(start, end);
+  memory.round(shadow, false);
+  EXPECT_TRUE(described()) << "a running task has none of the engine's";
+  EXPECT_TRUE(memory.held().begin()->second->intersects(start, end));
+  memory.round(shadow, true);
+  EXPECT_FALSE(described());
+  EXPECT_FALSE(memory.held().begin()->second->intersects(start, end));
+  memory.leave_out(0, 0);
+  memory.round(shadow, true);
+  EXPECT_TRUE(described());
+  ::kill(pid, SIGKILL);
+  ::waitpid(pid, nullptr, 0);
+  ::munmap(apart, 3 * page_size);
+}
+
 // A child with a userfaultfd of its own, by which it is tracked here. It names one of its pages, and does what it does
 // to it when it is told to.
 class TrackedChild {

@@ -5,6 +5,7 @@
 #include "common/base/check.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
+#include "common/proc/kept_directories.h"
 #include "common/proc/reader.h"
 
 #include <algorithm>
@@ -133,6 +134,7 @@ Hold::~Hold() {
 }
 
 void Hold::stop() {
+  const proc::KeptDirectories kept;
   const proc::Reader proc(pid_);
   const proc::Status status = proc.status();
   if (status.tracer_pid)
@@ -250,6 +252,12 @@ RemoteAddr Hold::scratch() {
     fault::point("engine.inject.scratch");
   }
   return scratch_->address();
+}
+
+std::pair<std::uint64_t, std::uint64_t> Hold::scratch_range() const {
+  if (!scratch_) return {};
+  const std::uint64_t at = raw(scratch_->address());
+  return {at, at + ScratchLayout::size};
 }
 
 void Hold::share_memory() {

@@ -26,6 +26,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include <sys/types.h>
@@ -76,7 +77,10 @@ class Hold {
   // A thread stays borrowed as long as the scratch memory is there, in which its last batch has left it.
   RemoteSyscalls& remote(pid_t tid);
   RemoteAddr scratch();
+  // Where it lies now, for whoever reads the mappings meanwhile; 0 to 0: nowhere.
+  std::pair<std::uint64_t, std::uint64_t> scratch_range() const;
   void drop_scratch();
+  bool shares_memory() const { return shares_memory_; }
   // Others use its memory, too, and have scratch memory of their own there. When all of them are held.
   void share_memory();
 
