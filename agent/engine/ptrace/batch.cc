@@ -48,7 +48,7 @@ namespace godwit::engine {
 namespace {
 constexpr std::size_t alignment = 64;
 constexpr std::size_t max_calls = (ScratchLayout::data - ScratchLayout::table) / 64;
-constexpr std::size_t max_data = ScratchLayout::size - ScratchLayout::data;
+constexpr std::size_t max_data = ScratchLayout::unused - ScratchLayout::data;
 }  // namespace
 
 std::span<const std::byte> Stub::code() { return {godwit_stub_begin, godwit_stub_end}; }

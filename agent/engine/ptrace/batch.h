@@ -25,9 +25,11 @@
 namespace godwit::engine {
 
 struct ScratchLayout {
-  static constexpr std::size_t table = 0x1000;  // offset of the table of calls
-  static constexpr std::size_t data = 0x40000;  // offset of the data area
-  static constexpr std::size_t size = 0x80000;  // of the whole mapping
+  static constexpr std::size_t table = 0x1000;    // offset of the table of calls
+  static constexpr std::size_t data = 0x40000;    // offset of the data area
+  static constexpr std::size_t unused = 0x7f000;  // of the last page: nobody ever touches it, so that it tells what the
+                                                  // kernel does to new mappings (tasks/process_flags.cc)
+  static constexpr std::size_t size = 0x80000;    // of the whole mapping
 };
 
 // The position-independent code at the start of the scratch mapping.

@@ -92,6 +92,30 @@ TEST(RemoteSyscalls, a_failing_call_of_a_batch_is_named) {
 }
 
 // The loop ends with a SIGSTOP to itself: one from elsewhere must not be taken for that.
+TEST(RemoteSyscalls, the_largest_batch_leaves_the_last_page_of_the_scratch_memory_alone) {
+  Target target;
+  {
+    RemoteSyscalls remote(target.pid_, target.pid_, target.instruction_);
+    Scratch scratch(remote, RemoteAddr{0x10000000});
+    Batch full(scratch.address());
+    constexpr std::size_t some = 64;
+    full.add("getppid", SYS_getppid);
+    while (full.fits(0, some)) full.reserve(some);
+    EXPECT_THROW(full.reserve(some), Error);
+    remote.run(full);
+    const auto is_there = [&](std::uint64_t page) {
+      Batch look(scratch.address());
+      const RemoteAddr there = look.put(std::uint8_t{0});
+      look.add("look for a page", SYS_mincore, scratch.address() + page, page_size, there);
+      remote.run(look);
+      return look.read<std::uint8_t>(there) & 1;
+    };
+    EXPECT_TRUE(is_there(ScratchLayout::unused - page_size));
+    EXPECT_FALSE(is_there(ScratchLayout::unused));
+  }
+  EXPECT_EQ(target.finish(), 0);
+}
+
 TEST(RemoteSyscalls, a_foreign_stop_signal_is_not_the_end_of_a_batch) {
   Target target;
   {

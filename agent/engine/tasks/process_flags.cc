@@ -51,7 +51,7 @@ void ask_permissions(Inquiry& ask, image::TaskCoreEntry& tc) {
 // invalidate what is locked, and its last page, which is not used, is there nevertheless unless MCL_ONFAULT was given.
 void ask_future_locks(Inquiry& ask, image::MmEntry& mm) {
   Batch& batch = ask.batch();
-  const RemoteAddr last = batch.scratch() + (ScratchLayout::size - page_size);
+  const RemoteAddr last = batch.scratch() + ScratchLayout::unused;
   const RemoteAddr resident = batch.reserve(1);
   const std::size_t sync = batch.attempt("look for a lock", SYS_msync, last, page_size, MS_INVALIDATE),
                     core = batch.attempt("look for a page", SYS_mincore, last, page_size, resident);
