@@ -188,11 +188,12 @@ Dump::Frozen Dump::freeze_once(std::uint32_t number, PageSink& sink, Tracking tr
       if (const auto witness = witnesses.find(pid); witness != witnesses.end())
         tasks::refuse_hidden(hold, witness->second, tasks::Asked::some);
       tasks::refuse_undo_values(hold, Errc::busy);
-      if (!task->uses_others_memory()) {
-        refuse_aio_requests(hold);
-        task->ask_policies(hold, same_program.contains(pid));
+      if (task->uses_others_memory()) {
+        hold.drop_scratch();  // or it would be in the layout of the one who is asked for this memory
+        continue;
       }
-      if (hold.shares_memory()) hold.drop_scratch();  // it is to be in nobody's layout
+      refuse_aio_requests(hold);
+      task->ask_policies(hold, same_program.contains(pid));
     }
     for (const auto& task : tasks_) {
       if (task->begun() && !same_program.contains(task->pid())) {

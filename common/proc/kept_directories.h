@@ -1,5 +1,5 @@
-// Opens /proc/PID once for all who read of the same process: opening and closing it costs 4 us, a tenth of what a
-// stopped process takes to be read, a copy of the descriptor a tenth of that.
+// Opens /proc/PID once for all who read of the same process: opening and closing it takes 2.9 us, copying and closing a
+// descriptor 0.7, and a dozen parts of the engine look at each frozen process.
 //
 // While one lives, the Readers of processes (not of threads) that this thread makes share directories. They belong to
 // the process that had the PID first: of one that has it later they say target_gone. So it lives while the processes

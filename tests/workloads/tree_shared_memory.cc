@@ -1,8 +1,8 @@
 // Checks: processes that use one memory (CLONE_VM) without being threads: what one writes or maps the others see, while
 // descriptors and signal handlers are shared only by those who shared them; that one of them leads a session, with a
 // thread, a child that uses the same memory and one that has ended; that the end of one clears its TID for the others;
-// that such processes come and go until the move, and whose maker ends and leaves them its memory; and that the clocks
-// go on for all of them.
+// that such processes come and go until the move, and whose maker ends and leaves them its memory; that none of the
+// memory that each of them lends to the engine is left in what all use; and that the clocks go on for all of them.
 //
 // They have no thread-local memory of their own, so they do nothing but system calls and what is in `state`.
 
@@ -11,6 +11,7 @@
 #include <atomic>
 #include <csignal>
 #include <fcntl.h>
+#include <fstream>
 #include <new>
 #include <sched.h>
 #include <string>
@@ -99,6 +100,14 @@ void write_on() {
 
 int work_of_thread(void*) {
   for (;; nap()) ++state.thread_beats;
+}
+
+// The engine's scratch memory is such a mapping, and this program has none.
+bool may_write_and_run_some_memory() {
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);)
+    if (line.find(" rwxp ") != std::string::npos) return true;
+  return false;
 }
 
 pid_t start(Who who, int shared);
@@ -278,6 +287,7 @@ int main(int argc, char** argv) {
             share ? "missing" : "there");
   }
   w.check(holds(common, page, seed), "what all have in common changed");
+  w.check(!may_write_and_run_some_memory(), "memory that the engine has borrowed is left");
   w.check(!state.changed, "memory that another process writes changed");
   w.check(state.mapped != nullptr && *state.mapped == 'm', "what another process has mapped is not there");
   w.check(state.session == state.member[leading].pid, "leading: the session is %d", state.session.load());

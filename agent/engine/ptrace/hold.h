@@ -80,7 +80,6 @@ class Hold {
   // Where it lies now, for whoever reads the mappings meanwhile; 0 to 0: nowhere.
   std::pair<std::uint64_t, std::uint64_t> scratch_range() const;
   void drop_scratch();
-  bool shares_memory() const { return shares_memory_; }
   // Others use its memory, too, and have scratch memory of their own there. When all of them are held.
   void share_memory();
 
